@@ -1,0 +1,26 @@
+FROM node:24-bookworm-slim
+WORKDIR /app
+ENV NODE_ENV=production
+
+# The image brings its own Node, so the one among the dependencies is dropped. The optional dependencies are the embedded
+# PostgreSQL: a container is given its database by DATABASE_URL.
+COPY package.json package-lock.json ./
+RUN npm ci --omit=dev --omit=optional --no-audit --no-fund \
+  && rm -rf node_modules/node node_modules/.bin/node \
+  && npm cache clean --force
+
+COPY LICENSE ./
+COPY schema ./schema
+COPY src ./src
+
+# The API listens on every address of the container; who may reach it is decided where its port is published.
+ENV CONTROL_DATA_DIR=/data CONTROL_API_HOST=0.0.0.0
+RUN install --directory --owner=node --group=node --mode=0700 /data
+VOLUME /data
+USER node
+
+EXPOSE 3000 3001
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
+  CMD ["node", "-e", "fetch(`http://127.0.0.1:${process.env.CONTROL_API_PORT ?? 3000}/healthz`).then((response) => process.exit(response.ok ? 0 : 1), () => process.exit(1))"]
+
+CMD ["node", "src/main.ts"]

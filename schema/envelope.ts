@@ -1,0 +1,12 @@
+/** The one shape of every frame: a JSON object `{ type, data }`. */
+import { Schema } from "effect"
+
+export const message = <const Type extends string, Fields extends Schema.Struct.Fields>(
+  type: Type,
+  description: string,
+  fields: Fields,
+  example: NoInfer<Schema.Struct<Fields>["Type"]>
+) => {
+  const body = Schema.Struct({ type: Schema.Literal(type), data: Schema.Struct(fields) })
+  return body.annotate({ identifier: type, title: type, description, examples: [{ type, data: example } as never] })
+}

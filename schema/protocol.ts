@@ -1,0 +1,90 @@
+/** The protocol as one value: which messages there are, who may say them, and how a frame becomes a message. */
+import { Result, Schema, SchemaIssue } from "effect"
+import { AgentAuth, type AgentMessage, Status } from "./agent.ts"
+import { Heartbeat } from "./client.ts"
+import type { ErrorCode } from "./codes.ts"
+import type { ControlMessage } from "./control.ts"
+import { CertificateObtained, GatewayAuth, type GatewayMessage } from "./gateway.ts"
+import type { ClientType } from "./ids.ts"
+
+export type ClientMessage = AgentMessage | GatewayMessage
+
+/** Why a frame is no message: the data of the `error` that answers it. */
+export interface FrameError {
+  readonly code: ErrorCode
+  readonly message: string
+}
+
+type Decoder = (input: unknown) => Result.Result<ClientMessage, SchemaIssue.Issue>
+
+/** A type that only one kind of client may send is refused to the other before its data is looked at. */
+const decoders: Record<ClientMessage["type"], Partial<Record<ClientType, Decoder>>> = {
+  auth: { agent: decoder(AgentAuth), gateway: decoder(GatewayAuth) },
+  heartbeat: { agent: decoder(Heartbeat), gateway: decoder(Heartbeat) },
+  status: { agent: decoder(Status) },
+  certificate_obtained: { gateway: decoder(CertificateObtained) }
+}
+
+/** Who may send which message; the table in protocol.md is rendered from it. */
+export const senders: ReadonlyArray<readonly [ClientMessage["type"], ReadonlyArray<ClientType>]> = Object.entries(
+  decoders
+)
+  .map(([type, by]) => [type as ClientMessage["type"], Object.keys(by) as Array<ClientType>])
+
+/**
+ * One text frame from a client → its message, or the error that answers it. A sender whose type is not known yet may say
+ * what either kind may. The result is built from fresh objects: nothing of the parsed JSON but the declared fields gets in.
+ */
+export const decodeFrame = (text: string, sender: ClientType | undefined): Result.Result<ClientMessage, FrameError> => {
+  const json = parse(text)
+  if (Result.isFailure(json)) return Result.fail({ code: "malformed_json", message: "the frame is not valid JSON" })
+  const type = typeOf(json.success)
+  if (type === undefined) {
+    return Result.fail({
+      code: "invalid_message",
+      message: "expected an object { \"type\": string, \"data\": object }"
+    })
+  }
+  const bySender = Object.hasOwn(decoders, type) ? decoders[type as ClientMessage["type"]] : undefined
+  if (bySender === undefined) {
+    return Result.fail({ code: "unknown_type", message: `unknown message type ${JSON.stringify(type.slice(0, 64))}` })
+  }
+  const decode = sender === undefined ? bySender.gateway ?? bySender.agent : bySender[sender]
+  if (decode === undefined) {
+    return Result.fail({
+      code: "not_allowed",
+      message: `${type} is not a message of ${sender === "agent" ? "agents" : "gateways"}`
+    })
+  }
+  return Result.mapError(decode(json.success), (issue) => ({ code: "invalid_message", message: explain(issue) }))
+}
+
+/** A message of Control as the text of its frame. */
+export const encodeMessage = (message: ControlMessage): string => JSON.stringify(message)
+
+function decoder<S extends Schema.Codec<ClientMessage, unknown>>(schema: S): Decoder {
+  const decode = Schema.decodeUnknownResult(schema)
+  return (input) => Result.mapError(decode(input), (error) => error.issue)
+}
+
+function parse(text: string): Result.Result<unknown, undefined> {
+  return Result.try({ try: () => JSON.parse(text) as unknown, catch: () => undefined })
+}
+
+function typeOf(json: unknown): string | undefined {
+  return typeof json === "object" && json !== null && "type" in json && typeof json.type === "string"
+    ? json.type
+    : undefined
+}
+
+const formatIssues = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** Names the first fault by path; at most 300 characters, since what the client sent may be quoted in it. */
+function explain(issue: SchemaIssue.Issue): string {
+  const first = formatIssues(issue).issues[0]
+  if (first === undefined) return "invalid message"
+  const path = (first.path ?? []).map((segment) => String(typeof segment === "object" ? segment.key : segment)).join(
+    "."
+  )
+  return `${path === "" ? "" : `${path}: `}${first.message}`.slice(0, 300)
+}

@@ -1,0 +1,80 @@
+/** Who a key stands for. A right key asks nobody: hashes come in with the feed. A wrong one is refused only on fresh knowledge. */
+import { hashApiKey } from "#crypto/apiKeys.ts"
+import { Network } from "#feed/Network.ts"
+import type { Key, NetworkState } from "#network/NetworkState.ts"
+import type { ClientType } from "#schema/ids.ts"
+import type { StoreUnavailable } from "#store/sql.ts"
+import { Clock, Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
+
+/** The key is unknown, revoked, or of the other kind of client; which of them is not told. */
+export class InvalidKey extends Schema.TaggedError<InvalidKey>()("InvalidKey", {}) {}
+
+export class Authenticator extends Context.Service<Authenticator, {
+  /**
+   * The live key with this text, for a client of this type if one is given. Failures from one address are answered more and
+   * more slowly, up to two seconds; a right key is never slowed.
+   */
+  authenticate(apiKey: string, type: ClientType | undefined, address: string): Effect.Effect<Key, InvalidKey | StoreUnavailable>
+  /** Whether this key is still live: to be asked again once its session can be found by a revocation. */
+  isLive(key: Key): Effect.Effect<boolean>
+}>()("control/clients/Authenticator") {
+  static readonly layer = Layer.effect(
+    Authenticator,
+    Effect.gen(function*() {
+      const network = yield* Network
+      const failures = new Map<string, Failures>()
+
+      const authenticate = Effect.fn("Authenticator.authenticate")(
+        function*(apiKey: string, type: ClientType | undefined, address: string) {
+          const hash = hashApiKey(apiKey)
+          const known = find(yield* network.state, hash, type)
+          if (Option.isSome(known)) return yield* counted("accepted", Effect.succeed(known.value))
+          yield* network.catchUp.pipe(Effect.tapError(() => counted("unavailable", Effect.void)))
+          const fresh = find(yield* network.state, hash, type)
+          if (Option.isSome(fresh)) return yield* counted("accepted", Effect.succeed(fresh.value))
+          yield* Effect.sleep(noteFailure(failures, address, yield* Clock.currentTimeMillis))
+          return yield* counted("refused", Effect.fail(new InvalidKey()))
+        }
+      )
+
+      const isLive = (key: Key) =>
+        Effect.map(network.state, (state) => {
+          const current = HashMap.get(state.keys, key.id)
+          return Option.isSome(current) && current.value.hash === key.hash
+        })
+
+      return Authenticator.of({ authenticate, isLive })
+    })
+  )
+}
+
+interface Failures {
+  readonly count: number
+  readonly at: number
+}
+
+/** The first ones are free: a person mistypes. */
+const freeFailures = 5
+const longestDelayMillis = 2_000
+const forgottenAfterMillis = 60_000
+/** The oldest addresses go first: the delay protects the database, and does not need to be perfect. */
+const rememberedAddresses = 10_000
+
+/** Counts a failure of this address, and says how long its answer waits. */
+function noteFailure(failures: Map<string, Failures>, address: string, now: number): number {
+  const before = failures.get(address)
+  const count = before !== undefined && now - before.at < forgottenAfterMillis ? before.count + 1 : 1
+  failures.delete(address)
+  failures.set(address, { count, at: now })
+  if (failures.size > rememberedAddresses) failures.delete(failures.keys().next().value ?? address)
+  return count <= freeFailures ? 0 : Math.min(longestDelayMillis, 50 * 2 ** (count - freeFailures))
+}
+
+function find(state: NetworkState, hash: string, type: ClientType | undefined): Option.Option<Key> {
+  return Option.filter(HashMap.get(state.keysByHash, hash), (key) => type === undefined || key.owner.type === type)
+}
+
+const results = Metric.counter("control_auth_total", { description: "Authentications by result", incremental: true })
+
+const counted = <A, E>(result: string, effect: Effect.Effect<A, E>) =>
+  Effect.andThen(Metric.update(Metric.withAttributes(results, { result }), 1), effect)

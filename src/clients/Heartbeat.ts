@@ -1,0 +1,53 @@
+/** The scheduled fiber that looks for silent clients: evicts those past their limit, pings the others. */
+import { Settings } from "#Settings.ts"
+import { Duration, Effect, Layer, Metric, MutableRef, Schedule } from "effect"
+import { ClientRegistry } from "./ClientRegistry.ts"
+import { monotonicMillis } from "./monotonic.ts"
+
+/** A sweep this much too late means that the process itself stood still. */
+const stallMillis = 1_000
+/** What clients get on top of the stall itself, to be heard after it. */
+const graceMillis = 5_000
+
+/**
+ * After a stall (a paused machine, a blocked event loop) timers fire before the heartbeats that wait in the sockets are
+ * read: a sweep that comes late forgives by how late it is, and every sweep lets the waiting messages in first.
+ */
+export const layer = Layer.effectDiscard(Effect.gen(function*() {
+  const registry = yield* ClientRegistry
+  const settings = yield* Settings
+  const interval = Duration.toMillis(settings.heartbeatInterval)
+  const limit = Duration.toMillis(settings.heartbeatTimeout)
+  let due = (yield* monotonicMillis) + interval
+
+  const sweep = Effect.gen(function*() {
+    const late = (yield* monotonicMillis) - due
+    due += late + interval
+    const forgiven = late > stallMillis ? late + graceMillis : 0
+    if (forgiven > 0) yield* Effect.logWarning(`this process stood still for ${late} ms; nobody is evicted for that`)
+    yield* pollTurn
+    const oldest = (yield* monotonicMillis) - limit - forgiven
+    const clients = yield* registry.all
+    const silent = clients.filter((client) => MutableRef.get(client.lastSeen) < oldest)
+    yield* Effect.forEach(silent, (client) => client.close("silent"), { discard: true })
+    yield* Metric.update(evictions, silent.length)
+    if (silent.length > 0) yield* Effect.logInfo(`evicted ${silent.length} silent clients`)
+    yield* Effect.forEach(clients, (client) => client.ping, { discard: true })
+  })
+
+  yield* sweep.pipe(
+    Effect.catchCause((cause) => Effect.logError("the heartbeat sweep failed", cause)),
+    Effect.schedule(Schedule.spaced(settings.heartbeatInterval)),
+    Effect.forkScoped
+  )
+}))
+
+/** Twice, since the first may come within the turn that has already polled. */
+const pollTurn = Effect.callback<void>((resume) => {
+  setImmediate(() => setImmediate(() => resume(Effect.void)))
+})
+
+const evictions = Metric.counter("control_evictions_total", {
+  description: "Clients closed for being silent too long",
+  incremental: true
+})

@@ -1,0 +1,142 @@
+/** Tells the database who is online: claims that go out together, touches every few seconds, releases that are retried. */
+import { newId } from "#crypto/identifiers.ts"
+import type { SessionId } from "#schema/ids.ts"
+import { Settings } from "#Settings.ts"
+import { type Claim, type Held, nameOf, PresenceStore } from "#store/PresenceStore.ts"
+import { StoreUnavailable } from "#store/sql.ts"
+import { Context, Deferred, Duration, Effect, Exit, Layer, MutableRef, Queue, Schedule, Schema } from "effect"
+import { type Client, ClientRegistry } from "./ClientRegistry.ts"
+import { monotonicMillis } from "./monotonic.ts"
+
+/** The client was deleted between its key being found and its session being claimed. */
+export class ClientGone extends Schema.TaggedError<ClientGone>()("ClientGone", {}) {}
+
+/** As many sockets as one process may hold, and more. */
+const waitingLimit = 65_536
+
+const touchEvery = Duration.seconds(5)
+
+/** How much later than its deadline a silent client may still look alive in the database: two touches and some. */
+const sweepSlack = Duration.seconds(15)
+
+export class Presence extends Context.Service<Presence, {
+  /** Makes a session the holder of its client, durably; whoever held it before is fenced off by that. */
+  claim(claim: Claim): Effect.Effect<void, ClientGone | StoreUnavailable>
+  /** The session has ended. Never fails: what the database does not take now is tried again until it does. */
+  release(held: Held): Effect.Effect<void>
+}>()("control/clients/Presence") {
+  static readonly layer = Layer.effect(
+    Presence,
+    Effect.gen(function*() {
+      const store = yield* PresenceStore
+      const release = yield* makeReleases(store)
+      const claim = yield* makeClaims(store)
+      yield* touchPeriodically(store)
+      return Presence.of({ claim, release })
+    })
+  )
+}
+
+/**
+ * One transaction at a time, and each takes all that has come meanwhile. A turn of the event loop that brings another claim
+ * is waited for as well: in a storm that gathers hundreds, and costs a lone client nothing.
+ */
+const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
+  interface Waiting {
+    readonly claim: Claim
+    readonly done: Deferred.Deferred<void, ClientGone | StoreUnavailable>
+  }
+  const node = newId()
+  const queue = yield* Queue.bounded<Waiting>(waitingLimit)
+
+  const claimWaiting = Effect.gen(function*() {
+    const waiting = [yield* Queue.take(queue)]
+    for (let gathered = -1; waiting.length > gathered && waiting.length < mostTogether;) {
+      gathered = waiting.length
+      yield* loopTurn
+      waiting.push(...(yield* Queue.clear(queue)))
+    }
+    const exit = yield* Effect.exit(store.claim(node, waiting.map(({ claim }) => claim)))
+    if (Exit.isFailure(exit)) yield* Effect.logWarning("sessions could not be claimed", exit.cause)
+    yield* Effect.forEach(waiting, ({ claim, done }) => Deferred.done(done, outcomeOf(exit, claim)), { discard: true })
+  })
+  yield* Effect.forkScoped(Effect.forever(claimWaiting))
+
+  return Effect.fn("Presence.claim")(function*(claim: Claim) {
+    const done = yield* Deferred.make<void, ClientGone | StoreUnavailable>()
+    yield* Queue.offer(queue, { claim, done })
+    yield* Deferred.await(done)
+  })
+})
+
+/** So that one transaction stays short and nobody in it waits for a whole storm. */
+const mostTogether = 1_000
+
+const loopTurn = Effect.callback<void>((resume) => {
+  setImmediate(() => resume(Effect.void))
+})
+
+function outcomeOf(exit: Exit.Exit<ReadonlySet<string>, StoreUnavailable>, claim: Claim) {
+  if (Exit.isFailure(exit)) return Exit.fail(new StoreUnavailable({ reason: "the session could not be claimed" }))
+  return exit.value.has(nameOf(claim)) ? Exit.void : Exit.fail(new ClientGone())
+}
+
+/** Kept by session until the database has taken them: as many as there were clients, however long it is away. */
+const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
+  const ended = new Map<SessionId, Held>()
+  const wake = yield* Queue.sliding<void>(1)
+
+  const releaseEnded = Effect.gen(function*() {
+    const held = [...ended.values()]
+    if (held.length === 0) return
+    yield* store.release(held)
+    for (const { session } of held) ended.delete(session)
+  })
+  // Registered before the fiber, so that it runs after the fiber has been stopped: what a drain has ended is written at last.
+  yield* Effect.addFinalizer(() =>
+    releaseEnded.pipe(
+      Effect.timeout("3 seconds"),
+      Effect.catchCause((cause) => Effect.logWarning("some clients are left marked online; the next sweep mends it", cause))
+    )
+  )
+  yield* Queue.take(wake).pipe(
+    Effect.andThen(Effect.retry(releaseEnded, Schedule.spaced("1 second"))),
+    Effect.catchCause((cause) => Effect.logError("presence could not be released", cause)),
+    Effect.forever,
+    Effect.forkScoped
+  )
+
+  return Effect.fn("Presence.release")(function*(held: Held) {
+    ended.set(held.session, held)
+    yield* Queue.offer(wake, undefined)
+  })
+})
+
+/** Who was heard of since the last time is written in one statement; who turns out to have been taken over is closed. */
+const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
+  const registry = yield* ClientRegistry
+  const settings = yield* Settings
+  const limit = Duration.sum(settings.heartbeatTimeout, sweepSlack)
+  let written = yield* monotonicMillis
+
+  const touchSeen = Effect.gen(function*() {
+    const now = yield* monotonicMillis
+    const seen = (yield* registry.newest).filter((client) => MutableRef.get(client.lastSeen) >= written)
+    const held = yield* store.touch(seen.map((client) => ({
+      ...heldBy(client),
+      ageMillis: now - MutableRef.get(client.lastSeen)
+    })))
+    written = now
+    yield* Effect.forEach(seen, (client) => held.has(client.session) ? Effect.void : client.close("replaced"), { discard: true })
+  })
+  // The sweep only follows a touch that went through, so that after an outage of the database nobody alive is swept away.
+  yield* touchSeen.pipe(
+    Effect.andThen(store.sweep(limit)),
+    Effect.catchCause((cause) => Effect.logWarning("presence could not be written; trying again", cause)),
+    Effect.repeat(Schedule.spaced(touchEvery)),
+    Effect.forkScoped
+  )
+})
+
+/** The session of a client as the store fences by it. */
+export const heldBy = (client: Client): Held => ({ type: client.ref.type, id: client.ref.id, session: client.session })

@@ -1,0 +1,5 @@
+/** Identifiers that nobody has used before and nobody can guess. */
+import { randomUUID } from "node:crypto"
+
+/** A version 4 UUID (RFC 9562) in lower case. */
+export const newId = (): string => randomUUID()

@@ -1,0 +1,166 @@
+/** The whole network as one immutable value, and how a change makes the next one. Pure. */
+import type { AgentId, GatewayId, KeyId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
+import { HashMap, Option, type Redacted } from "effect"
+
+export interface Agent {
+  readonly id: AgentId
+  readonly name: string
+  readonly virtualIp: string
+  readonly subnet: string
+  readonly wireguardPublicKey: string
+  readonly wireguardPrivateKey: Redacted.Redacted
+}
+
+export interface Gateway {
+  readonly id: GatewayId
+  readonly name: string
+  /** Null until a gateway has told its address, or an operator has. */
+  readonly publicIp: string | null
+  readonly listenPort: number
+  /** Which address of every agent's subnet is this gateway's; see `gatewayAddress`. */
+  readonly slot: number
+  readonly wireguardPublicKey: string
+  readonly wireguardPrivateKey: Redacted.Redacted
+}
+
+export interface Tunnel {
+  readonly id: TunnelId
+  readonly agentId: AgentId
+  readonly domain: string
+  readonly target: string
+  readonly enabled: boolean
+}
+
+export interface Certificate {
+  readonly domain: string
+  readonly certificate: string
+  readonly privateKey: Redacted.Redacted
+  /** RFC 3339, UTC. */
+  readonly expiresAt: string
+}
+
+/** A live API key: only its hash is known. */
+export interface Key {
+  readonly id: KeyId
+  /** SHA-256 of the whole key, lower-case hex. */
+  readonly hash: string
+  readonly owner: { readonly type: "agent"; readonly id: AgentId } | { readonly type: "gateway"; readonly id: GatewayId }
+}
+
+/** One committed change: the row as it is afterwards, or that it is gone. */
+export type Change =
+  & { readonly revision: Revision }
+  & (
+    | { readonly _tag: "AgentPut"; readonly agent: Agent }
+    | { readonly _tag: "AgentRemoved"; readonly id: AgentId }
+    | { readonly _tag: "GatewayPut"; readonly gateway: Gateway }
+    | { readonly _tag: "GatewayRemoved"; readonly id: GatewayId }
+    | { readonly _tag: "TunnelPut"; readonly tunnel: Tunnel }
+    | { readonly _tag: "TunnelRemoved"; readonly id: TunnelId }
+    | { readonly _tag: "CertificatePut"; readonly certificate: Certificate }
+    | { readonly _tag: "CertificateRemoved"; readonly domain: string }
+    | { readonly _tag: "KeyPut"; readonly key: Key }
+    | { readonly _tag: "KeyRemoved"; readonly id: KeyId }
+  )
+
+export interface NetworkState {
+  readonly timeline: Timeline
+  readonly revision: Revision
+  readonly agents: HashMap.HashMap<AgentId, Agent>
+  readonly gateways: HashMap.HashMap<GatewayId, Gateway>
+  readonly tunnels: HashMap.HashMap<TunnelId, Tunnel>
+  /** The same tunnels by agent, so that one agent's view does not cost a walk over all of them. */
+  readonly tunnelsOf: HashMap.HashMap<AgentId, HashMap.HashMap<TunnelId, Tunnel>>
+  readonly certificates: HashMap.HashMap<string, Certificate>
+  readonly keys: HashMap.HashMap<KeyId, Key>
+  readonly keysByHash: HashMap.HashMap<string, Key>
+}
+
+export const empty = (timeline: Timeline, revision: Revision): NetworkState => ({
+  timeline,
+  revision,
+  agents: HashMap.empty(),
+  gateways: HashMap.empty(),
+  tunnels: HashMap.empty(),
+  tunnelsOf: HashMap.empty(),
+  certificates: HashMap.empty(),
+  keys: HashMap.empty(),
+  keysByHash: HashMap.empty()
+})
+
+/** Idempotent by revision: a wake-up and a catch-up may deliver a change twice, so anything not newer is ignored. */
+export const apply = (state: NetworkState, change: Change): NetworkState =>
+  change.revision <= state.revision ? state : { ...applyChange(state, change), revision: change.revision }
+
+/** The state that a whole reading of the rows gives, all of them as of one revision. */
+export const load = (timeline: Timeline, revision: Revision, rows: ReadonlyArray<Change>): NetworkState => ({
+  ...rows.reduce(applyChange, empty(timeline, revision)),
+  revision
+})
+
+function applyChange(state: NetworkState, change: Change): NetworkState {
+  switch (change._tag) {
+    case "AgentPut":
+      return { ...state, agents: HashMap.set(state.agents, change.agent.id, change.agent) }
+    case "AgentRemoved":
+      return { ...state, agents: HashMap.remove(state.agents, change.id) }
+    case "GatewayPut":
+      return { ...state, gateways: HashMap.set(state.gateways, change.gateway.id, change.gateway) }
+    case "GatewayRemoved":
+      return { ...state, gateways: HashMap.remove(state.gateways, change.id) }
+    case "TunnelPut":
+      return putTunnel(removeTunnel(state, change.tunnel.id), change.tunnel)
+    case "TunnelRemoved":
+      return removeTunnel(state, change.id)
+    case "CertificatePut":
+      return { ...state, certificates: HashMap.set(state.certificates, change.certificate.domain, change.certificate) }
+    case "CertificateRemoved":
+      return { ...state, certificates: HashMap.remove(state.certificates, change.domain) }
+    case "KeyPut":
+      return putKey(removeKey(state, change.key.id), change.key)
+    case "KeyRemoved":
+      return removeKey(state, change.id)
+  }
+}
+
+function putTunnel(state: NetworkState, tunnel: Tunnel): NetworkState {
+  const siblings = Option.getOrElse(HashMap.get(state.tunnelsOf, tunnel.agentId), () => HashMap.empty<TunnelId, Tunnel>())
+  return {
+    ...state,
+    tunnels: HashMap.set(state.tunnels, tunnel.id, tunnel),
+    tunnelsOf: HashMap.set(state.tunnelsOf, tunnel.agentId, HashMap.set(siblings, tunnel.id, tunnel))
+  }
+}
+
+function removeTunnel(state: NetworkState, id: TunnelId): NetworkState {
+  const tunnel = HashMap.get(state.tunnels, id)
+  if (Option.isNone(tunnel)) return state
+  const { agentId } = tunnel.value
+  const siblings = Option.map(HashMap.get(state.tunnelsOf, agentId), HashMap.remove(id))
+  return {
+    ...state,
+    tunnels: HashMap.remove(state.tunnels, id),
+    tunnelsOf: Option.match(siblings, {
+      onNone: () => state.tunnelsOf,
+      onSome: (rest) =>
+        HashMap.isEmpty(rest) ? HashMap.remove(state.tunnelsOf, agentId) : HashMap.set(state.tunnelsOf, agentId, rest)
+    })
+  }
+}
+
+function putKey(state: NetworkState, key: Key): NetworkState {
+  return {
+    ...state,
+    keys: HashMap.set(state.keys, key.id, key),
+    keysByHash: HashMap.set(state.keysByHash, key.hash, key)
+  }
+}
+
+function removeKey(state: NetworkState, id: KeyId): NetworkState {
+  const key = HashMap.get(state.keys, id)
+  return Option.isNone(key) ? state : {
+    ...state,
+    keys: HashMap.remove(state.keys, id),
+    keysByHash: HashMap.remove(state.keysByHash, key.value.hash)
+  }
+}

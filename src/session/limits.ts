@@ -1,0 +1,40 @@
+/** How much one connection may say. Pure: time comes in with each message, in milliseconds of one monotonic clock. */
+
+export interface Limits {
+  readonly messagesPerSecond: number
+  readonly burst: number
+}
+
+/** This many faulty messages within a minute are no accident. */
+const faultsPerMinute = 20
+const minute = 60_000
+
+/** What a connection has used of its limits. */
+export interface Usage {
+  readonly tokens: number
+  readonly refilledAt: number
+  /** Messages dropped since the last one that was let through. */
+  readonly dropped: number
+  /** When the last faulty messages came; at most as many as the limit. */
+  readonly faults: ReadonlyArray<number>
+}
+
+export const unused = (limits: Limits, at: number): Usage => ({ tokens: limits.burst, refilledAt: at, dropped: 0, faults: [] })
+
+/** `pass`: within the limits. `drop`: over them. `stop`: as many dropped in a row as a whole burst. */
+export type Verdict = "pass" | "drop" | "stop"
+
+/** A token bucket: one token for each message, refilled at the rate, never above the burst. */
+export const take = (usage: Usage, limits: Limits, at: number): readonly [Verdict, Usage] => {
+  const elapsed = Math.max(0, at - usage.refilledAt)
+  const tokens = Math.min(limits.burst, usage.tokens + elapsed * limits.messagesPerSecond / 1_000)
+  if (tokens >= 1) return ["pass", { ...usage, tokens: tokens - 1, refilledAt: at, dropped: 0 }]
+  const dropped = usage.dropped + 1
+  return [dropped > limits.burst ? "stop" : "drop", { ...usage, tokens, refilledAt: at, dropped }]
+}
+
+/** Counts a faulty message; true when it was one too many within a minute. */
+export const fault = (usage: Usage, at: number): readonly [boolean, Usage] => {
+  const faults = [...usage.faults.filter((earlier) => at - earlier < minute), at]
+  return [faults.length >= faultsPerMinute, { ...usage, faults }]
+}

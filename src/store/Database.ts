@@ -1,0 +1,88 @@
+/** The one PostgreSQL: an embedded one in the data directory, or the one that `DATABASE_URL` names. One code path from here on. */
+import { Settings } from "#Settings.ts"
+import { PgClient } from "@effect/sql-pg"
+import { Duration, Effect, Layer, Option, Schedule, Schema } from "effect"
+import { Migrator, SqlClient } from "effect/sql"
+import { Directory } from "./Directory.ts"
+import { startEmbeddedPostgres } from "./EmbeddedPostgres.ts"
+import { init } from "./migrations/0001_init.ts"
+import { atEdge, StoreUnavailable } from "./sql.ts"
+
+/** The database has a schema that only a later version of Control knows. */
+export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>()("SchemaTooNew", {
+  found: Schema.Int,
+  known: Schema.Int
+}) {
+  override get message(): string {
+    return `the database has schema version ${this.found}, but this version of Control knows only ${this.known}: run a newer Control`
+  }
+}
+
+/** The database could not be brought to this version's schema. */
+export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", { reason: Schema.String }) {
+  override get message(): string {
+    return `the database's schema could not be updated: ${this.reason}`
+  }
+}
+
+const migrations = { "0001_init": init }
+const migrationsTable = "control_migrations"
+
+/** How long a start waits for a database that does not answer yet. */
+const startPatience = Duration.seconds(20)
+
+/**
+ * Held for no longer than a change needs: a writer that stops with the counter's lock would hold up every other writer, so
+ * the server ends its transaction.
+ */
+const timeouts = {
+  lock_timeout: "3000",
+  idle_in_transaction_session_timeout: "5000",
+  statement_timeout: "10000"
+}
+
+const client = Layer.unwrap(Effect.gen(function*() {
+  const settings = yield* Settings
+  const directory = yield* Directory
+  const url = Option.isSome(settings.databaseUrl)
+    ? settings.databaseUrl.value
+    : (yield* startEmbeddedPostgres({ dataDir: (yield* directory.opened).path })).url
+  return PgClient.layer({
+    url,
+    maxConnections: 10,
+    connectTimeout: "5 seconds",
+    keepAlive: "15 seconds",
+    applicationName: "control",
+    startupParameters: timeouts
+  })
+}))
+
+/** Waits for the database, then brings its schema up to date; two processes that start at once do not disturb each other. */
+const migrated = Layer.effectDiscard(Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* atEdge(sql`select 1`).pipe(
+    Effect.retry(Schedule.spaced("250 millis")),
+    Effect.timeoutOrElse({
+      duration: startPatience,
+      orElse: () => Effect.fail(new StoreUnavailable({ reason: "it did not answer within 20 seconds; check DATABASE_URL" }))
+    })
+  )
+  yield* refuseNewerSchema(sql)
+  yield* Migrator.make({})({ loader: Migrator.fromRecord(migrations), table: migrationsTable }).pipe(
+    Effect.retry({ times: 20, schedule: Schedule.spaced("250 millis"), while: (error) => "kind" in error && error.kind === "Locked" }),
+    Effect.catchTag("MigrationError", (error) => Effect.fail(new MigrationFailed({ reason: error.message }))),
+    atEdge
+  )
+}))
+
+const refuseNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+  const [table] = yield* atEdge(sql`select to_regclass(${migrationsTable}) is not null as there`)
+  if (table?.there !== true) return
+  const [row] = yield* atEdge(sql`select max(migration_id)::int as found from ${sql(migrationsTable)}`)
+  const found = Number(row?.found ?? 0)
+  const known = Object.keys(migrations).length
+  if (found > known) return yield* new SchemaTooNew({ found, known })
+})
+
+/** `SqlClient` and `PgClient` on a database with this version's schema. */
+export const layer = migrated.pipe(Layer.provideMerge(client))

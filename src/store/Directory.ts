@@ -1,0 +1,19 @@
+/** The data directory of this process, opened at the first need: a node with a database and secrets of its own has none. */
+import { Settings } from "#Settings.ts"
+import { Context, Effect, Layer, Scope } from "effect"
+import { type DataDirectory, type DataDirectoryBusy, type DataDirectoryUnusable, openDataDirectory } from "./DataDirectory.ts"
+
+export class Directory extends Context.Service<Directory, {
+  /** Locked for this process until the layer is released. */
+  readonly opened: Effect.Effect<DataDirectory, DataDirectoryBusy | DataDirectoryUnusable>
+}>()("control/store/Directory") {
+  static readonly layer = Layer.effect(
+    Directory,
+    Effect.gen(function*() {
+      const settings = yield* Settings
+      const scope = yield* Effect.scope
+      const opened = yield* Effect.cached(Scope.provide(openDataDirectory(settings.dataDir), scope))
+      return Directory.of({ opened })
+    })
+  )
+}

@@ -1,0 +1,118 @@
+/** Who is online, in the rows of agents and gateways. Every write is fenced by its session, and many go out as one. */
+import { type ClientType, SessionId } from "#schema/ids.ts"
+import { Context, Duration, Effect, Layer, Schema } from "effect"
+import { SqlClient, type SqlError } from "effect/sql"
+import { type StoreUnavailable, transaction } from "./sql.ts"
+
+/** A session and the client that it stands for. */
+export interface Held {
+  readonly type: ClientType
+  readonly id: string
+  readonly session: SessionId
+}
+
+export interface Claim extends Held {
+  readonly address: string
+  /** The protocol level that was agreed on. */
+  readonly level: string
+  /** The address that a gateway has told; null keeps the stored one. */
+  readonly publicIp: string | null
+}
+
+export interface Seen extends Held {
+  /** How long ago it last said something, in milliseconds. */
+  readonly ageMillis: number
+}
+
+export class PresenceStore extends Context.Service<PresenceStore, {
+  /** Makes these sessions the holders of their clients, the last of two for one client; gives back which clients exist, by `nameOf`. */
+  claim(node: string, claims: ReadonlyArray<Claim>): Effect.Effect<ReadonlySet<string>, StoreUnavailable>
+  /** They were heard of lately; gives back those that still hold their client. */
+  touch(seen: ReadonlyArray<Seen>): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
+  /** They have ended; a client that has a newer session stays online. */
+  release(held: ReadonlyArray<Held>): Effect.Effect<void, StoreUnavailable>
+  /** Shows as offline who is marked online but was not touched for this long by the database's clock: its node is gone. */
+  sweep(limit: Duration.Duration): Effect.Effect<number, StoreUnavailable>
+}>()("control/store/PresenceStore") {
+  static readonly layer = Layer.effect(
+    PresenceStore,
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const inTransaction = <A, E>(effect: Effect.Effect<A, E>) =>
+        Effect.provideService(transaction(effect), SqlClient.SqlClient, sql)
+
+      const forBoth = <Item extends Held, A>(
+        items: ReadonlyArray<Item>,
+        run: (table: "agents" | "gateways", items: ReadonlyArray<Item>) => Effect.Effect<A, SqlError.SqlError>
+      ) =>
+        inTransaction(Effect.all([
+          run("agents", sorted(items.filter((item) => item.type === "agent"))),
+          run("gateways", sorted(items.filter((item) => item.type === "gateway")))
+        ]))
+
+      const claim = Effect.fn("PresenceStore.claim")(function*(node: string, claims: ReadonlyArray<Claim>) {
+        const rows = yield* forBoth(newestOfEach(claims), (table, items) => {
+          if (items.length === 0) return Effect.succeed([])
+          const publicIp = sql.literal(table === "gateways" ? "public_ip = coalesce(c.public_ip, t.public_ip)," : "")
+          return sql`update ${sql(table)} t set ${publicIp} status = 'online', last_seen_at = now(), session_id = c.session,
+              session_node = ${node}, session_since = now(), session_address = c.address, session_level = c.level
+            from unnest(${items.map((item) => item.id)}::text[], ${items.map((item) => item.session)}::text[],
+              ${items.map((item) => item.address)}::text[], ${items.map((item) => item.level)}::text[],
+              ${items.map((item) => item.publicIp)}::text[]) as c (id, session, address, level, public_ip)
+            where t.id = c.id returning t.id`
+        })
+        const [agents, gateways] = rows
+        return new Set([
+          ...idsOf(agents).map((id) => nameOf({ type: "agent", id })),
+          ...idsOf(gateways).map((id) => nameOf({ type: "gateway", id }))
+        ])
+      })
+
+      const touch = Effect.fn("PresenceStore.touch")(function*(seen: ReadonlyArray<Seen>) {
+        const rows = yield* forBoth(seen, (table, items) =>
+          items.length === 0 ? Effect.succeed([]) : sql`
+            update ${sql(table)} t set status = 'online', last_seen_at = now() - h.age_ms * interval '1 millisecond'
+            from unnest(${items.map((item) => item.id)}::text[], ${items.map((item) => item.session)}::text[],
+              ${items.map((item) => Math.round(item.ageMillis))}::bigint[]) as h (id, session, age_ms)
+            where t.id = h.id and t.session_id = h.session returning t.session_id as session`)
+        return sessionsOf(rows.flat())
+      })
+
+      const release = Effect.fn("PresenceStore.release")(function*(held: ReadonlyArray<Held>) {
+        yield* forBoth(held, (table, items) =>
+          items.length === 0 ? Effect.succeed([]) : sql`update ${sql(table)} t set status = 'offline', session_id = null
+            from unnest(${items.map((item) => item.id)}::text[], ${items.map((item) => item.session)}::text[]) as h (id, session)
+            where t.id = h.id and t.session_id = h.session`)
+      })
+
+      const sweep = Effect.fn("PresenceStore.sweep")(function*(limit: Duration.Duration) {
+        const seconds = Duration.toSeconds(limit)
+        const rows = yield* inTransaction(Effect.all((["agents", "gateways"] as const).map((table) =>
+          sql`update ${sql(table)} set status = 'offline'
+            where status = 'online' and last_seen_at < now() - make_interval(secs => ${seconds}) returning id`
+        )))
+        return rows.flat().length
+      })
+
+      return PresenceStore.of({ claim, touch, release, sweep })
+    })
+  )
+}
+
+/** The two kinds of ids may be equal, so the kind is part of the name. */
+export const nameOf = ({ type, id }: { readonly type: ClientType; readonly id: string }): string => `${type}:${id}`
+
+const idsOf = (rows: ReadonlyArray<unknown>): ReadonlyArray<string> => decodeIds(rows).map((row) => row.id)
+const decodeIds = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: Schema.String })))
+
+const sessionsOf = (rows: ReadonlyArray<unknown>): ReadonlySet<SessionId> => new Set(decodeSessions(rows).map((row) => row.session))
+const decodeSessions = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ session: SessionId })))
+
+/** One order for all, so that two nodes that write the same rows never wait for each other in a circle. */
+function sorted<Item extends Held>(items: ReadonlyArray<Item>): ReadonlyArray<Item> {
+  return items.toSorted((a, b) => a.id < b.id ? -1 : a.id > b.id ? 1 : 0)
+}
+
+function newestOfEach(claims: ReadonlyArray<Claim>): ReadonlyArray<Claim> {
+  return [...new Map(claims.map((claim) => [`${claim.type}:${claim.id}`, claim])).values()]
+}

@@ -1,0 +1,59 @@
+/** The two secrets that Control itself needs, from the settings or else from files in its data directory. */
+import { type Cipher, makeCipher } from "#crypto/Cipher.ts"
+import { mintApiKey } from "#crypto/apiKeys.ts"
+import { Settings } from "#Settings.ts"
+import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { SqlClient } from "effect/sql"
+import { randomBytes } from "node:crypto"
+import { Directory } from "./Directory.ts"
+import { atEdge } from "./sql.ts"
+
+/** The database was written under another master key than this process was given. */
+export class WrongMasterKey extends Schema.TaggedError<WrongMasterKey>()("WrongMasterKey", {
+  writtenUnder: Schema.String,
+  given: Schema.String
+}) {
+  override get message(): string {
+    return `the database is encrypted under master key ${this.writtenUnder}, but this process has master key ${this.given}: ` +
+      "give it the right one as CONTROL_MASTER_KEY or CONTROL_MASTER_KEY_FILE (a second node needs the first one's key)"
+  }
+}
+
+export class Secrets extends Context.Service<Secrets, {
+  /** Opens and closes what the database keeps encrypted. */
+  readonly cipher: Cipher
+  readonly adminToken: Redacted.Redacted
+  /** Where a person finds the admin token; none when it came from the settings. */
+  readonly adminTokenFile: Option.Option<string>
+}>()("control/store/Secrets") {
+  static readonly layer = Layer.effect(
+    Secrets,
+    Effect.gen(function*() {
+      const settings = yield* Settings
+      const directory = yield* Directory
+      const sql = yield* SqlClient.SqlClient
+
+      const masterKey = Option.isSome(settings.masterKey)
+        ? settings.masterKey.value
+        : yield* Effect.flatMap(directory.opened, (opened) =>
+          opened.secret("master-key", Effect.sync(() => randomBytes(32).toString("base64"))))
+      const cipher = makeCipher(masterKey)
+      yield* claimDatabase(sql, cipher.keyId)
+
+      if (Option.isSome(settings.adminToken)) {
+        return Secrets.of({ cipher, adminToken: settings.adminToken.value, adminTokenFile: Option.none() })
+      }
+      const opened = yield* directory.opened
+      const adminToken = yield* opened.secret("admin-token", Effect.sync(() => Redacted.value(mintApiKey("admin").apiKey)))
+      return Secrets.of({ cipher, adminToken, adminTokenFile: Option.some(opened.pathOf("admin-token")) })
+    })
+  )
+}
+
+/** The first process to come leaves the id of its key; every later one must have the same key. */
+const claimDatabase = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, keyId: string) {
+  const rows = yield* atEdge(sql`
+    update control_meta set master_key_id = coalesce(master_key_id, ${keyId}) returning master_key_id as id`)
+  const writtenUnder = String(rows[0]?.id)
+  if (writtenUnder !== keyId) return yield* new WrongMasterKey({ writtenUnder, given: keyId })
+})

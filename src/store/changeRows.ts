@@ -1,0 +1,165 @@
+/** From the rows of the change log, whose images are JSON with the tables' own column names, to changes of the network. */
+import { type CannotDecrypt, type Cipher } from "#crypto/Cipher.ts"
+import type { Change } from "#network/NetworkState.ts"
+import { AgentId, GatewayId, KeyId, Revision, TunnelId } from "#schema/ids.ts"
+import { DateTime, Redacted, Result, Schema } from "effect"
+
+const AgentImage = Schema.Struct({
+  id: AgentId,
+  name: Schema.String,
+  virtual_ip: Schema.String,
+  subnet: Schema.String,
+  wireguard_public_key: Schema.String,
+  wireguard_private_key: Schema.String
+})
+
+const GatewayImage = Schema.Struct({
+  id: GatewayId,
+  name: Schema.String,
+  public_ip: Schema.NullOr(Schema.String),
+  listen_port: Schema.Int,
+  slot: Schema.Int,
+  wireguard_public_key: Schema.String,
+  wireguard_private_key: Schema.String
+})
+
+const TunnelImage = Schema.Struct({
+  id: TunnelId,
+  agent_id: AgentId,
+  domain: Schema.String,
+  target: Schema.String,
+  enabled: Schema.Boolean
+})
+
+const CertificateImage = Schema.Struct({
+  domain: Schema.String,
+  certificate: Schema.String,
+  private_key: Schema.String,
+  expires_at: Schema.String
+})
+
+const KeyImage = Schema.Union([
+  Schema.Struct({ id: KeyId, agent_id: AgentId, gateway_id: Schema.Null, hash: Schema.String }),
+  Schema.Struct({ id: KeyId, agent_id: Schema.Null, gateway_id: GatewayId, hash: Schema.String })
+])
+
+const put = <const Entity extends string, Image extends Schema.Top>(entity: Entity, image: Image) =>
+  Schema.Struct({
+    revision: Revision,
+    entity: Schema.Literal(entity),
+    op: Schema.Literal("put"),
+    entity_id: Schema.String,
+    row_image: image
+  })
+
+const removed = <const Entity extends string, Id extends Schema.Top>(entity: Entity, id: Id) =>
+  Schema.Struct({ revision: Revision, entity: Schema.Literal(entity), op: Schema.Literal("delete"), entity_id: id })
+
+const ChangeRow = Schema.Union([
+  put("agent", AgentImage),
+  put("gateway", GatewayImage),
+  put("tunnel", TunnelImage),
+  put("certificate", CertificateImage),
+  put("key", KeyImage),
+  removed("agent", AgentId),
+  removed("gateway", GatewayId),
+  removed("tunnel", TunnelId),
+  removed("certificate", Schema.String),
+  removed("key", KeyId)
+])
+type ChangeRow = typeof ChangeRow.Type
+
+/** A row that somebody wrote past Control: of another shape, or with a secret that is not under Control's key. */
+export class UnreadableRow extends Schema.TaggedError<UnreadableRow>()("UnreadableRow", {
+  entity: Schema.String,
+  id: Schema.String,
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `${this.entity} ${this.id} cannot be read: ${this.reason}`
+  }
+}
+
+/** One row of `changes` → the change that it means. Secrets are opened here, on the way in. */
+export const readRow = (row: Record<string, unknown>, cipher: Cipher): Result.Result<Change, UnreadableRow> => {
+  const unreadable = (reason: string) =>
+    new UnreadableRow({ entity: String(row.entity), id: String(row.entity_id), reason })
+  return Result.flatMap(
+    Result.mapError(decodeRow(row), () => unreadable("it does not have the columns that this version knows")),
+    (decoded) =>
+      decoded.op === "put"
+        ? Result.mapError(toPut(decoded, cipher), (error) => unreadable(error.message))
+        : Result.succeed(toRemoved(decoded))
+  )
+}
+
+const decodeRow = Schema.decodeUnknownResult(ChangeRow)
+
+function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.Result<Change, CannotDecrypt> {
+  const { revision } = row
+  const open = (table: string, column: string, id: string, stored: string) =>
+    Result.map(cipher.decrypt(stored, { table, column, row: id }), (text) => Redacted.make(text))
+  switch (row.entity) {
+    case "agent": {
+      const { id, name, subnet, virtual_ip: virtualIp, wireguard_public_key: wireguardPublicKey } = row.row_image
+      return Result.map(
+        open("agents", "wireguard_private_key", id, row.row_image.wireguard_private_key),
+        (wireguardPrivateKey): Change => ({
+          _tag: "AgentPut",
+          revision,
+          agent: { id, name, virtualIp, subnet, wireguardPublicKey, wireguardPrivateKey }
+        })
+      )
+    }
+    case "gateway": {
+      const { id, name, slot, public_ip: publicIp, listen_port: listenPort, wireguard_public_key: wireguardPublicKey } = row.row_image
+      return Result.map(
+        open("gateways", "wireguard_private_key", id, row.row_image.wireguard_private_key),
+        (wireguardPrivateKey): Change => ({
+          _tag: "GatewayPut",
+          revision,
+          gateway: { id, name, publicIp, listenPort, slot, wireguardPublicKey, wireguardPrivateKey }
+        })
+      )
+    }
+    case "tunnel": {
+      const { id, agent_id: agentId, domain, target, enabled } = row.row_image
+      return Result.succeed({ _tag: "TunnelPut", revision, tunnel: { id, agentId, domain, target, enabled } })
+    }
+    case "certificate": {
+      const { domain, certificate } = row.row_image
+      const expiresAt = DateTime.formatIso(DateTime.makeUnsafe(row.row_image.expires_at))
+      return Result.map(
+        open("certificates", "private_key", domain, row.row_image.private_key),
+        (privateKey): Change => ({
+          _tag: "CertificatePut",
+          revision,
+          certificate: { domain, certificate, privateKey, expiresAt }
+        })
+      )
+    }
+    case "key": {
+      const { id, hash } = row.row_image
+      const owner = row.row_image.agent_id === null
+        ? { type: "gateway" as const, id: row.row_image.gateway_id }
+        : { type: "agent" as const, id: row.row_image.agent_id }
+      return Result.succeed({ _tag: "KeyPut", revision, key: { id, hash, owner } })
+    }
+  }
+}
+
+function toRemoved(row: Extract<ChangeRow, { op: "delete" }>): Change {
+  const { revision } = row
+  switch (row.entity) {
+    case "agent":
+      return { _tag: "AgentRemoved", revision, id: row.entity_id }
+    case "gateway":
+      return { _tag: "GatewayRemoved", revision, id: row.entity_id }
+    case "tunnel":
+      return { _tag: "TunnelRemoved", revision, id: row.entity_id }
+    case "certificate":
+      return { _tag: "CertificateRemoved", revision, domain: row.entity_id }
+    case "key":
+      return { _tag: "KeyRemoved", revision, id: row.entity_id }
+  }
+}

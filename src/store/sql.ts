@@ -1,0 +1,71 @@
+/** What every store does at its edge: run in a transaction, and tell an absent database from a broken statement. */
+import { Cause, Duration, Effect, Schema } from "effect"
+import { SqlClient, SqlError } from "effect/sql"
+
+/** The database cannot be asked now; the same request may succeed later. Nothing was stored, unless it was a commit that got no answer. */
+export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("StoreUnavailable", {
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `the database cannot be reached: ${this.reason}`
+  }
+}
+
+/** A pool that is exhausted waits for ever; nobody else should. */
+const patience = Duration.seconds(8)
+
+/**
+ * Turns an `SqlError` of a passing kind (lost connection, shutdown, lock or statement time-out, disk full) into
+ * `StoreUnavailable`; any other is a defect. An `SqlError` that arrives as a defect is treated alike, since a connection
+ * lost inside a transaction ends as one: its ROLLBACK fails.
+ */
+export const atEdge = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, Exclude<E, SqlError.SqlError> | StoreUnavailable, R> =>
+  effect.pipe(
+    Effect.timeoutOrElse({
+      duration: patience,
+      orElse: () => Effect.fail(new StoreUnavailable({ reason: "no answer in time" }))
+    }),
+    Effect.catchCause((cause): Effect.Effect<never, Exclude<E, SqlError.SqlError> | StoreUnavailable> => {
+      const error = sqlErrorOf(cause)
+      if (error === undefined) return Effect.failCause(cause as Cause.Cause<Exclude<E, SqlError.SqlError>>)
+      return isPassing(error) ? Effect.fail(new StoreUnavailable({ reason: describe(error) })) : Effect.die(error)
+    })
+  )
+
+/** All or nothing; see `atEdge` for how it fails. */
+export const transaction = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  atEdge(Effect.flatMap(SqlClient.SqlClient, (sql) => sql.withTransaction(effect)))
+
+/** The name of the constraint that a statement has violated, if that is why it failed. */
+export const violated = (error: SqlError.SqlError): string | undefined => {
+  const cause = error.reason.cause
+  return typeof cause === "object" && cause !== null && "constraint" in cause && typeof cause.constraint === "string"
+    ? cause.constraint
+    : undefined
+}
+
+function sqlErrorOf(cause: Cause.Cause<unknown>): SqlError.SqlError | undefined {
+  for (const reason of cause.reasons) {
+    if (Cause.isFailReason(reason) && reason.error instanceof SqlError.SqlError) return reason.error
+    if (Cause.isDieReason(reason) && reason.defect instanceof SqlError.SqlError) return reason.defect
+  }
+  return undefined
+}
+
+/** SQLSTATE classes: 08 connection, 25P03 idle in transaction, 53 resources, 57 shutdown and cancel, 55P03 lock time-out. */
+function isPassing(error: SqlError.SqlError): boolean {
+  return error.isRetryable || /^(?:08|25P03|53|57|55P03)/.test(sqlState(error))
+}
+
+function sqlState(error: SqlError.SqlError): string {
+  const cause = error.reason.cause
+  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" ? cause.code : ""
+}
+
+/** Never the server's own text: it may quote a row. */
+function describe(error: SqlError.SqlError): string {
+  const state = sqlState(error)
+  return state === "" ? error.reason._tag : `${error.reason._tag} (SQLSTATE ${state})`
+}
