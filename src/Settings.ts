@@ -123,13 +123,16 @@ const readSecret = (setting: Secret, env: Environment): Option.Option<Secret["fa
   const direct = env[name] ?? ""
   const file = env[fileName] ?? ""
   if (direct === "" && file === "") return Option.none()
-  if (direct !== "" && file !== "") return { name, allowed: `left out where ${fileName} is set, or the other way round` }
+  if (direct !== "" && file !== "")
+    return { name, allowed: `left out where ${fileName} is set, or the other way round` }
 
   const text = file === "" ? direct : readSecretFile(file)
-  if (text === undefined) return { name: fileName, given: file, allowed: "the path of a file that this process can read" }
+  if (text === undefined)
+    return { name: fileName, given: file, allowed: "the path of a file that this process can read" }
   return setting.parse(text).pipe(
     Option.match({
-      onNone: () => file === "" ? { name, allowed } : { name: fileName, given: file, allowed: `a file that holds ${allowed}` },
+      onNone: () =>
+        file === "" ? { name, allowed } : { name: fileName, given: file, allowed: `a file that holds ${allowed}` },
       onSome: (value) => Option.some(Option.some(Redacted.make(value, { label: name })))
     })
   )

@@ -143,7 +143,7 @@ export const table = {
 }
 
 /** Variables that begin like settings and are read elsewhere: by the command line. */
-export const otherNames: ReadonlyArray<string> = ["CONTROL_API_URL"]
+const otherNames: ReadonlyArray<string> = ["CONTROL_API_URL"]
 
 /** Every name that may be set, `…_FILE` of the secrets included. */
 export const knownNames: ReadonlyArray<string> = [

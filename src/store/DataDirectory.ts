@@ -1,7 +1,8 @@
 /** The directory that a process keeps its own things in: generated secrets and the embedded database. One process at a time. */
 import { Effect, Redacted, Schema, type Scope } from "effect"
 import { randomBytes } from "node:crypto"
-import { chmod, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises"
+import { chmodSync } from "node:fs"
+import { access, chmod, constants, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises"
 import { hostname } from "node:os"
 import { join, resolve } from "node:path"
 import { DatabaseSync } from "node:sqlite"
@@ -50,6 +51,7 @@ export const openDataDirectory = Effect.fn("openDataDirectory")(
   ): Effect.fn.Return<DataDirectory, DataDirectoryBusy | DataDirectoryUnusable, Scope.Scope> {
     const path = resolve(given)
     yield* attempt(path, () => mkdir(path, { recursive: true, mode: 0o700 }))
+    yield* attempt(path, () => access(path, constants.R_OK | constants.W_OK | constants.X_OK))
     yield* Effect.acquireRelease(lock(path), unlock)
     yield* Effect.acquireRelease(
       attempt(path, () => writeFile(holderFile(path), `process ${process.pid} on ${hostname()}\n`, { mode: 0o600 })),
@@ -93,6 +95,8 @@ const lockedFile = (path: string): DatabaseSync | "locked" => {
   const database = new DatabaseSync(path, { timeout: 0 })
   try {
     database.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE")
+    // Whoever may read the file may lock it too.
+    chmodSync(path, 0o600)
     held.add(database)
     return database
   } catch (error) {
@@ -123,7 +127,9 @@ const readSecret = Effect.fnUntraced(function*(file: string) {
   )
   if (status === undefined) return undefined
   if ((status.mode & 0o077) !== 0) {
-    yield* Effect.logWarning(`${file} was open to others than its owner: its mode is 0600 again; consider replacing the secret`)
+    yield* Effect.logWarning(
+      `${file} was open to others than its owner: its mode is 0600 again; consider replacing the secret`
+    )
     yield* attempt(file, () => chmod(file, 0o600))
   }
   const secret = (yield* attempt(file, () => readFile(file, "utf8"))).replace(/\r?\n$/u, "")

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os"
 import { dirname, join, resolve } from "node:path"
 import { attempt, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 import { type Binaries, findBinaries } from "./postgresBinaries.ts"
-import { accountFor, clusterIn, lastComplaint, pathFor, prepareCluster } from "./postgresCluster.ts"
+import { accountFor, clusterIn, complaintIn, pathFor, prepareCluster } from "./postgresCluster.ts"
 import { type Account, childEnvironment, processesIn, stop, tell, until } from "./processes.ts"
 
 export { EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
@@ -73,7 +73,10 @@ const keepRunning = (running: Running): Effect.Effect<never, EmbeddedPostgresFai
     Effect.tapError((error) => Effect.logError(error.message)),
     Effect.retry(Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("5 seconds")]))
   )
-  return untilItDies.pipe(Effect.andThen(Effect.repeat(again, Schedule.spaced("100 millis"))), Effect.andThen(Effect.never))
+  return untilItDies.pipe(
+    Effect.andThen(Effect.repeat(again, Schedule.spaced("100 millis"))),
+    Effect.andThen(Effect.never)
+  )
 }
 
 /** Until the scope ends; fails if it ends before it has accepted connections. */
@@ -81,20 +84,32 @@ const launch = Effect.fnUntraced(function*(running: Running) {
   const log = join(running.dataDir, "postgres.log")
   yield* rotate(log)
   const from = yield* sizeOf(log)
-  const server = yield* Effect.acquireRelease(attempt(() => spawnServer(running, log)), ({ pid, exited }) =>
-    pid === undefined
-      ? Effect.void
-      : stop((signal) => Effect.sync(() => tell(pid, signal)), Deferred.await(exited)))
+  const server = yield* Effect.acquireRelease(
+    attempt(() => spawnServer(running, log)),
+    ({ pid, exited }) =>
+      pid === undefined
+        ? Effect.void
+        : stop((signal) => Effect.sync(() => tell(pid, signal)), Deferred.await(exited))
+  )
 
-  const isReady = Effect.map(readPostmaster(running.dataDir), (postmaster) =>
-    postmaster !== undefined && postmaster.pid === server.pid && postmaster.status === "ready")
-  const tooLate = new EmbeddedPostgresFailed({ reason: `it is not ready yet after a long wait; ${log} says what it does` })
-  const diedEarly = Effect.flatMap(Deferred.await(server.exited), (end) =>
-    Effect.flatMap(readFrom(log, from), (text) =>
-      Effect.fail(new EmbeddedPostgresFailed({
-        reason: `it ended while starting (${text === "" ? end : lastComplaint(text)}); ${log} has more, ` +
-          `and if ${clusterIn(running.dataDir)} is damaged, restore a backup`
-      }))))
+  const isReady = Effect.map(
+    readPostmaster(running.dataDir),
+    (postmaster) => postmaster !== undefined && postmaster.pid === server.pid && postmaster.status === "ready"
+  )
+  const tooLate = new EmbeddedPostgresFailed({
+    reason: `it is not ready yet after a long wait; ${log} says what it does`
+  })
+  const diedEarly = Effect.flatMap(
+    Deferred.await(server.exited),
+    (end) =>
+      Effect.flatMap(readFrom(log, from), (text) =>
+        Effect.fail(
+          new EmbeddedPostgresFailed({
+            reason: `it ended while starting (${text === "" ? end : complaintIn(text)}); ${log} has more, ` +
+              `and if ${clusterIn(running.dataDir)} is damaged, restore a backup`
+          })
+        ))
+  )
   yield* until(isReady).pipe(
     Effect.timeoutOrElse({ duration: running.startTimeout ?? Duration.minutes(2), orElse: () => Effect.fail(tooLate) }),
     Effect.raceFirst(diedEarly)
@@ -116,12 +131,17 @@ const spawnServer = ({ account, binaries, dataDir, socketDir, settings }: Runnin
   const file = openSync(log, "a", 0o600)
   try {
     const child = spawn(binaries.postgres, [
-      ...["-D", pathFor(cluster, account), "-k", socketDir === cluster ? "." : socketDir],
+      "-D",
+      pathFor(cluster, account),
+      "-k",
+      socketDir === cluster ? "." : socketDir,
       ...Object.entries({ ...fixedSettings, ...settings }).flatMap(([name, value]) => ["-c", `${name}=${value}`])
-    ], { ...account, cwd: cluster, env: childEnvironment(), stdio: ["ignore", file, file], detached: true })
+    ], { ...account, cwd: cluster, env: childEnvironment, stdio: ["ignore", file, file], detached: true })
     child.once("error", (error) => Deferred.doneUnsafe(exited, Effect.succeed(error.message)))
-    child.once("exit", (code, signal) =>
-      Deferred.doneUnsafe(exited, Effect.succeed(signal === null ? `exit code ${code}` : `${signal}`)))
+    child.once(
+      "exit",
+      (code, signal) => Deferred.doneUnsafe(exited, Effect.succeed(signal === null ? `exit code ${code}` : `${signal}`))
+    )
     return { pid: child.pid, exited }
   } finally {
     closeSync(file)

@@ -21,7 +21,8 @@ export const findBinaries = Effect.fnUntraced(function*(account: Account) {
   const first = yield* binariesIn(native, account)
   if (typeof first !== "string") return first
 
-  for (const parent of account.uid === undefined ? [] : ["/var/cache", tmpdir()]) {
+  const isClosed = account.uid !== undefined && /EACCES|Permission denied/u.test(first)
+  for (const parent of isClosed ? ["/var/cache", tmpdir()] : []) {
     const copied = yield* Effect.option(copy(native, parent))
     const found = copied._tag === "Some" ? yield* binariesIn(copied.value, account) : first
     if (typeof found !== "string") {
@@ -29,8 +30,14 @@ export const findBinaries = Effect.fnUntraced(function*(account: Account) {
       return found
     }
   }
-  return yield* new EmbeddedPostgresFailed({ reason: `its program does not run on this machine (${first}): ${instead}` })
+  const advice = account.uid === undefined ? instead : `run Control as an ordinary user, or ${instead}`
+  return yield* new EmbeddedPostgresFailed({ reason: `${whatFails(account)} (${first}): ${advice}` })
 })
+
+const whatFails = ({ uid }: Account): string =>
+  uid === undefined
+    ? "its program does not run on this machine"
+    : `its program must not run as root, and does not run as uid ${uid}`
 
 const instead = "set DATABASE_URL to a PostgreSQL 15 or newer instead"
 
@@ -90,9 +97,12 @@ const isOurs = (path: string): Effect.Effect<boolean> =>
 /** The installation may have been made under a umask that closes it to others. */
 const openToAll = async (directory: string): Promise<void> => {
   await chmod(directory, 0o755)
-  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
-    const path = join(entry.parentPath, entry.name)
-    if (entry.isDirectory()) await chmod(path, 0o755)
-    if (entry.isFile()) await chmod(path, ((await lstat(path)).mode & 0o100) === 0 ? 0o644 : 0o755)
-  }
+  const entries = await readdir(directory, { recursive: true, withFileTypes: true })
+  await Promise.all(
+    entries.filter((entry) => !entry.isSymbolicLink()).map(async (entry) => {
+      const path = join(entry.parentPath, entry.name)
+      const isProgram = entry.isDirectory() || ((await lstat(path)).mode & 0o100) !== 0
+      await chmod(path, isProgram ? 0o755 : 0o644)
+    })
+  )
 }

@@ -1,6 +1,6 @@
 /** The files of the embedded database: whose they are, how they are first made, and what in them cannot be used. */
 import { Effect } from "effect"
-import { chown, lchown, mkdtemp, open, readdir, readFile, rename, rm, stat } from "node:fs/promises"
+import { chmod, chown, lchown, mkdtemp, open, readdir, readFile, rename, rm, stat } from "node:fs/promises"
 import { join } from "node:path"
 import { attempt, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 import type { Binaries } from "./postgresBinaries.ts"
@@ -47,7 +47,8 @@ export const prepareCluster = Effect.fnUntraced(
       : ""
     if (!/^[\d.]+$/u.test(major)) {
       return yield* new EmbeddedPostgresFailed({
-        reason: `${cluster} is damaged (it has no valid PG_VERSION): restore a backup, or remove it to begin with nothing`
+        reason:
+          `${cluster} is damaged (it has no valid PG_VERSION): restore a backup, or remove it to begin with nothing`
       })
     }
     if (major !== binaries.major) {
@@ -57,6 +58,8 @@ export const prepareCluster = Effect.fnUntraced(
       })
     }
     yield* giveTo(cluster, account)
+    // A restored directory may have been left open to others, and the database trusts whoever reaches its socket.
+    yield* attempt(() => chmod(cluster, 0o700))
   }
 )
 
@@ -75,43 +78,44 @@ const removeDrafts = Effect.fnUntraced(function*(dataDir: string) {
 })
 
 /** Made beside and renamed when it is complete, so that a half-made cluster never bears the name. */
-const createCluster = Effect.fnUntraced(
-  function*(dataDir: string, binaries: Binaries, account: Account, sync: boolean) {
-    const draft = yield* attempt(() => mkdtemp(join(dataDir, draftPrefix)))
-    yield* giveTo(draft, account)
-    const at = { account, cwd: draft }
-    const path = pathFor(draft, account)
-    yield* succeeds(
-      run(binaries.initdb, [
-        ...["-D", path, "--username=control", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-instructions"],
-        ...(sync ? [] : ["--no-sync"])
-      ], at)
-    )
-    yield* succeeds(
-      run(binaries.postgres, ["--single", "-D", path, "-c", "exit_on_error=on", "postgres"], {
-        ...at,
-        input: "CREATE DATABASE control\n"
+const createCluster = (dataDir: string, binaries: Binaries, account: Account, sync: boolean) =>
+  Effect.acquireUseRelease(
+    attempt(() => mkdtemp(join(dataDir, draftPrefix))),
+    Effect.fnUntraced(function*(draft) {
+      yield* giveTo(draft, account)
+      const at = { account, cwd: draft }
+      const path = pathFor(draft, account)
+      const flags = ["--username=control", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-instructions"]
+      yield* succeeds(run(binaries.initdb, ["-D", path, ...flags, ...(sync ? [] : ["--no-sync"])], at))
+      yield* succeeds(
+        run(binaries.postgres, ["--single", "-D", path, "-c", "exit_on_error=on", "postgres"], {
+          ...at,
+          input: "CREATE DATABASE control\n"
+        })
+      )
+      yield* attempt(async () => {
+        await rename(draft, clusterIn(dataDir))
+        await using parent = await open(dataDir, "r")
+        await parent.sync()
       })
-    )
-    yield* attempt(async () => {
-      await rename(draft, clusterIn(dataDir))
-      await using parent = await open(dataDir, "r")
-      await parent.sync()
-    })
-  }
-)
+    }),
+    (draft) => Effect.ignore(attempt(() => rm(draft, { recursive: true, force: true })))
+  )
 
 const succeeds = (running: ReturnType<typeof run>) =>
   Effect.flatMap(running, ({ code, output }) =>
     code === 0
       ? Effect.void
-      : Effect.fail(new EmbeddedPostgresFailed({ reason: `it could not be created: ${lastComplaint(output)}` })))
+      : Effect.fail(new EmbeddedPostgresFailed({ reason: `it could not be created: ${complaintIn(output)}` })))
 
-/** The line of PostgreSQL's output that says best why it ended. */
-export const lastComplaint = (output: string): string => {
+/** The line of PostgreSQL's output that says best why it ended: the first grave one, since others follow from that. */
+export const complaintIn = (output: string): string => {
   const lines = output.split("\n").map((line) => line.trim()).filter((line) => line !== "")
-  const line = lines.findLast((line) => /\b(?:FATAL|PANIC):/u.test(line)) ??
-    lines.findLast((line) => /\berror:|\bERROR:/u.test(line)) ?? lines.at(-1) ?? "it said nothing"
+  // What clients are told who come too early.
+  const own = lines.filter((line) => !line.includes("FATAL:  the database system is"))
+  const line = own.find((line) => /\b(?:FATAL|PANIC):/u.test(line)) ??
+    own.find((line) => /\b(?:ERROR|error):/u.test(line)) ??
+    lines.at(-1) ?? "it said nothing"
   return line.replace(/^.*?\b(?:FATAL|PANIC|ERROR|error):\s+/u, "")
 }
 
@@ -121,9 +125,8 @@ const giveTo = Effect.fnUntraced(function*(directory: string, account: Account) 
   if (uid === undefined || gid === undefined) return
   yield* attempt(async () => {
     if ((await stat(directory)).uid === uid) return
-    for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
-      await lchown(join(entry.parentPath, entry.name), uid, gid)
-    }
+    const entries = await readdir(directory, { recursive: true, withFileTypes: true })
+    await Promise.all(entries.map((entry) => lchown(join(entry.parentPath, entry.name), uid, gid)))
     // Last, since it is what says that all is done.
     await chown(directory, uid, gid)
   })

@@ -10,11 +10,7 @@ export interface Account {
 }
 
 /** Neither the secrets nor the habits (`PGDATA`, `LC_MESSAGES`, …) of the surroundings reach a child. */
-export const childEnvironment = (): Record<string, string> => ({
-  PATH: process.env["PATH"] ?? "/usr/bin:/bin",
-  LC_ALL: "C",
-  TZ: "UTC"
-})
+export const childEnvironment = { PATH: "/usr/bin:/bin:/usr/sbin:/sbin", LC_ALL: "C", TZ: "UTC" }
 
 /** How a program ended: its exit code, none when it was killed or never ran, and all that it said. */
 export interface Ended {
@@ -22,26 +18,31 @@ export interface Ended {
   readonly output: string
 }
 
-/** Runs a program to its end; interruption kills it. */
+/** Runs a program to its end; interruption kills it. One that cannot be started ends without a code. */
 export const run = (
   program: string,
   args: ReadonlyArray<string>,
   options: { readonly account: Account; readonly cwd: string; readonly input?: string }
 ): Effect.Effect<Ended> =>
   Effect.callback((resume) => {
-    const child = spawn(program, args, { ...options.account, cwd: options.cwd, env: childEnvironment(), stdio: "pipe" })
-    let output = ""
-    const collect = (chunk: Buffer) => {
-      output += chunk.toString("utf8")
+    const notStarted = (error: unknown) => resume(Effect.succeed({ code: undefined, output: String(error) }))
+    try {
+      const child = spawn(program, args, { ...options.account, cwd: options.cwd, env: childEnvironment, stdio: "pipe" })
+      let output = ""
+      const collect = (chunk: Buffer) => {
+        output += chunk.toString("utf8")
+      }
+      child.stdout.on("data", collect)
+      child.stderr.on("data", collect)
+      // A program that ends before it has read its input is told apart by its exit code.
+      child.stdin.on("error", () => {})
+      child.stdin.end(options.input ?? "")
+      child.once("error", notStarted)
+      child.once("close", (code) => resume(Effect.succeed({ code: code ?? undefined, output })))
+      return Effect.sync(() => child.kill("SIGKILL"))
+    } catch (error) {
+      notStarted(error)
     }
-    child.stdout.on("data", collect)
-    child.stderr.on("data", collect)
-    // A program that ends before it has read its input is told apart by its exit code.
-    child.stdin.on("error", () => {})
-    child.stdin.end(options.input ?? "")
-    child.once("error", (error) => resume(Effect.succeed({ code: undefined, output: error.message })))
-    child.once("close", (code) => resume(Effect.succeed({ code: code ?? undefined, output })))
-    return Effect.sync(() => child.kill("SIGKILL"))
   })
 
 /**
@@ -57,12 +58,15 @@ export const processesIn = (directory: string, names: ReadonlyArray<string>): Ef
         names.includes(orUndefined(() => readFileSync(`/proc/${pid}/comm`, "utf8").trim()) ?? "")
       )
     })
-    : Effect.map(run("ps", ["-axo", "pid=,command="], { account: {}, cwd: "/" }), ({ output }) =>
-      output.split("\n").flatMap((line) => {
-        const [, pid, command = ""] = /^\s*(\d+)\s+(.*)$/u.exec(line) ?? []
-        const named = names.some((name) => new RegExp(`(?:^|/)${name}(?:\\s|$)`, "u").test(command))
-        return named && command.includes(directory) ? [Number(pid)] : []
-      }))
+    : Effect.map(
+      run("ps", ["-axo", "pid=,command="], { account: {}, cwd: "/" }),
+      ({ output }) =>
+        output.split("\n").flatMap((line) => {
+          const [, pid, command = ""] = /^\s*(\d+)\s+(.*)$/u.exec(line) ?? []
+          const named = names.some((name) => new RegExp(`(?:^|/)${name}(?:\\s|$)`, "u").test(command))
+          return named && command.includes(directory) ? [Number(pid)] : []
+        })
+    )
 
 /** One that is gone already is as good as told. */
 export const tell = (pid: number, signal: NodeJS.Signals): void => {

@@ -3,14 +3,10 @@ import { DataDirectoryBusy, DataDirectoryUnusable, openDataDirectory } from "#st
 import { Cause, Effect, Exit, Logger, Redacted, Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
-import { hostname, tmpdir } from "node:os"
+import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import { hostname } from "node:os"
 import { join } from "node:path"
-
-const temporaryDirectory = Effect.acquireRelease(
-  Effect.sync(() => mkdtempSync(join(tmpdir(), "control-test-"))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
+import { end, temporaryDirectory } from "./temporary.ts"
 
 /** Opens the directory in a process of its own, says `open` or the error, and holds it until that process ends. */
 const script = `
@@ -39,15 +35,6 @@ const firstLine = (child: ChildProcess) =>
     if (child.stdout === null) throw new Error("no output")
     const [data] = await once(child.stdout, "data")
     return String(data).trim()
-  })
-
-const end = (child: ChildProcess) =>
-  Effect.promise(async () => {
-    if (child.exitCode === null && child.signalCode === null) {
-      const exited = once(child, "exit")
-      child.kill("SIGKILL")
-      await exited
-    }
   })
 
 const holder = (path: string) => Effect.acquireRelease(Effect.sync(() => startHolder(path)), end)

@@ -1,54 +1,29 @@
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { PgClient } from "@effect/sql-pg"
-import { EmbeddedPostgresFailed, startEmbeddedPostgres } from "#store/EmbeddedPostgres.ts"
+import { startEmbeddedPostgres } from "#store/EmbeddedPostgres.ts"
 import { processesIn } from "#store/processes.ts"
 import { Deferred, Effect, Exit, Logger, Redacted, Schedule, Scope } from "effect"
 import { SqlClient } from "effect/sql"
-import { type ChildProcess, spawn } from "node:child_process"
+import { spawn } from "node:child_process"
 import { once } from "node:events"
-import {
-
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  realpathSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync
-} from "node:fs"
-import { tmpdir } from "node:os"
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { cluster, start } from "./clusters.ts"
+import { end, temporaryDirectory } from "./temporary.ts"
 
 const asRoot = process.getuid?.() === 0
+/** Whom PostgreSQL runs as when root starts it. */
+const nobody = { uid: 65_534, gid: 65_534 }
 const onLinux = process.platform === "linux"
-
-const temporaryDirectory = Effect.acquireRelease(
-  Effect.sync(() => realpathSync(mkdtempSync(join(tmpdir(), "control-test-")))),
-  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
-)
-
-const start = (dataDir: string, settings: Record<string, string> = {}) =>
-  startEmbeddedPostgres({ dataDir, settings: { fsync: "off", ...settings } })
-
-const template = realpathSync(mkdtempSync(join(tmpdir(), "control-test-")))
-beforeAll(() => Effect.runPromise(Effect.scoped(start(template))))
-afterAll(() => rmSync(template, { recursive: true }))
-
-/** A data directory with a cluster at rest, copied by this process and so, under root, its own: as after restoring a backup. */
-const cluster = Effect.tap(
-  temporaryDirectory,
-  (dataDir) => Effect.sync(() => cpSync(join(template, "postgres"), join(dataDir, "postgres"), { recursive: true }))
-)
 
 const withSql = <A, E, R>(url: Redacted.Redacted, work: Effect.Effect<A, E, R>) =>
   Effect.provide(work, PgClient.layer({ url, maxConnections: 2 }), { local: true })
 
 const ask = (statement: string) =>
-  Effect.map(Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)), (rows) =>
-    rows.map((row) => Object.values(row)))
+  Effect.map(
+    Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)),
+    (rows) => rows.map((row) => Object.values(row))
+  )
 
 const askOf = (url: Redacted.Redacted, statement: string) => withSql(url, ask(statement))
 
@@ -62,15 +37,6 @@ const isAlive = (pid: number) => {
     return false
   }
 }
-
-const end = (child: ChildProcess) =>
-  Effect.promise(async () => {
-    if (child.exitCode === null && child.signalCode === null) {
-      const exited = once(child, "exit")
-      child.kill("SIGKILL")
-      await exited
-    }
-  })
 
 const script = `
   import { Effect } from "effect"
@@ -121,7 +87,7 @@ describe("a new database", () => {
       assert.strictEqual(modeOf(join(dataDir, "postgres")), "700")
       assert.strictEqual(modeOf(join(dataDir, "postgres", ".s.PGSQL.5432")), "700")
       assert.strictEqual(modeOf(join(dataDir, "postgres.log")), "600")
-      if (asRoot) assert.strictEqual(statSync(join(dataDir, "postgres")).uid, 65_534)
+      if (asRoot) assert.strictEqual(statSync(join(dataDir, "postgres")).uid, nobody.uid)
     }))
 
   it.live.skipIf(!onLinux)("is told nothing of the server's environment (asks /proc)", () =>
@@ -196,21 +162,23 @@ describe("the next start", () => {
       )
     }), 60_000)
 
-  it.live.skipIf(!onLinux)("is not held up by a process that was given the old one's id (needs /proc to tell)", () =>
-    Effect.gen(function*() {
-      const dataDir = yield* cluster
-      const files = join(dataDir, "postgres")
-      const { uid, gid } = statSync(files)
-      const stranger = yield* Effect.acquireRelease(
-        Effect.sync(() => spawn("sleep", ["1000"], { cwd: "/", ...(asRoot ? { uid, gid } : {}) })),
-        end
-      )
-      writeFileSync(join(files, "postmaster.pid"), `${stranger.pid}\n${files}\n1\n5432\n.\n\n1 1\nready\n`)
-      writeFileSync(join(files, ".s.PGSQL.5432.lock"), `${stranger.pid}\n${files}\n1\n5432\n`)
-      const { url } = yield* start(dataDir)
-      assert.deepStrictEqual(yield* askOf(url, "select 1"), [[1]])
-      assert.isTrue(isAlive(stranger.pid ?? 0))
-    }))
+  it.live.skipIf(!onLinux)(
+    "is not held up by a process that was given the old one's id (needs /proc to tell)",
+    () =>
+      Effect.gen(function*() {
+        const dataDir = yield* cluster
+        const files = join(dataDir, "postgres")
+        const stranger = yield* Effect.acquireRelease(
+          Effect.sync(() => spawn("sleep", ["1000"], { cwd: "/", ...(asRoot ? nobody : {}) })),
+          end
+        )
+        writeFileSync(join(files, "postmaster.pid"), `${stranger.pid}\n${files}\n1\n5432\n.\n\n1 1\nready\n`)
+        writeFileSync(join(files, ".s.PGSQL.5432.lock"), `${stranger.pid}\n${files}\n1\n5432\n`)
+        const { url } = yield* start(dataDir)
+        assert.deepStrictEqual(yield* askOf(url, "select 1"), [[1]])
+        assert.isTrue(isAlive(stranger.pid ?? 0))
+      })
+  )
 
   it.live("removes a cluster that was only half made, and makes a whole one", () =>
     Effect.gen(function*() {
@@ -226,50 +194,11 @@ describe("the next start", () => {
     Effect.gen(function*() {
       const dataDir = yield* cluster
       const log = join(dataDir, "postgres.log")
+      writeFileSync(log, "")
       truncateSync(log, 11 * 1024 * 1024)
       yield* start(dataDir)
       assert.isAbove(statSync(`${log}.1`).size, 10 * 1024 * 1024)
       assert.isBelow(statSync(log).size, 100_000)
-    }))
-})
-
-describe("what cannot be opened", () => {
-  it.live("a cluster of another major version names backup and restore, and stays as it is", () =>
-    Effect.gen(function*() {
-      const dataDir = yield* cluster
-      writeFileSync(join(dataDir, "postgres", "PG_VERSION"), "15\n")
-      const error = yield* Effect.flip(start(dataDir))
-      assert.instanceOf(error, EmbeddedPostgresFailed)
-      assert.match(error.message, /was written by PostgreSQL 15 and this is PostgreSQL 18: make a backup .* restore/u)
-      assert.strictEqual(readFileSync(join(dataDir, "postgres", "PG_VERSION"), "utf8"), "15\n")
-    }))
-
-  it.live("files that are no cluster are not taken for an empty place", () =>
-    Effect.gen(function*() {
-      const dataDir = yield* temporaryDirectory
-      mkdirSync(join(dataDir, "postgres", "base"), { recursive: true })
-      const error = yield* Effect.flip(start(dataDir))
-      assert.match(error.message, /is damaged .* restore a backup/u)
-      assert.deepStrictEqual(readdirSync(join(dataDir, "postgres")), ["base"])
-    }))
-
-  it.live("a damaged cluster fails with PostgreSQL's own complaint in one line, and is never made anew", () =>
-    Effect.gen(function*() {
-      const dataDir = yield* cluster
-      const control = join(dataDir, "postgres", "global", "pg_control")
-      const bytes = readFileSync(control)
-      bytes.writeUInt8(bytes.readUInt8(40) ^ 0xff, 40)
-      writeFileSync(control, bytes)
-      const error = yield* Effect.flip(start(dataDir))
-      assert.match(error.message, /checksum in control file.*restore a backup/u)
-      assert.notInclude(error.message, "\n")
-      assert.deepStrictEqual(readFileSync(control), bytes)
-    }))
-
-  it.live("a setting that PostgreSQL does not know is quoted", () =>
-    Effect.gen(function*() {
-      const error = yield* Effect.flip(start(yield* cluster, { no_such_setting: "1" }))
-      assert.include(error.message, "unrecognized configuration parameter \"no_such_setting\"")
     }))
 })
 

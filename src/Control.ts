@@ -1,0 +1,73 @@
+/** The system on one page: rows → feed → network → connections, with operators on the other side of the rows. */
+import { Agents } from "#agents/Agents.ts"
+import { Certificates } from "#certificates/Certificates.ts"
+import { Authenticator } from "#clients/Authenticator.ts"
+import { ClientRegistry } from "#clients/ClientRegistry.ts"
+import { Deliveries } from "#clients/Deliveries.ts"
+import * as Heartbeat from "#clients/Heartbeat.ts"
+import { Keys } from "#clients/Keys.ts"
+import { Presence } from "#clients/Presence.ts"
+import * as Revocations from "#clients/Revocations.ts"
+import { Listener } from "#connection/Listener.ts"
+import { ChangeBus } from "#feed/ChangeBus.ts"
+import { ChangeFeed } from "#feed/ChangeFeed.ts"
+import { Network } from "#feed/Network.ts"
+import { Gateways } from "#gateways/Gateways.ts"
+import * as HttpServer from "#http/Server.ts"
+import { AgentStore } from "#store/AgentStore.ts"
+import { CertificateStore } from "#store/CertificateStore.ts"
+import { ChangeLog } from "#store/ChangeLog.ts"
+import * as Database from "#store/Database.ts"
+import { Directory } from "#store/Directory.ts"
+import { GatewayStore } from "#store/GatewayStore.ts"
+import { KeyStore } from "#store/KeyStore.ts"
+import { PresenceStore } from "#store/PresenceStore.ts"
+import { Secrets } from "#store/Secrets.ts"
+import { TunnelStore } from "#store/TunnelStore.ts"
+import { TunnelReports } from "#tunnels/TunnelReports.ts"
+import { Tunnels } from "#tunnels/Tunnels.ts"
+import { Layer } from "effect"
+
+/** Rows are the truth: one database, one store for each table. */
+const store = Layer.mergeAll(
+  AgentStore.layer,
+  GatewayStore.layer,
+  TunnelStore.layer,
+  CertificateStore.layer,
+  KeyStore.layer,
+  PresenceStore.layer,
+  ChangeLog.layer
+).pipe(
+  Layer.provideMerge(Secrets.layer),
+  Layer.provideMerge(Database.layer),
+  Layer.provideMerge(Directory.layer)
+)
+
+/** What is committed comes in by its revision, is applied by one writer, and goes out to each audience. */
+const feed = Network.layer.pipe(Layer.provideMerge(ChangeBus.layer), Layer.provideMerge(ChangeFeed.layer))
+
+/** What operators ask for: services that write rows, and know no transport. */
+const services = Layer.mergeAll(
+  Agents.layer,
+  Gateways.layer,
+  Tunnels.layer,
+  TunnelReports.layer,
+  Certificates.layer,
+  Keys.layer
+)
+
+/** Who is there: membership, liveness, and what the database is told of it. */
+const clients = Layer.mergeAll(Authenticator.layer, Presence.layer, Deliveries.layer, Heartbeat.layer, Revocations.layer).pipe(
+  Layer.provideMerge(ClientRegistry.layer)
+)
+
+/** The two edges: sockets for agents and gateways, HTTP for operators. Both are closed before anything below them. */
+const edges = Layer.mergeAll(Listener.layer, HttpServer.layer)
+
+/** Everything but the settings. */
+export const layer = edges.pipe(
+  Layer.provideMerge(clients),
+  Layer.provideMerge(services),
+  Layer.provideMerge(feed),
+  Layer.provideMerge(store)
+)

@@ -1,0 +1,162 @@
+/** The WebSocket port: judges upgrades, gives each socket a supervised fiber, and drains on the way out. */
+import { Settings } from "#Settings.ts"
+import { Cause, Context, Effect, FiberSet, Layer, Metric, Schema } from "effect"
+import { createServer, type IncomingMessage, type Server } from "node:http"
+import type { AddressInfo } from "node:net"
+import type { Duplex } from "node:stream"
+import { type WebSocket, WebSocketServer } from "ws"
+import { serve } from "./Connection.ts"
+import { makeSocket, type Socket } from "./Socket.ts"
+import { addressOf, judgeRequest, WaitingRoom } from "./upgrade.ts"
+
+/** The port cannot be listened on. */
+export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("PortUnavailable", {
+  host: Schema.String,
+  port: Schema.Int,
+  reason: Schema.String
+}) {
+  override get message(): string {
+    const why = this.reason === "EADDRINUSE" ? "it is in use by another process" : this.reason
+    return `cannot listen for agents and gateways on ${this.host}:${this.port}: ${why} (CONTROL_WS_HOST, CONTROL_WS_PORT)`
+  }
+}
+
+/** A server that listens already, for those who must have the port before everything else is ready. */
+export const ListeningServer = Context.Reference<Server | undefined>("control/connection/ListeningServer", {
+  defaultValue: () => undefined
+})
+
+export class Listener extends Context.Service<Listener, {
+  readonly host: string
+  /** The port in fact, also where any free one was asked for. */
+  readonly port: number
+}>()("control/connection/Listener") {
+  static readonly layer = Layer.effect(
+    Listener,
+    Effect.gen(function*() {
+      const settings = yield* Settings
+      const given = yield* ListeningServer
+      const server = given ?? (yield* Effect.acquireRelease(listen(settings), stopListening))
+      const accept = yield* makeAccept
+      server.on("upgrade", accept)
+      yield* Effect.addFinalizer(() => Effect.sync(() => server.off("upgrade", accept)))
+      const address = server.address() as AddressInfo
+      return Listener.of({ host: settings.wsHost, port: address.port })
+    })
+  )
+}
+
+/** For the plain HTTP server below: a request that is not finished in time is cut, so that slow senders hold no places. */
+export const serverOptions = {
+  headersTimeout: 5_000,
+  requestTimeout: 10_000,
+  connectionsCheckingInterval: 1_000,
+  maxHeaderSize: 8_192
+}
+
+function listen({ wsHost: host, wsPort: port }: Settings["Service"]): Effect.Effect<Server, PortUnavailable> {
+  return Effect.callback((resume) => {
+    const server = createServer(serverOptions, answerPlainRequest)
+    server.once("error", (error: NodeJS.ErrnoException) =>
+      resume(Effect.fail(new PortUnavailable({ host, port, reason: error.code ?? error.message }))))
+    server.listen({ port, host }, () => resume(Effect.succeed(server)))
+  })
+}
+
+/** RFC 9110 section 15.5.22: this resource is there, but only for those who upgrade. */
+export function answerPlainRequest(_request: unknown, response: import("node:http").ServerResponse): void {
+  response.writeHead(426, { "Content-Type": "text/plain", "Upgrade": "websocket", "Connection": "close" })
+  response.end("This port speaks WebSocket only.\n")
+}
+
+function stopListening(server: Server): Effect.Effect<void> {
+  return Effect.sync(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+}
+
+/** Gives the handler of upgrades; when the scope ends every socket is closed (1012), and the last one is waited for. */
+const makeAccept = Effect.gen(function*() {
+  const settings = yield* Settings
+  const room = new WaitingRoom(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
+  const wss = new WebSocketServer({
+    noServer: true,
+    maxPayload: settings.maxMessageBytes,
+    perMessageDeflate: false,
+    clientTracking: false
+  })
+  const open = new Map<WebSocket, Socket>()
+  const fibers = yield* FiberSet.make<void, never>()
+  const run = yield* FiberSet.runtime(fibers)<Connected>()
+  let draining = false
+
+  yield* Effect.addFinalizer(() =>
+    Effect.gen(function*() {
+      draining = true
+      yield* Effect.logInfo(`closing ${open.size} connections`)
+      for (const socket of open.values()) socket.close("restarting")
+      yield* Effect.forEach([...open.keys()], closed, { concurrency: "unbounded", discard: true })
+      yield* FiberSet.awaitEmpty(fibers)
+    })
+  )
+
+  const start = (ws: WebSocket, raw: Duplex, conversation: (socket: Socket) => Effect.Effect<void, never, Connected>) => {
+    const socket = makeSocket(ws, raw)
+    open.set(ws, socket)
+    ws.once("close", () => open.delete(ws))
+    run(conversation(socket))
+  }
+
+  return (request: IncomingMessage, raw: Duplex, head: Buffer): void => {
+    raw.on("error", () => raw.destroy())
+    const verdict = judgeRequest(request)
+    if (verdict._tag === "Refused") return refuse(raw, verdict.status, verdict.reason)
+    const address = addressOf(request)
+    const leave = draining ? undefined : room.enter(address)
+    if (leave === undefined) return refuse(raw, "503 Service Unavailable", "too many connections are waiting to authenticate")
+    raw.once("close", leave)
+    request.socket.setNoDelay(true)
+    request.socket.setKeepAlive(true, 15_000)
+    wss.handleUpgrade(request, raw, head, (ws) =>
+      start(ws, raw, (socket) => supervised(socket, { type: verdict.type, address, admitted: Effect.sync(leave) })))
+  }
+})
+
+type Connected = Effect.Services<ReturnType<typeof serve>>
+
+/** A connection that fails inside is closed (1011) and counted; no other notices. */
+function supervised(socket: Socket, upgrade: Parameters<typeof serve>[1]): Effect.Effect<void, never, Connected> {
+  return serve(socket, upgrade).pipe(
+    Effect.catchTags({ TooSlow: () => Effect.sync(() => socket.close("tooSlow")) }),
+    Effect.catchCause((cause) =>
+      Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.gen(function*() {
+        yield* Effect.logError("a session failed inside", cause)
+        yield* Metric.update(defects, 1)
+        socket.close("defect")
+      })
+    ),
+    Effect.ensuring(Effect.sync(() => socket.close("normal"))),
+    Effect.annotateLogs({ address: upgrade.address })
+  )
+}
+
+function closed(ws: WebSocket): Effect.Effect<void> {
+  return Effect.callback((resume) => {
+    if (ws.readyState === ws.CLOSED) return resume(Effect.void)
+    ws.once("close", () => resume(Effect.void))
+  })
+}
+
+function refuse(raw: Duplex, status: string, reason: string): void {
+  const body = `${reason}\n`
+  const retry = status.startsWith("503") ? "Retry-After: 5\r\n" : ""
+  raw.end(
+    `HTTP/1.1 ${status}\r\nContent-Type: text/plain\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${retry}Connection: close\r\n\r\n${body}`
+  )
+}
+
+const defects = Metric.counter("control_session_defects_total", {
+  description: "Sessions that ended by a fault of the server",
+  incremental: true
+})

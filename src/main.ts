@@ -1,0 +1,42 @@
+/** Starts Control and keeps it running until it is told to stop; a second signal does not wait. */
+import { NodeRuntime } from "@effect/platform-node"
+import { Cause, Console, Duration, Effect, Exit, Layer, Option, Runtime } from "effect"
+import { HttpServer } from "effect/http"
+import { Listener } from "./connection/Listener.ts"
+import * as Control from "./Control.ts"
+import * as Logging from "./logging.ts"
+import { Settings } from "./Settings.ts"
+import { Secrets } from "./store/Secrets.ts"
+
+/** The one line that says all is up: where, on what, and where the admin token is found; never the token. */
+const announce = Layer.effectDiscard(Effect.gen(function*() {
+  const settings = yield* Settings
+  const listener = yield* Listener
+  const api = yield* HttpServer.HttpServer
+  const { adminTokenFile } = yield* Secrets
+  const apiPort = "port" in api.address ? api.address.port : settings.apiPort
+  const database = Option.isSome(settings.databaseUrl) ? "the PostgreSQL of DATABASE_URL" : `an embedded PostgreSQL in ${settings.dataDir}`
+  const token = Option.match(adminTokenFile, { onNone: () => "from the settings", onSome: (path) => `in ${path}` })
+  yield* Effect.logInfo(
+    `Control serves agents and gateways on ws://${listener.host}:${listener.port} and operators on ` +
+      `http://${settings.apiHost}:${apiPort}, with ${database}; the admin token is ${token}`
+  )
+}))
+
+/** A failure that was foreseen is one sentence; only a defect shows where it happened. */
+const report = (cause: Cause.Cause<unknown>) => {
+  const expected = cause.reasons.find(Cause.isFailReason)?.error
+  return Console.error(expected instanceof Error ? `control: ${expected.message}` : Cause.pretty(cause))
+}
+
+const main = Layer.launch(announce.pipe(Layer.provide(Control.layer))).pipe(
+  Effect.provide(Logging.layer),
+  Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : report(cause)),
+  Effect.provide(Settings.layer.pipe(Layer.tapCause(report)))
+)
+
+/** Being told to stop is no failure. */
+const teardown: Runtime.Teardown = (exit, onExit) =>
+  Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
+
+NodeRuntime.runMain(main, { disableErrorReporting: true, teardown })

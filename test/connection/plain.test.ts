@@ -1,0 +1,316 @@
+/** protocol.md, row by row, over real sockets. */
+import { issueCertificate } from "#support/certificates.ts"
+import { TestServer } from "#support/server.ts"
+import { connect, join } from "#support/TestClient.ts"
+import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
+
+const heartbeat = { type: "heartbeat", data: { timestamp: 1 } }
+
+layer(TestServer.layer(), { excludeTestServices: true })("the plain level: connecting", (it) => {
+  it.effect("without a type the key alone decides what the client is", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agent = yield* server.newAgent
+      const client = yield* connect(server.wsPort)
+      client.send({ type: "auth", data: { apiKey: agent.apiKey } })
+      assert.deepStrictEqual((yield* client.expect("auth_success")).data, { agentId: agent.id, message: "Authentication successful" })
+      assert.strictEqual((yield* client.expect("config")).data["agent"].id, agent.id)
+    }))
+
+  it.effect("a key of the other kind is an invalid key", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agent = yield* server.newAgent
+      const client = yield* connect(server.wsPort, "?type=gateway")
+      client.send({ type: "auth", data: { apiKey: agent.apiKey, publicIp: "203.0.113.7" } })
+      assert.deepStrictEqual(yield* client.next, { type: "auth_error", data: { message: "Invalid API key" } })
+      assert.strictEqual((yield* client.closed).code, 4401)
+    }))
+
+  it.effect("any other type is refused at the upgrade with HTTP 400", () =>
+    Effect.gen(function*() {
+      const { wsPort } = yield* TestServer
+      const error = yield* Effect.flip(connect(wsPort, "?type=operator"))
+      assert.include(error.message, "400")
+    }))
+
+  it.effect("an offered subprotocol is refused at the upgrade with HTTP 400", () =>
+    Effect.gen(function*() {
+      const { wsPort } = yield* TestServer
+      const error = yield* Effect.flip(connect(wsPort, "", { protocols: ["control.v9"] }))
+      assert.include(error.message, "400")
+    }))
+
+  it.effect("an apiKey in the query is ignored: the auth message is the one credential", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agent = yield* server.newAgent
+      const client = yield* connect(server.wsPort, `?type=agent&apiKey=${agent.apiKey}`)
+      client.send(heartbeat)
+      assert.strictEqual((yield* client.expect("error")).data["code"], "unauthenticated")
+      client.send({ type: "auth", data: { apiKey: agent.apiKey } })
+      yield* client.expect("auth_success")
+    }))
+
+  it.effect("messages sent right behind auth wait, and are treated in their order", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agent = yield* server.newAgent
+      const client = yield* connect(server.wsPort)
+      client.send({ type: "auth", data: { apiKey: agent.apiKey } })
+      client.send({ type: "hello", data: {} })
+      yield* client.expect("auth_success")
+      yield* client.expect("config")
+      assert.strictEqual((yield* client.expect("error")).data["code"], "unknown_type")
+    }))
+
+  it.effect("each bad frame gets its code, and the connection stays open", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const { client } = yield* server.joinAgent
+      const expected: ReadonlyArray<readonly [unknown, string]> = [
+        ["{", "malformed_json"],
+        ["[]", "invalid_message"],
+        [{ type: "heartbeat", data: { timestamp: "now" } }, "invalid_message"],
+        [{ type: "hello", data: {} }, "unknown_type"],
+        [{ type: "__proto__", data: {} }, "unknown_type"],
+        [{ type: "auth", data: { apiKey: "k" } }, "already_authenticated"],
+        [{ type: "certificate_obtained", data: {} }, "not_allowed"]
+      ]
+      for (const [message, code] of expected) {
+        client.send(message)
+        const { data } = yield* client.expect("error")
+        assert.deepStrictEqual(Object.keys(data), ["code", "message"])
+        assert.strictEqual(data["code"], code)
+      }
+      client.send({ ...heartbeat, extra: 1 })
+      client.send({ type: "hello", data: {} })
+      assert.strictEqual((yield* client.expect("error")).data["code"], "unknown_type", "the heartbeat with an unknown field was no error")
+    }))
+
+  it.effect("a binary frame closes with 4400", () =>
+    Effect.gen(function*() {
+      const { client } = yield* (yield* TestServer).joinAgent
+      client.ws.send(Buffer.from("{}"))
+      assert.strictEqual((yield* client.closed).code, 4400)
+    }))
+
+  it.effect("a message larger than the limit closes with 1009, and harms nobody else", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const [one, other] = yield* Effect.all([server.joinAgent, server.joinAgent])
+      one.client.send({ type: "status", data: { tunnels: [], filler: "x".repeat(262_144) } })
+      assert.strictEqual((yield* one.client.closed).code, 1009)
+      other.client.send({ type: "hello", data: {} })
+      yield* other.client.expect("error")
+    }))
+
+  it.effect("a new session of the same client replaces the old one, which is closed with 4409, and stays online", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const { client, apiKey, id } = yield* server.joinAgent
+      const second = yield* join(server.wsPort, "agent", apiKey)
+      assert.strictEqual((yield* client.closed).code, 4409)
+      second.send({ type: "hello", data: {} })
+      yield* second.expect("error")
+      const { body } = yield* Effect.promise(() => server.operator.get(`/api/agents/${id}`))
+      assert.strictEqual(body.status, "online")
+    }))
+})
+
+layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views", (it) => {
+  it.effect("an agent gets itself, every gateway with the address inside its own subnet, and its own tunnels", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const gateway = yield* server.joinGateway("203.0.113.7")
+      const agent = yield* server.newAgent
+      const other = yield* server.newAgent
+      const mine = yield* server.newTunnel(agent.id, { enabled: false })
+      yield* server.newTunnel(other.id)
+      const { config } = yield* join(server.wsPort, "agent", agent.apiKey)
+      const { agent: own, gateways, tunnels } = config.data
+      assert.deepStrictEqual(Object.keys(own), ["id", "name", "virtualIp", "subnet", "wireguardPrivateKey"])
+      const seen = gateways.find((row: { id: string }) => row.id === gateway.id)
+      assert.deepStrictEqual(Object.keys(seen), ["id", "name", "publicIp", "wireguardPublicKey", "virtualIps"])
+      assert.strictEqual(seen.publicIp, "203.0.113.7")
+      assert.lengthOf(seen.virtualIps, 1)
+      assert.strictEqual(seen.virtualIps[0].split(".").slice(0, 3).join("."), own.virtualIp.split(".").slice(0, 3).join("."))
+      assert.deepStrictEqual(tunnels, [{ id: mine.id, domain: mine.domain, target: "localhost:8080", enabled: false }])
+    }))
+
+  it.effect("a gateway gets itself, every agent, every tunnel and every certificate", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agent = yield* server.newAgent
+      const tunnel = yield* server.newTunnel(agent.id)
+      const { certificate, privateKey, expiresAt } = issueCertificate({ names: [tunnel.domain] })
+      yield* Effect.promise(() => server.operator.put(`/api/certificates/${tunnel.domain}`, { certificate, privateKey }))
+      const { client } = yield* server.joinGateway()
+      const { gateway, agents, tunnels, certificates } = client.config.data
+      assert.deepStrictEqual(Object.keys(gateway), ["id", "name", "wireguardPrivateKey"])
+      const seen = agents.find((row: { id: string }) => row.id === agent.id)
+      assert.deepStrictEqual(Object.keys(seen), ["id", "name", "virtualIp", "subnet", "wireguardPublicKey"])
+      assert.deepStrictEqual(tunnels.find((row: { id: string }) => row.id === tunnel.id), {
+        id: tunnel.id,
+        domain: tunnel.domain,
+        agentVirtualIp: seen.virtualIp,
+        target: "localhost:8080",
+        enabled: true
+      })
+      assert.deepStrictEqual(certificates, [{ domain: tunnel.domain, certificate, privateKey, expiresAt: certificates[0].expiresAt }])
+      assert.strictEqual(Date.parse(certificates[0].expiresAt), Date.parse(expiresAt))
+    }))
+
+  it.effect("a tunnel created, updated, moved and deleted makes exactly one message for each client that it concerns", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const [a, b, gateway] = yield* Effect.all([server.joinAgent, server.joinAgent, server.joinGateway()])
+      // Two agents were created before the gateway, but a config may still be on its way: the gateway's own comes last.
+      const { operator } = server
+      const tunnel = yield* server.newTunnel(a.id)
+      const plain = { id: tunnel.id, domain: tunnel.domain, target: "localhost:8080", enabled: true }
+      assert.deepStrictEqual((yield* untilStep(a.client)).data, plain)
+      const created = yield* untilStep(gateway.client)
+      assert.deepStrictEqual([created.type, created.data], ["tunnel_create", { ...plain, agentVirtualIp: created.data["agentVirtualIp"] }])
+
+      yield* Effect.promise(() => operator.patch(`/api/tunnels/${tunnel.id}`, { enabled: false }))
+      assert.deepStrictEqual(yield* a.client.next, { type: "tunnel_update", data: { ...plain, enabled: false } })
+      assert.strictEqual((yield* gateway.client.next).type, "tunnel_update")
+
+      yield* Effect.promise(() => operator.patch(`/api/tunnels/${tunnel.id}`, { agentId: b.id }))
+      assert.deepStrictEqual(yield* a.client.next, { type: "tunnel_delete", data: { id: tunnel.id } })
+      assert.deepStrictEqual(yield* untilStep(b.client), { type: "tunnel_create", data: { ...plain, enabled: false } })
+      const moved = yield* gateway.client.next
+      assert.strictEqual(moved.type, "tunnel_update")
+      assert.notStrictEqual(moved.data["agentVirtualIp"], created.data["agentVirtualIp"])
+
+      yield* Effect.promise(() => operator.delete(`/api/tunnels/${tunnel.id}`))
+      assert.deepStrictEqual(yield* b.client.next, { type: "tunnel_delete", data: { id: tunnel.id } })
+      assert.deepStrictEqual(yield* gateway.client.next, { type: "tunnel_delete", data: { id: tunnel.id } })
+      assert.strictEqual(a.client.waiting() + b.client.waiting() + gateway.client.waiting(), 0)
+    }))
+
+  it.effect("a renamed agent is a config for itself and for the gateways; a deleted one is closed with 4410", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const [agent, gateway] = yield* Effect.all([server.joinAgent, server.joinGateway()])
+      yield* Effect.promise(() => server.operator.patch(`/api/agents/${agent.id}`, { name: "renamed" }))
+      const own = yield* untilMessage(agent.client, ({ type, data }) => type === "config" && data["agent"].name === "renamed")
+      assert.strictEqual(own.data["agent"].id, agent.id)
+      yield* untilMessage(gateway.client, ({ type, data }) =>
+        type === "config" && data["agents"].some((row: { name: string }) => row.name === "renamed"))
+      yield* Effect.promise(() => server.operator.delete(`/api/agents/${agent.id}`))
+      assert.strictEqual((yield* agent.client.closed).code, 4410)
+      yield* untilMessage(gateway.client, ({ type, data }) =>
+        type === "config" && !data["agents"].some((row: { id: string }) => row.id === agent.id))
+    }))
+
+  it.effect("a gateway's new publicIp is a config for every agent and nothing for the gateway itself", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const gateway = yield* server.joinGateway("203.0.113.1")
+      const agent = yield* server.joinAgent
+      const again = yield* join(server.wsPort, "gateway", gateway.apiKey, "2001:db8::2")
+      const config = yield* untilMessage(agent.client, ({ type, data }) =>
+        type === "config" && data["gateways"].some((row: { publicIp: string }) => row.publicIp === "2001:db8::2"))
+      assert.isDefined(config)
+      const kept = yield* join(server.wsPort, "gateway", gateway.apiKey)
+      assert.strictEqual((yield* again.closed).code, 4409)
+      const { body } = yield* Effect.promise(() => server.operator.get(`/api/gateways/${gateway.id}`))
+      assert.strictEqual(body.publicIp, "2001:db8::2", "left out, the stored address stays")
+      assert.strictEqual(kept.waiting(), 0)
+    }))
+
+  it.effect("a revoked key closes every connection that authenticated with it, with 4403; another key of the client goes on", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agent = yield* server.joinAgent
+      const second = yield* Effect.promise(() => server.operator.post(`/api/agents/${agent.id}/keys`, {}))
+      assert.strictEqual(second.status, 201)
+      const keys = yield* Effect.promise(() => server.operator.get(`/api/agents/${agent.id}/keys`))
+      const first = keys.body.items.find((key: { id: string }) => key.id !== second.body.id)
+      yield* Effect.promise(() => server.operator.delete(`/api/agents/${agent.id}/keys/${first.id}`))
+      assert.strictEqual((yield* agent.client.closed).code, 4403)
+      const refused = yield* connect(server.wsPort)
+      refused.send({ type: "auth", data: { apiKey: agent.apiKey } })
+      assert.strictEqual((yield* refused.expect("auth_error")).data["message"], "Invalid API key")
+      yield* join(server.wsPort, "agent", second.body.apiKey)
+    }))
+
+  it.effect("a certificate that a gateway has obtained reaches every gateway; one that does not hold is rejected with the reason", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agent = yield* server.newAgent
+      const { domain } = yield* server.newTunnel(agent.id)
+      const [one, other] = yield* Effect.all([server.joinGateway(), server.joinGateway()])
+      const good = issueCertificate({ names: [domain] })
+      one.client.send({ type: "certificate_obtained", data: { domain, ...good } })
+      for (const { client } of [one, other]) {
+        yield* untilMessage(client, ({ type, data }) =>
+          type === "config" && data["certificates"].some((row: { certificate: string }) => row.certificate === good.certificate))
+      }
+      const rejected = [
+        { domain: "no-tunnel.example.com", ...issueCertificate({ names: ["no-tunnel.example.com"] }) },
+        { domain, ...issueCertificate({ names: ["another.example.com"] }) },
+        { domain, ...good, privateKey: issueCertificate({ names: [domain] }).privateKey },
+        { domain, ...good, certificate: "not a certificate" },
+        { domain, ...issueCertificate({ names: [domain], notAfter: new Date(Date.now() - 1_000) }) }
+      ]
+      for (const data of rejected) {
+        other.client.send({ type: "certificate_obtained", data })
+        const error = yield* untilMessage(other.client, ({ type }) => type === "error")
+        assert.strictEqual(error.data["code"], "certificate_rejected")
+        assert.notInclude(error.data["message"], "PRIVATE")
+      }
+    }))
+
+  it.effect("what an agent reports shows at its own tunnels, and only there", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const [agent, other] = yield* Effect.all([server.joinAgent, server.joinAgent])
+      const [mine, theirs] = [yield* server.newTunnel(agent.id), yield* server.newTunnel(other.id)]
+      agent.client.send({
+        type: "status",
+        data: { tunnels: [{ domain: mine.domain, status: "active" }, { domain: theirs.domain, status: "stolen" }] }
+      })
+      const reported = yield* Effect.promise(() => server.operator.get(`/api/tunnels/${mine.id}`)).pipe(
+        Effect.map(({ body }) => body.reported),
+        Effect.repeat({ until: (value) => value !== null })
+      )
+      assert.strictEqual(reported.status, "active")
+      const { body } = yield* Effect.promise(() => server.operator.get(`/api/tunnels/${theirs.id}`))
+      assert.isNull(body.reported)
+    }))
+
+  it.effect("at every moment config and steps add up to the view, under a stream of changes", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const [agent, gateway] = yield* Effect.all([server.joinAgent, server.joinGateway()])
+      const viewers = [agent, gateway].map(({ client }) => ({ client, viewer: new Viewer() }))
+      for (const { client, viewer } of viewers) viewer.take(client.config)
+      const tunnels = yield* Effect.forEach(Array.from({ length: 40 }), () => server.newTunnel(agent.id), { concurrency: 10 })
+      yield* Effect.forEach(tunnels.slice(0, 30), ({ id }) =>
+        Effect.promise(() => server.operator.patch(`/api/tunnels/${id}`, { target: "localhost:9090" })), { concurrency: 10 })
+      yield* Effect.forEach(tunnels.slice(0, 20), ({ id }) =>
+        Effect.promise(() => server.operator.delete(`/api/tunnels/${id}`)), { concurrency: 10 })
+      const last = yield* server.newTunnel(agent.id)
+      for (const { client, viewer } of viewers) {
+        while (viewer.view?.tunnels[last.id] === undefined) viewer.take(yield* client.next)
+      }
+      const fresh = yield* join(server.wsPort, "agent", agent.apiKey)
+      const freshGateway = yield* join(server.wsPort, "gateway", gateway.apiKey)
+      assert.deepStrictEqual(viewers[0]?.viewer.view, fromConfig(fresh.config.data))
+      assert.deepStrictEqual(viewers[1]?.viewer.view, fromConfig(freshGateway.config.data))
+    }))
+})
+
+type Client = Effect.Success<ReturnType<typeof join>>
+type Taken = Effect.Success<Client["next"]>
+
+/** Takes messages until one fits; what comes before belongs to earlier changes of the same server. */
+const untilMessage = (client: Client, fits: (message: Taken) => boolean) => Effect.repeat(client.next, { until: fits })
+
+/** The next step of a tunnel, after the configs that creating other clients has caused. */
+const untilStep = (client: Client) => untilMessage(client, ({ type }) => type !== "config")

@@ -1,0 +1,22 @@
+/** What a test uses up: directories and processes that are gone after it. */
+import { Effect } from "effect"
+import type { ChildProcess } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, realpathSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+export const temporaryDirectory = Effect.acquireRelease(
+  Effect.sync(() => realpathSync(mkdtempSync(join(tmpdir(), "control-test-")))),
+  (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
+)
+
+/** Kills the process and waits until it is gone. */
+export const end = (child: ChildProcess) =>
+  Effect.promise(async () => {
+    if (child.exitCode === null && child.signalCode === null) {
+      const exited = once(child, "exit")
+      child.kill("SIGKILL")
+      await exited
+    }
+  })

@@ -1,0 +1,75 @@
+/** A client that a test scripts: it says what it is told to, keeps every message, and waits for what must come. */
+import { Deferred, Effect, Queue, type Scope } from "effect"
+import { WebSocket } from "ws"
+
+export interface Message {
+  readonly type: string
+  // eslint-disable-next-line typescript/no-explicit-any
+  readonly data: Record<string, any>
+}
+
+export interface Closed {
+  readonly code: number
+  readonly reason: string
+}
+
+export interface TestClient {
+  readonly ws: WebSocket
+  readonly send: (message: unknown) => void
+  /** The next message; fails the test when the socket closes first. */
+  readonly next: Effect.Effect<Message>
+  /** The next message, which must have this type. */
+  readonly expect: (type: string) => Effect.Effect<Message>
+  /** Messages that have come and have not been taken. */
+  readonly waiting: () => number
+  readonly closed: Effect.Effect<Closed>
+}
+
+/** Connects; the socket is cut when the scope ends. */
+export const connect = Effect.fnUntraced(function*(
+  port: number,
+  query = "",
+  options: { readonly protocols?: ReadonlyArray<string>; readonly autoPong?: boolean } = {}
+): Effect.fn.Return<TestClient, Error, Scope.Scope> {
+  const inbox = yield* Queue.unbounded<Message | Closed>()
+  const closed = yield* Deferred.make<Closed>()
+  const ws = yield* Effect.acquireRelease(
+    Effect.callback<WebSocket, Error>((resume) => {
+      const socket = new WebSocket(`ws://127.0.0.1:${port}/${query}`, [...options.protocols ?? []], {
+        autoPong: options.autoPong ?? true
+      })
+      socket.on("message", (data) => Queue.offerUnsafe(inbox, JSON.parse(String(data))))
+      socket.on("close", (code, reason) => {
+        const end = { code, reason: String(reason) }
+        Queue.offerUnsafe(inbox, end)
+        Deferred.doneUnsafe(closed, Effect.succeed(end))
+      })
+      socket.once("open", () => resume(Effect.succeed(socket)))
+      socket.on("error", (error) => resume(Effect.fail(error)))
+    }),
+    (socket) => Effect.sync(() => socket.terminate())
+  )
+  const next = Effect.flatMap(Queue.take(inbox), (item) =>
+    "type" in item ? Effect.succeed(item) : Effect.die(new Error(`closed with ${item.code} ${item.reason} while a message was awaited`)))
+  return {
+    ws,
+    send: (message) => ws.send(typeof message === "string" ? message : JSON.stringify(message)),
+    next,
+    expect: (type) =>
+      Effect.flatMap(next, (message) =>
+        message.type === type
+          ? Effect.succeed(message)
+          : Effect.die(new Error(`expected ${type}, got ${JSON.stringify(message).slice(0, 300)}`))),
+    waiting: () => Queue.sizeUnsafe(inbox),
+    closed: Deferred.await(closed)
+  }
+})
+
+/** Connects, authenticates, and takes `auth_success` and the first `config`. */
+export const join = Effect.fnUntraced(function*(port: number, type: "agent" | "gateway", apiKey: string, publicIp?: string) {
+  const client = yield* connect(port, `?type=${type}`)
+  client.send({ type: "auth", data: { apiKey, ...(publicIp === undefined ? {} : { publicIp }) } })
+  const success = yield* client.expect("auth_success")
+  const config = yield* client.expect("config")
+  return { ...client, success, config }
+})

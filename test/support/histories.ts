@@ -1,0 +1,94 @@
+/** Any history of a small network: commands are drawn at random, and interpreted so that every row refers to rows that exist or not. */
+import type { Change } from "#network/NetworkState.ts"
+import { AgentId, GatewayId, KeyId, Revision, TunnelId } from "#schema/ids.ts"
+import { Redacted, Schema } from "effect"
+
+/** Few ids and few values, so that rows meet: `which` row, in which `variant`. */
+export const Command = Schema.Struct({
+  what: Schema.Literals([
+    "agent", "agentGone", "gateway", "gatewayGone", "tunnel", "tunnel", "tunnelGone", "certificate", "certificateGone", "key", "keyGone"
+  ]),
+  which: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 3 })),
+  variant: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 }))
+})
+export type Command = typeof Command.Type
+
+export const Commands = Schema.Array(Command).check(Schema.isMaxLength(60))
+
+/** The changes that these commands commit, numbered from 1. */
+export const changesOf = (commands: ReadonlyArray<Command>, from = 1): ReadonlyArray<Change> =>
+  commands.map((command, index) => changeOf(command, Revision.make(from + index)))
+
+export const agentIds = [0, 1, 2, 3].map((which) => AgentId.make(`a${which}`))
+export const gatewayIds = [0, 1, 2, 3].map((which) => GatewayId.make(`g${which}`))
+
+function changeOf({ what, which, variant }: Command, revision: Revision): Change {
+  switch (what) {
+    case "agent":
+      return { _tag: "AgentPut", revision, agent: agent(which, variant) }
+    case "agentGone":
+      return { _tag: "AgentRemoved", revision, id: AgentId.make(`a${which}`) }
+    case "gateway":
+      return { _tag: "GatewayPut", revision, gateway: gateway(which, variant) }
+    case "gatewayGone":
+      return { _tag: "GatewayRemoved", revision, id: GatewayId.make(`g${which}`) }
+    case "tunnel":
+      return {
+        _tag: "TunnelPut",
+        revision,
+        tunnel: {
+          id: TunnelId.make(`t${which}`),
+          agentId: AgentId.make(`a${variant % 3}`),
+          domain: `t${which}.example.com`,
+          target: `localhost:${8000 + variant}`,
+          enabled: variant % 2 === 0
+        }
+      }
+    case "tunnelGone":
+      return { _tag: "TunnelRemoved", revision, id: TunnelId.make(`t${which}`) }
+    case "certificate":
+      return {
+        _tag: "CertificatePut",
+        revision,
+        certificate: {
+          domain: `t${which}.example.com`,
+          certificate: `certificate ${variant}`,
+          privateKey: Redacted.make(`private ${variant}`),
+          expiresAt: "2030-01-01T00:00:00.000Z"
+        }
+      }
+    case "certificateGone":
+      return { _tag: "CertificateRemoved", revision, domain: `t${which}.example.com` }
+    case "key":
+      return {
+        _tag: "KeyPut",
+        revision,
+        key: { id: KeyId.make(`k${which}`), hash: `hash ${which} ${variant}`, owner: { type: "agent", id: AgentId.make(`a${variant % 4}`) } }
+      }
+    case "keyGone":
+      return { _tag: "KeyRemoved", revision, id: KeyId.make(`k${which}`) }
+  }
+}
+
+function agent(which: number, variant: number) {
+  return {
+    id: AgentId.make(`a${which}`),
+    name: `agent ${variant % 3}`,
+    virtualIp: `10.64.${which}.${1 + variant % 2}`,
+    subnet: `10.64.${which}.0/24`,
+    wireguardPublicKey: `public ${which}`,
+    wireguardPrivateKey: Redacted.make(`private ${variant}`)
+  }
+}
+
+function gateway(which: number, variant: number) {
+  return {
+    id: GatewayId.make(`g${which}`),
+    name: `gateway ${variant % 2}`,
+    publicIp: variant % 3 === 0 ? null : `203.0.113.${variant}`,
+    listenPort: 51820 + variant % 2,
+    slot: which,
+    wireguardPublicKey: `public ${which}`,
+    wireguardPrivateKey: Redacted.make(`private ${variant % 3}`)
+  }
+}
