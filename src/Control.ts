@@ -61,13 +61,10 @@ const clients = Layer.mergeAll(Authenticator.layer, Presence.layer, Deliveries.l
   Layer.provideMerge(ClientRegistry.layer)
 )
 
-/** The two edges: sockets for agents and gateways, HTTP for operators. Both are closed before anything below them. */
-const edges = Layer.mergeAll(Listener.layer, HttpServer.layer)
+const core = clients.pipe(Layer.provideMerge(services), Layer.provideMerge(feed), Layer.provideMerge(store))
 
-/** Everything but the settings. */
-export const layer = edges.pipe(
-  Layer.provideMerge(clients),
-  Layer.provideMerge(services),
-  Layer.provideMerge(feed),
-  Layer.provideMerge(store)
-)
+/** Agents and gateways only: for an application that has an API of its own. */
+export const layerOfSockets = Listener.layer.pipe(Layer.provideMerge(core))
+
+/** Both edges: sockets for agents and gateways, HTTP for operators. They are closed before anything below them. */
+export const layer = Layer.mergeAll(Listener.layer, HttpServer.layer).pipe(Layer.provideMerge(core))

@@ -53,12 +53,12 @@ export class PresenceStore extends Context.Service<PresenceStore, {
       const claim = Effect.fn("PresenceStore.claim")(function*(node: string, claims: ReadonlyArray<Claim>) {
         const rows = yield* forBoth(newestOfEach(claims), (table, items) => {
           if (items.length === 0) return Effect.succeed([])
-          const publicIp = sql.literal(table === "gateways" ? "public_ip = coalesce(c.public_ip, t.public_ip)," : "")
+          const publicIp = sql.literal(table === "gateways" ? "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip)," : "")
           return sql`update ${sql(table)} t set ${publicIp} status = 'online', last_seen_at = now(), session_id = c.session,
               session_node = ${node}, session_since = now(), session_address = c.address, session_level = c.level
             from unnest(${items.map((item) => item.id)}::text[], ${items.map((item) => item.session)}::text[],
               ${items.map((item) => item.address)}::text[], ${items.map((item) => item.level)}::text[],
-              ${items.map((item) => item.publicIp)}::text[]) as c (id, session, address, level, public_ip)
+              ${items.map((item) => item.publicIp ?? "")}::text[]) as c (id, session, address, level, public_ip)
             where t.id = c.id returning t.id`
         })
         const [agents, gateways] = rows

@@ -1,0 +1,218 @@
+/** The HTTP API as one value: what may be asked, what is answered, what is refused. Handlers, documents and clients follow it. */
+import { Schema } from "effect"
+import {
+  HttpApi,
+  HttpApiEndpoint,
+  HttpApiGroup,
+  HttpApiMiddleware,
+  HttpApiSchema,
+  HttpApiSecurity,
+  OpenApi
+} from "effect/http-api"
+import { HostNameFromInput } from "./ids.ts"
+import * as Problem from "./problems.ts"
+import * as Resource from "./resources.ts"
+
+/** Lets in who has the admin token. It comes before anything about the request is judged. */
+export class Authorization extends HttpApiMiddleware.Service<Authorization>()("control/http/Authorization", {
+  security: { bearer: HttpApiSecurity.bearer.pipe(HttpApiSecurity.annotate(OpenApi.Description, "The admin token.")) },
+  error: Problem.Unauthorized
+}) {}
+
+/** Refuses what does not fit the schemas, each fault with its path; unknown fields and parameters are faults too. */
+export class Validation extends HttpApiMiddleware.Service<Validation>()("control/http/Validation", {
+  error: Problem.InvalidRequest
+}) {}
+
+const listQuery = { limit: Schema.optionalKey(Resource.Limit), cursor: Schema.optionalKey(Resource.Cursor) }
+
+const created = <S extends Schema.Top>(schema: S) => schema.pipe(HttpApiSchema.status(201))
+const says = (summary: string, description?: string) =>
+  OpenApi.annotations(description === undefined ? { summary } : { summary, description })
+
+const agent = { id: Resource.GivenAgentId }
+const gateway = { id: Resource.GivenGatewayId }
+const tunnel = { id: Resource.GivenTunnelId }
+
+const list = <const Path extends `/${string}`, S extends Schema.Top>(path: Path, item: S, summary: string) =>
+  HttpApiEndpoint.get("list", path, {
+    query: listQuery,
+    success: Resource.pageOf(item),
+    error: Problem.Unavailable
+  }).annotateMerge(says(summary, "In the order of their creation."))
+
+class Agents extends HttpApiGroup.make("agents").add(
+  HttpApiEndpoint.post("create", "/api/agents", {
+    payload: Resource.NewAgent,
+    success: created(Resource.CreatedAgent),
+    error: [Problem.PoolExhausted, Problem.Unavailable]
+  }).annotateMerge(says("Create an agent", "Gives it a subnet, a WireGuard key pair, and its first API key.")),
+  list("/api/agents", Resource.Agent, "List agents"),
+  HttpApiEndpoint.get("get", "/api/agents/:id", {
+    params: agent,
+    success: Resource.Agent,
+    error: [Problem.NoSuchAgent, Problem.Unavailable]
+  }).annotateMerge(says("Get an agent")),
+  HttpApiEndpoint.patch("update", "/api/agents/:id", {
+    params: agent,
+    payload: Resource.AgentPatch,
+    success: Resource.Agent,
+    error: [Problem.NoSuchAgent, Problem.Unavailable]
+  }).annotateMerge(says("Change an agent", "What is left out stays.")),
+  HttpApiEndpoint.delete("remove", "/api/agents/:id", {
+    params: agent,
+    query: {
+      cascade: Schema.optionalKey(Schema.Literals(["true", "false"])).annotate({
+        description: "`true`: delete its tunnels with it. Else an agent that has tunnels is kept."
+      })
+    },
+    success: HttpApiSchema.NoContent,
+    error: [Problem.NoSuchAgent, Problem.AgentInUse, Problem.Unavailable]
+  }).annotateMerge(says("Delete an agent", "Its keys are revoked and its connection is closed."))
+).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Agents" })) {}
+
+class Gateways extends HttpApiGroup.make("gateways").add(
+  HttpApiEndpoint.post("create", "/api/gateways", {
+    payload: Resource.NewGateway,
+    success: created(Resource.CreatedGateway),
+    error: Problem.Unavailable
+  }).annotateMerge(says("Create a gateway", "Gives it a WireGuard key pair and its first API key.")),
+  list("/api/gateways", Resource.Gateway, "List gateways"),
+  HttpApiEndpoint.get("get", "/api/gateways/:id", {
+    params: gateway,
+    success: Resource.Gateway,
+    error: [Problem.NoSuchGateway, Problem.Unavailable]
+  }).annotateMerge(says("Get a gateway")),
+  HttpApiEndpoint.patch("update", "/api/gateways/:id", {
+    params: gateway,
+    payload: Resource.GatewayPatch,
+    success: Resource.Gateway,
+    error: [Problem.NoSuchGateway, Problem.Unavailable]
+  }).annotateMerge(says("Change a gateway", "What is left out stays.")),
+  HttpApiEndpoint.delete("remove", "/api/gateways/:id", {
+    params: gateway,
+    success: HttpApiSchema.NoContent,
+    error: [Problem.NoSuchGateway, Problem.Unavailable]
+  }).annotateMerge(says("Delete a gateway", "Its keys are revoked and its connection is closed."))
+).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Gateways" })) {}
+
+const keyTexts = {
+  list: says("List its API keys", "Without their secrets."),
+  create: says("Create a second API key", "To change keys without an interruption: at most two are live."),
+  remove: says("Revoke an API key", "Connections that use it are closed.")
+}
+
+class AgentKeys extends HttpApiGroup.make("agentKeys").add(
+  HttpApiEndpoint.get("list", "/api/agents/:id/keys", {
+    params: agent,
+    success: Resource.pageOf(Resource.Key),
+    error: [Problem.NoSuchAgent, Problem.Unavailable]
+  }).annotateMerge(keyTexts.list),
+  HttpApiEndpoint.post("create", "/api/agents/:id/keys", {
+    params: agent,
+    success: created(Resource.CreatedKey),
+    error: [Problem.NoSuchAgent, Problem.KeyLimit, Problem.Unavailable]
+  }).annotateMerge(keyTexts.create),
+  HttpApiEndpoint.delete("remove", "/api/agents/:id/keys/:keyId", {
+    params: { ...agent, keyId: Resource.GivenKeyId },
+    success: HttpApiSchema.NoContent,
+    error: [Problem.NoSuchAgent, Problem.NoSuchKey, Problem.Unavailable]
+  }).annotateMerge(keyTexts.remove)
+).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "API keys of agents" })) {}
+
+class GatewayKeys extends HttpApiGroup.make("gatewayKeys").add(
+  HttpApiEndpoint.get("list", "/api/gateways/:id/keys", {
+    params: gateway,
+    success: Resource.pageOf(Resource.Key),
+    error: [Problem.NoSuchGateway, Problem.Unavailable]
+  }).annotateMerge(keyTexts.list),
+  HttpApiEndpoint.post("create", "/api/gateways/:id/keys", {
+    params: gateway,
+    success: created(Resource.CreatedKey),
+    error: [Problem.NoSuchGateway, Problem.KeyLimit, Problem.Unavailable]
+  }).annotateMerge(keyTexts.create),
+  HttpApiEndpoint.delete("remove", "/api/gateways/:id/keys/:keyId", {
+    params: { ...gateway, keyId: Resource.GivenKeyId },
+    success: HttpApiSchema.NoContent,
+    error: [Problem.NoSuchGateway, Problem.NoSuchKey, Problem.Unavailable]
+  }).annotateMerge(keyTexts.remove)
+).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "API keys of gateways" })) {}
+
+class Tunnels extends HttpApiGroup.make("tunnels").add(
+  HttpApiEndpoint.post("create", "/api/tunnels", {
+    payload: Resource.NewTunnel,
+    success: created(Resource.Tunnel),
+    error: [Problem.DomainInUse, Problem.AgentUnknown, Problem.Unavailable]
+  }).annotateMerge(says("Create a tunnel", "It is on its way to its agent and every gateway when this answers.")),
+  list("/api/tunnels", Resource.Tunnel, "List tunnels"),
+  HttpApiEndpoint.get("get", "/api/tunnels/:id", {
+    params: tunnel,
+    success: Resource.Tunnel,
+    error: [Problem.NoSuchTunnel, Problem.Unavailable]
+  }).annotateMerge(says("Get a tunnel")),
+  HttpApiEndpoint.patch("update", "/api/tunnels/:id", {
+    params: tunnel,
+    payload: Resource.TunnelPatch,
+    success: Resource.Tunnel,
+    error: [Problem.NoSuchTunnel, Problem.DomainInUse, Problem.AgentUnknown, Problem.Unavailable]
+  }).annotateMerge(says("Change a tunnel", "What is left out stays.")),
+  HttpApiEndpoint.delete("remove", "/api/tunnels/:id", {
+    params: tunnel,
+    success: HttpApiSchema.NoContent,
+    error: [Problem.NoSuchTunnel, Problem.Unavailable]
+  }).annotateMerge(says("Delete a tunnel"))
+).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Tunnels" })) {}
+
+const domain = { domain: HostNameFromInput }
+
+class Certificates extends HttpApiGroup.make("certificates").add(
+  list("/api/certificates", Resource.Certificate, "List certificates"),
+  HttpApiEndpoint.get("get", "/api/certificates/:domain", {
+    params: domain,
+    success: Resource.Certificate,
+    error: [Problem.NoSuchCertificate, Problem.Unavailable]
+  }).annotateMerge(says("Get a certificate", "Without its private key.")),
+  HttpApiEndpoint.put("put", "/api/certificates/:domain", {
+    params: domain,
+    payload: Resource.CertificatePut,
+    success: Resource.Certificate,
+    error: [Problem.CertificateUnfit, Problem.Unavailable]
+  }).annotateMerge(says("Store a certificate", "Replaces the one of this domain, if there is one; 200 either way.")),
+  HttpApiEndpoint.delete("remove", "/api/certificates/:domain", {
+    params: domain,
+    success: HttpApiSchema.NoContent,
+    error: [Problem.NoSuchCertificate, Problem.Unavailable]
+  }).annotateMerge(says("Delete a certificate"))
+).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Certificates" })) {}
+
+class Clients extends HttpApiGroup.make("clients").add(
+  HttpApiEndpoint.get("list", "/api/clients", {
+    query: listQuery,
+    success: Resource.pageOf(Resource.ConnectedClient),
+    error: Problem.Unavailable
+  }).annotateMerge(says("List who is connected", "To any node, in the order of their connecting."))
+).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Connected clients" })) {}
+
+class Health extends HttpApiGroup.make("health").add(
+  HttpApiEndpoint.get("live", "/healthz", { success: Schema.Struct({ status: Schema.Literal("ok") }) })
+    .annotateMerge(says("Is the process alive?", "200, whatever else is wrong.")),
+  HttpApiEndpoint.get("ready", "/readyz", {
+    success: Schema.Struct({ status: Schema.Literal("ok") }),
+    error: Problem.NotReady
+  }).annotateMerge(says("Can it serve?", "200 when the database answers and the feed of changes is caught up.")),
+  HttpApiEndpoint.get("metrics", "/metrics", {
+    success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))
+  }).annotateMerge(says("Figures for Prometheus"))
+).annotateMerge(OpenApi.annotations({ title: "Health" })) {}
+
+export class Api extends HttpApi.make("control")
+  .add(Agents, AgentKeys, Gateways, GatewayKeys, Tunnels, Certificates, Clients, Health)
+  .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error", errors: "all" })
+  .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error", errors: "all" })
+  .annotateMerge(OpenApi.annotations({
+    title: "Control",
+    version: "1",
+    description: "The operators' side of the control plane: agents, gateways, tunnels, certificates and keys. " +
+      "Every refusal is `application/problem+json` (RFC 9457) with a `type` that stays the same between versions."
+  }))
+{}

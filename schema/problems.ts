@@ -1,0 +1,113 @@
+/** Everything that the HTTP API may refuse with (RFC 9457): the types stay the same between versions. */
+import { Schema } from "effect"
+import { HttpApiError } from "effect/http-api"
+
+const urn = <const Code extends string>(code: Code) => `urn:control:problem:${code}` as const
+
+export class InvalidRequest extends HttpApiError.Problem<InvalidRequest>()("InvalidRequest", {
+  type: urn("invalid-request"),
+  status: 400,
+  title: "The request is not valid"
+}, {
+  errors: Schema.Array(Schema.Struct({
+    in: Schema.Literals(["path", "query", "body"]).annotate({ description: "Which part of the request." }),
+    path: Schema.String.annotate({ description: "Where in that part, such as `name`; empty for the whole of it." }),
+    message: Schema.String
+  }))
+}) {}
+
+export class Unauthorized extends HttpApiError.Problem<Unauthorized>()("Unauthorized", {
+  type: urn("unauthorized"),
+  status: 401,
+  title: "The admin token is missing or wrong"
+}) {}
+
+export class NoSuchAgent extends HttpApiError.Problem<NoSuchAgent>()("NoSuchAgent", {
+  type: urn("agent-not-found"),
+  status: 404,
+  title: "No such agent"
+}) {}
+
+export class NoSuchGateway extends HttpApiError.Problem<NoSuchGateway>()("NoSuchGateway", {
+  type: urn("gateway-not-found"),
+  status: 404,
+  title: "No such gateway"
+}) {}
+
+export class NoSuchTunnel extends HttpApiError.Problem<NoSuchTunnel>()("NoSuchTunnel", {
+  type: urn("tunnel-not-found"),
+  status: 404,
+  title: "No such tunnel"
+}) {}
+
+export class NoSuchCertificate extends HttpApiError.Problem<NoSuchCertificate>()("NoSuchCertificate", {
+  type: urn("certificate-not-found"),
+  status: 404,
+  title: "No certificate for this domain"
+}) {}
+
+export class NoSuchKey extends HttpApiError.Problem<NoSuchKey>()("NoSuchKey", {
+  type: urn("key-not-found"),
+  status: 404,
+  title: "No such key"
+}) {}
+
+export class AgentInUse extends HttpApiError.Problem<AgentInUse>()("AgentInUse", {
+  type: urn("agent-has-tunnels"),
+  status: 409,
+  title: "The agent has tunnels"
+}) {}
+
+export class DomainInUse extends HttpApiError.Problem<DomainInUse>()("DomainInUse", {
+  type: urn("domain-taken"),
+  status: 409,
+  title: "The domain belongs to another tunnel"
+}) {}
+
+export class KeyLimit extends HttpApiError.Problem<KeyLimit>()("KeyLimit", {
+  type: urn("too-many-keys"),
+  status: 409,
+  title: "Two keys are live already"
+}) {}
+
+export class PoolExhausted extends HttpApiError.Problem<PoolExhausted>()("PoolExhausted", {
+  type: urn("network-pool-exhausted"),
+  status: 409,
+  title: "No subnet is free"
+}) {}
+
+export class AgentUnknown extends HttpApiError.Problem<AgentUnknown>()("AgentUnknown", {
+  type: urn("no-such-agent"),
+  status: 422,
+  title: "The tunnel's agent does not exist"
+}) {}
+
+export class CertificateUnfit extends HttpApiError.Problem<CertificateUnfit>()("CertificateUnfit", {
+  type: urn("certificate-rejected"),
+  status: 422,
+  title: "The certificate is not fit for use"
+}) {}
+
+export class Unavailable extends HttpApiError.Problem<Unavailable>()("Unavailable", {
+  type: urn("store-unavailable"),
+  status: 503,
+  title: "The database cannot be reached"
+}) {}
+
+export class NotReady extends HttpApiError.Problem<NotReady>()("NotReady", {
+  type: urn("not-ready"),
+  status: 503,
+  title: "Not ready to serve"
+}) {}
+
+/** What is refused before an endpoint is found, or after it has failed inside: by status. */
+export const generalProblems = {
+  400: { type: urn("bad-request"), title: "The request cannot be read" },
+  404: { type: urn("not-found"), title: "There is nothing here" },
+  405: { type: urn("method-not-allowed"), title: "This method is not for this path" },
+  413: { type: urn("body-too-large"), title: "The body is larger than 1 MiB" },
+  415: { type: urn("unsupported-media-type"), title: "The body must be JSON" },
+  421: { type: urn("misdirected-request"), title: "This server does not go by that name" },
+  500: { type: urn("internal"), title: "The server failed inside" },
+  503: { type: urn("shutting-down"), title: "The server is shutting down" }
+} as const

@@ -1,0 +1,218 @@
+/** What operators see and give: the resources of the HTTP API. Never a private key, never a hash. */
+import { Schema, SchemaGetter } from "effect"
+import {
+  AgentId,
+  ClientType,
+  GatewayId,
+  HostNameFromInput,
+  IpAddress,
+  KeyId,
+  Name,
+  Port,
+  Revision,
+  Target,
+  Timestamp,
+  TunnelId
+} from "./ids.ts"
+
+/** Rows are shown as they are stored: another application may have written them, so only their type is promised. */
+const stored = (description: string) => Schema.String.annotate({ description })
+
+const moment = (description: string) => Timestamp.annotate({ description })
+
+const times = {
+  createdAt: moment("When it was created."),
+  updatedAt: moment("When it last changed; coming online or going offline is no change.")
+}
+
+const apiKey = Schema.String.annotate({ description: "The secret for `auth`. It is shown this once: only its hash is kept." })
+
+const connectionFields = {
+  since: moment("When it authenticated."),
+  address: stored("From where it connected."),
+  level: stored("The protocol level that was agreed on.")
+}
+
+const Session = Schema.NullOr(Schema.Struct(connectionFields)).annotate({ description: "The open connection, if there is one." })
+
+const presence = {
+  status: Schema.Literals(["online", "offline"]).annotate({ description: "Whether it is connected." }),
+  lastSeenAt: Schema.NullOr(Timestamp).annotate({ description: "When it was last heard of, to within a few seconds." }),
+  session: Session
+}
+
+export const Agent = Schema.Struct({
+  id: AgentId,
+  name: stored("Its name."),
+  virtualIp: stored("Its address inside the network."),
+  subnet: stored("Its /24 of the network, in CIDR notation."),
+  wireguardPublicKey: stored("Its WireGuard public key in base64."),
+  ...presence,
+  ...times
+}).annotate({ identifier: "Agent", description: "A client beside a service, behind NAT." })
+export type Agent = typeof Agent.Type
+
+export const NewAgent = Schema.Struct({ name: Name }).annotate({ identifier: "NewAgent" })
+export type NewAgent = typeof NewAgent.Type
+
+export const AgentPatch = Schema.Struct({ name: Schema.optionalKey(Name) }).annotate({ identifier: "AgentPatch" })
+export type AgentPatch = typeof AgentPatch.Type
+
+export const CreatedAgent = Schema.Struct({ ...Agent.fields, apiKey }).annotate({ identifier: "CreatedAgent" })
+
+const publicIp = Schema.NullOr(IpAddress).annotate({ description: "Where agents reach it; null until it is known." })
+const listenPort = Port.annotate({ description: "Its WireGuard port (UDP); 51820 unless given." })
+
+export const Gateway = Schema.Struct({
+  id: GatewayId,
+  name: stored("Its name."),
+  publicIp: Schema.NullOr(Schema.String).annotate({ description: "Where agents reach it; null until it is known." }),
+  listenPort,
+  wireguardPublicKey: stored("Its WireGuard public key in base64."),
+  ...presence,
+  ...times
+}).annotate({ identifier: "Gateway", description: "A client on a public address, which takes the traffic." })
+export type Gateway = typeof Gateway.Type
+
+const optionalGatewayFields = {
+  publicIp: Schema.optionalKey(publicIp),
+  listenPort: Schema.optionalKey(listenPort)
+}
+
+export const NewGateway = Schema.Struct({ name: Name, ...optionalGatewayFields }).annotate({ identifier: "NewGateway" })
+export type NewGateway = typeof NewGateway.Type
+
+export const GatewayPatch = Schema.Struct({ name: Schema.optionalKey(Name), ...optionalGatewayFields }).annotate({
+  identifier: "GatewayPatch"
+})
+export type GatewayPatch = typeof GatewayPatch.Type
+
+export const CreatedGateway = Schema.Struct({ ...Gateway.fields, apiKey }).annotate({ identifier: "CreatedGateway" })
+
+export const Tunnel = Schema.Struct({
+  id: TunnelId,
+  agentId: AgentId,
+  domain: stored("The public host name."),
+  target: stored("Where the agent sends the traffic: `host:port` or `http(s)://host:port`."),
+  enabled: Schema.Boolean.annotate({ description: "A disabled tunnel stays in every view and carries no traffic." }),
+  revision: Revision.annotate({ description: "The number of the change that made it what it is." }),
+  reported: Schema.NullOr(Schema.Struct({
+    status: stored("In the agent's own words."),
+    at: moment("Since when it says so.")
+  })).annotate({ description: "What its agent last said of it in `status`; null before it said anything." }),
+  ...times
+}).annotate({ identifier: "Tunnel", description: "A public domain and the service behind an agent that it leads to." })
+export type Tunnel = typeof Tunnel.Type
+
+/** PostgreSQL's text cannot hold NUL, so no row has such an id: it is refused here instead of asked for. */
+const withoutNul = Schema.isPattern(/^[^\0]*$/u)
+
+/** The ids in paths and bodies, told apart from rows: here they come from outside. */
+export const GivenAgentId = AgentId.check(withoutNul)
+export const GivenGatewayId = GatewayId.check(withoutNul)
+export const GivenTunnelId = TunnelId.check(withoutNul)
+export const GivenKeyId = KeyId.check(withoutNul)
+
+export const NewTunnel = Schema.Struct({
+  agentId: GivenAgentId,
+  domain: HostNameFromInput,
+  target: Target,
+  enabled: Schema.optionalKey(Schema.Boolean).annotate({ description: "True unless given." })
+}).annotate({ identifier: "NewTunnel" })
+export type NewTunnel = typeof NewTunnel.Type
+
+export const TunnelPatch = Schema.Struct({
+  agentId: Schema.optionalKey(GivenAgentId).annotate({ description: "Moves the tunnel to another agent." }),
+  domain: Schema.optionalKey(HostNameFromInput),
+  target: Schema.optionalKey(Target),
+  enabled: Schema.optionalKey(Schema.Boolean)
+}).annotate({ identifier: "TunnelPatch" })
+export type TunnelPatch = typeof TunnelPatch.Type
+
+export const Certificate = Schema.Struct({
+  domain: stored("The host name that it is for."),
+  certificate: stored("PEM (RFC 7468): the certificate, then its chain."),
+  expiresAt: moment("When it ends."),
+  ...times
+}).annotate({ identifier: "Certificate", description: "What gateways serve for a domain. The private key is never shown." })
+export type Certificate = typeof Certificate.Type
+
+/** 64 KiB: several times the longest chain that public authorities issue. */
+const Pem = Schema.String.check(Schema.isBetweenLength(1, 65_536))
+
+export const CertificatePut = Schema.Struct({
+  certificate: Pem.annotate({ description: "PEM (RFC 7468): the certificate, then its chain." }),
+  privateKey: Pem.annotate({ description: "PEM (RFC 7468): the certificate's private key, not encrypted." }),
+  expiresAt: Schema.optionalKey(Timestamp).annotate({
+    description: "Read from the certificate; one that is given must agree with it."
+  })
+}).annotate({ identifier: "CertificatePut" })
+export type CertificatePut = typeof CertificatePut.Type
+
+export const Key = Schema.Struct({ id: KeyId, createdAt: times.createdAt }).annotate({
+  identifier: "Key",
+  description: "A live API key of an agent or gateway, without its secret."
+})
+export type Key = typeof Key.Type
+
+export const CreatedKey = Schema.Struct({ id: KeyId, apiKey }).annotate({ identifier: "CreatedKey" })
+
+export const ConnectedClient = Schema.Struct({
+  clientType: ClientType,
+  clientId: Schema.String.annotate({ description: "The id of the agent or gateway." }),
+  name: stored("Its name."),
+  ...connectionFields,
+  lastSeenAt: Schema.NullOr(Timestamp).annotate({ description: "When it was last heard of, to within a few seconds." })
+}).annotate({ identifier: "ConnectedClient", description: "An agent or gateway that is connected, to whichever node." })
+export type ConnectedClient = typeof ConnectedClient.Type
+
+/** A place in a list that is ordered by age: the last row that was shown. */
+export interface Place {
+  /** Microseconds since 1970: what PostgreSQL's timestamps resolve. */
+  readonly micros: number
+  readonly id: string
+}
+
+const Place = Schema.Struct({
+  micros: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
+  id: Schema.String.check(Schema.isPattern(/^[^\0]{1,256}$/u))
+})
+
+/** `<micros>.<id>` in base64url. */
+export const Cursor: Schema.Codec<Place, string> = Schema.String.annotate({
+  description: "Opaque: `nextCursor` of the page before, given back as `cursor` to read on."
+}).pipe(
+  Schema.decodeTo(Schema.StringFromBase64Url),
+  Schema.decodeTo(Place, {
+    decode: SchemaGetter.transform((text: string) => ({
+      micros: Number(/^\d{1,16}(?=\.)/u.exec(text)?.[0] ?? Number.NaN),
+      id: text.slice(text.indexOf(".") + 1)
+    })),
+    encode: SchemaGetter.transform(({ micros, id }: Place) => `${micros}.${id}`)
+  })
+)
+
+export const defaultLimit = 100
+
+export const Limit = Schema.String.check(Schema.isPattern(/^\d{1,4}$/u, { message: "expected a whole number" })).annotate({
+  description: "At most so many items: 1 to 1000; 100 unless given."
+}).pipe(
+  Schema.decodeTo(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1_000 })), {
+    decode: SchemaGetter.transform(Number),
+    encode: SchemaGetter.transform(String)
+  })
+)
+
+export interface PageRequest {
+  readonly limit: number
+  readonly after: Place | undefined
+}
+
+export interface Page<A> {
+  readonly items: ReadonlyArray<A>
+  /** Null when nothing follows. */
+  readonly nextCursor: Place | null
+}
+
+export const pageOf = <S extends Schema.Constraint>(item: S) =>
+  Schema.Struct({ items: Schema.Array(item), nextCursor: Schema.NullOr(Cursor) })

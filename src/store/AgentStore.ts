@@ -1,0 +1,122 @@
+/** The table of agents. */
+import { agentAddress } from "#network/addresses.ts"
+import { Agent, type AgentPatch, type Page, type PageRequest } from "#schema/resources.ts"
+import { AgentId, type KeyId } from "#schema/ids.ts"
+import { Settings } from "#Settings.ts"
+import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { SqlClient, type SqlError } from "effect/sql"
+import { lowestFree } from "./lowestFree.ts"
+import { pagesOf } from "./pages.ts"
+import { presenceColumns, timeColumns } from "./presenceColumns.ts"
+import { Secrets } from "./Secrets.ts"
+import { atEdge, type StoreUnavailable, transaction, violated } from "./sql.ts"
+
+/** Every /24 of the pool (`CONTROL_NETWORK_POOL`) belongs to an agent. */
+export class NetworkPoolExhausted extends Schema.TaggedError<NetworkPoolExhausted>()("NetworkPoolExhausted", {
+  pool: Schema.String
+}) {
+  override get message(): string {
+    return `every subnet of ${this.pool} belongs to an agent`
+  }
+}
+
+/** The agent cannot go while tunnels lead to it. */
+export class AgentHasTunnels extends Schema.TaggedError<AgentHasTunnels>()("AgentHasTunnels", { id: AgentId }) {
+  override get message(): string {
+    return "the agent has tunnels: delete them first, or with it"
+  }
+}
+
+/** What an agent or gateway begins with. */
+export interface Identity<Id> {
+  readonly id: Id
+  readonly name: string
+  readonly wireguard: { readonly publicKey: string; readonly privateKey: Redacted.Redacted }
+  readonly key: { readonly id: KeyId; readonly hash: string }
+}
+
+export class AgentStore extends Context.Service<AgentStore, {
+  /** Gives it the lowest free subnet. */
+  create(agent: Identity<AgentId>): Effect.Effect<Agent, NetworkPoolExhausted | StoreUnavailable>
+  find(id: AgentId): Effect.Effect<Option.Option<Agent>, StoreUnavailable>
+  list(request: PageRequest): Effect.Effect<Page<Agent>, StoreUnavailable>
+  update(id: AgentId, patch: AgentPatch): Effect.Effect<Option.Option<Agent>, StoreUnavailable>
+  /** Its keys go with it, and on `cascade` its tunnels; tells whether it was there. */
+  remove(id: AgentId, cascade: boolean): Effect.Effect<boolean, AgentHasTunnels | StoreUnavailable>
+}>()("control/store/AgentStore") {
+  static readonly layer = Layer.effect(
+    AgentStore,
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { cipher } = yield* Secrets
+      const { networkPool } = yield* Settings
+      const inTransaction = Effect.provideService(SqlClient.SqlClient, sql)
+      const columns = sql.literal(agentColumns)
+
+      const insert = Effect.fnUntraced(function*({ id, key, name, wireguard }: Identity<AgentId>) {
+        const privateKey = cipher.encrypt(Redacted.value(wireguard.privateKey), {
+          table: "agents",
+          column: "wireguard_private_key",
+          row: id
+        })
+        // A subnet may be taken although its index is free: the pool has changed since it was given out.
+        for (let from = 0;;) {
+          const index = yield* lowestFree(sql, "agents", from)
+          const address = agentAddress(networkPool, index)
+          if (address === undefined) return yield* new NetworkPoolExhausted({ pool: networkPool })
+          const rows = yield* sql`
+            insert into agents (id, name, virtual_ip, subnet, subnet_index, wireguard_public_key, wireguard_private_key)
+            values (${id}, ${name}, ${address.virtualIp}, ${address.subnet}, ${index}, ${wireguard.publicKey}, ${privateKey})
+            on conflict (subnet) do nothing returning ${columns}`
+          const [agent] = decodeAgents(rows)
+          if (agent === undefined) {
+            from = index + 1
+            continue
+          }
+          yield* sql`insert into api_keys (id, agent_id, hash) values (${key.id}, ${id}, ${key.hash})`
+          return agent
+        }
+      })
+
+      const create = Effect.fn("AgentStore.create")((agent: Identity<AgentId>) => inTransaction(transaction(insert(agent))))
+
+      const find = Effect.fn("AgentStore.find")(function*(id: AgentId) {
+        return one(yield* atEdge(sql`select ${columns} from agents where id = ${id}`))
+      })
+
+      const list = pagesOf(sql, { columns: agentColumns, from: "agents", when: "created_at", key: "id" }, decodeAgents)
+
+      const update = Effect.fn("AgentStore.update")(function*(id: AgentId, { name }: AgentPatch) {
+        return one(yield* atEdge(sql`
+          update agents set name = coalesce(${name ?? null}::text, name) where id = ${id} returning ${columns}`))
+      })
+
+      /** The lock keeps new tunnels away until the agent is gone. */
+      const deleteTunnels = (id: AgentId) =>
+        Effect.andThen(
+          sql`select from agents where id = ${id} for update`,
+          sql`delete from tunnels where agent_id = ${id}`
+        )
+
+      const remove = Effect.fn("AgentStore.remove")(function*(id: AgentId, cascade: boolean) {
+        const removed = Effect.gen(function*() {
+          if (cascade) yield* deleteTunnels(id)
+          const rows = yield* sql`delete from agents where id = ${id} returning id`
+          return rows.length > 0
+        })
+        const refused = (error: SqlError.SqlError) =>
+          violated(error) === "tunnels_agent_exists" ? Effect.fail(new AgentHasTunnels({ id })) : Effect.fail(error)
+        return yield* inTransaction(transaction(Effect.catchTag(removed, "SqlError", refused)))
+      })
+
+      return AgentStore.of({ create, find, list, update, remove })
+    })
+  )
+}
+
+const agentColumns = `id, name, virtual_ip as "virtualIp", subnet, wireguard_public_key as "wireguardPublicKey",
+  ${presenceColumns}, ${timeColumns}`
+
+const decodeAgents = Schema.decodeUnknownSync(Schema.Array(Agent))
+
+const one = (rows: ReadonlyArray<object>): Option.Option<Agent> => Option.fromUndefinedOr(decodeAgents(rows)[0])

@@ -1,0 +1,89 @@
+/** The table of gateways. */
+import { gatewayAddress } from "#network/addresses.ts"
+import { Gateway, type GatewayPatch, type Page, type PageRequest } from "#schema/resources.ts"
+import type { GatewayId } from "#schema/ids.ts"
+import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { SqlClient } from "effect/sql"
+import type { Identity } from "./AgentStore.ts"
+import { lowestFree } from "./lowestFree.ts"
+import { pagesOf } from "./pages.ts"
+import { presenceColumns, timeColumns } from "./presenceColumns.ts"
+import { Secrets } from "./Secrets.ts"
+import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
+
+export interface NewGatewayRow extends Identity<GatewayId> {
+  readonly publicIp: string | null
+  readonly listenPort: number
+}
+
+export class GatewayStore extends Context.Service<GatewayStore, {
+  /** Gives it the lowest free slot. */
+  create(gateway: NewGatewayRow): Effect.Effect<Gateway, StoreUnavailable>
+  find(id: GatewayId): Effect.Effect<Option.Option<Gateway>, StoreUnavailable>
+  list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
+  update(id: GatewayId, patch: GatewayPatch): Effect.Effect<Option.Option<Gateway>, StoreUnavailable>
+  /** Its keys go with it; tells whether it was there. */
+  remove(id: GatewayId): Effect.Effect<boolean, StoreUnavailable>
+}>()("control/store/GatewayStore") {
+  static readonly layer = Layer.effect(
+    GatewayStore,
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      const { cipher } = yield* Secrets
+      const inTransaction = Effect.provideService(SqlClient.SqlClient, sql)
+      const columns = sql.literal(gatewayColumns)
+
+      const insert = Effect.fnUntraced(function*({ id, key, listenPort, name, publicIp, wireguard }: NewGatewayRow) {
+        const privateKey = cipher.encrypt(Redacted.value(wireguard.privateKey), {
+          table: "gateways",
+          column: "wireguard_private_key",
+          row: id
+        })
+        const slot = yield* lowestFree(sql, "gateways", 0)
+        const rows = yield* sql`
+          insert into gateways (id, name, public_ip, listen_port, slot, wireguard_public_key, wireguard_private_key)
+          values (${id}, ${name}, ${publicIp}, ${listenPort}, ${slot}, ${wireguard.publicKey}, ${privateKey})
+          returning ${columns}`
+        yield* sql`insert into api_keys (id, gateway_id, hash) values (${key.id}, ${id}, ${key.hash})`
+        if (gatewayAddress("0.0.0.0/24", slot) === undefined) {
+          yield* Effect.logWarning(`gateway ${id} has no address inside the agents' subnets: they have no room for slot ${slot}`)
+        }
+        return rows
+      })
+
+      const create = Effect.fn("GatewayStore.create")(function*(gateway: NewGatewayRow) {
+        const [created] = decodeCreated(yield* inTransaction(transaction(insert(gateway))))
+        return created
+      })
+
+      const find = Effect.fn("GatewayStore.find")(function*(id: GatewayId) {
+        return one(yield* atEdge(sql`select ${columns} from gateways where id = ${id}`))
+      })
+
+      const list = pagesOf(sql, { columns: gatewayColumns, from: "gateways", when: "created_at", key: "id" }, decodeGateways)
+
+      const update = Effect.fn("GatewayStore.update")(function*(id: GatewayId, patch: GatewayPatch) {
+        return one(yield* atEdge(sql`
+          update gateways set name = coalesce(${patch.name ?? null}::text, name),
+            public_ip = case when ${patch.publicIp === undefined} then public_ip else ${patch.publicIp ?? null}::text end,
+            listen_port = coalesce(${patch.listenPort ?? null}::int, listen_port)
+          where id = ${id} returning ${columns}`))
+      })
+
+      const remove = Effect.fn("GatewayStore.remove")(function*(id: GatewayId) {
+        const rows = yield* atEdge(sql`delete from gateways where id = ${id} returning id`)
+        return rows.length > 0
+      })
+
+      return GatewayStore.of({ create, find, list, update, remove })
+    })
+  )
+}
+
+const gatewayColumns = `id, name, public_ip as "publicIp", listen_port as "listenPort",
+  wireguard_public_key as "wireguardPublicKey", ${presenceColumns}, ${timeColumns}`
+
+const decodeGateways = Schema.decodeUnknownSync(Schema.Array(Gateway))
+const decodeCreated = Schema.decodeUnknownSync(Schema.NonEmptyArray(Gateway))
+
+const one = (rows: ReadonlyArray<object>): Option.Option<Gateway> => Option.fromUndefinedOr(decodeGateways(rows)[0])
