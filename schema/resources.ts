@@ -105,7 +105,7 @@ export const Tunnel = Schema.Struct({
 export type Tunnel = typeof Tunnel.Type
 
 /** PostgreSQL's text cannot hold NUL, so no row has such an id: it is refused here instead of asked for. */
-const withoutNul = Schema.isPattern(/^[^\0]*$/u)
+const withoutNul = Schema.isPattern(/^[^\0]*$/u, { message: "no id has a NUL character" })
 
 /** The ids in paths and bodies, told apart from rows: here they come from outside. */
 export const GivenAgentId = AgentId.check(withoutNul)
@@ -173,21 +173,23 @@ export interface Place {
   readonly id: string
 }
 
-const Place = Schema.Struct({
-  micros: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER })),
-  id: Schema.String.check(Schema.isPattern(/^[^\0]{1,256}$/u))
-})
+const Place = Schema.Struct({ micros: Schema.Int, id: Schema.String })
 
-/** `<micros>.<id>` in base64url. */
+/** `<micros>.<id>`; no id in a row has a NUL. */
+const placePattern = /^(\d{1,15})\.([^\0]{1,256})$/u
+
+/** A place in base64url. */
 export const Cursor: Schema.Codec<Place, string> = Schema.String.annotate({
-  description: "Opaque: `nextCursor` of the page before, given back as `cursor` to read on."
+  description: "Opaque: the `nextCursor` of the page before."
 }).pipe(
-  Schema.decodeTo(Schema.StringFromBase64Url),
+  Schema.decodeTo(
+    Schema.StringFromBase64Url.check(Schema.isPattern(placePattern, { message: "expected a `nextCursor`" }))
+  ),
   Schema.decodeTo(Place, {
-    decode: SchemaGetter.transform((text: string) => ({
-      micros: Number(/^\d{1,16}(?=\.)/u.exec(text)?.[0] ?? Number.NaN),
-      id: text.slice(text.indexOf(".") + 1)
-    })),
+    decode: SchemaGetter.transform((text: string) => {
+      const [, micros, id = ""] = placePattern.exec(text) ?? []
+      return { micros: Number(micros), id }
+    }),
     encode: SchemaGetter.transform(({ micros, id }: Place) => `${micros}.${id}`)
   })
 )

@@ -29,7 +29,19 @@ const report = (cause: Cause.Cause<unknown>) => {
   return Console.error(expected instanceof Error ? `control: ${expected.message}` : Cause.pretty(cause))
 }
 
-const main = Layer.launch(announce.pipe(Layer.provide(Control.layer))).pipe(
+/** A drain that hangs is ended in time, and who asks twice means at once. */
+const insist = Effect.map(Settings, ({ drainTimeout }) => {
+  let told = 0
+  const onSignal = () => {
+    told += 1
+    if (told === 1) setTimeout(() => process.exit(0), Duration.toMillis(drainTimeout)).unref()
+    else process.exit(130)
+  }
+  process.on("SIGTERM", onSignal)
+  process.on("SIGINT", onSignal)
+})
+
+const main = Effect.andThen(insist, Layer.launch(announce.pipe(Layer.provide(Control.layer)))).pipe(
   Effect.provide(Logging.layer),
   Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : report(cause)),
   Effect.provide(Settings.layer.pipe(Layer.tapCause(report)))

@@ -105,7 +105,7 @@ export class AgentStore extends Context.Service<AgentStore, {
           return rows.length > 0
         })
         const refused = (error: SqlError.SqlError) =>
-          violated(error) === "tunnels_agent_exists" ? Effect.fail(new AgentHasTunnels({ id })) : Effect.fail(error)
+          Effect.fail(violated(error) === "tunnels_agent_exists" ? new AgentHasTunnels({ id }) : error)
         return yield* inTransaction(transaction(Effect.catchTag(removed, "SqlError", refused)))
       })
 

@@ -1,7 +1,9 @@
 /** Who is online, in the rows of agents and gateways. Every write is fenced by its session, and many go out as one. */
 import { type ClientType, SessionId } from "#schema/ids.ts"
+import { ConnectedClient, type Page, type PageRequest } from "#schema/resources.ts"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
+import { pagesOf } from "./pages.ts"
 import { type StoreUnavailable, transaction } from "./sql.ts"
 
 /** A session and the client that it stands for. */
@@ -33,6 +35,8 @@ export class PresenceStore extends Context.Service<PresenceStore, {
   release(held: ReadonlyArray<Held>): Effect.Effect<void, StoreUnavailable>
   /** Shows as offline who is marked online but was not touched for this long by the database's clock: its node is gone. */
   sweep(limit: Duration.Duration): Effect.Effect<number, StoreUnavailable>
+  /** Who is online, whichever node holds the connection. */
+  connected(request: PageRequest): Effect.Effect<Page<ConnectedClient>, StoreUnavailable>
 }>()("control/store/PresenceStore") {
   static readonly layer = Layer.effect(
     PresenceStore,
@@ -94,13 +98,31 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         return rows.flat().length
       })
 
-      return PresenceStore.of({ claim, touch, release, sweep })
+      const connected = pagesOf(
+        sql,
+        { columns: connectedColumns, from: everyConnected, when: "session_since", key: "type || ':' || id" },
+        decodeConnected
+      )
+
+      return PresenceStore.of({ claim, touch, release, sweep, connected })
     })
   )
 }
 
 /** The two kinds of ids may be equal, so the kind is part of the name. */
 export const nameOf = ({ type, id }: { readonly type: ClientType; readonly id: string }): string => `${type}:${id}`
+
+const everyConnected = `(${
+  [["agent", "agents"], ["gateway", "gateways"]].map(([type, table]) =>
+    `select '${type}' as type, id, name, session_since, session_address, session_level, last_seen_at from ${table}
+      where status = 'online' and session_id is not null`
+  ).join(" union all ")
+}) as connected`
+
+const connectedColumns = `type as "clientType", id as "clientId", name, control_iso(session_since) as since,
+  session_address as address, session_level as level, control_iso(last_seen_at) as "lastSeenAt"`
+
+const decodeConnected = Schema.decodeUnknownSync(Schema.Array(ConnectedClient))
 
 const idsOf = (rows: ReadonlyArray<unknown>): ReadonlyArray<string> => decodeIds(rows).map((row) => row.id)
 const decodeIds = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: Schema.String })))

@@ -1,0 +1,67 @@
+/**
+ * What Control is measured against: a bare `ws` server that does the same work with plain loops over its sockets, has no
+ * database, and trusts everybody.
+ */
+import { createServer } from "node:http"
+import type { AddressInfo } from "node:net"
+import { type RawData, type WebSocket, WebSocketServer } from "ws"
+import { answerCalls } from "./support/remote.ts"
+
+const sockets = new Set<WebSocket>()
+let heartbeats = 0
+let config: () => string = () => "{\"type\":\"config\",\"data\":{}}"
+let step: Record<string, unknown> = {}
+
+const server = createServer((request, response) => {
+  send(Number(request.headers["x-sequence"]), 1)
+  response.end("{}")
+})
+const wss = new WebSocketServer({ server, perMessageDeflate: false })
+
+wss.on("connection", (socket) => {
+  sockets.add(socket)
+  socket.on("message", (data) => receive(socket, data))
+  socket.on("close", () => sockets.delete(socket))
+  socket.on("error", () => sockets.delete(socket))
+})
+
+function receive(socket: WebSocket, data: RawData): void {
+  const message = JSON.parse(String(data)) as { type: string }
+  if (message.type === "heartbeat") {
+    heartbeats += 1
+  } else if (message.type === "auth") {
+    socket.send(JSON.stringify({ type: "auth_success", data: { message: "Authentication successful" } }))
+    socket.send(config())
+  }
+}
+
+/** Steps numbered from this one on, each encoded once and given to every socket in turn. */
+function send(sequence: number, count: number): void {
+  for (let index = 0; index < count; index += 1) {
+    const message = { type: "tunnel_update", data: { ...step, target: `localhost:${sequence + index}`, enabled: true } }
+    const text = Buffer.from(JSON.stringify(message))
+    for (const socket of sockets) socket.send(text, { binary: false })
+  }
+}
+
+const handlers = {
+  listen: async (): Promise<number> => {
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+    return (server.address() as AddressInfo).port
+  },
+  /** What every client gets after `auth`: this very text, or its content encoded for each of them. */
+  configure: ({ encodeEach, text }: { readonly text: string; readonly encodeEach: boolean }): void => {
+    const content: unknown = JSON.parse(text)
+    config = encodeEach ? () => JSON.stringify(content) : () => text
+  },
+  /** The tunnel that all steps are about. */
+  about: (tunnel: Record<string, unknown>): void => {
+    step = tunnel
+  },
+  send: ({ count, sequence }: { readonly sequence: number; readonly count: number }): void => send(sequence, count),
+  heartbeats: (): number => heartbeats
+}
+export type RawHandlers = typeof handlers
+
+answerCalls(handlers)
+process.on("disconnect", () => process.exit())

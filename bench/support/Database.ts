@@ -1,0 +1,117 @@
+/** One PostgreSQL for the whole run, with fsync: the embedded one, or the server that `BENCH_DATABASE_URL` names. */
+import { defaults, Settings } from "#Settings.ts"
+import * as Schema from "#store/Database.ts"
+import { openDataDirectory } from "#store/DataDirectory.ts"
+import { Directory } from "#store/Directory.ts"
+import { startEmbeddedPostgres } from "#store/EmbeddedPostgres.ts"
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Exit, Layer, ManagedRuntime, Option, Redacted, References, Scope } from "effect"
+import { SqlClient } from "effect/sql"
+import { randomBytes } from "node:crypto"
+import { existsSync, readFileSync } from "node:fs"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { cpuOfPostgres } from "./postgresProcesses.ts"
+import { seed, type Seeded, type Size } from "./seed.ts"
+
+type Rows = ReadonlyArray<Record<string, unknown>>
+
+/** A database of its own with the schema and a network in it. */
+export interface Network extends Seeded {
+  readonly url: string
+  readonly masterKey: string
+  query(statement: string, parameters?: ReadonlyArray<unknown>): Promise<Rows>
+  close(): Promise<void>
+}
+
+export interface Written {
+  /** How many transactions have written so far, in the whole server: each of them takes one number. */
+  readonly transactions: number
+  /** Bytes of write-ahead log so far. */
+  readonly walBytes: number
+}
+
+export interface Database {
+  readonly description: string
+  newNetwork(size: Size): Promise<Network>
+  written(): Promise<Written>
+  /** In milliseconds so far; undefined where it cannot be known. */
+  cpu(): number | undefined
+  close(): Promise<void>
+}
+
+export const openDatabase = async (): Promise<Database> => {
+  const scope = Effect.runSync(Scope.make())
+  const external = process.env["BENCH_DATABASE_URL"]
+  const directory = await mkdtemp(join(tmpdir(), "control-bench-"))
+  const url = external !== undefined && external !== "" ? external : await startEmbedded(directory, scope)
+  const server = ManagedRuntime.make(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 }))
+  const query = (statement: string): Promise<Rows> =>
+    server.runPromise(Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<Record<string, unknown>>(statement)))
+
+  const [about] = await query("select version(), current_setting('fsync') as fsync, current_setting('synchronous_commit') as sync")
+  const postmaster = external === undefined ? readPostmaster(directory) : undefined
+  let made = 0
+
+  return {
+    description: `${String(about?.["version"]).split(" on ")[0]}, fsync ${about?.["fsync"]}, synchronous_commit ${about?.["sync"]}, ` +
+      (external === undefined ? "embedded" : "BENCH_DATABASE_URL"),
+    newNetwork: async (size) => {
+      const name = `control_bench_${process.pid}_${made += 1}`
+      await query(`create database ${name}`)
+      const its = new URL(url)
+      its.pathname = `/${name}`
+      const network = await openNetwork(its.toString(), size)
+      const close = async () => {
+        await network.close()
+        await query(`drop database if exists ${name} with (force)`)
+      }
+      return { ...network, close }
+    },
+    written: async () => {
+      const [row] = await query(
+        "select pg_snapshot_xmax(pg_current_snapshot())::text as xid, (pg_current_wal_insert_lsn() - '0/0')::text as wal"
+      )
+      return { transactions: Number(row?.["xid"]), walBytes: Number(row?.["wal"]) }
+    },
+    cpu: () => cpuOfPostgres(postmaster),
+    close: async () => {
+      await server.dispose()
+      await Effect.runPromise(Scope.close(scope, Exit.void))
+      await rm(directory, { recursive: true, force: true })
+    }
+  }
+}
+
+async function startEmbedded(directory: string, scope: Scope.Closeable): Promise<string> {
+  const started = Effect.flatMap(openDataDirectory(directory), () => startEmbeddedPostgres({ dataDir: directory }))
+  return Redacted.value((await Effect.runPromise(Scope.provide(started, scope))).url)
+}
+
+function readPostmaster(directory: string): number | undefined {
+  const file = join(directory, "postgres", "postmaster.pid")
+  return existsSync(file) ? Number(readFileSync(file, "utf8").split("\n")[0]) : undefined
+}
+
+/** Brings the database to this version's schema, as a start of Control would, and puts a network into it. */
+async function openNetwork(url: string, size: Size): Promise<Network> {
+  const masterKey = randomBytes(32).toString("base64")
+  const settings = Settings.layerOf({ ...defaults, databaseUrl: Option.some(Redacted.make(url)) })
+  const runtime = ManagedRuntime.make(Schema.layer.pipe(
+    Layer.provide(Directory.layer),
+    Layer.provide(settings),
+    Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "Warn"))
+  ))
+  const seeded = await runtime.runPromise(seed(size, masterKey))
+  return {
+    ...seeded,
+    url,
+    masterKey,
+    query: (statement, parameters = []) =>
+      runtime.runPromise(
+        Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<Record<string, unknown>>(statement, [...parameters]))
+      ),
+    close: () => runtime.dispose()
+  }
+}

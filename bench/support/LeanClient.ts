@@ -1,0 +1,203 @@
+/**
+ * A WebSocket client (RFC 6455) that does no more than the measuring needs: it tells messages apart by their first letters and
+ * does not decode them, so that the load's process is not the limit. All clients read into one buffer.
+ */
+import { Buffer } from "node:buffer"
+import { randomBytes } from "node:crypto"
+import { connect, type Socket } from "node:net"
+
+export interface Target {
+  readonly host: string
+  readonly port: number
+  /** Which of the addresses 127.0.0.1, .2, … to come from; undefined leaves it to the system. */
+  readonly localAddress: string | undefined
+  readonly type: "agent" | "gateway"
+  readonly apiKey: string
+}
+
+export interface Listener {
+  upgraded(client: LeanClient): void
+  /** A whole view was received, with its size in bytes. */
+  config(client: LeanClient, bytes: number): void
+  /** This many steps came in one read; `lastSequence` is the sequence number of the last one of them. */
+  steps(client: LeanClient, count: number): void
+  closed(client: LeanClient, reason: string): void
+}
+
+/** Shared by all: a read is handled to its end before the next one begins. */
+const readBuffer = Buffer.allocUnsafe(256 * 1024)
+
+/** What follows the sequence number at the end of every step that is measured. */
+const stepTail = "\",\"enabled\":true}}".length
+const sequenceDigits = 5
+
+/** Larger frames are only counted, not kept. */
+const keptFrame = 32 * 1024
+
+export class LeanClient {
+  /** Steps since the last reset. */
+  received = 0
+  lastSequence = 0
+  /** Steps whose number was not the one after the last. */
+  disordered = 0
+  startedAt = 0
+  /** Set to keep the payload of the next config. */
+  keepConfig = false
+  configText = ""
+  readonly #socket: Socket
+  readonly #listener: Listener
+  readonly #auth: Buffer
+  #upgraded = false
+  #rest: Buffer = Buffer.alloc(0)
+  /** Of a large frame: what is still to come, in bytes, and what it is. */
+  #left = 0
+  #largeSize = 0
+  #large: Array<Buffer> = []
+
+  constructor(target: Target, listener: Listener) {
+    this.#listener = listener
+    this.#auth = clientFrame(1, JSON.stringify({ type: "auth", data: { apiKey: target.apiKey } }))
+    const socket = connect({
+      host: target.host,
+      port: target.port,
+      noDelay: true,
+      ...(target.localAddress === undefined ? {} : { localAddress: target.localAddress }),
+      onread: {
+        buffer: readBuffer,
+        callback: (size) => {
+          this.#read(readBuffer.subarray(0, size))
+          return true
+        }
+      }
+    })
+    this.#socket = socket
+    let reason = "closed"
+    socket.on("connect", () => socket.write(upgradeRequest(target)))
+    socket.on("error", (error) => reason = error.message)
+    socket.on("close", () => listener.closed(this, reason))
+  }
+
+  send(frame: Buffer): void {
+    this.#socket.write(frame)
+  }
+
+  /** Cuts the connection without a close handshake, and leaves no port behind in TIME_WAIT. */
+  cut(): void {
+    this.#socket.resetAndDestroy()
+  }
+
+  #read(bytes: Buffer): void {
+    let from = 0
+    let steps = 0
+    let data = bytes
+    if (this.#left > 0) {
+      from = this.#continueLarge(data)
+    } else if (this.#rest.length > 0) {
+      data = Buffer.concat([this.#rest, bytes])
+      this.#rest = Buffer.alloc(0)
+    }
+    if (!this.#upgraded) {
+      const end = data.indexOf("\r\n\r\n")
+      if (end < 0) return this.#keep(data, 0)
+      if (!data.subarray(0, 12).equals(switching)) return void this.#socket.destroy(new Error(data.toString("latin1", 0, 32)))
+      this.#upgraded = true
+      from = end + 4
+      this.#socket.write(this.#auth)
+      this.#listener.upgraded(this)
+    }
+    while (from < data.length) {
+      const header = headerOf(data, from)
+      if (header === undefined) {
+        this.#keep(data, from)
+        break
+      }
+      const { opcode, payload, start } = header
+      const end = start + payload
+      if (end > data.length) {
+        if (payload > keptFrame) this.#beginLarge(data, start, payload)
+        else this.#keep(data, from)
+        break
+      }
+      if (opcode === 1) {
+        const kind = data[start + 9]
+        if (kind === letters.t) {
+          steps += 1
+          this.#count(data, end)
+        } else if (kind === letters.c) this.#config(payload, this.keepConfig ? data.toString("utf8", start, end) : "")
+      } else if (opcode === 9) {
+        this.#socket.write(clientFrame(10, data.toString("latin1", start, end)))
+      } else if (opcode === 8) {
+        this.#socket.destroy(new Error(`closed with ${payload >= 2 ? data.readUInt16BE(start) : "no code"}`))
+      }
+      from = end
+    }
+    if (steps > 0) this.#listener.steps(this, steps)
+  }
+
+  #count(data: Buffer, end: number): void {
+    let sequence = 0
+    for (let at = end - stepTail - sequenceDigits; at < end - stepTail; at += 1) sequence = sequence * 10 + (data[at] ?? 0) - 48
+    if (sequence !== this.lastSequence + 1) this.disordered += 1
+    this.lastSequence = sequence
+    this.received += 1
+  }
+
+  #config(bytes: number, text: string): void {
+    this.configText = text
+    this.#listener.config(this, bytes)
+  }
+
+  #keep(data: Buffer, from: number): void {
+    this.#rest = Buffer.from(data.subarray(from))
+  }
+
+  /** Only a config is that large. */
+  #beginLarge(data: Buffer, start: number, payload: number): void {
+    this.#largeSize = payload
+    this.#left = payload - (data.length - start)
+    if (this.keepConfig) this.#large.push(Buffer.from(data.subarray(start)))
+  }
+
+  #continueLarge(data: Buffer): number {
+    const taken = Math.min(this.#left, data.length)
+    this.#left -= taken
+    if (this.keepConfig) this.#large.push(Buffer.from(data.subarray(0, taken)))
+    if (this.#left === 0) {
+      const text = Buffer.concat(this.#large.splice(0)).toString("utf8")
+      this.#config(this.#largeSize, text)
+    }
+    return taken
+  }
+}
+
+/** One masked frame as a client sends it. The mask is zero, which costs the server the same work as any other. */
+export const clientFrame = (opcode: number, text: string): Buffer => {
+  const payload = Buffer.from(text, opcode === 10 ? "latin1" : "utf8")
+  const long = payload.length > 125
+  const frame = Buffer.alloc((long ? 8 : 6) + payload.length)
+  frame[0] = 0x80 | opcode
+  frame[1] = 0x80 | (long ? 126 : payload.length)
+  if (long) frame.writeUInt16BE(payload.length, 2)
+  payload.copy(frame, frame.length - payload.length)
+  return frame
+}
+
+const switching = Buffer.from("HTTP/1.1 101")
+
+/** The first letter of a message's type, which comes after `{"type":"`. */
+const letters = { t: "t".charCodeAt(0), c: "c".charCodeAt(0) }
+
+function upgradeRequest({ host, port, type }: Target): string {
+  return `GET /?type=${type} HTTP/1.1\r\nHost: ${host}:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
+    `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n\r\n`
+}
+
+/** Servers do not mask, so a header has 2, 4 or 10 bytes; undefined while it is not there as a whole. */
+function headerOf(data: Buffer, from: number): { opcode: number; payload: number; start: number } | undefined {
+  if (data.length < from + 2) return undefined
+  const opcode = (data[from] ?? 0) & 0x0f
+  const short = (data[from + 1] ?? 0) & 0x7f
+  if (short < 126) return { opcode, payload: short, start: from + 2 }
+  if (short === 126) return data.length < from + 4 ? undefined : { opcode, payload: data.readUInt16BE(from + 2), start: from + 4 }
+  return data.length < from + 10 ? undefined : { opcode, payload: Number(data.readBigUInt64BE(from + 2)), start: from + 10 }
+}

@@ -1,0 +1,31 @@
+/** What the processes of a PostgreSQL on this machine use, read from /proc. */
+import { readdirSync, readFileSync } from "node:fs"
+
+/** Linux counts in hundredths of a second here, whatever the kernel's own tick is (proc_pid_stat(5), USER_HZ). */
+const millisPerTick = 10
+
+/** CPU of the postmaster, its children, and its children that have ended, in milliseconds; undefined where there is no /proc. */
+export const cpuOfPostgres = (postmaster: number | undefined): number | undefined => {
+  if (postmaster === undefined) return undefined
+  const own = statOf(postmaster)
+  if (own === undefined) return undefined
+  let ticks = own.ticks + own.ticksOfEnded
+  for (const name of readdirSync("/proc")) {
+    const stat = /^\d+$/u.test(name) ? statOf(Number(name)) : undefined
+    if (stat?.parent === postmaster) ticks += stat.ticks
+  }
+  return ticks * millisPerTick
+}
+
+function statOf(pid: number): { parent: number; ticks: number; ticksOfEnded: number } | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8")
+    // The name in parentheses may hold spaces; the fields are counted from what follows it.
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ").map(Number)
+    const [, parent = 0] = fields
+    const [user = 0, system = 0, userOfEnded = 0, systemOfEnded = 0] = fields.slice(11)
+    return { parent, ticks: user + system, ticksOfEnded: userOfEnded + systemOfEnded }
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,91 @@
+/** Networks of a given size, written to the database in one go. */
+import { hashApiKey } from "#crypto/apiKeys.ts"
+import { makeCipher } from "#crypto/Cipher.ts"
+import { agentAddress } from "#network/addresses.ts"
+import { Effect, Redacted } from "effect"
+import { SqlClient } from "effect/sql"
+import { randomBytes, randomUUID } from "node:crypto"
+
+export interface Size {
+  readonly agents: number
+  readonly gateways: number
+  readonly tunnels: number
+}
+
+export interface Tunnel {
+  readonly id: string
+  readonly domain: string
+  readonly agentVirtualIp: string
+}
+
+export interface Seeded {
+  readonly agentKeys: ReadonlyArray<string>
+  readonly gatewayKeys: ReadonlyArray<string>
+  readonly agentIds: ReadonlyArray<string>
+  readonly tunnels: ReadonlyArray<Tunnel>
+}
+
+/** Of the size of a minted one. */
+const newKey = (prefix: string): string => `${prefix}_${randomBytes(9).toString("hex").slice(0, 12)}_${randomBytes(32).toString("base64url")}`
+
+/**
+ * The rows are there before Control starts, so they are written without triggers, that is without a history. That takes a
+ * superuser.
+ */
+export const seed = Effect.fnUntraced(function*(size: Size, masterKey: string) {
+  const sql = yield* SqlClient.SqlClient
+  const { encrypt } = makeCipher(Redacted.make(masterKey))
+  const wireguard = (table: string, id: string) => ({
+    wireguard_public_key: randomBytes(32).toString("base64"),
+    wireguard_private_key: encrypt(randomBytes(32).toString("base64"), { table, column: "wireguard_private_key", row: id })
+  })
+
+  const agents = Array.from({ length: size.agents }, (_, index) => {
+    const id = randomUUID()
+    const address = agentAddress("10.64.0.0/10", index)
+    if (address === undefined) throw new Error("more agents than the pool has subnets")
+    return { id, name: `agent ${index}`, subnet_index: index, subnet: address.subnet, virtual_ip: address.virtualIp, ...wireguard("agents", id) }
+  })
+  const gateways = Array.from({ length: size.gateways }, (_, index) => {
+    const id = randomUUID()
+    return { id, name: `gateway ${index}`, public_ip: `198.51.100.${index % 250}`, slot: index, ...wireguard("gateways", id) }
+  })
+  const tunnels = Array.from({ length: size.tunnels }, (_, index) => ({
+    id: randomUUID(),
+    agent_id: agents[index % agents.length]?.id ?? "",
+    domain: `app-${String(index).padStart(5, "0")}.example.com`,
+    target: "localhost:10000",
+    revision: 0
+  }))
+  const agentKeys = agents.map(() => newKey("ctl_agt"))
+  const gatewayKeys = gateways.map(() => newKey("ctl_gw"))
+  const keys = [
+    ...agents.map(({ id }, index) => ({ id: randomUUID(), agent_id: id, gateway_id: null, hash: hashApiKey(agentKeys[index] ?? "") })),
+    ...gateways.map(({ id }, index) => ({ id: randomUUID(), agent_id: null, gateway_id: id, hash: hashApiKey(gatewayKeys[index] ?? "") }))
+  ]
+
+  const insert = (table: string, rows: ReadonlyArray<Record<string, unknown>>) => {
+    const columns = Object.keys(rows[0] ?? {}).join(", ")
+    return rows.length === 0 ? Effect.void : sql.unsafe(
+      `insert into ${table} (${columns}) select ${columns} from jsonb_populate_recordset(null::${table}, $1::jsonb)`,
+      [JSON.stringify(rows)]
+    )
+  }
+  yield* sql.withTransaction(Effect.gen(function*() {
+    yield* sql`set local session_replication_role = replica`
+    yield* insert("agents", agents)
+    yield* insert("gateways", gateways)
+    yield* insert("tunnels", tunnels)
+    yield* insert("api_keys", keys)
+  }))
+  yield* sql.unsafe("vacuum analyze")
+
+  const addressOf = new Map(agents.map(({ id, virtual_ip }) => [id, virtual_ip]))
+  const seeded: Seeded = {
+    agentKeys,
+    gatewayKeys,
+    agentIds: agents.map(({ id }) => id),
+    tunnels: tunnels.map(({ agent_id, domain, id }) => ({ id, domain, agentVirtualIp: addressOf.get(agent_id) ?? "" }))
+  }
+  return seeded
+})

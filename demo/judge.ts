@@ -1,0 +1,136 @@
+/** Whether every client's view came out right, by the API's rows alone: nothing of the server's own code is used here. */
+import { createPrivateKey, createPublicKey } from "node:crypto"
+import type { View } from "./client.ts"
+
+export type Fields = Readonly<Record<string, unknown>>
+
+/** The network as the API shows it, and the private keys of certificates, which only who stored them knows. */
+export interface Rows {
+  readonly agents: ReadonlyArray<Fields>
+  readonly gateways: ReadonlyArray<Fields>
+  readonly tunnels: ReadonlyArray<Fields>
+  readonly certificates: ReadonlyArray<Fields>
+  readonly certificateKeys: ReadonlyMap<string, string>
+}
+
+/** What is wrong with the client's view, a sentence for each difference; nothing when it is right. */
+export const judgeView = (type: "agent" | "gateway", id: string, view: View, rows: Rows): ReadonlyArray<string> => {
+  const right = type === "agent" ? agentView(id, rows) : gatewayView(id, rows)
+  return [
+    ...differences(comparable(view), right, ""),
+    ...(type === "agent" ? misplacedGateways(view) : [])
+  ]
+}
+
+/** An agent sees itself, every gateway, and its own tunnels. */
+const agentView = (id: string, { agents, gateways, tunnels }: Rows) => ({
+  own: agents.filter((agent) => agent["id"] === id).map((agent) => ({
+    ...only(agent, ["id", "name", "virtualIp", "subnet"]),
+    wireguardPrivateKey: `the private half of ${text(agent, "wireguardPublicKey")}`
+  }))[0],
+  peers: keyed(gateways.map((gateway) => ({
+    ...only(gateway, ["id", "name", "publicIp", "wireguardPublicKey"]),
+    virtualIps: "judged by themselves"
+  }))),
+  tunnels: keyed(
+    tunnels.filter((tunnel) => tunnel["agentId"] === id).map((tunnel) =>
+      only(tunnel, ["id", "domain", "target", "enabled"])
+    )
+  ),
+  certificates: {}
+})
+
+/** A gateway sees itself, every agent, every tunnel, and every certificate with its private key. */
+const gatewayView = (id: string, { agents, certificateKeys, certificates, gateways, tunnels }: Rows) => ({
+  own: gateways.filter((gateway) => gateway["id"] === id).map((gateway) => ({
+    ...only(gateway, ["id", "name"]),
+    wireguardPrivateKey: `the private half of ${text(gateway, "wireguardPublicKey")}`
+  }))[0],
+  peers: keyed(agents.map((agent) => only(agent, ["id", "name", "virtualIp", "subnet", "wireguardPublicKey"]))),
+  tunnels: keyed(tunnels.map((tunnel) => ({
+    ...only(tunnel, ["id", "domain", "target", "enabled"]),
+    agentVirtualIp: agents.find((agent) => agent["id"] === tunnel["agentId"])?.["virtualIp"]
+  }))),
+  certificates: keyed(certificates.map((certificate) => ({
+    ...only(certificate, ["domain", "certificate", "expiresAt"]),
+    privateKey: certificateKeys.get(text(certificate, "domain"))
+  })))
+})
+
+/** A view in which order does not count, and a WireGuard private key is named by the public key that belongs to it. */
+const comparable = ({ certificates, own, peers, tunnels }: View) => ({
+  own: { ...own, wireguardPrivateKey: `the private half of ${publicHalf(text(own, "wireguardPrivateKey"))}` },
+  peers: keyed(
+    peers.map((peer) =>
+      "virtualIps" in fields(peer) ? { ...fields(peer), virtualIps: "judged by themselves" } : fields(peer)
+    )
+  ),
+  tunnels: Object.fromEntries(tunnels),
+  certificates: keyed(certificates.map(fields))
+})
+
+/** The API does not show these addresses: each must lie in the agent's subnet, and belong to one gateway only. */
+const misplacedGateways = ({ own, peers }: View): ReadonlyArray<string> => {
+  const network = text(own, "subnet").replace(/\d+\/24$/u, "")
+  const taken = new Set([text(own, "virtualIp")])
+  return peers.map(fields).flatMap((gateway) => {
+    const addresses = Array.isArray(gateway["virtualIps"]) ? gateway["virtualIps"].map(String) : []
+    const [address = "none"] = addresses
+    const isRight = addresses.length === 1 && address.startsWith(network) && !taken.has(address)
+    taken.add(address)
+    return isRight
+      ? []
+      : [`gateway ${text(gateway, "name")} has the addresses ${JSON.stringify(addresses)} in ${text(own, "subnet")}`]
+  })
+}
+
+/** A WireGuard key is an X25519 key (RFC 7748); this is the start of its PKCS #8 form (RFC 8410). */
+const publicHalf = (privateKey: string): string => {
+  const raw = Buffer.from(privateKey, "base64")
+  if (raw.length !== 32) return "nothing"
+  const key = Buffer.concat([Buffer.from("302e020100300506032b656e04220420", "hex"), raw])
+  const { x = "" } = createPublicKey(createPrivateKey({ key, format: "der", type: "pkcs8" })).export({ format: "jwk" })
+  return Buffer.from(x, "base64url").toString("base64")
+}
+
+/** Where the two differ. The values of private fields are not told. */
+const differences = (actual: unknown, right: unknown, path: string): ReadonlyArray<string> => {
+  if (isObject(actual) && isObject(right)) {
+    return [...new Set([...Object.keys(right), ...Object.keys(actual)])].flatMap((key) =>
+      differences(actual[key], right[key], path === "" ? key : `${path}.${key}`)
+    )
+  }
+  if (actual === right) return []
+  if (/private_?key$/iu.test(path)) return [`${path} is not the right key`]
+  if (right === undefined) return [`${path} must not be there`]
+  if (actual === undefined) return [`${path} is missing`]
+  return [`${path} is ${JSON.stringify(actual)}, but must be ${JSON.stringify(right)}`]
+}
+
+/** A text that only some clients may have received. */
+export interface Secret {
+  readonly name: string
+  readonly text: string
+  readonly mayKnow: (client: string) => boolean
+}
+
+/** What reached a client that must not know it. */
+export const leaks = (
+  client: string,
+  received: ReadonlyArray<string>,
+  secrets: ReadonlyArray<Secret>
+): ReadonlyArray<string> =>
+  secrets
+    .filter(({ mayKnow, text }) => !mayKnow(client) && received.some((message) => message.includes(escaped(text))))
+    .map(({ name }) => `${client} was sent ${name}`)
+
+/** As it stands inside JSON. */
+const escaped = (text: string): string => JSON.stringify(text).slice(1, -1)
+
+const isObject = (value: unknown): value is Fields => typeof value === "object" && value !== null
+const fields = (value: unknown): Fields => isObject(value) ? value : {}
+const text = (row: Fields, field: string): string => String(row[field])
+const only = (row: Fields, names: ReadonlyArray<string>): Fields =>
+  Object.fromEntries(names.map((name) => [name, row[name]]))
+const keyed = (rows: ReadonlyArray<Fields>): Fields =>
+  Object.fromEntries(rows.map((row) => [String(row["id"] ?? row["domain"]), row]))

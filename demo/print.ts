@@ -1,0 +1,47 @@
+/** What people see: aligned lines, in colour only on a terminal (`styleText` also respects NO_COLOR). */
+import { styleText } from "node:util"
+import type { Message } from "./client.ts"
+
+type Style = Parameters<typeof styleText>[0]
+
+export const paint = (style: Style, text: string): string => styleText(style, text)
+
+export const line = (text = ""): void => console.log(text)
+
+/** The title of an action. */
+export const title = (text: string): void => line(`\n${paint("bold", text)}`)
+
+/** What happened, and how long after its action began; without a time where none is meant. */
+export const event = (nanos: bigint | undefined, who: string, what: string, detail = ""): void => {
+  const time = nanos === undefined ? "" : `${(Number(nanos) / 1e6).toFixed(1)} ms`
+  line(`${time.padStart(11)}  ${paint("cyan", who.padEnd(8))}${what.padEnd(14)}${paint("dim", detail)}`.trimEnd())
+}
+
+export const fault = (text: string): void => line(`${" ".repeat(11)}  ${paint(["bold", "red"], `WRONG: ${text}`)}`)
+
+/** A message in a few words; never a key. `domains` are the names of tunnels by their ids. */
+export const describe = ({ type, data }: Message, domains: ReadonlyMap<string, string>): string => {
+  const text = (field: string): string => String(data[field])
+  switch (type) {
+    case "tunnel_create":
+    case "tunnel_update": {
+      const agent = data["agentVirtualIp"] === undefined ? "" : ` by ${text("agentVirtualIp")}`
+      return `${text("domain")} → ${text("target")}${agent}${data["enabled"] === false ? ", disabled" : ""}`
+    }
+    case "tunnel_delete":
+      return domains.get(text("id")) ?? text("id")
+    case "config":
+      return ["gateways", "agents", "tunnels", "certificates"].flatMap((list) => {
+        const rows = data[list]
+        return Array.isArray(rows) ? [count(rows.length, list.slice(0, -1))] : []
+      }).join(", ")
+    case "auth_success":
+      return text("message")
+    case "error":
+      return `${text("code")}: ${text("message")}`
+    default:
+      return ""
+  }
+}
+
+export const count = (number: number, noun: string): string => `${number} ${noun}${number === 1 ? "" : "s"}`

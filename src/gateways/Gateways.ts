@@ -1,0 +1,66 @@
+/** Gateways as operators ask for them. */
+import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
+import { newId } from "#crypto/identifiers.ts"
+import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
+import { GatewayId } from "#schema/ids.ts"
+import type { Gateway, GatewayPatch, NewGateway, Page, PageRequest } from "#schema/resources.ts"
+import { GatewayStore } from "#store/GatewayStore.ts"
+import type { StoreUnavailable } from "#store/sql.ts"
+import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+
+export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("GatewayNotFound", { id: GatewayId }) {
+  override get message(): string {
+    return `there is no gateway ${this.id}`
+  }
+}
+
+export class Gateways extends Context.Service<Gateways, {
+  /** With a WireGuard key pair and one API key, which nobody can read again. */
+  create(gateway: NewGateway): Effect.Effect<
+    { readonly gateway: Gateway; readonly apiKey: Redacted.Redacted },
+    StoreUnavailable
+  >
+  find(id: GatewayId): Effect.Effect<Gateway, GatewayNotFound | StoreUnavailable>
+  list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
+  update(id: GatewayId, patch: GatewayPatch): Effect.Effect<Gateway, GatewayNotFound | StoreUnavailable>
+  remove(id: GatewayId): Effect.Effect<void, GatewayNotFound | StoreUnavailable>
+}>()("control/gateways/Gateways") {
+  static readonly layer = Layer.effect(
+    Gateways,
+    Effect.gen(function*() {
+      const store = yield* GatewayStore
+
+      const create = Effect.fn("Gateways.create")(function*({ listenPort, name, publicIp }: NewGateway) {
+        const { apiKey, keyId } = mintApiKey("gateway")
+        const gateway = yield* store.create({
+          id: GatewayId.make(newId()),
+          name,
+          publicIp: publicIp ?? null,
+          listenPort: listenPort ?? usualPort,
+          wireguard: generateWireguardKeyPair(),
+          key: { id: keyId, hash: hashApiKey(Redacted.value(apiKey)) }
+        })
+        return { gateway, apiKey }
+      })
+
+      const found = (id: GatewayId) => (gateway: Option.Option<Gateway>) =>
+        Option.isSome(gateway) ? Effect.succeed(gateway.value) : Effect.fail(new GatewayNotFound({ id }))
+
+      const find = Effect.fn("Gateways.find")((id: GatewayId) => Effect.flatMap(store.find(id), found(id)))
+
+      const update = Effect.fn("Gateways.update")((id: GatewayId, patch: GatewayPatch) =>
+        Effect.flatMap(store.update(id, patch), found(id))
+      )
+
+      const remove = Effect.fn("Gateways.remove")(function*(id: GatewayId) {
+        const removed = yield* store.remove(id)
+        if (!removed) return yield* new GatewayNotFound({ id })
+      })
+
+      return Gateways.of({ create, find, list: store.list, update, remove })
+    })
+  )
+}
+
+/** The port that WireGuard's own documentation uses. */
+const usualPort = 51_820

@@ -1,0 +1,67 @@
+/** /api/agents/:id/keys and /api/gateways/:id/keys */
+import { Keys } from "#clients/Keys.ts"
+import { Api } from "#schema/api.ts"
+import type { KeyId } from "#schema/ids.ts"
+import type { Key, Page } from "#schema/resources.ts"
+import { Effect, Layer, Redacted } from "effect"
+import { HttpApiBuilder } from "effect/http-api"
+import { noSuchOwner, problemOf } from "./problems.ts"
+
+const ofAgents = HttpApiBuilder.group(
+  Api,
+  "agentKeys",
+  Effect.fnUntraced(function*(handlers) {
+    const keys = yield* Keys
+    return handlers.handleAll({
+      list: ({ params: { id } }) =>
+        keys.list({ type: "agent", id }).pipe(
+          Effect.map(onePage),
+          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.agent(error) : problemOf(error))
+        ),
+      create: ({ params: { id } }) =>
+        keys.create({ type: "agent", id }).pipe(
+          Effect.map(shown),
+          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.agent(error) : problemOf(error))
+        ),
+      remove: ({ params: { id, keyId } }) =>
+        keys.revoke({ type: "agent", id }, keyId).pipe(
+          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.agent(error) : problemOf(error))
+        )
+    })
+  })
+)
+
+const ofGateways = HttpApiBuilder.group(
+  Api,
+  "gatewayKeys",
+  Effect.fnUntraced(function*(handlers) {
+    const keys = yield* Keys
+    return handlers.handleAll({
+      list: ({ params: { id } }) =>
+        keys.list({ type: "gateway", id }).pipe(
+          Effect.map(onePage),
+          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.gateway(error) : problemOf(error))
+        ),
+      create: ({ params: { id } }) =>
+        keys.create({ type: "gateway", id }).pipe(
+          Effect.map(shown),
+          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.gateway(error) : problemOf(error))
+        ),
+      remove: ({ params: { id, keyId } }) =>
+        keys.revoke({ type: "gateway", id }, keyId).pipe(
+          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.gateway(error) : problemOf(error))
+        )
+    })
+  })
+)
+
+export const layer = Layer.mergeAll(ofAgents, ofGateways)
+
+/** There are never more than two, so they need no pages; the shape is that of every list. */
+function onePage(items: ReadonlyArray<Key>): Page<Key> {
+  return { items, nextCursor: null }
+}
+
+function shown({ apiKey, id }: { readonly id: KeyId; readonly apiKey: Redacted.Redacted }) {
+  return { id, apiKey: Redacted.value(apiKey) }
+}

@@ -1,0 +1,78 @@
+/** The operators' port: the API, its documents, and what supervisors ask. */
+import { NodeHttpServer } from "@effect/platform-node"
+import { Api } from "#schema/api.ts"
+import { Settings } from "#Settings.ts"
+import { Effect, Layer, Schema } from "effect"
+import { HttpRouter, type HttpServerError } from "effect/http"
+import { HttpApiBuilder } from "effect/http-api"
+import { createServer, type Server } from "node:http"
+import * as Agents from "./Agents.ts"
+import * as Authorization from "./Authorization.ts"
+import * as Certificates from "./Certificates.ts"
+import * as Clients from "./Clients.ts"
+import * as Docs from "./Docs.ts"
+import * as envelope from "./envelope.ts"
+import * as Gateways from "./Gateways.ts"
+import * as Health from "./Health.ts"
+import * as Keys from "./Keys.ts"
+import * as Tunnels from "./Tunnels.ts"
+import * as Validation from "./Validation.ts"
+
+/** The port cannot be listened on. */
+export class ApiPortUnavailable extends Schema.TaggedError<ApiPortUnavailable>()("ApiPortUnavailable", {
+  host: Schema.String,
+  port: Schema.Int,
+  reason: Schema.String
+}) {
+  override get message(): string {
+    const why = this.reason === "EADDRINUSE" ? "it is in use by another process" : this.reason
+    return `cannot listen for operators on ${this.host}:${this.port}: ${why} (CONTROL_API_HOST, CONTROL_API_PORT)`
+  }
+}
+
+const handlers = Layer.mergeAll(
+  Agents.layer,
+  Certificates.layer,
+  Clients.layer,
+  Gateways.layer,
+  Health.layer,
+  Keys.layer,
+  Tunnels.layer
+).pipe(Layer.provide(Layer.mergeAll(Authorization.layer, Validation.layer)))
+
+const routes = Layer.mergeAll(HttpApiBuilder.layer(Api).pipe(Layer.provide(handlers)), Docs.layer, envelope.layer)
+
+/** How long answers that are being given may take when the server stops. */
+const shutdownPatience = "2 seconds"
+
+/** A request that is not finished in time is cut, so that slow senders hold no places. */
+const serverOptions = {
+  headersTimeout: 5_000,
+  requestTimeout: 30_000,
+  connectionsCheckingInterval: 1_000,
+  maxHeaderSize: 16_384
+}
+
+/** What is left when patience has run out: a request that never ends must not hold up the whole process. */
+const cutOff = (server: Server) =>
+  Layer.effectDiscard(Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections())))
+
+/** Listens when built; gives the `HttpServer`, whose `address` has the port in fact. */
+export const layer = Layer.unwrap(Effect.gen(function*() {
+  const { apiHost: host, apiPort: port } = yield* Settings
+  const server = createServer(serverOptions)
+  const listening = Layer.effectContext(
+    Layer.build(NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: shutdownPatience })).pipe(
+      Effect.mapError((error) => new ApiPortUnavailable({ host, port, reason: reasonOf(error) }))
+    )
+  )
+  return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
+    Layer.provide(cutOff(server)),
+    Layer.provideMerge(listening)
+  )
+}))
+
+function reasonOf({ cause }: HttpServerError.ServeError): string {
+  if (!(cause instanceof Error)) return String(cause)
+  return "code" in cause && typeof cause.code === "string" ? cause.code : cause.message
+}

@@ -1,0 +1,53 @@
+/** What does not fit the schemas of the API is refused here, each fault with its place. */
+import { Validation } from "#schema/api.ts"
+import { InvalidRequest } from "#schema/problems.ts"
+import { Effect, Layer, SchemaIssue, type Types } from "effect"
+import { HttpServerRequest } from "effect/http"
+import { HttpApiError } from "effect/http-api"
+
+export const layer = Layer.succeed(
+  Validation,
+  Validation.of((answer, { endpoint }) =>
+    Effect.gen(function*() {
+      // An endpoint that declares no parameters would overlook them.
+      const given = endpoint.query === undefined ? Object.keys(yield* HttpServerRequest.ParsedSearchParams) : []
+      if (given.length > 0) {
+        return yield* refuse(given.map((path) => ({ in: "query", path, message: "there is no such parameter" })))
+      }
+      return yield* Effect.catch(answer, (error): Effect.Effect<never, InvalidRequest | Types.unhandled> =>
+        isFault(error) ? refuse(faultsOf(error)) : Effect.fail(error))
+    })
+  )
+)
+
+type Fault = (typeof InvalidRequest.Type)["errors"][number]
+
+const refuse = (errors: ReadonlyArray<Fault>) => {
+  const [first] = errors
+  const detail = first === undefined ? "" : `${first.in}${first.path === "" ? "" : ` ${first.path}`}: ${first.message}`
+  return Effect.fail(new InvalidRequest({ detail, errors }))
+}
+
+const places = { Params: "path", Query: "query", Payload: "body" } as const
+
+/** What the server itself has encoded wrongly is no fault of the request. */
+type FaultyRequest = HttpApiError.HttpApiSchemaError & { readonly kind: keyof typeof places }
+
+const isFault = (error: unknown): error is FaultyRequest =>
+  HttpApiError.HttpApiSchemaError.is(error) && Object.hasOwn(places, error.kind)
+
+const formatIssues = SchemaIssue.makeFormatterStandardSchemaV1()
+
+function faultsOf({ cause, kind }: FaultyRequest): ReadonlyArray<Fault> {
+  return formatIssues(cause.issue).issues.map(({ message, path = [] }) => ({
+    in: places[kind],
+    path: path.map((part) => String(typeof part === "object" ? part.key : part)).join("."),
+    message: message === "Expected no excess property" ? unknownName[places[kind]] : message
+  }))
+}
+
+const unknownName = {
+  path: "there is no such part",
+  query: "there is no such parameter",
+  body: "there is no such field"
+}

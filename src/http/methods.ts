@@ -1,0 +1,28 @@
+/** Which methods a path has, for the answer to one that it does not have (RFC 9110 section 15.5.6). */
+import { Api } from "#schema/api.ts"
+import { HttpApi } from "effect/http-api"
+
+interface Route {
+  readonly method: string
+  readonly path: RegExp
+}
+
+const routes: Array<Route> = ["/docs", "/openapi.json"].map((path) => ({ method: "GET", path: pattern(path) }))
+
+HttpApi.reflect(Api, {
+  onGroup: () => {},
+  onEndpoint: ({ endpoint }) => {
+    routes.push({ method: endpoint.method, path: pattern(endpoint.path) })
+  }
+})
+
+/** The methods of the path in this URL, HEAD beside GET; none if there is no such path. */
+export const methodsAt = (url: string): ReadonlyArray<string> => {
+  const path = url.replace(/[?#].*$/su, "")
+  const methods = routes.filter((route) => route.path.test(path)).map(({ method }) => method)
+  return [...new Set(methods.flatMap((method) => method === "GET" ? ["GET", "HEAD"] : [method]))]
+}
+
+function pattern(path: string): RegExp {
+  return new RegExp(`^${path.replaceAll(".", "\\.").replaceAll(/:\w+/gu, "[^/]+")}$`, "u")
+}

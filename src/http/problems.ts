@@ -1,0 +1,52 @@
+/** The one place where what went wrong becomes what is answered (RFC 9457). */
+import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#agents/Agents.ts"
+import type { CertificateNotFound, CertificateRejected } from "#certificates/Certificates.ts"
+import type { KeyNotFound, OwnerNotFound, TooManyKeys } from "#clients/Keys.ts"
+import type { GatewayNotFound } from "#gateways/Gateways.ts"
+import * as Problem from "#schema/problems.ts"
+import type { StoreUnavailable } from "#store/sql.ts"
+import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#tunnels/Tunnels.ts"
+import { HttpServerResponse, ProblemDetails } from "effect/http"
+
+const table = {
+  AgentNotFound: ({ message }: AgentNotFound) => new Problem.NoSuchAgent({ detail: message }),
+  AgentHasTunnels: ({ message }: AgentHasTunnels) => new Problem.AgentInUse({ detail: message }),
+  NetworkPoolExhausted: ({ message }: NetworkPoolExhausted) => new Problem.PoolExhausted({ detail: message }),
+  GatewayNotFound: ({ message }: GatewayNotFound) => new Problem.NoSuchGateway({ detail: message }),
+  TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.NoSuchTunnel({ detail: message }),
+  DomainTaken: ({ message }: DomainTaken) => new Problem.DomainInUse({ detail: message }),
+  NoSuchAgent: ({ message }: NoSuchAgent) => new Problem.AgentUnknown({ detail: message }),
+  CertificateNotFound: ({ message }: CertificateNotFound) => new Problem.NoSuchCertificate({ detail: message }),
+  CertificateRejected: ({ message }: CertificateRejected) => new Problem.CertificateUnfit({ detail: message }),
+  KeyNotFound: ({ message }: KeyNotFound) => new Problem.NoSuchKey({ detail: message }),
+  TooManyKeys: ({ message }: TooManyKeys) => new Problem.KeyLimit({ detail: message }),
+  StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.Unavailable({ detail: message })
+}
+
+type Table = typeof table
+type DomainError = Parameters<Table[keyof Table]>[0]
+type ProblemOf<E extends DomainError> = { [Tag in E["_tag"]]: ReturnType<Table[Tag]> }[E["_tag"]]
+
+/** A failure that a service has foreseen → the problem that answers it. */
+export const problemOf = <E extends DomainError>(error: E): ProblemOf<E> => {
+  const answer: (error: never) => DomainProblem = table[error._tag]
+  return answer(error as never) as ProblemOf<E>
+}
+
+type DomainProblem = ReturnType<Table[keyof Table]>
+
+/** The owner of keys is looked for by another service than its own; the answer is the same. */
+export const noSuchOwner = {
+  agent: ({ id }: OwnerNotFound) => new Problem.NoSuchAgent({ detail: `there is no agent ${id}` }),
+  gateway: ({ id }: OwnerNotFound) => new Problem.NoSuchGateway({ detail: `there is no gateway ${id}` })
+}
+
+/** A refusal that has no endpoint: by status. A status that the table does not know is told as it is. */
+export const generalProblem = (status: number, detail?: string): HttpServerResponse.HttpServerResponse => {
+  const { title, type } = isGeneral(status) ? Problem.generalProblems[status] : { type: "about:blank", title: "Refused" }
+  return ProblemDetails.toResponse({ type, title, status, ...(detail === undefined ? {} : { detail }) })
+}
+
+function isGeneral(status: number): status is keyof typeof Problem.generalProblems {
+  return Object.hasOwn(Problem.generalProblems, status)
+}

@@ -1,0 +1,116 @@
+/** The races that a server loses which sends configs and pushes independently of each other. */
+import { ClientRegistry } from "#clients/ClientRegistry.ts"
+import { TestServer } from "#support/server.ts"
+import { connect, join } from "#support/TestClient.ts"
+import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { assert, layer } from "@effect/vitest"
+import { Context, Effect, Fiber } from "effect"
+import { SqlClient } from "effect/sql"
+
+layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and none is told twice", (it) => {
+  it.effect("clients that connect in the midst of changes get config first, and end with the same view as the database", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const sql = Context.get(server.context, SqlClient.SqlClient)
+      const agent = yield* server.newAgent
+      const gateways = yield* Effect.forEach(Array.from({ length: 5 }), () => server.newGateway)
+      yield* sql`insert into tunnels (id, agent_id, domain, target)
+        select 'race' || i, ${agent.id}, 'race' || i || '.example.com', 'localhost:1' from generate_series(1, 20) i`
+
+      // One writer that never rests, by SQL: changes fall before, into and after every config.
+      const writer = yield* Effect.forkChild(Effect.forEach(
+        Array.from({ length: 400 }, (_, round) => round),
+        (round) =>
+          round % 4 === 3
+            ? sql`delete from tunnels where id = ${`race${round % 20}`}`
+            : sql`insert into tunnels (id, agent_id, domain, target)
+                values (${`race${round % 20}`}, ${agent.id}, ${`race${round % 20}.example.com`}, ${`localhost:${round + 1}`})
+                on conflict (id) do update set target = excluded.target`,
+        { discard: true }
+      ))
+      const follow = (type: "agent" | "gateway", apiKey: string) =>
+        Effect.gen(function*() {
+          const client = yield* connect(server.wsPort, `?type=${type}`)
+          client.send({ type: "auth", data: { apiKey } })
+          yield* client.expect("auth_success")
+          const viewer = new Viewer()
+          viewer.take(yield* client.expect("config"))
+          return { client, viewer }
+        })
+      const keys = [["agent", agent.apiKey] as const, ...gateways.map(({ apiKey }) => ["gateway", apiKey] as const)]
+      const rounds = yield* Effect.forEach(keys, ([type, apiKey]) => follow(type, apiKey), { concurrency: "unbounded" })
+      yield* Fiber.join(writer)
+      const last = yield* server.newTunnel(agent.id)
+      for (const { client, viewer } of rounds) {
+        // The viewer itself refuses a create of what is there, and an update or delete of what is not.
+        while (viewer.view?.tunnels[last.id] === undefined) viewer.take(yield* client.next)
+      }
+      const fresh = yield* join(server.wsPort, "gateway", gateways[0]?.apiKey ?? "")
+      const truth = fromConfig(fresh.config.data).tunnels
+      for (const { viewer } of rounds.slice(1)) assert.deepStrictEqual(viewer.view?.tunnels, truth)
+      assert.sameMembers(Object.keys(rounds[0]?.viewer.view?.tunnels ?? {}), Object.keys(truth))
+    }))
+
+  it.effect("a late close of a replaced session leaves the new one online", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const registry = Context.get(server.context, ClientRegistry)
+      const { apiKey, id, client } = yield* server.joinAgent
+      // The old socket is held open by a client that does not read, so that its end comes after the new session's begin.
+      client.ws.pause()
+      const second = yield* join(server.wsPort, "agent", apiKey)
+      const sessions = Effect.map(registry.all, (all) => all.filter(({ ref }) => ref.id === id))
+      client.ws.terminate()
+      yield* Effect.repeat(sessions, { until: (left) => left.length === 1 })
+      const { body } = yield* Effect.promise(() => server.operator.get(`/api/agents/${id}`))
+      assert.strictEqual(body.status, "online")
+      second.ws.close()
+      const offline = Effect.promise(() => server.operator.get(`/api/agents/${id}`)).pipe(Effect.map(({ body }) => body.status))
+      assert.strictEqual(yield* Effect.repeat(offline, { until: (status) => status === "offline" }), "offline")
+    }))
+
+  it.effect("a row that another program writes is pushed like any other", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const sql = Context.get(server.context, SqlClient.SqlClient)
+      const { client, id } = yield* server.joinAgent
+      yield* sql`insert into tunnels (agent_id, domain, target) values (${id}, 'by-sql.example.com', 'localhost:80')`
+      const created = yield* client.expect("tunnel_create")
+      assert.strictEqual(created.data["domain"], "by-sql.example.com")
+      // A transaction that is rolled back is no change.
+      yield* sql.withTransaction(Effect.andThen(sql`update tunnels set enabled = false`, Effect.fail("rolled back"))).pipe(Effect.ignore)
+      yield* sql`update tunnels set target = target`
+      yield* sql`delete from tunnels where domain = 'by-sql.example.com'`
+      assert.strictEqual((yield* client.next).type, "tunnel_delete")
+    }))
+
+  it.effect("a client that does not read gets one fresh config in place of what it missed, and costs a bounded amount", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const sql = Context.get(server.context, SqlClient.SqlClient)
+      const agent = yield* server.newAgent
+      const [slow, quick] = yield* Effect.all([server.joinGateway(), server.joinGateway()])
+      yield* sql`insert into tunnels (id, agent_id, domain, target)
+        select 'slow' || i, ${agent.id}, 'slow' || i || '.example.com', 'localhost:1' from generate_series(1, 250) i`
+      slow.client.ws.pause()
+      const quickViewer = new Viewer()
+      quickViewer.take(quick.client.config)
+      // 100 rounds of 250 changes of half a kilobyte each: far more than the kernel's buffers take.
+      for (let round = 0; round < 100; round++) {
+        yield* sql`update tunnels set target = ${`${"x".repeat(400)}.example.com:${round + 1}`} where id like 'slow%'`
+      }
+      while ((quickViewer.view?.tunnels["slow250"] as { target?: string } | undefined)?.target?.endsWith(":100") !== true) {
+        quickViewer.take(yield* quick.client.next)
+      }
+      slow.client.ws.resume()
+      const slowViewer = new Viewer()
+      slowViewer.take(slow.client.config)
+      let messages = 0
+      while ((slowViewer.view?.tunnels["slow250"] as { target?: string } | undefined)?.target?.endsWith(":100") !== true) {
+        slowViewer.take(yield* slow.client.next)
+        messages += 1
+      }
+      assert.deepStrictEqual(slowViewer.view, { ...quickViewer.view, own: slowViewer.view?.own })
+      assert.isBelow(messages, 20_000, "most of the 25,000 steps were replaced by a config")
+    }))
+})

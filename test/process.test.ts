@@ -1,0 +1,160 @@
+/** What holds for the process as a whole: starting, stopping, dying, and standing still. */
+import { api } from "#support/api.ts"
+import { newDatabase } from "#support/database.ts"
+import { adminTokenIn, launch, start, temporaryDirectory } from "#support/process.ts"
+import { connect, join } from "#support/TestClient.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { createServer } from "node:net"
+
+const created = (answer: { readonly status: number; readonly body: any }) => {
+  assert.strictEqual(answer.status, 201, JSON.stringify(answer.body))
+  return answer.body
+}
+
+/** A server on an embedded database, and its operator. */
+const serverIn = Effect.fnUntraced(function*(dataDir: string, env: Record<string, string> = {}) {
+  const server = yield* start({ CONTROL_DATA_DIR: dataDir, ...env })
+  return { ...server, operator: api(server.apiUrl, yield* adminTokenIn(dataDir)) }
+})
+
+const statusOf = (operator: ReturnType<typeof api>, id: string) =>
+  Effect.promise(async () => (await operator.get(`/api/agents/${id}`)).body.status as string)
+
+describe("the process", () => {
+  it.live("starts on an embedded database with one line, drains on SIGTERM with 1012, shows everyone offline, and exits 0", () =>
+    Effect.gen(function*() {
+      const dataDir = yield* temporaryDirectory
+      const server = yield* serverIn(dataDir)
+      const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
+      const client = yield* join(server.wsPort, "agent", agent.apiKey)
+      assert.strictEqual(yield* statusOf(server.operator, agent.id), "online")
+      server.signal("SIGTERM")
+      assert.strictEqual((yield* client.closed).code, 1012)
+      assert.strictEqual(yield* Effect.promise(() => server.exited), 0)
+      const again = yield* serverIn(dataDir)
+      assert.strictEqual(yield* statusOf(again.operator, agent.id), "offline")
+      const back = yield* join(again.wsPort, "agent", agent.apiKey)
+      assert.strictEqual(back.config.data["agent"].id, agent.id)
+      assert.notInclude(server.output() + again.output(), agent.apiKey)
+    }), 60_000)
+
+  it.live("drains also when a client does not answer the close", () =>
+    Effect.gen(function*() {
+      const server = yield* serverIn(yield* temporaryDirectory)
+      const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
+      const client = yield* join(server.wsPort, "agent", agent.apiKey)
+      client.ws.pause()
+      server.signal("SIGTERM")
+      assert.strictEqual(yield* Effect.promise(() => server.exited), 0)
+    }), 60_000)
+
+  it.live("after kill -9 and a restart, who comes back is online and who does not is shown offline", () =>
+    Effect.gen(function*() {
+      const dataDir = yield* temporaryDirectory
+      const env = { CONTROL_HEARTBEAT_TIMEOUT: "2 seconds", CONTROL_HEARTBEAT_INTERVAL: "1 second" }
+      const server = yield* serverIn(dataDir, env)
+      const [gone, back] = yield* Effect.all(["gone", "back"].map((name) =>
+        Effect.promise(async () => created(await server.operator.post("/api/agents", { name })))))
+      yield* join(server.wsPort, "agent", gone.apiKey)
+      yield* join(server.wsPort, "agent", back.apiKey)
+      server.signal("SIGKILL")
+      assert.strictEqual(yield* Effect.promise(() => server.exited), "SIGKILL")
+      const again = yield* serverIn(dataDir, { CONTROL_HEARTBEAT_TIMEOUT: "2 seconds", CONTROL_HEARTBEAT_INTERVAL: "1 second" })
+      const client = yield* join(again.wsPort, "agent", back.apiKey)
+      const beating = setInterval(() => client.send({ type: "heartbeat", data: { timestamp: 1 } }), 500)
+      yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(beating)))
+      yield* Effect.repeat(statusOf(again.operator, gone.id), { until: (status) => status === "offline" })
+      assert.strictEqual(yield* statusOf(again.operator, back.id), "online")
+    }), 90_000)
+
+  it.live("a process that stood still evicts nobody for it", () =>
+    Effect.gen(function*() {
+      const env = { CONTROL_HEARTBEAT_TIMEOUT: "2 seconds", CONTROL_HEARTBEAT_INTERVAL: "500 millis" }
+      const server = yield* serverIn(yield* temporaryDirectory, env)
+      const agents = yield* Effect.forEach(Array.from({ length: 20 }, (_, n) => `agent ${n}`), (name) =>
+        Effect.promise(async () => created(await server.operator.post("/api/agents", { name }))))
+      const clients = yield* Effect.forEach(agents, ({ apiKey }) => join(server.wsPort, "agent", apiKey))
+      let beats = 0
+      const beating = setInterval(() => {
+        beats += 1
+        for (const client of clients) client.send({ type: "heartbeat", data: { timestamp: beats } })
+      }, 250)
+      yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(beating)))
+      const until = (count: number) => Effect.repeat(Effect.promise(() => new Promise(setImmediate)), { until: () => beats >= count })
+      yield* until(2)
+      server.signal("SIGSTOP")
+      // Twenty beats are five seconds, more than twice the time-out.
+      yield* until(22)
+      server.signal("SIGCONT")
+      yield* until(40)
+      const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
+      assert.lengthOf(body.items, 20)
+      assert.isTrue(clients.every(({ ws }) => ws.readyState === ws.OPEN))
+    }), 60_000)
+
+  it.live("a restart of the database closes nobody and loses nothing", () =>
+    Effect.gen(function*() {
+      const dataDir = yield* temporaryDirectory
+      const server = yield* serverIn(dataDir)
+      const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
+      const gateway = created(yield* Effect.promise(() => server.operator.post("/api/gateways", { name: "edge" })))
+      const clients = [yield* join(server.wsPort, "agent", agent.apiKey), yield* join(server.wsPort, "gateway", gateway.apiKey)]
+      const { readFile } = yield* Effect.promise(() => import("node:fs/promises"))
+      const postmaster = Number((yield* Effect.promise(() => readFile(`${dataDir}/postgres/postmaster.pid`, "utf8"))).split("\n")[0])
+      process.kill(postmaster, "SIGKILL")
+      // While it is away, health is told as it is; writes are refused with 503 until it is back, and then go through.
+      const create = Effect.promise(() =>
+        server.operator.post("/api/tunnels", { agentId: agent.id, domain: "after.example.com", target: "localhost:80" }))
+      const answer = yield* Effect.repeat(create, { until: ({ status }) => status !== 503 })
+      assert.strictEqual(answer.status, 201, JSON.stringify(answer.body))
+      for (const client of clients) {
+        const step = yield* client.expect("tunnel_create")
+        assert.strictEqual(step.data["domain"], "after.example.com")
+        assert.strictEqual(client.ws.readyState, client.ws.OPEN)
+      }
+      yield* Effect.repeat(Effect.promise(() => server.operator.get("/readyz")), { until: ({ status }) => status === 200 })
+    }), 60_000)
+
+  it.live("a start that cannot succeed says why in one sentence, and exits 1", () =>
+    Effect.gen(function*() {
+      const fails = Effect.fnUntraced(function*(env: Record<string, string>, ...words: ReadonlyArray<string>) {
+        const server = yield* launch(env)
+        assert.strictEqual(yield* Effect.promise(() => server.exited), 1, server.output())
+        for (const word of words) assert.include(server.output(), word)
+        assert.notMatch(server.output(), /\n\s+at /u, "no stack trace")
+      })
+      const { url } = yield* newDatabase
+      const dataDir = yield* temporaryDirectory
+      const taken = yield* Effect.acquireRelease(
+        Effect.promise(() =>
+          new Promise<ReturnType<typeof createServer>>((done) => {
+            const server = createServer().listen(0, "127.0.0.1", () => done(server))
+          })),
+        (server) => Effect.sync(() => server.close())
+      )
+      const address = taken.address()
+      const port = String(typeof address === "object" ? address?.port : 0)
+      yield* fails({ CONTROL_WS_PORT: "x", CONTROL_AUTH_TIMEOUT: "15s", DATABASE_URL: "mysql://user:secret@host/db" },
+        "CONTROL_WS_PORT", "CONTROL_AUTH_TIMEOUT", "DATABASE_URL")
+      yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_WS_PORT: port }, port, "in use")
+      yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_API_PORT: port }, port, "in use")
+      yield* start({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir })
+      yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir }, "in use by")
+      yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: yield* temporaryDirectory }, "master key")
+    }), 90_000)
+
+  it.live("a second signal does not wait for the drain", () =>
+    Effect.gen(function*() {
+      const server = yield* serverIn(yield* temporaryDirectory)
+      const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
+      const client = yield* join(server.wsPort, "agent", agent.apiKey)
+      const waiting = yield* connect(server.wsPort)
+      client.ws.pause()
+      waiting.ws.pause()
+      server.signal("SIGTERM")
+      server.signal("SIGINT")
+      const code = yield* Effect.promise(() => server.exited)
+      assert.isNumber(code)
+    }), 60_000)
+})
