@@ -16,10 +16,11 @@ export interface Rows {
 /** What is wrong with the client's view, a sentence for each difference; nothing when it is right. */
 export const judgeView = (type: "agent" | "gateway", id: string, view: View, rows: Rows): ReadonlyArray<string> => {
   const right = type === "agent" ? agentView(id, rows) : gatewayView(id, rows)
-  return [
-    ...differences(comparable(view), right, ""),
-    ...(type === "agent" ? misplacedGateways(view) : [])
-  ]
+  const wrong = [...differences(comparable(view), right, ""), ...(type === "agent" ? misplacedGateways(view) : [])]
+  const named = [...rows.agents, ...rows.gateways, ...rows.tunnels]
+  return wrong.map((text) =>
+    named.reduce((text, row) => text.replace(String(row["id"]), String(row["domain"] ?? row["name"])), text)
+  )
 }
 
 /** An agent sees itself, every gateway, and its own tunnels. */

@@ -25,7 +25,7 @@ export const tell = Effect.fn("tell")(function*(server: Server, operator: Operat
   const owners = new Map([
     ["app.example.com", new Set(["home", "office"])],
     ["shop.example.com", new Set(["home"])],
-    ["wiki.example.com", new Set(["home"])]
+    ["wiki.example.com", new Set(["office"])]
   ])
 
   const register = (type: "agent" | "gateway", name: string, more: object = {}) =>
@@ -91,11 +91,20 @@ export const tell = Effect.fn("tell")(function*(server: Server, operator: Operat
     ...gateways("tunnel_create")
   })
   const shopPath = `/api/tunnels/${shop.body.id}`
-  const writer = yield* secondWriter(server)
-  yield* act("Disable it by SQL, past Control: update tunnels set enabled = false …", writer.disable(shop.body.id), {
-    home: ["tunnel_update"],
-    ...gateways("tunnel_update")
+  const wiki = yield* act("Create a third, to office", create("wiki.example.com", office, "localhost:4000"), {
+    office: ["tunnel_create"],
+    ...gateways("tunnel_create")
   })
+  const wikiPath = `/api/tunnels/${wiki.body.id}`
+  const writer = yield* secondWriter(server)
+  yield* act(
+    "Disable the second by SQL, past Control: update tunnels set enabled = false …",
+    writer.disable(shop.body.id),
+    {
+      home: ["tunnel_update"],
+      ...gateways("tunnel_update")
+    }
+  )
 
   const issue = (domain: string) => {
     const issued = issueCertificate({ names: [domain], commonName: domain })
@@ -149,10 +158,10 @@ export const tell = Effect.fn("tell")(function*(server: Server, operator: Operat
   })
 
   yield* act("Freeze edge-2's process: SIGSTOP", silently(stage.signal("edge-2", "SIGSTOP")))
-  const wiki = yield* act(
-    "Create a third tunnel meanwhile: a client that does not read holds up nobody",
-    create("wiki.example.com", home, "localhost:4000"),
-    { home: ["tunnel_create"], "edge-1": ["tunnel_create"] }
+  yield* act(
+    "Change a tunnel meanwhile: a client that does not read holds up nobody",
+    said(operator.patch(wikiPath, { target: "localhost:4001" })),
+    { office: ["tunnel_update"], "edge-1": ["tunnel_update"] }
   )
   yield* act(
     "Wait until edge-2 was silent for the heartbeat timeout, here of 4 seconds",
@@ -161,7 +170,7 @@ export const tell = Effect.fn("tell")(function*(server: Server, operator: Operat
   yield* act(
     "Let edge-2 go on: it finds itself closed, and connects again by itself",
     silently(stage.signal("edge-2", "SIGCONT")),
-    { "edge-2": ["tunnel_create", "closed 4408", ...joined] }
+    { "edge-2": ["tunnel_update", "closed 4408", ...joined] }
   )
 
   yield* act("Revoke office's key: DELETE /api/agents/…/keys/…", revoke(operator, office), { office: ["closed 4403"] })
@@ -170,10 +179,7 @@ export const tell = Effect.fn("tell")(function*(server: Server, operator: Operat
     said(operator.delete(appPath)),
     gateways("tunnel_delete")
   )
-  yield* act("Delete the third", said(operator.delete(`/api/tunnels/${wiki.body.id}`)), {
-    home: ["tunnel_delete"],
-    ...gateways("tunnel_delete")
-  })
+  yield* act("Delete the third", said(operator.delete(wikiPath)), gateways("tunnel_delete"))
   return { accounts, survivors: [home, edge1, edge2], certificateKeys, owners } satisfies Told
 })
 

@@ -14,7 +14,14 @@ import type { Socket } from "./Socket.ts"
 /** More than this is not written on top of what waits: the batches that come meanwhile are dropped, and one config makes up for them. */
 export const waitingLimitBytes = 1024 * 1024
 
-/** Sends the whole view; gives back the revision that it shows. A client that the network no longer has is closed. */
+/** What a client has been brought up to, and how much that cost when it was done at one go. */
+export interface Position {
+  readonly revision: Revision
+  /** Size of its last config. */
+  readonly configBytes: number
+}
+
+/** Sends the whole view; gives back what it shows. A client that the network no longer has is closed. */
 export const sendConfig = Effect.fnUntraced(function*(client: Client, socket: Socket, ...before: ReadonlyArray<Buffer>) {
   const network = yield* Network
   const deliveries = yield* Deliveries
@@ -22,16 +29,17 @@ export const sendConfig = Effect.fnUntraced(function*(client: Client, socket: So
   const config = encodeConfig(state, client.ref)
   if (config === undefined) {
     yield* client.close("deleted")
-    return state.revision
+    return { revision: state.revision, configBytes: 0 }
   }
-  socket.write([...before, ...textFrameInTwo(config.own, config.shared)])
+  const frames = textFrameInTwo(config.own, config.shared)
+  socket.write([...before, ...frames])
   yield* deliveries.sent(client, state.revision)
-  return state.revision
+  return { revision: state.revision, configBytes: bytesOf(frames) }
 })
 
 /** Forwards every step after `from` until the socket closes. Fails only when the client is too slow. */
 export const forward = Effect.fnUntraced(
-  function*(client: Client, socket: Socket, batches: PubSub.Subscription<Batch>, from: Revision) {
+  function*(client: Client, socket: Socket, batches: PubSub.Subscription<Batch>, from: Position) {
     const deliveries = yield* Deliveries
     let at = from
     while (true) {
@@ -42,8 +50,8 @@ export const forward = Effect.fnUntraced(
         yield* Metric.update(resyncs, plan.missed ? 1 : 0)
       } else {
         if (plan.frames.length > 0) socket.write(plan.frames)
-        at = plan.revision
-        yield* deliveries.sent(client, at)
+        at = { ...at, revision: plan.revision }
+        yield* deliveries.sent(client, plan.revision)
       }
       if (socket.waiting() > waitingLimitBytes) yield* socket.drained
     }
@@ -56,11 +64,11 @@ type Plan =
 
 /**
  * A batch continues the view when its predecessor has been seen; what the view already has is left out. Where something was
- * missed, or a step has no message of its own, a config takes the place of all of them.
+ * missed, or a step has no message of its own, or the steps are longer than the whole view, a config takes their place.
  */
-function decide(batches: ReadonlyArray<Batch>, at: Revision, client: Client): Plan {
+function decide(batches: ReadonlyArray<Batch>, at: Position, client: Client): Plan {
   const frames: Array<Buffer> = []
-  let revision = at
+  let { revision } = at
   for (const batch of batches) {
     if (batch.previous > revision) return { _tag: "Config", missed: true }
     if (batch.revision <= revision) continue
@@ -71,7 +79,12 @@ function decide(batches: ReadonlyArray<Batch>, at: Revision, client: Client): Pl
     if (newer.length > 0) frames.push(newer)
     revision = batch.revision
   }
+  if (bytesOf(frames) > Math.max(waitingLimitBytes, at.configBytes)) return { _tag: "Config", missed: true }
   return { _tag: "Steps", frames, revision }
+}
+
+function bytesOf(frames: ReadonlyArray<Buffer>): number {
+  return frames.reduce((sum, frame) => sum + frame.length, 0)
 }
 
 function needsConfig(delta: Delta, client: Client): boolean {

@@ -146,8 +146,8 @@ const makeFollow = Effect.fnUntraced(function*(socket: Socket) {
       // From here on a revocation finds the session; one that came before is found here.
       const reason = reasonToClose(yield* network.state, client)
       if (reason !== undefined) return yield* client.close(reason)
-      const revision = yield* sendConfig(client, socket, ...before)
-      yield* forward(client, socket, batches, revision).pipe(
+      const position = yield* sendConfig(client, socket, ...before)
+      yield* forward(client, socket, batches, position).pipe(
         Effect.catchTags({ TooSlow: () => client.close("tooSlow"), SocketClosed: () => Effect.void }),
         Effect.catchCause((cause) =>
           Cause.hasInterruptsOnly(cause)

@@ -17,7 +17,7 @@ interface Open {
  * How many batches wait for a connection that does not take them. Sliding: the publisher never waits, the oldest go, and
  * their receiver sees by `previous` that it has missed something and sends one whole config instead.
  */
-const capacity = { gateways: 256, agent: 16 }
+const capacity = { gateways: 64, agent: 16 }
 
 export class ChangeBus extends Context.Service<ChangeBus, {
   /** Gives each audience its steps, in order, as one batch. */

@@ -53,6 +53,9 @@ const serverOptions = {
   maxHeaderSize: 16_384
 }
 
+/** The longest host name, each of its characters percent-encoded. */
+const routerConfig = { maxParamLength: 3 * 253 }
+
 /** What is left when patience has run out: a request that never ends must not hold up the whole process. */
 const cutOff = (server: Server) =>
   Layer.effectDiscard(Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections())))
@@ -66,7 +69,7 @@ export const layer = Layer.unwrap(Effect.gen(function*() {
       Effect.mapError((error) => new ApiPortUnavailable({ host, port, reason: reasonOf(error) }))
     )
   )
-  return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
+  return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true, routerConfig }).pipe(
     Layer.provide(cutOff(server)),
     Layer.provideMerge(listening)
   )

@@ -52,7 +52,7 @@ function asProblem(
 ): HttpServerResponse.HttpServerResponse {
   if (response.status < 400 || response.headers["content-type"] === ProblemDetails.contentType) return response
   const allowed = response.status === 404 ? methodsAt(request.url) : []
-  if (allowed.length === 0) return generalProblem(response.status)
+  if (allowed.length === 0 || allowed.includes(request.method)) return generalProblem(response.status)
   return HttpServerResponse.setHeader(generalProblem(405), "allow", allowed.join(", "))
 }
 

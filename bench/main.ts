@@ -1,0 +1,93 @@
+/**
+ * Measures Control beside a bare `ws` server: `npm run bench`, or `npm run bench -- --only storm --quick`. With
+ * `--profile DIRECTORY` it also writes CPU profiles of Control. docs/performance.md says what the figures mean.
+ */
+import { mkdir } from "node:fs/promises"
+import { availableParallelism, cpus } from "node:os"
+import { parseArgs } from "node:util"
+import { burst } from "./scenarios/burst.ts"
+import { config } from "./scenarios/config.ts"
+import { create } from "./scenarios/create.ts"
+import { heartbeats } from "./scenarios/heartbeats.ts"
+import { loneChange } from "./scenarios/loneChange.ts"
+import { memory } from "./scenarios/memory.ts"
+import { mixed } from "./scenarios/mixed.ts"
+import { storm } from "./scenarios/storm.ts"
+import { sustained } from "./scenarios/sustained.ts"
+import { Bench, type Options, type Row, type Scenario } from "./support/Bench.ts"
+import { killAll, stopAll } from "./support/children.ts"
+import { within } from "./support/clock.ts"
+import { type Database, openDatabase } from "./support/Database.ts"
+import { renderTable } from "./support/table.ts"
+
+const scenarios: ReadonlyArray<Scenario> = [
+  loneChange,
+  burst,
+  create,
+  heartbeats,
+  sustained,
+  storm,
+  config,
+  memory,
+  mixed
+]
+
+const { values } = parseArgs({
+  options: {
+    only: { type: "string", multiple: true },
+    quick: { type: "boolean", default: false },
+    profile: { type: "string" }
+  }
+})
+
+const chosen = values.only === undefined ? scenarios : scenarios.filter(({ name }) => values.only?.includes(name))
+if (chosen.length === 0) {
+  process.stderr.write(`--only must be one of: ${scenarios.map(({ name }) => name).join(", ")}\n`)
+  process.exit(2)
+}
+if (values.profile !== undefined) await mkdir(values.profile, { recursive: true })
+
+process.on("exit", killAll)
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void interrupted())
+
+warnOfFewDescriptors()
+const database = await openDatabase()
+process.stderr.write(`${database.description}; Node ${process.version}, ${availableParallelism()} cores (${cpus()[0]?.model})\n`)
+try {
+  const rows: Array<Row> = []
+  for (const scenario of chosen) rows.push(...await measured(database, scenario, { quick: values.quick, profiles: values.profile }))
+  process.stdout.write(`${renderTable(rows)}\n`)
+} finally {
+  await stopAll()
+  await database.close()
+}
+
+/** Its rows; when it fails or takes too long, those that it has reached, and why there are no more. */
+async function measured(on: Database, scenario: Scenario, options: Options): Promise<ReadonlyArray<Row>> {
+  process.stderr.write(`${scenario.name}: ${scenario.about}\n`)
+  const bench = new Bench(on, scenario.name, options)
+  try {
+    await within(scenario.timeoutMillis, scenario.name, scenario.run(bench))
+  } catch (error) {
+    bench.row({ what: scenario.name, control: `failed: ${error instanceof Error ? error.message : String(error)}`, raw: "", met: false })
+    process.exitCode = 1
+  } finally {
+    await bench.end()
+  }
+  return bench.rows
+}
+
+async function interrupted(): Promise<void> {
+  await stopAll()
+  await database.close()
+  process.exit(130)
+}
+
+/** Two servers and the load hold up to 5,000 sockets each; Node raises the soft limit to the hard one by itself. */
+function warnOfFewDescriptors(): void {
+  const report: unknown = process.report.getReport()
+  const limit = (report as { userLimits?: { open_files?: { hard?: number | string } } }).userLimits?.open_files?.hard
+  if (typeof limit === "number" && limit < 8_192) {
+    process.stderr.write(`only ${limit} files may be open (ulimit -Hn): scenarios with 5,000 clients need 8,192\n`)
+  }
+}

@@ -1,0 +1,77 @@
+/** The whole view of a gateway with 5,000 agents and 5,000 tunnels: again, and right after a change. */
+import { inWords, type Scenario, type Usage } from "#bench/support/Bench.ts"
+import { Changes } from "#bench/support/changes.ts"
+import { sleep } from "#bench/support/clock.ts"
+import type { Opened } from "#bench/support/Group.ts"
+import { median } from "#bench/support/quantiles.ts"
+import { kilobytes, milliseconds } from "#bench/support/table.ts"
+
+interface Joined {
+  readonly opened: Opened
+  readonly usage: Usage
+}
+
+export const config: Scenario = {
+  name: "config",
+  about: "config of 5,000 agents and 5,000 tunnels, again and right after a change",
+  timeoutMillis: 240_000,
+  run: async (bench) => {
+    const times = bench.times(40, 12)
+    const network = await bench.network({ agents: 5_000, gateways: 2 + 2 * 50, tunnels: 5_000 })
+    const control = await bench.control(network)
+    const raw = await bench.raw()
+    const [watcher = "", ...keys] = network.gatewayKeys
+    const { configBytes, sample } = await bench.join("watcher", control, "gateway", [watcher])
+    await raw.raw.call("configure", { text: sample, encodeEach: false })
+    const changes = new Changes(bench, "watcher")
+    let used = 0
+
+    const once = async (server: typeof control | typeof raw, profile?: string): Promise<Joined> => {
+      const key = keys[used % keys.length] ?? ""
+      used += 1
+      const [opened, usage] = await bench.measure(server, () => bench.join("one", server, "gateway", [key]), profile)
+      await bench.load.call("close", "one")
+      // The end of the connection is not part of the next one's beginning.
+      await sleep(60)
+      return { opened, usage }
+    }
+    const repeat = async (work: (index: number) => Promise<Joined>): Promise<ReadonlyArray<Joined>> => {
+      const joined: Array<Joined> = []
+      for (let index = 0; index < times + 5; index += 1) joined.push(await work(index))
+      return joined.slice(5)
+    }
+    const report = (what: string, ours: ReadonlyArray<Joined>, theirs: ReadonlyArray<Joined>, goal: { most: number; of: string }) => {
+      const of = (joined: ReadonlyArray<Joined>) => ({
+        millis: median(joined.map(({ opened }) => opened.p50)),
+        cpu: joined.reduce((sum, { usage }) => sum + usage.server, 0) / joined.length
+      })
+      const [our, their] = [of(ours), of(theirs)]
+      const use = inWords((ours.at(-1) as Joined).usage)
+      bench.row({
+        what: `config of 5,000 + 5,000 (${kilobytes(configBytes)}), ${what}: connect to config, p50`,
+        control: milliseconds(our.millis),
+        raw: milliseconds(their.millis),
+        ratio: our.millis / their.millis,
+        use
+      })
+      bench.row({
+        what: `config of 5,000 + 5,000, ${what}: CPU`,
+        control: milliseconds(our.cpu),
+        raw: milliseconds(their.cpu),
+        ratio: our.cpu / their.cpu,
+        reach: `${goal.most} x ${goal.of}`,
+        met: our.cpu / their.cpu <= goal.most,
+        use
+      })
+    }
+
+    report("again", await repeat(() => once(control)), await repeat(() => once(raw)), { most: 2, of: "raw's cached one" })
+    const afterChange = await repeat(async (index) => {
+      await changes.bySql(network, 1)
+      await sleep(20)
+      return once(control, index === 20 ? "after-change" : undefined)
+    })
+    await raw.raw.call("configure", { text: sample, encodeEach: true })
+    report("right after a change", afterChange, await repeat(() => once(raw)), { most: 1, of: "raw's re-encoding" })
+  }
+}

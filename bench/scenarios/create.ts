@@ -1,0 +1,54 @@
+/** How long an operator waits for a new tunnel, with few and with many gateways connected. */
+import { inWords, type Scenario } from "#bench/support/Bench.ts"
+import { settled } from "#bench/support/changes.ts"
+import { now, sleep } from "#bench/support/clock.ts"
+import { median } from "#bench/support/quantiles.ts"
+import { milliseconds } from "#bench/support/table.ts"
+
+export const create: Scenario = {
+  name: "create",
+  about: "POST /api/tunnels with 200 and with 2,000 gateways connected",
+  timeoutMillis: 120_000,
+  run: async (bench) => {
+    const network = await bench.network({ agents: 50, gateways: 2_000, tunnels: 100 })
+    const control = await bench.control(network)
+    const times = new Map<number, number>()
+    let made = 0
+    const post = async () => {
+      made += 1
+      const startedAt = now()
+      await control.request("POST", "/api/tunnels", {
+        agentId: network.agentIds[made % 50],
+        domain: `new-${made}.example.com`,
+        target: `localhost:${10_000 + made}`
+      })
+      return now() - startedAt
+    }
+    for (const [from, to] of [[0, 200], [200, 2_000]] as const) {
+      await bench.join("control", control, "gateway", network.gatewayKeys.slice(from, to))
+      await sleep(1_000)
+      for (let index = 0; index < 20; index += 1) await post()
+      const [millis, usage] = await bench.measure(control, async () => {
+        const each: Array<number> = []
+        for (let index = 0; index < bench.times(100, 30); index += 1) {
+          each.push(await post())
+          // The last one's fan-out is not part of the next one's time.
+          await sleep(30)
+        }
+        await settled(control)
+        return each
+      }, `${to}`)
+      times.set(to, median(millis))
+      bench.row({ what: `HTTP create, ${to} gateways, p50`, control: milliseconds(median(millis)), raw: "", use: inWords(usage) })
+    }
+    const ratio = (times.get(2_000) ?? Number.NaN) / (times.get(200) ?? Number.NaN)
+    bench.row({
+      what: "HTTP create: p50 at 2,000 gateways over that at 200",
+      control: ratio.toFixed(2),
+      raw: "",
+      ratio,
+      reach: "1.5 at most",
+      met: ratio <= 1.5
+    })
+  }
+}

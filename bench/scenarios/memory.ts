@@ -1,0 +1,52 @@
+/** What an idle authenticated connection keeps. */
+import type { Scenario } from "#bench/support/Bench.ts"
+import { sleep } from "#bench/support/clock.ts"
+import { kilobytes } from "#bench/support/table.ts"
+
+const clients = 5_000
+
+export const memory: Scenario = {
+  name: "memory",
+  about: "memory of 5,000 idle connections",
+  timeoutMillis: 120_000,
+  run: async (bench) => {
+    const network = await bench.network({ agents: clients + 500, gateways: 20, tunnels: clients })
+    const control = await bench.control(network)
+    const raw = await bench.raw()
+
+    const each = async (server: typeof control | typeof raw, name: string) => {
+      // What the first connections load and compile is not theirs.
+      const { sample } = await bench.join(`${name} first`, server, "agent", network.agentKeys.slice(clients), 20)
+      await sleep(6_000)
+      const before = await server.probe.call("memory", undefined as never)
+      await bench.join(name, server, "agent", network.agentKeys.slice(0, clients), 20)
+      await sleep(6_000)
+      const after = await server.probe.call("memory", undefined as never)
+      await bench.load.call("close", name)
+      return {
+        sample,
+        resident: (after.resident - before.resident) / clients,
+        heap: (after.heap - before.heap) / clients,
+        total: after.resident
+      }
+    }
+    const ours = await each(control, "control")
+    await raw.raw.call("configure", { text: ours.sample, encodeEach: false })
+    const theirs = await each(raw, "raw")
+    bench.row({
+      what: "idle connection: resident memory",
+      control: kilobytes(ours.resident),
+      raw: kilobytes(theirs.resident),
+      ratio: ours.resident / theirs.resident,
+      reach: "2.5 x raw",
+      met: ours.resident / theirs.resident <= 2.5,
+      use: `${Math.round(ours.total / 1e6)} MB in all, the bare server ${Math.round(theirs.total / 1e6)} MB`
+    })
+    bench.row({
+      what: "idle connection: heap",
+      control: kilobytes(ours.heap),
+      raw: kilobytes(theirs.heap),
+      ratio: ours.heap / theirs.heap
+    })
+  }
+}

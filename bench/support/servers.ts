@@ -1,0 +1,123 @@
+/** The processes that a scenario works with: Control, the bare server, and the load. */
+import type { LoadHandlers } from "#bench/load.ts"
+import type { RawHandlers } from "#bench/raw.ts"
+import { mkdtemp, rm } from "node:fs/promises"
+import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { inherited, startNode, stop } from "./children.ts"
+import { now, sleep } from "./clock.ts"
+import type { Network, Tunnel } from "./Database.ts"
+import type { ProbeHandlers } from "./probe.ts"
+import { Remote } from "./remote.ts"
+
+export interface Server {
+  /** Where clients connect. */
+  readonly port: number
+  readonly probe: Remote<ProbeHandlers>
+  stop(): Promise<void>
+}
+
+export interface Control extends Server {
+  /** A request to the HTTP API as the administrator; rejects on any status but 2xx. */
+  request(method: string, path: string, body: object): Promise<unknown>
+}
+
+export interface Raw extends Server {
+  readonly raw: Remote<RawHandlers>
+  readonly url: string
+}
+
+export type Load = Remote<LoadHandlers>
+
+const startPatienceMillis = 60_000
+
+/**
+ * Control as it is started by hand, on a network of its own. One machine plays thousands of clients here, so the limits that
+ * count by address are wider than by default, and nobody is evicted for not sending heartbeats in a scenario without them.
+ */
+export const startControl = async (network: Network): Promise<Control> => {
+  const dataDir = await mkdtemp(join(tmpdir(), "control-bench-data-"))
+  const [port, apiPort] = [await freePort(), await freePort()]
+  const token = "ctl_adm_bench_0123456789abcdefghijklmnopqrstuvwxyz"
+  const child = startNode("src/main.ts", {
+    probed: true,
+    env: {
+      ...inherited(),
+      DATABASE_URL: network.url,
+      CONTROL_DATA_DIR: dataDir,
+      CONTROL_MASTER_KEY: network.masterKey,
+      CONTROL_ADMIN_TOKEN: token,
+      CONTROL_WS_HOST: "127.0.0.1",
+      CONTROL_WS_PORT: String(port),
+      CONTROL_API_PORT: String(apiPort),
+      CONTROL_MAX_UNAUTHENTICATED: "100000",
+      CONTROL_MAX_UNAUTHENTICATED_PER_IP: "100000",
+      CONTROL_HEARTBEAT_TIMEOUT: "1 hour",
+      CONTROL_AUTH_TIMEOUT: "1 minute",
+      CONTROL_LOG_LEVEL: "warn",
+      CONTROL_LOG_FORMAT: "json"
+    }
+  })
+  const api = `http://127.0.0.1:${apiPort}`
+  await ready(`${api}/readyz`, () => child.process.exitCode === null, child.said)
+  return {
+    port,
+    probe: new Remote<ProbeHandlers>(child.process, "Control"),
+    request: async (method, path, body) => {
+      const response = await fetch(`${api}${path}`, {
+        method,
+        headers: { "Authorization": `Bearer ${token}`, "Content-Type": "application/json" },
+        body: JSON.stringify(body)
+      })
+      const text = await response.text()
+      if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text.slice(0, 300)}`)
+      return text === "" ? undefined : JSON.parse(text)
+    },
+    stop: async () => {
+      await stop(child.process, 20_000)
+      await rm(dataDir, { recursive: true, force: true })
+      if (child.said() !== "") process.stderr.write(`  Control said: ${child.said().slice(-1_500)}\n`)
+    }
+  }
+}
+
+export const startRaw = async (): Promise<Raw> => {
+  const child = startNode("bench/raw.ts", { probed: true })
+  const raw = new Remote<RawHandlers>(child.process, "the bare server")
+  const port = await raw.call("listen", undefined as never)
+  return {
+    port,
+    raw,
+    probe: new Remote<ProbeHandlers>(child.process, "the bare server"),
+    url: `http://127.0.0.1:${port}/`,
+    stop: () => stop(child.process)
+  }
+}
+
+export const startLoad = (): Load => new Remote<LoadHandlers>(startNode("bench/load.ts", { probed: false }).process, "the load")
+
+/** A tunnel as gateways see it, without what changes: so that the bare server's steps are as long as Control's. */
+export const stepAbout = ({ agentVirtualIp, domain, id }: Tunnel): Record<string, unknown> => ({ id, domain, agentVirtualIp })
+
+async function ready(url: string, alive: () => boolean, said: () => string): Promise<void> {
+  const deadline = now() + startPatienceMillis
+  while (now() < deadline) {
+    if (!alive()) throw new Error(`Control did not start: ${said()}`)
+    const answer = await fetch(url).catch(() => undefined)
+    if (answer?.ok === true) return
+    await sleep(50)
+  }
+  throw new Error(`Control was not ready after ${startPatienceMillis / 1_000} s: ${said()}`)
+}
+
+async function freePort(): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer()
+    server.once("error", reject)
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      server.close(() => resolve(typeof address === "object" && address !== null ? address.port : 0))
+    })
+  })
+}

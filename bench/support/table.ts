@@ -1,0 +1,27 @@
+/** The figures as text. */
+import type { Row } from "./Bench.ts"
+
+/** A Markdown table, padded so that it reads well on a terminal too. */
+export const renderTable = (rows: ReadonlyArray<Row>): string => {
+  const head = ["what", "Control", "bare ws", "ratio", "reach", "met", "CPU of a core while Control was measured"]
+  const body = rows.map(({ control, met, ratio, raw, reach = "", use = "", what }) => [
+    what,
+    control,
+    raw,
+    ratio === undefined ? "" : ratio.toPrecision(ratio < 0.1 ? 1 : 2),
+    reach,
+    met === undefined ? "" : met ? "yes" : "NO",
+    use
+  ])
+  const widths = head.map((_, column) => Math.max(...[head, ...body].map((cells) => cells[column]?.length ?? 0)))
+  const line = (cells: ReadonlyArray<string>) => `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`
+  return [line(head), `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`, ...body.map(line)].join("\n")
+}
+
+export const milliseconds = (value: number): string => `${value.toPrecision(3)} ms`
+
+export const microseconds = (millis: number): string => `${(millis * 1_000).toPrecision(3)} µs`
+
+export const kilobytes = (bytes: number): string => `${(bytes / 1_000).toPrecision(3)} kB`
+
+export const thousands = (value: number): string => value >= 10_000 ? `${Math.round(value / 1_000)} k` : `${Math.round(value)}`

@@ -1,0 +1,193 @@
+import { type Answer, api } from "#support/api.ts"
+import { TestServer } from "#support/server.ts"
+import { assert, layer } from "@effect/vitest"
+import { Context, Effect } from "effect"
+import { HttpServer } from "effect/http"
+import { SqlClient } from "effect/sql"
+import { request } from "node:http"
+
+const code = (type: string) => `urn:control:problem:${type}`
+
+const assertProblem = (answer: Answer, status: number, type: string) => {
+  assert.strictEqual(answer.status, status)
+  assert.strictEqual(answer.headers.get("content-type"), "application/problem+json")
+  assert.deepInclude(answer.body, { status, type: code(type) })
+  assert.isNotEmpty(answer.body.title)
+}
+
+const portOf = Effect.map(TestServer, ({ context }) => {
+  const { address } = Context.get(context, HttpServer.HttpServer)
+  return "port" in address ? address.port : 0
+})
+
+/** What fetch does not let one do: any method, any Host. Gives status and headers. */
+const raw = (port: number, method: string, path: string, headers: Record<string, string>) =>
+  Effect.promise(() =>
+    new Promise<{ status: number; allow: string | undefined; body: string }>((resolve, reject) => {
+      const sent = request({ host: "127.0.0.1", port, method, path, headers }, (response) => {
+        response.setEncoding("utf8").toArray().then(
+          (chunks) => resolve({ status: response.statusCode ?? 0, allow: response.headers.allow, body: chunks.join("") }),
+          reject
+        )
+      })
+      sent.on("error", reject).end()
+    })
+  )
+
+layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a problem", (it) => {
+  it.effect("without the admin token nothing is judged and nothing is told", () =>
+    Effect.gen(function*() {
+      const base = `http://127.0.0.1:${yield* portOf}`
+      yield* Effect.promise(async () => {
+        for (const stranger of [api(base), api(base, "wrong"), api(base, "")]) {
+          const answers = [
+            await stranger.get("/api/agents"),
+            await stranger.get("/api/agents/nobody"),
+            await stranger.post("/api/agents", "{malformed"),
+            await stranger.post("/api/agents", { name: 1, unknown: true }),
+            await stranger.get("/api/agents?wait=sent"),
+            await stranger.put("/api/certificates/app.example.com", {}),
+            await stranger.get("/api/clients")
+          ]
+          for (const answer of answers) {
+            assertProblem(answer, 401, "unauthorized")
+            assert.strictEqual(answer.headers.get("www-authenticate"), "Bearer")
+            assert.isUndefined(answer.body.errors)
+          }
+        }
+      })
+    }))
+
+  it.effect("an unknown field is refused with its path, as is every other fault of a body, all at once", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      const answer = yield* Effect.promise(() =>
+        operator.post("/api/tunnels", { agentId: "", domain: "no host", target: 1, enable: true })
+      )
+      assertProblem(answer, 400, "invalid-request")
+      const paths = answer.body.errors.map((fault: { in: string; path: string }) => `${fault.in}:${fault.path}`)
+      assert.sameMembers(paths, ["body:enable", "body:agentId", "body:domain", "body:target"])
+      assert.isTrue(answer.body.errors.every((fault: { message: string }) => fault.message.length > 0))
+    }))
+
+  it.effect("an unknown parameter is refused, whether or not the endpoint has parameters", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      yield* Effect.promise(async () => {
+        const answers = [
+          await operator.get("/api/agents?wait=sent"),
+          await operator.get("/api/agents/nobody?wait=sent"),
+          await operator.post("/api/agents?wait=sent", { name: "home" }),
+          await operator.delete("/api/agents/nobody?cascade=true&wait=sent")
+        ]
+        for (const answer of answers) {
+          assertProblem(answer, 400, "invalid-request")
+          assert.deepInclude(answer.body.errors[0], { in: "query", path: "wait" })
+        }
+        assert.deepInclude((await operator.delete("/api/agents/nobody?cascade=yes")).body.errors[0], { path: "cascade" })
+      })
+    }))
+
+  it.effect("a body that is no JSON, no object, none at all, or declared as something else", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      yield* Effect.promise(async () => {
+        for (const body of ["{malformed", "[]", "null", "\"text\"", ""]) {
+          assertProblem(await operator.post("/api/agents", body), 400, "invalid-request")
+        }
+        const form = { "content-type": "application/x-www-form-urlencoded" }
+        assertProblem(await operator.post("/api/agents", "name=home", form), 415, "unsupported-media-type")
+        assertProblem(await operator.patch("/api/agents/nobody", "{}", { "content-type": "text/plain" }), 415, "unsupported-media-type")
+      })
+    }))
+
+  it.effect("a body over 1 MiB is refused, one just below it is read", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      const mebibyte = 1024 * 1024
+      const bodyOf = (size: number) => `{"name":"${"x".repeat(size - 11)}"}`
+      yield* Effect.promise(async () => {
+        assertProblem(await operator.post("/api/agents", bodyOf(mebibyte + 1)), 413, "body-too-large")
+        assertProblem(await operator.post("/api/agents", bodyOf(mebibyte)), 400, "invalid-request")
+      })
+    }))
+
+  it.effect("a path that is not there, and a method that a path does not have", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      const port = yield* portOf
+      yield* Effect.promise(async () => {
+        assertProblem(await operator.get("/api/nothing"), 404, "not-found")
+        assertProblem(await operator.get("/"), 404, "not-found")
+        assertProblem(await operator.put("/api/agents", {}), 405, "method-not-allowed")
+        assertProblem(await operator.post("/healthz"), 405, "method-not-allowed")
+        assertProblem(await operator.get(`/api/agents/${"x".repeat(2_000)}`), 404, "not-found")
+      })
+      assert.strictEqual((yield* raw(port, "OPTIONS", "/api/agents/x", {})).allow, "GET, HEAD, PATCH, DELETE")
+      assert.strictEqual((yield* raw(port, "PUT", "/docs", {})).allow, "GET, HEAD")
+      const head = yield* raw(port, "HEAD", "/healthz", {})
+      assert.deepStrictEqual([head.status, head.body], [200, ""])
+    }))
+
+  it.effect("ids, domains and cursors that no row can have harm nobody", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      const sent = (text: string) => Buffer.from(text).toString("base64url")
+      yield* Effect.promise(async () => {
+        for (const path of ["/api/agents/a%00b", "/api/tunnels/%00", "/api/certificates/no%20host"]) {
+          assertProblem(await operator.get(path), 400, "invalid-request")
+        }
+        assertProblem(await operator.get(`/api/agents/${encodeURIComponent("'; drop table agents; --")}`), 404, "agent-not-found")
+        const nul = { agentId: "a\0b", domain: "nul.example.com", target: "localhost:1" }
+        assertProblem(await operator.post("/api/tunnels", nul), 400, "invalid-request")
+        for (const cursor of ["", "!", "zz", sent("1"), sent("x.y"), sent("9".repeat(40) + ".y"), sent("1.\0")]) {
+          const answer = await operator.get(`/api/tunnels?cursor=${cursor}`)
+          assertProblem(answer, 400, "invalid-request")
+          assert.deepInclude(answer.body.errors[0], { in: "query", path: "cursor" })
+        }
+        for (const limit of ["0", "1001", "-1", "1.5", "many", ""]) {
+          const answer = await operator.get(`/api/tunnels?limit=${limit}`)
+          assertProblem(answer, 400, "invalid-request")
+          assert.deepInclude(answer.body.errors[0], { in: "query", path: "limit" })
+        }
+        assert.strictEqual((await operator.get(`/api/tunnels?cursor=${sent(`${"9".repeat(15)}.y`)}`)).status, 200)
+      })
+    }))
+
+  it.effect("a name that points at this machine from outside is refused, for browsers would trust it", () =>
+    Effect.gen(function*() {
+      const port = yield* portOf
+      for (const host of ["evil.example.com", "127.0.0.1.evil.example.com", "", "evil.example.com:3000"]) {
+        const answer = yield* raw(port, "GET", "/healthz", { host })
+        assert.strictEqual(answer.status, 421)
+        assert.include(answer.body, code("misdirected-request"))
+      }
+      for (const host of ["localhost", `localhost:${port}`, "127.0.0.1:1", "[::1]:3000"]) {
+        assert.strictEqual((yield* raw(port, "GET", "/healthz", { host })).status, 200)
+      }
+    }))
+
+  it.effect("nothing may be kept or guessed at, and no other origin may read", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      yield* Effect.promise(async () => {
+        for (const path of ["/api/agents", "/api/nothing", "/healthz"]) {
+          const { headers } = await operator.get(path, { origin: "https://evil.example.com" })
+          assert.strictEqual(headers.get("cache-control"), "no-store")
+          assert.strictEqual(headers.get("x-content-type-options"), "nosniff")
+          assert.deepStrictEqual([...headers.keys()].filter((name) => name.startsWith("access-control")), [])
+        }
+      })
+    }))
+
+  it.effect("a failure inside is a 500 that tells nothing", () =>
+    Effect.gen(function*() {
+      const { context, operator } = yield* TestServer
+      const sql = Context.get(context, SqlClient.SqlClient)
+      yield* sql`alter table certificates rename column certificate to secret_column`
+      const answer = yield* Effect.promise(() => operator.get("/api/certificates"))
+      yield* sql`alter table certificates rename column secret_column to certificate`
+      assertProblem(answer, 500, "internal")
+      assert.deepStrictEqual(Object.keys(answer.body).toSorted(), ["status", "title", "type"])
+    }))
+})
