@@ -64,4 +64,6 @@ const handlers = {
 export type RawHandlers = typeof handlers
 
 answerCalls(handlers)
+// The probe lets go of the channel; here nothing else holds the process before it listens.
+process.channel?.ref()
 process.on("disconnect", () => process.exit())

@@ -57,7 +57,7 @@ type Item =
   | { readonly kind: "failure"; readonly error: DemoFailed }
 
 /** After all that was expected has come, what else comes within this time is a surprise of this action. */
-const settle = "150 millis"
+const settle = "100 millis"
 
 /** The processes end with the scope. */
 export const makeStage = Effect.fnUntraced(function*({ wsUrl }: Server): Effect.fn.Return<Stage, never, Scope.Scope> {

@@ -29,8 +29,8 @@ export interface View {
   readonly certificates: ReadonlyArray<unknown>
 }
 
-/** A third of the heartbeat timeout or less; the demo's server has one of 4 seconds. */
-const heartbeatMillis = 1000
+/** A third of the heartbeat timeout or less; the demo's server has one of 3 seconds. */
+const heartbeatMillis = 750
 
 /** After these the same key would fare no better, or would fight with a newer session. */
 const finalCodes = new Set([4400, 4401, 4403, 4409, 4410])

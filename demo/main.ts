@@ -3,9 +3,9 @@
  * receives and after how long. Exits with 0 only when every view came out right. Run it with `npm run demo`.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Cause, Effect } from "effect"
+import { Cause, Effect, Exit } from "effect"
 import { judgeView, leaks, type Rows, type Secret } from "./judge.ts"
-import { count, fault, line, paint, title } from "./print.ts"
+import { count, event, fault, line, paint, title } from "./print.ts"
 import { DemoFailed, type Operator, operator, type Server, startServer, temporaryDirectory, within } from "./server.ts"
 import { makeStage, type Stage } from "./Stage.ts"
 import { tell, type Told } from "./story.ts"
@@ -15,7 +15,11 @@ const demo = Effect.scoped(Effect.gen(function*() {
   line("Times are from the beginning of an action until the client's process had the message.")
   title("Start a server with an embedded PostgreSQL: node src/main.ts")
   const server = yield* startServer(yield* temporaryDirectory)
-  line(`${" ".repeat(13)}process ${server.pid} serves clients on ${server.wsUrl} and operators on ${server.apiUrl}`)
+  event(
+    process.hrtime.bigint() - start,
+    "server",
+    `serves clients on ${server.wsUrl} and operators on ${server.apiUrl}`
+  )
   const api = operator(server)
   const stage = yield* makeStage(server)
   const told = yield* tell(server, api, stage)
@@ -116,7 +120,8 @@ NodeRuntime.runMain(
       duration: "90 seconds",
       orElse: () => Effect.fail(new DemoFailed({ reason: "it did not end within 90 seconds" }))
     }),
-    Effect.tapCause((cause) => Effect.sync(() => report(cause)))
+    // Also when it is interrupted.
+    Effect.onExit((exit) => Exit.isFailure(exit) ? Effect.sync(() => report(exit.cause)) : Effect.void)
   ),
   { disableErrorReporting: true }
 )

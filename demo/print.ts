@@ -14,7 +14,8 @@ export const title = (text: string): void => line(`\n${paint("bold", text)}`)
 /** What happened, and how long after its action began; without a time where none is meant. */
 export const event = (nanos: bigint | undefined, who: string, what: string, detail = ""): void => {
   const time = nanos === undefined ? "" : `${(Number(nanos) / 1e6).toFixed(1)} ms`
-  line(`${time.padStart(11)}  ${paint("cyan", who.padEnd(8))}${what.padEnd(14)}${paint("dim", detail)}`.trimEnd())
+  const start = `${time.padStart(11)}  ${paint("cyan", who.padEnd(8))}`
+  line(detail === "" ? start + what : `${start}${what.padEnd(14)}${paint("dim", detail)}`)
 }
 
 export const fault = (text: string): void => line(`${" ".repeat(11)}  ${paint(["bold", "red"], `WRONG: ${text}`)}`)

@@ -16,7 +16,6 @@ export class DemoFailed extends Schema.TaggedError<DemoFailed>()("DemoFailed", {
 }
 
 export interface Server {
-  readonly pid: number
   readonly wsUrl: string
   readonly apiUrl: string
   readonly adminToken: string
@@ -29,7 +28,7 @@ export const patience = "10 seconds"
 /** The first start makes a database, which on a slow machine is no matter of a few seconds. */
 const startPatience = "30 seconds"
 
-export const promise = <A>(run: (signal: AbortSignal) => Promise<A>) =>
+const promise = <A>(run: (signal: AbortSignal) => Promise<A>) =>
   Effect.tryPromise({ try: run, catch: (error) => new DemoFailed({ reason: String(error) }) })
 
 export const within = <A, R>(
@@ -51,12 +50,9 @@ export const temporaryDirectory = Effect.acquireRelease(
 /** Starts a server on free ports with an embedded database; stopped when the scope ends, and its database with it. */
 export const startServer = Effect.fn("startServer")(function*(dataDir: string) {
   const child = yield* Effect.acquireRelease(Effect.sync(() => spawnServer(dataDir)), (child) => stop(child, dataDir))
-  const { pid } = child
-  if (pid === undefined) return yield* new DemoFailed({ reason: "the server's process could not be started" })
   const { wsPort, apiPort } = yield* within("starting the server", promise(() => announcement(child)), startPatience)
   const adminToken = yield* promise(() => readFile(join(dataDir, "admin-token"), "utf8"))
   return {
-    pid,
     wsUrl: `ws://127.0.0.1:${wsPort}`,
     apiUrl: `http://127.0.0.1:${apiPort}`,
     adminToken: adminToken.trim(),
@@ -75,8 +71,8 @@ const spawnServer = (dataDir: string): ChildProcess => {
       CONTROL_WS_HOST: "127.0.0.1",
       CONTROL_WS_PORT: "0",
       CONTROL_API_PORT: "0",
-      CONTROL_HEARTBEAT_INTERVAL: "500 millis",
-      CONTROL_HEARTBEAT_TIMEOUT: "4 seconds",
+      CONTROL_HEARTBEAT_INTERVAL: "250 millis",
+      CONTROL_HEARTBEAT_TIMEOUT: "3 seconds",
       CONTROL_LOG_FORMAT: "json"
     },
     stdio: ["ignore", "pipe", "pipe"],

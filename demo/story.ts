@@ -164,7 +164,7 @@ export const tell = Effect.fn("tell")(function*(server: Server, operator: Operat
     { office: ["tunnel_update"], "edge-1": ["tunnel_update"] }
   )
   yield* act(
-    "Wait until edge-2 was silent for the heartbeat timeout, here of 4 seconds",
+    "Wait until edge-2 was silent for the heartbeat timeout, here of 3 seconds",
     shows(operator, "/api/gateways", edge2, "offline")
   )
   yield* act(

@@ -175,8 +175,8 @@ export interface Place {
 
 const Place = Schema.Struct({ micros: Schema.Int, id: Schema.String })
 
-/** `<micros>.<id>`: 16 digits last until the year 2286; no id in a row has a NUL. */
-const placePattern = /^(\d{1,16})\.([^\0]{1,256})$/u
+/** `<micros>.<id>`: what a number holds exactly, and lasts for 200 years; no id in a row has a NUL. */
+const placePattern = /^([1-8]?\d{1,15})\.([^\0]{1,256})$/u
 
 /** A place in base64url. */
 export const Cursor: Schema.Codec<Place, string> = Schema.String.annotate({

@@ -155,6 +155,6 @@ describe("the process", () => {
       server.signal("SIGTERM")
       server.signal("SIGINT")
       const code = yield* Effect.promise(() => server.exited)
-      assert.isNumber(code)
+      assert.strictEqual(code, 130)
     }), 60_000)
 })

@@ -80,7 +80,7 @@ export const seed = Effect.fnUntraced(function*(size: Size, masterKey: string) {
   }))
   yield* sql.unsafe("vacuum analyze")
 
-  const addressOf = new Map(agents.map(({ id, virtual_ip }) => [id, virtual_ip]))
+  const addressOf = new Map<string, string>(agents.map(({ id, virtual_ip }) => [id, virtual_ip]))
   const seeded: Seeded = {
     agentKeys,
     gatewayKeys,

@@ -7,9 +7,10 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inherited, startNode, stop } from "./children.ts"
 import { now, sleep } from "./clock.ts"
-import type { Network, Tunnel } from "./Database.ts"
+import type { Network } from "./Database.ts"
 import type { ProbeHandlers } from "./probe.ts"
 import { Remote } from "./remote.ts"
+import type { Tunnel } from "./seed.ts"
 
 export interface Server {
   /** Where clients connect. */

@@ -69,7 +69,10 @@ export class WSServer {
       )
     )
     const release = holdUpgrades(this.#server, settings.maxUnauthenticated)
-    const listening = listen(this.#server, settings.wsHost, settings.wsPort)
+    const abandoned = this.closed.then(() => Promise.reject(new Error("the server was closed before it was ready")))
+    const listening = Promise.race([listen(this.#server, settings.wsHost, settings.wsPort), abandoned])
+    // A name that is still being looked up would be listened on although `close` has been called meanwhile.
+    this.#server.on("listening", () => this.#closing !== undefined && this.#server.close())
     this.ready = Promise.all([listening, lastClosed]).then(() => this.#start()).then(release)
     // Whoever does not ask for it must not be ended by an unhandled rejection.
     this.ready.catch(() => this.#server.close())

@@ -54,9 +54,12 @@ function sqlErrorOf(cause: Cause.Cause<unknown>): SqlError.SqlError | undefined 
   return undefined
 }
 
-/** SQLSTATE classes: 08 connection, 25P03 idle in transaction, 53 resources, 57 shutdown and cancel, 55P03 lock time-out. */
+/**
+ * SQLSTATE classes: 08 connection, 25006 a standby after a failover, 25P03 idle in transaction, 28 and 3D000 and 55000 no
+ * connection allowed now, 53 resources, 57 shutdown and cancel, 55P03 lock time-out.
+ */
 function isPassing(error: SqlError.SqlError): boolean {
-  return error.isRetryable || /^(?:08|25P03|53|57|55P03)/.test(sqlState(error))
+  return error.isRetryable || /^(?:08|25006|25P03|28|3D000|53|55000|55P03|57)/.test(sqlState(error))
 }
 
 function sqlState(error: SqlError.SqlError): string {

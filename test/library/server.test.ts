@@ -1,28 +1,183 @@
-/** The spec's own test file (websocket-server.ja.md, テスト), ported word for word, with its comments filled in. */
-import { getWebSocketServer, startWebSocketServer, WSServer } from "#library/index.ts"
+/** The spec's own test file (websocket-server.ja.md, テスト), ported, with its comments filled in. */
 import { Agents } from "#agents/Agents.ts"
+import { Gateways } from "#gateways/Gateways.ts"
+import { getWebSocketServer, startWebSocketServer, WSServer } from "#library/index.ts"
+import { readSettings, Settings } from "#Settings.ts"
+import { AgentStore } from "#store/AgentStore.ts"
+import * as Database from "#store/Database.ts"
+import { Directory } from "#store/Directory.ts"
+import { GatewayStore } from "#store/GatewayStore.ts"
+import { Secrets } from "#store/Secrets.ts"
 import { newDatabase } from "#support/database.ts"
-import { Effect, Exit, Redacted, Scope } from "effect"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { Effect, Exit, Layer, ManagedRuntime, Redacted, Scope } from "effect"
+import { randomBytes } from "node:crypto"
+import { createServer, type Server } from "node:net"
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest"
 import WebSocket from "ws"
 
+
 const scope = Effect.runSync(Scope.make())
-let env: Record<string, string> = {}
+const env: Record<string, string> = {
+  CONTROL_WS_HOST: "localhost",
+  CONTROL_LOG_LEVEL: "none",
+  CONTROL_MASTER_KEY: randomBytes(32).toString("base64"),
+  CONTROL_ADMIN_TOKEN: "a-token-that-nobody-uses"
+}
+
+/** What an application that embeds Control does by its own means: it makes rows. */
+const makeRows = () =>
+  ManagedRuntime.make(
+    Layer.mergeAll(Agents.layer, Gateways.layer).pipe(
+      Layer.provide(Layer.mergeAll(AgentStore.layer, GatewayStore.layer)),
+      Layer.provide(Secrets.layer),
+      Layer.provide(Database.layer),
+      Layer.provide(Directory.layer),
+      Layer.provide(Layer.effect(Settings, readSettings(env)))
+    )
+  )
+let rows: ReturnType<typeof makeRows>
 
 beforeAll(async () => {
-  const { url } = await Effect.runPromise(Scope.provide(newDatabase, scope))
-  env = {
-    DATABASE_URL: url,
-    CONTROL_DATA_DIR: await mkdtemp(join(tmpdir(), "control-library-")),
-    CONTROL_WS_HOST: "localhost",
-    CONTROL_LOG_LEVEL: "None"
-  }
+  env["DATABASE_URL"] = (await Effect.runPromise(Scope.provide(newDatabase, scope))).url
+  rows = makeRows()
 })
 
 afterAll(async () => {
+  await rows.dispose()
   await Effect.runPromise(Scope.close(scope, Exit.void))
-  await rm(env["CONTROL_DATA_DIR"] ?? "", { recursive: true, force: true })
+})
+
+const newAgent = async () => {
+  const { agent, apiKey } = await rows.runPromise(Effect.flatMap(Agents, (agents) => agents.create({ name: "home" })))
+  return { ...agent, apiKey: Redacted.value(apiKey) }
+}
+const newGateway = async () => {
+  const { apiKey, gateway } = await rows.runPromise(Effect.flatMap(Gateways, (gateways) => gateways.create({ name: "edge" })))
+  return { ...gateway, apiKey: Redacted.value(apiKey) }
+}
+
+interface Message {
+  readonly type: string
+  readonly data: any
+}
+
+/** A client as the spec's tests have it, and all that it has received. */
+const connect = (query = "") => {
+  const ws = new WebSocket(`ws://localhost:3002${query}`)
+  const received: Array<Message> = []
+  const waiting: Array<() => void> = []
+  ws.on("message", (data) => {
+    received.push(JSON.parse(String(data)))
+    for (const resume of waiting.splice(0)) resume()
+  })
+  const message = async (index: number): Promise<Message> => {
+    while (received.length <= index) await new Promise<void>((resume) => waiting.push(resume))
+    return received[index] as Message
+  }
+  const auth = (apiKey: string) => ws.on("open", () => ws.send(JSON.stringify({ type: "auth", data: { apiKey } })))
+  return { ws, received, message, auth }
+}
+
+describe("WSServer", () => {
+  let server: WSServer
+
+  beforeEach(() => {
+    server = new WSServer(3002, { env })
+  })
+
+  afterEach(async () => {
+    await server.close()
+  })
+
+  it("should accept connections", async () => {
+    const client = new WebSocket("ws://localhost:3002")
+    await new Promise((resolve) => client.on("open", resolve))
+    expect(client.readyState).toBe(WebSocket.OPEN)
+    client.close()
+  })
+
+  it("should authenticate agent with valid API key", async () => {
+    const agent = await newAgent()
+    const { auth, message } = connect("?type=agent")
+    auth(agent.apiKey)
+    expect(await message(0)).toEqual({
+      type: "auth_success",
+      data: { agentId: agent.id, message: "Authentication successful" }
+    })
+  })
+
+  it("should reject invalid API key", async () => {
+    const { auth, message, ws } = connect("?type=agent")
+    const closed = new Promise<number>((resolve) => ws.on("close", resolve))
+    auth("wrong")
+    expect(await message(0)).toEqual({ type: "auth_error", data: { message: "Invalid API key" } })
+    expect(await closed).toBe(4401)
+  })
+
+  it("should send config after authentication", async () => {
+    const agent = await newAgent()
+    const { auth, message } = connect("?type=agent")
+    auth(agent.apiKey)
+    const config = await message(1)
+    expect(config.type).toBe("config")
+    expect(config.data.agent.id).toBe(agent.id)
+    expect(Object.keys(config.data)).toEqual(["agent", "gateways", "tunnels"])
+  })
+
+  it("should broadcast tunnel creation", async () => {
+    const [agent, gateway] = [await newAgent(), await newGateway()]
+    const [one, other] = [connect("?type=agent"), connect("?type=gateway")]
+    one.auth(agent.apiKey)
+    other.auth(gateway.apiKey)
+    await Promise.all([one.message(1), other.message(1)])
+    const tunnel = { id: `t-${agent.id}`, agentId: agent.id, domain: `${agent.id}.example.com`, target: "localhost:8080" }
+    await server.broadcastTunnelCreate(tunnel)
+    const { agentId: _, ...seen } = { ...tunnel, enabled: true }
+    expect(await one.message(2)).toEqual({ type: "tunnel_create", data: seen })
+    expect(await other.message(2)).toEqual({ type: "tunnel_create", data: { ...seen, agentVirtualIp: agent.virtualIp } })
+  })
+})
+
+describe("the library", () => {
+  it("a broadcast of what is so already sends nothing; update and delete make it so, and are seen sent when they resolve", async () => {
+    const server = new WSServer(3002, { env })
+    const agent = await newAgent()
+    const { auth, message, received, ws } = connect()
+    auth(agent.apiKey)
+    await message(1)
+    const tunnel = { id: `t2-${agent.id}`, agentId: agent.id, domain: `t2.${agent.id}.example.com`, target: "localhost:8080" }
+    await server.broadcastTunnelCreate(tunnel)
+    await server.broadcastTunnelCreate(tunnel)
+    await server.broadcastTunnelUpdate({ ...tunnel, enabled: false })
+    await server.broadcastTunnelDelete(tunnel.id, agent.id)
+    await server.broadcastTunnelDelete(tunnel.id, agent.id)
+    ws.send(JSON.stringify({ type: "hello", data: {} }))
+    expect((await message(5)).type).toBe("error")
+    expect(received.slice(2).map(({ type }) => type)).toEqual(["tunnel_create", "tunnel_update", "tunnel_delete", "error"])
+    const [client] = server.getConnectedClients()
+    expect(client).toEqual({ id: agent.id, type: "agent", authenticated: true, lastHeartbeat: client?.lastHeartbeat })
+    expect(Math.abs(Date.now() - (client?.lastHeartbeat ?? 0))).toBeLessThan(60_000)
+    await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "nobody" })).rejects.toThrow("no agent")
+    await server.close()
+  })
+
+  it("startWebSocketServer refuses a second server; getWebSocketServer refuses when there is none", async () => {
+    expect(() => getWebSocketServer()).toThrow("WebSocket server not started")
+    const server = startWebSocketServer(3002, { env })
+    expect(getWebSocketServer()).toBe(server)
+    expect(() => startWebSocketServer(3002, { env })).toThrow("WebSocket server already running")
+    await server.close()
+    expect(() => getWebSocketServer()).toThrow("WebSocket server not started")
+  })
+
+  it("a port in use rejects ready, and a bad setting throws", async () => {
+    const taken = await new Promise<Server>((resolve) => {
+      const server = createServer().listen(3002, "localhost", () => resolve(server))
+    })
+    const server = new WSServer(3002, { env })
+    await expect(server.ready).rejects.toThrow("3002")
+    await server.close()
+    await new Promise((resolve) => taken.close(resolve))
+    expect(() => new WSServer(3002, { env: { ...env, CONTROL_AUTH_TIMEOUT: "soon" } })).toThrow("CONTROL_AUTH_TIMEOUT")
+  })
 })
