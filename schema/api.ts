@@ -118,7 +118,9 @@ class AgentKeys extends HttpApiGroup.make("agentKeys").add(
     success: HttpApiSchema.NoContent,
     error: [Problem.NoSuchAgent, Problem.NoSuchKey, Problem.Unavailable]
   }).annotateMerge(keyTexts.remove)
-).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "API keys of agents" })) {}
+).middleware(Validation).middleware(Authorization).annotateMerge(
+  OpenApi.annotations({ title: "API keys of agents" })
+) {}
 
 class GatewayKeys extends HttpApiGroup.make("gatewayKeys").add(
   HttpApiEndpoint.get("list", "/api/gateways/:id/keys", {
@@ -136,7 +138,9 @@ class GatewayKeys extends HttpApiGroup.make("gatewayKeys").add(
     success: HttpApiSchema.NoContent,
     error: [Problem.NoSuchGateway, Problem.NoSuchKey, Problem.Unavailable]
   }).annotateMerge(keyTexts.remove)
-).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "API keys of gateways" })) {}
+).middleware(Validation).middleware(Authorization).annotateMerge(
+  OpenApi.annotations({ title: "API keys of gateways" })
+) {}
 
 class Tunnels extends HttpApiGroup.make("tunnels").add(
   HttpApiEndpoint.post("create", "/api/tunnels", {

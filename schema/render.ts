@@ -1,14 +1,16 @@
-/** The published protocol, made from the schemas: a JSON Schema, and the tables inside protocol.md. Pure. */
+/** What is published, made from the schemas: the protocol as a JSON Schema and as tables inside protocol.md, and the HTTP API. Pure. */
 import { Schema, SchemaRepresentation } from "effect"
 import { AgentMessage } from "./agent.ts"
 import { closeCodes, errorCodes } from "./codes.ts"
 import { ControlMessage } from "./control.ts"
 import { GatewayMessage } from "./gateway.ts"
+import { openApi } from "./openapi.ts"
 import { senders } from "./protocol.ts"
 
 /** Path from the project's root → text, for every generated file; `page` is protocol.md as it is, whose prose is kept. */
 export const renderAll = (page: string): Record<string, string> => ({
   "schema/generated/protocol.schema.json": `${JSON.stringify(jsonSchema(), null, 2)}\n`,
+  "schema/generated/openapi.json": `${JSON.stringify(openApi(), null, 2)}\n`,
   "protocol.md": renderPage(page)
 })
 

@@ -25,7 +25,9 @@ const times = {
   updatedAt: moment("When it last changed; coming online or going offline is no change.")
 }
 
-const apiKey = Schema.String.annotate({ description: "The secret for `auth`. It is shown this once: only its hash is kept." })
+const apiKey = Schema.String.annotate({
+  description: "The secret for `auth`. It is shown this once: only its hash is kept."
+})
 
 const connectionFields = {
   since: moment("When it authenticated."),
@@ -33,7 +35,9 @@ const connectionFields = {
   level: stored("The protocol level that was agreed on.")
 }
 
-const Session = Schema.NullOr(Schema.Struct(connectionFields)).annotate({ description: "The open connection, if there is one." })
+const Session = Schema.NullOr(Schema.Struct(connectionFields)).annotate({
+  description: "The open connection, if there is one."
+})
 
 const presence = {
   status: Schema.Literals(["online", "offline"]).annotate({ description: "Whether it is connected." }),
@@ -134,7 +138,10 @@ export const Certificate = Schema.Struct({
   certificate: stored("PEM (RFC 7468): the certificate, then its chain."),
   expiresAt: moment("When it ends."),
   ...times
-}).annotate({ identifier: "Certificate", description: "What gateways serve for a domain. The private key is never shown." })
+}).annotate({
+  identifier: "Certificate",
+  description: "What gateways serve for a domain. The private key is never shown."
+})
 export type Certificate = typeof Certificate.Type
 
 /** 64 KiB: several times the longest chain that public authorities issue. */
@@ -196,14 +203,15 @@ export const Cursor: Schema.Codec<Place, string> = Schema.String.annotate({
 
 export const defaultLimit = 100
 
-export const Limit = Schema.String.check(Schema.isPattern(/^\d{1,4}$/u, { message: "expected a whole number" })).annotate({
-  description: "At most so many items: 1 to 1000; 100 unless given."
-}).pipe(
-  Schema.decodeTo(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1_000 })), {
-    decode: SchemaGetter.transform(Number),
-    encode: SchemaGetter.transform(String)
-  })
-)
+export const Limit = Schema.String.check(Schema.isPattern(/^\d{1,4}$/u, { message: "expected a whole number" }))
+  .annotate({
+    description: "At most so many items: 1 to 1000; 100 unless given."
+  }).pipe(
+    Schema.decodeTo(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1_000 })), {
+      decode: SchemaGetter.transform(Number),
+      encode: SchemaGetter.transform(String)
+    })
+  )
 
 export interface PageRequest {
   readonly limit: number

@@ -20,7 +20,7 @@ export const hottest = async (file: string): Promise<string> => {
   let busy = 0
   for (const [index, id] of samples.entries()) {
     const name = names.get(id) ?? ""
-    if (name === "(idle)") continue
+    if (name === "(idle)" || name.includes("node:inspector")) continue
     const took = timeDeltas[index] ?? 0
     busy += took
     times.set(name, (times.get(name) ?? 0) + took)

@@ -45,7 +45,8 @@ export class Certificates extends Context.Service<Certificates, {
         const renewal = yield* store.renew(yield* checked(data))
         const reason = refusals[renewal]
         if (reason !== undefined) return yield* new CertificateRejected({ reason })
-        if (renewal === "stored") yield* Effect.logInfo(`gateway ${gateway} has obtained a certificate for ${data.domain}`)
+        if (renewal === "stored")
+          yield* Effect.logInfo(`gateway ${gateway} has obtained a certificate for ${data.domain}`)
       })
 
       const put = Effect.fn("Certificates.put")(function*(domain: HostName, certificate: CertificatePut) {
@@ -78,5 +79,10 @@ const refusals: { readonly [R in Renewal]: string | undefined } = {
 const checked = Effect.fnUntraced(function*(input: CertificateInput) {
   const now = yield* Clock.currentTimeMillis
   const { expiresAt } = yield* Effect.fromResult(checkCertificate(input, now))
-  return { domain: input.domain, certificate: input.certificate, privateKey: Redacted.make(input.privateKey), expiresAt }
+  return {
+    domain: input.domain,
+    certificate: input.certificate,
+    privateKey: Redacted.make(input.privateKey),
+    expiresAt
+  }
 })

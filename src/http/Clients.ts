@@ -11,7 +11,9 @@ export const layer = HttpApiBuilder.group(
   "clients",
   Effect.fnUntraced(function*(handlers) {
     const presence = yield* PresenceStore
-    return handlers.handle("list", ({ query }) =>
-      presence.connected(pageRequest(query)).pipe(Effect.mapError(problemOf)))
+    return handlers.handle(
+      "list",
+      ({ query }) => presence.connected(pageRequest(query)).pipe(Effect.mapError(problemOf))
+    )
   })
 )

@@ -22,7 +22,10 @@ export const layer = HttpApiBuilder.group(
       live: () => Effect.succeed(ok),
       ready: () =>
         network.catchUp.pipe(
-          Effect.timeoutOrElse({ duration: patience, orElse: () => notReady("the feed of changes is not caught up in time") }),
+          Effect.timeoutOrElse({
+            duration: patience,
+            orElse: () => notReady("the feed of changes is not caught up in time")
+          }),
           Effect.catchTag("StoreUnavailable", ({ message }) => notReady(message)),
           Effect.as(ok)
         ),

@@ -14,8 +14,11 @@ export const layer = Layer.succeed(
       if (given.length > 0) {
         return yield* refuse(given.map((path) => ({ in: "query", path, message: "there is no such parameter" })))
       }
-      return yield* Effect.catch(answer, (error): Effect.Effect<never, InvalidRequest | Types.unhandled> =>
-        isFault(error) ? refuse(faultsOf(error)) : Effect.fail(error))
+      return yield* answer.pipe(
+        Effect.catch((error): Effect.Effect<never, InvalidRequest | Types.unhandled> =>
+          isFault(error) ? refuse(faultsOf(error)) : Effect.fail(error)
+        )
+      )
     })
   )
 )

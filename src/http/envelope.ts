@@ -25,7 +25,8 @@ export const layer = HttpRouter.middleware(
       Effect.gen(function*() {
         const request = yield* HttpServerRequest.HttpServerRequest
         // A page whose name was made to point at this machine would else be let in by the browser as the same origin.
-        if (isLoopback(apiHost) && !isNameOf(apiHost, request.headers["host"])) return framed(request, generalProblem(421))
+        if (isLoopback(apiHost) && !isNameOf(apiHost, request.headers["host"]))
+          return framed(request, generalProblem(421))
         const response = yield* answer.pipe(
           Effect.provideService(HttpIncomingMessage.MaxBodySize, largestBody),
           Effect.catchCause((cause): Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled> =>
@@ -65,7 +66,9 @@ function framed(
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "content-security-policy": request.url.startsWith("/docs") ? documentPolicy : "default-src 'none'; frame-ancestors 'none'",
+    "content-security-policy": request.url.startsWith("/docs")
+      ? documentPolicy
+      : "default-src 'none'; frame-ancestors 'none'",
     ...(response.status === 401 ? { "www-authenticate": "Bearer" } : {}),
     ...(response.status === 503 ? { "retry-after": retryAfter } : {})
   })

@@ -35,7 +35,9 @@ export const makeMetrics = Effect.gen(function*() {
   })
 
   return measure.pipe(
-    Effect.andThen(PrometheusMetrics.format({ metricNameMapper: (name) => name.startsWith("control_") ? name : `control_${name}` }))
+    Effect.andThen(
+      PrometheusMetrics.format({ metricNameMapper: (name) => name.startsWith("control_") ? name : `control_${name}` })
+    )
   )
 })
 

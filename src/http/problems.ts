@@ -6,7 +6,7 @@ import type { GatewayNotFound } from "#gateways/Gateways.ts"
 import * as Problem from "#schema/problems.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#tunnels/Tunnels.ts"
-import { HttpServerResponse, ProblemDetails } from "effect/http"
+import { type HttpServerResponse, ProblemDetails } from "effect/http"
 
 const table = {
   AgentNotFound: ({ message }: AgentNotFound) => new Problem.NoSuchAgent({ detail: message }),
@@ -43,7 +43,9 @@ export const noSuchOwner = {
 
 /** A refusal that has no endpoint: by status. A status that the table does not know is told as it is. */
 export const generalProblem = (status: number, detail?: string): HttpServerResponse.HttpServerResponse => {
-  const { title, type } = isGeneral(status) ? Problem.generalProblems[status] : { type: "about:blank", title: "Refused" }
+  const { title, type } = isGeneral(status)
+    ? Problem.generalProblems[status]
+    : { type: "about:blank", title: "Refused" }
   return ProblemDetails.toResponse({ type, title, status, ...(detail === undefined ? {} : { detail }) })
 }
 

@@ -78,7 +78,9 @@ export class AgentStore extends Context.Service<AgentStore, {
         }
       })
 
-      const create = Effect.fn("AgentStore.create")((agent: Identity<AgentId>) => inTransaction(transaction(insert(agent))))
+      const create = Effect.fn("AgentStore.create")((agent: Identity<AgentId>) =>
+        inTransaction(transaction(insert(agent)))
+      )
 
       const find = Effect.fn("AgentStore.find")(function*(id: AgentId) {
         return one(yield* atEdge(sql`select ${columns} from agents where id = ${id}`))
@@ -87,8 +89,10 @@ export class AgentStore extends Context.Service<AgentStore, {
       const list = pagesOf(sql, { columns: agentColumns, from: "agents", when: "created_at", key: "id" }, decodeAgents)
 
       const update = Effect.fn("AgentStore.update")(function*(id: AgentId, { name }: AgentPatch) {
-        return one(yield* atEdge(sql`
-          update agents set name = coalesce(${name ?? null}::text, name) where id = ${id} returning ${columns}`))
+        return one(
+          yield* atEdge(sql`
+          update agents set name = coalesce(${name ?? null}::text, name) where id = ${id} returning ${columns}`)
+        )
       })
 
       /** The lock keeps new tunnels away until the agent is gone. */

@@ -46,7 +46,9 @@ export class GatewayStore extends Context.Service<GatewayStore, {
           returning ${columns}`
         yield* sql`insert into api_keys (id, gateway_id, hash) values (${key.id}, ${id}, ${key.hash})`
         if (gatewayAddress("0.0.0.0/24", slot) === undefined) {
-          yield* Effect.logWarning(`gateway ${id} has no address inside the agents' subnets: they have no room for slot ${slot}`)
+          yield* Effect.logWarning(
+            `gateway ${id} has no address inside the agents' subnets: they have no room for slot ${slot}`
+          )
         }
         return rows
       })
@@ -60,14 +62,22 @@ export class GatewayStore extends Context.Service<GatewayStore, {
         return one(yield* atEdge(sql`select ${columns} from gateways where id = ${id}`))
       })
 
-      const list = pagesOf(sql, { columns: gatewayColumns, from: "gateways", when: "created_at", key: "id" }, decodeGateways)
+      const list = pagesOf(
+        sql,
+        { columns: gatewayColumns, from: "gateways", when: "created_at", key: "id" },
+        decodeGateways
+      )
 
       const update = Effect.fn("GatewayStore.update")(function*(id: GatewayId, patch: GatewayPatch) {
-        return one(yield* atEdge(sql`
+        return one(
+          yield* atEdge(sql`
           update gateways set name = coalesce(${patch.name ?? null}::text, name),
-            public_ip = case when ${patch.publicIp === undefined} then public_ip else ${patch.publicIp ?? null}::text end,
+            public_ip = case when ${patch.publicIp === undefined} then public_ip else ${
+            patch.publicIp ?? null
+          }::text end,
             listen_port = coalesce(${patch.listenPort ?? null}::int, listen_port)
-          where id = ${id} returning ${columns}`))
+          where id = ${id} returning ${columns}`)
+        )
       })
 
       const remove = Effect.fn("GatewayStore.remove")(function*(id: GatewayId) {

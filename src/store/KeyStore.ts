@@ -45,8 +45,10 @@ export class KeyStore extends Context.Service<KeyStore, {
 
       const list = Effect.fn("KeyStore.list")(function*(owner: ClientRef) {
         yield* atEdge(owned(owner, ""))
-        return decodeKeys(yield* atEdge(sql`select id, ${sql.literal(timeColumn)} from api_keys
-          where ${ownerColumn(owner)} = ${owner.id} order by created_at, id`))
+        return decodeKeys(
+          yield* atEdge(sql`select id, ${sql.literal(timeColumn)} from api_keys
+          where ${ownerColumn(owner)} = ${owner.id} order by created_at, id`)
+        )
       })
 
       /** The owner's row is locked, so that of two that come at once the second counts the first one's key. */

@@ -57,8 +57,12 @@ export class PresenceStore extends Context.Service<PresenceStore, {
       const claim = Effect.fn("PresenceStore.claim")(function*(node: string, claims: ReadonlyArray<Claim>) {
         const rows = yield* forBoth(newestOfEach(claims), (table, items) => {
           if (items.length === 0) return Effect.succeed([])
-          const publicIp = sql.literal(table === "gateways" ? "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip)," : "")
-          return sql`update ${sql(table)} t set ${publicIp} status = 'online', last_seen_at = now(), session_id = c.session,
+          const publicIp = sql.literal(
+            table === "gateways" ? "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip)," : ""
+          )
+          return sql`update ${
+            sql(table)
+          } t set ${publicIp} status = 'online', last_seen_at = now(), session_id = c.session,
               session_node = ${node}, session_since = now(), session_address = c.address, session_level = c.level
             from unnest(${items.map((item) => item.id)}::text[], ${items.map((item) => item.session)}::text[],
               ${items.map((item) => item.address)}::text[], ${items.map((item) => item.level)}::text[],
@@ -83,18 +87,27 @@ export class PresenceStore extends Context.Service<PresenceStore, {
       })
 
       const release = Effect.fn("PresenceStore.release")(function*(held: ReadonlyArray<Held>) {
-        yield* forBoth(held, (table, items) =>
-          items.length === 0 ? Effect.succeed([]) : sql`update ${sql(table)} t set status = 'offline', session_id = null
-            from unnest(${items.map((item) => item.id)}::text[], ${items.map((item) => item.session)}::text[]) as h (id, session)
-            where t.id = h.id and t.session_id = h.session`)
+        yield* forBoth(
+          held,
+          (table, items) =>
+            items.length === 0 ?
+              Effect.succeed([]) :
+              sql`update ${sql(table)} t set status = 'offline', session_id = null
+            from unnest(${items.map((item) => item.id)}::text[], ${
+                items.map((item) => item.session)
+              }::text[]) as h (id, session)
+            where t.id = h.id and t.session_id = h.session`
+        )
       })
 
       const sweep = Effect.fn("PresenceStore.sweep")(function*(limit: Duration.Duration) {
         const seconds = Duration.toSeconds(limit)
-        const rows = yield* inTransaction(Effect.all((["agents", "gateways"] as const).map((table) =>
-          sql`update ${sql(table)} set status = 'offline'
+        const rows = yield* inTransaction(
+          Effect.all((["agents", "gateways"] as const).map((table) =>
+            sql`update ${sql(table)} set status = 'offline'
             where status = 'online' and last_seen_at < now() - make_interval(secs => ${seconds}) returning id`
-        )))
+          ))
+        )
         return rows.flat().length
       })
 
@@ -127,7 +140,8 @@ const decodeConnected = Schema.decodeUnknownSync(Schema.Array(ConnectedClient))
 const idsOf = (rows: ReadonlyArray<unknown>): ReadonlyArray<string> => decodeIds(rows).map((row) => row.id)
 const decodeIds = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: Schema.String })))
 
-const sessionsOf = (rows: ReadonlyArray<unknown>): ReadonlySet<SessionId> => new Set(decodeSessions(rows).map((row) => row.session))
+const sessionsOf = (rows: ReadonlyArray<unknown>): ReadonlySet<SessionId> =>
+  new Set(decodeSessions(rows).map((row) => row.session))
 const decodeSessions = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ session: SessionId })))
 
 /** One order for all, so that two nodes that write the same rows never wait for each other in a circle. */

@@ -90,7 +90,11 @@ export class TunnelStore extends Context.Service<TunnelStore, {
         return one(yield* atEdge(select(id)))
       })
 
-      const list = pagesOf(sql, { columns: tunnelColumns, from: "tunnels", when: "created_at", key: "id" }, decodeTunnels)
+      const list = pagesOf(
+        sql,
+        { columns: tunnelColumns, from: "tunnels", when: "created_at", key: "id" },
+        decodeTunnels
+      )
 
       const update = Effect.fn("TunnelStore.update")(function*(id: TunnelId, patch: TunnelPatch) {
         return yield* written(
@@ -109,25 +113,28 @@ export class TunnelStore extends Context.Service<TunnelStore, {
           sql`set constraints all immediate`,
           sql`select revision::float8 as revision from control_meta`
         )
-        const [removed, [newest]] = yield* inTransaction(transaction(Effect.all([rows, Effect.map(revision, decodeNewest)])))
+        const [removed, [newest]] = yield* inTransaction(
+          transaction(Effect.all([rows, Effect.map(revision, decodeNewest)]))
+        )
         return { removed: removed.length > 0, revision: newest.revision }
       })
 
-      const report = Effect.fn("TunnelStore.report")(function*(reports: ReadonlyArray<Report>) {
-        const rows = yield* atEdge(sql`
-          update tunnels t set reported_status = r.status, reported_at = now() - r.age_ms * interval '1 millisecond'
-          from unnest(${reports.map(({ agent }) => agent)}::text[], ${reports.map(({ domain }) => domain)}::text[],
-            ${reports.map(({ status }) => status)}::text[],
-            ${reports.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[]) as r (agent, domain, status, age_ms)
-          where t.domain = r.domain and t.agent_id = r.agent and t.reported_status is distinct from r.status
-          returning t.id`)
-        return rows.length
-      })
-
-      return TunnelStore.of({ create, find, list, update, put, remove, report })
+      return TunnelStore.of({ create, find, list, update, put, remove, report: reportTo(sql) })
     })
   )
 }
+
+const reportTo = (sql: SqlClient.SqlClient) =>
+  Effect.fn("TunnelStore.report")(function*(reports: ReadonlyArray<Report>) {
+    const rows = yield* atEdge(sql`
+    update tunnels t set reported_status = r.status, reported_at = now() - r.age_ms * interval '1 millisecond'
+    from unnest(${reports.map(({ agent }) => agent)}::text[], ${reports.map(({ domain }) => domain)}::text[],
+      ${reports.map(({ status }) => status)}::text[],
+      ${reports.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[]) as r (agent, domain, status, age_ms)
+    where t.domain = r.domain and t.agent_id = r.agent and t.reported_status is distinct from r.status
+    returning t.id`)
+    return rows.length
+  })
 
 function refusal(error: SqlError.SqlError, agentId: AgentId | null, domain: HostName | null) {
   switch (violated(error)) {

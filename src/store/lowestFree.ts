@@ -14,17 +14,19 @@ const lockSpace = 0x43_54_52_4c
  * The lowest number from `from` on that no row has. To be called inside a transaction: whoever else asks waits until it
  * has ended, so two never get the same.
  */
-export const lowestFree = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, table: keyof typeof numbered, from: number) {
-  const { column, lock } = numbered[table]
-  yield* sql`select pg_advisory_xact_lock(${lockSpace}::int, ${lock}::int)`
-  const taken = sql(column)
-  const rows = yield* sql`
+export const lowestFree = Effect.fnUntraced(
+  function*(sql: SqlClient.SqlClient, table: keyof typeof numbered, from: number) {
+    const { column, lock } = numbered[table]
+    yield* sql`select pg_advisory_xact_lock(${lockSpace}::int, ${lock}::int)`
+    const taken = sql(column)
+    const rows = yield* sql`
     select candidate from (
       select ${from}::int as candidate union all select ${taken} + 1 from ${sql(table)} where ${taken} >= ${from}::int
     ) as candidates
     where not exists (select from ${sql(table)} where ${taken} = candidate) order by candidate limit 1`
-  const [row] = decodeRows(rows)
-  return row.candidate
-})
+    const [row] = decodeRows(rows)
+    return row.candidate
+  }
+)
 
 const decodeRows = Schema.decodeUnknownSync(Schema.NonEmptyArray(Schema.Struct({ candidate: Schema.Int })))

@@ -64,7 +64,9 @@ function isPassing(error: SqlError.SqlError): boolean {
 
 function sqlState(error: SqlError.SqlError): string {
   const cause = error.reason.cause
-  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string" ? cause.code : ""
+  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
+    ? cause.code
+    : ""
 }
 
 /** Never the server's own text: it may quote a row. */

@@ -1,7 +1,14 @@
 /** Tunnels as operators ask for them. A row that is written here is pushed by itself: nobody needs to be told. */
 import { newId } from "#crypto/identifiers.ts"
 import { type Revision, TunnelId } from "#schema/ids.ts"
-import { GivenTunnelId, NewTunnel, type Page, type PageRequest, type Tunnel, type TunnelPatch } from "#schema/resources.ts"
+import {
+  GivenTunnelId,
+  NewTunnel,
+  type Page,
+  type PageRequest,
+  type Tunnel,
+  type TunnelPatch
+} from "#schema/resources.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { type DomainTaken, type NoSuchAgent, TunnelStore } from "#store/TunnelStore.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"

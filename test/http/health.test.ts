@@ -21,37 +21,41 @@ const reachable = (database: string, yes: boolean) =>
   )
 
 describe("while the database is away", () => {
-  it.live("the process is alive and not ready, and what is asked of it is a 503 that says when to come back", () =>
-    Effect.gen(function*() {
-      const { name, url } = yield* newDatabase
-      const { operator } = yield* makeServer({ databaseUrl: Option.some(Redacted.make(url)) })
-      const get = (path: string) => Effect.promise(() => operator.get(path))
-      assert.strictEqual((yield* get("/readyz")).status, 200)
+  it.live(
+    "the process is alive and not ready, and what is asked of it is a 503 that says when to come back",
+    () =>
+      Effect.gen(function*() {
+        const { name, url } = yield* newDatabase
+        const { operator } = yield* makeServer({ databaseUrl: Option.some(Redacted.make(url)) })
+        const get = (path: string) => Effect.promise(() => operator.get(path))
+        assert.strictEqual((yield* get("/readyz")).status, 200)
 
-      yield* reachable(name, false)
-      assert.deepInclude(yield* get("/healthz"), { status: 200, body: { status: "ok" } })
-      const notReady = yield* Effect.repeat(get("/readyz"), { until: ({ status }) => status === 503 })
-      assert.deepInclude(notReady.body, { type: "urn:control:problem:not-ready" })
-      assert.strictEqual((yield* get("/metrics")).status, 200)
-      const refused = yield* Effect.promise(() =>
-        Promise.all([
-          operator.get("/api/agents"),
-          operator.post("/api/agents", { name: "home" }),
-          operator.delete("/api/tunnels/x"),
-          operator.post("/api/agents/x/keys"),
-          operator.get("/api/clients")
-        ])
-      )
-      for (const { body, headers, status } of refused) {
-        assert.strictEqual(status, 503)
-        assert.strictEqual(headers.get("retry-after"), "5")
-        assert.deepInclude(body, { type: "urn:control:problem:store-unavailable" })
-      }
+        yield* reachable(name, false)
+        assert.deepInclude(yield* get("/healthz"), { status: 200, body: { status: "ok" } })
+        const notReady = yield* Effect.repeat(get("/readyz"), { until: ({ status }) => status === 503 })
+        assert.deepInclude(notReady.body, { type: "urn:control:problem:not-ready" })
+        assert.strictEqual((yield* get("/metrics")).status, 200)
+        const refused = yield* Effect.promise(() =>
+          Promise.all([
+            operator.get("/api/agents"),
+            operator.post("/api/agents", { name: "home" }),
+            operator.delete("/api/tunnels/x"),
+            operator.post("/api/agents/x/keys"),
+            operator.get("/api/clients")
+          ])
+        )
+        for (const { body, headers, status } of refused) {
+          assert.strictEqual(status, 503)
+          assert.strictEqual(headers.get("retry-after"), "5")
+          assert.deepInclude(body, { type: "urn:control:problem:store-unavailable" })
+        }
 
-      yield* reachable(name, true)
-      yield* Effect.repeat(get("/readyz"), { until: ({ status }) => status === 200 })
-      assert.strictEqual((yield* Effect.promise(() => operator.post("/api/agents", { name: "home" }))).status, 201)
-    }).pipe(Effect.scoped), 60_000)
+        yield* reachable(name, true)
+        yield* Effect.repeat(get("/readyz"), { until: ({ status }) => status === 200 })
+        assert.strictEqual((yield* Effect.promise(() => operator.post("/api/agents", { name: "home" }))).status, 201)
+      }).pipe(Effect.scoped),
+    60_000
+  )
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("without a token", (it) => {
@@ -95,7 +99,9 @@ describe("the operators' port", () => {
       const socket = connect("port" in address ? address.port : 0, "127.0.0.1")
       yield* Effect.promise(() => new Promise<void>((done) => socket.on("connect", done)))
       socket.on("error", () => {})
-      socket.write("POST /api/agents HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{")
+      socket.write(
+        "POST /api/agents HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+      )
       yield* Effect.timeout(Scope.close(scope, Exit.void), "6 seconds")
     }), 30_000)
 

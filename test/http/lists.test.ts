@@ -48,10 +48,13 @@ layer(TestServer.layer(), { excludeTestServices: true })("connected clients", (i
       const agent = yield* joinAgent
       const gateway = yield* joinGateway("203.0.113.7")
       const { body } = yield* Effect.promise(() => operator.get("/api/clients"))
-      assert.deepStrictEqual(body.items.map(({ clientId, clientType }: Record<string, string>) => [clientType, clientId]), [
-        ["agent", agent.id],
-        ["gateway", gateway.id]
-      ])
+      assert.deepStrictEqual(
+        body.items.map(({ clientId, clientType }: Record<string, string>) => [clientType, clientId]),
+        [
+          ["agent", agent.id],
+          ["gateway", gateway.id]
+        ]
+      )
       assert.deepInclude(body.items[0], { address: "127.0.0.1", level: "plain" })
       const first = yield* Effect.promise(() => operator.get("/api/clients?limit=1"))
       const second = yield* Effect.promise(() => operator.get(`/api/clients?limit=1&cursor=${first.body.nextCursor}`))

@@ -26,7 +26,8 @@ const raw = (port: number, method: string, path: string, headers: Record<string,
     new Promise<{ status: number; allow: string | undefined; body: string }>((resolve, reject) => {
       const sent = request({ host: "127.0.0.1", port, method, path, headers }, (response) => {
         response.setEncoding("utf8").toArray().then(
-          (chunks) => resolve({ status: response.statusCode ?? 0, allow: response.headers.allow, body: chunks.join("") }),
+          (chunks) =>
+            resolve({ status: response.statusCode ?? 0, allow: response.headers.allow, body: chunks.join("") }),
           reject
         )
       })
@@ -84,7 +85,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
           assertProblem(answer, 400, "invalid-request")
           assert.deepInclude(answer.body.errors[0], { in: "query", path: "wait" })
         }
-        assert.deepInclude((await operator.delete("/api/agents/nobody?cascade=yes")).body.errors[0], { path: "cascade" })
+        assert.deepInclude((await operator.delete("/api/agents/nobody?cascade=yes")).body.errors[0], {
+          path: "cascade"
+        })
       })
     }))
 
@@ -97,7 +100,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
         }
         const form = { "content-type": "application/x-www-form-urlencoded" }
         assertProblem(await operator.post("/api/agents", "name=home", form), 415, "unsupported-media-type")
-        assertProblem(await operator.patch("/api/agents/nobody", "{}", { "content-type": "text/plain" }), 415, "unsupported-media-type")
+        assertProblem(
+          await operator.patch("/api/agents/nobody", "{}", { "content-type": "text/plain" }),
+          415,
+          "unsupported-media-type"
+        )
       })
     }))
 
@@ -140,7 +147,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
         for (const path of ["/api/agents/a%00b", "/api/tunnels/%00", "/api/certificates/no%20host"]) {
           assertProblem(await operator.get(path), 400, "invalid-request")
         }
-        assertProblem(await operator.get(`/api/agents/${encodeURIComponent("'; drop table agents; --")}`), 404, "agent-not-found")
+        assertProblem(
+          await operator.get(`/api/agents/${encodeURIComponent("'; drop table agents; --")}`),
+          404,
+          "agent-not-found"
+        )
         const nul = { agentId: "a\0b", domain: "nul.example.com", target: "localhost:1" }
         assertProblem(await operator.post("/api/tunnels", nul), 400, "invalid-request")
         for (const cursor of ["", "!", "zz", sent("1"), sent("x.y"), sent(`${"9".repeat(16)}.y`), sent("1.\0")]) {

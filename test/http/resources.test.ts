@@ -128,7 +128,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("API keys", (it) => {
         assert.deepStrictEqual(Object.keys(second.body), ["id", "apiKey"])
         assert.deepInclude((await operator.post(keys)).body, { status: 409, type: code("too-many-keys") })
         assert.strictEqual((await operator.delete(`${keys}/${first}`)).status, 204)
-        assert.deepInclude((await operator.delete(`${keys}/${first}`)).body, { status: 404, type: code("key-not-found") })
+        assert.deepInclude((await operator.delete(`${keys}/${first}`)).body, {
+          status: 404,
+          type: code("key-not-found")
+        })
         const { body: { items, nextCursor } } = await operator.get(keys)
         assert.deepStrictEqual(items.map((key: object) => Object.keys(key)), [["id", "createdAt"]])
         assert.strictEqual(items[0].id, second.body.id)
@@ -156,7 +159,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("tunnels", (it) => {
         target: "http://localhost:8080"
       })
       assert.strictEqual(made.status, 201)
-      assert.deepInclude(made.body, { domain: "xn--bcher-kva.example.com", enabled: true, reported: null, agentId: agent.id })
+      assert.deepInclude(made.body, {
+        domain: "xn--bcher-kva.example.com",
+        enabled: true,
+        reported: null,
+        agentId: agent.id
+      })
       assert.isAbove(made.body.revision, 0)
       const path = `/api/tunnels/${made.body.id}`
       const changed = await operator.patch(path, { enabled: false })
@@ -176,7 +184,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("tunnels", (it) => {
       const { body: other } = await operator.post("/api/tunnels", { ...tunnel, domain: "other.example.com" })
       const taken = { status: 409, type: code("domain-taken"), detail: "taken.example.com belongs to another tunnel" }
       assert.deepInclude((await operator.post("/api/tunnels", tunnel)).body, taken)
-      assert.deepInclude((await operator.patch(`/api/tunnels/${other.id}`, { domain: "TAKEN.example.com" })).body, taken)
+      assert.deepInclude(
+        (await operator.patch(`/api/tunnels/${other.id}`, { domain: "TAKEN.example.com" })).body,
+        taken
+      )
       const nobody = { status: 422, type: code("no-such-agent") }
       assert.deepInclude(
         (await operator.post("/api/tunnels", { ...tunnel, domain: "new.example.com", agentId: "nobody" })).body,
@@ -208,7 +219,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("certificates", (it) =>
       const stored = await operator.put(path, first)
       assert.strictEqual(stored.status, 200)
       assert.deepStrictEqual(Object.keys(stored.body), ["domain", "certificate", "expiresAt", "createdAt", "updatedAt"])
-      assert.deepInclude(stored.body, { domain: "*.example.com", certificate: first.certificate, expiresAt: first.expiresAt })
+      assert.deepInclude(stored.body, {
+        domain: "*.example.com",
+        certificate: first.certificate,
+        expiresAt: first.expiresAt
+      })
       const replaced = await operator.put(path, withoutEnd)
       assert.deepInclude(replaced.body, { certificate: withoutEnd.certificate, expiresAt })
       assert.deepStrictEqual((await operator.get(path)).body, replaced.body)

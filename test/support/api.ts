@@ -18,19 +18,20 @@ export interface Api {
 
 /** A body that is a string is sent as it is. Without a token none is sent. */
 export const api = (baseUrl: string, token?: string): Api => {
-  const ask = (method: string) => async (path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> => {
-    const response = await fetch(new URL(path, baseUrl), {
-      method,
-      headers: {
-        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-        ...(body === undefined ? {} : { "content-type": "application/json" }),
-        ...headers
-      },
-      ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) })
-    })
-    const text = await response.text()
-    return { status: response.status, headers: response.headers, body: text === "" ? undefined : parse(text) }
-  }
+  const ask =
+    (method: string) => async (path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> => {
+      const response = await fetch(new URL(path, baseUrl), {
+        method,
+        headers: {
+          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+          ...(body === undefined ? {} : { "content-type": "application/json" }),
+          ...headers
+        },
+        ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) })
+      })
+      const text = await response.text()
+      return { status: response.status, headers: response.headers, body: text === "" ? undefined : parse(text) }
+    }
   return {
     get: (path, headers) => ask("GET")(path, undefined, headers),
     post: ask("POST"),
