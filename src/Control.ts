@@ -57,7 +57,13 @@ const services = Layer.mergeAll(
 )
 
 /** Who is there: membership, liveness, and what the database is told of it. */
-const clients = Layer.mergeAll(Authenticator.layer, Presence.layer, Deliveries.layer, Heartbeat.layer, Revocations.layer).pipe(
+const clients = Layer.mergeAll(
+  Authenticator.layer,
+  Presence.layer,
+  Deliveries.layer,
+  Heartbeat.layer,
+  Revocations.layer
+).pipe(
   Layer.provideMerge(ClientRegistry.layer)
 )
 

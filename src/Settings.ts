@@ -14,7 +14,7 @@ export class Settings extends Context.Service<Settings, SettingsValues>()("contr
   /** Reads `process.env`; fails with every bad setting at once. */
   static readonly layer: Layer.Layer<Settings, SettingsInvalid> = Layer.effect(
     Settings,
-    Effect.suspend(() => readSettings(process.env))
+    Effect.suspend(() => readProcessSettings({}))
   )
 
   static readonly layerOf = (values: SettingsValues): Layer.Layer<Settings> => Layer.succeed(Settings, values)
@@ -84,6 +84,10 @@ export const readSettings = Effect.fnUntraced(
     return problems.length === 0 ? values : yield* new SettingsInvalid({ problems })
   }
 )
+
+/** As `readSettings`, from this process's environment; what `over` has goes before it. */
+export const readProcessSettings = (over: Environment) =>
+  Effect.suspend(() => readSettings({ ...process.env, ...over }))
 
 /** The text of `.env.example`: every setting with its description, what is allowed, and its default, all commented out. */
 export const renderEnvExample = (): string =>

@@ -15,7 +15,9 @@ const announce = Layer.effectDiscard(Effect.gen(function*() {
   const api = yield* HttpServer.HttpServer
   const { adminTokenFile } = yield* Secrets
   const apiPort = "port" in api.address ? api.address.port : settings.apiPort
-  const database = Option.isSome(settings.databaseUrl) ? "the PostgreSQL of DATABASE_URL" : `an embedded PostgreSQL in ${settings.dataDir}`
+  const database = Option.isSome(settings.databaseUrl)
+    ? "the PostgreSQL of DATABASE_URL"
+    : `an embedded PostgreSQL in ${settings.dataDir}`
   const token = Option.match(adminTokenFile, { onNone: () => "from the settings", onSome: (path) => `in ${path}` })
   yield* Effect.logInfo(
     `Control serves agents and gateways on ws://${listener.host}:${listener.port} and operators on ` +

@@ -1,5 +1,5 @@
 /** What holds for the process as a whole: starting, stopping, dying, and standing still. */
-import { api } from "#support/api.ts"
+import { type Answer, api } from "#support/api.ts"
 import { newDatabase } from "#support/database.ts"
 import { adminTokenIn, launch, start, temporaryDirectory } from "#support/process.ts"
 import { connect, join } from "#support/TestClient.ts"
@@ -7,7 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { createServer } from "node:net"
 
-const created = (answer: { readonly status: number; readonly body: any }) => {
+const created = (answer: Answer) => {
   assert.strictEqual(answer.status, 201, JSON.stringify(answer.body))
   return answer.body
 }
@@ -22,22 +22,26 @@ const statusOf = (operator: ReturnType<typeof api>, id: string) =>
   Effect.promise(async () => (await operator.get(`/api/agents/${id}`)).body.status as string)
 
 describe("the process", () => {
-  it.live("starts on an embedded database with one line, drains on SIGTERM with 1012, shows everyone offline, and exits 0", () =>
-    Effect.gen(function*() {
-      const dataDir = yield* temporaryDirectory
-      const server = yield* serverIn(dataDir)
-      const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
-      const client = yield* join(server.wsPort, "agent", agent.apiKey)
-      assert.strictEqual(yield* statusOf(server.operator, agent.id), "online")
-      server.signal("SIGTERM")
-      assert.strictEqual((yield* client.closed).code, 1012)
-      assert.strictEqual(yield* Effect.promise(() => server.exited), 0)
-      const again = yield* serverIn(dataDir)
-      assert.strictEqual(yield* statusOf(again.operator, agent.id), "offline")
-      const back = yield* join(again.wsPort, "agent", agent.apiKey)
-      assert.strictEqual(back.config.data["agent"].id, agent.id)
-      assert.notInclude(server.output() + again.output(), agent.apiKey)
-    }), 60_000)
+  it.live(
+    "starts on an embedded database with one line, drains on SIGTERM with 1012, shows everyone offline, and exits 0",
+    () =>
+      Effect.gen(function*() {
+        const dataDir = yield* temporaryDirectory
+        const server = yield* serverIn(dataDir)
+        const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
+        const client = yield* join(server.wsPort, "agent", agent.apiKey)
+        assert.strictEqual(yield* statusOf(server.operator, agent.id), "online")
+        server.signal("SIGTERM")
+        assert.strictEqual((yield* client.closed).code, 1012)
+        assert.strictEqual(yield* Effect.promise(() => server.exited), 0)
+        const again = yield* serverIn(dataDir)
+        assert.strictEqual(yield* statusOf(again.operator, agent.id), "offline")
+        const back = yield* join(again.wsPort, "agent", agent.apiKey)
+        assert.strictEqual(back.config.data["agent"].id, agent.id)
+        assert.notInclude(server.output() + again.output(), agent.apiKey)
+      }),
+    60_000
+  )
 
   it.live("drains also when a client does not answer the close", () =>
     Effect.gen(function*() {
@@ -49,24 +53,34 @@ describe("the process", () => {
       assert.strictEqual(yield* Effect.promise(() => server.exited), 0)
     }), 60_000)
 
-  it.live("after kill -9 and a restart, who comes back is online and who does not is shown offline", () =>
-    Effect.gen(function*() {
-      const dataDir = yield* temporaryDirectory
-      const env = { CONTROL_HEARTBEAT_TIMEOUT: "2 seconds", CONTROL_HEARTBEAT_INTERVAL: "1 second" }
-      const server = yield* serverIn(dataDir, env)
-      const [gone, back] = yield* Effect.all(["gone", "back"].map((name) =>
-        Effect.promise(async () => created(await server.operator.post("/api/agents", { name })))))
-      yield* join(server.wsPort, "agent", gone.apiKey)
-      yield* join(server.wsPort, "agent", back.apiKey)
-      server.signal("SIGKILL")
-      assert.strictEqual(yield* Effect.promise(() => server.exited), "SIGKILL")
-      const again = yield* serverIn(dataDir, { CONTROL_HEARTBEAT_TIMEOUT: "2 seconds", CONTROL_HEARTBEAT_INTERVAL: "1 second" })
-      const client = yield* join(again.wsPort, "agent", back.apiKey)
-      const beating = setInterval(() => client.send({ type: "heartbeat", data: { timestamp: 1 } }), 500)
-      yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(beating)))
-      yield* Effect.repeat(statusOf(again.operator, gone.id), { until: (status) => status === "offline" })
-      assert.strictEqual(yield* statusOf(again.operator, back.id), "online")
-    }), 90_000)
+  it.live(
+    "after kill -9 and a restart, who comes back is online and who does not is shown offline",
+    () =>
+      Effect.gen(function*() {
+        const dataDir = yield* temporaryDirectory
+        const env = { CONTROL_HEARTBEAT_TIMEOUT: "2 seconds", CONTROL_HEARTBEAT_INTERVAL: "1 second" }
+        const server = yield* serverIn(dataDir, env)
+        const [gone, back] = yield* Effect.all(
+          ["gone", "back"].map((name) =>
+            Effect.promise(async () => created(await server.operator.post("/api/agents", { name })))
+          )
+        )
+        yield* join(server.wsPort, "agent", gone.apiKey)
+        yield* join(server.wsPort, "agent", back.apiKey)
+        server.signal("SIGKILL")
+        assert.strictEqual(yield* Effect.promise(() => server.exited), "SIGKILL")
+        const again = yield* serverIn(dataDir, {
+          CONTROL_HEARTBEAT_TIMEOUT: "2 seconds",
+          CONTROL_HEARTBEAT_INTERVAL: "1 second"
+        })
+        const client = yield* join(again.wsPort, "agent", back.apiKey)
+        const beating = setInterval(() => client.send({ type: "heartbeat", data: { timestamp: 1 } }), 500)
+        yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(beating)))
+        yield* Effect.repeat(statusOf(again.operator, gone.id), { until: (status) => status === "offline" })
+        assert.strictEqual(yield* statusOf(again.operator, back.id), "online")
+      }),
+    90_000
+  )
 
   it.live("a process that stood still evicts nobody for it", () =>
     Effect.gen(function*() {
@@ -74,14 +88,16 @@ describe("the process", () => {
       const server = yield* serverIn(yield* temporaryDirectory, env)
       const agents = yield* Effect.forEach(Array.from({ length: 20 }, (_, n) => `agent ${n}`), (name) =>
         Effect.promise(async () => created(await server.operator.post("/api/agents", { name }))))
-      const clients = yield* Effect.forEach(agents, ({ apiKey }) => join(server.wsPort, "agent", apiKey))
+      const clients = yield* Effect.forEach(agents, ({ apiKey }) =>
+        join(server.wsPort, "agent", apiKey))
       let beats = 0
       const beating = setInterval(() => {
         beats += 1
         for (const client of clients) client.send({ type: "heartbeat", data: { timestamp: beats } })
       }, 250)
       yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(beating)))
-      const until = (count: number) => Effect.repeat(Effect.promise(() => new Promise(setImmediate)), { until: () => beats >= count })
+      const until = (count: number) =>
+        Effect.repeat(Effect.promise(() => new Promise(setImmediate)), { until: () => beats >= count })
       yield* until(2)
       server.signal("SIGSTOP")
       // Twenty beats are five seconds, more than twice the time-out.
@@ -99,13 +115,19 @@ describe("the process", () => {
       const server = yield* serverIn(dataDir)
       const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
       const gateway = created(yield* Effect.promise(() => server.operator.post("/api/gateways", { name: "edge" })))
-      const clients = [yield* join(server.wsPort, "agent", agent.apiKey), yield* join(server.wsPort, "gateway", gateway.apiKey)]
+      const clients = [
+        yield* join(server.wsPort, "agent", agent.apiKey),
+        yield* join(server.wsPort, "gateway", gateway.apiKey)
+      ]
       const { readFile } = yield* Effect.promise(() => import("node:fs/promises"))
-      const postmaster = Number((yield* Effect.promise(() => readFile(`${dataDir}/postgres/postmaster.pid`, "utf8"))).split("\n")[0])
+      const postmaster = Number(
+        (yield* Effect.promise(() => readFile(`${dataDir}/postgres/postmaster.pid`, "utf8"))).split("\n")[0]
+      )
       process.kill(postmaster, "SIGKILL")
       // While it is away, health is told as it is; writes are refused with 503 until it is back, and then go through.
       const create = Effect.promise(() =>
-        server.operator.post("/api/tunnels", { agentId: agent.id, domain: "after.example.com", target: "localhost:80" }))
+        server.operator.post("/api/tunnels", { agentId: agent.id, domain: "after.example.com", target: "localhost:80" })
+      )
       const answer = yield* Effect.repeat(create, { until: ({ status }) => status !== 503 })
       assert.strictEqual(answer.status, 201, JSON.stringify(answer.body))
       for (const client of clients) {
@@ -113,7 +135,9 @@ describe("the process", () => {
         assert.strictEqual(step.data["domain"], "after.example.com")
         assert.strictEqual(client.ws.readyState, client.ws.OPEN)
       }
-      yield* Effect.repeat(Effect.promise(() => server.operator.get("/readyz")), { until: ({ status }) => status === 200 })
+      yield* Effect.repeat(Effect.promise(() => server.operator.get("/readyz")), {
+        until: ({ status }) => status === 200
+      })
     }), 60_000)
 
   it.live("a start that cannot succeed says why in one sentence, and exits 1", () =>
@@ -130,13 +154,18 @@ describe("the process", () => {
         Effect.promise(() =>
           new Promise<ReturnType<typeof createServer>>((done) => {
             const server = createServer().listen(0, "127.0.0.1", () => done(server))
-          })),
+          })
+        ),
         (server) => Effect.sync(() => server.close())
       )
       const address = taken.address()
       const port = String(typeof address === "object" ? address?.port : 0)
-      yield* fails({ CONTROL_WS_PORT: "x", CONTROL_AUTH_TIMEOUT: "15s", DATABASE_URL: "mysql://user:secret@host/db" },
-        "CONTROL_WS_PORT", "CONTROL_AUTH_TIMEOUT", "DATABASE_URL")
+      yield* fails(
+        { CONTROL_WS_PORT: "x", CONTROL_AUTH_TIMEOUT: "15s", DATABASE_URL: "mysql://user:secret@host/db" },
+        "CONTROL_WS_PORT",
+        "CONTROL_AUTH_TIMEOUT",
+        "DATABASE_URL"
+      )
       yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_WS_PORT: port }, port, "in use")
       yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_API_PORT: port }, port, "in use")
       yield* start({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir })

@@ -14,7 +14,11 @@ export class Authenticator extends Context.Service<Authenticator, {
    * The live key with this text, for a client of this type if one is given. Failures from one address are answered more and
    * more slowly, up to two seconds; a right key is never slowed.
    */
-  authenticate(apiKey: string, type: ClientType | undefined, address: string): Effect.Effect<Key, InvalidKey | StoreUnavailable>
+  authenticate(
+    apiKey: string,
+    type: ClientType | undefined,
+    address: string
+  ): Effect.Effect<Key, InvalidKey | StoreUnavailable>
   /** Whether this key is still live: to be asked again once its session can be found by a revocation. */
   isLive(key: Key): Effect.Effect<boolean>
 }>()("control/clients/Authenticator") {

@@ -8,9 +8,6 @@ export interface Client {
   readonly session: SessionId
   readonly ref: ClientRef
   readonly keyId: KeyId
-  readonly address: string
-  /** When it authenticated: milliseconds since 1970. */
-  readonly since: number
   /** When it last said something valid, in `monotonicMillis`; written by its own connection only. */
   readonly lastSeen: MutableRef.MutableRef<number>
   /** The newest revision whose effect on this client's view was handed to its socket; written by its own connection only. */
@@ -49,7 +46,8 @@ export class ClientRegistry extends Context.Service<ClientRegistry, {
         if (Option.isSome(replaced)) yield* replaced.value.close("replaced")
       })
 
-      const find = (ref: ClientRef) => Effect.map(Ref.get(members), (current) => HashMap.get(current.byClient, nameOf(ref)))
+      const find = (ref: ClientRef) =>
+        Effect.map(Ref.get(members), (current) => HashMap.get(current.byClient, nameOf(ref)))
 
       const all = Effect.map(Ref.get(members), (current) => HashMap.toValues(current.bySession))
       const newest = Effect.map(Ref.get(members), (current) => HashMap.toValues(current.byClient))

@@ -2,6 +2,7 @@
 import { Settings } from "#Settings.ts"
 import { Duration, Effect, Layer, Metric, MutableRef, Schedule } from "effect"
 import { ClientRegistry } from "./ClientRegistry.ts"
+import { loopTurn } from "./eventLoop.ts"
 import { monotonicMillis } from "./monotonic.ts"
 
 /** A sweep this much too late means that the process itself stood still. */
@@ -25,7 +26,9 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
     due += late + interval
     const forgiven = late > stallMillis ? late + graceMillis : 0
     if (forgiven > 0) yield* Effect.logWarning(`this process stood still for ${late} ms; nobody is evicted for that`)
-    yield* pollTurn
+    // Twice, since the first may end within the turn that has already read.
+    yield* loopTurn
+    yield* loopTurn
     const oldest = (yield* monotonicMillis) - limit - forgiven
     const clients = yield* registry.all
     const silent = clients.filter((client) => MutableRef.get(client.lastSeen) < oldest)
@@ -41,11 +44,6 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
     Effect.forkScoped
   )
 }))
-
-/** Twice, since the first may come within the turn that has already polled. */
-const pollTurn = Effect.callback<void>((resume) => {
-  setImmediate(() => setImmediate(() => resume(Effect.void)))
-})
 
 const evictions = Metric.counter("control_evictions_total", {
   description: "Clients closed for being silent too long",

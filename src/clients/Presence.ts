@@ -1,11 +1,12 @@
 /** Tells the database who is online: claims that go out together, touches every few seconds, releases that are retried. */
 import { newId } from "#crypto/identifiers.ts"
-import type { SessionId } from "#schema/ids.ts"
+import { SessionId } from "#schema/ids.ts"
 import { Settings } from "#Settings.ts"
 import { type Claim, type Held, nameOf, PresenceStore } from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Context, Deferred, Duration, Effect, Exit, Layer, MutableRef, Queue, Schedule, Schema } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
+import { loopTurn } from "./eventLoop.ts"
 import { monotonicMillis } from "./monotonic.ts"
 
 /** The client was deleted between its key being found and its session being claimed. */
@@ -20,8 +21,8 @@ const touchEvery = Duration.seconds(5)
 const sweepSlack = Duration.seconds(15)
 
 export class Presence extends Context.Service<Presence, {
-  /** Makes a session the holder of its client, durably; whoever held it before is fenced off by that. */
-  claim(claim: Claim): Effect.Effect<void, ClientGone | StoreUnavailable>
+  /** Makes a new session the holder of its client, durably; whoever held it before is fenced off by that. */
+  claim(wanted: Omit<Claim, "session">): Effect.Effect<SessionId, ClientGone | StoreUnavailable>
   /** The session has ended. Never fails: what the database does not take now is tried again until it does. */
   release(held: Held): Effect.Effect<void>
 }>()("control/clients/Presence") {
@@ -62,19 +63,17 @@ const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"]) 
   })
   yield* Effect.forkScoped(Effect.forever(claimWaiting))
 
-  return Effect.fn("Presence.claim")(function*(claim: Claim) {
+  return Effect.fn("Presence.claim")(function*(wanted: Omit<Claim, "session">) {
+    const session = SessionId.make(newId())
     const done = yield* Deferred.make<void, ClientGone | StoreUnavailable>()
-    yield* Queue.offer(queue, { claim, done })
+    yield* Queue.offer(queue, { claim: { ...wanted, session }, done })
     yield* Deferred.await(done)
+    return session
   })
 })
 
 /** So that one transaction stays short and nobody in it waits for a whole storm. */
 const mostTogether = 1_000
-
-const loopTurn = Effect.callback<void>((resume) => {
-  setImmediate(() => resume(Effect.void))
-})
 
 function outcomeOf(exit: Exit.Exit<ReadonlySet<string>, StoreUnavailable>, claim: Claim) {
   if (Exit.isFailure(exit)) return Exit.fail(new StoreUnavailable({ reason: "the session could not be claimed" }))
@@ -96,7 +95,9 @@ const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]
   yield* Effect.addFinalizer(() =>
     releaseEnded.pipe(
       Effect.timeout("3 seconds"),
-      Effect.catchCause((cause) => Effect.logWarning("some clients are left marked online; the next sweep mends it", cause))
+      Effect.catchCause((cause) =>
+        Effect.logWarning("some clients are left marked online; the next sweep mends it", cause)
+      )
     )
   )
   yield* Queue.take(wake).pipe(
@@ -127,7 +128,9 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
       ageMillis: now - MutableRef.get(client.lastSeen)
     })))
     written = now
-    yield* Effect.forEach(seen, (client) => held.has(client.session) ? Effect.void : client.close("replaced"), { discard: true })
+    yield* Effect.forEach(seen, (client) => held.has(client.session) ? Effect.void : client.close("replaced"), {
+      discard: true
+    })
   })
   // The sweep only follows a touch that went through, so that after an outage of the database nobody alive is swept away.
   yield* touchSeen.pipe(

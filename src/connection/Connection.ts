@@ -32,7 +32,9 @@ export const serve = Effect.fnUntraced(
 
     let session = Session.initial(limitsOf(settings), started)
     while (session.state._tag !== "closed") {
-      const frame = session.state._tag === "ready" ? Option.some(yield* socket.receive) : yield* receiveUntil(socket, deadline)
+      const frame = session.state._tag === "ready"
+        ? Option.some(yield* socket.receive)
+        : yield* receiveUntil(socket, deadline)
       const event = toEvent(frame, session, yield* monotonicMillis)
       const [actions, next] = Session.handle(session, event)
       session = next

@@ -1,7 +1,7 @@
 /** The WebSocket port: judges upgrades, gives each socket a supervised fiber, and drains on the way out. */
 import { Settings } from "#Settings.ts"
 import { Cause, Context, Effect, FiberSet, Layer, Metric, Schema } from "effect"
-import { createServer, type IncomingMessage, type Server } from "node:http"
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { AddressInfo } from "node:net"
 import type { Duplex } from "node:stream"
 import { type WebSocket, WebSocketServer } from "ws"
@@ -57,14 +57,17 @@ export const serverOptions = {
 function listen({ wsHost: host, wsPort: port }: Settings["Service"]): Effect.Effect<Server, PortUnavailable> {
   return Effect.callback((resume) => {
     const server = createServer(serverOptions, answerPlainRequest)
-    server.once("error", (error: NodeJS.ErrnoException) =>
-      resume(Effect.fail(new PortUnavailable({ host, port, reason: error.code ?? error.message }))))
+    server.once(
+      "error",
+      (error: NodeJS.ErrnoException) =>
+        resume(Effect.fail(new PortUnavailable({ host, port, reason: error.code ?? error.message })))
+    )
     server.listen({ port, host }, () => resume(Effect.succeed(server)))
   })
 }
 
 /** RFC 9110 section 15.5.22: this resource is there, but only for those who upgrade. */
-export function answerPlainRequest(_request: unknown, response: import("node:http").ServerResponse): void {
+export function answerPlainRequest(_request: unknown, response: ServerResponse): void {
   response.writeHead(426, { "Content-Type": "text/plain", "Upgrade": "websocket", "Connection": "close" })
   response.end("This port speaks WebSocket only.\n")
 }
@@ -101,7 +104,11 @@ const makeAccept = Effect.gen(function*() {
     })
   )
 
-  const start = (ws: WebSocket, raw: Duplex, conversation: (socket: Socket) => Effect.Effect<void, never, Connected>) => {
+  const start = (
+    ws: WebSocket,
+    raw: Duplex,
+    conversation: (socket: Socket) => Effect.Effect<void, never, Connected>
+  ) => {
     const socket = makeSocket(ws, raw)
     open.set(ws, socket)
     ws.once("close", () => open.delete(ws))
@@ -114,12 +121,18 @@ const makeAccept = Effect.gen(function*() {
     if (verdict._tag === "Refused") return refuse(raw, verdict.status, verdict.reason)
     const address = addressOf(request)
     const leave = draining ? undefined : room.enter(address)
-    if (leave === undefined) return refuse(raw, "503 Service Unavailable", "too many connections are waiting to authenticate")
+    if (leave === undefined)
+      return refuse(raw, "503 Service Unavailable", "too many connections are waiting to authenticate")
     raw.once("close", leave)
     request.socket.setNoDelay(true)
     request.socket.setKeepAlive(true, 15_000)
-    wss.handleUpgrade(request, raw, head, (ws) =>
-      start(ws, raw, (socket) => supervised(socket, { type: verdict.type, address, admitted: Effect.sync(leave) })))
+    wss.handleUpgrade(
+      request,
+      raw,
+      head,
+      (ws) =>
+        start(ws, raw, (socket) => supervised(socket, { type: verdict.type, address, admitted: Effect.sync(leave) }))
+    )
   }
 })
 
@@ -152,7 +165,9 @@ function refuse(raw: Duplex, status: string, reason: string): void {
   const body = `${reason}\n`
   const retry = status.startsWith("503") ? "Retry-After: 5\r\n" : ""
   raw.end(
-    `HTTP/1.1 ${status}\r\nContent-Type: text/plain\r\nContent-Length: ${Buffer.byteLength(body)}\r\n${retry}Connection: close\r\n\r\n${body}`
+    `HTTP/1.1 ${status}\r\nContent-Type: text/plain\r\nContent-Length: ${
+      Buffer.byteLength(body)
+    }\r\n${retry}Connection: close\r\n\r\n${body}`
   )
 }
 

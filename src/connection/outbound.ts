@@ -22,20 +22,22 @@ export interface Position {
 }
 
 /** Sends the whole view; gives back what it shows. A client that the network no longer has is closed. */
-export const sendConfig = Effect.fnUntraced(function*(client: Client, socket: Socket, ...before: ReadonlyArray<Buffer>) {
-  const network = yield* Network
-  const deliveries = yield* Deliveries
-  const state = yield* network.state
-  const config = encodeConfig(state, client.ref)
-  if (config === undefined) {
-    yield* client.close("deleted")
-    return { revision: state.revision, configBytes: 0 }
+export const sendConfig = Effect.fnUntraced(
+  function*(client: Client, socket: Socket, ...before: ReadonlyArray<Buffer>) {
+    const network = yield* Network
+    const deliveries = yield* Deliveries
+    const state = yield* network.state
+    const config = encodeConfig(state, client.ref)
+    if (config === undefined) {
+      yield* client.close("deleted")
+      return { revision: state.revision, configBytes: 0 }
+    }
+    const frames = textFrameInTwo(config.own, config.shared)
+    socket.write([...before, ...frames])
+    yield* deliveries.sent(client, state.revision)
+    return { revision: state.revision, configBytes: bytesOf(frames) }
   }
-  const frames = textFrameInTwo(config.own, config.shared)
-  socket.write([...before, ...frames])
-  yield* deliveries.sent(client, state.revision)
-  return { revision: state.revision, configBytes: bytesOf(frames) }
-})
+)
 
 /** Forwards every step after `from` until the socket closes. Fails only when the client is too slow. */
 export const forward = Effect.fnUntraced(

@@ -6,16 +6,15 @@ import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillis } from "#clients/monotonic.ts"
 import { Presence } from "#clients/Presence.ts"
 import { reasonToClose } from "#clients/Revocations.ts"
-import { newId } from "#crypto/identifiers.ts"
 import type { Batch } from "#feed/Batch.ts"
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { textFrame } from "#feed/frames.ts"
 import { Network } from "#feed/Network.ts"
-import { Revision, SessionId } from "#schema/ids.ts"
+import { Revision } from "#schema/ids.ts"
 import { encodeMessage } from "#schema/protocol.ts"
 import type { Action, Event } from "#session/Session.ts"
 import { TunnelReports } from "#tunnels/TunnelReports.ts"
-import { Cause, Clock, Effect, MutableRef, type PubSub, type Scope } from "effect"
+import { Cause, Effect, MutableRef, type PubSub, type Scope } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Upgrade } from "./Connection.ts"
 import { forward, sendConfig } from "./outbound.ts"
@@ -31,74 +30,69 @@ type Act<Tag extends Action["_tag"]> = Extract<Action, { _tag: Tag }>
 
 /** Gives the function that carries out the actions of one connection in order, and returns what became of them. */
 export const makePerform = Effect.fnUntraced(function*(socket: Socket, upgrade: Upgrade) {
-  const certificates = yield* Certificates
   const reports = yield* TunnelReports
+  const storeCertificate = yield* makeStoreCertificate
   const enter = yield* makeEnter(socket, upgrade)
   const follow = yield* makeFollow(socket)
   let member: Member | undefined
 
-  const authenticate = (action: Act<"Authenticate">) =>
-    enter(action).pipe(
-      Effect.map((entered): Event => {
-        member = entered
-        return { _tag: "Authenticated", client: entered.client.ref }
-      }),
-      Effect.catchTags({
-        InvalidKey: () => Effect.succeed<Event>({ _tag: "Refused" }),
-        StoreUnavailable: () => Effect.succeed<Event>({ _tag: "Unavailable" }),
-        ClientGone: () => Effect.succeed<Event>({ _tag: "Deleted" })
-      })
-    )
+  const authenticate = (action: Act<"Authenticate">): ReturnType<typeof enter> =>
+    Effect.tap(enter(action), (entered) => Effect.sync(() => member = entered.member))
 
-  const storeCertificate = ({ gateway, certificate }: Act<"StoreCertificate">) =>
-    certificates.obtained(gateway, certificate).pipe(
-      Effect.as<Event | undefined>(undefined),
-      Effect.catchTags({
-        CertificateRejected: ({ reason }) => Effect.succeed<Event>({ _tag: "NotStored", code: "certificate_rejected", reason }),
-        StoreUnavailable: () =>
-          Effect.succeed<Event>({ _tag: "NotStored", code: "unavailable", reason: "the certificate could not be stored now; send it again" })
-      })
-    )
+  /** `frames` wait for the end of the actions, so that what one event causes goes out in one write. */
+  const carryOut = (action: Action, frames: Array<Buffer>) => {
+    switch (action._tag) {
+      case "Send":
+        return Effect.sync(() => void frames.push(textFrame(encodeMessage(action.message))))
+      case "Authenticate":
+        return Effect.map(authenticate(action), ({ event }) => event)
+      case "Follow":
+        return member === undefined ? Effect.void : follow(member, frames.splice(0))
+      case "Touch":
+        return member === undefined ? Effect.void : touch(member)
+      case "Report":
+        return reports.report(action.agent, action.tunnels)
+      case "StoreCertificate":
+        return storeCertificate(action)
+      case "Close":
+        return Effect.sync(() => {
+          socket.write(frames.splice(0))
+          socket.close(action.reason)
+        })
+    }
+  }
 
-  const touch = Effect.map(monotonicMillis, (now) => {
-    if (member !== undefined) MutableRef.set(member.client.lastSeen, now)
-  })
-
-  /** What one event causes goes out in one write. */
   return Effect.fnUntraced(function*(actions: ReadonlyArray<Action>) {
     const outcomes: Array<Event> = []
     const frames: Array<Buffer> = []
     for (const action of actions) {
-      switch (action._tag) {
-        case "Send":
-          frames.push(textFrame(encodeMessage(action.message)))
-          break
-        case "Authenticate":
-          outcomes.push(yield* authenticate(action))
-          break
-        case "Follow":
-          if (member !== undefined) yield* follow(member, frames.splice(0))
-          break
-        case "Touch":
-          yield* touch
-          break
-        case "Report":
-          yield* reports.report(action.agent, action.tunnels)
-          break
-        case "StoreCertificate": {
-          const outcome = yield* storeCertificate(action)
-          if (outcome !== undefined) outcomes.push(outcome)
-          break
-        }
-        case "Close":
-          socket.write(frames.splice(0))
-          socket.close(action.reason)
-      }
+      const outcome = yield* carryOut(action, frames)
+      if (outcome !== undefined) outcomes.push(outcome)
     }
     if (frames.length > 0) socket.write(frames)
     return outcomes
   })
 })
+
+const touch = ({ client }: Member) => Effect.map(monotonicMillis, (now) => void MutableRef.set(client.lastSeen, now))
+
+/** Answers only where a certificate was not stored: the plain level has no other receipt than the `config` that follows. */
+const makeStoreCertificate = Effect.map(
+  Certificates,
+  (certificates) => ({ gateway, certificate }: Act<"StoreCertificate">): Effect.Effect<Event | undefined> =>
+    certificates.obtained(gateway, certificate).pipe(
+      Effect.as(undefined),
+      Effect.catchTags({
+        CertificateRejected: ({ reason }) => Effect.succeed(notStored("certificate_rejected", reason)),
+        StoreUnavailable: () =>
+          Effect.succeed(notStored("unavailable", "the certificate could not be stored now; send it again"))
+      })
+    )
+)
+
+function notStored(code: Extract<Event, { _tag: "NotStored" }>["code"], reason: string): Event {
+  return { _tag: "NotStored", code, reason }
+}
 
 /**
  * From a key to a member: find whose key it is, claim the session durably, subscribe, become a member. All of it is undone
@@ -111,18 +105,17 @@ const makeEnter = Effect.fnUntraced(function*(socket: Socket, upgrade: Upgrade) 
   const deliveries = yield* Deliveries
   const bus = yield* ChangeBus
 
-  return Effect.fnUntraced(function*({ apiKey, publicIp }: Act<"Authenticate">) {
+  const enter = Effect.fnUntraced(function*({ apiKey, publicIp }: Act<"Authenticate">) {
     const key = yield* authenticator.authenticate(apiKey, upgrade.type, upgrade.address)
-    const session = SessionId.make(newId())
-    const claim = { ...key.owner, session, address: upgrade.address, level: "plain", publicIp }
-    yield* Effect.acquireRelease(presence.claim(claim), () => presence.release(claim))
+    const session = yield* Effect.acquireRelease(
+      presence.claim({ ...key.owner, address: upgrade.address, level: "plain", publicIp }),
+      (session) => presence.release({ ...key.owner, session })
+    )
     yield* upgrade.admitted
     const client: Client = {
       session,
       ref: key.owner,
       keyId: key.id,
-      address: upgrade.address,
-      since: yield* Clock.currentTimeMillis,
       lastSeen: MutableRef.make(yield* monotonicMillis),
       sent: MutableRef.make(Revision.make(0)),
       close: (reason) => Effect.sync(() => socket.close(reason)),
@@ -131,10 +124,21 @@ const makeEnter = Effect.fnUntraced(function*(socket: Socket, upgrade: Upgrade) 
     const batches = yield* bus.follow(client.ref)
     yield* Effect.addFinalizer(() => deliveries.left)
     yield* registry.admit(client)
-    const member: Member = { client, batches }
-    return member
+    return entered({ _tag: "Authenticated", client: client.ref }, { client, batches })
   })
+
+  return (action: Act<"Authenticate">) =>
+    Effect.catchTags(enter(action), {
+      InvalidKey: () => Effect.succeed(entered({ _tag: "Refused" })),
+      StoreUnavailable: () => Effect.succeed(entered({ _tag: "Unavailable" })),
+      ClientGone: () => Effect.succeed(entered({ _tag: "Deleted" }))
+    })
 })
+
+/** What became of an authentication, and the member that it made. */
+function entered(event: Event, member?: Member) {
+  return { event, member }
+}
 
 /** Subscribed already, so what is committed after the snapshot comes by the subscription, and what it shows is left out there. */
 const makeFollow = Effect.fnUntraced(function*(socket: Socket) {

@@ -5,7 +5,11 @@ import type { IncomingMessage } from "node:http"
 
 export type Verdict =
   | { readonly _tag: "Accepted"; readonly type: ClientType | undefined }
-  | { readonly _tag: "Refused"; readonly status: "400 Bad Request" | "503 Service Unavailable"; readonly reason: string }
+  | {
+    readonly _tag: "Refused"
+    readonly status: "400 Bad Request" | "503 Service Unavailable"
+    readonly reason: string
+  }
 
 /** The `type` in the URL and the subprotocols that are offered decide; an `apiKey` in the URL is neither used nor told to anyone. */
 export const judgeRequest = (request: Pick<IncomingMessage, "url" | "headers">): Verdict => {

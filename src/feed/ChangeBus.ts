@@ -50,7 +50,9 @@ export class ChangeBus extends Context.Service<ChangeBus, {
 
       const restart = Effect.suspend(() => {
         const everyone = [...topics.values()]
-        return Effect.forEach(everyone, (open) => PubSub.publish(open.pubsub, new Batch(neverSent, neverSent, [])), { discard: true })
+        return Effect.forEach(everyone, (open) => PubSub.publish(open.pubsub, new Batch(neverSent, neverSent, [])), {
+          discard: true
+        })
       })
 
       const follow = (client: ClientRef) =>
@@ -91,7 +93,10 @@ function leave(topics: Map<Topic, Open>, topic: Topic, open: Open): Effect.Effec
 }
 
 /** Each topic's steps in order of revision; a step for all agents is a step of every agent's topic. */
-function byTopic(steps: ReadonlyArray<Step>, topics: ReadonlyMap<Topic, Open>): ReadonlyMap<Topic, ReadonlyArray<Step>> {
+function byTopic(
+  steps: ReadonlyArray<Step>,
+  topics: ReadonlyMap<Topic, Open>
+): ReadonlyMap<Topic, ReadonlyArray<Step>> {
   const result = new Map<Topic, Array<Step>>()
   const append = (topic: Topic, step: Step) => {
     const list = result.get(topic)

@@ -26,7 +26,9 @@ export class Network extends Context.Service<Network, {
       let waiting: Array<Deferred.Deferred<void, StoreUnavailable>> = []
 
       const reload = Effect.fn("Network.reload")(function*() {
-        yield* Effect.logWarning("the log of changes does not continue what this process knows: reading everything again")
+        yield* Effect.logWarning(
+          "the log of changes does not continue what this process knows: reading everything again"
+        )
         yield* Ref.set(state, yield* feed.snapshot)
         yield* bus.restart
         yield* PubSub.publish(removed, undefined)
@@ -61,7 +63,8 @@ export class Network extends Context.Service<Network, {
         const answered = waiting
         waiting = []
         const exit = yield* Effect.exit(advance)
-        if (Exit.isFailure(exit)) yield* Effect.logWarning("the log of changes could not be read; trying again", exit.cause)
+        if (Exit.isFailure(exit))
+          yield* Effect.logWarning("the log of changes could not be read; trying again", exit.cause)
         const answer = Exit.isSuccess(exit) ? Exit.void : Exit.fail(unavailable)
         yield* Effect.forEach(answered, (deferred) => Deferred.done(deferred, answer), { discard: true })
       })
@@ -86,7 +89,9 @@ const removing: ReadonlySet<string> = new Set(["AgentRemoved", "GatewayRemoved",
 
 const unavailable = new StoreUnavailable({ reason: "the log of changes cannot be read" })
 
-const revisionGauge = Metric.gauge("control_feed_revision", { description: "The newest revision that this process knows" })
+const revisionGauge = Metric.gauge("control_feed_revision", {
+  description: "The newest revision that this process knows"
+})
 const lagGauge = Metric.gauge("control_feed_lag_revisions", {
   description: "Committed revisions that this process has read of but not yet applied"
 })

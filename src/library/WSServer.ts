@@ -1,16 +1,16 @@
 /** The spec's class over the same layers, with promises: for an application that runs Control in its own process. */
-import { ClientRegistry, type Client as Member } from "#clients/ClientRegistry.ts"
+import { type Client as Member, ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillis } from "#clients/monotonic.ts"
 import { answerPlainRequest, ListeningServer, serverOptions } from "#connection/Listener.ts"
 import * as Control from "#Control.ts"
+import * as Logging from "#logging.ts"
 import { AgentId, type ClientRef, type ClientType, TunnelId } from "#schema/ids.ts"
-import { type Environment, readSettings, Settings } from "#Settings.ts"
+import { type Environment, readProcessSettings, Settings } from "#Settings.ts"
 import { Tunnels } from "#tunnels/Tunnels.ts"
 import { Clock, Effect, Layer, ManagedRuntime, MutableRef } from "effect"
 import { createServer, type IncomingMessage, type Server } from "node:http"
 import type { Duplex } from "node:stream"
-import * as Logging from "../logging.ts"
 
 /** A client that is connected and authenticated. Its key and its socket stay inside. */
 export interface Client {
@@ -56,7 +56,7 @@ export class WSServer {
    * setting cannot be used.
    */
   constructor(port = 3001, options: Options = {}) {
-    const settings = Effect.runSync(readSettings({ ...process.env, CONTROL_WS_PORT: String(port), ...options.env }))
+    const settings = Effect.runSync(readProcessSettings({ CONTROL_WS_PORT: String(port), ...options.env }))
     const closing = Promise.withResolvers<void>()
     this.closed = closing.promise
     this.#beginClosing = closing.resolve
@@ -133,7 +133,8 @@ export class WSServer {
 }
 
 /** A tunnel concerns its agent and every gateway. */
-const concernedBy = (agentId: AgentId) => (client: ClientRef): boolean => client.type === "gateway" || client.id === agentId
+const concernedBy = (agentId: AgentId) => (client: ClientRef): boolean =>
+  client.type === "gateway" || client.id === agentId
 
 const describe = Effect.fnUntraced(function*(member: Member) {
   const silentFor = (yield* monotonicMillis) - MutableRef.get(member.lastSeen)

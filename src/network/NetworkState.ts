@@ -44,7 +44,10 @@ export interface Key {
   readonly id: KeyId
   /** SHA-256 of the whole key, lower-case hex. */
   readonly hash: string
-  readonly owner: { readonly type: "agent"; readonly id: AgentId } | { readonly type: "gateway"; readonly id: GatewayId }
+  readonly owner: { readonly type: "agent"; readonly id: AgentId } | {
+    readonly type: "gateway"
+    readonly id: GatewayId
+  }
 }
 
 /** One committed change: the row as it is afterwards, or that it is gone. */
@@ -124,7 +127,10 @@ function applyChange(state: NetworkState, change: Change): NetworkState {
 }
 
 function putTunnel(state: NetworkState, tunnel: Tunnel): NetworkState {
-  const siblings = Option.getOrElse(HashMap.get(state.tunnelsOf, tunnel.agentId), () => HashMap.empty<TunnelId, Tunnel>())
+  const siblings = Option.getOrElse(
+    HashMap.get(state.tunnelsOf, tunnel.agentId),
+    () => HashMap.empty<TunnelId, Tunnel>()
+  )
   return {
     ...state,
     tunnels: HashMap.set(state.tunnels, tunnel.id, tunnel),

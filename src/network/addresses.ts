@@ -11,7 +11,10 @@ export const subnetCount = (pool: string): number => 2 ** (32 - subnetBits - par
  * The /24 of the agent with this index, and the agent's own address in it; undefined past the end of the pool.
  * `("10.64.0.0/10", 2)` → `{ subnet: "10.64.2.0/24", virtualIp: "10.64.2.1" }`
  */
-export const agentAddress = (pool: string, index: number): { readonly subnet: string; readonly virtualIp: string } | undefined => {
+export const agentAddress = (
+  pool: string,
+  index: number
+): { readonly subnet: string; readonly virtualIp: string } | undefined => {
   if (index < 0 || index >= subnetCount(pool)) return undefined
   const base = parseCidr(pool).base + index * subnetSize
   return { subnet: `${formatIpv4(base)}/${32 - subnetBits}`, virtualIp: formatIpv4(base + 1) }

@@ -42,11 +42,15 @@ function encodeForGateway(state: NetworkState, id: GatewayId) {
 }
 
 /** Good for as long as the three maps that it is made of are the same values, whatever else has changed. */
-const sharedByAgents = new WeakMap<NetworkState["agents"], Pick<NetworkState, "tunnels" | "certificates"> & { readonly shared: SharedText }>()
+const sharedByAgents = new WeakMap<
+  NetworkState["agents"],
+  Pick<NetworkState, "tunnels" | "certificates"> & { readonly shared: SharedText }
+>()
 
 function allForGateways(state: NetworkState): SharedText {
   const known = sharedByAgents.get(state.agents)
-  if (known !== undefined && known.tunnels === state.tunnels && known.certificates === state.certificates) return known.shared
+  if (known !== undefined && known.tunnels === state.tunnels && known.certificates === state.certificates)
+    return known.shared
   const agents: Array<string> = []
   for (const agent of HashMap.values(state.agents)) agents.push(agentForGatewaysJson(agent))
   const tunnels: Array<string> = []
@@ -55,7 +59,9 @@ function allForGateways(state: NetworkState): SharedText {
     if (Option.isSome(agent)) tunnels.push(tunnelForGatewaysJson(tunnel, agent.value.virtualIp))
   }
   const certificates = HashMap.toValues(state.certificates).map(certificateJson)
-  const shared = { text: `"agents":[${agents.join()}],"tunnels":[${tunnels.join()}],"certificates":[${certificates.join()}]}}` }
+  const shared = {
+    text: `"agents":[${agents.join()}],"tunnels":[${tunnels.join()}],"certificates":[${certificates.join()}]}}`
+  }
   sharedByAgents.set(state.agents, { tunnels: state.tunnels, certificates: state.certificates, shared })
   return shared
 }
@@ -63,9 +69,13 @@ function allForGateways(state: NetworkState): SharedText {
 function encodeForAgent(state: NetworkState, client: Extract<ClientRef, { type: "agent" }>) {
   const agent = HashMap.get(state.agents, client.id)
   if (Option.isNone(agent)) return undefined
-  const gateways = HashMap.toValues(state.gateways).map((gateway) => JSON.stringify(gatewayForAgent(gateway, agent.value.subnet)))
+  const gateways = HashMap.toValues(state.gateways).map((gateway) =>
+    JSON.stringify(gatewayForAgent(gateway, agent.value.subnet))
+  )
   const tunnels = tunnelsOfAgent(state, client.id).map(tunnelForAgentJson)
-  const own = `{"type":"config","data":{"agent":${ownAgentJson(agent.value)},"gateways":[${gateways.join()}],"tunnels":[${tunnels.join()}]}}`
+  const own = `{"type":"config","data":{"agent":${
+    ownAgentJson(agent.value)
+  },"gateways":[${gateways.join()}],"tunnels":[${tunnels.join()}]}}`
   return { own, shared: nothingShared }
 }
 

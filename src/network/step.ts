@@ -3,7 +3,14 @@ import type { ControlMessage } from "#schema/control.ts"
 import type { AgentId, ClientRef, GatewayId, Revision, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
 import type { Agent, Certificate, Change, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
-import { agentForGateways, certificateForGateways, ownAgent, ownGateway, tunnelForAgent, tunnelForGateways } from "./view.ts"
+import {
+  agentForGateways,
+  certificateForGateways,
+  ownAgent,
+  ownGateway,
+  tunnelForAgent,
+  tunnelForGateways
+} from "./view.ts"
 
 /** Who gets the same steps in the same order: all gateways, all agents (what concerns each of them), or one agent. */
 export type Audience = "gateways" | "agents" | `agent:${AgentId}`
@@ -48,7 +55,11 @@ export const steps = (before: NetworkState, after: NetworkState, change: Change)
     case "TunnelRemoved":
       return tunnelSteps(before, after, change.id, to)
     case "CertificatePut":
-      return certificateSteps(HashMap.get(before.certificates, change.certificate.domain), Option.some(change.certificate), to)
+      return certificateSteps(
+        HashMap.get(before.certificates, change.certificate.domain),
+        Option.some(change.certificate),
+        to
+      )
     case "CertificateRemoved":
       return certificateSteps(HashMap.get(before.certificates, change.domain), Option.none(), to)
     case "KeyPut":
@@ -83,7 +94,11 @@ function seenByAgents({ id, name, publicIp, slot, wireguardPublicKey }: Gateway)
   return { id, name, publicIp, slot, wireguardPublicKey }
 }
 
-function certificateSteps(before: Option.Option<Certificate>, after: Option.Option<Certificate>, to: To): ReadonlyArray<Step> {
+function certificateSteps(
+  before: Option.Option<Certificate>,
+  after: Option.Option<Certificate>,
+  to: To
+): ReadonlyArray<Step> {
   return differs(before, after, certificateForGateways) ? [to("gateways", whole)] : []
 }
 
@@ -104,8 +119,11 @@ function tunnelSteps(before: NetworkState, after: NetworkState, id: TunnelId, to
 }
 
 function forGateways(state: NetworkState, tunnel: Option.Option<Tunnel>) {
-  return Option.flatMap(tunnel, (tunnel) =>
-    Option.map(HashMap.get(state.agents, tunnel.agentId), (agent) => tunnelForGateways(tunnel, agent.virtualIp)))
+  return Option.flatMap(
+    tunnel,
+    (tunnel) =>
+      Option.map(HashMap.get(state.agents, tunnel.agentId), (agent) => tunnelForGateways(tunnel, agent.virtualIp))
+  )
 }
 
 function tunnelMessage<Seen extends ReturnType<typeof tunnelForAgent> | ReturnType<typeof tunnelForGateways>>(

@@ -87,7 +87,10 @@ export const handle = (session: Session, event: Event): Transition => {
 export const senderOf = (session: Session): ClientType | undefined =>
   session.state._tag === "ready" ? session.state.client.type : undefined
 
-function concludeAuth(session: Session, event: Extract<Event, { _tag: "Authenticated" | "Refused" | "Unavailable" | "Deleted" }>): Transition {
+function concludeAuth(
+  session: Session,
+  event: Extract<Event, { _tag: "Authenticated" | "Refused" | "Unavailable" | "Deleted" }>
+): Transition {
   switch (event._tag) {
     case "Authenticated": {
       const { client } = event
@@ -125,9 +128,13 @@ function receiveConnected(session: Session, frame: Result.Result<ClientMessage, 
   if (Result.isSuccess(frame) && frame.success.type === "auth") {
     const { data } = frame.success
     const publicIp = "publicIp" in data && data.publicIp ? data.publicIp : null
-    return [[{ _tag: "Authenticate", apiKey: data.apiKey, publicIp }], { ...session, state: { _tag: "authenticating" } }]
+    return [[{ _tag: "Authenticate", apiKey: data.apiKey, publicIp }], {
+      ...session,
+      state: { _tag: "authenticating" }
+    }]
   }
-  const isBadFrame = Result.isFailure(frame) && (frame.failure.code === "malformed_json" || frame.failure.code === "invalid_message")
+  const isBadFrame = Result.isFailure(frame) &&
+    (frame.failure.code === "malformed_json" || frame.failure.code === "invalid_message")
   return refuse(session, isBadFrame ? frame.failure : unauthenticated, at)
 }
 

@@ -19,7 +19,12 @@ export interface Usage {
   readonly faults: ReadonlyArray<number>
 }
 
-export const unused = (limits: Limits, at: number): Usage => ({ tokens: limits.burst, refilledAt: at, dropped: 0, faults: [] })
+export const unused = (limits: Limits, at: number): Usage => ({
+  tokens: limits.burst,
+  refilledAt: at,
+  dropped: 0,
+  faults: []
+})
 
 /** `pass`: within the limits. `drop`: over them. `stop`: as many dropped in a row as a whole burst. */
 export type Verdict = "pass" | "drop" | "stop"

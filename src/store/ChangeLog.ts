@@ -50,7 +50,9 @@ export class ChangeLog extends Context.Service<ChangeLog, {
 
       const snapshot = transaction(Effect.gen(function*() {
         yield* sql`set transaction isolation level repeatable read, read only`
-        const [meta] = decodeMeta(yield* sql`select timeline, revision::float8 as newest, null as oldest from control_meta`)
+        const [meta] = decodeMeta(
+          yield* sql`select timeline, revision::float8 as newest, null as oldest from control_meta`
+        )
         const rows = yield* sql.unsafe<Record<string, unknown>>(everyRow, [meta.newest])
         const changes = yield* Effect.forEach(rows, (row) => Effect.fromResult(readRow(row, cipher)))
         return load(meta.timeline, meta.newest, changes)

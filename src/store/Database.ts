@@ -19,7 +19,9 @@ export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>()("SchemaTooN
 }
 
 /** The database could not be brought to this version's schema. */
-export class MigrationFailed extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", { reason: Schema.String }) {
+export class MigrationFailed
+  extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", { reason: Schema.String })
+{
   override get message(): string {
     return `the database's schema could not be updated: ${this.reason}`
   }
@@ -64,12 +66,17 @@ const migrated = Layer.effectDiscard(Effect.gen(function*() {
     Effect.retry(Schedule.spaced("250 millis")),
     Effect.timeoutOrElse({
       duration: startPatience,
-      orElse: () => Effect.fail(new StoreUnavailable({ reason: "it did not answer within 20 seconds; check DATABASE_URL" }))
+      orElse: () =>
+        Effect.fail(new StoreUnavailable({ reason: "it did not answer within 20 seconds; check DATABASE_URL" }))
     })
   )
   yield* refuseNewerSchema(sql)
   yield* Migrator.make({})({ loader: Migrator.fromRecord(migrations), table: migrationsTable }).pipe(
-    Effect.retry({ times: 20, schedule: Schedule.spaced("250 millis"), while: (error) => "kind" in error && error.kind === "Locked" }),
+    Effect.retry({
+      times: 20,
+      schedule: Schedule.spaced("250 millis"),
+      while: (error) => "kind" in error && error.kind === "Locked"
+    }),
     Effect.catchTag("MigrationError", (error) => Effect.fail(new MigrationFailed({ reason: error.message }))),
     atEdge
   )

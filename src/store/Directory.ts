@@ -1,7 +1,12 @@
 /** The data directory of this process, opened at the first need: a node with a database and secrets of its own has none. */
 import { Settings } from "#Settings.ts"
 import { Context, Effect, Layer, Scope } from "effect"
-import { type DataDirectory, type DataDirectoryBusy, type DataDirectoryUnusable, openDataDirectory } from "./DataDirectory.ts"
+import {
+  type DataDirectory,
+  type DataDirectoryBusy,
+  type DataDirectoryUnusable,
+  openDataDirectory
+} from "./DataDirectory.ts"
 
 export class Directory extends Context.Service<Directory, {
   /** Locked for this process until the layer is released. */

@@ -3,7 +3,7 @@ import { type ClientType, SessionId } from "#schema/ids.ts"
 import { ConnectedClient, type Page, type PageRequest } from "#schema/resources.ts"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
-import { pagesOf } from "./pages.ts"
+import { type Listed, pagesOf } from "./pages.ts"
 import { type StoreUnavailable, transaction } from "./sql.ts"
 
 /** A session and the client that it stands for. */
@@ -45,31 +45,29 @@ export class PresenceStore extends Context.Service<PresenceStore, {
       const inTransaction = <A, E>(effect: Effect.Effect<A, E>) =>
         Effect.provideService(transaction(effect), SqlClient.SqlClient, sql)
 
-      const forBoth = <Item extends Held, A>(
-        items: ReadonlyArray<Item>,
-        run: (table: "agents" | "gateways", items: ReadonlyArray<Item>) => Effect.Effect<A, SqlError.SqlError>
-      ) =>
-        inTransaction(Effect.all([
-          run("agents", sorted(items.filter((item) => item.type === "agent"))),
-          run("gateways", sorted(items.filter((item) => item.type === "gateway")))
-        ]))
+      const forBoth = <Item extends Held>(
+        all: ReadonlyArray<Item>,
+        run: (table: "agents" | "gateways", items: ReadonlyArray<Item>) => Effect.Effect<Rows, SqlError.SqlError>
+      ) => {
+        const part = (type: ClientType) => {
+          const items = sorted(all.filter((item) => item.type === type))
+          return items.length === 0 ? Effect.succeed([]) : run(`${type}s`, items)
+        }
+        return inTransaction(Effect.all([part("agent"), part("gateway")]))
+      }
 
       const claim = Effect.fn("PresenceStore.claim")(function*(node: string, claims: ReadonlyArray<Claim>) {
-        const rows = yield* forBoth(newestOfEach(claims), (table, items) => {
-          if (items.length === 0) return Effect.succeed([])
-          const publicIp = sql.literal(
-            table === "gateways" ? "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip)," : ""
-          )
-          return sql`update ${
-            sql(table)
-          } t set ${publicIp} status = 'online', last_seen_at = now(), session_id = c.session,
+        const [agents, gateways] = yield* forBoth(newestOfEach(claims), (table, items) => {
+          const publicIp = sql.literal(table === "gateways" ? toldAddress : "")
+          const [sessions, levels] = [items.map((item) => item.session), items.map((item) => item.level)]
+          return sql`
+            update ${sql(table)} t set ${publicIp} status = 'online', last_seen_at = now(), session_id = c.session,
               session_node = ${node}, session_since = now(), session_address = c.address, session_level = c.level
-            from unnest(${items.map((item) => item.id)}::text[], ${items.map((item) => item.session)}::text[],
-              ${items.map((item) => item.address)}::text[], ${items.map((item) => item.level)}::text[],
-              ${items.map((item) => item.publicIp ?? "")}::text[]) as c (id, session, address, level, public_ip)
+            from unnest(${idsIn(items)}::text[], ${sessions}::text[], ${items.map((item) => item.address)}::text[],
+              ${levels}::text[], ${items.map((item) => item.publicIp ?? "")}::text[])
+              as c (id, session, address, level, public_ip)
             where t.id = c.id returning t.id`
         })
-        const [agents, gateways] = rows
         return new Set([
           ...idsOf(agents).map((id) => nameOf({ type: "agent", id })),
           ...idsOf(gateways).map((id) => nameOf({ type: "gateway", id }))
@@ -77,27 +75,23 @@ export class PresenceStore extends Context.Service<PresenceStore, {
       })
 
       const touch = Effect.fn("PresenceStore.touch")(function*(seen: ReadonlyArray<Seen>) {
-        const rows = yield* forBoth(seen, (table, items) =>
-          items.length === 0 ? Effect.succeed([]) : sql`
+        const rows = yield* forBoth(seen, (table, items) => {
+          const [sessions, ages] = [items.map((item) => item.session), items.map((item) => Math.round(item.ageMillis))]
+          return sql`
             update ${sql(table)} t set status = 'online', last_seen_at = now() - h.age_ms * interval '1 millisecond'
-            from unnest(${items.map((item) => item.id)}::text[], ${items.map((item) => item.session)}::text[],
-              ${items.map((item) => Math.round(item.ageMillis))}::bigint[]) as h (id, session, age_ms)
-            where t.id = h.id and t.session_id = h.session returning t.session_id as session`)
+            from unnest(${idsIn(items)}::text[], ${sessions}::text[], ${ages}::bigint[]) as h (id, session, age_ms)
+            where t.id = h.id and t.session_id = h.session returning t.session_id as session`
+        })
         return sessionsOf(rows.flat())
       })
 
       const release = Effect.fn("PresenceStore.release")(function*(held: ReadonlyArray<Held>) {
-        yield* forBoth(
-          held,
-          (table, items) =>
-            items.length === 0 ?
-              Effect.succeed([]) :
-              sql`update ${sql(table)} t set status = 'offline', session_id = null
-            from unnest(${items.map((item) => item.id)}::text[], ${
-                items.map((item) => item.session)
-              }::text[]) as h (id, session)
+        yield* forBoth(held, (table, items) => {
+          const sessions = items.map((item) => item.session)
+          return sql`update ${sql(table)} t set status = 'offline', session_id = null
+            from unnest(${idsIn(items)}::text[], ${sessions}::text[]) as h (id, session)
             where t.id = h.id and t.session_id = h.session`
-        )
+        })
       })
 
       const sweep = Effect.fn("PresenceStore.sweep")(function*(limit: Duration.Duration) {
@@ -111,11 +105,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         return rows.flat().length
       })
 
-      const connected = pagesOf(
-        sql,
-        { columns: connectedColumns, from: everyConnected, when: "session_since", key: "type || ':' || id" },
-        decodeConnected
-      )
+      const connected = pagesOf(sql, connectedClients, decodeConnected)
 
       return PresenceStore.of({ claim, touch, release, sweep, connected })
     })
@@ -125,6 +115,12 @@ export class PresenceStore extends Context.Service<PresenceStore, {
 /** The two kinds of ids may be equal, so the kind is part of the name. */
 export const nameOf = ({ type, id }: { readonly type: ClientType; readonly id: string }): string => `${type}:${id}`
 
+type Rows = ReadonlyArray<object>
+
+const toldAddress = "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip),"
+
+const idsIn = (items: ReadonlyArray<Held>): ReadonlyArray<string> => items.map((item) => item.id)
+
 const everyConnected = `(${
   [["agent", "agents"], ["gateway", "gateways"]].map(([type, table]) =>
     `select '${type}' as type, id, name, session_since, session_address, session_level, last_seen_at from ${table}
@@ -132,8 +128,13 @@ const everyConnected = `(${
   ).join(" union all ")
 }) as connected`
 
-const connectedColumns = `type as "clientType", id as "clientId", name, control_iso(session_since) as since,
-  session_address as address, session_level as level, control_iso(last_seen_at) as "lastSeenAt"`
+const connectedClients: Listed = {
+  columns: `type as "clientType", id as "clientId", name, control_iso(session_since) as since,
+    session_address as address, session_level as level, control_iso(last_seen_at) as "lastSeenAt"`,
+  from: everyConnected,
+  when: "session_since",
+  key: "type || ':' || id"
+}
 
 const decodeConnected = Schema.decodeUnknownSync(Schema.Array(ConnectedClient))
 

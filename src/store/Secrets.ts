@@ -35,8 +35,10 @@ export class Secrets extends Context.Service<Secrets, {
 
       const masterKey = Option.isSome(settings.masterKey)
         ? settings.masterKey.value
-        : yield* Effect.flatMap(directory.opened, (opened) =>
-          opened.secret("master-key", Effect.sync(() => randomBytes(32).toString("base64"))))
+        : yield* Effect.flatMap(
+          directory.opened,
+          (opened) => opened.secret("master-key", Effect.sync(() => randomBytes(32).toString("base64")))
+        )
       const cipher = makeCipher(masterKey)
       yield* claimDatabase(sql, cipher.keyId)
 
@@ -44,7 +46,10 @@ export class Secrets extends Context.Service<Secrets, {
         return Secrets.of({ cipher, adminToken: settings.adminToken.value, adminTokenFile: Option.none() })
       }
       const opened = yield* directory.opened
-      const adminToken = yield* opened.secret("admin-token", Effect.sync(() => Redacted.value(mintApiKey("admin").apiKey)))
+      const adminToken = yield* opened.secret(
+        "admin-token",
+        Effect.sync(() => Redacted.value(mintApiKey("admin").apiKey))
+      )
       return Secrets.of({ cipher, adminToken, adminTokenFile: Option.some(opened.pathOf("admin-token")) })
     })
   )

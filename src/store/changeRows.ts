@@ -112,7 +112,8 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
       )
     }
     case "gateway": {
-      const { id, name, slot, public_ip: publicIp, listen_port: listenPort, wireguard_public_key: wireguardPublicKey } = row.row_image
+      const { id, name, slot, public_ip: publicIp, listen_port: listenPort, wireguard_public_key: wireguardPublicKey } =
+        row.row_image
       return Result.map(
         open("gateways", "wireguard_private_key", id, row.row_image.wireguard_private_key),
         (wireguardPrivateKey): Change => ({

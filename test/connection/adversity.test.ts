@@ -14,7 +14,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("without notifications"
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
       const { client, id } = yield* server.joinAgent
-      const [{ definition }] = (yield* sql`select pg_get_functiondef('control_append_change'::regproc) as definition`) as unknown as [{ definition: string }]
+      const [{ definition }] =
+        (yield* sql`select pg_get_functiondef('control_append_change'::regproc) as definition`) as unknown as [
+          { definition: string }
+        ]
       yield* sql.unsafe(definition.replace(/perform pg_notify[^;]*;/u, ""))
       yield* server.newTunnel(id)
       yield* client.expect("tunnel_create")
@@ -26,7 +29,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("without notifications"
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
       const { client, id } = yield* server.joinAgent
-      const listeners = sql`select pid from pg_stat_activity where datname = current_database() and query ilike 'listen%'`
+      const listeners =
+        sql`select pid from pg_stat_activity where datname = current_database() and query ilike 'listen%'`
       const before = yield* Effect.repeat(listeners, { until: (rows) => rows.length > 0 })
       yield* sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and query ilike 'listen%'`
       yield* Effect.repeat(listeners, { until: (rows) => rows.length > 0 && rows[0]?.pid !== before[0]?.pid })
@@ -52,7 +56,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("a fault inside", (it) 
       yield* Effect.repeat(other.client.next, { until: ({ type }) => type === "error" })
       const again = yield* join(server.wsPort, "gateway", one.apiKey)
       again.send({ type: "certificate_obtained", data: { domain, ...issueCertificate({ names: [domain] }) } })
-      yield* Effect.repeat(again.next, { until: ({ type, data }) => type === "config" && data["certificates"].length === 1 })
+      yield* Effect.repeat(again.next, {
+        until: ({ type, data }) => type === "config" && data["certificates"].length === 1
+      })
     }))
 
   it.effect("a row that cannot be read is held back: nobody is sent it, and later changes go on", () =>
@@ -63,7 +69,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("a fault inside", (it) 
       yield* sql`update agents set wireguard_private_key = 'not a ciphertext', name = 'damaged' where id = ${id}`
       yield* server.newTunnel(id)
       assert.strictEqual((yield* client.next).type, "tunnel_create")
-      const again = yield* join(server.wsPort, "agent", (yield* Effect.promise(() => server.operator.post(`/api/agents/${id}/keys`, {}))).body.apiKey)
+      const again = yield* join(
+        server.wsPort,
+        "agent",
+        (yield* Effect.promise(() => server.operator.post(`/api/agents/${id}/keys`, {}))).body.apiKey
+      )
       assert.deepStrictEqual(again.config.data["agent"], client.config.data["agent"], "the last readable version stays")
     }))
 })
@@ -116,7 +126,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("while the database is 
       assert.strictEqual((yield* agent.client.expect("error")).data["code"], "unknown_type")
 
       yield* admin.unsafe(`alter database ${name} with allow_connections true`)
-      yield* Effect.repeat(Effect.promise(() => server.operator.get("/readyz")), { until: ({ status }) => status === 200 })
+      yield* Effect.repeat(Effect.promise(() => server.operator.get("/readyz")), {
+        until: ({ status }) => status === 200
+      })
       yield* server.newTunnel(agent.id)
       yield* agent.client.expect("tunnel_create")
     }))
@@ -128,16 +140,24 @@ layer(TestServer.layer(), { excludeTestServices: true })("a storm", (it) => {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
       const agents = yield* Effect.forEach(Array.from({ length: 100 }), () => server.newAgent, { concurrency: 8 })
-      const transactions = Effect.map(sql`select pg_snapshot_xmax(pg_current_snapshot())::text::float8 as next`, (rows) => Number(rows[0]?.next))
+      const transactions = Effect.map(
+        sql`select pg_snapshot_xmax(pg_current_snapshot())::text::float8 as next`,
+        (rows) => Number(rows[0]?.next)
+      )
       const sockets = yield* Effect.forEach(agents, () => connect(server.wsPort), { concurrency: "unbounded" })
       const before = yield* transactions
-      for (const [index, socket] of sockets.entries()) socket.send({ type: "auth", data: { apiKey: agents[index]?.apiKey } })
+      for (const [index, socket] of sockets.entries()) {
+        socket.send({ type: "auth", data: { apiKey: agents[index]?.apiKey } })
+      }
       for (const socket of sockets) {
         yield* socket.expect("auth_success")
         yield* socket.expect("config")
       }
       assert.isBelow((yield* transactions) - before, 50, "claims are committed together")
-      const online = Effect.map(sql`select count(*)::int as n from agents where status = 'online'`, (rows) => Number(rows[0]?.n))
+      const online = Effect.map(
+        sql`select count(*)::int as n from agents where status = 'online'`,
+        (rows) => Number(rows[0]?.n)
+      )
       assert.strictEqual(yield* online, 100)
       for (const socket of sockets) socket.ws.close()
       assert.strictEqual(yield* Effect.repeat(online, { until: (n) => n === 0 }), 0)

@@ -24,7 +24,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
           round % 4 === 3
             ? sql`delete from tunnels where id = ${`race${round % 20}`}`
             : sql`insert into tunnels (id, agent_id, domain, target)
-                values (${`race${round % 20}`}, ${agent.id}, ${`race${round % 20}.example.com`}, ${`localhost:${round + 1}`})
+                values (${`race${round % 20}`}, ${agent.id}, ${`race${round % 20}.example.com`}, ${`localhost:${
+              round + 1
+            }`})
                 on conflict (id) do update set target = excluded.target`,
         { discard: true }
       ))
@@ -65,7 +67,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
       const { body } = yield* Effect.promise(() => server.operator.get(`/api/agents/${id}`))
       assert.strictEqual(body.status, "online")
       second.ws.close()
-      const offline = Effect.promise(() => server.operator.get(`/api/agents/${id}`)).pipe(Effect.map(({ body }) => body.status))
+      const offline = Effect.promise(() => server.operator.get(`/api/agents/${id}`)).pipe(
+        Effect.map(({ body }) => body.status)
+      )
       assert.strictEqual(yield* Effect.repeat(offline, { until: (status) => status === "offline" }), "offline")
     }))
 
@@ -78,7 +82,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
       const created = yield* client.expect("tunnel_create")
       assert.strictEqual(created.data["domain"], "by-sql.example.com")
       // A transaction that is rolled back is no change.
-      yield* sql.withTransaction(Effect.andThen(sql`update tunnels set enabled = false`, Effect.fail("rolled back"))).pipe(Effect.ignore)
+      yield* sql.withTransaction(Effect.andThen(sql`update tunnels set enabled = false`, Effect.fail("rolled back")))
+        .pipe(Effect.ignore)
       yield* sql`update tunnels set target = target`
       yield* sql`delete from tunnels where domain = 'by-sql.example.com'`
       assert.strictEqual((yield* client.next).type, "tunnel_delete")
@@ -99,14 +104,18 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
       for (let round = 0; round < 100; round++) {
         yield* sql`update tunnels set target = ${`${"x".repeat(400)}.example.com:${round + 1}`} where id like 'slow%'`
       }
-      while ((quickViewer.view?.tunnels["slow250"] as { target?: string } | undefined)?.target?.endsWith(":100") !== true) {
+      while (
+        (quickViewer.view?.tunnels["slow250"] as { target?: string } | undefined)?.target?.endsWith(":100") !== true
+      ) {
         quickViewer.take(yield* quick.client.next)
       }
       slow.client.ws.resume()
       const slowViewer = new Viewer()
       slowViewer.take(slow.client.config)
       let messages = 0
-      while ((slowViewer.view?.tunnels["slow250"] as { target?: string } | undefined)?.target?.endsWith(":100") !== true) {
+      while (
+        (slowViewer.view?.tunnels["slow250"] as { target?: string } | undefined)?.target?.endsWith(":100") !== true
+      ) {
         slowViewer.take(yield* slow.client.next)
         messages += 1
       }

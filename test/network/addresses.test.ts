@@ -10,7 +10,12 @@ const Index = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 16_383 })
 const Slot = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 300 }))
 
 describe("addresses", () => {
-  it.effect.prop("two agents never share a subnet, nor an agent and a gateway an address", { one: Index, other: Index, slot: Slot, slot2: Slot }, ({ one, other, slot, slot2 }) =>
+  it.effect.prop("two agents never share a subnet, nor an agent and a gateway an address", {
+    one: Index,
+    other: Index,
+    slot: Slot,
+    slot2: Slot
+  }, ({ one, other, slot, slot2 }) =>
     Effect.sync(() => {
       const [a, b] = [agentAddress(pool, one), agentAddress(pool, other)]
       assert.isTrue(a !== undefined && b !== undefined && isNetwork(a.subnet) && isAddress(a.virtualIp))

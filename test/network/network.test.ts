@@ -22,7 +22,9 @@ const configFor = (state: NetworkState, client: ClientRef) => {
 const concerns = (client: ClientRef, step: Step): boolean => audiencesOf(client).includes(step.audience)
 
 describe("the network", () => {
-  it.effect.prop("a config at R and the steps up to R' give the view at R', for any history and client", { commands: Commands }, ({ commands }) =>
+  it.effect.prop("a config at R and the steps up to R' give the view at R', for any history and client", {
+    commands: Commands
+  }, ({ commands }) =>
     Effect.sync(() => {
       let state = start
       const viewers = new Map(everyone.map((client) => [client, new Viewer()]))
@@ -34,68 +36,99 @@ describe("the network", () => {
             if (!concerns(client, step) || viewer.view === undefined) continue
             const { delta } = step
             if (delta._tag === "Message") viewer.take(JSON.parse(JSON.stringify(delta.message)))
-            else if (delta._tag === "Whole" || delta.gateway === client.id) viewer.take(configFor(state, client) ?? { type: "gone", data: {} })
+            else if (delta._tag === "Whole" || delta.gateway === client.id)
+              viewer.take(configFor(state, client) ?? { type: "gone", data: {} })
           }
         }
         for (const [client, viewer] of viewers) {
           const truth = view(state, client)
           // A client that the network does not know is not connected: it starts with a config when it comes.
-          if (truth === undefined) viewer.view = undefined
+          if (truth === undefined)
+            viewer.view = undefined
           else if (viewer.view === undefined) viewer.take(configFor(state, client))
-          else assert.deepStrictEqual(viewer.view, fromConfig(truth), `${client.type} ${client.id} at ${change.revision}`)
+          else assert.deepStrictEqual(
+              viewer.view,
+              fromConfig(truth),
+              `${client.type} ${client.id} at ${change.revision}`
+            )
         }
       }
     }), { arbitrary: { runs: 400 } })
 
-  it.effect.prop("the encoded config is the view, also when a row was encoded before", { commands: Commands }, ({ commands }) =>
-    Effect.sync(() => {
-      let state = start
-      for (const change of changesOf(commands)) {
-        state = apply(state, change)
-        for (const client of everyone) assert.deepEqual(configFor(state, client)?.data, view(state, client))
-      }
-    }), { arbitrary: { runs: 100 } })
-
-  it.effect.prop("a change seen before leaves the state untouched", { commands: Commands }, ({ commands }) =>
-    Effect.sync(() => {
-      const changes = changesOf(commands)
-      const state = changes.reduce(apply, start)
-      for (const change of changes) assert.strictEqual(apply(state, change), state)
-    }), { arbitrary: { runs: 100 } })
-
-  it.effect.prop("the index of tunnels by agent holds the same tunnels", { commands: Commands }, ({ commands }) =>
-    Effect.sync(() => {
-      const state = changesOf(commands).reduce(apply, start)
-      const indexed = HashMap.toValues(state.tunnelsOf).flatMap((tunnels) => HashMap.toValues(tunnels))
-      assert.sameMembers(indexed, HashMap.toValues(state.tunnels))
-    }), { arbitrary: { runs: 100 } })
-
-  it.effect.prop("reading all rows at once gives the state that following their changes gives", { commands: Commands }, ({ commands }) =>
-    Effect.sync(() => {
-      const changes = changesOf(commands)
-      const followed = changes.reduce(apply, start)
-      const rows = load(followed.timeline, followed.revision, changes)
-      for (const client of everyone) {
-        const [one, other] = [view(followed, client), view(rows, client)]
-        assert.deepEqual(one && fromConfig(one), other && fromConfig(other))
-      }
-    }), { arbitrary: { runs: 100 } })
-
-  it.effect.prop("no frame to a client holds the private key of another", { commands: Commands }, ({ commands }) =>
-    Effect.sync(() => {
-      let state = start
-      for (const change of changesOf(commands)) {
-        const before = state
-        state = apply(state, change)
-        for (const client of everyone) {
-          const seen = JSON.stringify([
-            configFor(state, client),
-            steps(before, state, change).filter((step) => concerns(client, step)).map((step) => step.delta)
-          ])
-          const keys = [...seen.matchAll(/wireguardPrivateKey/gu)].length
-          assert.isAtMost(keys, view(state, client) === undefined ? 0 : 1)
-          if (client.type === "agent") assert.notInclude(seen, "\"privateKey\"")
+  it.effect.prop(
+    "the encoded config is the view, also when a row was encoded before",
+    { commands: Commands },
+    ({ commands }) =>
+      Effect.sync(() => {
+        let state = start
+        for (const change of changesOf(commands)) {
+          state = apply(state, change)
+          for (const client of everyone) assert.deepEqual(configFor(state, client)?.data, view(state, client))
         }
-      }
-    }), { arbitrary: { runs: 100 } })
+      }),
+    { arbitrary: { runs: 100 } }
+  )
+
+  it.effect.prop(
+    "a change seen before leaves the state untouched",
+    { commands: Commands },
+    ({ commands }) =>
+      Effect.sync(() => {
+        const changes = changesOf(commands)
+        const state = changes.reduce(apply, start)
+        for (const change of changes) assert.strictEqual(apply(state, change), state)
+      }),
+    { arbitrary: { runs: 100 } }
+  )
+
+  it.effect.prop(
+    "the index of tunnels by agent holds the same tunnels",
+    { commands: Commands },
+    ({ commands }) =>
+      Effect.sync(() => {
+        const state = changesOf(commands).reduce(apply, start)
+        const indexed = HashMap.toValues(state.tunnelsOf).flatMap((tunnels) => HashMap.toValues(tunnels))
+        assert.sameMembers(indexed, HashMap.toValues(state.tunnels))
+      }),
+    { arbitrary: { runs: 100 } }
+  )
+
+  it.effect.prop(
+    "reading all rows at once gives the state that following their changes gives",
+    { commands: Commands },
+    ({ commands }) =>
+      Effect.sync(() => {
+        const changes = changesOf(commands)
+        const followed = changes.reduce(apply, start)
+        const rows = load(followed.timeline, followed.revision, changes)
+        for (const client of everyone) {
+          const [one, other] = [view(followed, client), view(rows, client)]
+          assert.deepEqual(one && fromConfig(one), other && fromConfig(other))
+        }
+      }),
+    { arbitrary: { runs: 100 } }
+  )
+
+  it.effect.prop(
+    "no frame to a client holds the private key of another",
+    { commands: Commands },
+    ({ commands }) =>
+      Effect.sync(() => {
+        let state = start
+        for (const change of changesOf(commands)) {
+          const before = state
+          state = apply(state, change)
+          for (const client of everyone) {
+            const seen = JSON.stringify([
+              configFor(state, client),
+              steps(before, state, change).filter((step) => concerns(client, step)).map((step) => step.delta)
+            ])
+            const keys = [...seen.matchAll(/wireguardPrivateKey/gu)].length
+            assert.isAtMost(keys, view(state, client) === undefined ? 0 : 1)
+            if (client.type === "agent") assert.notInclude(seen, "\"privateKey\"")
+          }
+        }
+      }),
+    { arbitrary: { runs: 100 } }
+  )
 })

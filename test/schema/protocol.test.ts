@@ -7,7 +7,8 @@ import { type ClientMessage, decodeFrame, encodeMessage } from "#schema/protocol
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Result, Schema } from "effect"
 
-const accepts = (schema: Schema.Codec<any, any>) => (input: unknown) => Result.isSuccess(Schema.decodeUnknownResult(schema)(input))
+const accepts = (schema: Schema.Codec<unknown, unknown>) => (input: unknown) =>
+  Result.isSuccess(Schema.decodeUnknownResult(schema)(input))
 
 /** Host names are made of labels: random text is hardly ever one. */
 const Label = Schema.String.check(Schema.isPattern(/^[a-z][a-z0-9]{0,10}$/u))
@@ -28,11 +29,35 @@ const comesBack = (message: ClientMessage, sender: "agent" | "gateway") =>
 const runs = { arbitrary: { runs: 200 } }
 
 describe("the protocol", () => {
-  it.effect.prop("auth of an agent comes back from its frame", { message: AgentAuth }, ({ message }) => comesBack(message, "agent"), runs)
-  it.effect.prop("auth of a gateway comes back from its frame", { apiKey: AgentAuth.fields.data.fields.apiKey, octets: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))).check(Schema.isBetweenLength(4, 4)) },
-    ({ apiKey, octets }) => comesBack({ type: "auth", data: { apiKey, publicIp: octets.join(".") } }, "gateway"), runs)
-  it.effect.prop("heartbeat comes back from its frame", { message: Heartbeat }, ({ message }) => comesBack(message, "agent"), runs)
-  it.effect.prop("status comes back from its frame", { message: Status }, ({ message }) => comesBack(message, "agent"), runs)
+  it.effect.prop(
+    "auth of an agent comes back from its frame",
+    { message: AgentAuth },
+    ({ message }) => comesBack(message, "agent"),
+    runs
+  )
+  it.effect.prop(
+    "auth of a gateway comes back from its frame",
+    {
+      apiKey: AgentAuth.fields.data.fields.apiKey,
+      octets: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))).check(
+        Schema.isBetweenLength(4, 4)
+      )
+    },
+    ({ apiKey, octets }) => comesBack({ type: "auth", data: { apiKey, publicIp: octets.join(".") } }, "gateway"),
+    runs
+  )
+  it.effect.prop(
+    "heartbeat comes back from its frame",
+    { message: Heartbeat },
+    ({ message }) => comesBack(message, "agent"),
+    runs
+  )
+  it.effect.prop(
+    "status comes back from its frame",
+    { message: Status },
+    ({ message }) => comesBack(message, "agent"),
+    runs
+  )
   it.effect.prop("certificate_obtained comes back from its frame", { given: Certificate }, ({ given }) =>
     comesBack({
       type: "certificate_obtained",
@@ -43,32 +68,56 @@ describe("the protocol", () => {
         expiresAt: "2030-01-01T00:00:00.000Z"
       }
     }, "gateway"), runs)
-  it.effect.prop("every message of Control comes back from its frame", { message: ControlMessage }, ({ message }) =>
-    Effect.sync(() => {
-      const decoded = Schema.decodeUnknownResult(ControlMessage)(JSON.parse(encodeMessage(message)))
-      assert.deepStrictEqual(JSON.parse(JSON.stringify(Result.getOrThrow(decoded))), JSON.parse(JSON.stringify(message)))
-    }), runs)
+  it.effect.prop(
+    "every message of Control comes back from its frame",
+    { message: ControlMessage },
+    ({ message }) =>
+      Effect.sync(() => {
+        const decoded = Schema.decodeUnknownResult(ControlMessage)(JSON.parse(encodeMessage(message)))
+        assert.deepStrictEqual(
+          JSON.parse(JSON.stringify(Result.getOrThrow(decoded))),
+          JSON.parse(JSON.stringify(message))
+        )
+      }),
+    runs
+  )
 
-  it.effect.prop("any text is a message or an error with a code; nothing is thrown, and nothing undeclared gets in", { text: Schema.String }, ({ text }) =>
+  it.effect.prop("any text is a message or an error with a code; nothing is thrown, and nothing undeclared gets in", {
+    text: Schema.String
+  }, ({ text }) =>
     Effect.sync(() => {
-      for (const frame of [text, JSON.stringify({ type: text, data: {} }), `{"type":"heartbeat","data":{"timestamp":1,"x":${JSON.stringify(text)}}}`]) {
+      for (
+        const frame of [
+          text,
+          JSON.stringify({ type: text, data: {} }),
+          `{"type":"heartbeat","data":{"timestamp":1,"x":${JSON.stringify(text)}}}`
+        ]
+      ) {
         const decoded = decodeFrame(frame, undefined)
-        if (Result.isSuccess(decoded)) assert.deepStrictEqual(decoded.success, { type: "heartbeat", data: { timestamp: 1 } })
+        if (Result.isSuccess(decoded))
+          assert.deepStrictEqual(decoded.success, { type: "heartbeat", data: { timestamp: 1 } })
         else assert.isNotEmpty(decoded.failure.message)
       }
     }), runs)
 
   it("hostile JSON neither pollutes prototypes nor exhausts the stack", () => {
-    const frame = "{\"type\":\"heartbeat\",\"__proto__\":{\"isAdmin\":true},\"data\":{\"timestamp\":1,\"__proto__\":{\"isAdmin\":true}}}"
+    const frame =
+      "{\"type\":\"heartbeat\",\"__proto__\":{\"isAdmin\":true},\"data\":{\"timestamp\":1,\"__proto__\":{\"isAdmin\":true}}}"
     const decoded = Result.getOrThrow(decodeFrame(frame, "agent"))
     assert.isFalse("isAdmin" in decoded || "isAdmin" in decoded.data || "isAdmin" in {})
     assert.strictEqual(failureOf("[".repeat(200_000)), "malformed_json")
-    assert.strictEqual(failureOf(`{"type":"status","data":${"[".repeat(5_000)}${"]".repeat(5_000)}}`), "invalid_message")
+    assert.strictEqual(
+      failureOf(`{"type":"status","data":${"[".repeat(5_000)}${"]".repeat(5_000)}}`),
+      "invalid_message"
+    )
   })
 
   it("an error names the path and what is expected there, and quotes no secret", () => {
     const secret = "-----BEGIN PRIVATE KEY-----".repeat(20)
-    const frame = JSON.stringify({ type: "certificate_obtained", data: { domain: "a b", certificate: secret, privateKey: [secret], expiresAt: 1 } })
+    const frame = JSON.stringify({
+      type: "certificate_obtained",
+      data: { domain: "a b", certificate: secret, privateKey: [secret], expiresAt: 1 }
+    })
     const decoded = decodeFrame(frame, "gateway")
     assert.isTrue(Result.isFailure(decoded))
     if (Result.isFailure(decoded)) {
@@ -87,25 +136,74 @@ describe("the protocol", () => {
       [`${"a".repeat(63)}.example.com`, `${"a".repeat(63)}.example.com`]
     ]
     for (const [input, output] of good) assert.strictEqual(Result.getOrThrow(decode(input)), output)
-    const bad = ["", ".", "a b.com", "a..b", "-a.com", "a-.com", "a.com.", "*.*.com", "a.*.com", "http://a.com", "a.com:80", "a.com/x",
-      "1.2.3.4", "[::1]", "a_b.com", `${"a".repeat(64)}.com`, `${"a.".repeat(130)}com`, "a\u0000.com", "user@a.com", "a.com?x", "a%20b.com"]
+    const bad = [
+      "",
+      ".",
+      "a b.com",
+      "a..b",
+      "-a.com",
+      "a-.com",
+      "a.com.",
+      "*.*.com",
+      "a.*.com",
+      "http://a.com",
+      "a.com:80",
+      "a.com/x",
+      "1.2.3.4",
+      "[::1]",
+      "a_b.com",
+      `${"a".repeat(64)}.com`,
+      `${"a.".repeat(130)}com`,
+      "a\u0000.com",
+      "user@a.com",
+      "a.com?x",
+      "a%20b.com"
+    ]
     for (const input of bad) assert.isTrue(Result.isFailure(decode(input)), input)
   })
 
   it("a target is host:port or http(s)://host:port", () => {
     const isTarget = accepts(Target)
-    for (const good of ["localhost:8080", "10.0.0.5:1", "http://web:3000", "https://a.example.com:65535", "[::1]:80", "my_service:80"]) {
+    for (
+      const good of [
+        "localhost:8080",
+        "10.0.0.5:1",
+        "http://web:3000",
+        "https://a.example.com:65535",
+        "[::1]:80",
+        "my_service:80"
+      ]
+    ) {
       assert.isTrue(isTarget(good), good)
     }
-    for (const bad of ["localhost", "localhost:0", "localhost:65536", "ftp://a:1", "http://a:1/path", "a b:1", ":80", "http://:80", "a:80\n", "a:b"]) {
+    for (
+      const bad of [
+        "localhost",
+        "localhost:0",
+        "localhost:65536",
+        "ftp://a:1",
+        "http://a:1/path",
+        "a b:1",
+        ":80",
+        "http://:80",
+        "a:80\n",
+        "a:b"
+      ]
+    ) {
       assert.isFalse(isTarget(bad), bad)
     }
   })
 
   it("an address is IPv4 or IPv6, a time is RFC 3339", () => {
-    for (const good of ["203.0.113.7", "2001:db8::7", "::1", "::ffff:1.2.3.4"]) assert.isTrue(accepts(IpAddress)(good), good)
-    for (const bad of ["", "256.1.1.1", "1.2.3", "::1::", "example.com", "1.2.3.4 ", "[::1]", "fe80::1%eth0"]) assert.isFalse(accepts(IpAddress)(bad), bad)
-    for (const good of ["2026-05-01T12:00:00Z", "2026-05-01T12:00:00.123+02:00"]) assert.isTrue(accepts(Timestamp)(good), good)
+    for (const good of ["203.0.113.7", "2001:db8::7", "::1", "::ffff:1.2.3.4"]) {
+      assert.isTrue(accepts(IpAddress)(good), good)
+    }
+    for (const bad of ["", "256.1.1.1", "1.2.3", "::1::", "example.com", "1.2.3.4 ", "[::1]", "fe80::1%eth0"]) {
+      assert.isFalse(accepts(IpAddress)(bad), bad)
+    }
+    for (const good of ["2026-05-01T12:00:00Z", "2026-05-01T12:00:00.123+02:00"]) {
+      assert.isTrue(accepts(Timestamp)(good), good)
+    }
     for (const bad of ["2026-05-01", "yesterday", "2026-05-01 12:00:00Z"]) assert.isFalse(accepts(Timestamp)(bad), bad)
   })
 
@@ -116,10 +214,18 @@ describe("the protocol", () => {
       ["agent", { type: "status", data: { tunnels: [{ domain: "a.example.com", status: "active" }] } }],
       ["gateway", { type: "auth", data: { apiKey: "key", publicIp: "203.0.113.7" } }],
       ["gateway", { type: "heartbeat", data: { timestamp: 1_700_000_000_000 } }],
-      ["gateway", { type: "certificate_obtained", data: { domain: "a.example.com", certificate: "c", privateKey: "k", expiresAt: "2026-01-01T00:00:00Z" } }]
+      ["gateway", {
+        type: "certificate_obtained",
+        data: { domain: "a.example.com", certificate: "c", privateKey: "k", expiresAt: "2026-01-01T00:00:00Z" }
+      }]
     ]
-    for (const [sender, message] of spec) assert.deepEqual<unknown>(Result.getOrThrow(decodeFrame(JSON.stringify(message), sender)), message)
-    assert.isTrue(accepts(GatewayAuth)({ type: "auth", data: { apiKey: "key", publicIp: "" } }), "an empty address keeps the stored one")
+    for (const [sender, message] of spec) {
+      assert.deepEqual<unknown>(Result.getOrThrow(decodeFrame(JSON.stringify(message), sender)), message)
+    }
+    assert.isTrue(
+      accepts(GatewayAuth)({ type: "auth", data: { apiKey: "key", publicIp: "" } }),
+      "an empty address keeps the stored one"
+    )
     assert.isTrue(accepts(CertificateObtained)(spec[5]?.[1]))
   })
 })

@@ -26,12 +26,26 @@ const frames = [
 
 /** A word for each event; frames are decoded as the connection decodes them. */
 const Word = Schema.Union([
-  Schema.Struct({ frame: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: frames.length - 1 })), wait: Schema.Literals([0, 0, 0, 50, 3_000]) }),
-  Schema.Literals(["binary", "agentIn", "gatewayIn", "refused", "unavailable", "deleted", "timedOut", "notStored", "ended"])
+  Schema.Struct({
+    frame: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: frames.length - 1 })),
+    wait: Schema.Literals([0, 0, 0, 50, 3_000])
+  }),
+  Schema.Literals([
+    "binary",
+    "agentIn",
+    "gatewayIn",
+    "refused",
+    "unavailable",
+    "deleted",
+    "timedOut",
+    "notStored",
+    "ended"
+  ])
 ])
 
 const eventOf = (word: typeof Word.Type, session: Session.Session, at: number): Session.Event => {
-  if (typeof word !== "string") return { _tag: "Received", frame: decodeFrame(frames[word.frame] ?? "", Session.senderOf(session)), at }
+  if (typeof word !== "string")
+    return { _tag: "Received", frame: decodeFrame(frames[word.frame] ?? "", Session.senderOf(session)), at }
   switch (word) {
     case "binary":
       return { _tag: "ReceivedBinary" }
@@ -75,50 +89,71 @@ const auth = frame(0)
 const words = { words: Schema.Array(Word).check(Schema.isMaxLength(80)) }
 
 describe("a session", () => {
-  it.effect.prop("defines every message in every state: no event throws, and a closed session does nothing more", words, ({ words }) =>
-    Effect.sync(() => {
-      for (const { before, actions, after } of run(words)) {
-        if (before.state._tag === "closed") {
-          assert.deepStrictEqual(actions, [])
-          assert.strictEqual(after, before)
+  it.effect.prop(
+    "defines every message in every state: no event throws, and a closed session does nothing more",
+    words,
+    ({ words }) =>
+      Effect.sync(() => {
+        for (const { before, actions, after } of run(words)) {
+          if (before.state._tag === "closed") {
+            assert.deepStrictEqual(actions, [])
+            assert.strictEqual(after, before)
+          }
+          const closes = actions.filter((action) => action._tag === "Close")
+          assert.strictEqual(
+            closes.length,
+            after.state._tag === "closed" && before.state._tag !== "closed" && closes.length > 0 ? 1 : 0
+          )
+          if (closes.length > 0) assert.strictEqual(actions.at(-1)?._tag, "Close")
         }
-        const closes = actions.filter((action) => action._tag === "Close")
-        assert.strictEqual(closes.length, after.state._tag === "closed" && before.state._tag !== "closed" && closes.length > 0 ? 1 : 0)
-        if (closes.length > 0) assert.strictEqual(actions.at(-1)?._tag, "Close")
-      }
-    }), { arbitrary: { runs: 500 } })
+      }),
+    { arbitrary: { runs: 500 } }
+  )
 
-  it.effect.prop("nothing but errors and auth_error leaves before auth_success, and auth_success only after a key was found", words, ({ words }) =>
-    Effect.sync(() => {
-      let isIn = false
-      for (const { before, event, actions } of run(words)) {
-        for (const action of actions) {
-          if (action._tag !== "Send") continue
-          if (action.message.type === "auth_success") {
-            assert.strictEqual(event._tag, "Authenticated")
-            assert.strictEqual(before.state._tag, "authenticating")
-            isIn = true
-          } else if (!isIn) assert.include(["error", "auth_error"], action.message.type)
+  it.effect.prop(
+    "nothing but errors and auth_error leaves before auth_success, and auth_success only after a key was found",
+    words,
+    ({ words }) =>
+      Effect.sync(() => {
+        let isIn = false
+        for (const { before, event, actions } of run(words)) {
+          for (const action of actions) {
+            if (action._tag !== "Send") continue
+            if (action.message.type === "auth_success") {
+              assert.strictEqual(event._tag, "Authenticated")
+              assert.strictEqual(before.state._tag, "authenticating")
+              isIn = true
+            } else if (!isIn) assert.include(["error", "auth_error"], action.message.type)
+          }
         }
-      }
-    }), { arbitrary: { runs: 500 } })
+      }),
+    { arbitrary: { runs: 500 } }
+  )
 
-  it.effect.prop("only a ready client of the right kind reports tunnels or stores certificates", words, ({ words }) =>
-    Effect.sync(() => {
-      for (const { before, actions } of run(words)) {
-        for (const action of actions) {
-          const ready = before.state._tag === "ready" ? before.state.client : undefined
-          if (action._tag === "Report") assert.deepStrictEqual(ready, agent)
-          if (action._tag === "StoreCertificate") assert.deepStrictEqual(ready, gateway)
-          if (action._tag === "Touch") assert.isDefined(ready)
+  it.effect.prop(
+    "only a ready client of the right kind reports tunnels or stores certificates",
+    words,
+    ({ words }) =>
+      Effect.sync(() => {
+        for (const { before, actions } of run(words)) {
+          for (const action of actions) {
+            const ready = before.state._tag === "ready" ? before.state.client : undefined
+            if (action._tag === "Report") assert.deepStrictEqual(ready, agent)
+            if (action._tag === "StoreCertificate") assert.deepStrictEqual(ready, gateway)
+            if (action._tag === "Touch") assert.isDefined(ready)
+          }
         }
-      }
-    }), { arbitrary: { runs: 500 } })
+      }),
+    { arbitrary: { runs: 500 } }
+  )
 
   it("anything but auth is answered unauthenticated before auth", () => {
     for (const index of [3, 5, 6, 7]) {
       const step = state(frame(index))
-      assert.deepStrictEqual(step?.actions, [{ _tag: "Send", message: { type: "error", data: { code: "unauthenticated", message: "send auth first" } } }])
+      assert.deepStrictEqual(step?.actions, [{
+        _tag: "Send",
+        message: { type: "error", data: { code: "unauthenticated", message: "send auth first" } }
+      }])
       assert.strictEqual(step?.after.state._tag, "connected")
     }
   })
@@ -127,7 +162,10 @@ describe("a session", () => {
     const step = state(auth, "agentIn", auth)
     assert.deepInclude(step?.actions ?? [], {
       _tag: "Send",
-      message: { type: "error", data: { code: "already_authenticated", message: "this connection is already authenticated" } }
+      message: {
+        type: "error",
+        data: { code: "already_authenticated", message: "this connection is already authenticated" }
+      }
     })
     assert.deepStrictEqual(step?.after.state, { _tag: "ready", client: agent })
   })
@@ -151,7 +189,10 @@ describe("a session", () => {
   it("a message of the other kind of client is answered not_allowed", () => {
     for (const [who, index] of [["agentIn", 6], ["gatewayIn", 5]] as const) {
       const [action] = state(auth, who, frame(index))?.actions ?? []
-      assert.strictEqual(action?._tag === "Send" && action.message.type === "error" && action.message.data.code, "not_allowed")
+      assert.strictEqual(
+        action?._tag === "Send" && action.message.type === "error" && action.message.data.code,
+        "not_allowed"
+      )
     }
   })
 
@@ -166,7 +207,9 @@ describe("a session", () => {
   })
 
   it("faults older than a minute are forgotten", () => {
-    const faults = Array.from({ length: 60 }, () => ({ frame: 10, wait: 3_000 as const })).flatMap((fault) => [fault, frame(3)])
+    const faults = Array.from({ length: 60 }, () => ({ frame: 10, wait: 3_000 as const })).flatMap((
+      fault
+    ) => [fault, frame(3)])
     const spread = faults.map((word) => (word.wait === 3_000 ? { ...word, wait: 3_000 as const } : word))
     assert.strictEqual(state(auth, "agentIn", ...spread.slice(0, 38))?.after.state._tag, "ready")
   })
@@ -174,9 +217,13 @@ describe("a session", () => {
   it("over the rate messages are dropped with one rate_limited, and a whole burst dropped closes with 4429", () => {
     const flood = Array.from({ length: 120 }, () => frame(3))
     const steps = run([auth, "agentIn", ...flood])
-    const errors = steps.flatMap(({ actions }) => actions).filter((action) => action._tag === "Send" && action.message.type === "error")
+    const errors = steps.flatMap(({ actions }) => actions).filter((action) =>
+      action._tag === "Send" && action.message.type === "error"
+    )
     assert.lengthOf(errors, 1)
-    const closing = steps.findIndex(({ actions }) => actions.some((action) => action._tag === "Close" && action.reason === "tooMany"))
+    const closing = steps.findIndex(({ actions }) =>
+      actions.some((action) => action._tag === "Close" && action.reason === "tooMany")
+    )
     // One auth and 39 heartbeats fit the burst of 40; 40 are dropped; the next closes.
     assert.strictEqual(closing, 2 + 39 + 40)
   })

@@ -4,7 +4,7 @@ import { WebSocket } from "ws"
 
 export interface Message {
   readonly type: string
-  // eslint-disable-next-line typescript/no-explicit-any
+  // oxlint-disable-next-line typescript/no-explicit-any -- what comes off the wire is looked at field by field
   readonly data: Record<string, any>
 }
 
@@ -49,8 +49,13 @@ export const connect = Effect.fnUntraced(function*(
     }),
     (socket) => Effect.sync(() => socket.terminate())
   )
-  const next = Effect.flatMap(Queue.take(inbox), (item) =>
-    "type" in item ? Effect.succeed(item) : Effect.die(new Error(`closed with ${item.code} ${item.reason} while a message was awaited`)))
+  const next = Effect.flatMap(
+    Queue.take(inbox),
+    (item) =>
+      "type" in item
+        ? Effect.succeed(item)
+        : Effect.die(new Error(`closed with ${item.code} ${item.reason} while a message was awaited`))
+  )
   return {
     ws,
     send: (message) => ws.send(typeof message === "string" ? message : JSON.stringify(message)),
@@ -66,10 +71,12 @@ export const connect = Effect.fnUntraced(function*(
 })
 
 /** Connects, authenticates, and takes `auth_success` and the first `config`. */
-export const join = Effect.fnUntraced(function*(port: number, type: "agent" | "gateway", apiKey: string, publicIp?: string) {
-  const client = yield* connect(port, `?type=${type}`)
-  client.send({ type: "auth", data: { apiKey, ...(publicIp === undefined ? {} : { publicIp }) } })
-  const success = yield* client.expect("auth_success")
-  const config = yield* client.expect("config")
-  return { ...client, success, config }
-})
+export const join = Effect.fnUntraced(
+  function*(port: number, type: "agent" | "gateway", apiKey: string, publicIp?: string) {
+    const client = yield* connect(port, `?type=${type}`)
+    client.send({ type: "auth", data: { apiKey, ...(publicIp === undefined ? {} : { publicIp }) } })
+    const success = yield* client.expect("auth_success")
+    const config = yield* client.expect("config")
+    return { ...client, success, config }
+  }
+)

@@ -31,7 +31,10 @@ export class Viewer {
       this.view = { ...this.view, tunnels: { ...tunnels, [data["id"]]: data } }
     }
     if (type === "tunnel_delete") {
-      this.view = { ...this.view, tunnels: Object.fromEntries(Object.entries(tunnels).filter(([id]) => id !== data["id"])) }
+      this.view = {
+        ...this.view,
+        tunnels: Object.fromEntries(Object.entries(tunnels).filter(([id]) => id !== data["id"]))
+      }
     }
   }
 

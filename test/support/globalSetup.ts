@@ -23,7 +23,10 @@ export default async function setup(project: TestProject): Promise<(() => Promis
   const path = await mkdtemp(join(tmpdir(), "control-test-"))
   const scope = Effect.runSync(Scope.make())
   const { url } = await Effect.runPromise(Scope.provide(
-    Effect.flatMap(openDataDirectory(path), () => startEmbeddedPostgres({ dataDir: path, settings: { max_connections: "300" } })),
+    Effect.flatMap(
+      openDataDirectory(path),
+      () => startEmbeddedPostgres({ dataDir: path, settings: { max_connections: "300" } })
+    ),
     scope
   ))
   project.provide("serverUrl", Redacted.value(url))

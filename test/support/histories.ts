@@ -6,7 +6,17 @@ import { Redacted, Schema } from "effect"
 /** Few ids and few values, so that rows meet: `which` row, in which `variant`. */
 export const Command = Schema.Struct({
   what: Schema.Literals([
-    "agent", "agentGone", "gateway", "gatewayGone", "tunnel", "tunnel", "tunnelGone", "certificate", "certificateGone", "key", "keyGone"
+    "agent",
+    "agentGone",
+    "gateway",
+    "gatewayGone",
+    "tunnel",
+    "tunnel",
+    "tunnelGone",
+    "certificate",
+    "certificateGone",
+    "key",
+    "keyGone"
   ]),
   which: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 3 })),
   variant: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 }))
@@ -63,7 +73,11 @@ function changeOf({ what, which, variant }: Command, revision: Revision): Change
       return {
         _tag: "KeyPut",
         revision,
-        key: { id: KeyId.make(`k${which}`), hash: `hash ${which} ${variant}`, owner: { type: "agent", id: AgentId.make(`a${variant % 4}`) } }
+        key: {
+          id: KeyId.make(`k${which}`),
+          hash: `hash ${which} ${variant}`,
+          owner: { type: "agent", id: AgentId.make(`a${variant % 4}`) }
+        }
       }
     case "keyGone":
       return { _tag: "KeyRemoved", revision, id: KeyId.make(`k${which}`) }

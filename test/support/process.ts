@@ -24,7 +24,9 @@ export const temporaryDirectory = Effect.acquireRelease(
 )
 
 /** Starts Control; gives back without waiting until it serves. Killed when the scope ends. */
-export const launch = (env: Record<string, string>): Effect.Effect<Omit<Running, "wsPort" | "apiUrl"> & { readonly serving: Promise<Running> }, never, Scope.Scope> =>
+export const launch = (
+  env: Record<string, string>
+): Effect.Effect<Omit<Running, "wsPort" | "apiUrl"> & { readonly serving: Promise<Running> }, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const child = spawn(process.execPath, [resolve("src/main.ts")], {
@@ -39,8 +41,15 @@ export const launch = (env: Record<string, string>): Effect.Effect<Omit<Running,
         stdio: ["ignore", "pipe", "pipe"]
       })
       let printed = ""
-      const exited = new Promise<number | string>((done) => child.once("exit", (code, signal) => done(code ?? signal ?? "unknown")))
-      const base = { pid: child.pid ?? 0, signal: (name: NodeJS.Signals) => void child.kill(name), exited, output: () => printed }
+      const exited = new Promise<number | string>((done) =>
+        child.once("exit", (code, signal) => done(code ?? signal ?? "unknown"))
+      )
+      const base = {
+        pid: child.pid ?? 0,
+        signal: (name: NodeJS.Signals) => void child.kill(name),
+        exited,
+        output: () => printed
+      }
       child.stderr.on("data", (data) => printed += String(data))
       const serving = new Promise<Running>((done, fail) => {
         createInterface({ input: child.stdout }).on("line", (line) => {
@@ -62,7 +71,8 @@ export const launch = (env: Record<string, string>): Effect.Effect<Omit<Running,
   )
 
 /** Starts Control and waits until it serves. */
-export const start = (env: Record<string, string>) => Effect.flatMap(launch(env), ({ serving }) => Effect.promise(() => serving))
+export const start = (env: Record<string, string>) =>
+  Effect.flatMap(launch(env), ({ serving }) => Effect.promise(() => serving))
 
 /** The admin token that a server has generated in its data directory. */
 export const adminTokenIn = (dataDir: string) =>

@@ -15,7 +15,9 @@ export interface CreatedClient {
 
 /** What tests hold on to of a running server. */
 export const makeServer = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}) {
-  const context = yield* Layer.build(Control.layer.pipe(Layer.provideMerge(testSettings(settings)), Layer.provideMerge(quiet)))
+  const context = yield* Layer.build(
+    Control.layer.pipe(Layer.provideMerge(testSettings(settings)), Layer.provideMerge(quiet))
+  )
   const wsPort = Context.get(context, Listener).port
   const { address } = Context.get(context, HttpServer.HttpServer)
   const operator = api(`http://127.0.0.1:${"port" in address ? address.port : 0}`, adminToken)
@@ -27,8 +29,12 @@ export const makeServer = Effect.fnUntraced(function*(settings: Partial<Settings
       if (answer.status !== 201) throw new Error(`POST ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
       return answer.body
     })
-  const newAgent: Effect.Effect<CreatedClient> = Effect.suspend(() => create("/api/agents", { name: `agent ${made += 1}` }))
-  const newGateway: Effect.Effect<CreatedClient> = Effect.suspend(() => create("/api/gateways", { name: `gateway ${made += 1}` }))
+  const newAgent: Effect.Effect<CreatedClient> = Effect.suspend(() =>
+    create("/api/agents", { name: `agent ${made += 1}` })
+  )
+  const newGateway: Effect.Effect<CreatedClient> = Effect.suspend(() =>
+    create("/api/gateways", { name: `gateway ${made += 1}` })
+  )
   const newTunnel = (agentId: string, more: object = {}) =>
     create("/api/tunnels", { agentId, domain: `t${made += 1}.example.com`, target: "localhost:8080", ...more })
 
@@ -39,14 +45,21 @@ export const makeServer = Effect.fnUntraced(function*(settings: Partial<Settings
     newAgent,
     newGateway,
     newTunnel,
-    joinAgent: Effect.flatMap(newAgent, (agent) => Effect.map(join(wsPort, "agent", agent.apiKey), (client) => ({ ...agent, client }))),
+    joinAgent: Effect.flatMap(
+      newAgent,
+      (agent) => Effect.map(join(wsPort, "agent", agent.apiKey), (client) => ({ ...agent, client }))
+    ),
     joinGateway: (publicIp?: string) =>
-      Effect.flatMap(newGateway, (gateway) =>
-        Effect.map(join(wsPort, "gateway", gateway.apiKey, publicIp), (client) => ({ ...gateway, client })))
+      Effect.flatMap(
+        newGateway,
+        (gateway) => Effect.map(join(wsPort, "gateway", gateway.apiKey, publicIp), (client) => ({ ...gateway, client }))
+      )
   }
 })
 
-export class TestServer extends Context.Service<TestServer, Effect.Success<ReturnType<typeof makeServer>>>()("test/TestServer") {
+export class TestServer
+  extends Context.Service<TestServer, Effect.Success<ReturnType<typeof makeServer>>>()("test/TestServer")
+{
   static readonly layer = (settings: Partial<SettingsValues> = {}) => Layer.effect(TestServer, makeServer(settings))
 }
 

@@ -1,124 +1,10 @@
-/** protocol.md, row by row, over real sockets. */
+/** protocol.md, "Which change becomes which message", row by row, over real sockets. */
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
-
-const heartbeat = { type: "heartbeat", data: { timestamp: 1 } }
-
-layer(TestServer.layer(), { excludeTestServices: true })("the plain level: connecting", (it) => {
-  it.effect("without a type the key alone decides what the client is", () =>
-    Effect.gen(function*() {
-      const server = yield* TestServer
-      const agent = yield* server.newAgent
-      const client = yield* connect(server.wsPort)
-      client.send({ type: "auth", data: { apiKey: agent.apiKey } })
-      assert.deepStrictEqual((yield* client.expect("auth_success")).data, { agentId: agent.id, message: "Authentication successful" })
-      assert.strictEqual((yield* client.expect("config")).data["agent"].id, agent.id)
-    }))
-
-  it.effect("a key of the other kind is an invalid key", () =>
-    Effect.gen(function*() {
-      const server = yield* TestServer
-      const agent = yield* server.newAgent
-      const client = yield* connect(server.wsPort, "?type=gateway")
-      client.send({ type: "auth", data: { apiKey: agent.apiKey, publicIp: "203.0.113.7" } })
-      assert.deepStrictEqual(yield* client.next, { type: "auth_error", data: { message: "Invalid API key" } })
-      assert.strictEqual((yield* client.closed).code, 4401)
-    }))
-
-  it.effect("any other type is refused at the upgrade with HTTP 400", () =>
-    Effect.gen(function*() {
-      const { wsPort } = yield* TestServer
-      const error = yield* Effect.flip(connect(wsPort, "?type=operator"))
-      assert.include(error.message, "400")
-    }))
-
-  it.effect("an offered subprotocol is refused at the upgrade with HTTP 400", () =>
-    Effect.gen(function*() {
-      const { wsPort } = yield* TestServer
-      const error = yield* Effect.flip(connect(wsPort, "", { protocols: ["control.v9"] }))
-      assert.include(error.message, "400")
-    }))
-
-  it.effect("an apiKey in the query is ignored: the auth message is the one credential", () =>
-    Effect.gen(function*() {
-      const server = yield* TestServer
-      const agent = yield* server.newAgent
-      const client = yield* connect(server.wsPort, `?type=agent&apiKey=${agent.apiKey}`)
-      client.send(heartbeat)
-      assert.strictEqual((yield* client.expect("error")).data["code"], "unauthenticated")
-      client.send({ type: "auth", data: { apiKey: agent.apiKey } })
-      yield* client.expect("auth_success")
-    }))
-
-  it.effect("messages sent right behind auth wait, and are treated in their order", () =>
-    Effect.gen(function*() {
-      const server = yield* TestServer
-      const agent = yield* server.newAgent
-      const client = yield* connect(server.wsPort)
-      client.send({ type: "auth", data: { apiKey: agent.apiKey } })
-      client.send({ type: "hello", data: {} })
-      yield* client.expect("auth_success")
-      yield* client.expect("config")
-      assert.strictEqual((yield* client.expect("error")).data["code"], "unknown_type")
-    }))
-
-  it.effect("each bad frame gets its code, and the connection stays open", () =>
-    Effect.gen(function*() {
-      const server = yield* TestServer
-      const { client } = yield* server.joinAgent
-      const expected: ReadonlyArray<readonly [unknown, string]> = [
-        ["{", "malformed_json"],
-        ["[]", "invalid_message"],
-        [{ type: "heartbeat", data: { timestamp: "now" } }, "invalid_message"],
-        [{ type: "hello", data: {} }, "unknown_type"],
-        [{ type: "__proto__", data: {} }, "unknown_type"],
-        [{ type: "auth", data: { apiKey: "k" } }, "already_authenticated"],
-        [{ type: "certificate_obtained", data: {} }, "not_allowed"]
-      ]
-      for (const [message, code] of expected) {
-        client.send(message)
-        const { data } = yield* client.expect("error")
-        assert.deepStrictEqual(Object.keys(data), ["code", "message"])
-        assert.strictEqual(data["code"], code)
-      }
-      client.send({ ...heartbeat, extra: 1 })
-      client.send({ type: "hello", data: {} })
-      assert.strictEqual((yield* client.expect("error")).data["code"], "unknown_type", "the heartbeat with an unknown field was no error")
-    }))
-
-  it.effect("a binary frame closes with 4400", () =>
-    Effect.gen(function*() {
-      const { client } = yield* (yield* TestServer).joinAgent
-      client.ws.send(Buffer.from("{}"))
-      assert.strictEqual((yield* client.closed).code, 4400)
-    }))
-
-  it.effect("a message larger than the limit closes with 1009, and harms nobody else", () =>
-    Effect.gen(function*() {
-      const server = yield* TestServer
-      const [one, other] = yield* Effect.all([server.joinAgent, server.joinAgent])
-      one.client.send({ type: "status", data: { tunnels: [], filler: "x".repeat(262_144) } })
-      assert.strictEqual((yield* one.client.closed).code, 1009)
-      other.client.send({ type: "hello", data: {} })
-      yield* other.client.expect("error")
-    }))
-
-  it.effect("a new session of the same client replaces the old one, which is closed with 4409, and stays online", () =>
-    Effect.gen(function*() {
-      const server = yield* TestServer
-      const { client, apiKey, id } = yield* server.joinAgent
-      const second = yield* join(server.wsPort, "agent", apiKey)
-      assert.strictEqual((yield* client.closed).code, 4409)
-      second.send({ type: "hello", data: {} })
-      yield* second.expect("error")
-      const { body } = yield* Effect.promise(() => server.operator.get(`/api/agents/${id}`))
-      assert.strictEqual(body.status, "online")
-    }))
-})
 
 layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views", (it) => {
   it.effect("an agent gets itself, every gateway with the address inside its own subnet, and its own tunnels", () =>
@@ -136,7 +22,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       assert.deepStrictEqual(Object.keys(seen), ["id", "name", "publicIp", "wireguardPublicKey", "virtualIps"])
       assert.strictEqual(seen.publicIp, "203.0.113.7")
       assert.lengthOf(seen.virtualIps, 1)
-      assert.strictEqual(seen.virtualIps[0].split(".").slice(0, 3).join("."), own.virtualIp.split(".").slice(0, 3).join("."))
+      assert.strictEqual(
+        seen.virtualIps[0].split(".").slice(0, 3).join("."),
+        own.virtualIp.split(".").slice(0, 3).join(".")
+      )
       assert.deepStrictEqual(tunnels, [{ id: mine.id, domain: mine.domain, target: "localhost:8080", enabled: false }])
     }))
 
@@ -146,7 +35,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       const agent = yield* server.newAgent
       const tunnel = yield* server.newTunnel(agent.id)
       const { certificate, privateKey, expiresAt } = issueCertificate({ names: [tunnel.domain] })
-      yield* Effect.promise(() => server.operator.put(`/api/certificates/${tunnel.domain}`, { certificate, privateKey }))
+      yield* Effect.promise(() =>
+        server.operator.put(`/api/certificates/${tunnel.domain}`, { certificate, privateKey })
+      )
       const { client } = yield* server.joinGateway()
       const { gateway, agents, tunnels, certificates } = client.config.data
       assert.deepStrictEqual(Object.keys(gateway), ["id", "name", "wireguardPrivateKey"])
@@ -159,7 +50,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
         target: "localhost:8080",
         enabled: true
       })
-      assert.deepStrictEqual(certificates, [{ domain: tunnel.domain, certificate, privateKey, expiresAt: certificates[0].expiresAt }])
+      assert.deepStrictEqual(certificates, [{
+        domain: tunnel.domain,
+        certificate,
+        privateKey,
+        expiresAt: certificates[0].expiresAt
+      }])
       assert.strictEqual(Date.parse(certificates[0].expiresAt), Date.parse(expiresAt))
     }))
 
@@ -173,7 +69,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       const plain = { id: tunnel.id, domain: tunnel.domain, target: "localhost:8080", enabled: true }
       assert.deepStrictEqual((yield* untilStep(a.client)).data, plain)
       const created = yield* untilStep(gateway.client)
-      assert.deepStrictEqual([created.type, created.data], ["tunnel_create", { ...plain, agentVirtualIp: created.data["agentVirtualIp"] }])
+      assert.deepStrictEqual([created.type, created.data], ["tunnel_create", {
+        ...plain,
+        agentVirtualIp: created.data["agentVirtualIp"]
+      }])
 
       yield* Effect.promise(() => operator.patch(`/api/tunnels/${tunnel.id}`, { enabled: false }))
       assert.deepStrictEqual(yield* a.client.next, { type: "tunnel_update", data: { ...plain, enabled: false } })
@@ -197,14 +96,21 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       const server = yield* TestServer
       const [agent, gateway] = yield* Effect.all([server.joinAgent, server.joinGateway()])
       yield* Effect.promise(() => server.operator.patch(`/api/agents/${agent.id}`, { name: "renamed" }))
-      const own = yield* untilMessage(agent.client, ({ type, data }) => type === "config" && data["agent"].name === "renamed")
+      const own = yield* untilMessage(
+        agent.client,
+        ({ type, data }) => type === "config" && data["agent"].name === "renamed"
+      )
       assert.strictEqual(own.data["agent"].id, agent.id)
-      yield* untilMessage(gateway.client, ({ type, data }) =>
-        type === "config" && data["agents"].some((row: { name: string }) => row.name === "renamed"))
+      yield* untilMessage(
+        gateway.client,
+        ({ type, data }) => type === "config" && data["agents"].some((row: { name: string }) => row.name === "renamed")
+      )
       yield* Effect.promise(() => server.operator.delete(`/api/agents/${agent.id}`))
       assert.strictEqual((yield* agent.client.closed).code, 4410)
-      yield* untilMessage(gateway.client, ({ type, data }) =>
-        type === "config" && !data["agents"].some((row: { id: string }) => row.id === agent.id))
+      yield* untilMessage(
+        gateway.client,
+        ({ type, data }) => type === "config" && !data["agents"].some((row: { id: string }) => row.id === agent.id)
+      )
     }))
 
   it.effect("a gateway's new publicIp is a config for every agent and nothing for the gateway itself", () =>
@@ -213,8 +119,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       const gateway = yield* server.joinGateway("203.0.113.1")
       const agent = yield* server.joinAgent
       const again = yield* join(server.wsPort, "gateway", gateway.apiKey, "2001:db8::2")
-      const config = yield* untilMessage(agent.client, ({ type, data }) =>
-        type === "config" && data["gateways"].some((row: { publicIp: string }) => row.publicIp === "2001:db8::2"))
+      const config = yield* untilMessage(
+        agent.client,
+        ({ type, data }) =>
+          type === "config" && data["gateways"].some((row: { publicIp: string }) => row.publicIp === "2001:db8::2")
+      )
       assert.isDefined(config)
       const kept = yield* join(server.wsPort, "gateway", gateway.apiKey)
       assert.strictEqual((yield* again.closed).code, 4409)
@@ -248,8 +157,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       const good = issueCertificate({ names: [domain] })
       one.client.send({ type: "certificate_obtained", data: { domain, ...good } })
       for (const { client } of [one, other]) {
-        yield* untilMessage(client, ({ type, data }) =>
-          type === "config" && data["certificates"].some((row: { certificate: string }) => row.certificate === good.certificate))
+        yield* untilMessage(
+          client,
+          ({ type, data }) =>
+            type === "config" &&
+            data["certificates"].some((row: { certificate: string }) => row.certificate === good.certificate)
+        )
       }
       const rejected = [
         { domain: "no-tunnel.example.com", ...issueCertificate({ names: ["no-tunnel.example.com"] }) },
@@ -290,11 +203,19 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       const [agent, gateway] = yield* Effect.all([server.joinAgent, server.joinGateway()])
       const viewers = [agent, gateway].map(({ client }) => ({ client, viewer: new Viewer() }))
       for (const { client, viewer } of viewers) viewer.take(client.config)
-      const tunnels = yield* Effect.forEach(Array.from({ length: 40 }), () => server.newTunnel(agent.id), { concurrency: 10 })
-      yield* Effect.forEach(tunnels.slice(0, 30), ({ id }) =>
-        Effect.promise(() => server.operator.patch(`/api/tunnels/${id}`, { target: "localhost:9090" })), { concurrency: 10 })
-      yield* Effect.forEach(tunnels.slice(0, 20), ({ id }) =>
-        Effect.promise(() => server.operator.delete(`/api/tunnels/${id}`)), { concurrency: 10 })
+      const tunnels = yield* Effect.forEach(Array.from({ length: 40 }), () => server.newTunnel(agent.id), {
+        concurrency: 10
+      })
+      yield* Effect.forEach(
+        tunnels.slice(0, 30),
+        ({ id }) => Effect.promise(() => server.operator.patch(`/api/tunnels/${id}`, { target: "localhost:9090" })),
+        { concurrency: 10 }
+      )
+      yield* Effect.forEach(
+        tunnels.slice(0, 20),
+        ({ id }) => Effect.promise(() => server.operator.delete(`/api/tunnels/${id}`)),
+        { concurrency: 10 }
+      )
       const last = yield* server.newTunnel(agent.id)
       for (const { client, viewer } of viewers) {
         while (viewer.view?.tunnels[last.id] === undefined) viewer.take(yield* client.next)
