@@ -29,7 +29,13 @@ export const patience = "10 seconds"
 const startPatience = "30 seconds"
 
 const promise = <A>(run: (signal: AbortSignal) => Promise<A>) =>
-  Effect.tryPromise({ try: run, catch: (error) => new DemoFailed({ reason: String(error) }) })
+  Effect.tryPromise({ try: run, catch: (error) => new DemoFailed({ reason: messageOf(error) }) })
+
+/** `fetch` says only in the cause what happened. */
+const messageOf = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  return error.cause === undefined ? error.message : `${error.message} (${messageOf(error.cause)})`
+}
 
 export const within = <A, R>(
   what: string,
@@ -51,6 +57,7 @@ export const temporaryDirectory = Effect.acquireRelease(
 export const startServer = Effect.fn("startServer")(function*(dataDir: string) {
   const child = yield* Effect.acquireRelease(Effect.sync(() => spawnServer(dataDir)), (child) => stop(child, dataDir))
   const { wsPort, apiPort } = yield* within("starting the server", promise(() => announcement(child)), startPatience)
+  child.once("exit", (code, signal) => event(undefined, "server", "process ended", signal ?? `exit code ${code}`))
   const adminToken = yield* promise(() => readFile(join(dataDir, "admin-token"), "utf8"))
   return {
     wsUrl: `ws://127.0.0.1:${wsPort}`,
@@ -99,6 +106,8 @@ const announcement = (child: ChildProcess) =>
 
 const stop = Effect.fnUntraced(function*(child: ChildProcess, dataDir: string) {
   if (child.pid === undefined) return
+  // From here on its end is no news.
+  child.removeAllListeners("exit")
   const exited = promise(async () => {
     if (child.exitCode === null && child.signalCode === null) await once(child, "exit")
   })

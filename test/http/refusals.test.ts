@@ -47,6 +47,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
             await stranger.post("/api/agents", "{malformed"),
             await stranger.post("/api/agents", { name: 1, unknown: true }),
             await stranger.get("/api/agents?wait=sent"),
+            await stranger.get("/api/agents/nobody?wait=sent"),
             await stranger.put("/api/certificates/app.example.com", {}),
             await stranger.get("/api/clients")
           ]

@@ -137,7 +137,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("what an agent says", (
       assert.strictEqual(broken.revision, tunnel.revision)
     }))
 
-  it.effect("is not written again", () =>
+  it.effect("is written once, and never for the tunnel of another", () =>
     Effect.gen(function*() {
       const { context, newAgent, newTunnel } = yield* TestServer
       const { id } = yield* newAgent
@@ -146,6 +146,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("what an agent says", (
       const reports = [{ agent: AgentId.make(id), domain, status: "active", ageMillis: 0 }]
       assert.strictEqual(yield* report(reports), 1)
       assert.strictEqual(yield* report(reports), 0)
-      assert.strictEqual(yield* report(reports.map((said) => ({ ...said, agent }))), 0)
+      const foreign = { agent, domain, status: "hijacked", ageMillis: 0 }
+      assert.strictEqual(yield* report([foreign]), 0)
     }))
 })
