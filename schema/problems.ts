@@ -108,6 +108,5 @@ export const generalProblems = {
   413: { type: urn("body-too-large"), title: "The body is larger than 1 MiB" },
   415: { type: urn("unsupported-media-type"), title: "The body must be JSON" },
   421: { type: urn("misdirected-request"), title: "This server does not go by that name" },
-  500: { type: urn("internal"), title: "The server failed inside" },
-  503: { type: urn("shutting-down"), title: "The server is shutting down" }
+  500: { type: urn("internal"), title: "The server failed inside" }
 } as const

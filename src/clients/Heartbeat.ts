@@ -5,11 +5,6 @@ import { ClientRegistry } from "./ClientRegistry.ts"
 import { loopTurn } from "./eventLoop.ts"
 import { monotonicMillis } from "./monotonic.ts"
 
-/** A sweep this much too late means that the process itself stood still. */
-const stallMillis = 1_000
-/** What clients get on top of the stall itself, to be heard after it. */
-const graceMillis = 5_000
-
 /**
  * After a stall (a paused machine, a blocked event loop) timers fire before the heartbeats that wait in the sockets are
  * read: a sweep that comes late forgives by how late it is, and every sweep lets the waiting messages in first.
@@ -24,7 +19,7 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
   const sweep = Effect.gen(function*() {
     const late = (yield* monotonicMillis) - due
     due += late + interval
-    const forgiven = late > stallMillis ? late + graceMillis : 0
+    const forgiven = forgivenFor(late)
     if (forgiven > 0) yield* Effect.logWarning(`this process stood still for ${late} ms; nobody is evicted for that`)
     // Twice, since the first may end within the turn that has already read.
     yield* loopTurn
@@ -44,6 +39,13 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
     Effect.forkScoped
   )
 }))
+
+/**
+ * How much longer than the limit a client may have been silent when a sweep comes this many milliseconds too late. A second
+ * is no stall; after a real one, five seconds more than it lasted: what was sent meanwhile may still be on its way, since a
+ * sender whose packets were lost tries again only after a while.
+ */
+export const forgivenFor = (lateMillis: number): number => lateMillis > 1_000 ? lateMillis + 5_000 : 0
 
 const evictions = Metric.counter("control_evictions_total", {
   description: "Clients closed for being silent too long",

@@ -7,8 +7,8 @@ import * as Session from "#session/Session.ts"
 import { Settings, type SettingsValues } from "#Settings.ts"
 import { Duration, Effect, Option } from "effect"
 import { makePerform } from "./perform.ts"
+import { waitingLimitBytes } from "./plan.ts"
 import type { Frame, Socket } from "./Socket.ts"
-import { waitingLimitBytes } from "./outbound.ts"
 
 /** What the upgrade request told. */
 export interface Upgrade {

@@ -5,7 +5,7 @@ import { Settings } from "#Settings.ts"
 import { Effect, Layer, Schema } from "effect"
 import { HttpRouter, type HttpServerError } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
-import { createServer, type Server } from "node:http"
+import { createServer } from "node:http"
 import * as Agents from "./Agents.ts"
 import * as Authorization from "./Authorization.ts"
 import * as Certificates from "./Certificates.ts"
@@ -56,21 +56,17 @@ const serverOptions = {
 /** The longest host name, each of its characters percent-encoded. */
 const routerConfig = { maxParamLength: 3 * 253 }
 
-/** What is left when patience has run out: a request that never ends must not hold up the whole process. */
-const cutOff = (server: Server) =>
-  Layer.effectDiscard(Effect.addFinalizer(() => Effect.sync(() => server.closeAllConnections())))
-
 /** Listens when built; gives the `HttpServer`, whose `address` has the port in fact. */
 export const layer = Layer.unwrap(Effect.gen(function*() {
   const { apiHost: host, apiPort: port } = yield* Settings
-  const server = createServer(serverOptions)
   const listening = Layer.effectContext(
-    Layer.build(NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: shutdownPatience })).pipe(
+    Layer.build(
+      NodeHttpServer.layer(() => createServer(serverOptions), { host, port, gracefulShutdownTimeout: shutdownPatience })
+    ).pipe(
       Effect.mapError((error) => new ApiPortUnavailable({ host, port, reason: reasonOf(error) }))
     )
   )
   return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true, routerConfig }).pipe(
-    Layer.provide(cutOff(server)),
     Layer.provideMerge(listening)
   )
 }))

@@ -38,10 +38,10 @@ export interface DataDirectory {
    * The secret in the file of that name, mode 0600, without the newline at its end. Where there is none, what `generate`
    * gives is stored first: either all of it or, should the process be killed meanwhile, nothing.
    */
-  readonly secret: (
+  readonly secret: <E>(
     name: SecretName,
-    generate: Effect.Effect<string>
-  ) => Effect.Effect<Redacted.Redacted, DataDirectoryUnusable>
+    generate: Effect.Effect<string, E>
+  ) => Effect.Effect<Redacted.Redacted, DataDirectoryUnusable | E>
 }
 
 /** Creates the directory, mode 0700, if need be, and holds it until the scope ends: nobody else can open it meanwhile. */
@@ -59,15 +59,17 @@ export const openDataDirectory = Effect.fn("openDataDirectory")(
     )
 
     const pathOf = (name: SecretName): string => join(path, name)
-    const secret = Effect.fn("DataDirectory.secret")(function*(name: SecretName, generate: Effect.Effect<string>) {
-      const file = pathOf(name)
-      const stored = yield* readSecret(file)
-      if (stored !== undefined) return stored
-      const generated = Redacted.make(yield* generate, { label: name })
-      yield* attempt(file, () => replaceFile(path, file, `${Redacted.value(generated)}\n`))
-      yield* Effect.logInfo(`generated ${file}`)
-      return generated
-    })
+    const secret = Effect.fn("DataDirectory.secret")(
+      function*<E>(name: SecretName, generate: Effect.Effect<string, E>) {
+        const file = pathOf(name)
+        const stored = yield* readSecret(file)
+        if (stored !== undefined) return stored
+        const generated = Redacted.make(yield* generate, { label: name })
+        yield* attempt(file, () => replaceFile(path, file, `${Redacted.value(generated)}\n`))
+        yield* Effect.logInfo(`generated ${file}`)
+        return generated
+      }
+    )
 
     return { path, pathOf, secret }
   }

@@ -11,10 +11,11 @@ import { atEdge } from "./sql.ts"
 /** The database was written under another master key than this process was given. */
 export class WrongMasterKey extends Schema.TaggedError<WrongMasterKey>()("WrongMasterKey", {
   writtenUnder: Schema.String,
-  given: Schema.String
+  given: Schema.UndefinedOr(Schema.String)
 }) {
   override get message(): string {
-    return `the database is encrypted under master key ${this.writtenUnder}, but this process has master key ${this.given}: ` +
+    const given = this.given === undefined ? "no master key" : `master key ${this.given}`
+    return `the database is encrypted under master key ${this.writtenUnder}, but this process has ${given}: ` +
       "give it the right one as CONTROL_MASTER_KEY or CONTROL_MASTER_KEY_FILE (a second node needs the first one's key)"
   }
 }
@@ -33,12 +34,13 @@ export class Secrets extends Context.Service<Secrets, {
       const directory = yield* Directory
       const sql = yield* SqlClient.SqlClient
 
+      const generate = Effect.flatMap(keyIdOf(sql), (writtenUnder) =>
+        writtenUnder === undefined
+          ? Effect.sync(() => randomBytes(32).toString("base64"))
+          : Effect.fail(new WrongMasterKey({ writtenUnder, given: undefined })))
       const masterKey = Option.isSome(settings.masterKey)
         ? settings.masterKey.value
-        : yield* Effect.flatMap(
-          directory.opened,
-          (opened) => opened.secret("master-key", Effect.sync(() => randomBytes(32).toString("base64")))
-        )
+        : yield* Effect.flatMap(directory.opened, (opened) => opened.secret("master-key", generate))
       const cipher = makeCipher(masterKey)
       yield* claimDatabase(sql, cipher.keyId)
 
@@ -54,6 +56,12 @@ export class Secrets extends Context.Service<Secrets, {
     })
   )
 }
+
+/** The id of the master key that the database is written under, if it is written already. */
+const keyIdOf = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+  const rows = yield* atEdge(sql`select master_key_id as id from control_meta where master_key_id is not null`)
+  return rows[0] === undefined ? undefined : String(rows[0].id)
+})
 
 /** The first process to come leaves the id of its key; every later one must have the same key. */
 const claimDatabase = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, keyId: string) {

@@ -1,9 +1,10 @@
 /** Time stands still here unless the test moves it; sockets and database are real. */
+import { forgivenFor } from "#clients/Heartbeat.ts"
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { monotonicMillis } from "#clients/monotonic.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
-import { assert, layer } from "@effect/vitest"
+import { assert, it, layer } from "@effect/vitest"
 import { Context, Effect, MutableRef } from "effect"
 import { TestClock } from "effect/testing"
 
@@ -49,4 +50,8 @@ layer(TestServer.layer())("heartbeats", (it) => {
       yield* TestClock.adjust("2 seconds")
       assert.strictEqual((yield* client.closed).code, 4408)
     }))
+})
+
+it("a server that stood still forgives as long as it did and five seconds more; a second's delay is no stall", () => {
+  assert.deepStrictEqual([0, 1_000, 1_001, 30_000].map(forgivenFor), [0, 0, 6_001, 35_000])
 })
