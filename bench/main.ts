@@ -69,7 +69,8 @@ async function measured(on: Database, scenario: Scenario, options: Options): Pro
   try {
     await within(scenario.timeoutMillis, scenario.name, scenario.run(bench))
   } catch (error) {
-    bench.row({ what: scenario.name, control: `failed: ${error instanceof Error ? error.message : String(error)}`, raw: "", met: false })
+    const [reason] = (error instanceof Error ? error.message : String(error)).trim().split("\n")
+    bench.row({ what: scenario.name, control: `failed: ${reason}`, raw: "", met: false })
     process.exitCode = 1
   } finally {
     await bench.end()

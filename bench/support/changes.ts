@@ -41,6 +41,13 @@ export class Changes {
     return this.#watch(1, (sequence) => control.request("PATCH", `/api/tunnels/${tunnel?.id}`, { target: `localhost:${sequence}` }), "before")
   }
 
+  /** A new tunnel by the HTTP API; `commitMillis` is how long its operator waited. */
+  byCreate(control: Control, network: Network): Promise<Seen> {
+    const agentId = network.agentIds[this.#last % network.agentIds.length]
+    return this.#watch(1, (sequence) =>
+      control.request("POST", "/api/tunnels", { agentId, domain: `new-${sequence}.example.com`, target: `localhost:${sequence}` }), "before")
+  }
+
   /** The same to the bare server, by its command channel. */
   byCommand({ raw }: Raw, count: number): Promise<Seen> {
     return this.#watch(count, (sequence) => raw.call("send", { sequence, count }), "before")

@@ -18,10 +18,14 @@ export const renderTable = (rows: ReadonlyArray<Row>): string => {
   return [line(head), `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`, ...body.map(line)].join("\n")
 }
 
-export const milliseconds = (value: number): string => `${value.toPrecision(3)} ms`
+export const milliseconds = (value: number): string => `${threeDigits(value)} ms`
 
-export const microseconds = (millis: number): string => `${(millis * 1_000).toPrecision(3)} µs`
+export const microseconds = (millis: number): string => `${threeDigits(millis * 1_000)} µs`
 
-export const kilobytes = (bytes: number): string => `${(bytes / 1_000).toPrecision(3)} kB`
+export const kilobytes = (bytes: number): string => `${threeDigits(bytes / 1_000)} kB`
 
 export const thousands = (value: number): string => value >= 10_000 ? `${Math.round(value / 1_000)} k` : `${Math.round(value)}`
+
+function threeDigits(value: number): string {
+  return Math.abs(value) >= 100 ? String(Math.round(value)) : value.toPrecision(3)
+}

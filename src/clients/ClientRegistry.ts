@@ -4,10 +4,14 @@ import type { ClientRef, KeyId, Revision, SessionId } from "#schema/ids.ts"
 import { nameOf } from "#store/PresenceStore.ts"
 import { Context, Effect, HashMap, Layer, type MutableRef, Option, Ref, type Scope } from "effect"
 
+export type Level = "plain"
+
 export interface Client {
   readonly session: SessionId
   readonly ref: ClientRef
   readonly keyId: KeyId
+  /** The protocol level that was agreed on. */
+  readonly level: Level
   /** When it last said something valid, in `monotonicMillis`; written by its own connection only. */
   readonly lastSeen: MutableRef.MutableRef<number>
   /** The newest revision whose effect on this client's view was handed to its socket; written by its own connection only. */

@@ -142,4 +142,4 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
 })
 
 /** The session of a client as the store fences by it. */
-export const heldBy = (client: Client): Held => ({ type: client.ref.type, id: client.ref.id, session: client.session })
+const heldBy = (client: Client): Held => ({ type: client.ref.type, id: client.ref.id, session: client.session })

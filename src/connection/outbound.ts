@@ -23,6 +23,7 @@ export const sendConfig = Effect.fnUntraced(
     }
     const frames = textFrameInTwo(config.own, config.shared)
     socket.write([...before, ...frames])
+    yield* Metric.update(configs, 1)
     yield* deliveries.sent(client, state.revision)
     return { revision: state.revision, configBytes: bytesOf(frames) }
   }
@@ -38,9 +39,12 @@ export const forward = Effect.fnUntraced(
       const plan = decide(waiting, at, client.ref)
       if (plan._tag === "Config") {
         at = yield* sendConfig(client, socket)
-        yield* Metric.update(resyncs, plan.missed ? 1 : 0)
+        if (plan.missed) yield* Metric.update(resyncs, 1)
       } else {
-        if (plan.frames.length > 0) socket.write(plan.frames)
+        if (plan.frames.length > 0) {
+          socket.write(plan.frames)
+          yield* Metric.update(pushes, 1)
+        }
         at = { ...at, revision: plan.revision }
         yield* deliveries.sent(client, plan.revision)
       }
@@ -48,6 +52,16 @@ export const forward = Effect.fnUntraced(
     }
   }
 )
+
+const pushes = Metric.counter("control_pushes_total", {
+  description: "Writes of steps to clients; what waits for one client goes out in one",
+  incremental: true
+})
+
+const configs = Metric.counter("control_configs_total", {
+  description: "Whole views sent to clients, the first of each connection included",
+  incremental: true
+})
 
 const resyncs = Metric.counter("control_resyncs_total", {
   description: "Configs sent because a client was too slow for the steps",

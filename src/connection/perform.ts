@@ -20,6 +20,9 @@ import type { Upgrade } from "./Connection.ts"
 import { forward, sendConfig } from "./outbound.ts"
 import type { Socket } from "./Socket.ts"
 
+/** The only level of this version. */
+const level = "plain"
+
 /** What an authenticated connection holds besides its socket. */
 interface Member {
   readonly client: Client
@@ -108,7 +111,7 @@ const makeEnter = Effect.fnUntraced(function*(socket: Socket, upgrade: Upgrade) 
   const enter = Effect.fnUntraced(function*({ apiKey, publicIp }: Act<"Authenticate">) {
     const key = yield* authenticator.authenticate(apiKey, upgrade.type, upgrade.address)
     const session = yield* Effect.acquireRelease(
-      presence.claim({ ...key.owner, address: upgrade.address, level: "plain", publicIp }),
+      presence.claim({ ...key.owner, address: upgrade.address, level, publicIp }),
       (session) => presence.release({ ...key.owner, session })
     )
     yield* upgrade.admitted
@@ -116,6 +119,7 @@ const makeEnter = Effect.fnUntraced(function*(socket: Socket, upgrade: Upgrade) 
       session,
       ref: key.owner,
       keyId: key.id,
+      level,
       lastSeen: MutableRef.make(yield* monotonicMillis),
       sent: MutableRef.make(Revision.make(0)),
       close: (reason) => Effect.sync(() => socket.close(reason)),

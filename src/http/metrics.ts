@@ -21,7 +21,7 @@ export const makeMetrics = Effect.gen(function*() {
     const clients = yield* registry.newest
     for (const type of ClientType.literals) {
       const open = clients.filter(({ ref }) => ref.type === type).length
-      yield* Metric.update(Metric.withAttributes(connections, { type }), open)
+      yield* Metric.update(Metric.withAttributes(connections, { type, level: "plain" }), open)
     }
     for (const percentile of [50, 99, 100]) {
       const seconds = Math.max(0, delay.percentile(percentile) / nanosInSecond - probeEvery / millisInSecond)

@@ -62,12 +62,13 @@ const client = Layer.unwrap(Effect.gen(function*() {
 /** Waits for the database, then brings its schema up to date; two processes that start at once do not disturb each other. */
 const migrated = Layer.effectDiscard(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
+  let last = "it gave no answer"
   yield* atEdge(sql`select 1`).pipe(
+    Effect.tapError(({ reason }) => Effect.sync(() => last = reason)),
     Effect.retry(Schedule.spaced("250 millis")),
     Effect.timeoutOrElse({
       duration: startPatience,
-      orElse: () =>
-        Effect.fail(new StoreUnavailable({ reason: "it did not answer within 20 seconds; check DATABASE_URL" }))
+      orElse: () => Effect.fail(new StoreUnavailable({ reason: `${last}, for 20 seconds; check DATABASE_URL` }))
     })
   )
   yield* refuseNewerSchema(sql)

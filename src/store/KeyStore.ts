@@ -18,7 +18,7 @@ export class TooManyKeys extends Schema.TaggedError<TooManyKeys>()("TooManyKeys"
   }
 }
 
-export const mostKeys = 2
+const mostKeys = 2
 
 export class KeyStore extends Context.Service<KeyStore, {
   /** Those of this client, the oldest first. */

@@ -1,5 +1,5 @@
 /** What every store does at its edge: run in a transaction, and tell an absent database from a broken statement. */
-import { Cause, Duration, Effect, Schema } from "effect"
+import { Cause, Clock, Duration, Effect, Metric, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 
 /** The database cannot be asked now; the same request may succeed later. Nothing was stored, unless it was a commit that got no answer. */
@@ -22,7 +22,7 @@ const patience = Duration.seconds(8)
 export const atEdge = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, Exclude<E, SqlError.SqlError> | StoreUnavailable, R> =>
-  effect.pipe(
+  measured(effect).pipe(
     Effect.timeoutOrElse({
       duration: patience,
       orElse: () => Effect.fail(new StoreUnavailable({ reason: "no answer in time" }))
@@ -33,6 +33,19 @@ export const atEdge = <A, E, R>(
       return isPassing(error) ? Effect.fail(new StoreUnavailable({ reason: describe(error) })) : Effect.die(error)
     })
   )
+
+/** How long the database was waited for, whatever came of it. */
+const measured = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(Clock.monotonicTimeNanos, (started) =>
+    Effect.ensuring(
+      effect,
+      Effect.flatMap(Clock.monotonicTimeNanos, (ended) => Metric.update(databaseTime, Number(ended - started) / 1e9))
+    ))
+
+const databaseTime = Metric.histogram("control_database_seconds", {
+  description: "Time for which a statement or a transaction was waited for",
+  boundaries: Metric.exponentialBoundaries({ start: 0.0005, factor: 2, count: 14 })
+})
 
 /** All or nothing; see `atEdge` for how it fails. */
 export const transaction = <A, E, R>(effect: Effect.Effect<A, E, R>) =>

@@ -61,7 +61,7 @@ describe("what is written to a client", () => {
           assert.strictEqual(plan.revision, newer.at(-1)?.revision ?? at)
         }
       }),
-    { arbitrary: { runs: 1_000 } }
+    { arbitrary: { runs: 1_000, size: 60 } }
   )
 
   it("steps that are longer than the whole view are replaced by it", () => {
@@ -91,5 +91,5 @@ describe("text frames", () => {
       const received = new Promise<string>((done) => receiver.on("message" as "data", (data) => done(String(data))))
       receiver.write(textFrame(message))
       assert.strictEqual(await received, message)
-    }), { arbitrary: { runs: 50 } })
+    }), { arbitrary: { runs: 50, size: 60 } })
 })

@@ -1,10 +1,11 @@
 /** The races that a server loses which sends configs and pushes independently of each other. */
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
+import { AgentId } from "#schema/ids.ts"
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { assert, layer } from "@effect/vitest"
-import { Context, Effect, Fiber } from "effect"
+import { Context, Effect, Fiber, Option } from "effect"
 import { SqlClient } from "effect/sql"
 
 layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and none is told twice", (it) => {
@@ -71,6 +72,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
         Effect.promise(() => server.operator.get(`/api/agents/${agentId}`)).pipe(Effect.map(({ body }) => body.status))
       yield* Effect.repeat(statusOf(later.id), { until: (status) => status === "offline" })
       assert.strictEqual(yield* statusOf(id), "online")
+      assert.isTrue(
+        Option.isSome(yield* registry.find({ type: "agent", id: AgentId.make(id) })),
+        "and is still a member"
+      )
       second.ws.close()
       yield* Effect.repeat(statusOf(id), { until: (status) => status === "offline" })
     }))

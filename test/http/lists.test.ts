@@ -67,7 +67,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("connected clients", (i
       assert.isNotNull(lastSeenAt)
 
       const metrics = yield* Effect.promise(() => operator.get("/metrics"))
-      assert.include(metrics.body, "control_connections{type=\"gateway\"} 1")
+      assert.include(metrics.body, "control_connections{type=\"gateway\",level=\"plain\"} 1")
 
       agent.client.ws.close()
       yield* agent.client.closed

@@ -53,7 +53,7 @@ describe("the network", () => {
             )
         }
       }
-    }), { arbitrary: { runs: 400 } })
+    }), { arbitrary: { runs: 400, size: 60 } })
 
   it.effect.prop(
     "the encoded config is the view, also when a row was encoded before",
@@ -66,7 +66,7 @@ describe("the network", () => {
           for (const client of everyone) assert.deepEqual(configFor(state, client)?.data, view(state, client))
         }
       }),
-    { arbitrary: { runs: 100 } }
+    { arbitrary: { runs: 100, size: 60 } }
   )
 
   it.effect.prop(
@@ -78,7 +78,7 @@ describe("the network", () => {
         const state = changes.reduce(apply, start)
         for (const change of changes) assert.strictEqual(apply(state, change), state)
       }),
-    { arbitrary: { runs: 100 } }
+    { arbitrary: { runs: 100, size: 60 } }
   )
 
   it.effect.prop(
@@ -90,7 +90,7 @@ describe("the network", () => {
         const indexed = HashMap.toValues(state.tunnelsOf).flatMap((tunnels) => HashMap.toValues(tunnels))
         assert.sameMembers(indexed, HashMap.toValues(state.tunnels))
       }),
-    { arbitrary: { runs: 100 } }
+    { arbitrary: { runs: 100, size: 60 } }
   )
 
   it.effect.prop(
@@ -106,7 +106,7 @@ describe("the network", () => {
           assert.deepEqual(one && fromConfig(one), other && fromConfig(other))
         }
       }),
-    { arbitrary: { runs: 100 } }
+    { arbitrary: { runs: 100, size: 60 } }
   )
 
   it.effect.prop(
@@ -129,6 +129,6 @@ describe("the network", () => {
           }
         }
       }),
-    { arbitrary: { runs: 100 } }
+    { arbitrary: { runs: 100, size: 60 } }
   )
 })

@@ -107,7 +107,7 @@ describe("a session", () => {
           if (closes.length > 0) assert.strictEqual(actions.at(-1)?._tag, "Close")
         }
       }),
-    { arbitrary: { runs: 500 } }
+    { arbitrary: { runs: 500, size: 60 } }
   )
 
   it.effect.prop(
@@ -127,7 +127,7 @@ describe("a session", () => {
           }
         }
       }),
-    { arbitrary: { runs: 500 } }
+    { arbitrary: { runs: 500, size: 60 } }
   )
 
   it.effect.prop(
@@ -144,7 +144,7 @@ describe("a session", () => {
           }
         }
       }),
-    { arbitrary: { runs: 500 } }
+    { arbitrary: { runs: 500, size: 60 } }
   )
 
   it("anything but auth is answered unauthenticated before auth", () => {

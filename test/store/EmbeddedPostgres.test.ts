@@ -90,7 +90,7 @@ describe("a new database", () => {
       if (asRoot) assert.strictEqual(statSync(join(dataDir, "postgres")).uid, nobody.uid)
     }))
 
-  it.live.skipIf(!onLinux)("is told nothing of the server's environment (asks /proc)", () =>
+  it.live.skipIf(!onLinux)("is told nothing of the server's environment (runs only where there is a /proc)", () =>
     Effect.gen(function*() {
       const dataDir = yield* cluster
       process.env["CONTROL_TEST_CANARY"] = "canary"
@@ -162,6 +162,7 @@ describe("the next start", () => {
       )
     }), 60_000)
 
+  // Only Linux has a /proc to tell by.
   it.live.skipIf(!onLinux)(
     "is not held up by a process that was given the old one's id (needs /proc to tell)",
     () =>

@@ -23,7 +23,8 @@ export const Command = Schema.Struct({
 })
 export type Command = typeof Command.Type
 
-export const Commands = Schema.Array(Command).check(Schema.isMaxLength(60))
+/** Never short: a history in which rows do not meet shows nothing. */
+export const Commands = Schema.Array(Command).check(Schema.isBetweenLength(20, 60))
 
 /** The changes that these commands commit, numbered from 1. */
 export const changesOf = (commands: ReadonlyArray<Command>, from = 1): ReadonlyArray<Change> =>
