@@ -14,8 +14,9 @@ const group = (name: string): Group => {
 
 const handlers = {
   open: ({ name, ...opening }: Opening & { readonly name: string }): Promise<Opened> => group(name).open(opening),
-  expect: ({ after, name, stepsEach }: { readonly name: string; readonly stepsEach: number; readonly after: number }): void =>
-    group(name).expect(stepsEach, after),
+  expect: (
+    { after, name, stepsEach }: { readonly name: string; readonly stepsEach: number; readonly after: number }
+  ): void => group(name).expect(stepsEach, after),
   received: (
     { name, since, timeoutMillis }: { readonly name: string; readonly since: number; readonly timeoutMillis: number }
   ): Promise<Awaited> => group(name).received(since, timeoutMillis),

@@ -19,6 +19,7 @@ import { killAll, stopAll } from "./support/children.ts"
 import { within } from "./support/clock.ts"
 import { type Database, openDatabase } from "./support/Database.ts"
 import { renderTable } from "./support/table.ts"
+import { removeRunDirectory } from "./support/temporary.ts"
 
 const scenarios: ReadonlyArray<Scenario> = [
   loneChange,
@@ -31,6 +32,11 @@ const scenarios: ReadonlyArray<Scenario> = [
   memory,
   mixed
 ]
+
+process.on("exit", () => {
+  killAll()
+  removeRunDirectory()
+})
 
 const { values } = parseArgs({
   options: {
@@ -47,15 +53,18 @@ if (chosen.length === 0) {
 }
 if (values.profile !== undefined) await mkdir(values.profile, { recursive: true })
 
-process.on("exit", killAll)
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void interrupted())
 
 warnOfFewDescriptors()
 const database = await openDatabase()
-process.stderr.write(`${database.description}; Node ${process.version}, ${availableParallelism()} cores (${cpus()[0]?.model})\n`)
+process.stderr.write(
+  `${database.description}; Node ${process.version}, ${availableParallelism()} cores (${cpus()[0]?.model})\n`
+)
 try {
   const rows: Array<Row> = []
-  for (const scenario of chosen) rows.push(...await measured(database, scenario, { quick: values.quick, profiles: values.profile }))
+  for (const scenario of chosen) {
+    rows.push(...await measured(database, scenario, { quick: values.quick, profiles: values.profile }))
+  }
   process.stdout.write(`${renderTable(rows)}\n`)
 } finally {
   await stopAll()

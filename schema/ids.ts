@@ -44,6 +44,9 @@ export type ClientRef =
   | { readonly type: "agent"; readonly id: AgentId }
   | { readonly type: "gateway"; readonly id: GatewayId }
 
+/** One text for both kinds of ids. */
+export const nameOf = ({ type, id }: ClientRef): string => `${type}:${id}`
+
 export const Revision = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)).pipe(Schema.brand("Revision")).annotate({
   identifier: "Revision",
   description:

@@ -7,6 +7,10 @@ import type { ControlMessage } from "./control.ts"
 import { CertificateObtained, GatewayAuth, type GatewayMessage } from "./gateway.ts"
 import type { ClientType } from "./ids.ts"
 
+/** How much of the protocol a connection speaks; agreed on at the upgrade. */
+export const Level = Schema.Literals(["plain"])
+export type Level = typeof Level.Type
+
 export type ClientMessage = AgentMessage | GatewayMessage
 
 /** Why a frame is no message: the data of the `error` that answers it. */
@@ -32,8 +36,8 @@ export const senders: ReadonlyArray<readonly [ClientMessage["type"], ReadonlyArr
   .map(([type, by]) => [type as ClientMessage["type"], Object.keys(by) as Array<ClientType>])
 
 /**
- * One text frame from a client → its message, or the error that answers it. A sender whose type is not known yet may say
- * what either kind may. The result is built from fresh objects: nothing of the parsed JSON but the declared fields gets in.
+ * One text frame from a client → its message, or the error that answers it. A sender whose type is not known yet is read as a
+ * gateway, whose `auth` has one field more. The result is built from fresh objects: nothing of the parsed JSON but the declared fields gets in.
  */
 export const decodeFrame = (text: string, sender: ClientType | undefined): Result.Result<ClientMessage, FrameError> => {
   const json = parse(text)

@@ -35,7 +35,11 @@ export const burst: Scenario = {
       await bench.join("control", control, "gateway", keys)
       await bench.join("raw", raw, "gateway", keys)
       await sleep(1_000)
-      const once = async (server: typeof control | typeof raw, work: () => Promise<Seen>, profile?: string): Promise<Burst> => {
+      const once = async (
+        server: typeof control | typeof raw,
+        work: () => Promise<Seen>,
+        profile?: string
+      ): Promise<Burst> => {
         const [seen, usage] = await bench.measure(server, async () => {
           const result = await work()
           await settled(server)

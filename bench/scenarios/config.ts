@@ -42,7 +42,12 @@ export const config: Scenario = {
       }, profile)
       return joined.slice(5)
     }
-    const report = (what: string, ours: ReadonlyArray<Joined>, theirs: ReadonlyArray<Joined>, goal: { most: number; of: string }) => {
+    const report = (
+      what: string,
+      ours: ReadonlyArray<Joined>,
+      theirs: ReadonlyArray<Joined>,
+      goal: { most: number; of: string }
+    ) => {
       const of = (joined: ReadonlyArray<Joined>) => ({
         millis: median(joined.map(({ opened }) => opened.p50)),
         cpu: joined.reduce((sum, { usage }) => sum + usage.server, 0) / joined.length
@@ -67,7 +72,10 @@ export const config: Scenario = {
       })
     }
 
-    const again = { control: await repeat(control, () => once(control), "again"), raw: await repeat(raw, () => once(raw)) }
+    const again = {
+      control: await repeat(control, () => once(control), "again"),
+      raw: await repeat(raw, () => once(raw))
+    }
     report("again", again.control, again.raw, { most: 2, of: "raw's cached one" })
     const afterChange = await repeat(control, async () => {
       await changes.bySql(network, 1)
@@ -75,6 +83,9 @@ export const config: Scenario = {
       return once(control)
     }, "after-change")
     await raw.raw.call("configure", { text: sample, encodeEach: true })
-    report("right after a change", afterChange, await repeat(raw, () => once(raw)), { most: 1, of: "raw's re-encoding" })
+    report("right after a change", afterChange, await repeat(raw, () => once(raw)), {
+      most: 1,
+      of: "raw's re-encoding"
+    })
   }
 }

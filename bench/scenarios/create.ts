@@ -21,11 +21,18 @@ export const create: Scenario = {
       const [millis, usage] = await bench.measure(control, async () => {
         const each: Array<number> = []
         // One after the other, each when the last one's fan-out is over: that is not part of the next one's time.
-        for (let index = 0; index < bench.times(100, 30); index += 1) each.push((await changes.byCreate(control, network)).commitMillis)
+        for (let index = 0; index < bench.times(100, 30); index += 1) {
+          each.push((await changes.byCreate(control, network)).commitMillis)
+        }
         return each
       }, `${to}`)
       times.set(to, median(millis))
-      bench.row({ what: `HTTP create, ${to} gateways, p50`, control: milliseconds(median(millis)), raw: "", use: inWords(usage) })
+      bench.row({
+        what: `HTTP create, ${to} gateways, p50`,
+        control: milliseconds(median(millis)),
+        raw: "",
+        use: inWords(usage)
+      })
     }
     const ratio = (times.get(2_000) ?? Number.NaN) / (times.get(200) ?? Number.NaN)
     bench.row({

@@ -27,7 +27,12 @@ export const loneChange: Scenario = {
       await bench.join("control", control, "gateway", keys)
       await bench.join("raw", raw, "gateway", keys)
       await sleep(1_000)
-      const samples = { control: Array<number>(), raw: Array<number>(), http: Array<number>(), bareHttp: Array<number>() }
+      const samples = {
+        control: Array<number>(),
+        raw: Array<number>(),
+        http: Array<number>(),
+        bareHttp: Array<number>()
+      }
       // In turn, so that what else the machine does hits both alike.
       const round = async (keep: boolean) => {
         const seen = {
@@ -48,8 +53,19 @@ export const loneChange: Scenario = {
   }
 }
 
-function report(bench: Bench, gateways: number, samples: Record<"control" | "raw" | "http" | "bareHttp", ReadonlyArray<number>>, use: string) {
-  const row = (what: string, share: number, ours: ReadonlyArray<number>, theirs: ReadonlyArray<number>, goal: boolean) => {
+function report(
+  bench: Bench,
+  gateways: number,
+  samples: Record<"control" | "raw" | "http" | "bareHttp", ReadonlyArray<number>>,
+  use: string
+) {
+  const row = (
+    what: string,
+    share: number,
+    ours: ReadonlyArray<number>,
+    theirs: ReadonlyArray<number>,
+    goal: boolean
+  ) => {
     const [control, raw] = [quantile(ours, share), quantile(theirs, share)]
     const ratio = control / raw
     bench.row({

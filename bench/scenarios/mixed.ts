@@ -10,7 +10,8 @@ const changes = 100
 
 export const mixed: Scenario = {
   name: "mixed",
-  about: "bursts of 100 changes to 1,000 gateways, alone and amid 16,000 heartbeats a second and a storm of 2,000 agents",
+  about:
+    "bursts of 100 changes to 1,000 gateways, alone and amid 16,000 heartbeats a second and a storm of 2,000 agents",
   timeoutMillis: 300_000,
   run: async (bench) => {
     const bursts = bench.times(12, 5)
@@ -22,7 +23,12 @@ export const mixed: Scenario = {
 
     let agentConfig = ""
 
-    const compare = async (server: typeof control | typeof raw, name: string, change: () => Promise<Seen>, profile?: string) => {
+    const compare = async (
+      server: typeof control | typeof raw,
+      name: string,
+      change: () => Promise<Seen>,
+      profile?: string
+    ) => {
       await bench.join(name, server, "gateway", network.gatewayKeys)
       await sleep(1_000)
       const repeat = async () => {
@@ -41,7 +47,9 @@ export const mixed: Scenario = {
         const [p99, { configBytes, millis, sample }, beaten] = await Promise.all([repeat(), storm, beating])
         agentConfig = sample
         bench.note(
-          `${name}: the storm's last config (${kilobytes(configBytes)}) came after ${milliseconds(millis)}; ${beaten.sent} heartbeats sent`
+          `${name}: the storm's last config (${kilobytes(configBytes)}) came after ${
+            milliseconds(millis)
+          }; ${beaten.sent} heartbeats sent`
         )
         await settled(server)
         return p99
@@ -51,10 +59,15 @@ export const mixed: Scenario = {
       await settled(server)
       return { alone: median(alone), amid: median(amid), worst: Math.max(...amid), usage }
     }
-    const ours = await compare(control, "control", (() => {
-      const ofControl = new Changes(bench, "control")
-      return () => ofControl.bySql(network, changes)
-    })(), "all")
+    const ours = await compare(
+      control,
+      "control",
+      (() => {
+        const ofControl = new Changes(bench, "control")
+        return () => ofControl.bySql(network, changes)
+      })(),
+      "all"
+    )
     const ofRaw = new Changes(bench, "raw")
     await raw.raw.call("configure", { text: agentConfig, encodeEach: false })
     const theirs = await compare(raw, "raw", () => ofRaw.byCommand(raw, changes))

@@ -46,7 +46,11 @@ export const storm: Scenario = {
       theirs.push(await once(raw, "raw"))
     }
     const [first] = ours as [Storm]
-    bench.note(`cold, right after the start: ${milliseconds(first.opened.millis)}, ${microseconds(first.usage.server / clients)} for each`)
+    bench.note(
+      `cold, right after the start: ${milliseconds(first.opened.millis)}, ${
+        microseconds(first.usage.server / clients)
+      } for each`
+    )
 
     const warm = (storms: ReadonlyArray<Storm>) => {
       const rest = storms.slice(1)

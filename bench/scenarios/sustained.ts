@@ -26,7 +26,12 @@ export const sustained: Scenario = {
     const ofRaw = new Changes(bench, "raw")
     const seconds = bench.times(8, 4)
 
-    const under = async (server: typeof control | typeof raw, name: string, perSecond: number, change: () => Promise<Seen>) => {
+    const under = async (
+      server: typeof control | typeof raw,
+      name: string,
+      perSecond: number,
+      change: () => Promise<Seen>
+    ) => {
       const last: Array<number> = []
       const [beaten, usage] = await bench.measure(server, async () => {
         const beating = perSecond === 0

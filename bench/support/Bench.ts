@@ -64,7 +64,9 @@ export class Bench {
 
   row(row: Row): void {
     this.rows.push(row)
-    this.note(`${row.what}: ${row.control} | raw ${row.raw}${row.ratio === undefined ? "" : ` | ${row.ratio.toFixed(2)} x`}`)
+    this.note(
+      `${row.what}: ${row.control} | raw ${row.raw}${row.ratio === undefined ? "" : ` | ${row.ratio.toFixed(2)} x`}`
+    )
   }
 
   note(text: string): void {
@@ -103,7 +105,9 @@ export class Bench {
     const opening = { name, port: server.port, type, apiKeys, window, timeoutMillis }
     const opened = await this.load.call("open", opening, timeoutMillis + 10_000)
     if (opened.ready < apiKeys.length) {
-      throw new Error(`${opened.ready} of ${apiKeys.length} ${type}s got in; the others: ${JSON.stringify(opened.failures)}`)
+      throw new Error(
+        `${opened.ready} of ${apiKeys.length} ${type}s got in; the others: ${JSON.stringify(opened.failures)}`
+      )
     }
     return opened
   }
@@ -124,7 +128,9 @@ export class Bench {
     const usage: Usage = {
       millis: after.at - before.at,
       server: after.server - before.server,
-      database: after.database === undefined || before.database === undefined ? undefined : after.database - before.database,
+      database: after.database === undefined || before.database === undefined
+        ? undefined
+        : after.database - before.database,
       load: after.load - before.load,
       transactions: after.written.transactions - before.written.transactions,
       walBytes: after.written.walBytes - before.written.walBytes

@@ -9,11 +9,10 @@ import { Effect, Exit, Layer, ManagedRuntime, Option, Redacted, References, Scop
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { existsSync, readFileSync } from "node:fs"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { cpuOfPostgres } from "./postgresProcesses.ts"
 import { seed, type Seeded, type Size } from "./seed.ts"
+import { runDirectory } from "./temporary.ts"
 
 type Rows = ReadonlyArray<Record<string, unknown>>
 
@@ -44,18 +43,23 @@ export interface Database {
 export const openDatabase = async (): Promise<Database> => {
   const scope = Effect.runSync(Scope.make())
   const external = process.env["BENCH_DATABASE_URL"]
-  const directory = await mkdtemp(join(tmpdir(), "control-bench-"))
+  const directory = join(runDirectory, "database")
   const url = external !== undefined && external !== "" ? external : await startEmbedded(directory, scope)
   const server = ManagedRuntime.make(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 }))
   const query = (statement: string): Promise<Rows> =>
     server.runPromise(Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<Record<string, unknown>>(statement)))
 
-  const [about] = await query("select version(), current_setting('fsync') as fsync, current_setting('synchronous_commit') as sync")
+  const [about] = await query(
+    "select version(), current_setting('fsync') as fsync, current_setting('synchronous_commit') as sync"
+  )
   const postmaster = external === undefined ? readPostmaster(directory) : undefined
   let made = 0
 
   return {
-    description: `${String(about?.["version"]).split(" on ")[0]}, fsync ${about?.["fsync"]}, synchronous_commit ${about?.["sync"]}, ` +
+    description:
+      `${String(about?.["version"]).split(" on ")[0]}, fsync ${about?.["fsync"]}, synchronous_commit ${
+        about?.["sync"]
+      }, ` +
       (external === undefined ? "embedded" : "BENCH_DATABASE_URL"),
     newNetwork: async (size) => {
       const name = `control_bench_${process.pid}_${made += 1}`
@@ -79,7 +83,6 @@ export const openDatabase = async (): Promise<Database> => {
     close: async () => {
       await server.dispose()
       await Effect.runPromise(Scope.close(scope, Exit.void))
-      await rm(directory, { recursive: true, force: true })
     }
   }
 }

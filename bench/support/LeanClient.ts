@@ -99,7 +99,8 @@ export class LeanClient {
     if (!this.#upgraded) {
       const end = data.indexOf("\r\n\r\n")
       if (end < 0) return this.#keep(data, 0)
-      if (!data.subarray(0, 12).equals(switching)) return void this.#socket.destroy(new Error(data.toString("latin1", 0, 32)))
+      if (!data.subarray(0, 12).equals(switching))
+        return void this.#socket.destroy(new Error(data.toString("latin1", 0, 32)))
       this.#upgraded = true
       from = end + 4
       this.#socket.write(this.#auth)
@@ -136,7 +137,9 @@ export class LeanClient {
 
   #count(data: Buffer, end: number): void {
     let sequence = 0
-    for (let at = end - stepTail - sequenceDigits; at < end - stepTail; at += 1) sequence = sequence * 10 + (data[at] ?? 0) - 48
+    for (let at = end - stepTail - sequenceDigits; at < end - stepTail; at += 1) {
+      sequence = sequence * 10 + (data[at] ?? 0) - 48
+    }
     if (sequence !== this.lastSequence + 1) this.disordered += 1
     this.lastSequence = sequence
     this.received += 1
@@ -198,6 +201,11 @@ function headerOf(data: Buffer, from: number): { opcode: number; payload: number
   const opcode = (data[from] ?? 0) & 0x0f
   const short = (data[from + 1] ?? 0) & 0x7f
   if (short < 126) return { opcode, payload: short, start: from + 2 }
-  if (short === 126) return data.length < from + 4 ? undefined : { opcode, payload: data.readUInt16BE(from + 2), start: from + 4 }
-  return data.length < from + 10 ? undefined : { opcode, payload: Number(data.readBigUInt64BE(from + 2)), start: from + 10 }
+  if (short === 126)
+    return data.length < from + 4
+      ? undefined
+      : { opcode, payload: data.readUInt16BE(from + 2), start: from + 4 }
+  return data.length < from + 10
+    ? undefined
+    : { opcode, payload: Number(data.readBigUInt64BE(from + 2)), start: from + 10 }
 }

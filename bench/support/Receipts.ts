@@ -28,13 +28,11 @@ export class Receipts {
     this.count += frames
   }
 
-  /** In milliseconds after `since`; each frame counts once. */
+  /** In milliseconds after `since`; each frame counts once. What was added is in order of time already. */
   spread(since: number): Spread {
-    const order = Uint32Array.from({ length: this.#events }, (_, index) => index)
-      .sort((a, b) => (this.#times[a] ?? 0) - (this.#times[b] ?? 0))
     const at = (share: number): number => {
       let left = Math.max(1, Math.ceil(share * this.count))
-      for (const index of order) {
+      for (let index = 0; index < this.#events; index += 1) {
         left -= this.#frames[index] ?? 0
         if (left <= 0) return (this.#times[index] ?? 0) - since
       }

@@ -38,14 +38,26 @@ export class Changes {
   /** One change by the HTTP API; latencies count from the request. */
   byHttp(control: Control, network: Network): Promise<Seen> {
     const tunnel = network.tunnels[this.#last % network.tunnels.length]
-    return this.#watch(1, (sequence) => control.request("PATCH", `/api/tunnels/${tunnel?.id}`, { target: `localhost:${sequence}` }), "before")
+    return this.#watch(
+      1,
+      (sequence) => control.request("PATCH", `/api/tunnels/${tunnel?.id}`, { target: `localhost:${sequence}` }),
+      "before"
+    )
   }
 
   /** A new tunnel by the HTTP API; `commitMillis` is how long its operator waited. */
   byCreate(control: Control, network: Network): Promise<Seen> {
     const agentId = network.agentIds[this.#last % network.agentIds.length]
-    return this.#watch(1, (sequence) =>
-      control.request("POST", "/api/tunnels", { agentId, domain: `new-${sequence}.example.com`, target: `localhost:${sequence}` }), "before")
+    return this.#watch(
+      1,
+      (sequence) =>
+        control.request("POST", "/api/tunnels", {
+          agentId,
+          domain: `new-${sequence}.example.com`,
+          target: `localhost:${sequence}`
+        }),
+      "before"
+    )
   }
 
   /** The same to the bare server, by its command channel. */

@@ -38,7 +38,12 @@ export const startNode = (
 /** Of this process's environment only what every program needs: settings of Control must not leak in. */
 export const inherited = (): NodeJS.ProcessEnv => {
   const { HOME, NODE_OPTIONS, PATH, TMPDIR } = process.env
-  return { ...(HOME && { HOME }), ...(NODE_OPTIONS && { NODE_OPTIONS }), ...(PATH && { PATH }), ...(TMPDIR && { TMPDIR }) }
+  return {
+    ...(HOME && { HOME }),
+    ...(NODE_OPTIONS && { NODE_OPTIONS }),
+    ...(PATH && { PATH }),
+    ...(TMPDIR && { TMPDIR })
+  }
 }
 
 /** Asks it to end, and after some seconds does not ask any more. */

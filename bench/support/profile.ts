@@ -1,36 +1,64 @@
 /** Reads a CPU profile as Node writes it (the format of the Chrome DevTools Protocol, `Profiler.Profile`). */
 import { readFile } from "node:fs/promises"
 
+interface Frame {
+  readonly functionName: string
+  readonly url: string
+  readonly lineNumber: number
+}
+
 interface Profile {
-  readonly nodes: ReadonlyArray<{
-    readonly id: number
-    readonly callFrame: { readonly functionName: string; readonly url: string; readonly lineNumber: number }
-  }>
+  readonly nodes: ReadonlyArray<
+    { readonly id: number; readonly callFrame: Frame; readonly children?: ReadonlyArray<number> }
+  >
   readonly samples: ReadonlyArray<number>
   readonly timeDeltas: ReadonlyArray<number>
 }
 
-const shown = 14
+const shown = 10
 
-/** The functions that took most of the time themselves, with their share of the time that was not idle. */
+/**
+ * Where the time that was not idle went: by the function that ran, and by the project's own function that had called it,
+ * directly or through libraries. What the profiler itself takes is left out.
+ */
 export const hottest = async (file: string): Promise<string> => {
   const { nodes, samples, timeDeltas } = JSON.parse(await readFile(file, "utf8")) as Profile
-  const names = new Map(nodes.map(({ callFrame, id }) => [id, nameOf(callFrame)]))
-  const times = new Map<string, number>()
+  const frames = new Map(nodes.map(({ callFrame, id }) => [id, callFrame]))
+  const parents = new Map(nodes.flatMap(({ children = [], id }) => children.map((child) => [child, id] as const)))
+  const byFunction = new Map<string, number>()
+  const byCaller = new Map<string, number>()
   let busy = 0
   for (const [index, id] of samples.entries()) {
-    const name = names.get(id) ?? ""
+    const name = nameOf(frames.get(id))
     if (name === "(idle)" || name.includes("node:inspector")) continue
     const took = timeDeltas[index] ?? 0
     busy += took
-    times.set(name, (times.get(name) ?? 0) + took)
+    byFunction.set(name, (byFunction.get(name) ?? 0) + took)
+    const caller = callerOf(id, frames, parents)
+    byCaller.set(caller, (byCaller.get(caller) ?? 0) + took)
   }
-  const most = [...times].toSorted(([, a], [, b]) => b - a).slice(0, shown)
-  return `busy ${Math.round(busy / 1_000)} ms; ` + most.map(([name, took]) => `${(100 * took / busy).toFixed(1)} % ${name}`).join(", ")
+  const most = (times: ReadonlyMap<string, number>) =>
+    [...times].toSorted(([, a], [, b]) => b - a).slice(0, shown)
+      .map(([name, took]) => `\n      ${(100 * took / busy).toFixed(1)} % ${name}`).join("")
+  return `busy ${Math.round(busy / 1_000)} ms\n    ran:${most(byFunction)}\n    called by:${most(byCaller)}`
 }
 
-function nameOf({ functionName, lineNumber, url }: Profile["nodes"][number]["callFrame"]): string {
+function callerOf(id: number, frames: ReadonlyMap<number, Frame>, parents: ReadonlyMap<number, number>): string {
+  for (let at: number | undefined = id; at !== undefined; at = parents.get(at)) {
+    const frame = frames.get(at)
+    if (frame !== undefined && /\/(?:src|schema)\//u.test(frame.url) && !frame.url.includes("node_modules"))
+      return nameOf(frame)
+  }
+  return nameOf(frames.get(id))
+}
+
+function nameOf(frame: Frame | undefined): string {
+  if (frame === undefined) return ""
+  const { functionName, lineNumber, url } = frame
   const name = functionName === "" ? "anonymous" : functionName
-  const place = url.replace(/^file:\/\//u, "").replace(/^.*\/node_modules\//u, "").replace(/^.*\/(?=src\/|schema\/|bench\/)/u, "")
+  const place = url.replace(/^file:\/\//u, "").replace(/^.*\/node_modules\//u, "").replace(
+    /^.*\/(?=src\/|schema\/|bench\/)/u,
+    ""
+  )
   return place === "" ? name : `${name} (${place}:${lineNumber + 1})`
 }

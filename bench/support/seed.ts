@@ -26,7 +26,8 @@ export interface Seeded {
 }
 
 /** Of the size of a minted one. */
-const newKey = (prefix: string): string => `${prefix}_${randomBytes(9).toString("hex").slice(0, 12)}_${randomBytes(32).toString("base64url")}`
+const newKey = (prefix: string): string =>
+  `${prefix}_${randomBytes(9).toString("hex").slice(0, 12)}_${randomBytes(32).toString("base64url")}`
 
 /**
  * The rows are there before Control starts, so they are written without triggers, that is without a history. That takes a
@@ -37,18 +38,35 @@ export const seed = Effect.fnUntraced(function*(size: Size, masterKey: string) {
   const { encrypt } = makeCipher(Redacted.make(masterKey))
   const wireguard = (table: string, id: string) => ({
     wireguard_public_key: randomBytes(32).toString("base64"),
-    wireguard_private_key: encrypt(randomBytes(32).toString("base64"), { table, column: "wireguard_private_key", row: id })
+    wireguard_private_key: encrypt(randomBytes(32).toString("base64"), {
+      table,
+      column: "wireguard_private_key",
+      row: id
+    })
   })
 
   const agents = Array.from({ length: size.agents }, (_, index) => {
     const id = randomUUID()
     const address = agentAddress("10.64.0.0/10", index)
     if (address === undefined) throw new Error("more agents than the pool has subnets")
-    return { id, name: `agent ${index}`, subnet_index: index, subnet: address.subnet, virtual_ip: address.virtualIp, ...wireguard("agents", id) }
+    return {
+      id,
+      name: `agent ${index}`,
+      subnet_index: index,
+      subnet: address.subnet,
+      virtual_ip: address.virtualIp,
+      ...wireguard("agents", id)
+    }
   })
   const gateways = Array.from({ length: size.gateways }, (_, index) => {
     const id = randomUUID()
-    return { id, name: `gateway ${index}`, public_ip: `198.51.100.${index % 250}`, slot: index, ...wireguard("gateways", id) }
+    return {
+      id,
+      name: `gateway ${index}`,
+      public_ip: `198.51.100.${index % 250}`,
+      slot: index,
+      ...wireguard("gateways", id)
+    }
   })
   const tunnels = Array.from({ length: size.tunnels }, (_, index) => ({
     id: randomUUID(),
@@ -60,8 +78,18 @@ export const seed = Effect.fnUntraced(function*(size: Size, masterKey: string) {
   const agentKeys = agents.map(() => newKey("ctl_agt"))
   const gatewayKeys = gateways.map(() => newKey("ctl_gw"))
   const keys = [
-    ...agents.map(({ id }, index) => ({ id: randomUUID(), agent_id: id, gateway_id: null, hash: hashApiKey(agentKeys[index] ?? "") })),
-    ...gateways.map(({ id }, index) => ({ id: randomUUID(), agent_id: null, gateway_id: id, hash: hashApiKey(gatewayKeys[index] ?? "") }))
+    ...agents.map(({ id }, index) => ({
+      id: randomUUID(),
+      agent_id: id,
+      gateway_id: null,
+      hash: hashApiKey(agentKeys[index] ?? "")
+    })),
+    ...gateways.map(({ id }, index) => ({
+      id: randomUUID(),
+      agent_id: null,
+      gateway_id: id,
+      hash: hashApiKey(gatewayKeys[index] ?? "")
+    }))
   ]
 
   const insert = (table: string, rows: ReadonlyArray<Record<string, unknown>>) => {

@@ -1,9 +1,8 @@
 /** The processes that a scenario works with: Control, the bare server, and the load. */
 import type { LoadHandlers } from "#bench/load.ts"
 import type { RawHandlers } from "#bench/raw.ts"
-import { mkdtemp, rm } from "node:fs/promises"
+import { mkdtemp } from "node:fs/promises"
 import { createServer } from "node:net"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inherited, startNode, stop } from "./children.ts"
 import { now, sleep } from "./clock.ts"
@@ -11,6 +10,7 @@ import type { Network } from "./Database.ts"
 import type { ProbeHandlers } from "./probe.ts"
 import { Remote } from "./remote.ts"
 import type { Tunnel } from "./seed.ts"
+import { runDirectory } from "./temporary.ts"
 
 export interface Server {
   /** Where clients connect. */
@@ -38,7 +38,7 @@ const startPatienceMillis = 60_000
  * count by address are wider than by default, and nobody is evicted for not sending heartbeats in a scenario without them.
  */
 export const startControl = async (network: Network): Promise<Control> => {
-  const dataDir = await mkdtemp(join(tmpdir(), "control-bench-data-"))
+  const dataDir = await mkdtemp(join(runDirectory, "control-"))
   const [port, apiPort] = [await freePort(), await freePort()]
   const token = "ctl_adm_bench_0123456789abcdefghijklmnopqrstuvwxyz"
   const child = startNode("src/main.ts", {
@@ -77,7 +77,6 @@ export const startControl = async (network: Network): Promise<Control> => {
     },
     stop: async () => {
       await stop(child.process, 20_000)
-      await rm(dataDir, { recursive: true, force: true })
       if (child.said() !== "") process.stderr.write(`  Control said: ${child.said().slice(-1_500)}\n`)
     }
   }
@@ -96,10 +95,15 @@ export const startRaw = async (): Promise<Raw> => {
   }
 }
 
-export const startLoad = (): Load => new Remote<LoadHandlers>(startNode("bench/load.ts", { probed: false }).process, "the load")
+export const startLoad = (): Load =>
+  new Remote<LoadHandlers>(startNode("bench/load.ts", { probed: false }).process, "the load")
 
 /** A tunnel as gateways see it, without what changes: so that the bare server's steps are as long as Control's. */
-export const stepAbout = ({ agentVirtualIp, domain, id }: Tunnel): Record<string, unknown> => ({ id, domain, agentVirtualIp })
+export const stepAbout = ({ agentVirtualIp, domain, id }: Tunnel): Record<string, unknown> => ({
+  id,
+  domain,
+  agentVirtualIp
+})
 
 async function ready(url: string, alive: () => boolean, said: () => string): Promise<void> {
   const deadline = now() + startPatienceMillis

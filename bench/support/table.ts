@@ -14,7 +14,8 @@ export const renderTable = (rows: ReadonlyArray<Row>): string => {
     use
   ])
   const widths = head.map((_, column) => Math.max(...[head, ...body].map((cells) => cells[column]?.length ?? 0)))
-  const line = (cells: ReadonlyArray<string>) => `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`
+  const line = (cells: ReadonlyArray<string>) =>
+    `| ${cells.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join(" | ")} |`
   return [line(head), `|${widths.map((width) => "-".repeat(width + 2)).join("|")}|`, ...body.map(line)].join("\n")
 }
 
@@ -24,7 +25,8 @@ export const microseconds = (millis: number): string => `${threeDigits(millis * 
 
 export const kilobytes = (bytes: number): string => `${threeDigits(bytes / 1_000)} kB`
 
-export const thousands = (value: number): string => value >= 10_000 ? `${Math.round(value / 1_000)} k` : `${Math.round(value)}`
+export const thousands = (value: number): string =>
+  value >= 10_000 ? `${Math.round(value / 1_000)} k` : `${Math.round(value)}`
 
 function threeDigits(value: number): string {
   return Math.abs(value) >= 100 ? String(Math.round(value)) : value.toPrecision(3)

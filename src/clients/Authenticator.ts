@@ -4,7 +4,8 @@ import { Network } from "#feed/Network.ts"
 import type { Key, NetworkState } from "#network/NetworkState.ts"
 import type { ClientType } from "#schema/ids.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
-import { Clock, Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
+import { Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
+import { monotonicMillis } from "./monotonic.ts"
 
 /** The key is unknown, revoked, or of the other kind of client; which of them is not told. */
 export class InvalidKey extends Schema.TaggedError<InvalidKey>()("InvalidKey", {}) {}
@@ -19,8 +20,6 @@ export class Authenticator extends Context.Service<Authenticator, {
     type: ClientType | undefined,
     address: string
   ): Effect.Effect<Key, InvalidKey | StoreUnavailable>
-  /** Whether this key is still live: to be asked again once its session can be found by a revocation. */
-  isLive(key: Key): Effect.Effect<boolean>
 }>()("control/clients/Authenticator") {
   static readonly layer = Layer.effect(
     Authenticator,
@@ -28,26 +27,21 @@ export class Authenticator extends Context.Service<Authenticator, {
       const network = yield* Network
       const failures = new Map<string, Failures>()
 
-      const authenticate = Effect.fn("Authenticator.authenticate")(
+      const authenticate = Effect.fnUntraced(
         function*(apiKey: string, type: ClientType | undefined, address: string) {
           const hash = hashApiKey(apiKey)
           const known = find(yield* network.state, hash, type)
-          if (Option.isSome(known)) return yield* counted("accepted", Effect.succeed(known.value))
-          yield* network.catchUp.pipe(Effect.tapError(() => counted("unavailable", Effect.void)))
+          if (known !== undefined) return yield* Effect.as(Metric.update(accepted, 1), known)
+          yield* Effect.tapError(network.catchUp, () => Metric.update(unavailable, 1))
           const fresh = find(yield* network.state, hash, type)
-          if (Option.isSome(fresh)) return yield* counted("accepted", Effect.succeed(fresh.value))
-          yield* Effect.sleep(noteFailure(failures, address, yield* Clock.currentTimeMillis))
-          return yield* counted("refused", Effect.fail(new InvalidKey()))
+          if (fresh !== undefined) return yield* Effect.as(Metric.update(accepted, 1), fresh)
+          yield* Metric.update(refused, 1)
+          yield* Effect.sleep(noteFailure(failures, address, yield* monotonicMillis))
+          return yield* new InvalidKey()
         }
       )
 
-      const isLive = (key: Key) =>
-        Effect.map(network.state, (state) => {
-          const current = HashMap.get(state.keys, key.id)
-          return Option.isSome(current) && current.value.hash === key.hash
-        })
-
-      return Authenticator.of({ authenticate, isLive })
+      return Authenticator.of({ authenticate })
     })
   )
 }
@@ -74,11 +68,12 @@ function noteFailure(failures: Map<string, Failures>, address: string, now: numb
   return count <= freeFailures ? 0 : Math.min(longestDelayMillis, 50 * 2 ** (count - freeFailures))
 }
 
-function find(state: NetworkState, hash: string, type: ClientType | undefined): Option.Option<Key> {
-  return Option.filter(HashMap.get(state.keysByHash, hash), (key) => type === undefined || key.owner.type === type)
+function find(state: NetworkState, hash: string, type: ClientType | undefined): Key | undefined {
+  const key = Option.getOrUndefined(HashMap.get(state.keysByHash, hash))
+  return type === undefined || key?.owner.type === type ? key : undefined
 }
 
 const results = Metric.counter("control_auth_total", { description: "Authentications by result", incremental: true })
-
-const counted = <A, E>(result: string, effect: Effect.Effect<A, E>) =>
-  Effect.andThen(Metric.update(Metric.withAttributes(results, { result }), 1), effect)
+const accepted = Metric.withAttributes(results, { result: "accepted" })
+const refused = Metric.withAttributes(results, { result: "refused" })
+const unavailable = Metric.withAttributes(results, { result: "unavailable" })

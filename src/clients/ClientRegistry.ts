@@ -1,25 +1,31 @@
 /** The authenticated clients of this process, by session, indexed by client. */
-import { type CloseReason } from "#schema/codes.ts"
-import type { ClientRef, KeyId, Revision, SessionId } from "#schema/ids.ts"
-import { nameOf } from "#store/PresenceStore.ts"
-import { Context, Effect, HashMap, Layer, type MutableRef, Option, Ref, type Scope } from "effect"
+import type { Key } from "#network/NetworkState.ts"
+import type { CloseReason } from "#schema/codes.ts"
+import { type ClientRef, nameOf, type Revision, type SessionId } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
+import { Context, Effect, HashMap, Layer, Option, Ref } from "effect"
 
-export type Level = "plain"
+/** The other end of a connection, as far as those who watch over clients need it. */
+export interface Peer {
+  /** Begins the close handshake at once; the session ends when the socket does, two seconds later at the latest. */
+  close(reason: CloseReason): void
+  /** A WebSocket ping: keeps the way through NATs open, and lets the kernel find a peer that is gone. */
+  ping(): void
+  /** Whether it has been given more than it reads. Then nothing is read from it either, and it has a deadline of its own. */
+  isBackedUp(): boolean
+}
 
 export interface Client {
   readonly session: SessionId
   readonly ref: ClientRef
-  readonly keyId: KeyId
-  /** The protocol level that was agreed on. */
+  /** What it authenticated with. */
+  readonly key: Key
   readonly level: Level
+  readonly peer: Peer
   /** When it last said something valid, in `monotonicMillis`; written by its own connection only. */
-  readonly lastSeen: MutableRef.MutableRef<number>
+  lastSeen: number
   /** The newest revision whose effect on this client's view was handed to its socket; written by its own connection only. */
-  readonly sent: MutableRef.MutableRef<Revision>
-  /** Starts the close handshake at once; the session ends when the socket does, two seconds later at the latest. */
-  close(reason: CloseReason): Effect.Effect<void>
-  /** A WebSocket ping: keeps the way through NATs open, and lets the kernel find a peer that is gone. */
-  readonly ping: Effect.Effect<void>
+  sent: Revision
 }
 
 interface Members {
@@ -28,8 +34,9 @@ interface Members {
 }
 
 export class ClientRegistry extends Context.Service<ClientRegistry, {
-  /** Makes the client a member until the scope closes. The session that it replaces, if there is one, is closed (4409). */
-  admit(client: Client): Effect.Effect<void, never, Scope.Scope>
+  /** Makes the client a member, to be ended by `leave`. The session that it replaces, if there is one, is closed (4409). */
+  enter(client: Client): Effect.Effect<void>
+  leave(client: Client): Effect.Effect<void>
   /** The newest session of this client. */
   find(ref: ClientRef): Effect.Effect<Option.Option<Client>>
   /** Every session, replaced ones that are still closing included. */
@@ -42,13 +49,16 @@ export class ClientRegistry extends Context.Service<ClientRegistry, {
     Effect.gen(function*() {
       const members = yield* Ref.make<Members>({ bySession: HashMap.empty(), byClient: HashMap.empty() })
 
-      const admit = Effect.fn("ClientRegistry.admit")(function*(client: Client) {
-        const replaced = yield* Effect.acquireRelease(
-          Ref.modify(members, (current) => [HashMap.get(current.byClient, nameOf(client.ref)), enter(current, client)]),
-          () => Ref.update(members, (current) => leave(current, client))
+      const enter = (client: Client) =>
+        Effect.map(
+          Ref.modify(
+            members,
+            (current) => [HashMap.get(current.byClient, nameOf(client.ref)), entered(current, client)]
+          ),
+          (replaced) => Option.isSome(replaced) ? replaced.value.peer.close("replaced") : undefined
         )
-        if (Option.isSome(replaced)) yield* replaced.value.close("replaced")
-      })
+
+      const leave = (client: Client) => Ref.update(members, (current) => left(current, client))
 
       const find = (ref: ClientRef) =>
         Effect.map(Ref.get(members), (current) => HashMap.get(current.byClient, nameOf(ref)))
@@ -56,12 +66,12 @@ export class ClientRegistry extends Context.Service<ClientRegistry, {
       const all = Effect.map(Ref.get(members), (current) => HashMap.toValues(current.bySession))
       const newest = Effect.map(Ref.get(members), (current) => HashMap.toValues(current.byClient))
 
-      return ClientRegistry.of({ admit, find, all, newest })
+      return ClientRegistry.of({ enter, leave, find, all, newest })
     })
   )
 }
 
-function enter(members: Members, client: Client): Members {
+function entered(members: Members, client: Client): Members {
   return {
     bySession: HashMap.set(members.bySession, client.session, client),
     byClient: HashMap.set(members.byClient, nameOf(client.ref), client)
@@ -69,7 +79,7 @@ function enter(members: Members, client: Client): Members {
 }
 
 /** A replaced session that ends late takes only itself away, not the one that replaced it. */
-function leave(members: Members, client: Client): Members {
+function left(members: Members, client: Client): Members {
   const name = nameOf(client.ref)
   const newest = HashMap.get(members.byClient, name)
   const isNewest = Option.isSome(newest) && newest.value.session === client.session

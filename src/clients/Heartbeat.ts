@@ -1,6 +1,6 @@
 /** The scheduled fiber that looks for silent clients: evicts those past their limit, pings the others. */
 import { Settings } from "#Settings.ts"
-import { Duration, Effect, Layer, Metric, MutableRef, Schedule } from "effect"
+import { Duration, Effect, Layer, Metric, Schedule } from "effect"
 import { ClientRegistry } from "./ClientRegistry.ts"
 import { loopTurn } from "./eventLoop.ts"
 import { monotonicMillis } from "./monotonic.ts"
@@ -26,11 +26,12 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
     yield* loopTurn
     const oldest = (yield* monotonicMillis) - limit - forgiven
     const clients = yield* registry.all
-    const silent = clients.filter((client) => MutableRef.get(client.lastSeen) < oldest)
-    yield* Effect.forEach(silent, (client) => client.close("silent"), { discard: true })
+    // Nothing is read from a client that is backed up: being too slow has a deadline of its own.
+    const silent = clients.filter(({ lastSeen, peer }) => lastSeen < oldest && !peer.isBackedUp())
+    for (const { peer } of silent) peer.close("silent")
     yield* Metric.update(evictions, silent.length)
     if (silent.length > 0) yield* Effect.logInfo(`evicted ${silent.length} silent clients`)
-    yield* Effect.forEach(clients, (client) => client.ping, { discard: true })
+    for (const { peer } of clients) peer.ping()
   })
 
   yield* sweep.pipe(

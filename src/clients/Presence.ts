@@ -1,10 +1,10 @@
 /** Tells the database who is online: claims that go out together, touches every few seconds, releases that are retried. */
 import { newId } from "#crypto/identifiers.ts"
-import { SessionId } from "#schema/ids.ts"
+import { nameOf, SessionId } from "#schema/ids.ts"
 import { Settings } from "#Settings.ts"
-import { type Claim, type Held, nameOf, PresenceStore } from "#store/PresenceStore.ts"
+import { type Claim, type Held, PresenceStore, type Wanted } from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
-import { Context, Deferred, Duration, Effect, Exit, Layer, MutableRef, Queue, Schedule, Schema } from "effect"
+import { Context, Deferred, Duration, Effect, Exit, Layer, Queue, Schedule, Schema } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 import { loopTurn } from "./eventLoop.ts"
 import { monotonicMillis } from "./monotonic.ts"
@@ -22,7 +22,7 @@ const sweepSlack = Duration.seconds(15)
 
 export class Presence extends Context.Service<Presence, {
   /** Makes a new session the holder of its client, durably; whoever held it before is fenced off by that. */
-  claim(wanted: Omit<Claim, "session">): Effect.Effect<SessionId, ClientGone | StoreUnavailable>
+  claim(wanted: Wanted): Effect.Effect<SessionId, ClientGone | StoreUnavailable>
   /** The session has ended. Never fails: what the database does not take now is tried again until it does. */
   release(held: Held): Effect.Effect<void>
 }>()("control/clients/Presence") {
@@ -39,8 +39,8 @@ export class Presence extends Context.Service<Presence, {
 }
 
 /**
- * One transaction at a time, and each takes all that has come meanwhile. A turn of the event loop that brings another claim
- * is waited for as well: in a storm that gathers hundreds, and costs a lone client nothing.
+ * One transaction at a time, and each takes what has come meanwhile. As long as a few turns of the event loop bring another
+ * claim it waits for more: in a storm that gathers hundreds, and costs a lone client less than a millisecond.
  */
 const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
   interface Waiting {
@@ -50,22 +50,30 @@ const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"]) 
   const node = newId()
   const queue = yield* Queue.bounded<Waiting>(waitingLimit)
 
-  const claimWaiting = Effect.gen(function*() {
-    const waiting = [yield* Queue.take(queue)]
-    for (let gathered = -1; waiting.length > gathered && waiting.length < mostTogether;) {
-      gathered = waiting.length
+  const gather = Effect.gen(function*() {
+    const waiting = yield* Queue.takeBetween(queue, 1, mostTogether)
+    for (let quiet = 0; quiet < quietTurns && waiting.length < mostTogether;) {
       yield* loopTurn
-      waiting.push(...(yield* Queue.clear(queue)))
+      const more = Queue.sizeUnsafe(queue) === 0
+        ? []
+        : yield* Queue.takeBetween(queue, 1, mostTogether - waiting.length)
+      waiting.push(...more)
+      quiet = more.length === 0 ? quiet + 1 : 0
     }
+    return waiting
+  })
+
+  const claimWaiting = Effect.gen(function*() {
+    const waiting = yield* gather
     const exit = yield* Effect.exit(store.claim(node, waiting.map(({ claim }) => claim)))
     if (Exit.isFailure(exit)) yield* Effect.logWarning("sessions could not be claimed", exit.cause)
-    yield* Effect.forEach(waiting, ({ claim, done }) => Deferred.done(done, outcomeOf(exit, claim)), { discard: true })
+    for (const { claim, done } of waiting) Deferred.doneUnsafe(done, outcomeOf(exit, claim))
   })
   yield* Effect.forkScoped(Effect.forever(claimWaiting))
 
-  return Effect.fn("Presence.claim")(function*(wanted: Omit<Claim, "session">) {
+  return Effect.fnUntraced(function*(wanted: Wanted) {
     const session = SessionId.make(newId())
-    const done = yield* Deferred.make<void, ClientGone | StoreUnavailable>()
+    const done = Deferred.makeUnsafe<void, ClientGone | StoreUnavailable>()
     yield* Queue.offer(queue, { claim: { ...wanted, session }, done })
     yield* Deferred.await(done)
     return session
@@ -74,6 +82,9 @@ const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"]) 
 
 /** So that one transaction stays short and nobody in it waits for a whole storm. */
 const mostTogether = 1_000
+
+/** How many turns without another claim end the gathering. */
+const quietTurns = 3
 
 function outcomeOf(exit: Exit.Exit<ReadonlySet<string>, StoreUnavailable>, claim: Claim) {
   if (Exit.isFailure(exit)) return Exit.fail(new StoreUnavailable({ reason: "the session could not be claimed" }))
@@ -107,7 +118,7 @@ const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]
     Effect.forkScoped
   )
 
-  return Effect.fn("Presence.release")(function*(held: Held) {
+  return Effect.fnUntraced(function*(held: Held) {
     ended.set(held.session, held)
     yield* Queue.offer(wake, undefined)
   })
@@ -122,15 +133,13 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
 
   const touchSeen = Effect.gen(function*() {
     const now = yield* monotonicMillis
-    const seen = (yield* registry.newest).filter((client) => MutableRef.get(client.lastSeen) >= written)
+    const seen = (yield* registry.newest).filter((client) => client.lastSeen >= written)
     const held = yield* store.touch(seen.map((client) => ({
       ...heldBy(client),
-      ageMillis: now - MutableRef.get(client.lastSeen)
+      ageMillis: now - client.lastSeen
     })))
     written = now
-    yield* Effect.forEach(seen, (client) => held.has(client.session) ? Effect.void : client.close("replaced"), {
-      discard: true
-    })
+    for (const client of seen) if (!held.has(client.session)) client.peer.close("replaced")
   })
   // The sweep only follows a touch that went through, so that after an outage of the database nobody alive is swept away.
   yield* touchSeen.pipe(
@@ -142,4 +151,4 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
 })
 
 /** The session of a client as the store fences by it. */
-const heldBy = (client: Client): Held => ({ type: client.ref.type, id: client.ref.id, session: client.session })
+const heldBy = (client: Client): Held => ({ ...client.ref, session: client.session })

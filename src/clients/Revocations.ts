@@ -1,8 +1,8 @@
 /** Closes the sessions of clients and keys that have left the network, whoever deleted them. */
 import { Network } from "#feed/Network.ts"
-import type { NetworkState } from "#network/NetworkState.ts"
-import { Effect, HashMap, Layer, PubSub } from "effect"
-import { type Client, ClientRegistry } from "./ClientRegistry.ts"
+import { reasonToClose } from "#network/membership.ts"
+import { Effect, Layer, PubSub } from "effect"
+import { ClientRegistry } from "./ClientRegistry.ts"
 
 /**
  * Compares all members with the state after each removal, instead of following the removals one by one: so nothing is missed
@@ -18,7 +18,7 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
       const state = yield* network.state
       for (const client of yield* registry.all) {
         const reason = reasonToClose(state, client)
-        if (reason !== undefined) yield* client.close(reason)
+        if (reason !== undefined) client.peer.close(reason)
       }
     })),
     Effect.catchCause((cause) => Effect.logError("revocations could not be carried out", cause)),
@@ -26,9 +26,3 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
     Effect.forkScoped
   )
 }))
-
-/** Deleted weighs more than revoked: a client that is gone need not look for another key. */
-export const reasonToClose = (state: NetworkState, { ref, keyId }: Pick<Client, "ref" | "keyId">) => {
-  const exists = ref.type === "agent" ? HashMap.has(state.agents, ref.id) : HashMap.has(state.gateways, ref.id)
-  return !exists ? "deleted" : HashMap.has(state.keys, keyId) ? undefined : "revoked"
-}

@@ -1,66 +1,78 @@
 /** One client, one fiber: frames are decoded, the session decides, and what it decides is carried out. */
-import { monotonicMillis } from "#clients/monotonic.ts"
-import type { ClientType } from "#schema/ids.ts"
+import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
 import { decodeFrame } from "#schema/protocol.ts"
 import type { Limits } from "#session/limits.ts"
 import * as Session from "#session/Session.ts"
 import { Settings, type SettingsValues } from "#Settings.ts"
-import { Duration, Effect, Option } from "effect"
+import { Clock, Effect } from "effect"
+import type { Buffer } from "node:buffer"
+import type { Member } from "./membership.ts"
 import { makePerform } from "./perform.ts"
 import { waitingLimitBytes } from "./plan.ts"
-import type { Frame, Socket } from "./Socket.ts"
+import type { Frame, Socket, TooSlow } from "./Socket.ts"
+import type { Upgrade } from "./upgrade.ts"
 
-/** What the upgrade request told. */
-export interface Upgrade {
-  /** The client type that the URL names; without it the key decides. */
-  readonly type: ClientType | undefined
-  readonly address: string
-  /** Runs once, as soon as the client has authenticated. */
-  readonly admitted: Effect.Effect<void>
+/** What one connection remembers; written by its own fiber only. */
+export interface Connection {
+  readonly socket: Socket
+  readonly upgrade: Upgrade
+  session: Session.Session
+  /** Once it has authenticated. */
+  member: Member | undefined
 }
 
 /**
- * Talks with one client until its socket closes. The scope of the session (membership, presence, subscription, the fiber
- * that forwards) ends with this effect, so nothing of a client outlives its connection.
+ * Gives the conversation with one client: it lasts until its socket closes, and whatever the client holds (membership,
+ * presence, the fiber that forwards) is given back when it ends, however it ends. Everything that all connections share is
+ * looked up once, here: a connection costs only what is its own.
  */
-export const serve = Effect.fnUntraced(
-  function*(socket: Socket, upgrade: Upgrade) {
-    const settings = yield* Settings
-    const started = yield* monotonicMillis
-    const deadline = started + Duration.toMillis(settings.authTimeout)
-    const perform = yield* makePerform(socket, upgrade)
+export const makeServe = Effect.gen(function*() {
+  const limits = limitsOf(yield* Settings)
+  const clock = yield* Clock.Clock
+  const { carryOut, giveBack } = yield* makePerform
 
-    let session = Session.initial(limitsOf(settings), started)
-    while (session.state._tag !== "closed") {
-      const frame = session.state._tag === "ready"
-        ? Option.some(yield* socket.receive)
-        : yield* receiveUntil(socket, deadline)
-      const event = toEvent(frame, session, yield* monotonicMillis)
-      const [actions, next] = Session.handle(session, event)
-      session = next
-      for (const outcome of yield* perform(actions)) {
-        const [furtherActions, further] = Session.handle(session, outcome)
-        session = further
-        yield* perform(furtherActions)
+  const converse = Effect.fnUntraced(function*(connection: Connection) {
+    const { socket } = connection
+    while (connection.session.state._tag !== "closed") {
+      const frame = yield* socket.receive
+      let events: Array<Session.Event> = [toEvent(frame, connection, monotonicMillisUnsafe(clock))]
+      while (events.length > 0) {
+        const outcomes: Array<Session.Event> = []
+        // What one event causes goes out in one write.
+        const frames: Array<Buffer> = []
+        for (const action of react(connection, events)) {
+          const effect = carryOut(connection, action, frames)
+          const outcome = effect === undefined ? undefined : yield* effect
+          if (outcome !== undefined) outcomes.push(outcome)
+        }
+        socket.write(frames)
+        events = outcomes
       }
       // A client that asks and does not read the answers is not listened to until it does.
-      if (socket.waiting() > waitingLimitBytes) yield* socket.drained
+      if (socket.waitingBytes() > waitingLimitBytes) yield* socket.drained
     }
-  },
-  Effect.scoped,
-  Effect.catchTags({ SocketClosed: () => Effect.void })
-)
+  })
 
-/** Until authenticated, time runs. */
-const receiveUntil = Effect.fnUntraced(function*(socket: Socket, deadline: number) {
-  const left = deadline - (yield* monotonicMillis)
-  return yield* Effect.timeoutOption(socket.receive, Duration.millis(Math.max(0, left)))
+  return (socket: Socket, upgrade: Upgrade): Effect.Effect<void, TooSlow> =>
+    Effect.suspend(() => {
+      const session = Session.initial(limits, monotonicMillisUnsafe(clock))
+      const connection: Connection = { socket, upgrade, session, member: undefined }
+      return Effect.ensuring(converse(connection), Effect.suspend(() => giveBack(connection)))
+    }).pipe(Effect.catchTag("SocketClosed", () => Effect.void))
 })
 
-function toEvent(frame: Option.Option<Frame>, session: Session.Session, at: number): Session.Event {
-  if (Option.isNone(frame)) return { _tag: "AuthTimedOut" }
-  if (frame.value._tag === "Binary") return { _tag: "ReceivedBinary" }
-  return { _tag: "Received", frame: decodeFrame(frame.value.text, Session.senderOf(session)), at }
+/** Lets the session decide on each event in turn; gives all that it wants done. */
+function react(connection: Connection, events: ReadonlyArray<Session.Event>): ReadonlyArray<Session.Action> {
+  return events.flatMap((event) => {
+    const [actions, next] = Session.handle(connection.session, event)
+    connection.session = next
+    return actions
+  })
+}
+
+function toEvent(frame: Frame, { session, upgrade }: Connection, at: number): Session.Event {
+  if (frame._tag === "Binary") return { _tag: "ReceivedBinary" }
+  return { _tag: "Received", frame: decodeFrame(frame.text, Session.senderOf(session) ?? upgrade.type), at }
 }
 
 /** A burst of four seconds' worth is let through: clients that reconnect have something to tell. */

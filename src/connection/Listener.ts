@@ -1,13 +1,13 @@
 /** The WebSocket port: judges upgrades, gives each socket a supervised fiber, and drains on the way out. */
+import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
 import { Settings } from "#Settings.ts"
-import { Cause, Context, Effect, FiberSet, Layer, Metric, Schema } from "effect"
+import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Metric, Schedule, Schema } from "effect"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
-import type { AddressInfo } from "node:net"
 import type { Duplex } from "node:stream"
 import { type WebSocket, WebSocketServer } from "ws"
-import { serve } from "./Connection.ts"
-import { makeSocket, type Socket } from "./Socket.ts"
-import { addressOf, judgeRequest, WaitingRoom } from "./upgrade.ts"
+import { makeServe } from "./Connection.ts"
+import { Socket, type TooSlow } from "./Socket.ts"
+import { addressOf, judgeRequest, type Upgrade, WaitingRoom } from "./upgrade.ts"
 
 /** The port cannot be listened on. */
 export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("PortUnavailable", {
@@ -37,11 +37,10 @@ export class Listener extends Context.Service<Listener, {
       const settings = yield* Settings
       const given = yield* ListeningServer
       const server = given ?? (yield* Effect.acquireRelease(listen(settings), stopListening))
-      const accept = yield* makeAccept
-      server.on("upgrade", accept)
-      yield* Effect.addFinalizer(() => Effect.sync(() => server.off("upgrade", accept)))
-      const address = server.address() as AddressInfo
-      return Listener.of({ host: settings.wsHost, port: address.port })
+      server.on("upgrade", yield* makeAccept(server))
+      const address = server.address()
+      const port = typeof address === "object" && address !== null ? address.port : settings.wsPort
+      return Listener.of({ host: settings.wsHost, port })
     })
   )
 }
@@ -79,10 +78,18 @@ function stopListening(server: Server): Effect.Effect<void> {
   })
 }
 
-/** Gives the handler of upgrades; when the scope ends every socket is closed (1012), and the last one is waited for. */
-const makeAccept = Effect.gen(function*() {
+/** How often it is looked for sockets whose time to authenticate is over. */
+const lookEvery = Duration.millis(500)
+
+/**
+ * Gives the handler of upgrades. When the scope ends nobody is let in any more, every socket is closed (1012), and the last
+ * one is waited for.
+ */
+const makeAccept = Effect.fnUntraced(function*(server: Server) {
   const settings = yield* Settings
-  const room = new WaitingRoom(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
+  const clock = yield* Clock.Clock
+  const serve = yield* makeServe
+  const room = new WaitingRoom<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
   const wss = new WebSocketServer({
     noServer: true,
     maxPayload: settings.maxMessageBytes,
@@ -91,66 +98,62 @@ const makeAccept = Effect.gen(function*() {
   })
   const open = new Map<WebSocket, Socket>()
   const fibers = yield* FiberSet.make<void, never>()
-  const run = yield* FiberSet.runtime(fibers)<Connected>()
-  let draining = false
+  const run = yield* FiberSet.runtime(fibers)<never>()
 
   yield* Effect.addFinalizer(() =>
     Effect.gen(function*() {
-      draining = true
-      yield* Effect.logInfo(`closing ${open.size} connections`)
+      server.close()
+      yield* Effect.logInfo(`shutting down: ${open.size} connections are closed`)
       for (const socket of open.values()) socket.close("restarting")
       yield* Effect.forEach([...open.keys()], closed, { concurrency: "unbounded", discard: true })
       yield* FiberSet.awaitEmpty(fibers)
     })
   )
 
-  const start = (
-    ws: WebSocket,
-    raw: Duplex,
-    conversation: (socket: Socket) => Effect.Effect<void, never, Connected>
-  ) => {
-    const socket = makeSocket(ws, raw)
-    open.set(ws, socket)
-    ws.once("close", () => open.delete(ws))
-    run(conversation(socket))
-  }
+  const authTimeout = Duration.toMillis(settings.authTimeout)
+  yield* Effect.sync(() => {
+    for (const socket of room.overdue(monotonicMillisUnsafe(clock) - authTimeout)) socket.close("silent")
+  }).pipe(Effect.repeat(Schedule.spaced(lookEvery)), Effect.forkScoped)
 
   return (request: IncomingMessage, raw: Duplex, head: Buffer): void => {
     raw.on("error", () => raw.destroy())
     const verdict = judgeRequest(request)
     if (verdict._tag === "Refused") return refuse(raw, verdict.status, verdict.reason)
     const address = addressOf(request)
-    const leave = draining ? undefined : room.enter(address)
-    if (leave === undefined)
+    const place = room.enter(address, monotonicMillisUnsafe(clock))
+    if (place === undefined) {
       return refuse(raw, "503 Service Unavailable", "too many connections are waiting to authenticate")
-    raw.once("close", leave)
-    request.socket.setNoDelay(true)
-    request.socket.setKeepAlive(true, 15_000)
-    wss.handleUpgrade(
-      request,
-      raw,
-      head,
-      (ws) =>
-        start(ws, raw, (socket) => supervised(socket, { type: verdict.type, address, admitted: Effect.sync(leave) }))
-    )
+    }
+    raw.once("close", () => place.leave())
+    wss.handleUpgrade(request, raw, head, (ws) => {
+      const socket = new Socket(ws, raw)
+      open.set(ws, socket)
+      ws.once("close", () => open.delete(ws))
+      place.seat(socket)
+      const upgrade: Upgrade = {
+        type: verdict.type,
+        address,
+        heard: () => place.stopClock(),
+        admitted: () => place.leave()
+      }
+      run(supervised(serve(socket, upgrade), socket, address))
+    })
   }
 })
 
-type Connected = Effect.Services<ReturnType<typeof serve>>
-
 /** A connection that fails inside is closed (1011) and counted; no other notices. */
-function supervised(socket: Socket, upgrade: Parameters<typeof serve>[1]): Effect.Effect<void, never, Connected> {
-  return serve(socket, upgrade).pipe(
-    Effect.catchTags({ TooSlow: () => Effect.sync(() => socket.close("tooSlow")) }),
-    Effect.catchCause((cause) =>
-      Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.gen(function*() {
-        yield* Effect.logError("a session failed inside", cause)
+function supervised(conversation: Effect.Effect<void, TooSlow>, socket: Socket, address: string): Effect.Effect<void> {
+  return conversation.pipe(
+    Effect.catchCause((cause) => {
+      if (Cause.hasInterruptsOnly(cause)) return Effect.void
+      if (cause.reasons.some((reason) => Cause.isFailReason(reason))) return Effect.sync(() => socket.close("tooSlow"))
+      return Effect.gen(function*() {
+        yield* Effect.logError(`a session with ${address} failed inside`, cause)
         yield* Metric.update(defects, 1)
         socket.close("defect")
       })
-    ),
-    Effect.ensuring(Effect.sync(() => socket.close("normal"))),
-    Effect.annotateLogs({ address: upgrade.address })
+    }),
+    Effect.ensuring(Effect.sync(() => socket.close("normal")))
   )
 }
 

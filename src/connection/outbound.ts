@@ -1,59 +1,90 @@
 /** The half of a connection that brings its client's view up to date and keeps it there. */
 import type { Client } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
-import type { Batch } from "#feed/Batch.ts"
-import { textFrameInTwo } from "#feed/frames.ts"
+import { ChangeBus, type Push } from "#feed/ChangeBus.ts"
+import { configFrame } from "#feed/frames.ts"
 import { Network } from "#feed/Network.ts"
 import { encodeConfig } from "#network/encode.ts"
-import { Effect, Metric, PubSub } from "effect"
+import { reasonToClose } from "#network/membership.ts"
+import type { NetworkState } from "#network/NetworkState.ts"
+import { Cause, Effect, Metric, PubSub } from "effect"
 import type { Buffer } from "node:buffer"
+import type { Member } from "./membership.ts"
 import { bytesOf, decide, type Position, waitingLimitBytes } from "./plan.ts"
 import type { Socket } from "./Socket.ts"
 
-/** Sends the whole view; gives back what it shows. A client that the network no longer has is closed. */
-export const sendConfig = Effect.fnUntraced(
-  function*(client: Client, socket: Socket, ...before: ReadonlyArray<Buffer>) {
-    const network = yield* Network
-    const deliveries = yield* Deliveries
-    const state = yield* network.state
+export const makeFollow = Effect.gen(function*() {
+  const network = yield* Network
+  const deliveries = yield* Deliveries
+  const bus = yield* ChangeBus
+  const context = yield* Effect.context<never>()
+  const count = (metric: Metric.Counter<number>) => metric.updateUnsafe(1, context)
+
+  /** Sends the whole view; gives back what it shows. A client that the network no longer has is closed. */
+  const sendConfig = (client: Client, socket: Socket, state: NetworkState, before: ReadonlyArray<Buffer>): Position => {
     const config = encodeConfig(state, client.ref)
     if (config === undefined) {
-      yield* client.close("deleted")
+      socket.close("deleted")
       return { revision: state.revision, configBytes: 0 }
     }
-    const frames = textFrameInTwo(config.own, config.shared)
+    const frames = configFrame(config)
     socket.write([...before, ...frames])
-    yield* Metric.update(configs, 1)
-    yield* deliveries.sent(client, state.revision)
+    count(configs)
+    deliveries.note(client, state.revision)
     return { revision: state.revision, configBytes: bytesOf(frames) }
   }
-)
 
-/** Forwards every step after `from` until the socket closes. Fails only when the client is too slow. */
-export const forward = Effect.fnUntraced(
-  function*(client: Client, socket: Socket, batches: PubSub.Subscription<Batch>, from: Position) {
-    const deliveries = yield* Deliveries
-    let at = from
-    while (true) {
-      const waiting = yield* PubSub.takeAll(batches)
-      const plan = decide(waiting, at, client.ref)
-      if (plan._tag === "Config") {
-        at = yield* sendConfig(client, socket)
-        if (plan.missed) yield* Metric.update(resyncs, 1)
-      } else {
-        if (plan.frames.length > 0) {
+  /** Forwards every step after `from` until the socket closes, and fails with that, or when the client is too slow. */
+  const forward = Effect.fnUntraced(
+    function*(client: Client, socket: Socket, pushes: PubSub.Subscription<Push>, from: Position) {
+      let at = from
+      while (true) {
+        const plan = decide(yield* PubSub.takeAll(pushes), at, client.ref)
+        if (plan._tag === "Config") {
+          at = sendConfig(client, socket, yield* network.state, [])
+          if (plan.missed) count(resyncs)
+        } else {
           socket.write(plan.frames)
-          yield* Metric.update(pushes, 1)
+          at = { ...at, revision: plan.revision }
+          count(pushesSent)
+          deliveries.note(client, plan.revision)
         }
-        at = { ...at, revision: plan.revision }
-        yield* deliveries.sent(client, plan.revision)
+        if (socket.waitingBytes() > waitingLimitBytes) yield* socket.drained
       }
-      if (socket.waiting() > waitingLimitBytes) yield* socket.drained
     }
-  }
-)
+  )
 
-const pushes = Metric.counter("control_pushes_total", {
+  /** Subscribes first, so what is committed after the snapshot comes by the subscription; what it shows is left out there. */
+  const begin = Effect.fnUntraced(function*(client: Client, socket: Socket, before: ReadonlyArray<Buffer>) {
+    const pushes = yield* bus.follow(client.ref)
+    const state = yield* network.state
+    // The session is a member by now: a revocation that comes later finds it, one that came before is found here.
+    const reason = reasonToClose(state, client)
+    if (reason !== undefined) return socket.close(reason)
+    yield* forward(client, socket, pushes, sendConfig(client, socket, state, before))
+  }, Effect.scoped)
+
+  /** Starts the member's forwarding fiber; `before` goes out in one write with its first config. */
+  return (member: Member, socket: Socket, before: ReadonlyArray<Buffer>): Effect.Effect<void> =>
+    begin(member.client, socket, before).pipe(
+      Effect.catchTags({
+        TooSlow: () => Effect.sync(() => socket.close("tooSlow")),
+        SocketClosed: () => Effect.void
+      }),
+      Effect.catchCause((cause) =>
+        Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.andThen(
+          Effect.logError("forwarding to a client failed", cause),
+          Effect.sync(() => socket.close("defect"))
+        )
+      ),
+      Effect.forkChild({ startImmediately: true }),
+      Effect.map((fiber) => {
+        member.forwarding = fiber
+      })
+    )
+})
+
+const pushesSent = Metric.counter("control_pushes_total", {
   description: "Writes of steps to clients; what waits for one client goes out in one",
   incremental: true
 })
@@ -64,6 +95,6 @@ const configs = Metric.counter("control_configs_total", {
 })
 
 const resyncs = Metric.counter("control_resyncs_total", {
-  description: "Configs sent because a client was too slow for the steps",
+  description: "Configs sent in place of steps, because the client was too slow for them or the log did not continue",
   incremental: true
 })

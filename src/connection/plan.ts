@@ -1,5 +1,5 @@
 /** What to write to a client that has batches waiting: the steps, or one config in their place. Pure. */
-import type { Batch } from "#feed/Batch.ts"
+import type { Push } from "#feed/ChangeBus.ts"
 import type { Delta } from "#network/step.ts"
 import type { ClientRef, Revision } from "#schema/ids.ts"
 import type { Buffer } from "node:buffer"
@@ -22,18 +22,19 @@ export type Plan =
  * A batch continues the view when its predecessor has been seen; what the view already has is left out. Where something was
  * missed, or a step has no message of its own, or the steps are longer than the whole view, a config takes their place.
  */
-export function decide(batches: ReadonlyArray<Batch>, at: Position, client: ClientRef): Plan {
+export function decide(pushes: ReadonlyArray<Push>, at: Position, client: ClientRef): Plan {
   const frames: Array<Buffer> = []
   let { revision } = at
-  for (const batch of batches) {
-    if (batch.previous > revision) return { _tag: "Config", missed: true }
-    if (batch.revision <= revision) continue
-    if (batch.steps.some((step) => step.revision > revision && needsConfig(step.delta, client))) {
+  for (const push of pushes) {
+    if (push === "restart") return { _tag: "Config", missed: true }
+    if (push.previous > revision) return { _tag: "Config", missed: true }
+    if (push.revision <= revision) continue
+    if (push.steps.some((step) => step.revision > revision && needsConfig(step.delta, client))) {
       return { _tag: "Config", missed: false }
     }
-    const newer = batch.framesAfter(revision)
+    const newer = push.framesAfter(revision)
     if (newer.length > 0) frames.push(newer)
-    revision = batch.revision
+    revision = push.revision
   }
   if (bytesOf(frames) > Math.max(waitingLimitBytes, at.configBytes)) return { _tag: "Config", missed: true }
   return { _tag: "Steps", frames, revision }

@@ -3,6 +3,17 @@ import { ClientType } from "#schema/ids.ts"
 import { Schema } from "effect"
 import type { IncomingMessage } from "node:http"
 
+/** What an upgrade request told, and whom to tell how far its client has come. */
+export interface Upgrade {
+  /** The client type that the URL names; without it the key decides. */
+  readonly type: ClientType | undefined
+  readonly address: string
+  /** `auth` has come: its time no longer runs. */
+  heard(): void
+  /** The client has authenticated: it takes no place among those who have not. */
+  admitted(): void
+}
+
 export type Verdict =
   | { readonly _tag: "Accepted"; readonly type: ClientType | undefined }
   | {
@@ -29,33 +40,63 @@ function refused(reason: string): Verdict {
   return { _tag: "Refused", status: "400 Bad Request", reason }
 }
 
-/** Counts the sockets that have not authenticated yet, in all and by address. */
-export class WaitingRoom {
+/** The sockets that have not authenticated yet: counted in all and by address, and each with the time it came. */
+export class WaitingRoom<Guest> {
   readonly #limit: number
   readonly #limitPerAddress: number
   readonly #byAddress = new Map<string, number>()
-  #all = 0
+  /** In the order of coming, so that whose time is over stands first. */
+  readonly #places = new Set<Place<Guest>>()
 
   constructor(limit: number, limitPerAddress: number) {
     this.#limit = limit
     this.#limitPerAddress = limitPerAddress
   }
 
-  /** Takes a place and gives the function that leaves it, or nothing when there is none. */
-  enter(address: string): (() => void) | undefined {
+  /** A place from this moment on, or nothing when there is none. */
+  enter(address: string, at: number): Place<Guest> | undefined {
     const here = this.#byAddress.get(address) ?? 0
-    if (this.#all >= this.#limit || here >= this.#limitPerAddress) return undefined
-    this.#all += 1
+    if (this.#places.size >= this.#limit || here >= this.#limitPerAddress) return undefined
     this.#byAddress.set(address, here + 1)
-    let inside = true
-    return () => {
-      if (!inside) return
-      inside = false
-      this.#all -= 1
+    const place = new Place<Guest>(at, () => {
+      if (!this.#places.delete(place)) return
       const left = (this.#byAddress.get(address) ?? 1) - 1
       if (left === 0) this.#byAddress.delete(address)
       else this.#byAddress.set(address, left)
+    })
+    this.#places.add(place)
+    return place
+  }
+
+  /** Who came before this moment and whose clock still runs. */
+  overdue(moment: number): ReadonlyArray<Guest> {
+    const guests: Array<Guest> = []
+    for (const place of this.#places) {
+      if (place.since > moment) break
+      if (place.guest !== undefined && place.isClockRunning) guests.push(place.guest)
     }
+    return guests
+  }
+}
+
+/** One guest's place in the waiting room. */
+class Place<Guest> {
+  readonly since: number
+  readonly leave: () => void
+  guest: Guest | undefined
+  isClockRunning = true
+
+  constructor(since: number, leave: () => void) {
+    this.since = since
+    this.leave = leave
+  }
+
+  seat(guest: Guest): void {
+    this.guest = guest
+  }
+
+  stopClock(): void {
+    this.isClockRunning = false
   }
 }
 

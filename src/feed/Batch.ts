@@ -14,9 +14,9 @@ export class Batch {
   #joined: Buffer | undefined
   readonly #frames = new Map<Step, Buffer>()
 
-  constructor(previous: Revision, revision: Revision, steps: ReadonlyArray<Step>) {
+  constructor(previous: Revision, steps: readonly [Step, ...ReadonlyArray<Step>]) {
     this.previous = previous
-    this.revision = revision
+    this.revision = (steps.at(-1) ?? steps[0]).revision
     this.steps = steps
   }
 

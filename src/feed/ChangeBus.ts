@@ -8,7 +8,7 @@ import { Batch } from "./Batch.ts"
 type Topic = Exclude<Audience, "agents">
 
 interface Open {
-  readonly pubsub: PubSub.PubSub<Batch>
+  readonly pubsub: PubSub.PubSub<Push>
   followers: number
   last: Revision
 }
@@ -19,13 +19,18 @@ interface Open {
  */
 const capacity = { gateways: 64, agent: 16 }
 
+/** `restart`: the history has not been continued, or part of it is gone; only a whole config helps. */
+export type Push = Batch | "restart"
+
 export class ChangeBus extends Context.Service<ChangeBus, {
   /** Gives each audience its steps, in order, as one batch. */
   publish(steps: ReadonlyArray<Step>): Effect.Effect<void>
-  /** Makes every follower send a whole config: the history has not been continued, or part of it is gone. */
+  /** Makes every follower send a whole config. */
   readonly restart: Effect.Effect<void>
   /** What concerns this client, from now on until the scope closes. */
-  follow(client: ClientRef): Effect.Effect<PubSub.Subscription<Batch>, never, Scope.Scope>
+  follow(client: ClientRef): Effect.Effect<PubSub.Subscription<Push>, never, Scope.Scope>
+  /** The newest revision that this client's audience was given. */
+  lastOf(client: ClientRef): Revision
 }>()("control/feed/ChangeBus") {
   static readonly layer = Layer.effect(
     ChangeBus,
@@ -33,71 +38,72 @@ export class ChangeBus extends Context.Service<ChangeBus, {
       /** Only topics with followers are here, so an audience that nobody follows costs nothing. */
       const topics = new Map<Topic, Open>()
 
-      const send = (open: Open, steps: ReadonlyArray<Step>) =>
-        Effect.suspend(() => {
-          const revision = steps.at(-1)?.revision ?? open.last
-          const batch = new Batch(open.last, revision, steps)
-          open.last = revision
-          return PubSub.publish(open.pubsub, batch)
-        })
-
       const publish = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
         for (const [topic, theirs] of byTopic(steps, topics)) {
           const open = topics.get(topic)
-          if (open !== undefined) yield* send(open, theirs)
+          if (open === undefined) continue
+          const batch = new Batch(open.last, theirs)
+          open.last = batch.revision
+          yield* PubSub.publish(open.pubsub, batch)
         }
       })
 
-      const restart = Effect.suspend(() => {
-        const everyone = [...topics.values()]
-        return Effect.forEach(everyone, (open) => PubSub.publish(open.pubsub, new Batch(neverSent, neverSent, [])), {
-          discard: true
-        })
+      const restart = Effect.suspend(() =>
+        Effect.forEach([...topics.values()], (open) => {
+          open.last = none
+          return PubSub.publish(open.pubsub, "restart")
+        }, { discard: true })
+      )
+
+      const follow = Effect.fnUntraced(function*(client: ClientRef) {
+        const topic = topicOf(client)
+        const open = yield* Effect.acquireRelease(
+          Effect.map(openTopic(topics, topic), (open) => {
+            open.followers += 1
+            return open
+          }),
+          (open) => leave(topics, topic, open)
+        )
+        return yield* PubSub.subscribe(open.pubsub)
       })
 
-      const follow = (client: ClientRef) =>
-        Effect.gen(function*() {
-          const topic: Topic = client.type === "gateway" ? "gateways" : `agent:${client.id}`
-          yield* Effect.acquireRelease(
-            Effect.suspend(() => openTopic(topics, topic)),
-            (open) => Effect.suspend(() => leave(topics, topic, open))
-          )
-          return yield* PubSub.subscribe((topics.get(topic) as Open).pubsub)
-        })
+      const lastOf = (client: ClientRef) => topics.get(topicOf(client))?.last ?? none
 
-      return ChangeBus.of({ publish, restart, follow })
+      return ChangeBus.of({ publish, restart, follow, lastOf })
     })
   )
 }
 
-/** A revision that no receiver has, so that a batch after it is a gap for everyone. */
-const neverSent = Revision.make(Number.MAX_SAFE_INTEGER)
+const none = Revision.make(0)
+
+function topicOf(client: ClientRef): Topic {
+  return client.type === "gateway" ? "gateways" : `agent:${client.id}`
+}
 
 const openTopic = Effect.fnUntraced(function*(topics: Map<Topic, Open>, topic: Topic) {
   const known = topics.get(topic)
-  if (known !== undefined) {
-    known.followers += 1
-    return known
-  }
-  const pubsub = yield* PubSub.sliding<Batch>(topic === "gateways" ? capacity.gateways : capacity.agent)
-  const open: Open = { pubsub, followers: 1, last: Revision.make(0) }
+  if (known !== undefined) return known
+  const pubsub = yield* PubSub.sliding<Push>(topic === "gateways" ? capacity.gateways : capacity.agent)
+  // Somebody else may have opened it meanwhile: whose it is first, all use.
+  const open = topics.get(topic) ?? { pubsub, followers: 0, last: none }
   topics.set(topic, open)
   return open
 })
 
-function leave(topics: Map<Topic, Open>, topic: Topic, open: Open): Effect.Effect<void> {
-  open.followers -= 1
-  if (open.followers > 0) return Effect.void
-  topics.delete(topic)
-  return PubSub.shutdown(open.pubsub)
-}
+const leave = (topics: Map<Topic, Open>, topic: Topic, open: Open): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    open.followers -= 1
+    if (open.followers > 0) return Effect.void
+    topics.delete(topic)
+    return PubSub.shutdown(open.pubsub)
+  })
 
 /** Each topic's steps in order of revision; a step for all agents is a step of every agent's topic. */
 function byTopic(
   steps: ReadonlyArray<Step>,
   topics: ReadonlyMap<Topic, Open>
-): ReadonlyMap<Topic, ReadonlyArray<Step>> {
-  const result = new Map<Topic, Array<Step>>()
+): ReadonlyMap<Topic, readonly [Step, ...ReadonlyArray<Step>]> {
+  const result = new Map<Topic, [Step, ...Array<Step>]>()
   const append = (topic: Topic, step: Step) => {
     const list = result.get(topic)
     if (list === undefined) result.set(topic, [step])

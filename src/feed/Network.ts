@@ -1,5 +1,5 @@
 /** The network as this process knows it. One fiber writes it: what the feed brings is applied here and goes out from here. */
-import { apply, type NetworkState } from "#network/NetworkState.ts"
+import { apply, type Change, type NetworkState } from "#network/NetworkState.ts"
 import { type Step, steps } from "#network/step.ts"
 import { pageSize } from "#store/ChangeLog.ts"
 import { StoreUnavailable } from "#store/sql.ts"
@@ -85,7 +85,10 @@ export class Network extends Context.Service<Network, {
   )
 }
 
-const removing: ReadonlySet<string> = new Set(["AgentRemoved", "GatewayRemoved", "KeyRemoved", "KeyPut"])
+/** A key that is put may take the place of another under the same id. */
+const removing: ReadonlySet<Change["_tag"]> = new Set(
+  ["AgentRemoved", "GatewayRemoved", "KeyRemoved", "KeyPut"] as const
+)
 
 const unavailable = new StoreUnavailable({ reason: "the log of changes cannot be read" })
 

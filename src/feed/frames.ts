@@ -1,5 +1,5 @@
 /** WebSocket text frames as bytes, so that one encoding serves every receiver and many frames go out in one write. */
-import type { SharedText } from "#network/encode.ts"
+import type { EncodedConfig, SharedText } from "#network/encode.ts"
 import { Buffer } from "node:buffer"
 
 /** One unfragmented, unmasked text frame (RFC 6455 section 5.2), which is what a server sends. */
@@ -12,15 +12,16 @@ export const textFrame = (text: string): Buffer => {
   return frame
 }
 
-/** One text frame whose payload is `own` followed by `shared`; the bytes of `shared` are made once and used by all. */
-export const textFrameInTwo = (own: string, shared: SharedText): ReadonlyArray<Buffer> => {
-  const tail = bytesOf(shared)
+/** One text frame with the text of a config; the bytes of what it shares are made once and used by all. */
+export const configFrame = ({ own, shared }: EncodedConfig): ReadonlyArray<Buffer> => {
+  if (shared.length === 0) return [textFrame(own)]
+  const tail = bytesOfAll(shared)
   const head = Buffer.byteLength(own)
   const header = headerLength(head + tail.length)
   const first = Buffer.allocUnsafe(header + head)
   writeHeader(first, head + tail.length)
   first.write(own, header)
-  return tail.length === 0 ? [first] : [first, tail]
+  return [first, tail]
 }
 
 /** FIN and opcode 1 (text). */
@@ -43,12 +44,22 @@ function writeHeader(frame: Buffer, payload: number): void {
   }
 }
 
+const joinedBytes = new WeakMap<ReadonlyArray<SharedText>, Buffer>()
+
+function bytesOfAll(parts: ReadonlyArray<SharedText>): Buffer {
+  const known = joinedBytes.get(parts)
+  if (known !== undefined) return known
+  const made = Buffer.concat(parts.map(bytesOf))
+  joinedBytes.set(parts, made)
+  return made
+}
+
 const bytes = new WeakMap<SharedText, Buffer>()
 
-function bytesOf(shared: SharedText): Buffer {
-  const known = bytes.get(shared)
+function bytesOf(part: SharedText): Buffer {
+  const known = bytes.get(part)
   if (known !== undefined) return known
-  const made = Buffer.from(shared.text)
-  bytes.set(shared, made)
+  const made = Buffer.from(part.text)
+  bytes.set(part, made)
   return made
 }

@@ -5,10 +5,10 @@ import { monotonicMillis } from "#clients/monotonic.ts"
 import { answerPlainRequest, ListeningServer, serverOptions } from "#connection/Listener.ts"
 import * as Control from "#Control.ts"
 import * as Logging from "#logging.ts"
-import { AgentId, type ClientRef, type ClientType, TunnelId } from "#schema/ids.ts"
+import { type ClientType, Revision, TunnelId } from "#schema/ids.ts"
 import { type Environment, readProcessSettings, Settings } from "#Settings.ts"
 import { Tunnels } from "#tunnels/Tunnels.ts"
-import { Clock, Effect, Layer, ManagedRuntime, MutableRef } from "effect"
+import { Clock, Effect, Layer, ManagedRuntime } from "effect"
 import { createServer, type IncomingMessage, type Server } from "node:http"
 import type { Duplex } from "node:stream"
 
@@ -97,11 +97,11 @@ export class WSServer {
   }
 
   /** Deletes the tunnel unless it is gone already, and resolves when every connected client that it concerns was told. */
-  async broadcastTunnelDelete(tunnelId: string, agentId: string): Promise<void> {
+  async broadcastTunnelDelete(tunnelId: string, _agentId: string): Promise<void> {
     await this.ready
     await this.#runtime.runPromise(Effect.gen(function*() {
       const revision = yield* (yield* Tunnels).ensureRemoved(TunnelId.make(tunnelId))
-      yield* (yield* Deliveries).awaitSent(revision, concernedBy(AgentId.make(agentId)))
+      yield* (yield* Deliveries).awaitSent(revision)
     }))
   }
 
@@ -118,8 +118,8 @@ export class WSServer {
   async #put(tunnel: Tunnel): Promise<void> {
     await this.ready
     await this.#runtime.runPromise(Effect.gen(function*() {
-      const { agentId, revision } = yield* (yield* Tunnels).ensure(tunnel)
-      yield* (yield* Deliveries).awaitSent(revision, concernedBy(agentId))
+      const { revision } = yield* (yield* Tunnels).ensure(tunnel)
+      yield* (yield* Deliveries).awaitSent(Revision.make(revision))
     }))
   }
 
@@ -132,12 +132,8 @@ export class WSServer {
   }
 }
 
-/** A tunnel concerns its agent and every gateway. */
-const concernedBy = (agentId: AgentId) => (client: ClientRef): boolean =>
-  client.type === "gateway" || client.id === agentId
-
 const describe = Effect.fnUntraced(function*(member: Member) {
-  const silentFor = (yield* monotonicMillis) - MutableRef.get(member.lastSeen)
+  const silentFor = (yield* monotonicMillis) - member.lastSeen
   const client: Client = {
     id: member.ref.id,
     type: member.ref.type,

@@ -1,6 +1,7 @@
 /** The whole network as one immutable value, and how a change makes the next one. Pure. */
 import type { AgentId, GatewayId, KeyId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { HashMap, Option, type Redacted } from "effect"
+import * as Table from "./Table.ts"
 
 export interface Agent {
   readonly id: AgentId
@@ -69,12 +70,14 @@ export type Change =
 export interface NetworkState {
   readonly timeline: Timeline
   readonly revision: Revision
-  readonly agents: HashMap.HashMap<AgentId, Agent>
+  readonly agents: Table.Table<AgentId, Agent>
+  /** The agents' own addresses, which the gateways' view of a tunnel needs: the same value while no address changes. */
+  readonly virtualIps: HashMap.HashMap<AgentId, string>
   readonly gateways: HashMap.HashMap<GatewayId, Gateway>
-  readonly tunnels: HashMap.HashMap<TunnelId, Tunnel>
+  readonly tunnels: Table.Table<TunnelId, Tunnel>
   /** The same tunnels by agent, so that one agent's view does not cost a walk over all of them. */
   readonly tunnelsOf: HashMap.HashMap<AgentId, HashMap.HashMap<TunnelId, Tunnel>>
-  readonly certificates: HashMap.HashMap<string, Certificate>
+  readonly certificates: Table.Table<string, Certificate>
   readonly keys: HashMap.HashMap<KeyId, Key>
   readonly keysByHash: HashMap.HashMap<string, Key>
 }
@@ -82,11 +85,12 @@ export interface NetworkState {
 export const empty = (timeline: Timeline, revision: Revision): NetworkState => ({
   timeline,
   revision,
-  agents: HashMap.empty(),
+  agents: Table.empty(),
+  virtualIps: HashMap.empty(),
   gateways: HashMap.empty(),
-  tunnels: HashMap.empty(),
+  tunnels: Table.empty(),
   tunnelsOf: HashMap.empty(),
-  certificates: HashMap.empty(),
+  certificates: Table.empty(),
   keys: HashMap.empty(),
   keysByHash: HashMap.empty()
 })
@@ -104,9 +108,13 @@ export const load = (timeline: Timeline, revision: Revision, rows: ReadonlyArray
 function applyChange(state: NetworkState, change: Change): NetworkState {
   switch (change._tag) {
     case "AgentPut":
-      return { ...state, agents: HashMap.set(state.agents, change.agent.id, change.agent) }
+      return putAgent(state, change.agent)
     case "AgentRemoved":
-      return { ...state, agents: HashMap.remove(state.agents, change.id) }
+      return {
+        ...state,
+        agents: Table.remove(state.agents, change.id),
+        virtualIps: HashMap.remove(state.virtualIps, change.id)
+      }
     case "GatewayPut":
       return { ...state, gateways: HashMap.set(state.gateways, change.gateway.id, change.gateway) }
     case "GatewayRemoved":
@@ -116,13 +124,23 @@ function applyChange(state: NetworkState, change: Change): NetworkState {
     case "TunnelRemoved":
       return removeTunnel(state, change.id)
     case "CertificatePut":
-      return { ...state, certificates: HashMap.set(state.certificates, change.certificate.domain, change.certificate) }
+      return { ...state, certificates: Table.set(state.certificates, change.certificate.domain, change.certificate) }
     case "CertificateRemoved":
-      return { ...state, certificates: HashMap.remove(state.certificates, change.domain) }
+      return { ...state, certificates: Table.remove(state.certificates, change.domain) }
     case "KeyPut":
       return putKey(removeKey(state, change.key.id), change.key)
     case "KeyRemoved":
       return removeKey(state, change.id)
+  }
+}
+
+function putAgent(state: NetworkState, agent: Agent): NetworkState {
+  const known = HashMap.get(state.virtualIps, agent.id)
+  const isSame = Option.isSome(known) && known.value === agent.virtualIp
+  return {
+    ...state,
+    agents: Table.set(state.agents, agent.id, agent),
+    virtualIps: isSame ? state.virtualIps : HashMap.set(state.virtualIps, agent.id, agent.virtualIp)
   }
 }
 
@@ -133,19 +151,19 @@ function putTunnel(state: NetworkState, tunnel: Tunnel): NetworkState {
   )
   return {
     ...state,
-    tunnels: HashMap.set(state.tunnels, tunnel.id, tunnel),
+    tunnels: Table.set(state.tunnels, tunnel.id, tunnel),
     tunnelsOf: HashMap.set(state.tunnelsOf, tunnel.agentId, HashMap.set(siblings, tunnel.id, tunnel))
   }
 }
 
 function removeTunnel(state: NetworkState, id: TunnelId): NetworkState {
-  const tunnel = HashMap.get(state.tunnels, id)
+  const tunnel = Table.get(state.tunnels, id)
   if (Option.isNone(tunnel)) return state
   const { agentId } = tunnel.value
   const siblings = Option.map(HashMap.get(state.tunnelsOf, agentId), HashMap.remove(id))
   return {
     ...state,
-    tunnels: HashMap.remove(state.tunnels, id),
+    tunnels: Table.remove(state.tunnels, id),
     tunnelsOf: Option.match(siblings, {
       onNone: () => state.tunnelsOf,
       onSome: (rest) =>

@@ -21,13 +21,13 @@ export const agentAddress = (
 }
 
 /**
- * The address of the gateway with this slot in an agent's subnet: slot 0 is .2, the last that fits is just below the
- * broadcast address. Undefined where the subnet has no room for it.
+ * The gateways' addresses in an agent's subnet, by slot: slot 0 is .2, the last that fits is just below the broadcast
+ * address. Undefined where the subnet has no room for the slot.
  */
-export const gatewayAddress = (subnet: string, slot: number): string | undefined => {
+export const gatewayAddresses = (subnet: string): (slot: number) => string | undefined => {
   const { base, prefix } = parseCidr(subnet)
-  const offset = slot + 2
-  return offset < 2 ** (32 - prefix) - 1 ? formatIpv4(base + offset) : undefined
+  const broadcast = 2 ** (32 - prefix) - 1
+  return (slot) => slot + 2 < broadcast ? formatIpv4(base + slot + 2) : undefined
 }
 
 function parseCidr(cidr: string): { readonly base: number; readonly prefix: number } {
@@ -37,5 +37,5 @@ function parseCidr(cidr: string): { readonly base: number; readonly prefix: numb
 }
 
 function formatIpv4(value: number): string {
-  return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join(".")
+  return `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}`
 }

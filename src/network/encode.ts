@@ -1,10 +1,13 @@
 /**
- * A client's config as JSON text, joined from parts: each row is encoded once when it changes, not once for each client.
- * What the parts look like is `view`'s business; a property holds the two together.
+ * A client's config as JSON text, joined from parts: each row is encoded once when it changes, not once for each client, and
+ * rows are joined by bucket, so that a change costs its bucket. What the parts look like is `view`'s business; a property
+ * holds the two together.
  */
 import type { ClientRef, GatewayId } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
+import { gatewayAddresses } from "./addresses.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
+import * as Table from "./Table.ts"
 import {
   agentForGateways,
   certificateForGateways,
@@ -17,73 +20,133 @@ import {
 } from "./view.ts"
 
 /**
- * The `config` message for a client, as the text of its frame in two parts to be sent one after the other. `shared` is the
- * same string, not just an equal one, for all clients that share it in this state, so that it can be turned into bytes
- * once. Undefined when the state does not know the client.
+ * A `config` message as the text of its frame: the parts one after the other. A part that many clients share is the same
+ * value for all of them, not just an equal one, so that it can be turned into bytes once.
  */
-export const encodeConfig = (
-  state: NetworkState,
-  client: ClientRef
-): { readonly own: string; readonly shared: SharedText } | undefined =>
-  client.type === "gateway" ? encodeForGateway(state, client.id) : encodeForAgent(state, client)
+export interface EncodedConfig {
+  readonly own: string
+  readonly shared: ReadonlyArray<SharedText>
+}
 
-/** Text that many configs end with; its identity is what caches go by. */
+/** Text that many configs have in them; its identity is what caches go by. */
 export interface SharedText {
   readonly text: string
 }
 
-const nothingShared: SharedText = { text: "" }
+/** The `config` for a client; undefined when the state does not know it. */
+export const encodeConfig = (state: NetworkState, client: ClientRef): EncodedConfig | undefined =>
+  client.type === "gateway" ? encodeForGateway(state, client.id) : encodeForAgent(state, client)
 
-function encodeForGateway(state: NetworkState, id: GatewayId) {
+function encodeForGateway(state: NetworkState, id: GatewayId): EncodedConfig | undefined {
   const gateway = HashMap.get(state.gateways, id)
-  return Option.isNone(gateway)
-    ? undefined
-    : { own: `{"type":"config","data":{"gateway":${ownGatewayJson(gateway.value)},`, shared: allForGateways(state) }
+  return Option.isNone(gateway) ? undefined : {
+    own: `{"type":"config","data":{"gateway":${ownGatewayJson(gateway.value)},"agents":[`,
+    shared: allForGateways(state)
+  }
 }
 
-/** Good for as long as the three maps that it is made of are the same values, whatever else has changed. */
+/** Good for as long as the rows that it is made of are the same values, whatever else has changed. */
 const sharedByAgents = new WeakMap<
   NetworkState["agents"],
-  Pick<NetworkState, "tunnels" | "certificates"> & { readonly shared: SharedText }
+  Pick<NetworkState, "tunnels" | "virtualIps" | "certificates"> & { readonly shared: ReadonlyArray<SharedText> }
 >()
 
-function allForGateways(state: NetworkState): SharedText {
-  const known = sharedByAgents.get(state.agents)
-  if (known !== undefined && known.tunnels === state.tunnels && known.certificates === state.certificates)
+function allForGateways(state: NetworkState): ReadonlyArray<SharedText> {
+  const { agents, certificates, tunnels, virtualIps } = state
+  const known = sharedByAgents.get(agents)
+  if (known?.tunnels === tunnels && known.virtualIps === virtualIps && known.certificates === certificates) {
     return known.shared
-  const agents: Array<string> = []
-  for (const agent of HashMap.values(state.agents)) agents.push(agentForGatewaysJson(agent))
-  const tunnels: Array<string> = []
-  for (const tunnel of HashMap.values(state.tunnels)) {
-    const agent = HashMap.get(state.agents, tunnel.agentId)
-    if (Option.isSome(agent)) tunnels.push(tunnelForGatewaysJson(tunnel, agent.value.virtualIp))
   }
-  const certificates = HashMap.toValues(state.certificates).map(certificateJson)
-  const shared = {
-    text: `"agents":[${agents.join()}],"tunnels":[${tunnels.join()}],"certificates":[${certificates.join()}]}}`
-  }
-  sharedByAgents.set(state.agents, { tunnels: state.tunnels, certificates: state.certificates, shared })
+  const shared = [
+    ...joined(agents, agentsText),
+    afterAgents,
+    ...joined(tunnels, (bucket) => tunnelsText(bucket, virtualIps)),
+    afterTunnels,
+    ...joined(certificates, certificatesText),
+    afterCertificates
+  ]
+  sharedByAgents.set(agents, { tunnels, virtualIps, certificates, shared })
   return shared
 }
 
-function encodeForAgent(state: NetworkState, client: Extract<ClientRef, { type: "agent" }>) {
-  const agent = HashMap.get(state.agents, client.id)
+const afterAgents: SharedText = { text: "],\"tunnels\":[" }
+const afterTunnels: SharedText = { text: "],\"certificates\":[" }
+const afterCertificates: SharedText = { text: "]}}" }
+const comma: SharedText = { text: "," }
+
+type Bucket<Row> = ReadonlyMap<string, Row>
+
+/** The buckets' texts with a comma between any two that are not empty. */
+function joined<Row>(
+  table: Table.Table<string, Row>,
+  textOf: (bucket: Bucket<Row>) => SharedText
+): ReadonlyArray<SharedText> {
+  const parts: Array<SharedText> = []
+  for (const bucket of table.buckets) {
+    const part = bucket.size === 0 ? undefined : textOf(bucket)
+    if (part === undefined || part.text === "") continue
+    if (parts.length > 0) parts.push(comma)
+    parts.push(part)
+  }
+  return parts
+}
+
+const agentsText = remembered((bucket: Bucket<Agent>): SharedText => ({
+  text: Array.from(bucket.values(), (row) => agentForGatewaysJson(row)).join()
+}))
+
+const certificatesText = remembered((bucket: Bucket<Certificate>): SharedText => ({
+  text: Array.from(bucket.values(), (row) => JSON.stringify(certificateForGateways(row))).join()
+}))
+
+const tunnelTexts = new WeakMap<
+  Bucket<Tunnel>,
+  { readonly virtualIps: NetworkState["virtualIps"]; readonly part: SharedText }
+>()
+
+/** A tunnel whose agent is not there is in no gateway's view. */
+function tunnelsText(bucket: Bucket<Tunnel>, virtualIps: NetworkState["virtualIps"]): SharedText {
+  const known = tunnelTexts.get(bucket)
+  if (known?.virtualIps === virtualIps) return known.part
+  const texts: Array<string> = []
+  for (const tunnel of bucket.values()) {
+    const virtualIp = HashMap.get(virtualIps, tunnel.agentId)
+    if (Option.isSome(virtualIp)) texts.push(tunnelForGatewaysJson(tunnel, virtualIp.value))
+  }
+  const text = texts.join()
+  // Where only an address elsewhere has changed, the same text stays the same value.
+  const part = known?.part.text === text ? known.part : { text }
+  tunnelTexts.set(bucket, { virtualIps, part })
+  return part
+}
+
+function encodeForAgent(state: NetworkState, client: Extract<ClientRef, { type: "agent" }>): EncodedConfig | undefined {
+  const agent = Table.get(state.agents, client.id)
   if (Option.isNone(agent)) return undefined
-  const gateways = HashMap.toValues(state.gateways).map((gateway) =>
-    JSON.stringify(gatewayForAgent(gateway, agent.value.subnet))
-  )
+  const addressOf = gatewayAddresses(agent.value.subnet)
+  const gateways: Array<string> = []
+  for (const gateway of HashMap.values(state.gateways)) {
+    const address = addressOf(gateway.slot)
+    gateways.push(gatewayHeadJson(gateway) + (address === undefined ? "]}" : `"${address}"]}`))
+  }
   const tunnels = tunnelsOfAgent(state, client.id).map(tunnelForAgentJson)
-  const own = `{"type":"config","data":{"agent":${
-    ownAgentJson(agent.value)
-  },"gateways":[${gateways.join()}],"tunnels":[${tunnels.join()}]}}`
-  return { own, shared: nothingShared }
+  return {
+    own: `{"type":"config","data":{"agent":${
+      ownAgentJson(agent.value)
+    },"gateways":[${gateways.join()}],"tunnels":[${tunnels.join()}]}}`,
+    shared: []
+  }
 }
 
 const ownAgentJson = remembered((agent: Agent) => JSON.stringify(ownAgent(agent)))
 const ownGatewayJson = remembered((gateway: Gateway) => JSON.stringify(ownGateway(gateway)))
 const agentForGatewaysJson = remembered((agent: Agent) => JSON.stringify(agentForGateways(agent)))
-const certificateJson = remembered((certificate: Certificate) => JSON.stringify(certificateForGateways(certificate)))
 const tunnelForAgentJson = remembered((tunnel: Tunnel) => JSON.stringify(tunnelForAgent(tunnel)))
+
+/** All but the addresses, which come last and are each agent's own. */
+const gatewayHeadJson = remembered((gateway: Gateway) =>
+  JSON.stringify({ ...gatewayForAgent(gateway, () => undefined), virtualIps: [] }).slice(0, -2)
+)
 
 const tunnelForGatewaysMemo = new WeakMap<Tunnel, { readonly agentVirtualIp: string; readonly json: string }>()
 
@@ -95,14 +158,14 @@ function tunnelForGatewaysJson(tunnel: Tunnel, agentVirtualIp: string): string {
   return json
 }
 
-/** Rows are immutable, so a row's text is as good as the row; it goes when the row goes. */
-function remembered<Row extends object>(encode: (row: Row) => string): (row: Row) => string {
-  const texts = new WeakMap<Row, string>()
-  return (row) => {
-    const known = texts.get(row)
-    if (known !== undefined) return known
-    const text = encode(row)
-    texts.set(row, text)
-    return text
+/** Rows and buckets are immutable, so what is made of one is as good as it; it goes when it goes. */
+function remembered<Value extends object, Made>(make: (value: Value) => Made): (value: Value) => Made {
+  const known = new WeakMap<Value, Made>()
+  return (value) => {
+    const before = known.get(value)
+    if (before !== undefined) return before
+    const made = make(value)
+    known.set(value, made)
+    return made
   }
 }

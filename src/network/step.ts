@@ -2,6 +2,7 @@
 import type { ControlMessage } from "#schema/control.ts"
 import type { AgentId, ClientRef, GatewayId, Revision, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
+import * as Table from "./Table.ts"
 import type { Agent, Certificate, Change, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
 import {
   agentForGateways,
@@ -43,9 +44,9 @@ export const steps = (before: NetworkState, after: NetworkState, change: Change)
   const to = (audience: Audience, delta: Delta): Step => ({ revision, audience, delta })
   switch (change._tag) {
     case "AgentPut":
-      return agentSteps(HashMap.get(before.agents, change.agent.id), Option.some(change.agent), to)
+      return agentSteps(Table.get(before.agents, change.agent.id), Option.some(change.agent), to)
     case "AgentRemoved":
-      return agentSteps(HashMap.get(before.agents, change.id), Option.none(), to)
+      return agentSteps(Table.get(before.agents, change.id), Option.none(), to)
     case "GatewayPut":
       return gatewaySteps(HashMap.get(before.gateways, change.gateway.id), Option.some(change.gateway), to)
     case "GatewayRemoved":
@@ -56,12 +57,12 @@ export const steps = (before: NetworkState, after: NetworkState, change: Change)
       return tunnelSteps(before, after, change.id, to)
     case "CertificatePut":
       return certificateSteps(
-        HashMap.get(before.certificates, change.certificate.domain),
+        Table.get(before.certificates, change.certificate.domain),
         Option.some(change.certificate),
         to
       )
     case "CertificateRemoved":
-      return certificateSteps(HashMap.get(before.certificates, change.domain), Option.none(), to)
+      return certificateSteps(Table.get(before.certificates, change.domain), Option.none(), to)
     case "KeyPut":
     case "KeyRemoved":
       return []
@@ -104,8 +105,8 @@ function certificateSteps(
 
 /** A move is no case of its own: the tunnel leaves one agent's view, enters another's, and changes in the gateways'. */
 function tunnelSteps(before: NetworkState, after: NetworkState, id: TunnelId, to: To): ReadonlyArray<Step> {
-  const old = HashMap.get(before.tunnels, id)
-  const current = HashMap.get(after.tunnels, id)
+  const old = Table.get(before.tunnels, id)
+  const current = Table.get(after.tunnels, id)
   const agents = new Set([old, current].flatMap((tunnel) => Option.isSome(tunnel) ? [tunnel.value.agentId] : []))
   const result: Array<Step> = []
   for (const agentId of agents) {
@@ -122,7 +123,10 @@ function forGateways(state: NetworkState, tunnel: Option.Option<Tunnel>) {
   return Option.flatMap(
     tunnel,
     (tunnel) =>
-      Option.map(HashMap.get(state.agents, tunnel.agentId), (agent) => tunnelForGateways(tunnel, agent.virtualIp))
+      Option.map(
+        HashMap.get(state.virtualIps, tunnel.agentId),
+        (virtualIp) => tunnelForGateways(tunnel, virtualIp)
+      )
   )
 }
 

@@ -2,7 +2,8 @@
 import type { AgentConfig, AgentTunnel, GatewayConfig, GatewayTunnel } from "#schema/control.ts"
 import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
 import { HashMap, Option, Redacted } from "effect"
-import { gatewayAddress } from "./addresses.ts"
+import { gatewayAddresses } from "./addresses.ts"
+import * as Table from "./Table.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
 
 /** A client's whole view; undefined when the state does not know the client. */
@@ -19,8 +20,11 @@ export const ownAgent = (agent: Agent): AgentConfig["agent"] => ({
 })
 
 /** A gateway as one agent sees it: of its addresses only the one inside the agent's own subnet. */
-export const gatewayForAgent = (gateway: Gateway, subnet: string): AgentConfig["gateways"][number] => {
-  const address = gatewayAddress(subnet, gateway.slot)
+export const gatewayForAgent = (
+  gateway: Gateway,
+  addressOf: ReturnType<typeof gatewayAddresses>
+): AgentConfig["gateways"][number] => {
+  const address = addressOf(gateway.slot)
   return {
     id: gateway.id,
     name: gateway.name,
@@ -72,10 +76,12 @@ export const tunnelsOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<
   Option.match(HashMap.get(state.tunnelsOf, id), { onNone: () => [], onSome: HashMap.toValues })
 
 function agentView(state: NetworkState, id: AgentId): AgentConfig | undefined {
-  const agent = HashMap.get(state.agents, id)
+  const agent = Table.get(state.agents, id)
   return Option.isNone(agent) ? undefined : {
     agent: ownAgent(agent.value),
-    gateways: HashMap.toValues(state.gateways).map((gateway) => gatewayForAgent(gateway, agent.value.subnet)),
+    gateways: HashMap.toValues(state.gateways).map((gateway) =>
+      gatewayForAgent(gateway, gatewayAddresses(agent.value.subnet))
+    ),
     tunnels: tunnelsOfAgent(state, id).map(tunnelForAgent)
   }
 }
@@ -84,13 +90,13 @@ function gatewayView(state: NetworkState, id: GatewayId): GatewayConfig | undefi
   const gateway = HashMap.get(state.gateways, id)
   return Option.isNone(gateway) ? undefined : {
     gateway: ownGateway(gateway.value),
-    agents: HashMap.toValues(state.agents).map(agentForGateways),
-    tunnels: HashMap.toValues(state.tunnels).flatMap((tunnel) =>
-      Option.match(HashMap.get(state.agents, tunnel.agentId), {
+    agents: Table.values(state.agents).map(agentForGateways),
+    tunnels: Table.values(state.tunnels).flatMap((tunnel) =>
+      Option.match(HashMap.get(state.virtualIps, tunnel.agentId), {
         onNone: () => [],
-        onSome: (agent) => [tunnelForGateways(tunnel, agent.virtualIp)]
+        onSome: (virtualIp) => [tunnelForGateways(tunnel, virtualIp)]
       })
     ),
-    certificates: HashMap.toValues(state.certificates).map(certificateForGateways)
+    certificates: Table.values(state.certificates).map(certificateForGateways)
   }
 }

@@ -31,8 +31,6 @@ export type Event =
   | { readonly _tag: "Refused" }
   | { readonly _tag: "Unavailable" }
   | { readonly _tag: "Deleted" }
-  /** No `auth` in time. */
-  | { readonly _tag: "AuthTimedOut" }
   /** What became of `StoreCertificate`, if it was not stored. */
   | { readonly _tag: "NotStored"; readonly code: ErrorCode; readonly reason: string }
   /** The socket is closed, or its close has begun. */
@@ -42,7 +40,7 @@ export type Action =
   | { readonly _tag: "Authenticate"; readonly apiKey: string; readonly publicIp: string | null }
   | { readonly _tag: "Send"; readonly message: ControlMessage }
   /** Send the config and, from its revision on, every step. */
-  | { readonly _tag: "Follow"; readonly client: ClientRef }
+  | { readonly _tag: "Follow" }
   /** The client is alive. */
   | { readonly _tag: "Touch" }
   | { readonly _tag: "Report"; readonly agent: AgentId; readonly tunnels: ReadonlyArray<TunnelReport> }
@@ -69,8 +67,6 @@ export const handle = (session: Session, event: Event): Transition => {
       return receive(session, event.frame, event.at)
     case "ReceivedBinary":
       return close(session, "protocolViolation")
-    case "AuthTimedOut":
-      return session.state._tag === "ready" ? [[], session] : close(session, "silent")
     case "NotStored":
       return session.state._tag === "ready" ? [[error(event.code, event.reason)], session] : [[], session]
     case "Ended":
@@ -96,7 +92,7 @@ function concludeAuth(
       const { client } = event
       const id = client.type === "agent" ? { agentId: client.id } : { gatewayId: client.id }
       const success: ControlMessage = { type: "auth_success", data: { ...id, message: "Authentication successful" } }
-      const actions: ReadonlyArray<Action> = [{ _tag: "Send", message: success }, { _tag: "Follow", client }]
+      const actions: ReadonlyArray<Action> = [{ _tag: "Send", message: success }, { _tag: "Follow" }]
       return [actions, { ...session, state: { _tag: "ready", client } }]
     }
     case "Refused":

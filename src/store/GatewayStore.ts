@@ -1,5 +1,5 @@
 /** The table of gateways. */
-import { gatewayAddress } from "#network/addresses.ts"
+import { gatewayAddresses } from "#network/addresses.ts"
 import { Gateway, type GatewayPatch, type Page, type PageRequest } from "#schema/resources.ts"
 import type { GatewayId } from "#schema/ids.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
@@ -45,7 +45,7 @@ export class GatewayStore extends Context.Service<GatewayStore, {
           values (${id}, ${name}, ${publicIp}, ${listenPort}, ${slot}, ${wireguard.publicKey}, ${privateKey})
           returning ${columns}`
         yield* sql`insert into api_keys (id, gateway_id, hash) values (${key.id}, ${id}, ${key.hash})`
-        if (gatewayAddress("0.0.0.0/24", slot) === undefined) {
+        if (gatewayAddresses("0.0.0.0/24")(slot) === undefined) {
           yield* Effect.logWarning(
             `gateway ${id} has no address inside the agents' subnets: they have no room for slot ${slot}`
           )

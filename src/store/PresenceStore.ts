@@ -1,5 +1,6 @@
 /** Who is online, in the rows of agents and gateways. Every write is fenced by its session, and many go out as one. */
-import { type ClientType, SessionId } from "#schema/ids.ts"
+import { AgentId, type ClientRef, type ClientType, GatewayId, nameOf, SessionId } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
 import { ConnectedClient, type Page, type PageRequest } from "#schema/resources.ts"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
@@ -7,24 +8,21 @@ import { type Listed, pagesOf } from "./pages.ts"
 import { type StoreUnavailable, transaction } from "./sql.ts"
 
 /** A session and the client that it stands for. */
-export interface Held {
-  readonly type: ClientType
-  readonly id: string
-  readonly session: SessionId
-}
+export type Held = ClientRef & { readonly session: SessionId }
 
-export interface Claim extends Held {
+/** What a session is claimed with. */
+export type Wanted = ClientRef & {
   readonly address: string
   /** The protocol level that was agreed on. */
-  readonly level: string
+  readonly level: Level
   /** The address that a gateway has told; null keeps the stored one. */
   readonly publicIp: string | null
 }
 
-export interface Seen extends Held {
-  /** How long ago it last said something, in milliseconds. */
-  readonly ageMillis: number
-}
+export type Claim = Wanted & Held
+
+/** A session, and how long ago its client last said something, in milliseconds. */
+export type Seen = Held & { readonly ageMillis: number }
 
 export class PresenceStore extends Context.Service<PresenceStore, {
   /** Makes these sessions the holders of their clients, the last of two for one client; gives back which clients exist, by `nameOf`. */
@@ -69,8 +67,8 @@ export class PresenceStore extends Context.Service<PresenceStore, {
             where t.id = c.id returning t.id`
         })
         return new Set([
-          ...idsOf(agents).map((id) => nameOf({ type: "agent", id })),
-          ...idsOf(gateways).map((id) => nameOf({ type: "gateway", id }))
+          ...idsOf(agents).map((id) => nameOf({ type: "agent", id: AgentId.make(id) })),
+          ...idsOf(gateways).map((id) => nameOf({ type: "gateway", id: GatewayId.make(id) }))
         ])
       })
 
@@ -112,9 +110,6 @@ export class PresenceStore extends Context.Service<PresenceStore, {
   )
 }
 
-/** The two kinds of ids may be equal, so the kind is part of the name. */
-export const nameOf = ({ type, id }: { readonly type: ClientType; readonly id: string }): string => `${type}:${id}`
-
 type Rows = ReadonlyArray<object>
 
 const toldAddress = "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip),"
@@ -151,5 +146,5 @@ function sorted<Item extends Held>(items: ReadonlyArray<Item>): ReadonlyArray<It
 }
 
 function newestOfEach(claims: ReadonlyArray<Claim>): ReadonlyArray<Claim> {
-  return [...new Map(claims.map((claim) => [`${claim.type}:${claim.id}`, claim])).values()]
+  return [...new Map(claims.map((claim) => [nameOf(claim), claim])).values()]
 }

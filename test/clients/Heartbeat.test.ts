@@ -5,7 +5,7 @@ import { monotonicMillis } from "#clients/monotonic.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, it, layer } from "@effect/vitest"
-import { Context, Effect, MutableRef } from "effect"
+import { Context, Effect } from "effect"
 import { TestClock } from "effect/testing"
 
 /** One turn of the event loop: what has arrived is read. */
@@ -20,7 +20,7 @@ layer(TestServer.layer())("heartbeats", (it) => {
       const lastSeen = (id: string) =>
         Effect.map(registry.newest, (clients) => {
           const client = clients.find(({ ref }) => ref.id === id)
-          return client === undefined ? -1 : MutableRef.get(client.lastSeen)
+          return client === undefined ? -1 : client.lastSeen
         })
       for (let seconds = 0; seconds < 100; seconds += 10) {
         yield* TestClock.adjust("10 seconds")

@@ -30,6 +30,8 @@ const stepAt = (revision: number, whole: number, kind: string): Step => ({
     : { _tag: "WholeFor", gateway: GatewayId.make(kind === "WholeForMe" ? "me" : "other") }
 })
 
+const nonEmpty = (steps: ReadonlyArray<Step>) => steps as unknown as readonly [Step, ...ReadonlyArray<Step>]
+
 describe("what is written to a client", () => {
   it.effect.prop(
     "each newer step exactly once and in order, or one config where something was missed or has no message",
@@ -41,7 +43,7 @@ describe("what is written to a client", () => {
         let revision = 0
         for (const size of sizes) {
           const steps = Array.from({ length: size }, (_, index) => stepAt(revision + 1 + index, whole, kind))
-          all.push(new Batch(Revision.make(revision), Revision.make(revision + size), steps))
+          all.push(new Batch(Revision.make(revision), nonEmpty(steps)))
           revision += size
         }
         const taken = all.slice(Math.min(lost, all.length))
@@ -71,7 +73,7 @@ describe("what is written to a client", () => {
       audience: "gateways",
       delta: { _tag: "Message", message: { type: "tunnel_delete", data: { id } } }
     }))
-    const batch = new Batch(Revision.make(0), Revision.make(10_000), steps)
+    const batch = new Batch(Revision.make(0), nonEmpty(steps))
     assert.strictEqual(decide([batch], { revision: Revision.make(0), configBytes: 0 }, me)._tag, "Config")
     assert.strictEqual(decide([batch], { revision: Revision.make(0), configBytes: 10_000_000 }, me)._tag, "Steps")
   })

@@ -1,4 +1,4 @@
-import { agentAddress, gatewayAddress, subnetCount } from "#network/addresses.ts"
+import { agentAddress, gatewayAddresses, subnetCount } from "#network/addresses.ts"
 import { Ipv4, Ipv4Cidr } from "#schema/ids.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -21,8 +21,8 @@ describe("addresses", () => {
       assert.isTrue(a !== undefined && b !== undefined && isNetwork(a.subnet) && isAddress(a.virtualIp))
       if (a === undefined || b === undefined) return
       assert.strictEqual(a.subnet === b.subnet, one === other)
-      const gateway = gatewayAddress(a.subnet, slot)
-      const gateway2 = gatewayAddress(a.subnet, slot2)
+      const gateway = gatewayAddresses(a.subnet)(slot)
+      const gateway2 = gatewayAddresses(a.subnet)(slot2)
       if (gateway !== undefined) {
         assert.isTrue(isAddress(gateway))
         assert.notStrictEqual(gateway, a.virtualIp)
@@ -36,8 +36,8 @@ describe("addresses", () => {
     assert.deepStrictEqual(agentAddress(pool, 0), { subnet: "10.64.0.0/24", virtualIp: "10.64.0.1" })
     assert.deepStrictEqual(agentAddress(pool, 16_383), { subnet: "10.127.255.0/24", virtualIp: "10.127.255.1" })
     assert.isUndefined(agentAddress(pool, 16_384))
-    assert.strictEqual(gatewayAddress("10.64.0.0/24", 0), "10.64.0.2")
-    assert.strictEqual(gatewayAddress("10.64.0.0/24", 252), "10.64.0.254")
-    assert.isUndefined(gatewayAddress("10.64.0.0/24", 253))
+    assert.strictEqual(gatewayAddresses("10.64.0.0/24")(0), "10.64.0.2")
+    assert.strictEqual(gatewayAddresses("10.64.0.0/24")(252), "10.64.0.254")
+    assert.isUndefined(gatewayAddresses("10.64.0.0/24")(253))
   })
 })

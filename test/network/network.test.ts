@@ -1,6 +1,7 @@
 import { encodeConfig } from "#network/encode.ts"
 import { apply, empty, load, type NetworkState } from "#network/NetworkState.ts"
 import { audiencesOf, type Step, steps } from "#network/step.ts"
+import * as Table from "#network/Table.ts"
 import { view } from "#network/view.ts"
 import { type ClientRef, Revision, Timeline } from "#schema/ids.ts"
 import { agentIds, changesOf, Commands, gatewayIds } from "#support/histories.ts"
@@ -16,7 +17,7 @@ const everyone: ReadonlyArray<ClientRef> = [
 
 const configFor = (state: NetworkState, client: ClientRef) => {
   const config = encodeConfig(state, client)
-  return config === undefined ? undefined : JSON.parse(config.own + config.shared.text)
+  return config === undefined ? undefined : JSON.parse(config.own + config.shared.map(({ text }) => text).join(""))
 }
 
 const concerns = (client: ClientRef, step: Step): boolean => audiencesOf(client).includes(step.audience)
@@ -88,7 +89,7 @@ describe("the network", () => {
       Effect.sync(() => {
         const state = changesOf(commands).reduce(apply, start)
         const indexed = HashMap.toValues(state.tunnelsOf).flatMap((tunnels) => HashMap.toValues(tunnels))
-        assert.sameMembers(indexed, HashMap.toValues(state.tunnels))
+        assert.sameMembers(indexed, [...Table.values(state.tunnels)])
       }),
     { arbitrary: { runs: 100, size: 60 } }
   )

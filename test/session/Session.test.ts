@@ -37,7 +37,6 @@ const Word = Schema.Union([
     "refused",
     "unavailable",
     "deleted",
-    "timedOut",
     "notStored",
     "ended"
   ])
@@ -59,8 +58,6 @@ const eventOf = (word: typeof Word.Type, session: Session.Session, at: number): 
       return { _tag: "Unavailable" }
     case "deleted":
       return { _tag: "Deleted" }
-    case "timedOut":
-      return { _tag: "AuthTimedOut" }
     case "notStored":
       return { _tag: "NotStored", code: "certificate_rejected", reason: "r" }
     case "ended":
@@ -226,11 +223,6 @@ describe("a session", () => {
     )
     // One auth and 39 heartbeats fit the burst of 40; 40 are dropped; the next closes.
     assert.strictEqual(closing, 2 + 39 + 40)
-  })
-
-  it("no auth in time closes with 4408, and a ready session has no such limit", () => {
-    assert.deepStrictEqual(state("timedOut")?.actions, [{ _tag: "Close", reason: "silent" }])
-    assert.deepStrictEqual(state(auth, "agentIn", "timedOut")?.actions, [])
   })
 
   it("a binary frame closes with 4400", () => {

@@ -3,7 +3,7 @@ import { ChangeLog } from "#store/ChangeLog.ts"
 import { Secrets } from "#store/Secrets.ts"
 import { TestDatabase } from "#support/database.ts"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Fiber, HashMap, Layer, Random } from "effect"
+import { Effect, Fiber, Layer, Random } from "effect"
 import { SqlClient } from "effect/sql"
 
 const insertAgent = Effect.fnUntraced(function*(id: string, index: number) {
@@ -90,7 +90,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         }
         assert.strictEqual(seen.length, written)
         assert.deepStrictEqual(seen, seen.map((_, index) => from + 1 + index))
-        assert.strictEqual(HashMap.size((yield* log.snapshot).tunnels), written + 1)
+        assert.strictEqual((yield* log.snapshot).tunnels.size, written + 1)
       }))
 
     it.effect("a thousand rows in one transaction are a thousand revisions", () =>

@@ -90,14 +90,17 @@ describe("a new database", () => {
       if (asRoot) assert.strictEqual(statSync(join(dataDir, "postgres")).uid, nobody.uid)
     }))
 
-  it.live.skipIf(!onLinux)("is told nothing of the server's environment (runs only where there is a /proc)", () =>
-    Effect.gen(function*() {
-      const dataDir = yield* cluster
-      process.env["CONTROL_TEST_CANARY"] = "canary"
-      yield* start(dataDir)
-      delete process.env["CONTROL_TEST_CANARY"]
-      assert.notInclude(readFileSync(`/proc/${postmasterOf(dataDir)}/environ`, "utf8"), "canary")
-    }))
+  it.live.skipIf(!onLinux)(
+    "is told nothing of the server's environment (runs only where there is a /proc)",
+    () =>
+      Effect.gen(function*() {
+        const dataDir = yield* cluster
+        process.env["CONTROL_TEST_CANARY"] = "canary"
+        yield* start(dataDir)
+        delete process.env["CONTROL_TEST_CANARY"]
+        assert.notInclude(readFileSync(`/proc/${postmasterOf(dataDir)}/environ`, "utf8"), "canary")
+      })
+  )
 
   it.live("has its socket in a private temporary directory where the path would be too long for one", () =>
     Effect.gen(function*() {

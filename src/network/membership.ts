@@ -1,0 +1,19 @@
+/** Whether a client that has authenticated may stay. Pure. */
+import type { ClientRef } from "#schema/ids.ts"
+import { HashMap, Option } from "effect"
+import type { Key, NetworkState } from "./NetworkState.ts"
+import * as Table from "./Table.ts"
+
+/**
+ * Why a client must go, if it must: `deleted`, or its key was `revoked` (or replaced under the same id). Deleted weighs
+ * more: a client that is gone need not look for another key.
+ */
+export const reasonToClose = (
+  state: NetworkState,
+  { key, ref }: { readonly ref: ClientRef; readonly key: Key }
+): "deleted" | "revoked" | undefined => {
+  const exists = ref.type === "agent" ? Table.has(state.agents, ref.id) : HashMap.has(state.gateways, ref.id)
+  if (!exists) return "deleted"
+  const current = HashMap.get(state.keys, key.id)
+  return Option.isSome(current) && current.value.hash === key.hash ? undefined : "revoked"
+}
