@@ -38,26 +38,26 @@ const list = <const Path extends `/${string}`, S extends Schema.Top>(path: Path,
   HttpApiEndpoint.get("list", path, {
     query: listQuery,
     success: Resource.pageOf(item),
-    error: Problem.Unavailable
+    error: Problem.StoreUnavailable
   }).annotateMerge(says(summary, "In the order of their creation."))
 
 class Agents extends HttpApiGroup.make("agents").add(
   HttpApiEndpoint.post("create", "/api/agents", {
     payload: Resource.NewAgent,
     success: created(Resource.CreatedAgent),
-    error: [Problem.PoolExhausted, Problem.Unavailable]
+    error: [Problem.NetworkPoolExhausted, Problem.StoreUnavailable]
   }).annotateMerge(says("Create an agent", "Gives it a subnet, a WireGuard key pair, and its first API key.")),
   list("/api/agents", Resource.Agent, "List agents"),
   HttpApiEndpoint.get("get", "/api/agents/:id", {
     params: agent,
     success: Resource.Agent,
-    error: [Problem.NoSuchAgent, Problem.Unavailable]
+    error: [Problem.AgentNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Get an agent")),
   HttpApiEndpoint.patch("update", "/api/agents/:id", {
     params: agent,
     payload: Resource.AgentPatch,
     success: Resource.Agent,
-    error: [Problem.NoSuchAgent, Problem.Unavailable]
+    error: [Problem.AgentNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Change an agent", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/agents/:id", {
     params: agent,
@@ -67,7 +67,7 @@ class Agents extends HttpApiGroup.make("agents").add(
       })
     },
     success: HttpApiSchema.NoContent,
-    error: [Problem.NoSuchAgent, Problem.AgentInUse, Problem.Unavailable]
+    error: [Problem.AgentNotFound, Problem.AgentHasTunnels, Problem.StoreUnavailable]
   }).annotateMerge(says("Delete an agent", "Its keys are revoked and its connection is closed."))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Agents" })) {}
 
@@ -75,24 +75,24 @@ class Gateways extends HttpApiGroup.make("gateways").add(
   HttpApiEndpoint.post("create", "/api/gateways", {
     payload: Resource.NewGateway,
     success: created(Resource.CreatedGateway),
-    error: Problem.Unavailable
+    error: Problem.StoreUnavailable
   }).annotateMerge(says("Create a gateway", "Gives it a WireGuard key pair and its first API key.")),
   list("/api/gateways", Resource.Gateway, "List gateways"),
   HttpApiEndpoint.get("get", "/api/gateways/:id", {
     params: gateway,
     success: Resource.Gateway,
-    error: [Problem.NoSuchGateway, Problem.Unavailable]
+    error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Get a gateway")),
   HttpApiEndpoint.patch("update", "/api/gateways/:id", {
     params: gateway,
     payload: Resource.GatewayPatch,
     success: Resource.Gateway,
-    error: [Problem.NoSuchGateway, Problem.Unavailable]
+    error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Change a gateway", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id", {
     params: gateway,
     success: HttpApiSchema.NoContent,
-    error: [Problem.NoSuchGateway, Problem.Unavailable]
+    error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Delete a gateway", "Its keys are revoked and its connection is closed."))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Gateways" })) {}
 
@@ -106,17 +106,17 @@ class AgentKeys extends HttpApiGroup.make("agentKeys").add(
   HttpApiEndpoint.get("list", "/api/agents/:id/keys", {
     params: agent,
     success: Resource.pageOf(Resource.Key),
-    error: [Problem.NoSuchAgent, Problem.Unavailable]
+    error: [Problem.AgentNotFound, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.list),
   HttpApiEndpoint.post("create", "/api/agents/:id/keys", {
     params: agent,
     success: created(Resource.CreatedKey),
-    error: [Problem.NoSuchAgent, Problem.KeyLimit, Problem.Unavailable]
+    error: [Problem.AgentNotFound, Problem.TooManyKeys, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.create),
   HttpApiEndpoint.delete("remove", "/api/agents/:id/keys/:keyId", {
     params: { ...agent, keyId: Resource.GivenKeyId },
     success: HttpApiSchema.NoContent,
-    error: [Problem.NoSuchAgent, Problem.NoSuchKey, Problem.Unavailable]
+    error: [Problem.AgentNotFound, Problem.KeyNotFound, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.remove)
 ).middleware(Validation).middleware(Authorization).annotateMerge(
   OpenApi.annotations({ title: "API keys of agents" })
@@ -126,17 +126,17 @@ class GatewayKeys extends HttpApiGroup.make("gatewayKeys").add(
   HttpApiEndpoint.get("list", "/api/gateways/:id/keys", {
     params: gateway,
     success: Resource.pageOf(Resource.Key),
-    error: [Problem.NoSuchGateway, Problem.Unavailable]
+    error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.list),
   HttpApiEndpoint.post("create", "/api/gateways/:id/keys", {
     params: gateway,
     success: created(Resource.CreatedKey),
-    error: [Problem.NoSuchGateway, Problem.KeyLimit, Problem.Unavailable]
+    error: [Problem.GatewayNotFound, Problem.TooManyKeys, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.create),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id/keys/:keyId", {
     params: { ...gateway, keyId: Resource.GivenKeyId },
     success: HttpApiSchema.NoContent,
-    error: [Problem.NoSuchGateway, Problem.NoSuchKey, Problem.Unavailable]
+    error: [Problem.GatewayNotFound, Problem.KeyNotFound, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.remove)
 ).middleware(Validation).middleware(Authorization).annotateMerge(
   OpenApi.annotations({ title: "API keys of gateways" })
@@ -146,24 +146,24 @@ class Tunnels extends HttpApiGroup.make("tunnels").add(
   HttpApiEndpoint.post("create", "/api/tunnels", {
     payload: Resource.NewTunnel,
     success: created(Resource.Tunnel),
-    error: [Problem.DomainInUse, Problem.AgentUnknown, Problem.Unavailable]
+    error: [Problem.DomainTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
   }).annotateMerge(says("Create a tunnel", "It is on its way to its agent and every gateway when this answers.")),
   list("/api/tunnels", Resource.Tunnel, "List tunnels"),
   HttpApiEndpoint.get("get", "/api/tunnels/:id", {
     params: tunnel,
     success: Resource.Tunnel,
-    error: [Problem.NoSuchTunnel, Problem.Unavailable]
+    error: [Problem.TunnelNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Get a tunnel")),
   HttpApiEndpoint.patch("update", "/api/tunnels/:id", {
     params: tunnel,
     payload: Resource.TunnelPatch,
     success: Resource.Tunnel,
-    error: [Problem.NoSuchTunnel, Problem.DomainInUse, Problem.AgentUnknown, Problem.Unavailable]
+    error: [Problem.TunnelNotFound, Problem.DomainTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
   }).annotateMerge(says("Change a tunnel", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/tunnels/:id", {
     params: tunnel,
     success: HttpApiSchema.NoContent,
-    error: [Problem.NoSuchTunnel, Problem.Unavailable]
+    error: [Problem.TunnelNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Delete a tunnel"))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Tunnels" })) {}
 
@@ -174,18 +174,18 @@ class Certificates extends HttpApiGroup.make("certificates").add(
   HttpApiEndpoint.get("get", "/api/certificates/:domain", {
     params: domain,
     success: Resource.Certificate,
-    error: [Problem.NoSuchCertificate, Problem.Unavailable]
+    error: [Problem.CertificateNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Get a certificate", "Without its private key.")),
   HttpApiEndpoint.put("put", "/api/certificates/:domain", {
     params: domain,
     payload: Resource.CertificatePut,
     success: Resource.Certificate,
-    error: [Problem.CertificateUnfit, Problem.Unavailable]
+    error: [Problem.CertificateRejected, Problem.StoreUnavailable]
   }).annotateMerge(says("Store a certificate", "Replaces the one of this domain, if there is one; 200 either way.")),
   HttpApiEndpoint.delete("remove", "/api/certificates/:domain", {
     params: domain,
     success: HttpApiSchema.NoContent,
-    error: [Problem.NoSuchCertificate, Problem.Unavailable]
+    error: [Problem.CertificateNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Delete a certificate"))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Certificates" })) {}
 
@@ -193,7 +193,7 @@ class Clients extends HttpApiGroup.make("clients").add(
   HttpApiEndpoint.get("list", "/api/clients", {
     query: listQuery,
     success: Resource.pageOf(Resource.ConnectedClient),
-    error: Problem.Unavailable
+    error: Problem.StoreUnavailable
   }).annotateMerge(says("List who is connected", "To any node, in the order of their connecting."))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Connected clients" })) {}
 

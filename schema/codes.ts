@@ -13,11 +13,7 @@ export const closeCodes = {
   tooBig: { code: 1009, meaning: "message larger than the limit", client: "not resend it" },
   defect: { code: 1011, meaning: "the server failed inside", client: "reconnect with back-off" },
   restarting: { code: 1012, meaning: "restarting", client: "reconnect after a random delay" },
-  tryLater: {
-    code: 1013,
-    meaning: "try again later (store unavailable, over a limit)",
-    client: "reconnect with back-off"
-  },
+  tryLater: { code: 1013, meaning: "try again later (store unavailable)", client: "reconnect with back-off" },
   protocolViolation: {
     code: 4400,
     meaning: "protocol violation (binary frame, too many bad messages)",
@@ -55,8 +51,7 @@ export const errorCodes = {
   not_allowed: "This message is not for this type of client.",
   certificate_rejected: "The certificate was not stored; the text says why.",
   rate_limited: "Too many messages; this one was dropped. Going on closes the connection (4429).",
-  unavailable: "The store cannot be reached: nothing was stored, try again later.",
-  internal: "The server failed inside."
+  unavailable: "The store cannot be reached: nothing was stored, try again later."
 } as const
 export type ErrorCode = keyof typeof errorCodes
 

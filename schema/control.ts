@@ -2,6 +2,7 @@
 import { Schema } from "effect"
 import { ErrorCode } from "./codes.ts"
 import { message } from "./envelope.ts"
+import { stored, tunnelFields } from "./fields.ts"
 import { AgentId, GatewayId, Ipv4, Ipv4Cidr, Timestamp, TunnelId, WireguardKey } from "./ids.ts"
 
 const wireguardPrivateKey = WireguardKey.annotate({
@@ -11,24 +12,14 @@ const wireguardPrivateKey = WireguardKey.annotate({
 /** Describes a part of a view without giving it a name of its own. */
 const list = <S extends Schema.Constraint>(of: S, description: string) => Schema.Array(of).annotate({ description })
 
-/** Rows are told as they are stored: another application may have written them, so only their type is promised. */
-const stored = (description: string) => Schema.String.annotate({ description })
-
-const tunnelFields = {
-  id: TunnelId,
-  domain: stored("The public host name."),
-  target: stored("Where the agent sends the traffic: `host:port` or `http(s)://host:port`."),
-  enabled: Schema.Boolean.annotate({ description: "A disabled tunnel stays in every view and carries no traffic." })
-}
-
-export const AgentTunnel = Schema.Struct(tunnelFields).annotate({
+export const AgentTunnel = Schema.Struct({ id: TunnelId, ...tunnelFields }).annotate({
   identifier: "AgentTunnel",
   description: "A tunnel as its agent sees it."
 })
 export type AgentTunnel = typeof AgentTunnel.Type
 
 export const GatewayTunnel = Schema.Struct({
-  id: tunnelFields.id,
+  id: TunnelId,
   domain: tunnelFields.domain,
   agentVirtualIp: Ipv4.annotate({ description: "The address of the tunnel's agent inside the network." }),
   target: tunnelFields.target,
@@ -95,7 +86,7 @@ export const GatewayConfig = Schema.Struct({
 })
 export type GatewayConfig = typeof GatewayConfig.Type
 
-const exampleTunnel = { id: "5f0c" as TunnelId, domain: "app.example.com", target: "localhost:8080", enabled: true }
+const exampleTunnel = { id: TunnelId.make("5f0c"), domain: "app.example.com", target: "localhost:8080", enabled: true }
 const exampleKey = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 
 export const AuthSuccess = message(
@@ -106,12 +97,12 @@ export const AuthSuccess = message(
     gatewayId: Schema.optionalKey(GatewayId).annotate({ description: "Present for a gateway." }),
     message: Schema.String.annotate({ description: "For people." })
   },
-  { agentId: "a1b2" as AgentId, message: "Authentication successful" }
+  { agentId: AgentId.make("a1b2"), message: "Authentication successful" }
 )
 
 export const AuthError = message(
   "auth_error",
-  "You are not in; the connection is closed. `Invalid API key` (4401) or `Internal server error` (1013: the key may be right, try again later).",
+  "You are not in; the connection is closed. `Invalid API key` (4401, or 4410 if the client was deleted just then) or `Internal server error` (1013: the key may be right, try again later).",
   {
     message: Schema.Literals(["Invalid API key", "Internal server error"]).annotate({
       description: "One of these two texts; they stay the same between versions."
@@ -130,14 +121,14 @@ export const ConfigForAgent = Schema.Struct({ type: Schema.Literal("config"), da
     type: "config",
     data: {
       agent: {
-        id: "a1b2" as AgentId,
+        id: AgentId.make("a1b2"),
         name: "home",
         virtualIp: "10.64.0.1",
         subnet: "10.64.0.0/24",
         wireguardPrivateKey: exampleKey
       },
       gateways: [{
-        id: "c3d4" as GatewayId,
+        id: GatewayId.make("c3d4"),
         name: "edge-1",
         publicIp: "203.0.113.7",
         wireguardPublicKey: exampleKey,
@@ -155,9 +146,9 @@ export const ConfigForGateway = Schema.Struct({ type: Schema.Literal("config"), 
   examples: [{
     type: "config",
     data: {
-      gateway: { id: "c3d4" as GatewayId, name: "edge-1", wireguardPrivateKey: exampleKey },
+      gateway: { id: GatewayId.make("c3d4"), name: "edge-1", wireguardPrivateKey: exampleKey },
       agents: [{
-        id: "a1b2" as AgentId,
+        id: AgentId.make("a1b2"),
         name: "home",
         virtualIp: "10.64.0.1",
         subnet: "10.64.0.0/24",
@@ -195,7 +186,7 @@ export const TunnelDelete = message(
   "tunnel_delete",
   "A tunnel has left your view (deleted, or moved to another agent).",
   { id: TunnelId },
-  { id: "5f0c" as TunnelId }
+  { id: TunnelId.make("5f0c") }
 )
 
 export const ErrorMessage = message(

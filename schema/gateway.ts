@@ -2,7 +2,8 @@
 import { Schema } from "effect"
 import { ApiKey, Heartbeat } from "./client.ts"
 import { message } from "./envelope.ts"
-import { HostNameFromInput, IpAddress, Timestamp } from "./ids.ts"
+import { pemFields } from "./fields.ts"
+import { HostName, HostNameFromInput, IpAddress, Timestamp } from "./ids.ts"
 
 export const GatewayAuth = message(
   "auth",
@@ -16,20 +17,16 @@ export const GatewayAuth = message(
   { apiKey: "ctl_gw_9kQ2m5Zr1BnC_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE", publicIp: "203.0.113.7" }
 ).annotate({ identifier: "auth_gateway" })
 
-/** 64 KiB: several times the longest chain that public authorities issue. */
-const Pem = Schema.String.check(Schema.isBetweenLength(1, 65_536))
-
 export const CertificateObtained = message(
   "certificate_obtained",
   "I have a certificate for this domain: keep it and pass it on to every gateway. Without an `error` in reply it was stored, and comes back in the next `config`.",
   {
     domain: HostNameFromInput,
-    certificate: Pem.annotate({ description: "PEM (RFC 7468): the certificate, then its chain." }),
-    privateKey: Pem.annotate({ description: "PEM (RFC 7468): the certificate's private key, not encrypted." }),
+    ...pemFields,
     expiresAt: Timestamp.annotate({ description: "When the certificate ends; must agree with the certificate itself." })
   },
   {
-    domain: "app.example.com" as typeof HostNameFromInput.Type,
+    domain: HostName.make("app.example.com"),
     certificate: "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n",
     privateKey: "-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----\n",
     expiresAt: "2026-05-01T12:00:00.000Z"

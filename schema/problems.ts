@@ -22,73 +22,73 @@ export class Unauthorized extends HttpApiError.Problem<Unauthorized>()("Unauthor
   title: "The admin token is missing or wrong"
 }) {}
 
-export class NoSuchAgent extends HttpApiError.Problem<NoSuchAgent>()("NoSuchAgent", {
+export class AgentNotFound extends HttpApiError.Problem<AgentNotFound>()("AgentNotFound", {
   type: urn("agent-not-found"),
   status: 404,
   title: "No such agent"
 }) {}
 
-export class NoSuchGateway extends HttpApiError.Problem<NoSuchGateway>()("NoSuchGateway", {
+export class GatewayNotFound extends HttpApiError.Problem<GatewayNotFound>()("GatewayNotFound", {
   type: urn("gateway-not-found"),
   status: 404,
   title: "No such gateway"
 }) {}
 
-export class NoSuchTunnel extends HttpApiError.Problem<NoSuchTunnel>()("NoSuchTunnel", {
+export class TunnelNotFound extends HttpApiError.Problem<TunnelNotFound>()("TunnelNotFound", {
   type: urn("tunnel-not-found"),
   status: 404,
   title: "No such tunnel"
 }) {}
 
-export class NoSuchCertificate extends HttpApiError.Problem<NoSuchCertificate>()("NoSuchCertificate", {
+export class CertificateNotFound extends HttpApiError.Problem<CertificateNotFound>()("CertificateNotFound", {
   type: urn("certificate-not-found"),
   status: 404,
   title: "No certificate for this domain"
 }) {}
 
-export class NoSuchKey extends HttpApiError.Problem<NoSuchKey>()("NoSuchKey", {
+export class KeyNotFound extends HttpApiError.Problem<KeyNotFound>()("KeyNotFound", {
   type: urn("key-not-found"),
   status: 404,
   title: "No such key"
 }) {}
 
-export class AgentInUse extends HttpApiError.Problem<AgentInUse>()("AgentInUse", {
+export class AgentHasTunnels extends HttpApiError.Problem<AgentHasTunnels>()("AgentHasTunnels", {
   type: urn("agent-has-tunnels"),
   status: 409,
   title: "The agent has tunnels"
 }) {}
 
-export class DomainInUse extends HttpApiError.Problem<DomainInUse>()("DomainInUse", {
+export class DomainTaken extends HttpApiError.Problem<DomainTaken>()("DomainTaken", {
   type: urn("domain-taken"),
   status: 409,
   title: "The domain belongs to another tunnel"
 }) {}
 
-export class KeyLimit extends HttpApiError.Problem<KeyLimit>()("KeyLimit", {
+export class TooManyKeys extends HttpApiError.Problem<TooManyKeys>()("TooManyKeys", {
   type: urn("too-many-keys"),
   status: 409,
   title: "Two keys are live already"
 }) {}
 
-export class PoolExhausted extends HttpApiError.Problem<PoolExhausted>()("PoolExhausted", {
+export class NetworkPoolExhausted extends HttpApiError.Problem<NetworkPoolExhausted>()("NetworkPoolExhausted", {
   type: urn("network-pool-exhausted"),
   status: 409,
   title: "No subnet is free"
 }) {}
 
-export class AgentUnknown extends HttpApiError.Problem<AgentUnknown>()("AgentUnknown", {
+export class NoSuchAgent extends HttpApiError.Problem<NoSuchAgent>()("NoSuchAgent", {
   type: urn("no-such-agent"),
   status: 422,
   title: "The tunnel's agent does not exist"
 }) {}
 
-export class CertificateUnfit extends HttpApiError.Problem<CertificateUnfit>()("CertificateUnfit", {
+export class CertificateRejected extends HttpApiError.Problem<CertificateRejected>()("CertificateRejected", {
   type: urn("certificate-rejected"),
   status: 422,
   title: "The certificate is not fit for use"
 }) {}
 
-export class Unavailable extends HttpApiError.Problem<Unavailable>()("Unavailable", {
+export class StoreUnavailable extends HttpApiError.Problem<StoreUnavailable>()("StoreUnavailable", {
   type: urn("store-unavailable"),
   status: 503,
   title: "The database cannot be reached"

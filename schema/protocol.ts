@@ -1,11 +1,16 @@
 /** The protocol as one value: which messages there are, who may say them, and how a frame becomes a message. */
-import { Result, Schema, SchemaIssue } from "effect"
+import { Result, Schema, type SchemaIssue } from "effect"
 import { AgentAuth, type AgentMessage, Status } from "./agent.ts"
 import { Heartbeat } from "./client.ts"
 import type { ErrorCode } from "./codes.ts"
 import type { ControlMessage } from "./control.ts"
+import { faultsOf } from "./faults.ts"
 import { CertificateObtained, GatewayAuth, type GatewayMessage } from "./gateway.ts"
 import type { ClientType } from "./ids.ts"
+
+export { AgentMessage } from "./agent.ts"
+export { ControlMessage } from "./control.ts"
+export { GatewayMessage } from "./gateway.ts"
 
 /** How much of the protocol a connection speaks; agreed on at the upgrade. */
 export const Level = Schema.Literals(["plain"])
@@ -81,14 +86,9 @@ function typeOf(json: unknown): string | undefined {
     : undefined
 }
 
-const formatIssues = SchemaIssue.makeFormatterStandardSchemaV1()
-
 /** Names the first fault by path; at most 300 characters, since what the client sent may be quoted in it. */
 function explain(issue: SchemaIssue.Issue): string {
-  const first = formatIssues(issue).issues[0]
+  const [first] = faultsOf(issue)
   if (first === undefined) return "invalid message"
-  const path = (first.path ?? []).map((segment) => String(typeof segment === "object" ? segment.key : segment)).join(
-    "."
-  )
-  return `${path === "" ? "" : `${path}: `}${first.message}`.slice(0, 300)
+  return `${first.path === "" ? "" : `${first.path}: `}${first.message}`.slice(0, 300)
 }

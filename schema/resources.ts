@@ -1,5 +1,6 @@
 /** What operators see and give: the resources of the HTTP API. Never a private key, never a hash. */
 import { Schema, SchemaGetter } from "effect"
+import { pemFields, stored, tunnelFields } from "./fields.ts"
 import {
   AgentId,
   ClientType,
@@ -14,9 +15,6 @@ import {
   Timestamp,
   TunnelId
 } from "./ids.ts"
-
-/** Rows are shown as they are stored: another application may have written them, so only their type is promised. */
-const stored = (description: string) => Schema.String.annotate({ description })
 
 const moment = (description: string) => Timestamp.annotate({ description })
 
@@ -96,9 +94,7 @@ export const CreatedGateway = Schema.Struct({ ...Gateway.fields, apiKey }).annot
 export const Tunnel = Schema.Struct({
   id: TunnelId,
   agentId: AgentId,
-  domain: stored("The public host name."),
-  target: stored("Where the agent sends the traffic: `host:port` or `http(s)://host:port`."),
-  enabled: Schema.Boolean.annotate({ description: "A disabled tunnel stays in every view and carries no traffic." }),
+  ...tunnelFields,
   revision: Revision.annotate({ description: "The number of the change that made it what it is." }),
   reported: Schema.NullOr(Schema.Struct({
     status: stored("In the agent's own words."),
@@ -144,12 +140,8 @@ export const Certificate = Schema.Struct({
 })
 export type Certificate = typeof Certificate.Type
 
-/** 64 KiB: several times the longest chain that public authorities issue. */
-const Pem = Schema.String.check(Schema.isBetweenLength(1, 65_536))
-
 export const CertificatePut = Schema.Struct({
-  certificate: Pem.annotate({ description: "PEM (RFC 7468): the certificate, then its chain." }),
-  privateKey: Pem.annotate({ description: "PEM (RFC 7468): the certificate's private key, not encrypted." }),
+  ...pemFields,
   expiresAt: Schema.optionalKey(Timestamp).annotate({
     description: "Read from the certificate; one that is given must agree with it."
   })
@@ -169,7 +161,7 @@ export const ConnectedClient = Schema.Struct({
   clientId: Schema.String.annotate({ description: "The id of the agent or gateway." }),
   name: stored("Its name."),
   ...connectionFields,
-  lastSeenAt: Schema.NullOr(Timestamp).annotate({ description: "When it was last heard of, to within a few seconds." })
+  lastSeenAt: presence.lastSeenAt
 }).annotate({ identifier: "ConnectedClient", description: "An agent or gateway that is connected, to whichever node." })
 export type ConnectedClient = typeof ConnectedClient.Type
 

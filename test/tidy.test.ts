@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
 import { existsSync, globSync, readdirSync, readFileSync } from "node:fs"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 
 const root = join(import.meta.dirname, "..")
 const read = (path: string) => readFileSync(join(root, path), "utf8")
@@ -55,6 +55,15 @@ describe("the house", () => {
       `${path}: ${lines.length - 1}`
     )
     assert.deepStrictEqual(long, [])
+  })
+
+  it("every relative link in a document leads to a file", () => {
+    const links = globSync("{*,docs/*}.md", { cwd: root }).flatMap((path) =>
+      [...read(path).matchAll(/\]\(([^)\s#]+)[^)]*\)/gu)].map(([, link = ""]) => ({ path, link }))
+    )
+    const relative = links.filter(({ link }) => !/^[a-z]+:/u.test(link))
+    assert.isNotEmpty(relative)
+    assert.deepStrictEqual(relative.filter(({ link, path }) => !existsSync(join(root, dirname(path), link))), [])
   })
 
   it("nothing is left for later in a comment", () => {

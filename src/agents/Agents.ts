@@ -2,6 +2,7 @@
 import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { newId } from "#crypto/identifiers.ts"
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
+import { Network } from "#feed/Network.ts"
 import { AgentId } from "#schema/ids.ts"
 import type { Agent, AgentPatch, NewAgent, Page, PageRequest } from "#schema/resources.ts"
 import { type AgentHasTunnels, AgentStore, type NetworkPoolExhausted } from "#store/AgentStore.ts"
@@ -25,7 +26,7 @@ export class Agents extends Context.Service<Agents, {
   find(id: AgentId): Effect.Effect<Agent, AgentNotFound | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Agent>, StoreUnavailable>
   update(id: AgentId, patch: AgentPatch): Effect.Effect<Agent, AgentNotFound | StoreUnavailable>
-  /** An agent that has tunnels stays, unless they are to go with it. */
+  /** An agent that has tunnels stays, unless they are to go with it. Its session is being closed when this returns. */
   remove(
     id: AgentId,
     options?: { readonly cascade?: boolean }
@@ -35,6 +36,7 @@ export class Agents extends Context.Service<Agents, {
     Agents,
     Effect.gen(function*() {
       const store = yield* AgentStore
+      const network = yield* Network
 
       const create = Effect.fn("Agents.create")(function*({ name }: NewAgent) {
         const { apiKey, keyId } = mintApiKey("agent")
@@ -59,6 +61,7 @@ export class Agents extends Context.Service<Agents, {
       const remove = Effect.fn("Agents.remove")(function*(id: AgentId, options?: { readonly cascade?: boolean }) {
         const removed = yield* store.remove(id, options?.cascade === true)
         if (!removed) return yield* new AgentNotFound({ id })
+        yield* Effect.ignore(network.catchUp)
       })
 
       return Agents.of({ create, find, list: store.list, update, remove })

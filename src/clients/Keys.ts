@@ -1,5 +1,6 @@
 /** API keys as operators ask for them: two at most for each client, so that one can take over from the other. */
 import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
+import { Network } from "#feed/Network.ts"
 import { type ClientRef, KeyId } from "#schema/ids.ts"
 import type { Key } from "#schema/resources.ts"
 import { KeyStore, type OwnerNotFound, type TooManyKeys } from "#store/KeyStore.ts"
@@ -23,13 +24,14 @@ export class Keys extends Context.Service<Keys, {
     { readonly id: KeyId; readonly apiKey: Redacted.Redacted },
     OwnerNotFound | TooManyKeys | StoreUnavailable
   >
-  /** From now on it opens nothing, and the session that it has opened is closed. */
+  /** From now on it opens nothing, and the session that it has opened is being closed when this returns. */
   revoke(owner: ClientRef, id: KeyId): Effect.Effect<void, OwnerNotFound | KeyNotFound | StoreUnavailable>
 }>()("control/clients/Keys") {
   static readonly layer = Layer.effect(
     Keys,
     Effect.gen(function*() {
       const store = yield* KeyStore
+      const network = yield* Network
 
       const create = Effect.fn("Keys.create")(function*(owner: ClientRef) {
         const { apiKey, keyId: id } = mintApiKey(owner.type)
@@ -40,6 +42,7 @@ export class Keys extends Context.Service<Keys, {
       const revoke = Effect.fn("Keys.revoke")(function*(owner: ClientRef, id: KeyId) {
         const removed = yield* store.remove(owner, id)
         if (!removed) return yield* new KeyNotFound({ id })
+        yield* Effect.ignore(network.catchUp)
       })
 
       return Keys.of({ list: store.list, create, revoke })

@@ -86,9 +86,10 @@ const mostTogether = 1_000
 /** How many turns without another claim end the gathering. */
 const quietTurns = 3
 
+/** The store names the clients that are gone. */
 function outcomeOf(exit: Exit.Exit<ReadonlySet<string>, StoreUnavailable>, claim: Claim) {
   if (Exit.isFailure(exit)) return Exit.fail(new StoreUnavailable({ reason: "the session could not be claimed" }))
-  return exit.value.has(nameOf(claim)) ? Exit.void : Exit.fail(new ClientGone())
+  return exit.value.has(nameOf(claim)) ? Exit.fail(new ClientGone()) : Exit.void
 }
 
 /** Kept by session until the database has taken them: as many as there were clients, however long it is away. */

@@ -17,6 +17,8 @@ export interface Connection {
   readonly socket: Socket
   readonly upgrade: Upgrade
   session: Session.Session
+  /** When its last frame was taken, in `monotonicMillis`. */
+  at: number
   /** Once it has authenticated. */
   member: Member | undefined
 }
@@ -35,18 +37,20 @@ export const makeServe = Effect.gen(function*() {
     const { socket } = connection
     while (connection.session.state._tag !== "closed") {
       const frame = yield* socket.receive
-      let events: Array<Session.Event> = [toEvent(frame, connection, monotonicMillisUnsafe(clock))]
-      while (events.length > 0) {
-        const outcomes: Array<Session.Event> = []
+      connection.at = monotonicMillisUnsafe(clock)
+      let event: Session.Event | undefined = toEvent(frame, connection)
+      while (event !== undefined) {
+        const [actions, next]: Session.Transition = Session.handle(connection.session, event)
+        connection.session = next
+        event = undefined
         // What one event causes goes out in one write.
         const frames: Array<Buffer> = []
-        for (const action of react(connection, events)) {
+        for (const action of actions) {
           const effect = carryOut(connection, action, frames)
-          const outcome = effect === undefined ? undefined : yield* effect
-          if (outcome !== undefined) outcomes.push(outcome)
+          // One event asks at most once for something that is answered by another.
+          if (effect !== undefined) event = (yield* effect) ?? event
         }
         socket.write(frames)
-        events = outcomes
       }
       // A client that asks and does not read the answers is not listened to until it does.
       if (socket.waitingBytes() > waitingLimitBytes) yield* socket.drained
@@ -55,22 +59,13 @@ export const makeServe = Effect.gen(function*() {
 
   return (socket: Socket, upgrade: Upgrade): Effect.Effect<void, TooSlow> =>
     Effect.suspend(() => {
-      const session = Session.initial(limits, monotonicMillisUnsafe(clock))
-      const connection: Connection = { socket, upgrade, session, member: undefined }
+      const at = monotonicMillisUnsafe(clock)
+      const connection: Connection = { socket, upgrade, session: Session.initial(limits, at), at, member: undefined }
       return Effect.ensuring(converse(connection), Effect.suspend(() => giveBack(connection)))
     }).pipe(Effect.catchTag("SocketClosed", () => Effect.void))
 })
 
-/** Lets the session decide on each event in turn; gives all that it wants done. */
-function react(connection: Connection, events: ReadonlyArray<Session.Event>): ReadonlyArray<Session.Action> {
-  return events.flatMap((event) => {
-    const [actions, next] = Session.handle(connection.session, event)
-    connection.session = next
-    return actions
-  })
-}
-
-function toEvent(frame: Frame, { session, upgrade }: Connection, at: number): Session.Event {
+function toEvent(frame: Frame, { at, session, upgrade }: Connection): Session.Event {
   if (frame._tag === "Binary") return { _tag: "ReceivedBinary" }
   return { _tag: "Received", frame: decodeFrame(frame.text, Session.senderOf(session) ?? upgrade.type), at }
 }

@@ -56,17 +56,17 @@ export class Socket implements Peer {
     ws.on("ping", () => raw.writableLength > pongLimitBytes && ws.terminate())
   }
 
+  /** Made once, since it is waited for after every message; who was interrupted meanwhile is resumed in vain. */
+  readonly #arrival: Effect.Effect<Frame, SocketClosed> = Effect.callback<Frame, SocketClosed>((resume) => {
+    this.#waiting = resume
+  })
+
   /** The next frame; fails once the socket is closed and all that came before has been taken. One reader at a time. */
   readonly receive: Effect.Effect<Frame, SocketClosed> = Effect.suspend(() => {
-    const frame = this.#inbox.shift()
-    if (frame !== undefined) {
-      if (this.#ws.isPaused && this.#inbox.length < resumeBelow) this.#ws.resume()
-      return Effect.succeed(frame)
-    }
-    return this.#closed ? closedEffect : Effect.callback<Frame, SocketClosed>((resume) => {
-      this.#waiting = resume
-      return Effect.sync(() => this.#waiting = undefined)
-    })
+    if (this.#inbox.length === 0) return this.#closed ? closedEffect : this.#arrival
+    const frame = this.#inbox.shift() as Frame
+    if (this.#ws.isPaused && this.#inbox.length < resumeBelow) this.#ws.resume()
+    return Effect.succeed(frame)
   })
 
   /** Hands whole frames to the socket in one write. After a close has begun it does nothing. */

@@ -1,11 +1,10 @@
 /** Carries out what a session has decided; the only place where its actions touch the world. */
 import { Certificates } from "#certificates/Certificates.ts"
-import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
 import { textFrame } from "#feed/frames.ts"
 import { encodeMessage } from "#schema/protocol.ts"
 import type { Action, Event } from "#session/Session.ts"
 import { TunnelReports } from "#tunnels/TunnelReports.ts"
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Connection } from "./Connection.ts"
 import { makeMembership } from "./membership.ts"
@@ -16,7 +15,6 @@ export const makePerform = Effect.gen(function*() {
   const certificates = yield* Certificates
   const membership = yield* makeMembership
   const follow = yield* makeFollow
-  const clock = yield* Clock.Clock
 
   /** Answers only where a certificate was not stored: the plain level has no other receipt than the `config` that follows. */
   const storeCertificate = ({ gateway, certificate }: Extract<Action, { _tag: "StoreCertificate" }>) =>
@@ -42,7 +40,7 @@ export const makePerform = Effect.gen(function*() {
     connection: Connection,
     action: Action,
     frames: Array<Buffer>
-  ): Effect.Effect<Event | undefined | void> | undefined => {
+  ): Effect.Effect<Event | undefined> | undefined => {
     const { member, socket } = connection
     switch (action._tag) {
       case "Send":
@@ -52,12 +50,12 @@ export const makePerform = Effect.gen(function*() {
         connection.upgrade.heard()
         return membership.enter(connection, action)
       case "Follow":
-        return member === undefined ? undefined : follow(member, socket, frames.splice(0))
+        return member === undefined ? undefined : Effect.as(follow(member, socket, frames.splice(0)), undefined)
       case "Touch":
-        if (member !== undefined) member.client.lastSeen = monotonicMillisUnsafe(clock)
+        if (member !== undefined) member.client.lastSeen = connection.at
         return undefined
       case "Report":
-        return reports.report(action.agent, action.tunnels)
+        return Effect.as(reports.report(action.agent, action.tunnels), undefined)
       case "StoreCertificate":
         return storeCertificate(action)
       case "Close":

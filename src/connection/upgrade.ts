@@ -28,9 +28,9 @@ export const judgeRequest = (request: Pick<IncomingMessage, "url" | "headers">):
   if (offered !== undefined) {
     return refused("no WebSocket subprotocol is supported: leave out Sec-WebSocket-Protocol")
   }
-  const url = URL.parse(request.url ?? "/", "ws://localhost")
-  const given = url?.searchParams.get("type") ?? undefined
-  if (given === undefined) return { _tag: "Accepted", type: undefined }
+  const [, query = ""] = (request.url ?? "").split("?", 2)
+  const given = query === "" ? null : new URLSearchParams(query).get("type")
+  if (given === null) return { _tag: "Accepted", type: undefined }
   return isClientType(given) ? { _tag: "Accepted", type: given } : refused("type must be agent or gateway, or left out")
 }
 

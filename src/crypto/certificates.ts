@@ -23,27 +23,21 @@ export interface CertificateInput {
   readonly expiresAt?: string | undefined
 }
 
-/** From the leaf: its end (RFC 3339, UTC), and its SHA-256 as `openssl x509 -fingerprint -sha256` prints it. */
-export interface CheckedCertificate {
-  readonly expiresAt: string
-  readonly fingerprint: string
-}
-
 /**
  * Checks at `now` (milliseconds since 1970) that the PEM parses, that the private key belongs to the certificate, that
- * its names cover the domain (RFC 9525: subjectAltName only), and that it is in force and ends when `expiresAt` says.
- * Who issued it is not checked: private authorities are allowed. Any input gets an answer; nothing is thrown.
+ * its names cover the domain (RFC 9525: subjectAltName only), and that it is in force and ends when `expiresAt` says. Gives
+ * its end (RFC 3339, UTC). Who issued it is not checked: private authorities are allowed. Any input gets an answer; nothing is thrown.
  */
 export const checkCertificate = (
   input: CertificateInput,
   now: number
-): Result.Result<CheckedCertificate, CertificateRejected> =>
+): Result.Result<{ readonly expiresAt: string }, CertificateRejected> =>
   Result.gen(function*() {
     const leaf = yield* parseChain(input.certificate)
     yield* checkKey(leaf, yield* parseKey(input.privateKey))
     yield* checkNames(leaf, input.domain)
     const expiresAt = yield* checkTimes(leaf, input.expiresAt, now)
-    return { expiresAt, fingerprint: leaf.fingerprint256 }
+    return { expiresAt }
   })
 
 const reasons = {

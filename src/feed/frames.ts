@@ -15,13 +15,13 @@ export const textFrame = (text: string): Buffer => {
 /** One text frame with the text of a config; the bytes of what it shares are made once and used by all. */
 export const configFrame = ({ own, shared }: EncodedConfig): ReadonlyArray<Buffer> => {
   if (shared.length === 0) return [textFrame(own)]
-  const tail = bytesOfAll(shared)
+  const { buffers, length } = bytesOfAll(shared)
   const head = Buffer.byteLength(own)
-  const header = headerLength(head + tail.length)
+  const header = headerLength(head + length)
   const first = Buffer.allocUnsafe(header + head)
-  writeHeader(first, head + tail.length)
+  writeHeader(first, head + length)
   first.write(own, header)
-  return [first, tail]
+  return [first, ...buffers]
 }
 
 /** FIN and opcode 1 (text). */
@@ -44,13 +44,23 @@ function writeHeader(frame: Buffer, payload: number): void {
   }
 }
 
-const joinedBytes = new WeakMap<ReadonlyArray<SharedText>, Buffer>()
+interface SharedBytes {
+  readonly buffers: ReadonlyArray<Buffer>
+  readonly length: number
+}
 
-function bytesOfAll(parts: ReadonlyArray<SharedText>): Buffer {
-  const known = joinedBytes.get(parts)
-  if (known !== undefined) return known
-  const made = Buffer.concat(parts.map(bytesOf))
-  joinedBytes.set(parts, made)
+const sharedBytes = new WeakMap<ReadonlyArray<SharedText>, SharedBytes>()
+
+/**
+ * For the first who asks the parts as they are, since most of their bytes are there from before the last change; who asks
+ * next gets them in one piece, since there will be more to ask.
+ */
+function bytesOfAll(parts: ReadonlyArray<SharedText>): SharedBytes {
+  const known = sharedBytes.get(parts)
+  if (known?.buffers.length === 1) return known
+  const buffers = known === undefined ? parts.map(bytesOf) : [Buffer.concat(known.buffers, known.length)]
+  const made = { buffers, length: known?.length ?? buffers.reduce((sum, buffer) => sum + buffer.length, 0) }
+  sharedBytes.set(parts, made)
   return made
 }
 

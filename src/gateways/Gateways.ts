@@ -2,6 +2,7 @@
 import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { newId } from "#crypto/identifiers.ts"
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
+import { Network } from "#feed/Network.ts"
 import { GatewayId } from "#schema/ids.ts"
 import type { Gateway, GatewayPatch, NewGateway, Page, PageRequest } from "#schema/resources.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
@@ -23,12 +24,14 @@ export class Gateways extends Context.Service<Gateways, {
   find(id: GatewayId): Effect.Effect<Gateway, GatewayNotFound | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
   update(id: GatewayId, patch: GatewayPatch): Effect.Effect<Gateway, GatewayNotFound | StoreUnavailable>
+  /** Its session is being closed when this returns. */
   remove(id: GatewayId): Effect.Effect<void, GatewayNotFound | StoreUnavailable>
 }>()("control/gateways/Gateways") {
   static readonly layer = Layer.effect(
     Gateways,
     Effect.gen(function*() {
       const store = yield* GatewayStore
+      const network = yield* Network
 
       const create = Effect.fn("Gateways.create")(function*({ listenPort, name, publicIp }: NewGateway) {
         const { apiKey, keyId } = mintApiKey("gateway")
@@ -55,6 +58,7 @@ export class Gateways extends Context.Service<Gateways, {
       const remove = Effect.fn("Gateways.remove")(function*(id: GatewayId) {
         const removed = yield* store.remove(id)
         if (!removed) return yield* new GatewayNotFound({ id })
+        yield* Effect.ignore(network.catchUp)
       })
 
       return Gateways.of({ create, find, list: store.list, update, remove })

@@ -5,7 +5,7 @@ import type { KeyId } from "#schema/ids.ts"
 import type { Key, Page } from "#schema/resources.ts"
 import { Effect, Layer, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
-import { noSuchOwner, problemOf } from "./problems.ts"
+import { keyProblemOf } from "./problems.ts"
 
 const ofAgents = HttpApiBuilder.group(
   Api,
@@ -16,16 +16,16 @@ const ofAgents = HttpApiBuilder.group(
       list: ({ params: { id } }) =>
         keys.list({ type: "agent", id }).pipe(
           Effect.map(onePage),
-          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.agent(error) : problemOf(error))
+          Effect.mapError(keyProblemOf.agent)
         ),
       create: ({ params: { id } }) =>
         keys.create({ type: "agent", id }).pipe(
           Effect.map(shown),
-          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.agent(error) : problemOf(error))
+          Effect.mapError(keyProblemOf.agent)
         ),
       remove: ({ params: { id, keyId } }) =>
         keys.revoke({ type: "agent", id }, keyId).pipe(
-          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.agent(error) : problemOf(error))
+          Effect.mapError(keyProblemOf.agent)
         )
     })
   })
@@ -40,16 +40,16 @@ const ofGateways = HttpApiBuilder.group(
       list: ({ params: { id } }) =>
         keys.list({ type: "gateway", id }).pipe(
           Effect.map(onePage),
-          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.gateway(error) : problemOf(error))
+          Effect.mapError(keyProblemOf.gateway)
         ),
       create: ({ params: { id } }) =>
         keys.create({ type: "gateway", id }).pipe(
           Effect.map(shown),
-          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.gateway(error) : problemOf(error))
+          Effect.mapError(keyProblemOf.gateway)
         ),
       remove: ({ params: { id, keyId } }) =>
         keys.revoke({ type: "gateway", id }, keyId).pipe(
-          Effect.mapError((error) => error._tag === "OwnerNotFound" ? noSuchOwner.gateway(error) : problemOf(error))
+          Effect.mapError(keyProblemOf.gateway)
         )
     })
   })

@@ -7,11 +7,11 @@ import { HttpRouter, type HttpServerError } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { createServer } from "node:http"
 import * as Agents from "./Agents.ts"
+import * as Answers from "./answers.ts"
 import * as Authorization from "./Authorization.ts"
 import * as Certificates from "./Certificates.ts"
 import * as Clients from "./Clients.ts"
 import * as Docs from "./Docs.ts"
-import * as envelope from "./envelope.ts"
 import * as Gateways from "./Gateways.ts"
 import * as Health from "./Health.ts"
 import * as Keys from "./Keys.ts"
@@ -40,7 +40,7 @@ const handlers = Layer.mergeAll(
   Tunnels.layer
 ).pipe(Layer.provide(Layer.mergeAll(Authorization.layer, Validation.layer)))
 
-const routes = Layer.mergeAll(HttpApiBuilder.layer(Api).pipe(Layer.provide(handlers)), Docs.layer, envelope.layer)
+const routes = Layer.mergeAll(HttpApiBuilder.layer(Api).pipe(Layer.provide(handlers)), Docs.layer, Answers.layer)
 
 /** How long answers that are being given may take when the server stops. */
 const shutdownPatience = "2 seconds"

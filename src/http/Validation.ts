@@ -1,7 +1,8 @@
 /** What does not fit the schemas of the API is refused here, each fault with its place. */
 import { Validation } from "#schema/api.ts"
+import { faultsOf } from "#schema/faults.ts"
 import { InvalidRequest } from "#schema/problems.ts"
-import { Effect, Layer, SchemaIssue, type Types } from "effect"
+import { Effect, Layer, type Types } from "effect"
 import { HttpServerRequest } from "effect/http"
 import { HttpApiError } from "effect/http-api"
 
@@ -16,7 +17,7 @@ export const layer = Layer.succeed(
       }
       return yield* answer.pipe(
         Effect.catch((error): Effect.Effect<never, InvalidRequest | Types.unhandled> =>
-          isFault(error) ? refuse(faultsOf(error)) : Effect.fail(error)
+          isFault(error) ? refuse(faultsIn(error)) : Effect.fail(error)
         )
       )
     })
@@ -39,12 +40,10 @@ type FaultyRequest = HttpApiError.HttpApiSchemaError & { readonly kind: keyof ty
 const isFault = (error: unknown): error is FaultyRequest =>
   HttpApiError.HttpApiSchemaError.is(error) && Object.hasOwn(places, error.kind)
 
-const formatIssues = SchemaIssue.makeFormatterStandardSchemaV1()
-
-function faultsOf({ cause, kind }: FaultyRequest): ReadonlyArray<Fault> {
-  return formatIssues(cause.issue).issues.map(({ message, path = [] }) => ({
+function faultsIn({ cause, kind }: FaultyRequest): ReadonlyArray<Fault> {
+  return faultsOf(cause.issue).map(({ message, path }) => ({
     in: places[kind],
-    path: path.map((part) => String(typeof part === "object" ? part.key : part)).join("."),
+    path,
     message: message === "Expected no excess property" ? unknownName[places[kind]] : message
   }))
 }

@@ -1,7 +1,7 @@
 /** The one place where what went wrong becomes what is answered (RFC 9457). */
 import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#agents/Agents.ts"
 import type { CertificateNotFound, CertificateRejected } from "#certificates/Certificates.ts"
-import type { KeyNotFound, OwnerNotFound, TooManyKeys } from "#clients/Keys.ts"
+import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#clients/Keys.ts"
 import type { GatewayNotFound } from "#gateways/Gateways.ts"
 import * as Problem from "#schema/problems.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
@@ -9,18 +9,18 @@ import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#tunnels/Tunnels.
 import { type HttpServerResponse, ProblemDetails } from "effect/http"
 
 const table = {
-  AgentNotFound: ({ message }: AgentNotFound) => new Problem.NoSuchAgent({ detail: message }),
-  AgentHasTunnels: ({ message }: AgentHasTunnels) => new Problem.AgentInUse({ detail: message }),
-  NetworkPoolExhausted: ({ message }: NetworkPoolExhausted) => new Problem.PoolExhausted({ detail: message }),
-  GatewayNotFound: ({ message }: GatewayNotFound) => new Problem.NoSuchGateway({ detail: message }),
-  TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.NoSuchTunnel({ detail: message }),
-  DomainTaken: ({ message }: DomainTaken) => new Problem.DomainInUse({ detail: message }),
-  NoSuchAgent: ({ message }: NoSuchAgent) => new Problem.AgentUnknown({ detail: message }),
-  CertificateNotFound: ({ message }: CertificateNotFound) => new Problem.NoSuchCertificate({ detail: message }),
-  CertificateRejected: ({ message }: CertificateRejected) => new Problem.CertificateUnfit({ detail: message }),
-  KeyNotFound: ({ message }: KeyNotFound) => new Problem.NoSuchKey({ detail: message }),
-  TooManyKeys: ({ message }: TooManyKeys) => new Problem.KeyLimit({ detail: message }),
-  StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.Unavailable({ detail: message })
+  AgentNotFound: ({ message }: AgentNotFound) => new Problem.AgentNotFound({ detail: message }),
+  AgentHasTunnels: ({ message }: AgentHasTunnels) => new Problem.AgentHasTunnels({ detail: message }),
+  NetworkPoolExhausted: ({ message }: NetworkPoolExhausted) => new Problem.NetworkPoolExhausted({ detail: message }),
+  GatewayNotFound: ({ message }: GatewayNotFound) => new Problem.GatewayNotFound({ detail: message }),
+  TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.TunnelNotFound({ detail: message }),
+  DomainTaken: ({ message }: DomainTaken) => new Problem.DomainTaken({ detail: message }),
+  NoSuchAgent: ({ message }: NoSuchAgent) => new Problem.NoSuchAgent({ detail: message }),
+  CertificateNotFound: ({ message }: CertificateNotFound) => new Problem.CertificateNotFound({ detail: message }),
+  CertificateRejected: ({ message }: CertificateRejected) => new Problem.CertificateRejected({ detail: message }),
+  KeyNotFound: ({ message }: KeyNotFound) => new Problem.KeyNotFound({ detail: message }),
+  TooManyKeys: ({ message }: TooManyKeys) => new Problem.TooManyKeys({ detail: message }),
+  StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: message })
 }
 
 type Table = typeof table
@@ -35,18 +35,24 @@ export const problemOf = <E extends DomainError>(error: E): ProblemOf<E> => {
 
 type DomainProblem = ReturnType<Table[keyof Table]>
 
-/** The owner of keys is looked for by another service than its own; the answer is the same. */
-export const noSuchOwner = {
-  agent: ({ id }: OwnerNotFound) => new Problem.NoSuchAgent({ detail: `there is no agent ${id}` }),
-  gateway: ({ id }: OwnerNotFound) => new Problem.NoSuchGateway({ detail: `there is no gateway ${id}` })
+/** As `problemOf`; the owner of keys is looked for by another service than its own, and the answer is the same. */
+export const keyProblemOf = {
+  agent: <E extends DomainError>(error: E | OwnerNotFound) =>
+    error instanceof OwnerNotFound
+      ? new Problem.AgentNotFound({ detail: `there is no agent ${error.id}` })
+      : problemOf(error),
+  gateway: <E extends DomainError>(error: E | OwnerNotFound) =>
+    error instanceof OwnerNotFound
+      ? new Problem.GatewayNotFound({ detail: `there is no gateway ${error.id}` })
+      : problemOf(error)
 }
 
 /** A refusal that has no endpoint: by status. A status that the table does not know is told as it is. */
-export const generalProblem = (status: number, detail?: string): HttpServerResponse.HttpServerResponse => {
+export const generalProblem = (status: number): HttpServerResponse.HttpServerResponse => {
   const { title, type } = isGeneral(status)
     ? Problem.generalProblems[status]
     : { type: "about:blank", title: "Refused" }
-  return ProblemDetails.toResponse({ type, title, status, ...(detail === undefined ? {} : { detail }) })
+  return ProblemDetails.toResponse({ type, title, status })
 }
 
 function isGeneral(status: number): status is keyof typeof Problem.generalProblems {

@@ -5,9 +5,9 @@ import { monotonicMillis } from "#clients/monotonic.ts"
 import { answerPlainRequest, ListeningServer, serverOptions } from "#connection/Listener.ts"
 import * as Control from "#Control.ts"
 import * as Logging from "#logging.ts"
-import { type ClientType, Revision, TunnelId } from "#schema/ids.ts"
+import { type ClientType, Revision } from "#schema/ids.ts"
 import { type Environment, readProcessSettings, Settings } from "#Settings.ts"
-import { Tunnels } from "#tunnels/Tunnels.ts"
+import { type GivenTunnel, Tunnels } from "#tunnels/Tunnels.ts"
 import { Clock, Effect, Layer, ManagedRuntime } from "effect"
 import { createServer, type IncomingMessage, type Server } from "node:http"
 import type { Duplex } from "node:stream"
@@ -19,15 +19,6 @@ export interface Client {
   readonly authenticated: true
   /** When it last said something valid: milliseconds since 1970. */
   readonly lastHeartbeat: number
-}
-
-/** A tunnel as the application has it; without an `id` it is a new one. */
-export interface Tunnel {
-  readonly id?: string
-  readonly agentId: string
-  readonly domain: string
-  readonly target: string
-  readonly enabled?: boolean
 }
 
 export interface Options {
@@ -86,21 +77,25 @@ export class WSServer {
   /**
    * Makes it so and sees it sent: stores the tunnel unless the database already holds it so, and resolves when every
    * connected client that it concerns was sent that revision. A change is pushed by itself, so this never sends it twice.
+   * Rejects with `InvalidTunnel`, `DomainTaken`, `NoSuchAgent`, or `StoreUnavailable`.
    */
-  async broadcastTunnelCreate(tunnel: Tunnel): Promise<void> {
+  async broadcastTunnelCreate(tunnel: GivenTunnel): Promise<void> {
     await this.#put(tunnel)
   }
 
   /** As `broadcastTunnelCreate`. */
-  async broadcastTunnelUpdate(tunnel: Tunnel): Promise<void> {
+  async broadcastTunnelUpdate(tunnel: GivenTunnel): Promise<void> {
     await this.#put(tunnel)
   }
 
-  /** Deletes the tunnel unless it is gone already, and resolves when every connected client that it concerns was told. */
+  /**
+   * Deletes the tunnel unless it is gone already, and resolves when every connected client that it concerns was sent that
+   * revision. Rejects with `InvalidTunnel` or `StoreUnavailable`.
+   */
   async broadcastTunnelDelete(tunnelId: string, _agentId: string): Promise<void> {
     await this.ready
     await this.#runtime.runPromise(Effect.gen(function*() {
-      const revision = yield* (yield* Tunnels).ensureRemoved(TunnelId.make(tunnelId))
+      const revision = yield* (yield* Tunnels).ensureRemoved(tunnelId)
       yield* (yield* Deliveries).awaitSent(revision)
     }))
   }
@@ -115,7 +110,7 @@ export class WSServer {
     this.#members = Effect.flatMap(registry.newest, (members) => Effect.forEach(members, describe))
   }
 
-  async #put(tunnel: Tunnel): Promise<void> {
+  async #put(tunnel: GivenTunnel): Promise<void> {
     await this.ready
     await this.#runtime.runPromise(Effect.gen(function*() {
       const { revision } = yield* (yield* Tunnels).ensure(tunnel)

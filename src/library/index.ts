@@ -1,7 +1,8 @@
 /** What an application that embeds Control imports: the names of the spec. */
 import { type Options, WSServer } from "./WSServer.ts"
 
-export type { Client, Options, Tunnel } from "./WSServer.ts"
+export type { GivenTunnel as Tunnel } from "#tunnels/Tunnels.ts"
+export type { Client, Options } from "./WSServer.ts"
 export { WSServer }
 
 /** The server that `startWebSocketServer` started, until it is closed. */

@@ -76,19 +76,40 @@ const comma: SharedText = { text: "," }
 
 type Bucket<Row> = ReadonlyMap<string, Row>
 
-/** The buckets' texts with a comma between any two that are not empty. */
+/** How many buckets' texts are joined to one: a change makes a sixteenth of its table's text anew. */
+const groupSize = 16
+
+/** The table's text in some parts: groups of buckets, with a comma between any two that are not empty. */
 function joined<Row>(
   table: Table.Table<string, Row>,
   textOf: (bucket: Bucket<Row>) => SharedText
 ): ReadonlyArray<SharedText> {
   const parts: Array<SharedText> = []
-  for (const bucket of table.buckets) {
-    const part = bucket.size === 0 ? undefined : textOf(bucket)
-    if (part === undefined || part.text === "") continue
+  for (let from = 0; from < table.buckets.length; from += groupSize) {
+    const members: Array<SharedText> = []
+    for (const bucket of table.buckets.slice(from, from + groupSize)) {
+      const part = bucket.size === 0 ? undefined : textOf(bucket)
+      if (part !== undefined && part.text !== "") members.push(part)
+    }
+    if (members.length === 0) continue
     if (parts.length > 0) parts.push(comma)
-    parts.push(part)
+    parts.push(groupText(members))
   }
   return parts
+}
+
+const groups = new WeakMap<SharedText, { readonly members: ReadonlyArray<SharedText>; readonly group: SharedText }>()
+
+/** The same members give the same value again. */
+function groupText(members: ReadonlyArray<SharedText>): SharedText {
+  const first = members[0] ?? comma
+  const known = groups.get(first)
+  if (known?.members.length === members.length && members.every((member, index) => member === known.members[index])) {
+    return known.group
+  }
+  const group = { text: members.map(({ text }) => text).join() }
+  groups.set(first, { members, group })
+  return group
 }
 
 const agentsText = remembered((bucket: Bucket<Agent>): SharedText => ({

@@ -135,12 +135,11 @@ function receiveConnected(session: Session, frame: Result.Result<ClientMessage, 
 }
 
 function receiveReady(session: Session, client: ClientRef, message: ClientMessage, at: number): Transition {
-  const touch: Action = { _tag: "Touch" }
   switch (message.type) {
     case "auth":
       return refuse(session, { code: "already_authenticated", message: "this connection is already authenticated" }, at)
     case "heartbeat":
-      return [[touch], session]
+      return [touched, session]
     case "status":
       if (client.type !== "agent") return refuse(session, notAllowed(message.type, client.type), at)
       return [[touch, { _tag: "Report", agent: client.id, tunnels: message.data.tunnels }], session]
@@ -149,6 +148,9 @@ function receiveReady(session: Session, client: ClientRef, message: ClientMessag
       return [[touch, { _tag: "StoreCertificate", gateway: client.id, certificate: message.data }], session]
   }
 }
+
+const touch: Action = { _tag: "Touch" }
+const touched: ReadonlyArray<Action> = [touch]
 
 /** A message of a type that this version does not know is no fault: the client may be newer. */
 function refuse(session: Session, { code, message }: FrameError, at: number): Transition {

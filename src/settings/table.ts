@@ -78,7 +78,7 @@ export const table = {
   }),
   adminToken: secret(Parse.token, {
     name: "CONTROL_ADMIN_TOKEN",
-    description: "First admin token of the HTTP API. Unset: generated to the file admin-token in the data directory."
+    description: "Admin token of the HTTP API. Unset: generated to the file admin-token in the data directory."
   }),
   masterKey: secret(Parse.masterKey, {
     name: "CONTROL_MASTER_KEY",

@@ -50,7 +50,7 @@ export class AgentStore extends Context.Service<AgentStore, {
       const sql = yield* SqlClient.SqlClient
       const { cipher } = yield* Secrets
       const { networkPool } = yield* Settings
-      const inTransaction = Effect.provideService(SqlClient.SqlClient, sql)
+      const inTransaction = transaction(sql)
       const columns = sql.literal(agentColumns)
 
       const insert = Effect.fnUntraced(function*({ id, key, name, wireguard }: Identity<AgentId>) {
@@ -78,9 +78,7 @@ export class AgentStore extends Context.Service<AgentStore, {
         }
       })
 
-      const create = Effect.fn("AgentStore.create")((agent: Identity<AgentId>) =>
-        inTransaction(transaction(insert(agent)))
-      )
+      const create = Effect.fn("AgentStore.create")((agent: Identity<AgentId>) => inTransaction(insert(agent)))
 
       const find = Effect.fn("AgentStore.find")(function*(id: AgentId) {
         return one(yield* atEdge(sql`select ${columns} from agents where id = ${id}`))
@@ -110,7 +108,7 @@ export class AgentStore extends Context.Service<AgentStore, {
         })
         const refused = (error: SqlError.SqlError) =>
           Effect.fail(violated(error) === "tunnels_agent_exists" ? new AgentHasTunnels({ id }) : error)
-        return yield* inTransaction(transaction(Effect.catchTag(removed, "SqlError", refused)))
+        return yield* inTransaction(Effect.catchTag(removed, "SqlError", refused))
       })
 
       return AgentStore.of({ create, find, list, update, remove })

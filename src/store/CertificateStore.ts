@@ -34,7 +34,7 @@ export class CertificateStore extends Context.Service<CertificateStore, {
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { cipher } = yield* Secrets
-      const inTransaction = Effect.provideService(SqlClient.SqlClient, sql)
+      const inTransaction = transaction(sql)
       const columns = sql.literal(certificateColumns)
 
       const upsert = ({ certificate, domain, expiresAt, privateKey }: CertificateRow) => {
@@ -78,7 +78,7 @@ export class CertificateStore extends Context.Service<CertificateStore, {
           const same = yield* sql`select from certificates where domain = ${domain} and certificate = ${certificate}`
           return same.length > 0 ? "unchanged" as const : "outlived" as const
         })
-        return yield* inTransaction(transaction(renewal))
+        return yield* inTransaction(renewal)
       })
 
       const remove = Effect.fn("CertificateStore.remove")(function*(domain: HostName) {

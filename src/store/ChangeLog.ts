@@ -29,7 +29,7 @@ const channel = "control_changes"
 const longestSilence = Duration.seconds(12)
 
 export class ChangeLog extends Context.Service<ChangeLog, {
-  /** Every row at one revision, from one snapshot of the database. A row that cannot be decrypted is a defect. */
+  /** Every row at one revision, from one snapshot of the database. A row that cannot be read is left out and reported. */
   readonly snapshot: Effect.Effect<NetworkState, StoreUnavailable>
   /** The changes after a revision. */
   after(revision: Revision): Effect.Effect<Page, StoreUnavailable>
@@ -48,19 +48,23 @@ export class ChangeLog extends Context.Service<ChangeLog, {
       const pg = yield* PgClient.PgClient
       const { cipher } = yield* Secrets
 
-      const snapshot = transaction(Effect.gen(function*() {
+      /** One damaged row must not hold up all others. */
+      const readable = Effect.fnUntraced(function*(rows: ReadonlyArray<Record<string, unknown>>) {
+        const changes: Array<Change> = []
+        for (const row of rows) {
+          const change = readRow(row, cipher)
+          if (Result.isSuccess(change)) changes.push(change.success)
+          else yield* Effect.logError(`left out at revision ${row.revision}: ${change.failure.message}`)
+        }
+        return changes
+      })
+
+      const snapshot = transaction(sql)(Effect.gen(function*() {
         yield* sql`set transaction isolation level repeatable read, read only`
-        const [meta] = decodeMeta(
-          yield* sql`select timeline, revision::float8 as newest, null as oldest from control_meta`
-        )
+        const [meta] = decodeMeta(yield* sql`select timeline, revision::float8 as newest from control_meta`)
         const rows = yield* sql.unsafe<Record<string, unknown>>(everyRow, [meta.newest])
-        const changes = yield* Effect.forEach(rows, (row) => Effect.fromResult(readRow(row, cipher)))
-        return load(meta.timeline, meta.newest, changes)
-      })).pipe(
-        Effect.catchTag("UnreadableRow", Effect.die),
-        Effect.provideService(SqlClient.SqlClient, sql),
-        Effect.withSpan("ChangeLog.snapshot")
-      )
+        return load(meta.timeline, meta.newest, yield* readable(rows))
+      })).pipe(Effect.withSpan("ChangeLog.snapshot"))
 
       const after = Effect.fn("ChangeLog.after")(function*(revision: Revision) {
         const rows = yield* atEdge(sql`
@@ -69,17 +73,10 @@ export class ChangeLog extends Context.Service<ChangeLog, {
           from control_meta m left join lateral
             (select * from changes where revision > ${revision} order by revision limit ${pageSize}) c on true
           order by c.revision`)
-        const [meta] = decodeMeta(rows.slice(0, 1))
-        const changes: Array<Change> = []
-        let upTo = revision
-        for (const row of rows) {
-          if (row.revision === null) continue
-          upTo = Revision.make(Number(row.revision))
-          const change = readRow(row, cipher)
-          if (Result.isSuccess(change)) changes.push(change.success)
-          else yield* Effect.logError(`revision ${upTo} is held back: ${change.failure.message}`)
-        }
-        return { timeline: meta.timeline, newest: meta.newest, oldest: meta.oldest ?? undefined, changes, upTo }
+        const heads = decodeHeads(rows)
+        const { newest, oldest, timeline } = heads[0]
+        const changes = yield* readable(rows.filter((row) => row.revision !== null))
+        return { timeline, newest, oldest: oldest ?? undefined, changes, upTo: heads.at(-1)?.revision ?? revision }
       })
 
       const listen = (wake: Effect.Effect<void>) =>
@@ -104,9 +101,12 @@ export class ChangeLog extends Context.Service<ChangeLog, {
 
 const probePayload = "probe"
 
-const Meta = Schema.Struct({ timeline: Timeline, newest: Revision, oldest: Schema.NullOr(Revision) })
+const meta = { timeline: Timeline, newest: Revision }
+const decodeMeta = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct(meta)]))
 
-const decodeMeta = Schema.decodeUnknownSync(Schema.Tuple([Meta]))
+/** What every row of a page begins with; `revision` is null in the one row of a page without changes. */
+const Head = Schema.Struct({ ...meta, oldest: Schema.NullOr(Revision), revision: Schema.NullOr(Revision) })
+const decodeHeads = Schema.decodeUnknownSync(Schema.NonEmptyArray(Head))
 
 const everyRow = [
   ["agent", "agents", "id"],

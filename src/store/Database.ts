@@ -84,13 +84,17 @@ const migrated = Layer.effectDiscard(Effect.gen(function*() {
 }))
 
 const refuseNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
-  const [table] = yield* atEdge(sql`select to_regclass(${migrationsTable}) is not null as there`)
-  if (table?.there !== true) return
-  const [row] = yield* atEdge(sql`select max(migration_id)::int as found from ${sql(migrationsTable)}`)
-  const found = Number(row?.found ?? 0)
+  const [table] = decodeThere(yield* atEdge(sql`select to_regclass(${migrationsTable}) is not null as there`))
+  if (!table.there) return
+  const [{ found }] = decodeFound(
+    yield* atEdge(sql`select coalesce(max(migration_id), 0)::int as found from ${sql(migrationsTable)}`)
+  )
   const known = Object.keys(migrations).length
   if (found > known) return yield* new SchemaTooNew({ found, known })
 })
+
+const decodeThere = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ there: Schema.Boolean })]))
+const decodeFound = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ found: Schema.Int })]))
 
 /** `SqlClient` and `PgClient` on a database with this version's schema. */
 export const layer = migrated.pipe(Layer.provideMerge(client))

@@ -30,7 +30,7 @@ export interface EmbeddedPostgresOptions {
 export const startEmbeddedPostgres = (
   options: EmbeddedPostgresOptions
 ): Effect.Effect<
-  { readonly url: Redacted.Redacted; readonly version: string },
+  { readonly url: Redacted.Redacted },
   EmbeddedPostgresFailed,
   Scope.Scope
 > => inRealTime(start({ ...options, dataDir: resolve(options.dataDir) }))
@@ -50,7 +50,7 @@ const start = Effect.fn("startEmbeddedPostgres")(function*(options: EmbeddedPost
   const fiber = yield* Effect.forkScoped(keepRunning({ ...options, account, binaries, socketDir, ready }))
   yield* Effect.raceFirst(Deferred.await(ready), Fiber.join(fiber))
   const url = `postgres://control@localhost/control?host=${encodeURIComponent(socketDir)}`
-  return { url: Redacted.make(url), version: binaries.version }
+  return { url: Redacted.make(url) }
 })
 
 interface Running extends EmbeddedPostgresOptions {

@@ -30,7 +30,7 @@ export class GatewayStore extends Context.Service<GatewayStore, {
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { cipher } = yield* Secrets
-      const inTransaction = Effect.provideService(SqlClient.SqlClient, sql)
+      const inTransaction = transaction(sql)
       const columns = sql.literal(gatewayColumns)
 
       const insert = Effect.fnUntraced(function*({ id, key, listenPort, name, publicIp, wireguard }: NewGatewayRow) {
@@ -54,7 +54,7 @@ export class GatewayStore extends Context.Service<GatewayStore, {
       })
 
       const create = Effect.fn("GatewayStore.create")(function*(gateway: NewGatewayRow) {
-        const [created] = decodeCreated(yield* inTransaction(transaction(insert(gateway))))
+        const [created] = decodeCreated(yield* inTransaction(insert(gateway)))
         return created
       })
 

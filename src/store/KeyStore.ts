@@ -34,7 +34,7 @@ export class KeyStore extends Context.Service<KeyStore, {
     KeyStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const inTransaction = Effect.provideService(SqlClient.SqlClient, sql)
+      const inTransaction = transaction(sql)
       const ownerColumn = ({ type }: ClientRef) => sql(type === "agent" ? "agent_id" : "gateway_id")
 
       const owned = Effect.fnUntraced(function*(owner: ClientRef, lock: "" | "for no key update") {
@@ -60,7 +60,7 @@ export class KeyStore extends Context.Service<KeyStore, {
             if (live.length >= mostKeys) return yield* new TooManyKeys()
             yield* sql`insert into api_keys (id, ${ownerColumn(owner)}, hash) values (${id}, ${owner.id}, ${hash})`
           })
-          return yield* inTransaction(transaction(insert))
+          return yield* inTransaction(insert)
         }
       )
 

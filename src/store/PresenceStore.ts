@@ -25,7 +25,7 @@ export type Claim = Wanted & Held
 export type Seen = Held & { readonly ageMillis: number }
 
 export class PresenceStore extends Context.Service<PresenceStore, {
-  /** Makes these sessions the holders of their clients, the last of two for one client; gives back which clients exist, by `nameOf`. */
+  /** Makes these sessions the holders of their clients, the last of two for one client; gives back which clients do not exist, by `nameOf`. */
   claim(node: string, claims: ReadonlyArray<Claim>): Effect.Effect<ReadonlySet<string>, StoreUnavailable>
   /** They were heard of lately; gives back those that still hold their client. */
   touch(seen: ReadonlyArray<Seen>): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
@@ -40,8 +40,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
     PresenceStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const inTransaction = <A, E>(effect: Effect.Effect<A, E>) =>
-        Effect.provideService(transaction(effect), SqlClient.SqlClient, sql)
+      const inTransaction = transaction(sql)
 
       const forBoth = <Item extends Held>(
         all: ReadonlyArray<Item>,
@@ -58,13 +57,15 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         const [agents, gateways] = yield* forBoth(newestOfEach(claims), (table, items) => {
           const publicIp = sql.literal(table === "gateways" ? toldAddress : "")
           const [sessions, levels] = [items.map((item) => item.session), items.map((item) => item.level)]
-          return sql`
-            update ${sql(table)} t set ${publicIp} status = 'online', last_seen_at = now(), session_id = c.session,
+          return sql`with c as (select * from unnest(${idsIn(items)}::text[], ${sessions}::text[],
+              ${items.map((item) => item.address)}::text[], ${levels}::text[],
+              ${items.map((item) => item.publicIp ?? "")}::text[]) as c (id, session, address, level, public_ip)),
+            u as (update ${
+            sql(table)
+          } t set ${publicIp} status = 'online', last_seen_at = now(), session_id = c.session,
               session_node = ${node}, session_since = now(), session_address = c.address, session_level = c.level
-            from unnest(${idsIn(items)}::text[], ${sessions}::text[], ${items.map((item) => item.address)}::text[],
-              ${levels}::text[], ${items.map((item) => item.publicIp ?? "")}::text[])
-              as c (id, session, address, level, public_ip)
-            where t.id = c.id returning t.id`
+            from c where t.id = c.id returning t.id)
+            select c.id from c where not exists (select 1 from u where u.id = c.id)`
         })
         return new Set([
           ...idsOf(agents).map((id) => nameOf({ type: "agent", id: AgentId.make(id) })),

@@ -20,6 +20,13 @@ export class WrongMasterKey extends Schema.TaggedError<WrongMasterKey>()("WrongM
   }
 }
 
+/** The one row that names the database's history and its master key is gone. */
+export class MetaMissing extends Schema.TaggedError<MetaMissing>()("MetaMissing", {}) {
+  override get message(): string {
+    return "the database's table control_meta has lost its one row: restore the database from a backup"
+  }
+}
+
 export class Secrets extends Context.Service<Secrets, {
   /** Opens and closes what the database keeps encrypted. */
   readonly cipher: Cipher
@@ -35,7 +42,7 @@ export class Secrets extends Context.Service<Secrets, {
       const sql = yield* SqlClient.SqlClient
 
       const generate = Effect.flatMap(keyIdOf(sql), (writtenUnder) =>
-        writtenUnder === undefined
+        writtenUnder === null
           ? Effect.sync(() => randomBytes(32).toString("base64"))
           : Effect.fail(new WrongMasterKey({ writtenUnder, given: undefined })))
       const masterKey = Option.isSome(settings.masterKey)
@@ -57,16 +64,22 @@ export class Secrets extends Context.Service<Secrets, {
   )
 }
 
-/** The id of the master key that the database is written under, if it is written already. */
+/** The id of the master key that the database is written under; null while nobody has claimed it. */
 const keyIdOf = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
-  const rows = yield* atEdge(sql`select master_key_id as id from control_meta where master_key_id is not null`)
-  return rows[0] === undefined ? undefined : String(rows[0].id)
+  return yield* idIn(yield* atEdge(sql`select master_key_id as id from control_meta`))
 })
 
 /** The first process to come leaves the id of its key; every later one must have the same key. */
 const claimDatabase = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, keyId: string) {
   const rows = yield* atEdge(sql`
     update control_meta set master_key_id = coalesce(master_key_id, ${keyId}) returning master_key_id as id`)
-  const writtenUnder = String(rows[0]?.id)
-  if (writtenUnder !== keyId) return yield* new WrongMasterKey({ writtenUnder, given: keyId })
+  const writtenUnder = yield* idIn(rows)
+  if (writtenUnder !== null && writtenUnder !== keyId) return yield* new WrongMasterKey({ writtenUnder, given: keyId })
 })
+
+const idIn = (rows: ReadonlyArray<object>): Effect.Effect<string | null, MetaMissing> => {
+  const [row] = decodeIds(rows)
+  return row === undefined ? Effect.fail(new MetaMissing()) : Effect.succeed(row.id)
+}
+
+const decodeIds = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: Schema.NullOr(Schema.String) })))

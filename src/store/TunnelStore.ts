@@ -53,7 +53,7 @@ export class TunnelStore extends Context.Service<TunnelStore, {
     TunnelStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const inTransaction = Effect.provideService(SqlClient.SqlClient, sql)
+      const inTransaction = transaction(sql)
       const columns = sql.literal(tunnelColumns)
       const select = (id: TunnelId) => sql`select ${columns} from tunnels where id = ${id}`
 
@@ -67,7 +67,6 @@ export class TunnelStore extends Context.Service<TunnelStore, {
           Effect.andThen(sql`set constraints all immediate`),
           Effect.andThen(select(id)),
           Effect.catchTag("SqlError", (error) => Effect.fail(refusal(error, agentId ?? null, domain ?? null))),
-          transaction,
           inTransaction,
           Effect.map(one)
         )
@@ -114,7 +113,7 @@ export class TunnelStore extends Context.Service<TunnelStore, {
           sql`select revision::float8 as revision from control_meta`
         )
         const [removed, [newest]] = yield* inTransaction(
-          transaction(Effect.all([rows, Effect.map(revision, decodeNewest)]))
+          Effect.all([rows, Effect.map(revision, decodeNewest)])
         )
         return { removed: removed.length > 0, revision: newest.revision }
       })

@@ -35,7 +35,7 @@ const CertificateImage = Schema.Struct({
   domain: Schema.String,
   certificate: Schema.String,
   private_key: Schema.String,
-  expires_at: Schema.String
+  expires_at: Schema.DateTimeUtcFromString
 })
 
 const KeyImage = Schema.Union([
@@ -129,7 +129,7 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
     }
     case "certificate": {
       const { domain, certificate } = row.row_image
-      const expiresAt = DateTime.formatIso(DateTime.makeUnsafe(row.row_image.expires_at))
+      const expiresAt = DateTime.formatIso(row.row_image.expires_at)
       return Result.map(
         open("certificates", "private_key", domain, row.row_image.private_key),
         (privateKey): Change => ({

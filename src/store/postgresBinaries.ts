@@ -9,8 +9,6 @@ import { type Account, run } from "./processes.ts"
 export interface Binaries {
   readonly initdb: string
   readonly postgres: string
-  /** Such as `18.4`. */
-  readonly version: string
   /** Such as `18`: clusters of another major version cannot be opened. */
   readonly major: string
 }
@@ -57,9 +55,9 @@ const nativeDirectory = Effect.suspend(() => {
 const binariesIn = Effect.fnUntraced(function*(native: string, account: Account) {
   const postgres = join(native, "bin", "postgres")
   const { code, output } = yield* run(postgres, ["--version"], { account, cwd: "/" })
-  const [, version, major] = /^postgres \(PostgreSQL\) ((\d+)\S*)/u.exec(output) ?? []
-  if (code !== 0 || version === undefined || major === undefined) return output.trim() || `exit code ${code}`
-  return { initdb: join(native, "bin", "initdb"), postgres, version, major } satisfies Binaries
+  const [, major] = /^postgres \(PostgreSQL\) (\d+)/u.exec(output) ?? []
+  if (code !== 0 || major === undefined) return output.trim() || `exit code ${code}`
+  return { initdb: join(native, "bin", "initdb"), postgres, major } satisfies Binaries
 })
 
 /**

@@ -1,6 +1,6 @@
 /** What every store does at its edge: run in a transaction, and tell an absent database from a broken statement. */
 import { Cause, Clock, Duration, Effect, Metric, Schema } from "effect"
-import { SqlClient, SqlError } from "effect/sql"
+import { type SqlClient, SqlError } from "effect/sql"
 
 /** The database cannot be asked now; the same request may succeed later. Nothing was stored, unless it was a commit that got no answer. */
 export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("StoreUnavailable", {
@@ -48,8 +48,8 @@ const databaseTime = Metric.histogram("control_database_seconds", {
 })
 
 /** All or nothing; see `atEdge` for how it fails. */
-export const transaction = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  atEdge(Effect.flatMap(SqlClient.SqlClient, (sql) => sql.withTransaction(effect)))
+export const transaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  atEdge(sql.withTransaction(effect))
 
 /** The name of the constraint that a statement has violated, if that is why it failed. */
 export const violated = (error: SqlError.SqlError): string | undefined => {

@@ -28,7 +28,7 @@ export class InvalidTunnel extends Schema.TaggedError<InvalidTunnel>()("InvalidT
   }
 }
 
-/** A tunnel as an application has it, not checked yet. */
+/** A tunnel as an application has it, not checked yet; without an `id` it is a new one. */
 export interface GivenTunnel {
   readonly id?: string
   readonly agentId: string
@@ -56,7 +56,7 @@ export class Tunnels extends Context.Service<Tunnels, {
     tunnel: GivenTunnel
   ): Effect.Effect<Tunnel, InvalidTunnel | DomainTaken | NoSuchAgent | StoreUnavailable>
   /** Gone, whether or not it was there; gives a revision from which on no view has it. */
-  ensureRemoved(id: TunnelId): Effect.Effect<Revision, StoreUnavailable>
+  ensureRemoved(id: string): Effect.Effect<Revision, InvalidTunnel | StoreUnavailable>
 }>()("control/tunnels/Tunnels") {
   static readonly layer = Layer.effect(
     Tunnels,
@@ -86,13 +86,13 @@ export class Tunnels extends Context.Service<Tunnels, {
           Effect.mapError(({ message }) => new InvalidTunnel({ reason: message }))
         )
         if (id === undefined) return yield* create(tunnel)
-        if (!isTunnelId(id)) return yield* new InvalidTunnel({ reason: "its id is not 1 to 128 characters" })
-        return yield* store.put({ ...tunnel, id })
+        return yield* store.put({ ...tunnel, id: yield* checked(id) })
       })
 
-      const ensureRemoved = Effect.fn("Tunnels.ensureRemoved")((id: TunnelId) =>
-        Effect.map(store.remove(id), ({ revision }) => revision)
-      )
+      const ensureRemoved = Effect.fn("Tunnels.ensureRemoved")(function*(id: string) {
+        const { revision } = yield* store.remove(yield* checked(id))
+        return revision
+      })
 
       return Tunnels.of({ create, find, list: store.list, update, remove, ensure, ensureRemoved })
     })
@@ -101,3 +101,6 @@ export class Tunnels extends Context.Service<Tunnels, {
 
 const decodeNewTunnel = Schema.decodeUnknownEffect(NewTunnel, { errors: "all" })
 const isTunnelId = Schema.is(GivenTunnelId)
+
+const checked = (id: string): Effect.Effect<TunnelId, InvalidTunnel> =>
+  isTunnelId(id) ? Effect.succeed(id) : Effect.fail(new InvalidTunnel({ reason: "its id is not 1 to 128 characters" }))

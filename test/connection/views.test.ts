@@ -113,6 +113,28 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       )
     }))
 
+  it.effect("a gateway that is renamed is a config for itself and for every agent; a deleted one is closed with 4410", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const [agent, gateway, other] = yield* Effect.all([server.joinAgent, server.joinGateway(), server.joinGateway()])
+      const path = `/api/gateways/${gateway.id}`
+      yield* Effect.promise(() => server.operator.patch(path, { name: "renamed" }))
+      const own = yield* untilMessage(gateway.client, ({ data }) => data["gateway"]?.name === "renamed")
+      assert.strictEqual(own.type, "config")
+      yield* untilMessage(
+        agent.client,
+        ({ data }) => data["gateways"].some((row: { name: string }) => row.name === "renamed")
+      )
+      // Its port is in nobody's view.
+      yield* Effect.promise(() => server.operator.patch(path, { listenPort: 51_821 }))
+      yield* Effect.promise(() => server.operator.delete(path))
+      assert.strictEqual((yield* gateway.client.closed).code, 4410)
+      const after = yield* agent.client.next
+      assert.isFalse(after.data["gateways"].some((row: { id: string }) => row.id === gateway.id))
+      assert.strictEqual(gateway.client.waiting(), 1, "nothing came before the close")
+      assert.strictEqual(other.client.waiting(), 0, "gateways do not see each other")
+    }))
+
   it.effect("a gateway's new publicIp is a config for every agent and nothing for the gateway itself", () =>
     Effect.gen(function*() {
       const server = yield* TestServer

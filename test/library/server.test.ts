@@ -1,5 +1,6 @@
 /** The spec's own test file (websocket-server.ja.md, テスト), ported, with its comments filled in. */
 import { Agents } from "#agents/Agents.ts"
+import { Network } from "#feed/Network.ts"
 import { Gateways } from "#gateways/Gateways.ts"
 import { getWebSocketServer, startWebSocketServer, WSServer } from "#library/index.ts"
 import { readSettings, Settings } from "#Settings.ts"
@@ -27,7 +28,9 @@ const env: Record<string, string> = {
 const makeRows = () =>
   ManagedRuntime.make(
     Layer.mergeAll(Agents.layer, Gateways.layer).pipe(
-      Layer.provide(Layer.mergeAll(AgentStore.layer, GatewayStore.layer)),
+      Layer.provide(
+        Layer.mergeAll(AgentStore.layer, GatewayStore.layer, Layer.mock(Network)({ catchUp: Effect.void }))
+      ),
       Layer.provide(Secrets.layer),
       Layer.provide(Database.layer),
       Layer.provide(Directory.layer),
@@ -177,6 +180,7 @@ describe("the library", () => {
     expect(client).toEqual({ id: agent.id, type: "agent", authenticated: true, lastHeartbeat: client?.lastHeartbeat })
     expect(Math.abs(Date.now() - (client?.lastHeartbeat ?? 0))).toBeLessThan(60_000)
     await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "nobody" })).rejects.toThrow("no agent")
+    await expect(server.broadcastTunnelDelete("", agent.id)).rejects.toThrow("not a tunnel: its id")
     await server.close()
   })
 

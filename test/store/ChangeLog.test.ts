@@ -1,9 +1,10 @@
+import * as Table from "#network/Table.ts"
 import { Revision } from "#schema/ids.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { Secrets } from "#store/Secrets.ts"
 import { TestDatabase } from "#support/database.ts"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Fiber, Layer, Random } from "effect"
+import { Effect, Fiber, Layer, Random, References } from "effect"
 import { SqlClient } from "effect/sql"
 
 const insertAgent = Effect.fnUntraced(function*(id: string, index: number) {
@@ -102,5 +103,24 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         select 'a1', 'bulk' || i || '.example.com', 'localhost:80' from generate_series(1, 1000) i`
         assert.strictEqual((yield* log.snapshot).revision, before + 1000)
       }))
+
+    it.effect("a damaged row keeps neither the snapshot from loading nor the log from being read: the others are there", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const log = yield* ChangeLog
+        yield* insertAgent("a2", 2)
+        const { agents, revision } = yield* log.snapshot
+        assert.sameMembers(Table.values(agents).map(({ id }) => id), ["a1", "a2"])
+        yield* sql`update agents set wireguard_private_key = 'garbage' where id = 'a2'`
+        yield* sql`insert into certificates (domain, certificate, private_key, expires_at)
+          values ('a.example.com', 'c', 'garbage', 'infinity')`
+        yield* insertAgent("a3", 3)
+        const snapshot = yield* log.snapshot
+        assert.sameMembers(Table.values(snapshot.agents).map(({ id }) => id), ["a1", "a3"])
+        assert.strictEqual(snapshot.certificates.size, 0)
+        const page = yield* log.after(revision)
+        assert.deepStrictEqual(page.changes.map(({ _tag, revision }) => [_tag, revision]), [["AgentPut", revision + 3]])
+        assert.strictEqual(page.upTo, revision + 3)
+      }).pipe(Effect.provideService(References.MinimumLogLevel, "None")))
   }
 )

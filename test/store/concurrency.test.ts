@@ -1,5 +1,6 @@
 import { Agents } from "#agents/Agents.ts"
 import { Keys } from "#clients/Keys.ts"
+import { Network } from "#feed/Network.ts"
 import { Gateways } from "#gateways/Gateways.ts"
 import { subnetCount } from "#network/addresses.ts"
 import { HostName } from "#schema/ids.ts"
@@ -21,6 +22,8 @@ const pool = "10.64.0.0/20"
 
 const services = Layer.mergeAll(Agents.layer, Gateways.layer, Keys.layer, Tunnels.layer).pipe(
   Layer.provide(Layer.mergeAll(AgentStore.layer, GatewayStore.layer, KeyStore.layer, TunnelStore.layer)),
+  // Nobody is connected, so nothing has to be known to anybody before an answer.
+  Layer.provide(Layer.mock(Network)({ catchUp: Effect.void })),
   Layer.provideMerge(Secrets.layer),
   Layer.provideMerge(Database.layer),
   Layer.provideMerge(Directory.layer)

@@ -1,0 +1,44 @@
+/** Time stands still here unless the test moves it; the network is a value. */
+import { Authenticator } from "#clients/Authenticator.ts"
+import { hashApiKey } from "#crypto/apiKeys.ts"
+import { Network } from "#feed/Network.ts"
+import { load } from "#network/NetworkState.ts"
+import { AgentId, KeyId, Revision, Timeline } from "#schema/ids.ts"
+import { assert, it } from "@effect/vitest"
+import { Effect, Fiber, Layer } from "effect"
+import { TestClock } from "effect/testing"
+
+const key = {
+  id: KeyId.make("k1"),
+  hash: hashApiKey("right"),
+  owner: { type: "agent" as const, id: AgentId.make("a1") }
+}
+const state = load(Timeline.make("t"), Revision.make(1), [{ _tag: "KeyPut", revision: Revision.make(1), key }])
+
+const TestAuthenticator = Authenticator.layer.pipe(
+  Layer.provide(Layer.mock(Network)({ state: Effect.succeed(state), catchUp: Effect.void }))
+)
+
+/** How long the answer to a wrong key takes, in milliseconds. */
+const delayOf = Effect.fnUntraced(function*(address: string) {
+  const { authenticate } = yield* Authenticator
+  const answer = yield* Effect.forkChild(Effect.flip(authenticate("wrong", undefined, address)))
+  for (let waited = 0;; waited += 50) {
+    yield* TestClock.adjust(waited === 0 ? 0 : 50)
+    if (answer.pollUnsafe() === undefined) continue
+    assert.strictEqual((yield* Fiber.join(answer))._tag, "InvalidKey")
+    return waited
+  }
+})
+
+it.effect("failed attempts from an address delay the answers to it by two seconds at most; a right key gets in at once", () =>
+  Effect.gen(function*() {
+    const { authenticate } = yield* Authenticator
+    const delays = yield* Effect.forEach(Array.from({ length: 14 }), () => delayOf("192.0.2.1"))
+    assert.deepStrictEqual(delays, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000])
+    assert.strictEqual(yield* delayOf("192.0.2.2"), 0)
+    // The clock stands: whoever had to wait would wait for ever.
+    assert.strictEqual((yield* authenticate("right", undefined, "192.0.2.1")).id, key.id)
+    yield* TestClock.adjust("1 minute")
+    assert.strictEqual(yield* delayOf("192.0.2.1"), 0)
+  }).pipe(Effect.provide(TestAuthenticator)))
