@@ -178,10 +178,9 @@ describe("what is refused", () => {
       ])
     }))
 
-  it.effect("variables of the command line, of Kubernetes and of other programs are no mistypes", () =>
+  it.effect("variables of Kubernetes and of other programs are no mistypes", () =>
     Effect.gen(function*() {
       yield* readSettings({
-        CONTROL_API_URL: "http://localhost:3000",
         CONTROL_SERVICE_HOST: "10.0.0.1",
         CONTROL_SERVICE_PORT_HTTP: "80",
         CONTROL_PORT: "tcp://10.0.0.1:80",

@@ -7,11 +7,11 @@ import { Network } from "#feed/Network.ts"
 import { encodeConfig } from "#network/encode.ts"
 import { reasonToClose } from "#network/membership.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
-import { Cause, Effect, Metric, PubSub } from "effect"
+import { Cause, Effect, Metric, Option, PubSub } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Member } from "./membership.ts"
 import { bytesOf, decide, type Position, waitingLimitBytes } from "./plan.ts"
-import type { Socket } from "./Socket.ts"
+import type { Socket, SocketClosed, TooSlow } from "./Socket.ts"
 
 export const makeFollow = Effect.gen(function*() {
   const network = yield* Network
@@ -39,14 +39,16 @@ export const makeFollow = Effect.gen(function*() {
     function*(client: Client, socket: Socket, pushes: PubSub.Subscription<Push>, from: Position) {
       let at = from
       while (true) {
-        const plan = decide(yield* PubSub.takeAll(pushes), at, client.ref)
+        const first = yield* PubSub.take(pushes)
+        // Nearly always it is the only one: then nothing is made but what is written.
+        const isAlone = Option.getOrElse(PubSub.remainingUnsafe(pushes), () => 0) === 0
+        const plan = decide(isAlone ? [first] : [first, ...(yield* PubSub.takeAll(pushes))], at, client.ref)
         if (plan._tag === "Config") {
           at = sendConfig(client, socket, yield* network.state, [])
           if (plan.missed) count(resyncs)
         } else {
           socket.write(plan.frames)
-          at = { ...at, revision: plan.revision }
-          count(pushesSent)
+          at = { revision: plan.revision, configBytes: at.configBytes }
           deliveries.note(client, plan.revision)
         }
         if (socket.waitingBytes() > waitingLimitBytes) yield* socket.drained
@@ -66,17 +68,7 @@ export const makeFollow = Effect.gen(function*() {
 
   /** Starts the member's forwarding fiber; `before` goes out in one write with its first config. */
   return (member: Member, socket: Socket, before: ReadonlyArray<Buffer>): Effect.Effect<void> =>
-    begin(member.client, socket, before).pipe(
-      Effect.catchTags({
-        TooSlow: () => Effect.sync(() => socket.close("tooSlow")),
-        SocketClosed: () => Effect.void
-      }),
-      Effect.catchCause((cause) =>
-        Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.andThen(
-          Effect.logError("forwarding to a client failed", cause),
-          Effect.sync(() => socket.close("defect"))
-        )
-      ),
+    guarded(begin(member.client, socket, before), socket).pipe(
       Effect.forkChild({ startImmediately: true }),
       Effect.map((fiber) => {
         member.forwarding = fiber
@@ -84,10 +76,21 @@ export const makeFollow = Effect.gen(function*() {
     )
 })
 
-const pushesSent = Metric.counter("control_pushes_total", {
-  description: "Writes of steps to clients; what waits for one client goes out in one",
-  incremental: true
-})
+/** However forwarding fails, it ends this connection and nothing else. */
+function guarded(forwarding: Effect.Effect<void, TooSlow | SocketClosed>, socket: Socket): Effect.Effect<void> {
+  return forwarding.pipe(
+    Effect.catchTags({
+      TooSlow: () => Effect.sync(() => socket.close("tooSlow")),
+      SocketClosed: () => Effect.void
+    }),
+    Effect.catchCause((cause) =>
+      Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.andThen(
+        Effect.logError("forwarding to a client failed", cause),
+        Effect.sync(() => socket.close("defect"))
+      )
+    )
+  )
+}
 
 const configs = Metric.counter("control_configs_total", {
   description: "Whole views sent to clients, the first of each connection included",

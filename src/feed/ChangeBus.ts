@@ -1,7 +1,7 @@
 /** From the one writer of the network to every connection: a sliding PubSub for each audience that somebody follows. */
 import type { Audience, Step } from "#network/step.ts"
 import { type ClientRef, Revision } from "#schema/ids.ts"
-import { Context, Effect, Layer, PubSub, type Scope } from "effect"
+import { Context, Effect, Layer, Metric, PubSub, type Scope } from "effect"
 import { Batch } from "./Batch.ts"
 
 /** The topics: all gateways share one, each agent has its own. */
@@ -45,6 +45,7 @@ export class ChangeBus extends Context.Service<ChangeBus, {
           const batch = new Batch(open.last, theirs)
           open.last = batch.revision
           yield* PubSub.publish(open.pubsub, batch)
+          yield* Metric.update(pushes, open.followers)
         }
       })
 
@@ -73,6 +74,11 @@ export class ChangeBus extends Context.Service<ChangeBus, {
     })
   )
 }
+
+const pushes = Metric.counter("control_pushes_total", {
+  description: "Batches of steps given to connections: one for each that follows the audience",
+  incremental: true
+})
 
 const none = Revision.make(0)
 

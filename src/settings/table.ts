@@ -142,13 +142,7 @@ export const table = {
   })
 }
 
-/** Variables that begin like settings and are read elsewhere: by the command line. */
-const otherNames: ReadonlyArray<string> = ["CONTROL_API_URL"]
-
 /** Every name that may be set, `…_FILE` of the secrets included. */
-export const knownNames: ReadonlyArray<string> = [
-  ...Object.values(table).flatMap((setting) =>
-    setting.kind === "secret" ? [setting.name, `${setting.name}_FILE`] : [setting.name]
-  ),
-  ...otherNames
-]
+export const knownNames: ReadonlyArray<string> = Object.values(table).flatMap((setting) =>
+  setting.kind === "secret" ? [setting.name, `${setting.name}_FILE`] : [setting.name]
+)

@@ -1,9 +1,12 @@
 /** What a client sees while something behind the server is broken. */
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
+import { reasonToClose } from "#network/membership.ts"
+import { apply, empty, type Key } from "#network/NetworkState.ts"
+import { AgentId, KeyId, Revision, Timeline } from "#schema/ids.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { PgClient } from "@effect/sql-pg"
-import { assert, layer } from "@effect/vitest"
+import { assert, it, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { inject } from "vitest"
@@ -76,6 +79,17 @@ layer(TestServer.layer(), { excludeTestServices: true })("a fault inside", (it) 
       )
       assert.deepStrictEqual(again.config.data["agent"], client.config.data["agent"], "the last readable version stays")
     }))
+})
+
+it("a client whose row cannot be read is told to come again, not that it was deleted", () => {
+  const key: Key = { id: KeyId.make("k"), hash: "h", owner: { type: "agent", id: AgentId.make("a") } }
+  const nothing = empty(Timeline.make("t"), Revision.make(1))
+  const client = { ref: key.owner, key }
+  assert.strictEqual(reasonToClose(nothing, client), "deleted")
+  assert.strictEqual(
+    reasonToClose(apply(nothing, { _tag: "KeyPut", revision: Revision.make(2), key }), client),
+    "defect"
+  )
 })
 
 layer(TestServer.layer({ maxUnauthenticatedPerIp: 3 }), { excludeTestServices: true })("limits of the port", (it) => {
