@@ -33,20 +33,25 @@ export const memory: Scenario = {
     const ours = await each(control, "control")
     await raw.raw.call("configure", { text: ours.sample, encodeEach: false })
     const theirs = await each(raw, "raw")
+    // What is resident grows by less than the heap where the process fills pages that it had left over from its start: the
+    // larger of the two is nearer to what a connection keeps.
+    const [our, their] = [Math.max(ours.resident, ours.heap), Math.max(theirs.resident, theirs.heap)]
     bench.row({
-      what: "idle connection: resident memory",
-      control: kilobytes(ours.resident),
-      raw: kilobytes(theirs.resident),
-      ratio: ours.resident / theirs.resident,
+      what: "idle connection: growth of resident memory or of the heap, whichever is more",
+      control: kilobytes(our),
+      raw: kilobytes(their),
+      ratio: our / their,
       reach: "2.5 x raw",
-      met: ours.resident / theirs.resident <= 2.5,
+      met: our / their <= 2.5,
       use: `${Math.round(ours.total / 1e6)} MB in all, the bare server ${Math.round(theirs.total / 1e6)} MB`
     })
-    bench.row({
-      what: "idle connection: heap",
-      control: kilobytes(ours.heap),
-      raw: kilobytes(theirs.heap),
-      ratio: ours.heap / theirs.heap
-    })
+    for (const what of ["resident", "heap"] as const) {
+      bench.row({
+        what: `idle connection: ${what} alone`,
+        control: kilobytes(ours[what]),
+        raw: kilobytes(theirs[what]),
+        ratio: ours[what] / theirs[what]
+      })
+    }
   }
 }

@@ -57,7 +57,13 @@ export const mixed: Scenario = {
       await bench.load.call("close", name)
       await bench.load.call("close", `${name} storm`)
       await settled(server)
-      return { alone: median(alone), amid: median(amid), worst: Math.max(...amid), usage }
+      return {
+        alone: median(alone),
+        amid: median(amid),
+        worstAlone: Math.max(...alone),
+        worstAmid: Math.max(...amid),
+        usage
+      }
     }
     const ours = await compare(
       control,
@@ -85,14 +91,18 @@ export const mixed: Scenario = {
       ratio: ours.amid / theirs.amid,
       use: inWords(ours.usage)
     })
-    bench.row({
-      what: "burst amid all that over the burst alone (median burst)",
-      control: (ours.amid / ours.alone).toFixed(2),
-      raw: (theirs.amid / theirs.alone).toFixed(2),
-      ratio: ours.amid / ours.alone,
-      reach: "2 at most",
-      met: ours.amid / ours.alone <= 2,
-      use: `worst burst ${milliseconds(ours.worst)}`
-    })
+    const against = (what: string, amid: "amid" | "worstAmid", alone: "alone" | "worstAlone") => {
+      const ratio = ours[amid] / ours[alone]
+      bench.row({
+        what: `burst amid all that over the burst alone: p99 of the ${what} burst`,
+        control: `${milliseconds(ours[amid])} / ${milliseconds(ours[alone])}`,
+        raw: `${milliseconds(theirs[amid])} / ${milliseconds(theirs[alone])}`,
+        ratio,
+        reach: "2 at most",
+        met: ratio <= 2
+      })
+    }
+    against("median", "amid", "alone")
+    against("worst", "worstAmid", "worstAlone")
   }
 }

@@ -57,6 +57,10 @@ export class Bench {
     this.#options = options
   }
 
+  get quick(): boolean {
+    return this.#options.quick
+  }
+
   /** A number of repetitions: fewer in a quick run. */
   times(full: number, quick: number): number {
     return this.#options.quick ? quick : full

@@ -1,6 +1,7 @@
 /** The figures of this process as Prometheus reads them. */
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { ClientType } from "#schema/ids.ts"
+import { Level } from "#schema/protocol.ts"
 import { Effect, Metric } from "effect"
 import { PrometheusMetrics } from "effect/observability"
 import { monitorEventLoopDelay } from "node:perf_hooks"
@@ -20,8 +21,10 @@ export const makeMetrics = Effect.gen(function*() {
   const measure = Effect.gen(function*() {
     const clients = yield* registry.newest
     for (const type of ClientType.literals) {
-      const open = clients.filter(({ ref }) => ref.type === type).length
-      yield* Metric.update(Metric.withAttributes(connections, { type, level: "plain" }), open)
+      for (const level of Level.literals) {
+        const open = clients.filter((client) => client.ref.type === type && client.level === level).length
+        yield* Metric.update(Metric.withAttributes(connections, { type, level }), open)
+      }
     }
     for (const percentile of [50, 99, 100]) {
       const seconds = Math.max(0, delay.percentile(percentile) / nanosInSecond - probeEvery / millisInSecond)

@@ -4,7 +4,7 @@ import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
 import { Secrets } from "#store/Secrets.ts"
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Layer, Option, Redacted } from "effect"
+import { Effect, Layer, Option, Redacted, References, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { mkdtemp, rm } from "node:fs/promises"
@@ -50,11 +50,20 @@ export const testSettings = (overrides: Partial<SettingsValues> = {}) =>
     })
   )
 
+const LogLevel = Schema.Literals(["All", "Fatal", "Error", "Warn", "Info", "Debug", "Trace", "None"])
+
+/** Set `TEST_LOG_LEVEL` (such as `Debug`) to see what the code under test says. */
+export const quiet = Layer.effect(
+  References.MinimumLogLevel,
+  Effect.orDie(Schema.decodeUnknownEffect(LogLevel)(process.env["TEST_LOG_LEVEL"] ?? "None"))
+)
+
 /** `SqlClient`, `PgClient`, `Settings`, `Directory` and `Secrets` on a new database with the schema. */
 export const TestDatabase = Secrets.layer.pipe(
   Layer.provideMerge(Database.layer),
   Layer.provideMerge(Directory.layer),
-  Layer.provideMerge(testSettings())
+  Layer.provideMerge(testSettings()),
+  Layer.provideMerge(quiet)
 )
 
 function urlOf(database: string): string {

@@ -2,10 +2,10 @@
 import { Listener } from "#connection/Listener.ts"
 import * as Control from "#Control.ts"
 import type { SettingsValues } from "#Settings.ts"
-import { Context, Effect, Layer, References } from "effect"
+import { Context, Effect, Layer } from "effect"
 import { HttpServer } from "effect/http"
 import { api } from "./api.ts"
-import { adminToken, testSettings } from "./database.ts"
+import { adminToken, quiet, testSettings } from "./database.ts"
 import { join } from "./TestClient.ts"
 
 export interface CreatedClient {
@@ -62,6 +62,3 @@ export class TestServer
 {
   static readonly layer = (settings: Partial<SettingsValues> = {}) => Layer.effect(TestServer, makeServer(settings))
 }
-
-/** Set `TEST_LOG_LEVEL` to see what the servers under test say. */
-const quiet = Layer.succeed(References.MinimumLogLevel, (process.env["TEST_LOG_LEVEL"] ?? "None") as "None")
