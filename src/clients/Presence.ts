@@ -67,7 +67,11 @@ const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"]) 
     const waiting = yield* gather
     const exit = yield* Effect.exit(store.claim(node, waiting.map(({ claim }) => claim)))
     if (Exit.isFailure(exit)) yield* Effect.logWarning("sessions could not be claimed", exit.cause)
-    for (const { claim, done } of waiting) Deferred.doneUnsafe(done, outcomeOf(exit, claim))
+    for (const [index, { claim, done }] of waiting.entries()) {
+      // Each that is let in makes its config at once: in between, whoever is connected gets its turn.
+      if (index % admittedTogether === admittedTogether - 1) yield* loopTurn
+      Deferred.doneUnsafe(done, outcomeOf(exit, claim))
+    }
   })
   yield* Effect.forkScoped(Effect.forever(claimWaiting))
 
@@ -82,6 +86,9 @@ const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"]) 
 
 /** So that one transaction stays short and nobody in it waits for a whole storm. */
 const mostTogether = 1_000
+
+/** How many are let in within one turn of the event loop. */
+const admittedTogether = 64
 
 /** How many turns without another claim end the gathering. */
 const quietTurns = 3
@@ -125,7 +132,7 @@ const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]
   })
 })
 
-/** Who was heard of since the last time is written in one statement; who turns out to have been taken over is closed. */
+/** Who was heard of since the last time is written in one transaction; who turns out to have been taken over is closed. */
 const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
   const registry = yield* ClientRegistry
   const settings = yield* Settings

@@ -21,14 +21,14 @@ export const makeFollow = Effect.gen(function*() {
   const count = (metric: Metric.Counter<number>) => metric.updateUnsafe(1, context)
 
   /** Sends the whole view; gives back what it shows. A client that the network no longer has is closed. */
-  const sendConfig = (client: Client, socket: Socket, state: NetworkState, before: ReadonlyArray<Buffer>): Position => {
+  const sendConfig = (client: Client, socket: Socket, state: NetworkState, before: Array<Buffer>): Position => {
     const config = encodeConfig(state, client.ref)
     if (config === undefined) {
       socket.close("deleted")
       return { revision: state.revision, configBytes: 0 }
     }
     const frames = configFrame(config)
-    socket.write([...before, ...frames])
+    socket.write([...before.splice(0), ...frames])
     count(configs)
     deliveries.note(client, state.revision)
     return { revision: state.revision, configBytes: bytesOf(frames) }
@@ -57,7 +57,7 @@ export const makeFollow = Effect.gen(function*() {
   )
 
   /** Subscribes first, so what is committed after the snapshot comes by the subscription; what it shows is left out there. */
-  const begin = Effect.fnUntraced(function*(client: Client, socket: Socket, before: ReadonlyArray<Buffer>) {
+  const begin = Effect.fnUntraced(function*(client: Client, socket: Socket, before: Array<Buffer>) {
     const pushes = yield* bus.follow(client.ref)
     const state = yield* network.state
     // The session is a member by now: a revocation that comes later finds it, one that came before is found here.
@@ -66,8 +66,11 @@ export const makeFollow = Effect.gen(function*() {
     yield* forward(client, socket, pushes, sendConfig(client, socket, state, before))
   }, Effect.scoped)
 
-  /** Starts the member's forwarding fiber; `before` goes out in one write with its first config. */
-  return (member: Member, socket: Socket, before: ReadonlyArray<Buffer>): Effect.Effect<void> =>
+  /**
+   * Starts the member's forwarding fiber; `before` goes out in one write with its first config, and is emptied: a frame that
+   * the fiber went on holding would hold the slab of memory that it lies in.
+   */
+  return (member: Member, socket: Socket, before: Array<Buffer>): Effect.Effect<void> =>
     guarded(begin(member.client, socket, before), socket).pipe(
       Effect.forkChild({ startImmediately: true }),
       Effect.map((fiber) => {

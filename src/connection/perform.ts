@@ -50,7 +50,7 @@ export const makePerform = Effect.gen(function*() {
         connection.upgrade.heard()
         return membership.enter(connection, action)
       case "Follow":
-        return member === undefined ? undefined : Effect.as(follow(member, socket, frames.splice(0)), undefined)
+        return member === undefined ? undefined : Effect.as(follow(member, socket, frames), undefined)
       case "Touch":
         if (member !== undefined) member.client.lastSeen = connection.at
         return undefined
