@@ -23,7 +23,9 @@ export const CertificateObtained = message(
   {
     domain: HostNameFromInput,
     ...pemFields,
-    expiresAt: Timestamp.annotate({ description: "When the certificate ends; must agree with the certificate itself." })
+    expiresAt: Timestamp.annotate({
+      description: "When the certificate ends (RFC 3339); must agree with the certificate itself."
+    })
   },
   {
     domain: HostName.make("app.example.com"),

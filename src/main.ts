@@ -1,6 +1,6 @@
 /** Starts Control and keeps it running until it is told to stop; a second signal does not wait. */
 import { NodeRuntime } from "@effect/platform-node"
-import { Cause, Console, Duration, Effect, Exit, Layer, Option, Runtime } from "effect"
+import { Cause, Clock, Console, Duration, Effect, Exit, Layer, Option, Runtime } from "effect"
 import { HttpServer } from "effect/http"
 import { Listener } from "./connection/Listener.ts"
 import * as Control from "./Control.ts"
@@ -31,16 +31,24 @@ const report = (cause: Cause.Cause<unknown>) => {
   return Console.error(expected instanceof Error ? `control: ${expected.message}` : Cause.pretty(cause))
 }
 
-/** A drain that hangs is ended in time, and who asks twice means at once. */
-const insist = Effect.map(Settings, ({ drainTimeout }) => {
-  let told = 0
+/**
+ * A drain that hangs is ended in time, and who asks again means at once. Not within a second of the first time, though: npm
+ * passes on a Ctrl-C that the terminal has sent to this process as well. A terminal that is closed says stop, too.
+ */
+const insist = Effect.gen(function*() {
+  const { drainTimeout } = yield* Settings
+  const clock = yield* Clock.Clock
+  let toldAt: bigint | undefined
   const onSignal = () => {
-    told += 1
-    if (told === 1) setTimeout(() => process.exit(0), Duration.toMillis(drainTimeout)).unref()
-    else process.exit(130)
+    const now = clock.monotonicTimeNanosUnsafe()
+    if (toldAt === undefined) {
+      toldAt = now
+      setTimeout(() => process.exit(0), Duration.toMillis(drainTimeout)).unref()
+    } else if (now - toldAt > 1_000_000_000n) process.exit(130)
   }
   process.on("SIGTERM", onSignal)
   process.on("SIGINT", onSignal)
+  process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 })
 
 const main = Effect.andThen(insist, Layer.launch(announce.pipe(Layer.provide(Control.layer)))).pipe(

@@ -109,7 +109,7 @@ function receive(session: Session, frame: Result.Result<ClientMessage, FrameErro
   const next = { ...session, usage }
   if (verdict === "stop") return close(next, "tooMany")
   if (verdict === "drop") {
-    // One answer for a run of dropped messages: a flood must not be answered by a flood.
+    // One answer until it has slowed down: a flood must not be answered by a flood.
     const answer = usage.dropped === 1 ? [error("rate_limited", rateText(session.limits))] : []
     return [answer, next]
   }

@@ -13,7 +13,7 @@ const minute = 60_000
 export interface Usage {
   readonly tokens: number
   readonly refilledAt: number
-  /** Messages dropped since the last one that was let through. */
+  /** Messages dropped since the client was last within its limits for a while. */
   readonly dropped: number
   /** When the last faulty messages came; at most as many as the limit. */
   readonly faults: ReadonlyArray<number>
@@ -26,15 +26,19 @@ export const unused = (limits: Limits, at: number): Usage => ({
   faults: []
 })
 
-/** `pass`: within the limits. `drop`: over them. `stop`: as many dropped in a row as a whole burst. */
+/** `pass`: within the limits. `drop`: over them. `stop`: a whole burst was dropped before the client slowed down. */
 export type Verdict = "pass" | "drop" | "stop"
 
-/** A token bucket: one token for each message, refilled at the rate, never above the burst. */
+/**
+ * A token bucket: one token for each message, refilled at the rate, never above the burst. What was dropped is forgotten when
+ * half of the burst is free again: a token now and then does not make a flood a conversation.
+ */
 export const take = (usage: Usage, limits: Limits, at: number): readonly [Verdict, Usage] => {
   const elapsed = Math.max(0, at - usage.refilledAt)
   const tokens = Math.min(limits.burst, usage.tokens + elapsed * limits.messagesPerSecond / 1_000)
-  if (tokens >= 1) return ["pass", { ...usage, tokens: tokens - 1, refilledAt: at, dropped: 0 }]
-  const dropped = usage.dropped + 1
+  const before = tokens >= limits.burst / 2 ? 0 : usage.dropped
+  if (tokens >= 1) return ["pass", { ...usage, tokens: tokens - 1, refilledAt: at, dropped: before }]
+  const dropped = before + 1
   return [dropped > limits.burst ? "stop" : "drop", { ...usage, tokens, refilledAt: at, dropped }]
 }
 

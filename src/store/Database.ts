@@ -62,13 +62,20 @@ const client = Layer.unwrap(Effect.gen(function*() {
 /** Waits for the database, then brings its schema up to date; two processes that start at once do not disturb each other. */
 const migrated = Layer.effectDiscard(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  let last = "it gave no answer"
+  let last: string | undefined
   yield* atEdge(sql`select 1`).pipe(
-    Effect.tapError(({ reason }) => Effect.sync(() => last = reason)),
+    Effect.tapError(({ reason }) => {
+      const isFirst = last === undefined
+      last = reason
+      return isFirst ? Effect.logWarning(`waiting for the database: ${reason}`) : Effect.void
+    }),
     Effect.retry(Schedule.spaced("250 millis")),
     Effect.timeoutOrElse({
       duration: startPatience,
-      orElse: () => Effect.fail(new StoreUnavailable({ reason: `${last}, for 20 seconds; check DATABASE_URL` }))
+      orElse: () =>
+        Effect.fail(
+          new StoreUnavailable({ reason: `${last ?? "it gave no answer"}, for 20 seconds; check DATABASE_URL` })
+        )
     })
   )
   yield* refuseNewerSchema(sql)

@@ -85,5 +85,6 @@ function sqlState(error: SqlError.SqlError): string {
 /** Never the server's own text: it may quote a row. */
 function describe(error: SqlError.SqlError): string {
   const state = sqlState(error)
-  return state === "" ? error.reason._tag : `${error.reason._tag} (SQLSTATE ${state})`
+  const code = /^[0-9A-Z]{5}$/u.test(state) ? `SQLSTATE ${state}` : state
+  return state === "" ? error.reason._tag : `${error.reason._tag} (${code})`
 }

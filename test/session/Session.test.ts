@@ -225,6 +225,21 @@ describe("a session", () => {
     assert.strictEqual(closing, 2 + 39 + 40)
   })
 
+  it("twice the rate for long is answered once and then closed, although every other message is let through", () => {
+    // Ten a second are allowed in bursts of forty: at twenty a second the burst lasts four seconds, and forty are dropped in four more.
+    const steady = Array.from({ length: 400 }, () => ({ frame: 3, wait: 50 as const }))
+    const steps = run([auth, "agentIn", ...steady])
+    const errors = steps.flatMap(({ actions }) => actions).filter((action) =>
+      action._tag === "Send" && action.message.type === "error"
+    )
+    assert.lengthOf(errors, 1)
+    const closing = steps.findIndex(({ actions }) =>
+      actions.some((action) => action._tag === "Close" && action.reason === "tooMany")
+    )
+    assert.isAbove(closing, 100)
+    assert.isBelow(closing, 200)
+  })
+
   it("a binary frame closes with 4400", () => {
     assert.deepStrictEqual(state("binary")?.actions, [{ _tag: "Close", reason: "protocolViolation" }])
   })
