@@ -166,6 +166,8 @@ function closed(ws: WebSocket): Effect.Effect<void> {
 
 function refuse(raw: Duplex, status: string, reason: string): void {
   const body = `${reason}\n`
+  // The peer may leave its half open for ever: once told, it is cut off.
+  raw.once("finish", () => raw.destroy())
   const retry = status.startsWith("503") ? "Retry-After: 5\r\n" : ""
   raw.end(
     `HTTP/1.1 ${status}\r\nContent-Type: text/plain\r\nContent-Length: ${

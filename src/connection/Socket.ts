@@ -5,6 +5,7 @@ import { Effect, Schema } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
+import { waitingLimitBytes } from "./plan.ts"
 
 /** The socket is closed, by whichever side. */
 export class SocketClosed extends Schema.TaggedError<SocketClosed>()("SocketClosed", {}) {}
@@ -87,7 +88,7 @@ export class Socket implements Peer {
   }
 
   isBackedUp(): boolean {
-    return this.#raw.writableNeedDrain
+    return this.#raw.writableLength > waitingLimitBytes
   }
 
   /** Returns when nothing is waiting any more; fails when the peer reads more slowly than anybody who means to. */
@@ -99,6 +100,7 @@ export class Socket implements Peer {
   close(reason: CloseReason): void {
     if (this.#closing) return
     this.#closing = true
+    this.#inbox.length = 0
     // A paused socket would never see the peer's answer.
     if (this.#ws.isPaused) this.#ws.resume()
     this.#ws.close(closeCodes[reason].code, closeCodes[reason].meaning)
@@ -111,6 +113,8 @@ export class Socket implements Peer {
   }
 
   #offer(frame: Frame): void {
+    // After a close has begun the session counts no more, whatever its peer goes on saying.
+    if (this.#closing) return
     const resume = this.#waiting
     if (resume !== undefined) {
       this.#waiting = undefined

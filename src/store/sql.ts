@@ -1,5 +1,5 @@
 /** What every store does at its edge: run in a transaction, and tell an absent database from a broken statement. */
-import { Cause, Clock, Duration, Effect, Metric, Schema } from "effect"
+import { Cause, Clock, Duration, Effect, Fiber, Metric, Schema } from "effect"
 import { type SqlClient, SqlError } from "effect/sql"
 
 /** The database cannot be asked now; the same request may succeed later. Nothing was stored, unless it was a commit that got no answer. */
@@ -22,7 +22,7 @@ const patience = Duration.seconds(8)
 export const atEdge = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, Exclude<E, SqlError.SqlError> | StoreUnavailable, R> =>
-  measured(effect).pipe(
+  abandonable(measured(effect)).pipe(
     Effect.timeoutOrElse({
       duration: patience,
       orElse: () => Effect.fail(new StoreUnavailable({ reason: "no answer in time" }))
@@ -32,6 +32,16 @@ export const atEdge = <A, E, R>(
       if (error === undefined) return Effect.failCause(cause as Cause.Cause<Exclude<E, SqlError.SqlError>>)
       return isPassing(error) ? Effect.fail(new StoreUnavailable({ reason: describe(error) })) : Effect.die(error)
     })
+  )
+
+/**
+ * A transaction begins and commits uninterruptibly, so a database that falls silent in the middle could be waited for without
+ * end: who is interrupted here goes on at once, and the transaction is interrupted as soon as it can be.
+ */
+const abandonable = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(
+    Effect.forkDetach(effect, { startImmediately: true }),
+    (fiber) => Effect.onInterrupt(Fiber.join(fiber), () => Effect.sync(() => fiber.interruptUnsafe()))
   )
 
 /** How long the database was waited for, whatever came of it. */
