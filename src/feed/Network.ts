@@ -40,7 +40,7 @@ export class Network extends Context.Service<Network, {
           const before = yield* Ref.get(state)
           const page = yield* feed.after(before.revision)
           const continues = page.timeline === before.timeline && page.newest >= before.revision &&
-            (page.oldest === undefined || page.oldest <= before.revision + 1)
+            (page.oldest === undefined ? page.newest === before.revision : page.oldest <= before.revision + 1)
           if (!continues) return yield* reload()
           const out: Array<Step> = []
           let after = before

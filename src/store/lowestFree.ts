@@ -21,7 +21,9 @@ export const lowestFree = Effect.fnUntraced(
     const taken = sql(column)
     const rows = yield* sql`
     select candidate from (
-      select ${from}::int as candidate union all select ${taken} + 1 from ${sql(table)} where ${taken} >= ${from}::int
+      select ${from}::int as candidate union all select ${taken} + 1 from ${
+      sql(table)
+    } where ${taken} >= ${from}::int and ${taken} < 2147483647
     ) as candidates
     where not exists (select from ${sql(table)} where ${taken} = candidate) order by candidate limit 1`
     const [row] = decodeRows(rows)
