@@ -8,7 +8,6 @@ import { Clock, Effect } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Member } from "./membership.ts"
 import { makePerform } from "./perform.ts"
-import { waitingLimitBytes } from "./plan.ts"
 import type { Frame, Socket, TooSlow } from "./Socket.ts"
 import type { Upgrade } from "./upgrade.ts"
 
@@ -53,7 +52,7 @@ export const makeServe = Effect.gen(function*() {
         socket.write(frames)
       }
       // A client that asks and does not read the answers is not listened to until it does.
-      if (socket.waitingBytes() > waitingLimitBytes) yield* socket.drained
+      if (socket.isBackedUp()) yield* socket.drained
     }
   })
 

@@ -26,9 +26,6 @@ const drainPatienceMillis = (bytes: number): number => 10_000 + bytes / 16.384
 
 const closePatienceMillis = 2_000
 
-/** A peer that pings and does not read would make its pongs pile up. */
-const pongLimitBytes = 1024 * 1024
-
 const closedEffect = Effect.fail(new SocketClosed())
 
 /**
@@ -54,7 +51,8 @@ export class Socket implements Peer {
     // Without a listener a faulty frame would end the process; `ws` closes with the right code by itself.
     ws.on("error", ignore)
     ws.on("close", () => this.#end())
-    ws.on("ping", () => raw.writableLength > pongLimitBytes && ws.terminate())
+    // A peer that pings and does not read would make its pongs pile up.
+    ws.on("ping", () => this.isBackedUp() && ws.terminate())
   }
 
   /** Made once, since it is waited for after every message; who was interrupted meanwhile is resumed in vain. */
@@ -82,11 +80,7 @@ export class Socket implements Peer {
     this.#raw.uncork()
   }
 
-  /** Bytes that were written and have not left this process. */
-  waitingBytes(): number {
-    return this.#raw.writableLength
-  }
-
+  /** Whether more than 1 MiB was written and has not left this process. */
   isBackedUp(): boolean {
     return this.#raw.writableLength > waitingLimitBytes
   }

@@ -10,7 +10,7 @@ import type { NetworkState } from "#network/NetworkState.ts"
 import { Cause, Effect, Metric, Option, PubSub } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Member } from "./membership.ts"
-import { bytesOf, decide, type Position, waitingLimitBytes } from "./plan.ts"
+import { bytesOf, decide, type Position } from "./plan.ts"
 import type { Socket, SocketClosed, TooSlow } from "./Socket.ts"
 
 export const makeFollow = Effect.gen(function*() {
@@ -51,7 +51,7 @@ export const makeFollow = Effect.gen(function*() {
           at = { revision: plan.revision, configBytes: at.configBytes }
           deliveries.note(client, plan.revision)
         }
-        if (socket.waitingBytes() > waitingLimitBytes) yield* socket.drained
+        if (socket.isBackedUp()) yield* socket.drained
       }
     }
   )
