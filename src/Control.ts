@@ -9,6 +9,7 @@ import { Keys } from "#clients/Keys.ts"
 import { Presence } from "#clients/Presence.ts"
 import * as Revocations from "#clients/Revocations.ts"
 import { Listener } from "#connection/Listener.ts"
+import { Sessions } from "#connection/Sessions.ts"
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { ChangeFeed } from "#feed/ChangeFeed.ts"
 import { Network } from "#feed/Network.ts"
@@ -69,8 +70,10 @@ const clients = Layer.mergeAll(
 
 const core = clients.pipe(Layer.provideMerge(services), Layer.provideMerge(feed), Layer.provideMerge(store))
 
+const sockets = Listener.layer.pipe(Layer.provide(Sessions.layer))
+
 /** Agents and gateways only: for an application that has an API of its own. */
-export const layerOfSockets = Listener.layer.pipe(Layer.provideMerge(core))
+export const layerOfSockets = sockets.pipe(Layer.provideMerge(core))
 
 /** Both edges: sockets for agents and gateways, HTTP for operators. They are closed before anything below them. */
-export const layer = Layer.mergeAll(Listener.layer, HttpServer.layer).pipe(Layer.provideMerge(core))
+export const layer = Layer.mergeAll(sockets, HttpServer.layer).pipe(Layer.provideMerge(core))

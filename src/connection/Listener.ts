@@ -1,13 +1,12 @@
-/** The WebSocket port: judges upgrades, gives each socket a supervised fiber, and drains on the way out. */
-import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
+/** The WebSocket port: judges upgrades, and hands each socket to `Sessions`. */
 import { Settings } from "#Settings.ts"
-import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Metric, Schedule, Schema } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
-import { type WebSocket, WebSocketServer } from "ws"
-import { makeServe } from "./Connection.ts"
-import { Socket, type TooSlow } from "./Socket.ts"
-import { addressOf, judgeRequest, type Upgrade, WaitingRoom } from "./upgrade.ts"
+import { WebSocketServer } from "ws"
+import { Sessions } from "./Sessions.ts"
+import { addressOf, judgeRequest } from "./upgrade.ts"
+import { WsSocket } from "./WsSocket.ts"
 
 /** The port cannot be listened on. */
 export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("PortUnavailable", {
@@ -78,91 +77,33 @@ function stopListening(server: Server): Effect.Effect<void> {
   })
 }
 
-/** How often it is looked for sockets whose time to authenticate is over. */
-const lookEvery = Duration.millis(500)
-
-/**
- * Gives the handler of upgrades. When the scope ends nobody is let in any more, every socket is closed (1012), and the last
- * one is waited for.
- */
+/** Gives the handler of upgrades; nobody is let in any more when the scope ends. */
 const makeAccept = Effect.fnUntraced(function*(server: Server) {
   const settings = yield* Settings
-  const clock = yield* Clock.Clock
-  const serve = yield* makeServe
-  const room = new WaitingRoom<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
+  const sessions = yield* Sessions
   const wss = new WebSocketServer({
     noServer: true,
     maxPayload: settings.maxMessageBytes,
     perMessageDeflate: false,
     clientTracking: false
   })
-  const open = new Map<WebSocket, Socket>()
-  const fibers = yield* FiberSet.make<void, never>()
-  const run = yield* FiberSet.runtime(fibers)<never>()
-
-  yield* Effect.addFinalizer(() =>
-    Effect.gen(function*() {
-      server.close()
-      yield* Effect.logInfo(`shutting down: ${open.size} connections are closed`)
-      for (const socket of open.values()) socket.close("restarting")
-      yield* Effect.forEach([...open.keys()], closed, { concurrency: "unbounded", discard: true })
-      yield* FiberSet.awaitEmpty(fibers)
-    })
-  )
-
-  const authTimeout = Duration.toMillis(settings.authTimeout)
-  yield* Effect.sync(() => {
-    for (const socket of room.overdue(monotonicMillisUnsafe(clock) - authTimeout)) socket.close("silent")
-  }).pipe(Effect.repeat(Schedule.spaced(lookEvery)), Effect.forkScoped)
+  yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
 
   return (request: IncomingMessage, raw: Duplex, head: Buffer): void => {
     raw.on("error", () => raw.destroy())
     const verdict = judgeRequest(request)
     if (verdict._tag === "Refused") return refuse(raw, verdict.status, verdict.reason)
     const address = addressOf(request)
-    const place = room.enter(address, monotonicMillisUnsafe(clock))
+    const place = sessions.reserve(address)
     if (place === undefined) {
       return refuse(raw, "503 Service Unavailable", "too many connections are waiting to authenticate")
     }
     raw.once("close", () => place.leave())
     wss.handleUpgrade(request, raw, head, (ws) => {
-      const socket = new Socket(ws, raw)
-      open.set(ws, socket)
-      ws.once("close", () => open.delete(ws))
-      place.seat(socket)
-      const upgrade: Upgrade = {
-        type: verdict.type,
-        address,
-        heard: () => place.stopClock(),
-        admitted: () => place.leave()
-      }
-      run(supervised(serve(socket, upgrade), socket, address))
+      sessions.serve(new WsSocket(ws, raw), place, { type: verdict.type, address })
     })
   }
 })
-
-/** A connection that fails inside is closed (1011) and counted; no other notices. */
-function supervised(conversation: Effect.Effect<void, TooSlow>, socket: Socket, address: string): Effect.Effect<void> {
-  return conversation.pipe(
-    Effect.catchCause((cause) => {
-      if (Cause.hasInterruptsOnly(cause)) return Effect.void
-      if (cause.reasons.some((reason) => Cause.isFailReason(reason))) return Effect.sync(() => socket.close("tooSlow"))
-      return Effect.gen(function*() {
-        yield* Effect.logError(`a session with ${address} failed inside`, cause)
-        yield* Metric.update(defects, 1)
-        socket.close("defect")
-      })
-    }),
-    Effect.ensuring(Effect.sync(() => socket.close("normal")))
-  )
-}
-
-function closed(ws: WebSocket): Effect.Effect<void> {
-  return Effect.callback((resume) => {
-    if (ws.readyState === ws.CLOSED) return resume(Effect.void)
-    ws.once("close", () => resume(Effect.void))
-  })
-}
 
 function refuse(raw: Duplex, status: string, reason: string): void {
   const body = `${reason}\n`
@@ -175,8 +116,3 @@ function refuse(raw: Duplex, status: string, reason: string): void {
     }\r\n${retry}Connection: close\r\n\r\n${body}`
   )
 }
-
-const defects = Metric.counter("control_session_defects_total", {
-  description: "Sessions that ended by a fault of the server",
-  incremental: true
-})

@@ -80,7 +80,7 @@ export class WaitingRoom<Guest> {
 }
 
 /** One guest's place in the waiting room. */
-class Place<Guest> {
+export class Place<Guest> {
   readonly since: number
   readonly leave: () => void
   guest: Guest | undefined

@@ -1,0 +1,81 @@
+/** Every open conversation: each a supervised fiber, given a limited time to authenticate, and ended together on the way out. */
+import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
+import { Settings } from "#Settings.ts"
+import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Metric, Schedule } from "effect"
+import { makeServe } from "./Connection.ts"
+import type { Socket, TooSlow } from "./Socket.ts"
+import { type Place, type Upgrade, WaitingRoom } from "./upgrade.ts"
+
+/** How often it is looked for sockets whose time to authenticate is over. */
+const lookEvery = Duration.millis(500)
+
+export class Sessions extends Context.Service<Sessions, {
+  /** A place for a socket that is about to come from this address; none when too many wait to authenticate. */
+  reserve(address: string): Place<Socket> | undefined
+  /** Begins the conversation with one client; it ends when its socket does. */
+  serve(socket: Socket, place: Place<Socket>, request: Pick<Upgrade, "type" | "address">): void
+}>()("control/connection/Sessions") {
+  /** When the scope ends every socket is closed (1012), and the last one is waited for. */
+  static readonly layer = Layer.effect(
+    Sessions,
+    Effect.gen(function*() {
+      const settings = yield* Settings
+      const clock = yield* Clock.Clock
+      const converse = yield* makeServe
+      const room = new WaitingRoom<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
+      const open = new Set<Socket>()
+      const fibers = yield* FiberSet.make<void, never>()
+      const run = yield* FiberSet.runtime(fibers)<never>()
+
+      yield* Effect.addFinalizer(() =>
+        Effect.gen(function*() {
+          yield* Effect.logInfo(`shutting down: ${open.size} connections are closed`)
+          for (const socket of open) socket.close("restarting")
+          yield* FiberSet.awaitEmpty(fibers)
+        })
+      )
+
+      const authTimeout = Duration.toMillis(settings.authTimeout)
+      yield* Effect.sync(() => {
+        for (const socket of room.overdue(monotonicMillisUnsafe(clock) - authTimeout)) socket.close("silent")
+      }).pipe(Effect.repeat(Schedule.spaced(lookEvery)), Effect.forkScoped)
+
+      const reserve = (address: string) => room.enter(address, monotonicMillisUnsafe(clock))
+
+      const serve = (socket: Socket, place: Place<Socket>, { address, type }: Pick<Upgrade, "type" | "address">) => {
+        open.add(socket)
+        place.seat(socket)
+        const upgrade: Upgrade = { type, address, heard: () => place.stopClock(), admitted: () => place.leave() }
+        run(
+          supervised(converse(socket, upgrade), socket, address).pipe(
+            Effect.andThen(socket.ended),
+            Effect.ensuring(Effect.sync(() => open.delete(socket)))
+          )
+        )
+      }
+
+      return Sessions.of({ reserve, serve })
+    })
+  )
+}
+
+/** A connection that fails inside is closed (1011) and counted; no other notices. */
+function supervised(conversation: Effect.Effect<void, TooSlow>, socket: Socket, address: string): Effect.Effect<void> {
+  return conversation.pipe(
+    Effect.catchCause((cause) => {
+      if (Cause.hasInterruptsOnly(cause)) return Effect.void
+      if (cause.reasons.some((reason) => Cause.isFailReason(reason))) return Effect.sync(() => socket.close("tooSlow"))
+      return Effect.gen(function*() {
+        yield* Effect.logError(`a session with ${address} failed inside`, cause)
+        yield* Metric.update(defects, 1)
+        socket.close("defect")
+      })
+    }),
+    Effect.ensuring(Effect.sync(() => socket.close("normal")))
+  )
+}
+
+const defects = Metric.counter("control_session_defects_total", {
+  description: "Sessions that ended by a fault of the server",
+  incremental: true
+})

@@ -1,0 +1,141 @@
+/** One WebSocket with bounds: what waits to be read is held back in TCP, what waits to be written is counted. */
+import { closeCodes, type CloseReason } from "#schema/codes.ts"
+import { Effect } from "effect"
+import type { Buffer } from "node:buffer"
+import type { Duplex } from "node:stream"
+import type { WebSocket } from "ws"
+import { waitingLimitBytes } from "./plan.ts"
+import { type Frame, type Socket, SocketClosed, TooSlow } from "./Socket.ts"
+
+type Resume = (next: Effect.Effect<Frame, SocketClosed>) => void
+
+/** Above this many unread frames the socket is paused, so that TCP holds the sender back; below the other it goes on. */
+const pauseAbove = 16
+const resumeBelow = 8
+
+/** What waits may take ten seconds, and one more for every 16 KiB: slower than any link that could carry a tunnel. */
+const drainPatienceMillis = (bytes: number): number => 10_000 + bytes / 16.384
+
+const closePatienceMillis = 2_000
+
+const closedEffect = Effect.fail(new SocketClosed())
+
+/**
+ * `raw` is the stream below `ws`: frames that are already encoded, and shared by many sockets, go straight to it. That is
+ * sound as long as `ws` itself only writes whole frames at once, which it does without permessage-deflate.
+ */
+export class WsSocket implements Socket {
+  readonly #ws: WebSocket
+  readonly #raw: Duplex
+  /** Frames that nobody has taken yet; few, since the socket is paused above a bound. */
+  readonly #inbox: Array<Frame> = []
+  #waiting: Resume | undefined
+  #closing = false
+  #closed = false
+
+  constructor(ws: WebSocket, raw: Duplex) {
+    this.#ws = ws
+    this.#raw = raw
+    ws.on(
+      "message",
+      (data, isBinary) => this.#offer(isBinary ? { _tag: "Binary" } : { _tag: "Text", text: String(data) })
+    )
+    // Without a listener a faulty frame would end the process; `ws` closes with the right code by itself.
+    ws.on("error", ignore)
+    ws.on("close", () => this.#end())
+    // A peer that pings and does not read would make its pongs pile up.
+    ws.on("ping", () => this.isBackedUp() && ws.terminate())
+  }
+
+  /** Made once, since it is waited for after every message; who was interrupted meanwhile is resumed in vain. */
+  readonly #arrival: Effect.Effect<Frame, SocketClosed> = Effect.callback<Frame, SocketClosed>((resume) => {
+    this.#waiting = resume
+  })
+
+  readonly receive: Effect.Effect<Frame, SocketClosed> = Effect.suspend(() => {
+    if (this.#inbox.length === 0) return this.#closed ? closedEffect : this.#arrival
+    const frame = this.#inbox.shift() as Frame
+    if (this.#ws.isPaused && this.#inbox.length < resumeBelow) this.#ws.resume()
+    return Effect.succeed(frame)
+  })
+
+  write(frames: ReadonlyArray<Buffer>): void {
+    if (this.#closing || frames.length === 0) return
+    if (frames.length === 1) {
+      this.#raw.write(frames[0])
+      return
+    }
+    this.#raw.cork()
+    for (const frame of frames) this.#raw.write(frame)
+    this.#raw.uncork()
+  }
+
+  /** Whether more than 1 MiB was written and has not left this process. */
+  isBackedUp(): boolean {
+    return this.#raw.writableLength > waitingLimitBytes
+  }
+
+  readonly drained: Effect.Effect<void, TooSlow | SocketClosed> = Effect.suspend(() =>
+    this.#raw.writableNeedDrain ? untilDrained(this.#ws, this.#raw) : Effect.void
+  )
+
+  readonly ended: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.#closed) return resume(Effect.void)
+    this.#ws.once("close", () => resume(Effect.void))
+  })
+
+  /** Begins the close handshake, once; a peer that does not answer within two seconds is cut off. */
+  close(reason: CloseReason): void {
+    if (this.#closing) return
+    this.#closing = true
+    this.#inbox.length = 0
+    // A paused socket would never see the peer's answer.
+    if (this.#ws.isPaused) this.#ws.resume()
+    this.#ws.close(closeCodes[reason].code, closeCodes[reason].meaning)
+    const cut = setTimeout(() => this.#ws.terminate(), closePatienceMillis)
+    this.#ws.once("close", () => clearTimeout(cut))
+  }
+
+  ping(): void {
+    if (!this.#closing) this.#ws.ping()
+  }
+
+  #offer(frame: Frame): void {
+    // After a close has begun the session counts no more, whatever its peer goes on saying.
+    if (this.#closing) return
+    const resume = this.#waiting
+    if (resume !== undefined) {
+      this.#waiting = undefined
+      resume(Effect.succeed(frame))
+      return
+    }
+    this.#inbox.push(frame)
+    if (this.#inbox.length > pauseAbove && !this.#ws.isPaused) this.#ws.pause()
+  }
+
+  #end(): void {
+    this.#closing = true
+    this.#closed = true
+    const resume = this.#waiting
+    this.#waiting = undefined
+    resume?.(closedEffect)
+  }
+}
+
+function ignore(): void {}
+
+function untilDrained(ws: WebSocket, raw: Duplex): Effect.Effect<void, TooSlow | SocketClosed> {
+  return Effect.callback<void, SocketClosed>((resume) => {
+    const drained = () => resume(Effect.void)
+    const closed = () => resume(closedEffect)
+    raw.once("drain", drained)
+    ws.once("close", closed)
+    return Effect.sync(() => {
+      raw.off("drain", drained)
+      ws.off("close", closed)
+    })
+  }).pipe(Effect.timeoutOrElse({
+    duration: drainPatienceMillis(raw.writableLength),
+    orElse: () => Effect.fail(new TooSlow())
+  }))
+}
