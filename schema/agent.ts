@@ -1,7 +1,8 @@
 /** What agents say. */
 import { Schema } from "effect"
-import { ApiKey, Heartbeat } from "./client.ts"
+import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./client.ts"
 import { message } from "./envelope.ts"
+import { Revision, Timeline } from "./ids.ts"
 
 export const AgentAuth = message("auth", "Who I am. The first message on every connection.", { apiKey: ApiKey }, {
   apiKey: "ctl_agt_4hV0s2Qp7LxT_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE"
@@ -26,5 +27,19 @@ export const Status = message(
   { tunnels: [{ domain: "app.example.com", status: "active" }] }
 )
 
+export const AgentAuthV1 = message(
+  "auth",
+  "Who I am, and how far I had come. The first message on every connection.",
+  { ...AgentAuth.fields.data.fields, ...authFieldsV1 },
+  {
+    apiKey: "ctl_agt_4hV0s2Qp7LxT_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE",
+    resume: { timeline: Timeline.make("6b0c2a52-9f7e-4d57-8a54-3f6a4b1c7d10"), revision: Revision.make(57) },
+    clientVersion: "my-agent/1.0.0"
+  }
+).annotate({ identifier: "auth_agent_v1" })
+
 export const AgentMessage = Schema.Union([AgentAuth, Heartbeat, Status])
 export type AgentMessage = typeof AgentMessage.Type
+
+export const AgentMessageV1 = Schema.Union([AgentAuthV1, Heartbeat, Status, Ack, Nack, Resync])
+export type AgentMessageV1 = typeof AgentMessageV1.Type

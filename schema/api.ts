@@ -9,6 +9,9 @@ import {
   HttpApiSecurity,
   OpenApi
 } from "effect/http-api"
+import { AuditPage, auditQuery } from "./audit.ts"
+import { Deleted, delivery, waitQuery } from "./delivery.ts"
+import { SentEvent } from "./events.ts"
 import { HostNameFromInput } from "./ids.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
@@ -27,6 +30,12 @@ export class Validation extends HttpApiMiddleware.Service<Validation>()("control
 const listQuery = { limit: Schema.optionalKey(Resource.Limit), cursor: Schema.optionalKey(Resource.Cursor) }
 
 const created = <S extends Schema.Top>(schema: S) => schema.pipe(HttpApiSchema.status(201))
+/** What a change answers, with how far it has come if that was asked for. */
+const changed = <Fields extends Schema.Struct.Fields>(resource: Schema.Struct<Fields>, identifier: string) =>
+  Schema.Struct({ ...resource.fields, ...delivery }).annotate({ identifier })
+/** Nothing, or how far it has come: in this order, since nothing can be made of anything. */
+const deleted = [Deleted, HttpApiSchema.NoContent] as const
+
 const says = (summary: string, description?: string) =>
   OpenApi.annotations(description === undefined ? { summary } : { summary, description })
 
@@ -43,8 +52,9 @@ const list = <const Path extends `/${string}`, S extends Schema.Top>(path: Path,
 
 class Agents extends HttpApiGroup.make("agents").add(
   HttpApiEndpoint.post("create", "/api/agents", {
+    query: waitQuery,
     payload: Resource.NewAgent,
-    success: created(Resource.CreatedAgent),
+    success: created(changed(Resource.CreatedAgent, "CreatedAgent")),
     error: [Problem.NetworkPoolExhausted, Problem.StoreUnavailable]
   }).annotateMerge(says("Create an agent", "Gives it a subnet, a WireGuard key pair, and its first API key.")),
   list("/api/agents", Resource.Agent, "List agents"),
@@ -55,26 +65,29 @@ class Agents extends HttpApiGroup.make("agents").add(
   }).annotateMerge(says("Get an agent")),
   HttpApiEndpoint.patch("update", "/api/agents/:id", {
     params: agent,
+    query: waitQuery,
     payload: Resource.AgentPatch,
-    success: Resource.Agent,
+    success: changed(Resource.Agent, "ChangedAgent"),
     error: [Problem.AgentNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Change an agent", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/agents/:id", {
     params: agent,
     query: {
+      ...waitQuery,
       cascade: Schema.optionalKey(Schema.Literals(["true", "false"])).annotate({
         description: "`true`: delete its tunnels with it. Else an agent that has tunnels is kept."
       })
     },
-    success: HttpApiSchema.NoContent,
+    success: deleted,
     error: [Problem.AgentNotFound, Problem.AgentHasTunnels, Problem.StoreUnavailable]
   }).annotateMerge(says("Delete an agent", "Its keys are revoked and its connection is closed."))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Agents" })) {}
 
 class Gateways extends HttpApiGroup.make("gateways").add(
   HttpApiEndpoint.post("create", "/api/gateways", {
+    query: waitQuery,
     payload: Resource.NewGateway,
-    success: created(Resource.CreatedGateway),
+    success: created(changed(Resource.CreatedGateway, "CreatedGateway")),
     error: Problem.StoreUnavailable
   }).annotateMerge(says("Create a gateway", "Gives it a WireGuard key pair and its first API key.")),
   list("/api/gateways", Resource.Gateway, "List gateways"),
@@ -85,16 +98,20 @@ class Gateways extends HttpApiGroup.make("gateways").add(
   }).annotateMerge(says("Get a gateway")),
   HttpApiEndpoint.patch("update", "/api/gateways/:id", {
     params: gateway,
+    query: waitQuery,
     payload: Resource.GatewayPatch,
-    success: Resource.Gateway,
+    success: changed(Resource.Gateway, "ChangedGateway"),
     error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Change a gateway", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id", {
     params: gateway,
-    success: HttpApiSchema.NoContent,
+    query: waitQuery,
+    success: deleted,
     error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Delete a gateway", "Its keys are revoked and its connection is closed."))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Gateways" })) {}
+
+const CreatedKey = changed(Resource.CreatedKey, "CreatedKey")
 
 const keyTexts = {
   list: says("List its API keys", "Without their secrets."),
@@ -110,12 +127,14 @@ class AgentKeys extends HttpApiGroup.make("agentKeys").add(
   }).annotateMerge(keyTexts.list),
   HttpApiEndpoint.post("create", "/api/agents/:id/keys", {
     params: agent,
-    success: created(Resource.CreatedKey),
+    query: waitQuery,
+    success: created(CreatedKey),
     error: [Problem.AgentNotFound, Problem.TooManyKeys, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.create),
   HttpApiEndpoint.delete("remove", "/api/agents/:id/keys/:keyId", {
     params: { ...agent, keyId: Resource.GivenKeyId },
-    success: HttpApiSchema.NoContent,
+    query: waitQuery,
+    success: deleted,
     error: [Problem.AgentNotFound, Problem.KeyNotFound, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.remove)
 ).middleware(Validation).middleware(Authorization).annotateMerge(
@@ -130,22 +149,27 @@ class GatewayKeys extends HttpApiGroup.make("gatewayKeys").add(
   }).annotateMerge(keyTexts.list),
   HttpApiEndpoint.post("create", "/api/gateways/:id/keys", {
     params: gateway,
-    success: created(Resource.CreatedKey),
+    query: waitQuery,
+    success: created(CreatedKey),
     error: [Problem.GatewayNotFound, Problem.TooManyKeys, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.create),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id/keys/:keyId", {
     params: { ...gateway, keyId: Resource.GivenKeyId },
-    success: HttpApiSchema.NoContent,
+    query: waitQuery,
+    success: deleted,
     error: [Problem.GatewayNotFound, Problem.KeyNotFound, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.remove)
 ).middleware(Validation).middleware(Authorization).annotateMerge(
   OpenApi.annotations({ title: "API keys of gateways" })
 ) {}
 
+const ChangedTunnel = changed(Resource.Tunnel, "ChangedTunnel")
+
 class Tunnels extends HttpApiGroup.make("tunnels").add(
   HttpApiEndpoint.post("create", "/api/tunnels", {
+    query: waitQuery,
     payload: Resource.NewTunnel,
-    success: created(Resource.Tunnel),
+    success: created(ChangedTunnel),
     error: [Problem.DomainTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
   }).annotateMerge(says("Create a tunnel", "It is on its way to its agent and every gateway when this answers.")),
   list("/api/tunnels", Resource.Tunnel, "List tunnels"),
@@ -156,13 +180,15 @@ class Tunnels extends HttpApiGroup.make("tunnels").add(
   }).annotateMerge(says("Get a tunnel")),
   HttpApiEndpoint.patch("update", "/api/tunnels/:id", {
     params: tunnel,
+    query: waitQuery,
     payload: Resource.TunnelPatch,
-    success: Resource.Tunnel,
+    success: ChangedTunnel,
     error: [Problem.TunnelNotFound, Problem.DomainTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
   }).annotateMerge(says("Change a tunnel", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/tunnels/:id", {
     params: tunnel,
-    success: HttpApiSchema.NoContent,
+    query: waitQuery,
+    success: deleted,
     error: [Problem.TunnelNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Delete a tunnel"))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Tunnels" })) {}
@@ -178,13 +204,15 @@ class Certificates extends HttpApiGroup.make("certificates").add(
   }).annotateMerge(says("Get a certificate", "Without its private key.")),
   HttpApiEndpoint.put("put", "/api/certificates/:domain", {
     params: domain,
+    query: waitQuery,
     payload: Resource.CertificatePut,
-    success: Resource.Certificate,
+    success: changed(Resource.Certificate, "ChangedCertificate"),
     error: [Problem.CertificateRejected, Problem.StoreUnavailable]
   }).annotateMerge(says("Store a certificate", "Replaces the one of this domain, if there is one; 200 either way.")),
   HttpApiEndpoint.delete("remove", "/api/certificates/:domain", {
     params: domain,
-    success: HttpApiSchema.NoContent,
+    query: waitQuery,
+    success: deleted,
     error: [Problem.CertificateNotFound, Problem.StoreUnavailable]
   }).annotateMerge(says("Delete a certificate"))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Certificates" })) {}
@@ -196,6 +224,31 @@ class Clients extends HttpApiGroup.make("clients").add(
     error: Problem.StoreUnavailable
   }).annotateMerge(says("List who is connected", "To any node, in the order of their connecting."))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Connected clients" })) {}
+
+class Audit extends HttpApiGroup.make("audit").add(
+  HttpApiEndpoint.get("list", "/api/audit", {
+    query: auditQuery,
+    success: AuditPage,
+    error: Problem.StoreUnavailable
+  }).annotateMerge(says("List who changed what", "The newest first; also what was written to the database directly."))
+).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Audit" })) {}
+
+const lastEventId = Schema.String.check(Schema.isMaxLength(256)).annotate({
+  description: "The id of the last event that was seen: go on after it."
+})
+
+class Events extends HttpApiGroup.make("events").add(
+  HttpApiEndpoint.get("follow", "/api/events", {
+    query: { lastEventId: Schema.optionalKey(lastEventId) },
+    headers: { "last-event-id": Schema.optionalKey(lastEventId) },
+    success: HttpApiSchema.StreamSse({ events: SentEvent }),
+    error: Problem.TooManyFollowers
+  }).annotateMerge(says(
+    "Follow what happens",
+    "Server-sent events (WHATWG HTML, section 9.2), a comment every 15 seconds. `change` is told of every committed change; " +
+      "the others of the clients of this process. Where events may be missing there is a `reset`: read the lists anew."
+  ))
+).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Events" })) {}
 
 class Health extends HttpApiGroup.make("health").add(
   HttpApiEndpoint.get("live", "/healthz", { success: Schema.Struct({ status: Schema.Literal("ok") }) })
@@ -210,7 +263,7 @@ class Health extends HttpApiGroup.make("health").add(
 ).annotateMerge(OpenApi.annotations({ title: "Health" })) {}
 
 export class Api extends HttpApi.make("control")
-  .add(Agents, AgentKeys, Gateways, GatewayKeys, Tunnels, Certificates, Clients, Health)
+  .add(Agents, AgentKeys, Gateways, GatewayKeys, Tunnels, Certificates, Clients, Audit, Events, Health)
   .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotateMerge(OpenApi.annotations({

@@ -32,7 +32,11 @@ export const closeCodes = {
     client: "stop; reconnecting would fight"
   },
   deleted: { code: 4410, meaning: "this agent or gateway was deleted", client: "stop" },
-  tooMany: { code: 4429, meaning: "too many messages", client: "reconnect after a minute" },
+  tooMany: {
+    code: 4429,
+    meaning: "too many messages, or too many sessions of one client",
+    client: "reconnect after a minute"
+  },
   tooSlow: {
     code: 4441,
     meaning: "too slow: did not read for too long",
@@ -50,7 +54,10 @@ export const errorCodes = {
   already_authenticated: "A second `auth` on the same connection; the first stays in force.",
   not_allowed: "This message is not for this type of client.",
   certificate_rejected: "The certificate was not stored; the text says why.",
-  rate_limited: "Too many messages; this one was dropped. Going on closes the connection (4429).",
+  ack_ahead: "The `ack` is above every revision that was sent on this connection, and is ignored.",
+  nack_unknown: "The `nack` is of a revision that was not sent on this connection, or that was acknowledged.",
+  rate_limited:
+    "Too many messages, or too many of this kind; this one was dropped. Going on closes the connection (4429).",
   unavailable: "The store cannot be reached: nothing was stored, try again later."
 } as const
 export type ErrorCode = keyof typeof errorCodes

@@ -1,90 +1,9 @@
-/** What Control says. */
+/** What Control says at the plain level. */
 import { Schema } from "effect"
 import { ErrorCode } from "./codes.ts"
 import { message } from "./envelope.ts"
-import { stored, tunnelFields } from "./fields.ts"
-import { AgentId, GatewayId, Ipv4, Ipv4Cidr, Timestamp, TunnelId, WireguardKey } from "./ids.ts"
-
-const wireguardPrivateKey = WireguardKey.annotate({
-  description: "This client's own WireGuard private key; nobody else gets it."
-})
-
-/** Describes a part of a view without giving it a name of its own. */
-const list = <S extends Schema.Constraint>(of: S, description: string) => Schema.Array(of).annotate({ description })
-
-export const AgentTunnel = Schema.Struct({ id: TunnelId, ...tunnelFields }).annotate({
-  identifier: "AgentTunnel",
-  description: "A tunnel as its agent sees it."
-})
-export type AgentTunnel = typeof AgentTunnel.Type
-
-export const GatewayTunnel = Schema.Struct({
-  id: TunnelId,
-  domain: tunnelFields.domain,
-  agentVirtualIp: Ipv4.annotate({ description: "The address of the tunnel's agent inside the network." }),
-  target: tunnelFields.target,
-  enabled: tunnelFields.enabled
-}).annotate({ identifier: "GatewayTunnel", description: "A tunnel as gateways see it." })
-export type GatewayTunnel = typeof GatewayTunnel.Type
-
-export const AgentConfig = Schema.Struct({
-  agent: Schema.Struct({
-    id: AgentId,
-    name: stored("Its name."),
-    virtualIp: Ipv4,
-    subnet: Ipv4Cidr,
-    wireguardPrivateKey
-  }).annotate({ description: "The agent itself." }),
-  gateways: list(
-    Schema.Struct({
-      id: GatewayId,
-      name: stored("Its name."),
-      publicIp: Schema.NullOr(Schema.String).annotate({
-        description: "IPv4 or IPv6; null until the gateway's address is known."
-      }),
-      wireguardPublicKey: WireguardKey,
-      virtualIps: Schema.Array(Ipv4).annotate({
-        description: "The gateway's address inside this agent's subnet: none or one."
-      })
-    }),
-    "Every gateway."
-  ),
-  tunnels: list(AgentTunnel, "The agent's own tunnels.")
-}).annotate({
-  identifier: "AgentConfig",
-  description: "An agent's whole view: itself, every gateway, its own tunnels."
-})
-export type AgentConfig = typeof AgentConfig.Type
-
-export const GatewayConfig = Schema.Struct({
-  gateway: Schema.Struct({ id: GatewayId, name: stored("Its name."), wireguardPrivateKey }).annotate({
-    description: "The gateway itself."
-  }),
-  agents: list(
-    Schema.Struct({
-      id: AgentId,
-      name: stored("Its name."),
-      virtualIp: Ipv4,
-      subnet: Ipv4Cidr,
-      wireguardPublicKey: WireguardKey
-    }),
-    "Every agent."
-  ),
-  tunnels: list(GatewayTunnel, "Every tunnel."),
-  certificates: list(
-    Schema.Struct({
-      domain: stored("The host name that the certificate is for."),
-      certificate: stored("PEM: the certificate, then its chain."),
-      privateKey: stored("PEM: its private key."),
-      expiresAt: Timestamp.annotate({ description: "When the certificate ends, in UTC (RFC 3339)." })
-    }),
-    "Every certificate."
-  )
-}).annotate({
-  identifier: "GatewayConfig",
-  description: "A gateway's whole view: itself, every agent, tunnel and certificate."
-})
-export type GatewayConfig = typeof GatewayConfig.Type
+import { AgentId, GatewayId, TunnelId } from "./ids.ts"
+import { AgentConfig, AgentTunnel, GatewayConfig, GatewayTunnel } from "./views.ts"
 
 const exampleTunnel = { id: TunnelId.make("5f0c"), domain: "app.example.com", target: "localhost:8080", enabled: true }
 const exampleKey = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="

@@ -1,9 +1,9 @@
 /** What gateways say. */
 import { Schema } from "effect"
-import { ApiKey, Heartbeat } from "./client.ts"
+import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./client.ts"
 import { message } from "./envelope.ts"
 import { pemFields } from "./fields.ts"
-import { HostName, HostNameFromInput, IpAddress, Timestamp } from "./ids.ts"
+import { HostName, HostNameFromInput, IpAddress, Revision, Timeline, Timestamp } from "./ids.ts"
 
 export const GatewayAuth = message(
   "auth",
@@ -35,5 +35,20 @@ export const CertificateObtained = message(
   }
 )
 
+export const GatewayAuthV1 = message(
+  "auth",
+  "Who I am, where I can be reached, and how far I had come. The first message on every connection.",
+  { ...GatewayAuth.fields.data.fields, ...authFieldsV1 },
+  {
+    apiKey: "ctl_gw_9kQ2m5Zr1BnC_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE",
+    publicIp: "203.0.113.7",
+    resume: { timeline: Timeline.make("6b0c2a52-9f7e-4d57-8a54-3f6a4b1c7d10"), revision: Revision.make(57) },
+    clientVersion: "my-gateway/1.0.0"
+  }
+).annotate({ identifier: "auth_gateway_v1" })
+
 export const GatewayMessage = Schema.Union([GatewayAuth, Heartbeat, CertificateObtained])
 export type GatewayMessage = typeof GatewayMessage.Type
+
+export const GatewayMessageV1 = Schema.Union([GatewayAuthV1, Heartbeat, CertificateObtained, Ack, Nack, Resync])
+export type GatewayMessageV1 = typeof GatewayMessageV1.Type

@@ -133,7 +133,14 @@ export const IpAddress = Schema.String.check(
   examples: ["203.0.113.7", "2001:db8::7"]
 })
 
-const targetHost = `(?:${ipv4Source}|\\[[0-9a-fA-F:.]{2,45}\\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?)`
+/** An IPv4 address in its own form, also where an IPv6 socket has mapped it (RFC 4291 section 2.5.5.2). */
+export const unmappedAddress = (address: string): string => address.replace(/^::ffff:(?=\d+\.)/u, "")
+
+const targetLabel = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+
+/** Names as resolvers inside a network take them: also with underscores, as containers and services have them. */
+const targetName = `(?=[^:]{1,253}:)${targetLabel}(?:\\.${targetLabel})*`
+const targetHost = `(?:${ipv4Source}|\\[[0-9a-fA-F:.]{2,45}\\]|${targetName})`
 const targetPort = "(?:6553[0-5]|655[0-2]\\d|65[0-4]\\d\\d|6[0-4]\\d{3}|[1-5]\\d{4}|[1-9]\\d{0,3})"
 
 export const Target = Schema.String.check(

@@ -10,7 +10,7 @@ export class InvalidRequest extends HttpApiError.Problem<InvalidRequest>()("Inva
   title: "The request is not valid"
 }, {
   errors: Schema.Array(Schema.Struct({
-    in: Schema.Literals(["path", "query", "body"]).annotate({ description: "Which part of the request." }),
+    in: Schema.Literals(["path", "query", "header", "body"]).annotate({ description: "Which part of the request." }),
     path: Schema.String.annotate({ description: "Where in that part, such as `name`; empty for the whole of it." }),
     message: Schema.String
   }))
@@ -92,6 +92,12 @@ export class StoreUnavailable extends HttpApiError.Problem<StoreUnavailable>()("
   type: urn("store-unavailable"),
   status: 503,
   title: "The database cannot be reached"
+}) {}
+
+export class TooManyFollowers extends HttpApiError.Problem<TooManyFollowers>()("TooManyFollowers", {
+  type: urn("too-many-followers"),
+  status: 503,
+  title: "Too many follow the events"
 }) {}
 
 export class NotReady extends HttpApiError.Problem<NotReady>()("NotReady", {

@@ -1,22 +1,36 @@
 /** The protocol as one value: which messages there are, who may say them, and how a frame becomes a message. */
 import { Result, Schema, type SchemaIssue } from "effect"
-import { AgentAuth, type AgentMessage, Status } from "./agent.ts"
-import { Heartbeat } from "./client.ts"
+import { AgentAuth, AgentAuthV1, type AgentMessage, type AgentMessageV1, Status } from "./agent.ts"
+import { Ack, Heartbeat, Nack, Resync } from "./client.ts"
 import type { ErrorCode } from "./codes.ts"
 import type { ControlMessage } from "./control.ts"
+import type { ControlMessageV1 } from "./controlV1.ts"
 import { faultsOf } from "./faults.ts"
-import { CertificateObtained, GatewayAuth, type GatewayMessage } from "./gateway.ts"
+import {
+  CertificateObtained,
+  GatewayAuth,
+  GatewayAuthV1,
+  type GatewayMessage,
+  type GatewayMessageV1
+} from "./gateway.ts"
 import type { ClientType } from "./ids.ts"
 
-export { AgentMessage } from "./agent.ts"
+export { AgentMessage, AgentMessageV1 } from "./agent.ts"
 export { ControlMessage } from "./control.ts"
-export { GatewayMessage } from "./gateway.ts"
+export { ControlMessageV1 } from "./controlV1.ts"
+export { GatewayMessage, GatewayMessageV1 } from "./gateway.ts"
 
-/** How much of the protocol a connection speaks; agreed on at the upgrade. */
-export const Level = Schema.Literals(["plain"])
+/**
+ * How much of the protocol a connection speaks; agreed on at the upgrade. `plain`: no subprotocol. Any other is the name of
+ * the subprotocol (RFC 6455 section 1.9).
+ */
+export const Level = Schema.Literals(["plain", "control.v1"])
 export type Level = typeof Level.Type
 
-export type ClientMessage = AgentMessage | GatewayMessage
+/** What a client may offer in `Sec-WebSocket-Protocol`. */
+export const subprotocols: ReadonlyArray<Exclude<Level, "plain">> = ["control.v1"]
+
+export type ClientMessage = AgentMessage | GatewayMessage | AgentMessageV1 | GatewayMessageV1
 
 /** Why a frame is no message: the data of the `error` that answers it. */
 export interface FrameError {
@@ -26,25 +40,50 @@ export interface FrameError {
 
 type Decoder = (input: unknown) => Result.Result<ClientMessage, SchemaIssue.Issue>
 
-/** A type that only one kind of client may send is refused to the other before its data is looked at. */
-const decoders: Record<ClientMessage["type"], Partial<Record<ClientType, Decoder>>> = {
+/** For each type of message, who may send it, and how what they send is read. */
+type Decoders = Partial<Record<ClientMessage["type"], Partial<Record<ClientType, Decoder>>>>
+
+const fromBoth = (schema: Schema.Codec<ClientMessage, unknown>) => ({
+  agent: decoder(schema),
+  gateway: decoder(schema)
+})
+
+const plain = {
   auth: { agent: decoder(AgentAuth), gateway: decoder(GatewayAuth) },
-  heartbeat: { agent: decoder(Heartbeat), gateway: decoder(Heartbeat) },
+  heartbeat: fromBoth(Heartbeat),
   status: { agent: decoder(Status) },
   certificate_obtained: { gateway: decoder(CertificateObtained) }
 }
 
-/** Who may send which message; the table in protocol.md is rendered from it. */
-export const senders: ReadonlyArray<readonly [ClientMessage["type"], ReadonlyArray<ClientType>]> = Object.entries(
-  decoders
-)
-  .map(([type, by]) => [type as ClientMessage["type"], Object.keys(by) as Array<ClientType>])
+/** A type that only one kind of client may send is refused to the other before its data is looked at. */
+const decoders: Record<Level, Decoders> = {
+  plain,
+  "control.v1": {
+    ...plain,
+    auth: { agent: decoder(AgentAuthV1), gateway: decoder(GatewayAuthV1) },
+    ack: fromBoth(Ack),
+    nack: fromBoth(Nack),
+    resync: fromBoth(Resync)
+  }
+}
+
+/** Who may send which message at this level; the tables in protocol.md are rendered from it. */
+export const sendersAt = (
+  level: Level
+): ReadonlyArray<readonly [ClientMessage["type"], ReadonlyArray<ClientType>]> =>
+  Object.entries(decoders[level]).map((
+    [type, by]
+  ) => [type as ClientMessage["type"], Object.keys(by) as Array<ClientType>])
 
 /**
- * One text frame from a client → its message, or the error that answers it. A sender whose type is not known yet is read as a
+ * One text frame from a client that speaks this level → its message, or the error that answers it. A sender whose type is not known yet is read as a
  * gateway, whose `auth` has one field more. The result is built from fresh objects: nothing of the parsed JSON but the declared fields gets in.
  */
-export const decodeFrame = (text: string, sender: ClientType | undefined): Result.Result<ClientMessage, FrameError> => {
+export const decodeFrame = (
+  text: string,
+  sender: ClientType | undefined,
+  level: Level = "plain"
+): Result.Result<ClientMessage, FrameError> => {
   const json = parse(text)
   if (Result.isFailure(json)) return Result.fail({ code: "malformed_json", message: "the frame is not valid JSON" })
   const type = typeOf(json.success)
@@ -54,7 +93,8 @@ export const decodeFrame = (text: string, sender: ClientType | undefined): Resul
       message: "expected an object { \"type\": string, \"data\": object }"
     })
   }
-  const bySender = Object.hasOwn(decoders, type) ? decoders[type as ClientMessage["type"]] : undefined
+  const known = decoders[level]
+  const bySender = Object.hasOwn(known, type) ? known[type as ClientMessage["type"]] : undefined
   if (bySender === undefined) {
     return Result.fail({ code: "unknown_type", message: `unknown message type ${JSON.stringify(type.slice(0, 64))}` })
   }
@@ -69,7 +109,7 @@ export const decodeFrame = (text: string, sender: ClientType | undefined): Resul
 }
 
 /** A message of Control as the text of its frame. */
-export const encodeMessage = (message: ControlMessage): string => JSON.stringify(message)
+export const encodeMessage = (message: ControlMessage | ControlMessageV1): string => JSON.stringify(message)
 
 function decoder<S extends Schema.Codec<ClientMessage, unknown>>(schema: S): Decoder {
   const decode = Schema.decodeUnknownResult(schema)

@@ -5,7 +5,7 @@ import { closeCodes, errorCodes } from "./codes.ts"
 import { ControlMessage } from "./control.ts"
 import { GatewayMessage } from "./gateway.ts"
 import { openApi } from "./openapi.ts"
-import { senders } from "./protocol.ts"
+import { sendersAt } from "./protocol.ts"
 
 /** Path from the project's root → text, for every generated file; `page` is protocol.md as it is, whose prose is kept. */
 export const renderAll = (page: string): Record<string, string> => ({
@@ -197,7 +197,7 @@ function typeText(node: Node): string {
 }
 
 function statesTable(): string {
-  const rows = senders.map(([type, by]) => [
+  const rows = sendersAt("plain").map(([type, by]) => [
     quote(type),
     type === "auth" ? "admitted" : quote("unauthenticated"),
     ...(["agent", "gateway"] as const).map((client) =>

@@ -30,7 +30,40 @@ const apiKey = Schema.String.annotate({
 const connectionFields = {
   since: moment("When it authenticated."),
   address: stored("From where it connected."),
-  level: stored("The protocol level that was agreed on.")
+  level: stored("The protocol level that was agreed on."),
+  clientVersion: Schema.NullOr(Schema.String).annotate({
+    description: "What the client calls itself, if it has said so."
+  })
+}
+
+/** Which client, where both kinds are told of. */
+export const clientFields = {
+  clientType: ClientType,
+  clientId: Schema.String.annotate({ description: "The id of the agent or gateway." })
+}
+
+/** What a client has refused, and why. */
+export const nackFields = {
+  revision: Revision.annotate({ description: "The revision that it could not apply." }),
+  code: Schema.String.annotate({ description: "The client's own word for the reason." }),
+  message: Schema.String.annotate({ description: "The reason, for people, in the client's own words." }),
+  tunnelId: Schema.optionalKey(Schema.String).annotate({
+    description: "The tunnel that it is about, if it is about one."
+  })
+}
+
+/** How far a client's view has come. */
+const progress = {
+  sentRevision: Schema.NullOr(Revision).annotate({
+    description: "Up to which revision it was sent everything; null while it is not connected."
+  }),
+  appliedRevision: Schema.NullOr(Revision).annotate({
+    description:
+      "Up to which revision it says that everything is in force; null while it is not connected, or when it does not say."
+  }),
+  lastNack: Schema.NullOr(Schema.Struct({ ...nackFields, at: moment("When it said so.") })).annotate({
+    description: "What it has refused last and has not applied since; null if there is nothing."
+  })
 }
 
 const Session = Schema.NullOr(Schema.Struct(connectionFields)).annotate({
@@ -40,7 +73,8 @@ const Session = Schema.NullOr(Schema.Struct(connectionFields)).annotate({
 const presence = {
   status: Schema.Literals(["online", "offline"]).annotate({ description: "Whether it is connected." }),
   lastSeenAt: Schema.NullOr(Timestamp).annotate({ description: "When it was last heard of, to within a few seconds." }),
-  session: Session
+  session: Session,
+  ...progress
 }
 
 export const Agent = Schema.Struct({
@@ -60,7 +94,7 @@ export type NewAgent = typeof NewAgent.Type
 export const AgentPatch = Schema.Struct({ name: Schema.optionalKey(Name) }).annotate({ identifier: "AgentPatch" })
 export type AgentPatch = typeof AgentPatch.Type
 
-export const CreatedAgent = Schema.Struct({ ...Agent.fields, apiKey }).annotate({ identifier: "CreatedAgent" })
+export const CreatedAgent = Schema.Struct({ ...Agent.fields, apiKey })
 
 const publicIp = Schema.NullOr(IpAddress).annotate({ description: "Where agents reach it; null until it is known." })
 const listenPort = Port.annotate({ description: "Its WireGuard port (UDP); 51820 unless given." })
@@ -89,7 +123,7 @@ export const GatewayPatch = Schema.Struct({ name: Schema.optionalKey(Name), ...o
 })
 export type GatewayPatch = typeof GatewayPatch.Type
 
-export const CreatedGateway = Schema.Struct({ ...Gateway.fields, apiKey }).annotate({ identifier: "CreatedGateway" })
+export const CreatedGateway = Schema.Struct({ ...Gateway.fields, apiKey })
 
 export const Tunnel = Schema.Struct({
   id: TunnelId,
@@ -148,20 +182,26 @@ export const CertificatePut = Schema.Struct({
 }).annotate({ identifier: "CertificatePut" })
 export type CertificatePut = typeof CertificatePut.Type
 
-export const Key = Schema.Struct({ id: KeyId, createdAt: times.createdAt }).annotate({
+export const Key = Schema.Struct({
+  id: KeyId,
+  createdAt: times.createdAt,
+  lastUsedAt: Schema.NullOr(Timestamp).annotate({
+    description: "When it last let a connection in; null if it never did."
+  })
+}).annotate({
   identifier: "Key",
   description: "A live API key of an agent or gateway, without its secret."
 })
 export type Key = typeof Key.Type
 
-export const CreatedKey = Schema.Struct({ id: KeyId, apiKey }).annotate({ identifier: "CreatedKey" })
+export const CreatedKey = Schema.Struct({ id: KeyId, apiKey })
 
 export const ConnectedClient = Schema.Struct({
-  clientType: ClientType,
-  clientId: Schema.String.annotate({ description: "The id of the agent or gateway." }),
+  ...clientFields,
   name: stored("Its name."),
   ...connectionFields,
-  lastSeenAt: presence.lastSeenAt
+  lastSeenAt: presence.lastSeenAt,
+  ...progress
 }).annotate({ identifier: "ConnectedClient", description: "An agent or gateway that is connected, to whichever node." })
 export type ConnectedClient = typeof ConnectedClient.Type
 
@@ -175,7 +215,7 @@ export interface Place {
 const Place = Schema.Struct({ micros: Schema.Int, id: Schema.String })
 
 /** `<micros>.<id>`: what a number holds exactly, and lasts for 200 years; no id in a row has a NUL. */
-const placePattern = /^([1-8]?\d{1,15})\.([^\0]{1,256})$/u
+const placePattern = /^(-?[1-8]?\d{1,15})\.([^\0]{1,256})$/u
 
 /** A place in base64url. */
 export const Cursor: Schema.Codec<Place, string> = Schema.String.annotate({

@@ -10,17 +10,22 @@ import { Presence } from "#clients/Presence.ts"
 import * as Revocations from "#clients/Revocations.ts"
 import { Listener } from "#connection/Listener.ts"
 import { Sessions } from "#connection/Sessions.ts"
+import { Events } from "#events/Events.ts"
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { ChangeFeed } from "#feed/ChangeFeed.ts"
+import * as Compaction from "#feed/Compaction.ts"
 import { Network } from "#feed/Network.ts"
 import { Gateways } from "#gateways/Gateways.ts"
 import * as HttpServer from "#http/Server.ts"
 import { AgentStore } from "#store/AgentStore.ts"
+import { AuditStore } from "#store/AuditStore.ts"
 import { CertificateStore } from "#store/CertificateStore.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
 import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
+import { EventStore } from "#store/EventStore.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
+import { HighWater } from "#store/HighWater.ts"
 import { KeyStore } from "#store/KeyStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { Secrets } from "#store/Secrets.ts"
@@ -36,8 +41,11 @@ const store = Layer.mergeAll(
   TunnelStore.layer,
   CertificateStore.layer,
   KeyStore.layer,
+  AuditStore.layer,
+  EventStore.layer,
   PresenceStore.layer,
-  ChangeLog.layer
+  ChangeLog.layer,
+  HighWater.layer
 ).pipe(
   Layer.provideMerge(Secrets.layer),
   Layer.provideMerge(Database.layer),
@@ -45,7 +53,11 @@ const store = Layer.mergeAll(
 )
 
 /** What is committed comes in by its revision, is applied by one writer, and goes out to each audience. */
-const feed = Network.layer.pipe(Layer.provideMerge(ChangeBus.layer), Layer.provideMerge(ChangeFeed.layer))
+const feed = Layer.mergeAll(Network.layer, Compaction.layer).pipe(
+  Layer.provideMerge(ChangeBus.layer),
+  Layer.provideMerge(ChangeFeed.layer),
+  Layer.provideMerge(Events.layer)
+)
 
 /** What operators ask for: services that write rows, and know no transport. */
 const services = Layer.mergeAll(

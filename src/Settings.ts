@@ -5,6 +5,8 @@ import { durationInWords } from "./settings/parse.ts"
 import { type Plain, type Secret, table } from "./settings/table.ts"
 import { unknownNames } from "./settings/unknownNames.ts"
 
+export { PortUnavailable } from "./settings/PortUnavailable.ts"
+
 type FromTable = { readonly [Key in keyof typeof table]: (typeof table)[Key]["fallback"] }
 
 /** The settings by the names of `settings/table.ts`, which says what each is for. Secrets are `Option<Redacted<string>>`. */

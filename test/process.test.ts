@@ -1,6 +1,7 @@
 /** What holds for the process as a whole: starting, stopping, dying, and standing still. */
 import { type Answer, api } from "#support/api.ts"
 import { newDatabase } from "#support/database.ts"
+import { follow } from "#support/EventFollower.ts"
 import { adminTokenIn, launch, start, temporaryDirectory } from "#support/process.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -15,7 +16,8 @@ const created = (answer: Answer) => {
 /** A server on an embedded database, and its operator. */
 const serverIn = Effect.fnUntraced(function*(dataDir: string, env: Record<string, string> = {}) {
   const server = yield* start({ CONTROL_DATA_DIR: dataDir, ...env })
-  return { ...server, operator: api(server.apiUrl, yield* adminTokenIn(dataDir)) }
+  const token = yield* adminTokenIn(dataDir)
+  return { ...server, token, operator: api(server.apiUrl, token) }
 })
 
 const statusOf = (operator: ReturnType<typeof api>, id: string) =>
@@ -31,8 +33,10 @@ describe("the process", () => {
         const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
         const client = yield* join(server.wsPort, "agent", agent.apiKey)
         assert.strictEqual(yield* statusOf(server.operator, agent.id), "online")
+        const reader = yield* follow(server.apiUrl, server.token)
         server.signal("SIGTERM")
         assert.strictEqual((yield* client.closed).code, 1012)
+        assert.strictEqual(yield* reader.ended, "whole")
         assert.strictEqual(yield* Effect.promise(() => server.exited), 0)
         const again = yield* serverIn(dataDir)
         assert.strictEqual(yield* statusOf(again.operator, agent.id), "offline")

@@ -3,10 +3,10 @@ import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { newId } from "#crypto/identifiers.ts"
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
 import { Network } from "#feed/Network.ts"
-import { AgentId } from "#schema/ids.ts"
+import { AgentId, type Revision } from "#schema/ids.ts"
 import type { Agent, AgentPatch, NewAgent, Page, PageRequest } from "#schema/resources.ts"
 import { type AgentHasTunnels, AgentStore, type NetworkPoolExhausted } from "#store/AgentStore.ts"
-import type { StoreUnavailable } from "#store/sql.ts"
+import type { StoreUnavailable, Written } from "#store/sql.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
 export { AgentHasTunnels, NetworkPoolExhausted } from "#store/AgentStore.ts"
@@ -20,17 +20,17 @@ export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNot
 export class Agents extends Context.Service<Agents, {
   /** With a subnet, a WireGuard key pair and one API key, which nobody can read again. */
   create(agent: NewAgent): Effect.Effect<
-    { readonly agent: Agent; readonly apiKey: Redacted.Redacted },
+    { readonly agent: Agent; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
     NetworkPoolExhausted | StoreUnavailable
   >
   find(id: AgentId): Effect.Effect<Agent, AgentNotFound | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Agent>, StoreUnavailable>
-  update(id: AgentId, patch: AgentPatch): Effect.Effect<Agent, AgentNotFound | StoreUnavailable>
+  update(id: AgentId, patch: AgentPatch): Effect.Effect<Written<Agent>, AgentNotFound | StoreUnavailable>
   /** An agent that has tunnels stays, unless they are to go with it. Its session is being closed when this returns. */
   remove(
     id: AgentId,
     options?: { readonly cascade?: boolean }
-  ): Effect.Effect<void, AgentNotFound | AgentHasTunnels | StoreUnavailable>
+  ): Effect.Effect<Revision, AgentNotFound | AgentHasTunnels | StoreUnavailable>
 }>()("control/agents/Agents") {
   static readonly layer = Layer.effect(
     Agents,
@@ -40,13 +40,13 @@ export class Agents extends Context.Service<Agents, {
 
       const create = Effect.fn("Agents.create")(function*({ name }: NewAgent) {
         const { apiKey, keyId } = mintApiKey("agent")
-        const agent = yield* store.create({
+        const { revision, value: agent } = yield* store.create({
           id: AgentId.make(newId()),
           name,
           wireguard: generateWireguardKeyPair(),
           key: { id: keyId, hash: hashApiKey(Redacted.value(apiKey)) }
         })
-        return { agent, apiKey }
+        return { agent, apiKey, revision }
       })
 
       const found = (id: AgentId) => (agent: Option.Option<Agent>) =>
@@ -55,13 +55,17 @@ export class Agents extends Context.Service<Agents, {
       const find = Effect.fn("Agents.find")((id: AgentId) => Effect.flatMap(store.find(id), found(id)))
 
       const update = Effect.fn("Agents.update")((id: AgentId, patch: AgentPatch) =>
-        Effect.flatMap(store.update(id, patch), found(id))
+        Effect.flatMap(
+          store.update(id, patch),
+          ({ revision, value }) => Effect.map(found(id)(value), (agent) => ({ value: agent, revision }))
+        )
       )
 
       const remove = Effect.fn("Agents.remove")(function*(id: AgentId, options?: { readonly cascade?: boolean }) {
-        const removed = yield* store.remove(id, options?.cascade === true)
+        const { revision, value: removed } = yield* store.remove(id, options?.cascade === true)
         if (!removed) return yield* new AgentNotFound({ id })
         yield* Effect.ignore(network.catchUp)
+        return revision
       })
 
       return Agents.of({ create, find, list: store.list, update, remove })

@@ -1,9 +1,9 @@
 /** Certificates: what operators store, and what gateways have obtained and pass on. */
 import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/certificates.ts"
-import { type GatewayId, HostName } from "#schema/ids.ts"
+import { type GatewayId, HostName, type Revision } from "#schema/ids.ts"
 import type { Certificate, CertificatePut, Page, PageRequest } from "#schema/resources.ts"
 import { CertificateStore, type Renewal } from "#store/CertificateStore.ts"
-import type { StoreUnavailable } from "#store/sql.ts"
+import type { StoreUnavailable, Written } from "#store/sql.ts"
 import { Clock, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
 export { CertificateRejected } from "#crypto/certificates.ts"
@@ -31,10 +31,13 @@ export class Certificates extends Context.Service<Certificates, {
    */
   obtained(gateway: GatewayId, data: Obtained): Effect.Effect<void, CertificateRejected | StoreUnavailable>
   /** From an operator: any domain, in the place of whatever is stored. */
-  put(domain: HostName, certificate: CertificatePut): Effect.Effect<Certificate, CertificateRejected | StoreUnavailable>
+  put(
+    domain: HostName,
+    certificate: CertificatePut
+  ): Effect.Effect<Written<Certificate>, CertificateRejected | StoreUnavailable>
   find(domain: HostName): Effect.Effect<Certificate, CertificateNotFound | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
-  remove(domain: HostName): Effect.Effect<void, CertificateNotFound | StoreUnavailable>
+  remove(domain: HostName): Effect.Effect<Revision, CertificateNotFound | StoreUnavailable>
 }>()("control/certificates/Certificates") {
   static readonly layer = Layer.effect(
     Certificates,
@@ -59,8 +62,9 @@ export class Certificates extends Context.Service<Certificates, {
       })
 
       const remove = Effect.fn("Certificates.remove")(function*(domain: HostName) {
-        const removed = yield* store.remove(domain)
+        const { revision, value: removed } = yield* store.remove(domain)
         if (!removed) return yield* new CertificateNotFound({ domain })
+        return revision
       })
 
       return Certificates.of({ obtained, put, find, list: store.list, remove })

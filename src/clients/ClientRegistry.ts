@@ -1,5 +1,6 @@
 /** The authenticated clients of this process, by session, indexed by client. */
 import type { Key } from "#network/NetworkState.ts"
+import type { NotedNack } from "#schema/client.ts"
 import type { CloseReason } from "#schema/codes.ts"
 import { type ClientRef, nameOf, type Revision, type SessionId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
@@ -24,8 +25,18 @@ export interface Client {
   readonly peer: Peer
   /** When it last said something valid, in `monotonicMillis`; written by its own connection only. */
   lastSeen: number
-  /** The newest revision whose effect on this client's view was handed to its socket; written by its own connection only. */
+  /** Name and version of its software, if it told them. */
+  readonly version: string | undefined
+  /** From where it connected. */
+  readonly address: string
+  /** The newest revision whose effect on this client's view was handed to its socket; written by Deliveries only. */
   sent: Revision
+  /** The place of the last message about its view that it was sent; at most `sent`. As the next two, written by Deliveries only. */
+  told: Revision
+  /** Everything up to here is in force at the client, as it said; undefined as long as it has said nothing. */
+  applied: Revision | undefined
+  /** What it could not apply, until it acknowledges that revision or a later one. */
+  nack: NotedNack | undefined
 }
 
 interface Members {

@@ -1,18 +1,54 @@
-/** Which revision has been handed to whose socket, for those who wait for it. */
+/** How far each client has come: what was handed to its socket, what it says is in force, what it refused; and waiting for that. */
+import { Events } from "#events/Events.ts"
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
-import type { Revision } from "#schema/ids.ts"
+import * as History from "#network/History.ts"
+import type { Nack, NotedNack } from "#schema/client.ts"
+import { type ClientRef, Revision } from "#schema/ids.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
-import { Context, Effect, Layer, PubSub } from "effect"
+import { Context, DateTime, type Duration, Effect, Layer, Option, PubSub } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 
+export type Goal = "sent" | "applied"
+
+/** What has become of one change among the connected clients that it concerns. */
+export interface Delivery {
+  readonly revision: Revision
+  /** How many were sent it. */
+  readonly sent: number
+  /** How many have said that it is in force. */
+  readonly applied: number
+  /** Who has not reached the goal, and how far they are. A client at the plain level cannot say what it applied. */
+  readonly pending: ReadonlyArray<{ readonly client: ClientRef; readonly revision: Revision }>
+  /** Who could not apply it, or something before it. */
+  readonly nacks: ReadonlyArray<{ readonly client: ClientRef; readonly nack: NotedNack }>
+}
+
+export interface Progress {
+  readonly sent: Revision
+  readonly applied: Revision | undefined
+  readonly nack: NotedNack | undefined
+}
+
 export class Deliveries extends Context.Service<Deliveries, {
-  /** Notes that this client's socket was given everything up to this revision. */
-  note(client: Client, revision: Revision): void
+  /** Notes that this client's socket was given everything up to `revision`, and that the last message of it was `told`. */
+  note(client: Client, at: { readonly revision: Revision; readonly told: Revision }): void
+  /** Everything up to this revision is in force at the client; false, and nothing is noted, if it was not told so much. */
+  acknowledge(client: Client, revision: Revision): boolean
+  /** The client cannot apply this revision; false, and nothing is noted, if it was not told it or has acknowledged it. */
+  refuse(client: Client, nack: typeof Nack.Type["data"]): Effect.Effect<boolean>
   /** Wakes who waits: a client has left. */
   noteLeft(): void
+  /** How far a connected client has come; none for one that is not connected to this process. */
+  progressOf(ref: ClientRef): Effect.Effect<Option.Option<Progress>>
   /** Returns when every connected client that this revision concerns was sent it; a client that leaves is not waited for. */
   awaitSent(revision: Revision): Effect.Effect<void, StoreUnavailable>
+  /** What has become of the change when all whom it concerns have reached the goal, or refused, or the time is over. */
+  awaitDelivery(
+    revision: Revision,
+    goal: Goal,
+    timeout: Duration.Duration
+  ): Effect.Effect<Delivery, StoreUnavailable>
 }>()("control/clients/Deliveries") {
   static readonly layer = Layer.effect(
     Deliveries,
@@ -20,6 +56,7 @@ export class Deliveries extends Context.Service<Deliveries, {
       const registry = yield* ClientRegistry
       const network = yield* Network
       const bus = yield* ChangeBus
+      const events = yield* Events
       const progress = yield* PubSub.sliding<void>(1)
       /** Nobody is told of progress as long as nobody waits: that is nearly always. */
       let waiting = 0
@@ -28,27 +65,118 @@ export class Deliveries extends Context.Service<Deliveries, {
         if (waiting > 0) PubSub.publishUnsafe(progress, undefined)
       }
 
-      const note = (client: Client, revision: Revision) => {
-        client.sent = revision
-        noteLeft()
-      }
+      const progressOf = (ref: ClientRef) =>
+        Effect.map(registry.find(ref), Option.map(({ applied, nack, sent }) => ({ applied, nack, sent })))
 
       /** What is published to a client's audience up to this revision, and not sent to it yet, is what is waited for. */
-      const awaitSent = Effect.fn("Deliveries.awaitSent")(
-        function*(revision: Revision) {
+      const isSent = (client: Client, revision: Revision) => client.sent >= Math.min(revision, bus.lastOf(client.ref))
+
+      const deliveryOf = Effect.fnUntraced(function*(revision: Revision, goal: Goal) {
+        const { history } = yield* network.state
+        const touch = History.at(history, revision)
+        const clients = (yield* registry.newest).filter(({ ref }) =>
+          touch === undefined || History.concerns(touch, ref)
+        )
+        return judge(revision, goal, clients, isSent)
+      })
+
+      const until = Effect.fnUntraced(
+        function*(revision: Revision, isOver: Effect.Effect<boolean>) {
           yield* Effect.acquireRelease(Effect.sync(() => waiting += 1), () => Effect.sync(() => waiting -= 1))
           const steps = yield* PubSub.subscribe(progress)
           yield* network.catchUp
-          while (true) {
-            const clients = yield* registry.newest
-            if (!clients.some((client) => client.sent < Math.min(revision, bus.lastOf(client.ref)))) return
-            yield* PubSub.take(steps)
-          }
+          while (!(yield* isOver)) yield* PubSub.take(steps)
         },
         Effect.scoped
       )
 
-      return Deliveries.of({ note, noteLeft, awaitSent })
+      const awaitSent = Effect.fn("Deliveries.awaitSent")((revision: Revision) =>
+        until(
+          revision,
+          Effect.map(registry.newest, (clients) => clients.every((client) => isSent(client, revision)))
+        )
+      )
+
+      const awaitDelivery = Effect.fn("Deliveries.awaitDelivery")(
+        function*(revision: Revision, goal: Goal, timeout: Duration.Duration) {
+          const isOver = Effect.map(deliveryOf(revision, goal), ({ hopeful }) => hopeful === 0)
+          yield* Effect.timeoutOption(until(revision, isOver), timeout)
+          const { delivery } = yield* deliveryOf(revision, goal)
+          return delivery
+        }
+      )
+
+      return Deliveries.of({
+        ...makeNotes(events, noteLeft),
+        noteLeft,
+        progressOf,
+        awaitSent,
+        awaitDelivery
+      })
     })
   )
 }
+
+/** What a client has been sent, and what it says of that; whoever waits for it is woken. */
+function makeNotes(events: Events["Service"], wake: () => void) {
+  const note = (client: Client, at: { readonly revision: Revision; readonly told: Revision }) => {
+    client.sent = at.revision
+    client.told = at.told
+    wake()
+  }
+
+  const acknowledge = (client: Client, revision: Revision) => {
+    if (revision > client.told) return false
+    if (client.applied !== undefined && revision <= client.applied) return true
+    client.applied = revision
+    if (client.nack !== undefined && client.nack.revision <= revision) client.nack = undefined
+    events.publish({ event: "ack", data: { ...named(client.ref), revision } })
+    wake()
+    return true
+  }
+
+  const refuse = Effect.fnUntraced(function*(client: Client, nack: typeof Nack.Type["data"]) {
+    if (nack.revision > client.told || nack.revision <= (client.applied ?? -1)) return false
+    client.nack = { ...nack, at: DateTime.formatIso(yield* DateTime.now) }
+    events.publish({ event: "nack", data: { ...named(client.ref), ...nack } })
+    wake()
+    return true
+  })
+
+  return { note, acknowledge, refuse }
+}
+
+/** `hopeful`: how many of the pending may still reach the goal. */
+function judge(
+  revision: Revision,
+  goal: Goal,
+  clients: ReadonlyArray<Client>,
+  isSent: (client: Client, revision: Revision) => boolean
+): { readonly delivery: Delivery; readonly hopeful: number } {
+  const sent = clients.filter((client) => isSent(client, revision))
+  const applied = sent.filter((client) => isApplied(client, revision))
+  const nacks = clients.flatMap(({ nack, ref }) => nack === undefined ? [] : [{ client: ref, nack }])
+  const reached = new Set<Client>(goal === "sent" ? sent : applied)
+  const pending = clients.filter((client) => !reached.has(client) && (goal === "sent" || client.nack === undefined))
+  const hopeful = pending.filter((client) => goal === "sent" || client.level !== "plain" || !isSent(client, revision))
+  return {
+    delivery: {
+      revision,
+      sent: sent.length,
+      applied: applied.length,
+      pending: pending.map((client) => ({
+        client: client.ref,
+        revision: goal === "sent" ? client.sent : client.applied ?? Revision.make(0)
+      })),
+      nacks
+    },
+    hopeful: hopeful.length
+  }
+}
+
+/** A client acknowledges the places of messages: the last one that it was told, up to this revision, is what counts. */
+function isApplied({ applied, told }: Client, revision: Revision): boolean {
+  return applied !== undefined && applied >= Math.min(revision, told)
+}
+
+const named = ({ id, type }: ClientRef) => ({ clientType: type, clientId: id })

@@ -2,7 +2,7 @@
 import { newId } from "#crypto/identifiers.ts"
 import { nameOf, SessionId } from "#schema/ids.ts"
 import { Settings } from "#Settings.ts"
-import { type Claim, type Held, PresenceStore, type Wanted } from "#store/PresenceStore.ts"
+import { type Claim, type Held, type NotClaimed, PresenceStore, type Wanted } from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Context, Deferred, Duration, Effect, Exit, Layer, Queue, Schedule, Schema } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
@@ -21,6 +21,8 @@ const touchEvery = Duration.seconds(5)
 const sweepSlack = Duration.seconds(15)
 
 export class Presence extends Context.Service<Presence, {
+  /** Names this process among all that serve the same database. */
+  readonly node: string
   /** Makes a new session the holder of its client, durably; whoever held it before is fenced off by that. */
   claim(wanted: Wanted): Effect.Effect<SessionId, ClientGone | StoreUnavailable>
   /** The session has ended. Never fails: what the database does not take now is tried again until it does. */
@@ -31,9 +33,10 @@ export class Presence extends Context.Service<Presence, {
     Effect.gen(function*() {
       const store = yield* PresenceStore
       const release = yield* makeReleases(store)
-      const claim = yield* makeClaims(store)
+      const node = newId()
+      const claim = yield* makeClaims(store, node)
       yield* touchPeriodically(store)
-      return Presence.of({ claim, release })
+      return Presence.of({ node, claim, release })
     })
   )
 }
@@ -42,12 +45,14 @@ export class Presence extends Context.Service<Presence, {
  * One transaction at a time, and each takes what has come meanwhile. As long as a few turns of the event loop bring another
  * claim it waits for more: in a storm that gathers hundreds, and costs a lone client less than a millisecond.
  */
-const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
+const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"], node: string) {
   interface Waiting {
     readonly claim: Claim
     readonly done: Deferred.Deferred<void, ClientGone | StoreUnavailable>
+    /** How often its row was locked by somebody else's transaction. */
+    readonly tries: number
   }
-  const node = newId()
+  const scope = yield* Effect.scope
   const queue = yield* Queue.bounded<Waiting>(waitingLimit)
 
   const gather = Effect.gen(function*() {
@@ -67,18 +72,25 @@ const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"]) 
     const waiting = yield* gather
     const exit = yield* Effect.exit(store.claim(node, waiting.map(({ claim }) => claim)))
     if (Exit.isFailure(exit)) yield* Effect.logWarning("sessions could not be claimed", exit.cause)
-    for (const [index, { claim, done }] of waiting.entries()) {
+    for (const [index, { claim, done, tries }] of waiting.entries()) {
       // Each that is let in makes its config at once: in between, whoever is connected gets its turn.
       if (index % admittedTogether === admittedTogether - 1) yield* loopTurn
-      Deferred.doneUnsafe(done, outcomeOf(exit, claim))
+      const isBusy = Exit.isSuccess(exit) && exit.value.busy.has(nameOf(claim))
+      if (isBusy && tries < mostTries) yield* again({ claim, done, tries: tries + 1 })
+      else Deferred.doneUnsafe(done, outcomeOf(exit, claim))
     }
   })
+
+  /** Its row is locked, by a touch as long as that takes or by somebody's open transaction: nobody else waits for it. */
+  const again = (waiting: Waiting) =>
+    Effect.forkIn(Effect.andThen(Effect.sleep(tryAgainAfter), Queue.offer(queue, waiting)), scope)
+
   yield* Effect.forkScoped(Effect.forever(claimWaiting))
 
   return Effect.fnUntraced(function*(wanted: Wanted) {
     const session = SessionId.make(newId())
     const done = Deferred.makeUnsafe<void, ClientGone | StoreUnavailable>()
-    yield* Queue.offer(queue, { claim: { ...wanted, session }, done })
+    yield* Queue.offer(queue, { claim: { ...wanted, session }, done, tries: 0 })
     yield* Deferred.await(done)
     return session
   })
@@ -93,10 +105,18 @@ const admittedTogether = 64
 /** How many turns without another claim end the gathering. */
 const quietTurns = 3
 
-/** The store names the clients that are gone. */
-function outcomeOf(exit: Exit.Exit<ReadonlySet<string>, StoreUnavailable>, claim: Claim) {
+const tryAgainAfter = Duration.millis(50)
+
+/** Three seconds, as long as any statement waits for a lock. */
+const mostTries = 60
+
+/** The store names those that were not claimed. */
+function outcomeOf(exit: Exit.Exit<NotClaimed, StoreUnavailable>, claim: Claim) {
   if (Exit.isFailure(exit)) return Exit.fail(new StoreUnavailable({ reason: "the session could not be claimed" }))
-  return exit.value.has(nameOf(claim)) ? Exit.fail(new ClientGone()) : Exit.void
+  if (exit.value.gone.has(nameOf(claim))) return Exit.fail(new ClientGone())
+  return exit.value.busy.has(nameOf(claim))
+    ? Exit.fail(new StoreUnavailable({ reason: "the client's row is locked" }))
+    : Exit.void
 }
 
 /** Kept by session until the database has taken them: as many as there were clients, however long it is away. */
@@ -144,7 +164,10 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
     const seen = (yield* registry.newest).filter((client) => client.lastSeen >= written)
     const held = yield* store.touch(seen.map((client) => ({
       ...heldBy(client),
-      ageMillis: now - client.lastSeen
+      ageMillis: now - client.lastSeen,
+      sent: client.sent,
+      applied: client.applied,
+      nack: client.nack
     })))
     written = now
     for (const client of seen) if (!held.has(client.session)) client.peer.close("replaced")

@@ -59,14 +59,24 @@ export const makeServe = Effect.gen(function*() {
   return (socket: Socket, upgrade: Upgrade): Effect.Effect<void, TooSlow> =>
     Effect.suspend(() => {
       const at = monotonicMillisUnsafe(clock)
-      const connection: Connection = { socket, upgrade, session: Session.initial(limits, at), at, member: undefined }
+      const connection: Connection = {
+        socket,
+        upgrade,
+        session: Session.initial(limits, at, upgrade.level),
+        at,
+        member: undefined
+      }
       return Effect.ensuring(converse(connection), Effect.suspend(() => giveBack(connection)))
     }).pipe(Effect.catchTag("SocketClosed", () => Effect.void))
 })
 
 function toEvent(frame: Frame, { at, session, upgrade }: Connection): Session.Event {
   if (frame._tag === "Binary") return { _tag: "ReceivedBinary" }
-  return { _tag: "Received", frame: decodeFrame(frame.text, Session.senderOf(session) ?? upgrade.type), at }
+  return {
+    _tag: "Received",
+    frame: decodeFrame(frame.text, Session.senderOf(session) ?? upgrade.type, session.level),
+    at
+  }
 }
 
 /** A burst of four seconds' worth is let through: clients that reconnect have something to tell. */

@@ -1,4 +1,5 @@
 /** The WebSocket port: judges upgrades, and hands each socket to `Sessions`. */
+import { subprotocols } from "#schema/protocol.ts"
 import { Settings } from "#Settings.ts"
 import { Context, Effect, Layer, Schema } from "effect"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
@@ -85,7 +86,8 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
     noServer: true,
     maxPayload: settings.maxMessageBytes,
     perMessageDeflate: false,
-    clientTracking: false
+    clientTracking: false,
+    handleProtocols: (offered) => subprotocols.find((name) => offered.has(name)) ?? false
   })
   yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
 
@@ -100,7 +102,7 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
     }
     raw.once("close", () => place.leave())
     wss.handleUpgrade(request, raw, head, (ws) => {
-      sessions.serve(new WsSocket(ws, raw), place, { type: verdict.type, address })
+      sessions.serve(new WsSocket(ws, raw), place, { type: verdict.type, level: verdict.level, address })
     })
   }
 })

@@ -1,10 +1,18 @@
 /** Every open conversation: each a supervised fiber, given a limited time to authenticate, and ended together on the way out. */
+import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
+import { textFrame } from "#feed/frames.ts"
+import { encodeMessage } from "#schema/protocol.ts"
+import { levels } from "#session/levels.ts"
 import { Settings } from "#Settings.ts"
-import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Metric, Schedule } from "effect"
+import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Metric, Random, Schedule } from "effect"
 import { makeServe } from "./Connection.ts"
+import { spread } from "./drain.ts"
 import type { Socket, TooSlow } from "./Socket.ts"
 import { type Place, type Upgrade, WaitingRoom } from "./upgrade.ts"
+
+/** What the upgrade of a socket told. */
+type Request = Pick<Upgrade, "type" | "level" | "address">
 
 /** How often it is looked for sockets whose time to authenticate is over. */
 const lookEvery = Duration.millis(500)
@@ -13,13 +21,14 @@ export class Sessions extends Context.Service<Sessions, {
   /** A place for a socket that is about to come from this address; none when too many wait to authenticate. */
   reserve(address: string): Place<Socket> | undefined
   /** Begins the conversation with one client; it ends when its socket does. */
-  serve(socket: Socket, place: Place<Socket>, request: Pick<Upgrade, "type" | "address">): void
+  serve(socket: Socket, place: Place<Socket>, request: Request): void
 }>()("control/connection/Sessions") {
   /** When the scope ends every socket is closed (1012), and the last one is waited for. */
   static readonly layer = Layer.effect(
     Sessions,
     Effect.gen(function*() {
       const settings = yield* Settings
+      const registry = yield* ClientRegistry
       const clock = yield* Clock.Clock
       const converse = yield* makeServe
       const room = new WaitingRoom<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
@@ -30,6 +39,7 @@ export class Sessions extends Context.Service<Sessions, {
       yield* Effect.addFinalizer(() =>
         Effect.gen(function*() {
           yield* Effect.logInfo(`shutting down: ${open.size} connections are closed`)
+          yield* sayGoodbye(registry, open)
           for (const socket of open) socket.close("restarting")
           yield* FiberSet.awaitEmpty(fibers)
         })
@@ -42,12 +52,12 @@ export class Sessions extends Context.Service<Sessions, {
 
       const reserve = (address: string) => room.enter(address, monotonicMillisUnsafe(clock))
 
-      const serve = (socket: Socket, place: Place<Socket>, { address, type }: Pick<Upgrade, "type" | "address">) => {
+      const serve = (socket: Socket, place: Place<Socket>, request: Request) => {
         open.add(socket)
         place.seat(socket)
-        const upgrade: Upgrade = { type, address, heard: () => place.stopClock(), admitted: () => place.leave() }
+        const upgrade: Upgrade = { ...request, heard: () => place.stopClock(), admitted: () => place.leave() }
         run(
-          supervised(converse(socket, upgrade), socket, address).pipe(
+          supervised(converse(socket, upgrade), socket, request.address).pipe(
             Effect.andThen(socket.ended),
             Effect.ensuring(Effect.sync(() => open.delete(socket)))
           )
@@ -58,6 +68,19 @@ export class Sessions extends Context.Service<Sessions, {
     })
   )
 }
+
+/** Tells each client whose level knows it when to come back, so that they do not all come at once. */
+const sayGoodbye = Effect.fnUntraced(function*(registry: ClientRegistry["Service"], open: ReadonlySet<Socket>) {
+  const clients = new Map((yield* registry.all).map((client) => [client.peer, client]))
+  const members = [...open].flatMap((socket) => {
+    const client = clients.get(socket)
+    return client === undefined ? [] : [{ socket, type: client.ref.type, level: client.level }]
+  })
+  for (const [{ level, socket }, delayMillis] of spread(members, yield* Random.next)) {
+    const goodbye = levels[level].leaving(delayMillis)
+    if (goodbye !== undefined) socket.write([textFrame(encodeMessage(goodbye))])
+  }
+})
 
 /** A connection that fails inside is closed (1011) and counted; no other notices. */
 function supervised(conversation: Effect.Effect<void, TooSlow>, socket: Socket, address: string): Effect.Effect<void> {

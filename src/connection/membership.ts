@@ -4,6 +4,9 @@ import { type Client, ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
 import { Presence } from "#clients/Presence.ts"
+import { keysToStore } from "#clients/wireguard.ts"
+import { Events } from "#events/Events.ts"
+import { Network } from "#feed/Network.ts"
 import { Revision } from "#schema/ids.ts"
 import type { Action, Event } from "#session/Session.ts"
 import { Clock, Effect, Fiber } from "effect"
@@ -16,36 +19,51 @@ export interface Member {
   forwarding: Fiber.Fiber<void> | undefined
 }
 
-/** The only level of this version. */
-const level = "plain"
-
 export const makeMembership = Effect.gen(function*() {
   const authenticator = yield* Authenticator
   const presence = yield* Presence
   const registry = yield* ClientRegistry
   const deliveries = yield* Deliveries
+  const network = yield* Network
+  const events = yield* Events
   const clock = yield* Clock.Clock
 
   const enter = Effect.fnUntraced(
-    function*(connection: Connection, { apiKey, publicIp }: Extract<Action, { _tag: "Authenticate" }>) {
-      const { socket, upgrade } = connection
-      const key = yield* authenticator.authenticate(apiKey, upgrade.type, upgrade.address)
-      const claim = presence.claim({ ...key.owner, address: upgrade.address, level, publicIp })
+    function*(connection: Connection, action: Extract<Action, { _tag: "Authenticate" }>) {
+      const { socket, upgrade: { address, admitted, level, type } } = connection
+      const { apiKey, clientVersion: version, publicIp } = action
+      const key = yield* authenticator.authenticate(apiKey, type, address)
+      const wireguard = keysToStore(yield* network.state, key.owner, action.wireguardPublicKey)
+      const claim = presence.claim({
+        ...key.owner,
+        address,
+        level,
+        version,
+        publicIp,
+        keyId: key.id,
+        ...(wireguard === undefined ? {} : { wireguard })
+      })
       // Not to be interrupted between the claim and its note: what is noted is given back.
-      return yield* Effect.uninterruptible(Effect.flatMap(claim, (session) => {
+      const client = yield* Effect.uninterruptible(Effect.flatMap(claim, (session) => {
         const client: Client = {
           session,
           ref: key.owner,
           key,
           level,
+          version,
+          address,
           peer: socket,
           lastSeen: monotonicMillisUnsafe(clock),
-          sent: none
+          ...unheard
         }
         connection.member = { client, forwarding: undefined }
-        upgrade.admitted()
-        return Effect.as(registry.enter(client), { _tag: "Authenticated", client: client.ref } satisfies Event)
+        admitted()
+        events.publish({ event: "client.online", data: eventOf(client) })
+        return Effect.as(registry.enter(client), client)
       }))
+      // Its view must not begin with keys that it does not have any more.
+      if (wireguard !== undefined) yield* network.catchUp
+      return { _tag: "Authenticated", client: client.ref } satisfies Event
     }
   )
 
@@ -54,6 +72,7 @@ export const makeMembership = Effect.gen(function*() {
     if (forwarding !== undefined) yield* Fiber.interrupt(forwarding)
     yield* registry.leave(client)
     deliveries.noteLeft()
+    events.publish({ event: "client.offline", data: eventOf(client) })
     yield* presence.release({ ...client.ref, session: client.session })
   })
 
@@ -62,6 +81,7 @@ export const makeMembership = Effect.gen(function*() {
     enter: (connection: Connection, action: Extract<Action, { _tag: "Authenticate" }>): Effect.Effect<Event> =>
       Effect.catchTags(enter(connection, action), {
         InvalidKey: () => Effect.succeed<Event>({ _tag: "Refused" }),
+        TooManySessions: () => Effect.succeed<Event>({ _tag: "TooOften" }),
         StoreUnavailable: () => Effect.succeed<Event>({ _tag: "Unavailable" }),
         ClientGone: () => Effect.succeed<Event>({ _tag: "Deleted" })
       }),
@@ -69,4 +89,13 @@ export const makeMembership = Effect.gen(function*() {
   }
 })
 
-const none = Revision.make(0)
+/** It has been told nothing yet, and has said nothing of it. */
+const unheard = { sent: Revision.make(0), told: Revision.make(0), applied: undefined, nack: undefined }
+
+const eventOf = ({ address, level, ref: { id, type }, session }: Client) => ({
+  clientType: type,
+  clientId: id,
+  session,
+  address,
+  level
+})

@@ -1,5 +1,6 @@
 /** Which upgrade requests are let in, decided from the request alone. Pure but for the counting of who is waiting. */
 import { ClientType } from "#schema/ids.ts"
+import { type Level, subprotocols } from "#schema/protocol.ts"
 import { Schema } from "effect"
 import type { IncomingMessage } from "node:http"
 
@@ -7,6 +8,7 @@ import type { IncomingMessage } from "node:http"
 export interface Upgrade {
   /** The client type that the URL names; without it the key decides. */
   readonly type: ClientType | undefined
+  readonly level: Level
   readonly address: string
   /** `auth` has come: its time no longer runs. */
   heard(): void
@@ -15,7 +17,7 @@ export interface Upgrade {
 }
 
 export type Verdict =
-  | { readonly _tag: "Accepted"; readonly type: ClientType | undefined }
+  | { readonly _tag: "Accepted"; readonly type: ClientType | undefined; readonly level: Level }
   | {
     readonly _tag: "Refused"
     readonly status: "400 Bad Request" | "503 Service Unavailable"
@@ -24,14 +26,25 @@ export type Verdict =
 
 /** The `type` in the URL and the subprotocols that are offered decide; an `apiKey` in the URL is neither used nor told to anyone. */
 export const judgeRequest = (request: Pick<IncomingMessage, "url" | "headers">): Verdict => {
-  const offered = request.headers["sec-websocket-protocol"]
-  if (offered !== undefined) {
-    return refused("no WebSocket subprotocol is supported: leave out Sec-WebSocket-Protocol")
+  const level = levelOf(request.headers["sec-websocket-protocol"])
+  if (level === undefined) {
+    return refused(
+      `unknown WebSocket subprotocol: offer ${subprotocols.join(" or ")}, or leave out Sec-WebSocket-Protocol`
+    )
   }
   const [, query = ""] = (request.url ?? "").split("?", 2)
   const given = query === "" ? null : new URLSearchParams(query).get("type")
-  if (given === null) return { _tag: "Accepted", type: undefined }
-  return isClientType(given) ? { _tag: "Accepted", type: given } : refused("type must be agent or gateway, or left out")
+  if (given === null) return { _tag: "Accepted", type: undefined, level }
+  return isClientType(given)
+    ? { _tag: "Accepted", type: given, level }
+    : refused("type must be agent or gateway, or left out")
+}
+
+/** The first that is known of those that are offered (RFC 6455 section 4.2.2); none offered is the plain level. */
+function levelOf(offered: string | undefined): Level | undefined {
+  if (offered === undefined) return "plain"
+  const names = new Set(offered.split(",").map((name) => name.trim()))
+  return subprotocols.find((name) => names.has(name))
 }
 
 const isClientType = Schema.is(ClientType)

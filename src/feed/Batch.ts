@@ -1,9 +1,35 @@
-/** The steps that one audience gets at one go, each encoded once for all its receivers. */
-import type { Delta, Step } from "#network/step.ts"
-import { encodeMessage } from "#schema/protocol.ts"
+/** The steps that one audience gets at one go; what all of its receivers are told alike is encoded once for each level. */
+import type { Step } from "#network/step.ts"
+import { encodePart, isShared, type Part, type Receiver, tell } from "#network/tell.ts"
 import type { Revision } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
 import { Buffer } from "node:buffer"
 import { textFrame } from "./frames.ts"
+
+/** Where a receiver is: `revision` is how far its view has come, `told` the place of the last message that it was sent. */
+export interface Place {
+  readonly revision: Revision
+  readonly told: Revision
+}
+
+/** What a batch is to one receiver: frames and where they bring it, or that only a config will do. */
+export type Told = { readonly frames: ReadonlyArray<Buffer>; readonly told: Revision } | "whole"
+
+/** A part of the view, at its place in the order. */
+interface Placed {
+  readonly revision: Revision
+  readonly part: Part
+}
+
+/** What every receiver of a level is told: in one piece but for the first frame, which at some levels names what came before. */
+interface Shared {
+  readonly parts: ReadonlyArray<Placed>
+  readonly first: Map<Revision, Buffer>
+  readonly rest: Buffer
+}
+
+/** Receivers that come from different places are few at a time; more first frames than this are not kept. */
+const mostFirstFrames = 16
 
 export class Batch {
   /** The last revision that this audience was told of before; a receiver that has not got it has missed something. */
@@ -11,8 +37,8 @@ export class Batch {
   /** The revision of the last step. */
   readonly revision: Revision
   readonly steps: ReadonlyArray<Step>
-  #joined: Buffer | undefined
-  readonly #frames = new Map<Step, Buffer>()
+  /** `mixed`: there is a step of which not all are told alike. */
+  readonly #shared = new Map<Level, Shared | "whole" | "mixed">()
 
   constructor(previous: Revision, steps: readonly [Step, ...ReadonlyArray<Step>]) {
     this.previous = previous
@@ -20,27 +46,65 @@ export class Batch {
     this.steps = steps
   }
 
-  /** All messages, one frame after the other, as one run of bytes. */
-  get frames(): Buffer {
-    return this.#joined ??= Buffer.concat(this.steps.map((step) => this.#frame(step)))
-  }
-
   /** Only what is newer than the receiver's revision. */
-  framesAfter(revision: Revision): Buffer {
+  framesFor(receiver: Receiver, { revision, told }: Place): Told {
     const first = this.steps[0]
-    if (first === undefined || first.revision > revision) return this.frames
-    return Buffer.concat(this.steps.filter((step) => step.revision > revision).map((step) => this.#frame(step)))
+    const isAllNew = first === undefined || first.revision > revision
+    const shared = isAllNew ? this.#sharedAt(receiver) : "mixed"
+    if (shared === "whole") return "whole"
+    if (shared !== "mixed") return sharedFrames(shared, receiver.level, told)
+    const steps = isAllNew ? this.steps : this.steps.filter((step) => step.revision > revision)
+    const parts = partsOf(steps, receiver)
+    return parts === "whole" ? "whole" : { frames: framesOf(parts, receiver.level, told), told: lastOf(parts, told) }
   }
 
-  #frame(step: Step): Buffer {
-    const known = this.#frames.get(step)
+  #sharedAt(receiver: Receiver): Shared | "whole" | "mixed" {
+    const { level } = receiver
+    const known = this.#shared.get(level)
     if (known !== undefined) return known
-    const frame = encodeDelta(step.delta)
-    this.#frames.set(step, frame)
-    return frame
+    const made = this.steps.every(({ delta }) => isShared(delta, level)) ? shareable(this.steps, receiver) : "mixed"
+    this.#shared.set(level, made)
+    return made
   }
 }
 
-function encodeDelta(delta: Delta): Buffer {
-  return delta._tag === "Message" ? textFrame(encodeMessage(delta.message)) : Buffer.alloc(0)
+/** The frames of these parts, one after the other, for a receiver that was last told of `told`. */
+export const framesOf = (parts: ReadonlyArray<Placed>, level: Level, told: Revision): ReadonlyArray<Buffer> =>
+  parts.map(({ part, revision }, index) =>
+    textFrame(encodePart[level](part, revision, parts[index - 1]?.revision ?? told))
+  )
+
+function shareable(steps: ReadonlyArray<Step>, receiver: Receiver): Shared | "whole" {
+  const parts = partsOf(steps, receiver)
+  if (parts === "whole") return "whole"
+  const [first] = parts
+  const rest = first === undefined ? [] : framesOf(parts.slice(1), receiver.level, first.revision)
+  return { parts, first: new Map(), rest: Buffer.concat(rest) }
+}
+
+function partsOf(steps: ReadonlyArray<Step>, receiver: Receiver): ReadonlyArray<Placed> | "whole" {
+  const parts: Array<Placed> = []
+  for (const { delta, revision } of steps) {
+    const telling = tell(delta, receiver)
+    if (telling._tag === "Whole") return "whole"
+    if (telling._tag === "Part") parts.push({ revision, part: telling.part })
+  }
+  return parts
+}
+
+function sharedFrames({ first, parts, rest }: Shared, level: Level, told: Revision): Told {
+  const [head] = parts
+  if (head === undefined) return { frames: [], told }
+  // At a level that does not name what came before, all first frames are the same one.
+  const key = level === "plain" ? head.revision : told
+  let frame = first.get(key)
+  if (frame === undefined) {
+    frame = textFrame(encodePart[level](head.part, head.revision, told))
+    if (first.size < mostFirstFrames) first.set(key, frame)
+  }
+  return { frames: rest.length === 0 ? [frame] : [frame, rest], told: lastOf(parts, told) }
+}
+
+function lastOf(parts: ReadonlyArray<Placed>, told: Revision): Revision {
+  return parts.at(-1)?.revision ?? told
 }

@@ -1,8 +1,5 @@
 /** Follows the log of changes: whatever happens to notifications and connections, it looks again in time. */
-import { type Revision } from "#schema/ids.ts"
-import { ChangeLog, type Page } from "#store/ChangeLog.ts"
-import type { NetworkState } from "#network/NetworkState.ts"
-import type { StoreUnavailable } from "#store/sql.ts"
+import { ChangeLog } from "#store/ChangeLog.ts"
 import { Context, Effect, Layer, Schedule, type Scope } from "effect"
 
 /** The longest that a change waits when every notification is lost. */
@@ -11,8 +8,6 @@ const catchUpEvery = "2 seconds"
 const probeEvery = "5 seconds"
 
 export class ChangeFeed extends Context.Service<ChangeFeed, {
-  readonly snapshot: Effect.Effect<NetworkState, StoreUnavailable>
-  after(revision: Revision): Effect.Effect<Page, StoreUnavailable>
   /**
    * Runs `wake` whenever there may be something new: on every notification, after every new subscription, and every two
    * seconds in any case. The fibers that do so live as long as the scope.
@@ -34,7 +29,7 @@ export class ChangeFeed extends Context.Service<ChangeFeed, {
         yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(catchUpEvery)))
       })
 
-      return ChangeFeed.of({ snapshot: log.snapshot, after: log.after, follow })
+      return ChangeFeed.of({ follow })
     })
   )
 }

@@ -3,10 +3,10 @@ import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { newId } from "#crypto/identifiers.ts"
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
 import { Network } from "#feed/Network.ts"
-import { GatewayId } from "#schema/ids.ts"
+import { GatewayId, type Revision } from "#schema/ids.ts"
 import type { Gateway, GatewayPatch, NewGateway, Page, PageRequest } from "#schema/resources.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
-import type { StoreUnavailable } from "#store/sql.ts"
+import type { StoreUnavailable, Written } from "#store/sql.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
 export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("GatewayNotFound", { id: GatewayId }) {
@@ -18,14 +18,14 @@ export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("Gate
 export class Gateways extends Context.Service<Gateways, {
   /** With a WireGuard key pair and one API key, which nobody can read again. */
   create(gateway: NewGateway): Effect.Effect<
-    { readonly gateway: Gateway; readonly apiKey: Redacted.Redacted },
+    { readonly gateway: Gateway; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
     StoreUnavailable
   >
   find(id: GatewayId): Effect.Effect<Gateway, GatewayNotFound | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
-  update(id: GatewayId, patch: GatewayPatch): Effect.Effect<Gateway, GatewayNotFound | StoreUnavailable>
+  update(id: GatewayId, patch: GatewayPatch): Effect.Effect<Written<Gateway>, GatewayNotFound | StoreUnavailable>
   /** Its session is being closed when this returns. */
-  remove(id: GatewayId): Effect.Effect<void, GatewayNotFound | StoreUnavailable>
+  remove(id: GatewayId): Effect.Effect<Revision, GatewayNotFound | StoreUnavailable>
 }>()("control/gateways/Gateways") {
   static readonly layer = Layer.effect(
     Gateways,
@@ -35,7 +35,7 @@ export class Gateways extends Context.Service<Gateways, {
 
       const create = Effect.fn("Gateways.create")(function*({ listenPort, name, publicIp }: NewGateway) {
         const { apiKey, keyId } = mintApiKey("gateway")
-        const gateway = yield* store.create({
+        const { revision, value: gateway } = yield* store.create({
           id: GatewayId.make(newId()),
           name,
           publicIp: publicIp ?? null,
@@ -43,7 +43,7 @@ export class Gateways extends Context.Service<Gateways, {
           wireguard: generateWireguardKeyPair(),
           key: { id: keyId, hash: hashApiKey(Redacted.value(apiKey)) }
         })
-        return { gateway, apiKey }
+        return { gateway, apiKey, revision }
       })
 
       const found = (id: GatewayId) => (gateway: Option.Option<Gateway>) =>
@@ -52,13 +52,17 @@ export class Gateways extends Context.Service<Gateways, {
       const find = Effect.fn("Gateways.find")((id: GatewayId) => Effect.flatMap(store.find(id), found(id)))
 
       const update = Effect.fn("Gateways.update")((id: GatewayId, patch: GatewayPatch) =>
-        Effect.flatMap(store.update(id, patch), found(id))
+        Effect.flatMap(
+          store.update(id, patch),
+          ({ revision, value }) => Effect.map(found(id)(value), (gateway) => ({ value: gateway, revision }))
+        )
       )
 
       const remove = Effect.fn("Gateways.remove")(function*(id: GatewayId) {
-        const removed = yield* store.remove(id)
+        const { revision, value: removed } = yield* store.remove(id)
         if (!removed) return yield* new GatewayNotFound({ id })
         yield* Effect.ignore(network.catchUp)
+        return revision
       })
 
       return Gateways.of({ create, find, list: store.list, update, remove })

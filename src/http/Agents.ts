@@ -3,7 +3,8 @@ import { Agents } from "#agents/Agents.ts"
 import { Api } from "#schema/api.ts"
 import { Effect, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
-import { pageRequest } from "./pageRequest.ts"
+import { makeProgress, makeWaiting } from "./deliveries.ts"
+import { pageOf } from "./pageRequest.ts"
 import { problemOf } from "./problems.ts"
 
 export const layer = HttpApiBuilder.group(
@@ -11,17 +12,27 @@ export const layer = HttpApiBuilder.group(
   "agents",
   Effect.fnUntraced(function*(handlers) {
     const agents = yield* Agents
+    const { deleted, delivered } = yield* makeWaiting
+    const { agent: shown } = yield* makeProgress
     return handlers.handleAll({
-      create: ({ payload }) =>
-        agents.create(payload).pipe(
-          Effect.map(({ agent, apiKey }) => ({ ...agent, apiKey: Redacted.value(apiKey) })),
-          Effect.mapError(problemOf)
-        ),
-      list: ({ query }) => agents.list(pageRequest(query)).pipe(Effect.mapError(problemOf)),
-      get: ({ params }) => agents.find(params.id).pipe(Effect.mapError(problemOf)),
-      update: ({ params, payload }) => agents.update(params.id, payload).pipe(Effect.mapError(problemOf)),
+      create: ({ payload, query }) =>
+        Effect.gen(function*() {
+          const { agent, apiKey, revision } = yield* agents.create(payload)
+          return { ...agent, apiKey: Redacted.value(apiKey), ...yield* delivered(query, revision) }
+        }).pipe(Effect.mapError(problemOf)),
+      list: ({ query }) => pageOf(agents.list, query, shown).pipe(Effect.mapError(problemOf)),
+      get: ({ params }) => Effect.flatMap(agents.find(params.id), shown).pipe(Effect.mapError(problemOf)),
+      update: ({ params, payload, query }) =>
+        Effect.gen(function*() {
+          const { revision, value } = yield* agents.update(params.id, payload)
+          const delivery = yield* delivered(query, revision)
+          return { ...yield* shown(value), ...delivery }
+        }).pipe(Effect.mapError(problemOf)),
       remove: ({ params, query }) =>
-        agents.remove(params.id, { cascade: query.cascade === "true" }).pipe(Effect.mapError(problemOf))
+        agents.remove(params.id, { cascade: query.cascade === "true" }).pipe(
+          Effect.flatMap((revision) => deleted(query, revision)),
+          Effect.mapError(problemOf)
+        )
     })
   })
 )

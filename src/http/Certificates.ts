@@ -3,6 +3,7 @@ import { Certificates } from "#certificates/Certificates.ts"
 import { Api } from "#schema/api.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
+import { makeWaiting } from "./deliveries.ts"
 import { pageRequest } from "./pageRequest.ts"
 import { problemOf } from "./problems.ts"
 
@@ -11,11 +12,20 @@ export const layer = HttpApiBuilder.group(
   "certificates",
   Effect.fnUntraced(function*(handlers) {
     const certificates = yield* Certificates
+    const { deleted, delivered } = yield* makeWaiting
     return handlers.handleAll({
       list: ({ query }) => certificates.list(pageRequest(query)).pipe(Effect.mapError(problemOf)),
       get: ({ params }) => certificates.find(params.domain).pipe(Effect.mapError(problemOf)),
-      put: ({ params, payload }) => certificates.put(params.domain, payload).pipe(Effect.mapError(problemOf)),
-      remove: ({ params }) => certificates.remove(params.domain).pipe(Effect.mapError(problemOf))
+      put: ({ params, payload, query }) =>
+        Effect.gen(function*() {
+          const { revision, value } = yield* certificates.put(params.domain, payload)
+          return { ...value, ...yield* delivered(query, revision) }
+        }).pipe(Effect.mapError(problemOf)),
+      remove: ({ params, query }) =>
+        certificates.remove(params.domain).pipe(
+          Effect.flatMap((revision) => deleted(query, revision)),
+          Effect.mapError(problemOf)
+        )
     })
   })
 )

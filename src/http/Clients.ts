@@ -1,9 +1,10 @@
-/** /api/clients: read from the rows, so that it holds for all nodes. */
+/** /api/clients: read from the rows, so that it holds for all nodes; how far those of this one have come is known better. */
 import { Api } from "#schema/api.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
-import { pageRequest } from "./pageRequest.ts"
+import { makeProgress } from "./deliveries.ts"
+import { pageOf } from "./pageRequest.ts"
 import { problemOf } from "./problems.ts"
 
 export const layer = HttpApiBuilder.group(
@@ -11,9 +12,10 @@ export const layer = HttpApiBuilder.group(
   "clients",
   Effect.fnUntraced(function*(handlers) {
     const presence = yield* PresenceStore
+    const { client: shown } = yield* makeProgress
     return handlers.handle(
       "list",
-      ({ query }) => presence.connected(pageRequest(query)).pipe(Effect.mapError(problemOf))
+      ({ query }) => pageOf(presence.connected, query, shown).pipe(Effect.mapError(problemOf))
     )
   })
 )

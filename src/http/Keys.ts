@@ -5,6 +5,7 @@ import type { KeyId } from "#schema/ids.ts"
 import type { Key, Page } from "#schema/resources.ts"
 import { Effect, Layer, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
+import { makeWaiting } from "./deliveries.ts"
 import { keyProblemOf } from "./problems.ts"
 
 const ofAgents = HttpApiBuilder.group(
@@ -12,19 +13,21 @@ const ofAgents = HttpApiBuilder.group(
   "agentKeys",
   Effect.fnUntraced(function*(handlers) {
     const keys = yield* Keys
+    const { deleted, delivered } = yield* makeWaiting
     return handlers.handleAll({
       list: ({ params: { id } }) =>
         keys.list({ type: "agent", id }).pipe(
           Effect.map(onePage),
           Effect.mapError(keyProblemOf.agent)
         ),
-      create: ({ params: { id } }) =>
+      create: ({ params: { id }, query }) =>
         keys.create({ type: "agent", id }).pipe(
-          Effect.map(shown),
+          Effect.flatMap((created) => Effect.map(delivered(query, created.revision), shown(created))),
           Effect.mapError(keyProblemOf.agent)
         ),
-      remove: ({ params: { id, keyId } }) =>
+      remove: ({ params: { id, keyId }, query }) =>
         keys.revoke({ type: "agent", id }, keyId).pipe(
+          Effect.flatMap((revision) => deleted(query, revision)),
           Effect.mapError(keyProblemOf.agent)
         )
     })
@@ -36,19 +39,21 @@ const ofGateways = HttpApiBuilder.group(
   "gatewayKeys",
   Effect.fnUntraced(function*(handlers) {
     const keys = yield* Keys
+    const { deleted, delivered } = yield* makeWaiting
     return handlers.handleAll({
       list: ({ params: { id } }) =>
         keys.list({ type: "gateway", id }).pipe(
           Effect.map(onePage),
           Effect.mapError(keyProblemOf.gateway)
         ),
-      create: ({ params: { id } }) =>
+      create: ({ params: { id }, query }) =>
         keys.create({ type: "gateway", id }).pipe(
-          Effect.map(shown),
+          Effect.flatMap((created) => Effect.map(delivered(query, created.revision), shown(created))),
           Effect.mapError(keyProblemOf.gateway)
         ),
-      remove: ({ params: { id, keyId } }) =>
+      remove: ({ params: { id, keyId }, query }) =>
         keys.revoke({ type: "gateway", id }, keyId).pipe(
+          Effect.flatMap((revision) => deleted(query, revision)),
           Effect.mapError(keyProblemOf.gateway)
         )
     })
@@ -63,5 +68,5 @@ function onePage(items: ReadonlyArray<Key>): Page<Key> {
 }
 
 function shown({ apiKey, id }: { readonly id: KeyId; readonly apiKey: Redacted.Redacted }) {
-  return { id, apiKey: Redacted.value(apiKey) }
+  return <Delivery extends object>(delivery: Delivery) => ({ id, apiKey: Redacted.value(apiKey), ...delivery })
 }

@@ -1,39 +1,31 @@
 /** The operators' port: the API, its documents, and what supervisors ask. */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Api } from "#schema/api.ts"
-import { Settings } from "#Settings.ts"
-import { Effect, Layer, Schema } from "effect"
+import { PortUnavailable, Settings } from "#Settings.ts"
+import { Effect, Layer } from "effect"
 import { HttpRouter, type HttpServerError } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { createServer } from "node:http"
 import * as Agents from "./Agents.ts"
 import * as Answers from "./answers.ts"
+import * as Audit from "./Audit.ts"
 import * as Authorization from "./Authorization.ts"
 import * as Certificates from "./Certificates.ts"
 import * as Clients from "./Clients.ts"
 import * as Docs from "./Docs.ts"
+import * as Events from "./Events.ts"
 import * as Gateways from "./Gateways.ts"
 import * as Health from "./Health.ts"
 import * as Keys from "./Keys.ts"
 import * as Tunnels from "./Tunnels.ts"
 import * as Validation from "./Validation.ts"
 
-/** The port cannot be listened on. */
-export class ApiPortUnavailable extends Schema.TaggedError<ApiPortUnavailable>()("ApiPortUnavailable", {
-  host: Schema.String,
-  port: Schema.Int,
-  reason: Schema.String
-}) {
-  override get message(): string {
-    const why = this.reason === "EADDRINUSE" ? "it is in use by another process" : this.reason
-    return `cannot listen for operators on ${this.host}:${this.port}: ${why} (CONTROL_API_HOST, CONTROL_API_PORT)`
-  }
-}
-
 const handlers = Layer.mergeAll(
   Agents.layer,
+  Audit.layer,
   Certificates.layer,
   Clients.layer,
+  Events.layer,
   Gateways.layer,
   Health.layer,
   Keys.layer,
@@ -63,10 +55,11 @@ export const layer = Layer.unwrap(Effect.gen(function*() {
     Layer.build(
       NodeHttpServer.layer(() => createServer(serverOptions), { host, port, gracefulShutdownTimeout: shutdownPatience })
     ).pipe(
-      Effect.mapError((error) => new ApiPortUnavailable({ host, port, reason: reasonOf(error) }))
+      Effect.mapError((error) => new PortUnavailable({ edge: "api", host, port, reason: reasonOf(error) }))
     )
   )
-  return HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true, routerConfig }).pipe(
+  return Events.endWithServer.pipe(
+    Layer.provideMerge(HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true, routerConfig })),
     Layer.provideMerge(listening)
   )
 }))

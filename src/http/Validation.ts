@@ -32,7 +32,7 @@ const refuse = (errors: ReadonlyArray<Fault>) => {
   return Effect.fail(new InvalidRequest({ detail, errors }))
 }
 
-const places = { Params: "path", Query: "query", Payload: "body" } as const
+const places = { Params: "path", Query: "query", Headers: "header", Payload: "body" } as const
 
 /** What the server itself has encoded wrongly is no fault of the request. */
 type FaultyRequest = HttpApiError.HttpApiSchemaError & { readonly kind: keyof typeof places }
@@ -51,5 +51,6 @@ function faultsIn({ cause, kind }: FaultyRequest): ReadonlyArray<Fault> {
 const unknownName = {
   path: "there is no such part",
   query: "there is no such parameter",
+  header: "there is no such header",
   body: "there is no such field"
 }

@@ -1,6 +1,8 @@
 /** What holds for every answer, whichever endpoint gives it: its headers, and that a refusal is a problem (RFC 9457). */
+import { unmappedAddress } from "#schema/ids.ts"
 import { Settings } from "#Settings.ts"
-import { ByteSize, Cause, Effect, type Types } from "effect"
+import { actingAs } from "#store/Actor.ts"
+import { ByteSize, Cause, Effect, Option, type Types } from "effect"
 import {
   HttpIncomingMessage,
   HttpRouter,
@@ -29,6 +31,7 @@ export const layer = HttpRouter.middleware(
           return framed(request, generalProblem(421))
         const response = yield* answer.pipe(
           Effect.provideService(HttpIncomingMessage.MaxBodySize, largestBody),
+          actingAs("admin", Option.getOrNull(Option.map(request.remoteAddress, unmappedAddress))),
           Effect.catchCause((cause): Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled> =>
             Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause as Cause.Cause<Types.unhandled>) : refusal(cause)
           )

@@ -2,6 +2,7 @@
 import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#agents/Agents.ts"
 import type { CertificateNotFound, CertificateRejected } from "#certificates/Certificates.ts"
 import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#clients/Keys.ts"
+import type { TooManyFollowers } from "#events/Events.ts"
 import type { GatewayNotFound } from "#gateways/Gateways.ts"
 import * as Problem from "#schema/problems.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
@@ -20,6 +21,7 @@ const table = {
   CertificateRejected: ({ message }: CertificateRejected) => new Problem.CertificateRejected({ detail: message }),
   KeyNotFound: ({ message }: KeyNotFound) => new Problem.KeyNotFound({ detail: message }),
   TooManyKeys: ({ message }: TooManyKeys) => new Problem.TooManyKeys({ detail: message }),
+  TooManyFollowers: ({ message }: TooManyFollowers) => new Problem.TooManyFollowers({ detail: message }),
   StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: message })
 }
 

@@ -7,6 +7,7 @@ import * as Control from "#Control.ts"
 import * as Logging from "#logging.ts"
 import { type ClientType, Revision } from "#schema/ids.ts"
 import { type Environment, readProcessSettings, Settings } from "#Settings.ts"
+import { actingAs } from "#store/Actor.ts"
 import { type GivenTunnel, Tunnels } from "#tunnels/Tunnels.ts"
 import { Clock, Effect, Layer, ManagedRuntime } from "effect"
 import { createServer, type IncomingMessage, type Server } from "node:http"
@@ -27,6 +28,9 @@ export interface Options {
 }
 
 type Running = Layer.Success<typeof Control.layerOfSockets>
+
+/** Whose writes they are, in the audit. */
+const asLibrary = actingAs("library", null)
 
 /** One server at a time has the data directory, so each waits until the one before has let go of it. */
 let lastClosed: Promise<unknown> = Promise.resolve()
@@ -94,10 +98,12 @@ export class WSServer {
    */
   async broadcastTunnelDelete(tunnelId: string, _agentId: string): Promise<void> {
     await this.ready
-    await this.#runtime.runPromise(Effect.gen(function*() {
-      const revision = yield* (yield* Tunnels).ensureRemoved(tunnelId)
-      yield* (yield* Deliveries).awaitSent(revision)
-    }))
+    await this.#runtime.runPromise(
+      Effect.gen(function*() {
+        const revision = yield* (yield* Tunnels).ensureRemoved(tunnelId)
+        yield* (yield* Deliveries).awaitSent(revision)
+      }).pipe(asLibrary)
+    )
   }
 
   /** Stops listening at once, closes every connection (1012), and resolves when all is released. */
@@ -112,10 +118,12 @@ export class WSServer {
 
   async #put(tunnel: GivenTunnel): Promise<void> {
     await this.ready
-    await this.#runtime.runPromise(Effect.gen(function*() {
-      const { revision } = yield* (yield* Tunnels).ensure(tunnel)
-      yield* (yield* Deliveries).awaitSent(Revision.make(revision))
-    }))
+    await this.#runtime.runPromise(
+      Effect.gen(function*() {
+        const { revision } = yield* (yield* Tunnels).ensure(tunnel)
+        yield* (yield* Deliveries).awaitSent(Revision.make(revision))
+      }).pipe(asLibrary)
+    )
   }
 
   async #stop(): Promise<void> {

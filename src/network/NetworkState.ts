@@ -1,6 +1,7 @@
 /** The whole network as one immutable value, and how a change makes the next one. Pure. */
 import type { AgentId, GatewayId, KeyId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
-import { HashMap, Option, type Redacted } from "effect"
+import { Equal, HashMap, Option, type Redacted } from "effect"
+import * as History from "./History.ts"
 import * as Table from "./Table.ts"
 
 export interface Agent {
@@ -9,7 +10,8 @@ export interface Agent {
   readonly virtualIp: string
   readonly subnet: string
   readonly wireguardPublicKey: string
-  readonly wireguardPrivateKey: Redacted.Redacted
+  /** Null when the client has made its keys itself: then nobody else knows it. */
+  readonly wireguardPrivateKey: Redacted.Redacted | null
 }
 
 export interface Gateway {
@@ -21,7 +23,8 @@ export interface Gateway {
   /** Which address of every agent's subnet is this gateway's; see `gatewayAddress`. */
   readonly slot: number
   readonly wireguardPublicKey: string
-  readonly wireguardPrivateKey: Redacted.Redacted
+  /** As an agent's. */
+  readonly wireguardPrivateKey: Redacted.Redacted | null
 }
 
 export interface Tunnel {
@@ -80,6 +83,8 @@ export interface NetworkState {
   readonly certificates: Table.Table<string, Certificate>
   readonly keys: HashMap.HashMap<KeyId, Key>
   readonly keysByHash: HashMap.HashMap<string, Key>
+  /** What the latest changes touched. */
+  readonly history: History.History
 }
 
 export const empty = (timeline: Timeline, revision: Revision): NetworkState => ({
@@ -92,18 +97,73 @@ export const empty = (timeline: Timeline, revision: Revision): NetworkState => (
   tunnelsOf: HashMap.empty(),
   certificates: Table.empty(),
   keys: HashMap.empty(),
-  keysByHash: HashMap.empty()
+  keysByHash: HashMap.empty(),
+  history: History.none(revision)
 })
 
 /** Idempotent by revision: a wake-up and a catch-up may deliver a change twice, so anything not newer is ignored. */
-export const apply = (state: NetworkState, change: Change): NetworkState =>
-  change.revision <= state.revision ? state : { ...applyChange(state, change), revision: change.revision }
+export const apply = (state: NetworkState, change: Change): NetworkState => {
+  if (change.revision <= state.revision) return state
+  const touch = touchOf(state, change)
+  return {
+    ...applyChange(state, change),
+    revision: change.revision,
+    history: touch === undefined ? state.history : History.append(state.history, touch)
+  }
+}
 
-/** The state that a whole reading of the rows gives, all of them as of one revision. */
-export const load = (timeline: Timeline, revision: Revision, rows: ReadonlyArray<Change>): NetworkState => ({
-  ...rows.reduce(applyChange, empty(timeline, revision)),
-  revision
-})
+/** The state that a whole reading of the rows gives, all of them as of one revision, with what is kept of the changes before. */
+export const load = (
+  timeline: Timeline,
+  revision: Revision,
+  rows: ReadonlyArray<Change>,
+  history: History.History = History.none(revision)
+): NetworkState => ({ ...rows.reduce(applyChange, empty(timeline, revision)), revision, history })
+
+/** What a change touches, seen from the state before it; the log keeps the same facts (see `control_record_change`). */
+function touchOf(before: NetworkState, change: Change): History.Touch | undefined {
+  const { revision } = change
+  const plain = { revision, agents: [], own: false, renumbered: false }
+  switch (change._tag) {
+    case "AgentPut": {
+      const old = Option.getOrUndefined(Table.get(before.agents, change.agent.id))
+      const renumbered = old === undefined
+        ? HashMap.has(before.tunnelsOf, change.agent.id)
+        : old.virtualIp !== change.agent.virtualIp || old.subnet !== change.agent.subnet
+      return { ...plain, entity: "agent", id: change.agent.id, own: !Equal.equals(old, change.agent), renumbered }
+    }
+    case "GatewayPut": {
+      const old = Option.getOrUndefined(HashMap.get(before.gateways, change.gateway.id))
+      const own = old === undefined || !Equal.equals({ ...old, publicIp: null }, { ...change.gateway, publicIp: null })
+      return { ...plain, entity: "gateway", id: change.gateway.id, own }
+    }
+    case "TunnelPut":
+      return {
+        ...plain,
+        entity: "tunnel",
+        id: change.tunnel.id,
+        agents: [...ownersOf(before, change.tunnel.id), change.tunnel.agentId]
+      }
+    case "TunnelRemoved":
+      return { ...plain, entity: "tunnel", id: change.id, agents: ownersOf(before, change.id) }
+    case "AgentRemoved":
+      return { ...plain, entity: "agent", id: change.id, renumbered: HashMap.has(before.tunnelsOf, change.id) }
+    case "GatewayRemoved":
+      return { ...plain, entity: "gateway", id: change.id }
+    case "CertificatePut":
+      return { ...plain, entity: "certificate", id: change.certificate.domain }
+    case "CertificateRemoved":
+      return { ...plain, entity: "certificate", id: change.domain }
+    case "KeyPut":
+    case "KeyRemoved":
+      return undefined
+  }
+}
+
+function ownersOf(state: NetworkState, id: TunnelId): ReadonlyArray<AgentId> {
+  const tunnel = Table.get(state.tunnels, id)
+  return Option.isNone(tunnel) ? [] : [tunnel.value.agentId]
+}
 
 function applyChange(state: NetworkState, change: Change): NetworkState {
   switch (change._tag) {

@@ -3,7 +3,8 @@
  * rows are joined by bucket, so that a change costs its bucket. What the parts look like is `view`'s business; a property
  * holds the two together.
  */
-import type { ClientRef, GatewayId } from "#schema/ids.ts"
+import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
 import { HashMap, Option } from "effect"
 import { gatewayAddresses } from "./addresses.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
@@ -11,9 +12,12 @@ import * as Table from "./Table.ts"
 import {
   agentForGateways,
   certificateForGateways,
+  endpointOf,
   gatewayForAgent,
   ownAgent,
+  ownAgentV1,
   ownGateway,
+  ownGatewayV1,
   tunnelForAgent,
   tunnelForGateways,
   tunnelsOfAgent
@@ -33,38 +37,83 @@ export interface SharedText {
   readonly text: string
 }
 
-/** The `config` for a client; undefined when the state does not know it. */
-export const encodeConfig = (state: NetworkState, client: ClientRef): EncodedConfig | undefined =>
-  client.type === "gateway" ? encodeForGateway(state, client.id) : encodeForAgent(state, client)
+/** The `config` for a client at its level; undefined when the state does not know it. */
+export const encodeConfig = (
+  state: NetworkState,
+  client: ClientRef,
+  level: Level = "plain"
+): EncodedConfig | undefined =>
+  client.type === "gateway" ? encodeForGateway(state, client.id, level) : encodeForAgent(state, client.id, level)
 
-function encodeForGateway(state: NetworkState, id: GatewayId): EncodedConfig | undefined {
-  const gateway = HashMap.get(state.gateways, id)
-  return Option.isNone(gateway) ? undefined : {
-    own: `{"type":"config","data":{"gateway":${ownGatewayJson(gateway.value)},"agents":[`,
-    shared: allForGateways(state)
+/** How long a client's config is at least, in bytes, without making it: shorter than any row is written. */
+export const leastConfigBytes = (state: NetworkState, client: ClientRef): number =>
+  client.type === "gateway"
+    ? state.agents.size * 90 + state.tunnels.size * 80 + state.certificates.size * 80
+    : HashMap.size(state.gateways) * 80 + tunnelsOfAgent(state, client.id).length * 60
+
+function encodeForGateway(state: NetworkState, id: GatewayId, level: Level): EncodedConfig | undefined {
+  const gateway = Option.getOrUndefined(HashMap.get(state.gateways, id))
+  if (gateway === undefined) return undefined
+  const { all, rest } = allForGateways(state)
+  if (level === "plain") {
+    return { own: `{"type":"config","data":{"gateway":${ownGatewayJson(gateway)},"agents":[`, shared: all }
   }
+  return {
+    own: `${headV1(state)}"gateway":${JSON.stringify(ownGatewayV1(gateway))},"agents":[${
+      agentsOfGateway(state.agents, gateway.slot)
+    }`,
+    shared: rest
+  }
+}
+
+/** In `control.v1` a config names its place in the history. */
+function headV1({ revision, timeline }: NetworkState): string {
+  return `{"type":"config","revision":${revision},"timeline":${JSON.stringify(timeline)},"data":{`
+}
+
+/** Each with this gateway's own address in it, which is what gateways do not share. */
+function agentsOfGateway(agents: NetworkState["agents"], slot: number): string {
+  const texts: Array<string> = []
+  for (const bucket of agents.buckets) {
+    for (const agent of bucket.values()) {
+      const address = gatewayAddresses(agent.subnet)(slot)
+      texts.push(
+        `${agentForGatewaysJson(agent).slice(0, -1)},"gatewayVirtualIp":${
+          address === undefined ? "null" : `"${address}"`
+        }}`
+      )
+    }
+  }
+  return texts.join()
 }
 
 /** Good for as long as the rows that it is made of are the same values, whatever else has changed. */
 const sharedByAgents = new WeakMap<
   NetworkState["agents"],
-  Pick<NetworkState, "tunnels" | "virtualIps" | "certificates"> & { readonly shared: ReadonlyArray<SharedText> }
+  Pick<NetworkState, "tunnels" | "virtualIps" | "certificates"> & { readonly shared: SharedByGateways }
 >()
 
-function allForGateways(state: NetworkState): ReadonlyArray<SharedText> {
+interface SharedByGateways {
+  /** From the first agent to the end of the message. */
+  readonly all: ReadonlyArray<SharedText>
+  /** From behind the last agent. */
+  readonly rest: ReadonlyArray<SharedText>
+}
+
+function allForGateways(state: NetworkState): SharedByGateways {
   const { agents, certificates, tunnels, virtualIps } = state
   const known = sharedByAgents.get(agents)
   if (known?.tunnels === tunnels && known.virtualIps === virtualIps && known.certificates === certificates) {
     return known.shared
   }
-  const shared = [
-    ...joined(agents, agentsText),
+  const rest = [
     afterAgents,
     ...joined(tunnels, (bucket) => tunnelsText(bucket, virtualIps)),
     afterTunnels,
     ...joined(certificates, certificatesText),
     afterCertificates
   ]
+  const shared = { all: [...joined(agents, agentsText), ...rest], rest }
   sharedByAgents.set(agents, { tunnels, virtualIps, certificates, shared })
   return shared
 }
@@ -141,23 +190,23 @@ function tunnelsText(bucket: Bucket<Tunnel>, virtualIps: NetworkState["virtualIp
   return part
 }
 
-function encodeForAgent(state: NetworkState, client: Extract<ClientRef, { type: "agent" }>): EncodedConfig | undefined {
-  const agent = Table.get(state.agents, client.id)
-  if (Option.isNone(agent)) return undefined
-  const addressOf = gatewayAddresses(agent.value.subnet)
+function encodeForAgent(state: NetworkState, id: AgentId, level: Level): EncodedConfig | undefined {
+  const agent = Option.getOrUndefined(Table.get(state.agents, id))
+  if (agent === undefined) return undefined
+  const addressOf = gatewayAddresses(agent.subnet)
   const gateways: Array<string> = []
   for (const gateway of HashMap.values(state.gateways)) {
     const address = addressOf(gateway.slot)
-    gateways.push(gatewayHeadJson(gateway) + (address === undefined ? "]}" : `"${address}"]}`))
+    const tail = level === "plain" ? "}" : endpointTail(gateway)
+    gateways.push(`${gatewayHeadJson(gateway)}${address === undefined ? "" : `"${address}"`}]${tail}`)
   }
-  const tunnels = tunnelsOfAgent(state, client.id).map(tunnelForAgentJson)
-  return {
-    own: `{"type":"config","data":{"agent":${
-      ownAgentJson(agent.value)
-    },"gateways":[${gateways.join()}],"tunnels":[${tunnels.join()}]}}`,
-    shared: []
-  }
+  const head = level === "plain" ? "{\"type\":\"config\",\"data\":{" : headV1(state)
+  const own = level === "plain" ? ownAgentJson(agent) : JSON.stringify(ownAgentV1(agent))
+  const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgentJson)
+  return { own: `${head}"agent":${own},"gateways":[${gateways.join()}],"tunnels":[${tunnels.join()}]}}`, shared: [] }
 }
+
+const endpointTail = remembered((gateway: Gateway) => `,"endpoint":${JSON.stringify(endpointOf(gateway))}}`)
 
 const ownAgentJson = remembered((agent: Agent) => JSON.stringify(ownAgent(agent)))
 const ownGatewayJson = remembered((gateway: Gateway) => JSON.stringify(ownGateway(gateway)))

@@ -1,14 +1,27 @@
 /** What one client may see of the network: the pure function that `config` carries whole and every other message a step of. */
-import type { AgentConfig, AgentTunnel, GatewayConfig, GatewayTunnel } from "#schema/control.ts"
 import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
+import type {
+  AgentConfig,
+  AgentConfigV1,
+  AgentOfGateway,
+  AgentTunnel,
+  CertificateOfDomain,
+  GatewayConfig,
+  GatewayConfigV1,
+  GatewayOfAgent,
+  GatewayTunnel
+} from "#schema/views.ts"
 import { HashMap, Option, Redacted } from "effect"
 import { gatewayAddresses } from "./addresses.ts"
-import * as Table from "./Table.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
+import * as Table from "./Table.ts"
 
-/** A client's whole view; undefined when the state does not know the client. */
-export const view = (state: NetworkState, client: ClientRef): AgentConfig | GatewayConfig | undefined =>
-  client.type === "agent" ? agentView(state, client.id) : gatewayView(state, client.id)
+export type View = AgentConfig | GatewayConfig | AgentConfigV1 | GatewayConfigV1
+
+/** A client's whole view at its level; undefined when the state does not know the client. */
+export const view = (state: NetworkState, client: ClientRef, level: Level = "plain"): View | undefined =>
+  client.type === "agent" ? agentView(state, client.id, level) : gatewayView(state, client.id, level)
 
 /** The agent's own part of its view. */
 export const ownAgent = (agent: Agent): AgentConfig["agent"] => ({
@@ -16,7 +29,15 @@ export const ownAgent = (agent: Agent): AgentConfig["agent"] => ({
   name: agent.name,
   virtualIp: agent.virtualIp,
   subnet: agent.subnet,
-  wireguardPrivateKey: Redacted.value(agent.wireguardPrivateKey)
+  wireguardPrivateKey: privateKeyOf(agent)
+})
+
+export const ownAgentV1 = (agent: Agent): AgentConfigV1["agent"] => ({
+  id: agent.id,
+  name: agent.name,
+  virtualIp: agent.virtualIp,
+  subnet: agent.subnet,
+  ...ownKeys(agent)
 })
 
 /** A gateway as one agent sees it: of its addresses only the one inside the agent's own subnet. */
@@ -34,6 +55,15 @@ export const gatewayForAgent = (
   }
 }
 
+export const gatewayForAgentV1 = (
+  gateway: Gateway,
+  addressOf: ReturnType<typeof gatewayAddresses>
+): GatewayOfAgent => ({ ...gatewayForAgent(gateway, addressOf), endpoint: endpointOf(gateway) })
+
+/** As WireGuard's own configuration writes it. */
+export const endpointOf = ({ listenPort, publicIp }: Gateway): string | null =>
+  publicIp === null ? null : `${publicIp.includes(":") ? `[${publicIp}]` : publicIp}:${listenPort}`
+
 export const tunnelForAgent = (tunnel: Tunnel): AgentTunnel => ({
   id: tunnel.id,
   domain: tunnel.domain,
@@ -45,7 +75,14 @@ export const tunnelForAgent = (tunnel: Tunnel): AgentTunnel => ({
 export const ownGateway = (gateway: Gateway): GatewayConfig["gateway"] => ({
   id: gateway.id,
   name: gateway.name,
-  wireguardPrivateKey: Redacted.value(gateway.wireguardPrivateKey)
+  wireguardPrivateKey: privateKeyOf(gateway)
+})
+
+export const ownGatewayV1 = (gateway: Gateway): GatewayConfigV1["gateway"] => ({
+  id: gateway.id,
+  name: gateway.name,
+  listenPort: gateway.listenPort,
+  ...ownKeys(gateway)
 })
 
 export const agentForGateways = (agent: Agent): GatewayConfig["agents"][number] => ({
@@ -56,6 +93,12 @@ export const agentForGateways = (agent: Agent): GatewayConfig["agents"][number] 
   wireguardPublicKey: agent.wireguardPublicKey
 })
 
+/** An agent as the gateway with this slot sees it. */
+export const agentForGatewayV1 = (agent: Agent, slot: number): AgentOfGateway => ({
+  ...agentForGateways(agent),
+  gatewayVirtualIp: gatewayAddresses(agent.subnet)(slot) ?? null
+})
+
 export const tunnelForGateways = (tunnel: Tunnel, agentVirtualIp: string): GatewayTunnel => ({
   id: tunnel.id,
   domain: tunnel.domain,
@@ -64,7 +107,7 @@ export const tunnelForGateways = (tunnel: Tunnel, agentVirtualIp: string): Gatew
   enabled: tunnel.enabled
 })
 
-export const certificateForGateways = (certificate: Certificate): GatewayConfig["certificates"][number] => ({
+export const certificateForGateways = (certificate: Certificate): CertificateOfDomain => ({
   domain: certificate.domain,
   certificate: certificate.certificate,
   privateKey: Redacted.value(certificate.privateKey),
@@ -75,22 +118,33 @@ export const certificateForGateways = (certificate: Certificate): GatewayConfig[
 export const tunnelsOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<Tunnel> =>
   Option.match(HashMap.get(state.tunnelsOf, id), { onNone: () => [], onSome: HashMap.toValues })
 
-function agentView(state: NetworkState, id: AgentId): AgentConfig | undefined {
-  const agent = Table.get(state.agents, id)
-  return Option.isNone(agent) ? undefined : {
-    agent: ownAgent(agent.value),
-    gateways: HashMap.toValues(state.gateways).map((gateway) =>
-      gatewayForAgent(gateway, gatewayAddresses(agent.value.subnet))
-    ),
-    tunnels: tunnelsOfAgent(state, id).map(tunnelForAgent)
-  }
+/** A client that has made its keys itself gets new ones before it gets a view at a level that must have one. */
+function privateKeyOf({ wireguardPrivateKey }: Agent | Gateway): string {
+  return wireguardPrivateKey === null ? "" : Redacted.value(wireguardPrivateKey)
 }
 
-function gatewayView(state: NetworkState, id: GatewayId): GatewayConfig | undefined {
-  const gateway = HashMap.get(state.gateways, id)
-  return Option.isNone(gateway) ? undefined : {
-    gateway: ownGateway(gateway.value),
-    agents: Table.values(state.agents).map(agentForGateways),
+function ownKeys({ wireguardPrivateKey, wireguardPublicKey }: Agent | Gateway) {
+  return wireguardPrivateKey === null
+    ? { wireguardPublicKey }
+    : { wireguardPublicKey, wireguardPrivateKey: Redacted.value(wireguardPrivateKey) }
+}
+
+function agentView(state: NetworkState, id: AgentId, level: Level): AgentConfig | AgentConfigV1 | undefined {
+  const agent = Option.getOrUndefined(Table.get(state.agents, id))
+  if (agent === undefined) return undefined
+  const addressOf = gatewayAddresses(agent.subnet)
+  const gateways = HashMap.toValues(state.gateways)
+  const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgent)
+  return level === "plain"
+    ? { agent: ownAgent(agent), gateways: gateways.map((gateway) => gatewayForAgent(gateway, addressOf)), tunnels }
+    : { agent: ownAgentV1(agent), gateways: gateways.map((gateway) => gatewayForAgentV1(gateway, addressOf)), tunnels }
+}
+
+function gatewayView(state: NetworkState, id: GatewayId, level: Level): GatewayConfig | GatewayConfigV1 | undefined {
+  const gateway = Option.getOrUndefined(HashMap.get(state.gateways, id))
+  if (gateway === undefined) return undefined
+  const agents = Table.values(state.agents)
+  const shared = {
     tunnels: Table.values(state.tunnels).flatMap((tunnel) =>
       Option.match(HashMap.get(state.virtualIps, tunnel.agentId), {
         onNone: () => [],
@@ -99,4 +153,11 @@ function gatewayView(state: NetworkState, id: GatewayId): GatewayConfig | undefi
     ),
     certificates: Table.values(state.certificates).map(certificateForGateways)
   }
+  return level === "plain"
+    ? { gateway: ownGateway(gateway), agents: agents.map(agentForGateways), ...shared }
+    : {
+      gateway: ownGatewayV1(gateway),
+      agents: agents.map((agent) => agentForGatewayV1(agent, gateway.slot)),
+      ...shared
+    }
 }

@@ -1,22 +1,26 @@
 /** One connection's conversation as a pure state machine: an event and the session give the actions and the next session. */
 import type { TunnelReport } from "#schema/agent.ts"
+import type { Nack, Resume } from "#schema/client.ts"
 import type { CloseReason, ErrorCode } from "#schema/codes.ts"
 import type { AuthError, ControlMessage } from "#schema/control.ts"
+import type { ControlMessageV1 } from "#schema/controlV1.ts"
 import type { CertificateObtained } from "#schema/gateway.ts"
-import type { AgentId, ClientRef, ClientType, GatewayId } from "#schema/ids.ts"
-import type { ClientMessage, FrameError } from "#schema/protocol.ts"
+import type { AgentId, ClientRef, ClientType, GatewayId, Revision } from "#schema/ids.ts"
+import type { ClientMessage, FrameError, Level } from "#schema/protocol.ts"
 import { Result } from "effect"
-import { fault, type Limits, take, unused, type Usage } from "./limits.ts"
+import { levels } from "./levels.ts"
+import { fault, type Limits, mayResync, resyncEverySeconds, take, unused, type Usage } from "./limits.ts"
 
 /** `connected`: upgraded. `authenticating`: a key is being looked up. `ready`: who it is, is known. `closed`: nothing counts any more. */
 export type State =
   | { readonly _tag: "connected" }
-  | { readonly _tag: "authenticating" }
+  | { readonly _tag: "authenticating"; readonly resume?: Resume }
   | { readonly _tag: "ready"; readonly client: ClientRef }
   | { readonly _tag: "closed" }
 
 export interface Session {
   readonly state: State
+  readonly level: Level
   readonly limits: Limits
   readonly usage: Usage
 }
@@ -30,17 +34,33 @@ export type Event =
   | { readonly _tag: "Authenticated"; readonly client: ClientRef }
   | { readonly _tag: "Refused" }
   | { readonly _tag: "Unavailable" }
+  | { readonly _tag: "TooOften" }
   | { readonly _tag: "Deleted" }
-  /** What became of `StoreCertificate`, if it was not stored. */
+  /** What became of `StoreCertificate`. */
+  | { readonly _tag: "Stored"; readonly domain: string }
   | { readonly _tag: "NotStored"; readonly code: ErrorCode; readonly reason: string }
-  /** The socket is closed, or its close has begun. */
-  | { readonly _tag: "Ended" }
+  /** What became of `Acknowledge` and `Refuse`, if they were of no use. */
+  | { readonly _tag: "NotNoted"; readonly code: ErrorCode; readonly reason: string }
 
 export type Action =
-  | { readonly _tag: "Authenticate"; readonly apiKey: string; readonly publicIp: string | null }
-  | { readonly _tag: "Send"; readonly message: ControlMessage }
+  | {
+    readonly _tag: "Authenticate"
+    readonly apiKey: string
+    readonly publicIp: string | null
+    readonly wireguardPublicKey?: string
+    readonly clientVersion?: string
+  }
+  | { readonly _tag: "Send"; readonly message: ControlMessage | ControlMessageV1 }
   /** Send the config and, from its revision on, every step. */
   | { readonly _tag: "Follow" }
+  /** The same after the message that says how it begins: with what the client missed, if that can be told. */
+  | { readonly _tag: "Welcome"; readonly resume: Resume | undefined }
+  /** Send a config now; the steps go on from there. */
+  | { readonly _tag: "Resync" }
+  | { readonly _tag: "AnswerHeartbeat"; readonly timestamp: number }
+  /** Everything up to this revision is in force at the client. */
+  | { readonly _tag: "Acknowledge"; readonly revision: Revision }
+  | { readonly _tag: "Refuse"; readonly nack: typeof Nack.Type["data"] }
   /** The client is alive. */
   | { readonly _tag: "Touch" }
   | { readonly _tag: "Report"; readonly agent: AgentId; readonly tunnels: ReadonlyArray<TunnelReport> }
@@ -53,8 +73,9 @@ export type Action =
 
 export type Transition = readonly [actions: ReadonlyArray<Action>, next: Session]
 
-export const initial = (limits: Limits, at: number): Session => ({
+export const initial = (limits: Limits, at: number, level: Level = "plain"): Session => ({
   state: { _tag: "connected" },
+  level,
   limits,
   usage: unused(limits, at)
 })
@@ -67,13 +88,15 @@ export const handle = (session: Session, event: Event): Transition => {
       return receive(session, event.frame, event.at)
     case "ReceivedBinary":
       return close(session, "protocolViolation")
+    case "Stored":
+      return [levels[session.level].stored(event.domain), session]
     case "NotStored":
+    case "NotNoted":
       return session.state._tag === "ready" ? [[error(event.code, event.reason)], session] : [[], session]
-    case "Ended":
-      return [[], { ...session, state: { _tag: "closed" } }]
     case "Authenticated":
     case "Refused":
     case "Unavailable":
+    case "TooOften":
     case "Deleted":
       return session.state._tag === "authenticating" ? concludeAuth(session, event) : [[], session]
   }
@@ -85,20 +108,20 @@ export const senderOf = (session: Session): ClientType | undefined =>
 
 function concludeAuth(
   session: Session,
-  event: Extract<Event, { _tag: "Authenticated" | "Refused" | "Unavailable" | "Deleted" }>
+  event: Extract<Event, { _tag: "Authenticated" | "Refused" | "Unavailable" | "TooOften" | "Deleted" }>
 ): Transition {
   switch (event._tag) {
     case "Authenticated": {
       const { client } = event
-      const id = client.type === "agent" ? { agentId: client.id } : { gatewayId: client.id }
-      const success: ControlMessage = { type: "auth_success", data: { ...id, message: "Authentication successful" } }
-      const actions: ReadonlyArray<Action> = [{ _tag: "Send", message: success }, { _tag: "Follow" }]
-      return [actions, { ...session, state: { _tag: "ready", client } }]
+      const resume = session.state._tag === "authenticating" ? session.state.resume : undefined
+      return [levels[session.level].admitted(client, resume), { ...session, state: { _tag: "ready", client } }]
     }
     case "Refused":
       return close(session, "unauthenticated", authError("Invalid API key"))
     case "Unavailable":
       return close(session, "tryLater", authError("Internal server error"))
+    case "TooOften":
+      return close(session, "tooMany", authError("Internal server error"))
     case "Deleted":
       return close(session, "deleted", authError("Invalid API key"))
   }
@@ -121,17 +144,22 @@ function receive(session: Session, frame: Result.Result<ClientMessage, FrameErro
 }
 
 function receiveConnected(session: Session, frame: Result.Result<ClientMessage, FrameError>, at: number): Transition {
-  if (Result.isSuccess(frame) && frame.success.type === "auth") {
-    const { data } = frame.success
-    const publicIp = "publicIp" in data && data.publicIp ? data.publicIp : null
-    return [[{ _tag: "Authenticate", apiKey: data.apiKey, publicIp }], {
-      ...session,
-      state: { _tag: "authenticating" }
-    }]
-  }
+  if (Result.isSuccess(frame) && frame.success.type === "auth") return authenticate(session, frame.success.data)
   const isBadFrame = Result.isFailure(frame) &&
     (frame.failure.code === "malformed_json" || frame.failure.code === "invalid_message")
   return refuse(session, isBadFrame ? frame.failure : unauthenticated, at)
+}
+
+function authenticate(session: Session, data: Extract<ClientMessage, { type: "auth" }>["data"]): Transition {
+  const { apiKey } = data
+  const publicIp = "publicIp" in data && data.publicIp ? data.publicIp : null
+  const own = "wireguardPublicKey" in data ? { wireguardPublicKey: data.wireguardPublicKey } : {}
+  const version = "clientVersion" in data ? { clientVersion: data.clientVersion } : {}
+  const resume = "resume" in data ? { resume: data.resume } : {}
+  return [[{ _tag: "Authenticate", apiKey, publicIp, ...own, ...version }], {
+    ...session,
+    state: { _tag: "authenticating", ...resume }
+  }]
 }
 
 function receiveReady(session: Session, client: ClientRef, message: ClientMessage, at: number): Transition {
@@ -139,18 +167,32 @@ function receiveReady(session: Session, client: ClientRef, message: ClientMessag
     case "auth":
       return refuse(session, { code: "already_authenticated", message: "this connection is already authenticated" }, at)
     case "heartbeat":
-      return [touched, session]
+      return [levels[session.level].heard(message.data.timestamp), session]
     case "status":
       if (client.type !== "agent") return refuse(session, notAllowed(message.type, client.type), at)
       return [[touch, { _tag: "Report", agent: client.id, tunnels: message.data.tunnels }], session]
     case "certificate_obtained":
       if (client.type !== "gateway") return refuse(session, notAllowed(message.type, client.type), at)
       return [[touch, { _tag: "StoreCertificate", gateway: client.id, certificate: message.data }], session]
+    case "ack":
+      return [[touch, { _tag: "Acknowledge", revision: message.data.revision }], session]
+    case "nack":
+      return [[touch, { _tag: "Refuse", nack: message.data }], session]
+    case "resync":
+      return resync(session, at)
   }
 }
 
+/** A config costs more than any other answer: a client that asks for it in a loop gets it now and then. */
+function resync(session: Session, at: number): Transition {
+  const [allowed, usage] = mayResync(session.usage, at)
+  const action: Action = allowed
+    ? { _tag: "Resync" }
+    : error("rate_limited", `a config is sent once every ${resyncEverySeconds} seconds at most`)
+  return [[touch, action], { ...session, usage }]
+}
+
 const touch: Action = { _tag: "Touch" }
-const touched: ReadonlyArray<Action> = [touch]
 
 /** A message of a type that this version does not know is no fault: the client may be newer. */
 function refuse(session: Session, { code, message }: FrameError, at: number): Transition {

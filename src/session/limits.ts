@@ -9,6 +9,9 @@ export interface Limits {
 const faultsPerMinute = 20
 const minute = 60_000
 
+/** How often a client may have a config because it asks for one. */
+export const resyncEverySeconds = 5
+
 /** What a connection has used of its limits. */
 export interface Usage {
   readonly tokens: number
@@ -17,13 +20,16 @@ export interface Usage {
   readonly dropped: number
   /** When the last faulty messages came; at most as many as the limit. */
   readonly faults: ReadonlyArray<number>
+  /** When the last `resync` was let through. */
+  readonly resyncedAt: number | undefined
 }
 
 export const unused = (limits: Limits, at: number): Usage => ({
   tokens: limits.burst,
   refilledAt: at,
   dropped: 0,
-  faults: []
+  faults: [],
+  resyncedAt: undefined
 })
 
 /** `pass`: within the limits. `drop`: over them. `stop`: a whole burst was dropped before the client slowed down. */
@@ -47,3 +53,9 @@ export const fault = (usage: Usage, at: number): readonly [boolean, Usage] => {
   const faults = [...usage.faults.filter((earlier) => at - earlier < minute), at]
   return [faults.length >= faultsPerMinute, { ...usage, faults }]
 }
+
+/** Whether a `resync` is let through now. */
+export const mayResync = (usage: Usage, at: number): readonly [boolean, Usage] =>
+  usage.resyncedAt !== undefined && at - usage.resyncedAt < resyncEverySeconds * 1_000
+    ? [false, usage]
+    : [true, { ...usage, resyncedAt: at }]

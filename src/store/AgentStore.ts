@@ -9,7 +9,7 @@ import { lowestFree } from "./lowestFree.ts"
 import { pagesOf } from "./pages.ts"
 import { presenceColumns, timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./Secrets.ts"
-import { atEdge, type StoreUnavailable, transaction, violated } from "./sql.ts"
+import { atEdge, type StoreUnavailable, violated, write, type Written } from "./sql.ts"
 
 /** Every /24 of the pool (`CONTROL_NETWORK_POOL`) belongs to an agent. */
 export class NetworkPoolExhausted extends Schema.TaggedError<NetworkPoolExhausted>()("NetworkPoolExhausted", {
@@ -37,12 +37,12 @@ export interface Identity<Id> {
 
 export class AgentStore extends Context.Service<AgentStore, {
   /** Gives it the lowest free subnet. */
-  create(agent: Identity<AgentId>): Effect.Effect<Agent, NetworkPoolExhausted | StoreUnavailable>
+  create(agent: Identity<AgentId>): Effect.Effect<Written<Agent>, NetworkPoolExhausted | StoreUnavailable>
   find(id: AgentId): Effect.Effect<Option.Option<Agent>, StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Agent>, StoreUnavailable>
-  update(id: AgentId, patch: AgentPatch): Effect.Effect<Option.Option<Agent>, StoreUnavailable>
+  update(id: AgentId, patch: AgentPatch): Effect.Effect<Written<Option.Option<Agent>>, StoreUnavailable>
   /** Its keys go with it, and on `cascade` its tunnels; tells whether it was there. */
-  remove(id: AgentId, cascade: boolean): Effect.Effect<boolean, AgentHasTunnels | StoreUnavailable>
+  remove(id: AgentId, cascade: boolean): Effect.Effect<Written<boolean>, AgentHasTunnels | StoreUnavailable>
 }>()("control/store/AgentStore") {
   static readonly layer = Layer.effect(
     AgentStore,
@@ -50,7 +50,6 @@ export class AgentStore extends Context.Service<AgentStore, {
       const sql = yield* SqlClient.SqlClient
       const { cipher } = yield* Secrets
       const { networkPool } = yield* Settings
-      const inTransaction = transaction(sql)
       const columns = sql.literal(agentColumns)
 
       const insert = Effect.fnUntraced(function*({ id, key, name, wireguard }: Identity<AgentId>) {
@@ -78,7 +77,7 @@ export class AgentStore extends Context.Service<AgentStore, {
         }
       })
 
-      const create = Effect.fn("AgentStore.create")((agent: Identity<AgentId>) => inTransaction(insert(agent)))
+      const create = Effect.fn("AgentStore.create")((agent: Identity<AgentId>) => write(sql)(insert(agent)))
 
       const find = Effect.fn("AgentStore.find")(function*(id: AgentId) {
         return one(yield* atEdge(sql`select ${columns} from agents where id = ${id}`))
@@ -87,10 +86,9 @@ export class AgentStore extends Context.Service<AgentStore, {
       const list = pagesOf(sql, { columns: agentColumns, from: "agents", when: "created_at", key: "id" }, decodeAgents)
 
       const update = Effect.fn("AgentStore.update")(function*(id: AgentId, { name }: AgentPatch) {
-        return one(
-          yield* atEdge(sql`
-          update agents set name = coalesce(${name ?? null}::text, name) where id = ${id} returning ${columns}`)
-        )
+        const rows = sql`
+          update agents set name = coalesce(${name ?? null}::text, name) where id = ${id} returning ${columns}`
+        return yield* write(sql)(Effect.map(rows, one))
       })
 
       /** The lock keeps new tunnels away until the agent is gone. */
@@ -108,7 +106,7 @@ export class AgentStore extends Context.Service<AgentStore, {
         })
         const refused = (error: SqlError.SqlError) =>
           Effect.fail(violated(error) === "tunnels_agent_exists" ? new AgentHasTunnels({ id }) : error)
-        return yield* inTransaction(Effect.catchTag(removed, "SqlError", refused))
+        return yield* write(sql)(Effect.catchTag(removed, "SqlError", refused))
       })
 
       return AgentStore.of({ create, find, list, update, remove })

@@ -6,7 +6,7 @@ import { SqlClient } from "effect/sql"
 import { pagesOf } from "./pages.ts"
 import { timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./Secrets.ts"
-import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
+import { atEdge, type StoreUnavailable, write, writing, type Written } from "./sql.ts"
 
 export interface CertificateRow {
   readonly domain: HostName
@@ -23,18 +23,17 @@ export class CertificateStore extends Context.Service<CertificateStore, {
   find(domain: HostName): Effect.Effect<Option.Option<Certificate>, StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
   /** Stores it in the place of any other. */
-  put(row: CertificateRow): Effect.Effect<Certificate, StoreUnavailable>
+  put(row: CertificateRow): Effect.Effect<Written<Certificate>, StoreUnavailable>
   /** Stores it if it serves a tunnel's domain and the one that is stored does not end later. */
   renew(row: CertificateRow): Effect.Effect<Renewal, StoreUnavailable>
   /** Tells whether it was there. */
-  remove(domain: HostName): Effect.Effect<boolean, StoreUnavailable>
+  remove(domain: HostName): Effect.Effect<Written<boolean>, StoreUnavailable>
 }>()("control/store/CertificateStore") {
   static readonly layer = Layer.effect(
     CertificateStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { cipher } = yield* Secrets
-      const inTransaction = transaction(sql)
       const columns = sql.literal(certificateColumns)
 
       const upsert = ({ certificate, domain, expiresAt, privateKey }: CertificateRow) => {
@@ -61,10 +60,9 @@ export class CertificateStore extends Context.Service<CertificateStore, {
         decodeCertificates
       )
 
-      const put = Effect.fn("CertificateStore.put")(function*(row: CertificateRow) {
-        const [stored] = decodeStored(yield* atEdge(sql`${upsert(row)} returning ${columns}`))
-        return stored
-      })
+      const put = Effect.fn("CertificateStore.put")((row: CertificateRow) =>
+        write(sql)(Effect.map(sql`${upsert(row)} returning ${columns}`, (rows) => decodeStored(rows)[0]))
+      )
 
       const renew = Effect.fn("CertificateStore.renew")(function*(row: CertificateRow) {
         const { certificate, domain } = row
@@ -78,13 +76,14 @@ export class CertificateStore extends Context.Service<CertificateStore, {
           const same = yield* sql`select from certificates where domain = ${domain} and certificate = ${certificate}`
           return same.length > 0 ? "unchanged" as const : "outlived" as const
         })
-        return yield* inTransaction(renewal)
+        return yield* writing(sql)(renewal)
       })
 
-      const remove = Effect.fn("CertificateStore.remove")(function*(domain: HostName) {
-        const rows = yield* atEdge(sql`delete from certificates where domain = ${domain} returning domain`)
-        return rows.length > 0
-      })
+      const remove = Effect.fn("CertificateStore.remove")((domain: HostName) =>
+        write(sql)(
+          Effect.map(sql`delete from certificates where domain = ${domain} returning domain`, (rows) => rows.length > 0)
+        )
+      )
 
       return CertificateStore.of({ find, list, put, renew, remove })
     })

@@ -6,6 +6,7 @@ import { Context, Duration, Effect, Layer, Queue, Result, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { readRow } from "./changeRows.ts"
 import { Secrets } from "./Secrets.ts"
+import { everyRow, historyOf, latestTouches } from "./snapshotRows.ts"
 import { atEdge, StoreUnavailable, transaction } from "./sql.ts"
 
 /** What the log says at one moment: the newest revision of which history, and the changes that the reader lacks. */
@@ -18,6 +19,19 @@ export interface Page {
   readonly changes: ReadonlyArray<Change>
   /** The last revision that this page covers, readable or not. */
   readonly upTo: Revision
+  /** What tells the change at `upTo` from another one of the same number; null where the log does not have it. */
+  readonly tag: Tag
+  /** The same of the change that the page begins after. */
+  readonly tagBefore: Tag
+}
+
+/** A change's own random mark: a restored backup undoes changes, and gives their numbers out again. */
+export type Tag = string | null
+
+/** Every row at one revision, and the tag of the change that made it so. */
+export interface Snapshot {
+  readonly state: NetworkState
+  readonly tag: Tag
 }
 
 /** Small enough that one page is applied and sent without holding up the heartbeats behind it. */
@@ -29,10 +43,19 @@ const channel = "control_changes"
 const longestSilence = Duration.seconds(12)
 
 export class ChangeLog extends Context.Service<ChangeLog, {
-  /** Every row at one revision, from one snapshot of the database. A row that cannot be read is left out and reported. */
-  readonly snapshot: Effect.Effect<NetworkState, StoreUnavailable>
+  /**
+   * Every row at one revision, with what the latest changes touched, from one snapshot of the database. A row that cannot be
+   * read is left out and reported.
+   */
+  readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
   /** The changes after a revision. */
   after(revision: Revision): Effect.Effect<Page, StoreUnavailable>
+  /** The tag of one change; null where the log does not have it. */
+  tagAt(revision: Revision): Effect.Effect<Tag, StoreUnavailable>
+  /** The history of this name is not continued: gives it another name, once, whoever notices first. */
+  beginTimeline(lost: Timeline): Effect.Effect<void, StoreUnavailable>
+  /** Forgets the oldest changes, a thousand at most, as long as a day's and ten thousand remain; gives back how many it was. */
+  readonly compact: Effect.Effect<number, StoreUnavailable>
   /**
    * Runs `wake` after every subscription and every notification of a change; fails when the subscription is lost, or when
    * not even a probe was heard for 12 seconds: a LISTEN connection can die without a word.
@@ -47,6 +70,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
       const sql = yield* SqlClient.SqlClient
       const pg = yield* PgClient.PgClient
       const { cipher } = yield* Secrets
+      const timeline = sql.literal(historyName)
 
       /** One damaged row must not hold up all others. */
       const readable = Effect.fnUntraced(function*(rows: ReadonlyArray<Record<string, unknown>>) {
@@ -61,60 +85,105 @@ export class ChangeLog extends Context.Service<ChangeLog, {
 
       const snapshot = transaction(sql)(Effect.gen(function*() {
         yield* sql`set transaction isolation level repeatable read, read only`
-        const [meta] = decodeMeta(yield* sql`select timeline, revision::float8 as newest from control_meta`)
+        const [meta] = decodeMeta(
+          yield* sql`
+          select ${timeline} as timeline, m.revision::float8 as newest,
+            (select min(revision)::float8 from changes) as oldest,
+            (select tag from changes where revision = m.revision) as tag from control_meta m`
+        )
         const rows = yield* sql.unsafe<Record<string, unknown>>(everyRow, [meta.newest])
-        return load(meta.timeline, meta.newest, yield* readable(rows))
+        const touches = yield* sql.unsafe<Record<string, unknown>>(latestTouches)
+        const state = load(
+          meta.timeline,
+          meta.newest,
+          yield* readable(rows),
+          historyOf(touches, meta.oldest, meta.newest)
+        )
+        return { state, tag: meta.tag } satisfies Snapshot
       })).pipe(Effect.withSpan("ChangeLog.snapshot"))
 
       const after = Effect.fn("ChangeLog.after")(function*(revision: Revision) {
         const rows = yield* atEdge(sql`
-          select m.timeline, m.revision::float8 as newest, (select min(revision)::float8 from changes) as oldest,
-            c.revision::float8 as revision, c.entity, c.op, c.entity_id, c.row_image
+          select ${timeline} as timeline, m.revision::float8 as newest,
+            (select min(revision)::float8 from changes) as oldest,
+            (select tag from changes where revision = ${revision}) as tag_before,
+            c.revision::float8 as revision, c.tag, c.entity, c.op, c.entity_id, c.row_image
           from control_meta m left join lateral
             (select * from changes where revision > ${revision} order by revision limit ${pageSize}) c on true
           order by c.revision`)
         const heads = decodeHeads(rows)
-        const { newest, oldest, timeline } = heads[0]
+        const { newest, oldest, tag_before: tagBefore, timeline: name } = heads[0]
         const changes = yield* readable(rows.filter((row) => row.revision !== null))
-        return { timeline, newest, oldest: oldest ?? undefined, changes, upTo: heads.at(-1)?.revision ?? revision }
+        const last = heads.at(-1)
+        const end = last === undefined || last.revision === null
+          ? { upTo: revision, tag: tagBefore }
+          : { upTo: last.revision, tag: last.tag }
+        return { timeline: name, newest, oldest: oldest ?? undefined, changes, tagBefore, ...end }
       })
-
-      const listen = (wake: Effect.Effect<void>) =>
-        Effect.gen(function*() {
-          const notifications = yield* pg.listen(channel)
-          yield* wake
-          while (true) {
-            const notification = yield* Queue.take(notifications).pipe(Effect.timeout(longestSilence))
-            if (notification.payload !== probePayload) yield* wake
-          }
-        }).pipe(
-          Effect.scoped,
-          Effect.mapError((error) => new StoreUnavailable({ reason: `LISTEN: ${error._tag}` }))
-        )
 
       const probe = atEdge(pg.notify(channel, probePayload))
 
-      return ChangeLog.of({ snapshot, after, listen, probe })
+      return ChangeLog.of({ snapshot, after, ...upkeep(sql), listen: listenOn(pg), probe })
     })
   )
 }
 
+const listenOn = (pg: PgClient.PgClient) => (wake: Effect.Effect<void>) =>
+  Effect.gen(function*() {
+    const notifications = yield* pg.listen(channel)
+    yield* wake
+    while (true) {
+      const notification = yield* Queue.take(notifications).pipe(Effect.timeout(longestSilence))
+      if (notification.payload !== probePayload) yield* wake
+    }
+  }).pipe(
+    Effect.scoped,
+    Effect.mapError((error) => new StoreUnavailable({ reason: `LISTEN: ${error._tag}` }))
+  )
+
+/** What is asked of the log now and then, besides following it. */
+function upkeep(sql: SqlClient.SqlClient) {
+  const timeline = sql.literal(historyName)
+  const tagAt = Effect.fn("ChangeLog.tagAt")(function*(revision: Revision) {
+    const [row] = decodeTags(yield* atEdge(sql`select tag from changes where revision = ${revision}`))
+    return row?.tag ?? null
+  })
+
+  const beginTimeline = Effect.fn("ChangeLog.beginTimeline")(function*(lost: Timeline) {
+    yield* atEdge(sql`
+      update control_meta m set timeline = gen_random_uuid()::text where ${timeline} = ${lost}`)
+  })
+
+  const compact = Effect.gen(function*() {
+    const rows = yield* atEdge(sql`delete from changes where revision in (
+      select revision from changes
+      where revision <= (select revision from control_meta) - ${keptAtLeast} and at < now() - interval '24 hours'
+      order by revision limit 1000) returning 1`)
+    return rows.length
+  }).pipe(Effect.withSpan("ChangeLog.compact"))
+  return { tagAt, beginTimeline, compact }
+}
+
 const probePayload = "probe"
 
-const meta = { timeline: Timeline, newest: Revision }
+const keptAtLeast = 10_000
+
+/**
+ * The history's name: the stored one, the cluster's identity, and the cluster's own timeline, which a promoted standby and a
+ * recovery to a point in time change by themselves. `m` is the row of `control_meta`.
+ */
+const historyName = `md5(concat_ws(':', m.timeline, (select system_identifier from pg_control_system()),
+  substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)))::uuid::text`
+
+const tag = Schema.NullOr(Schema.String)
+const meta = { timeline: Timeline, newest: Revision, oldest: Schema.NullOr(Revision), tag }
 const decodeMeta = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct(meta)]))
+const decodeTags = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ tag })))
 
 /** What every row of a page begins with; `revision` is null in the one row of a page without changes. */
-const Head = Schema.Struct({ ...meta, oldest: Schema.NullOr(Revision), revision: Schema.NullOr(Revision) })
+const Head = Schema.Struct({
+  ...meta,
+  tag_before: tag,
+  revision: Schema.NullOr(Revision)
+})
 const decodeHeads = Schema.decodeUnknownSync(Schema.NonEmptyArray(Head))
-
-const everyRow = [
-  ["agent", "agents", "id"],
-  ["gateway", "gateways", "id"],
-  ["tunnel", "tunnels", "id"],
-  ["certificate", "certificates", "domain"],
-  ["key", "api_keys", "id"]
-].map(([entity, table, key]) =>
-  `select $1::float8 as revision, '${entity}' as entity, 'put' as op, ${key} as entity_id,
-    control_row_image(to_jsonb(${table})) as row_image from ${table}`
-).join(" union all ")

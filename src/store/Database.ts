@@ -6,6 +6,7 @@ import { Migrator, SqlClient } from "effect/sql"
 import { Directory } from "./Directory.ts"
 import { startEmbeddedPostgres } from "./EmbeddedPostgres.ts"
 import { init } from "./migrations/0001_init.ts"
+import { history } from "./migrations/0002_history.ts"
 import { atEdge, StoreUnavailable } from "./sql.ts"
 
 /** The database has a schema that only a later version of Control knows. */
@@ -27,7 +28,7 @@ export class MigrationFailed
   }
 }
 
-const migrations = { "0001_init": init }
+const migrations = { "0001_init": init, "0002_history": history }
 const migrationsTable = "control_migrations"
 
 /** How long a start waits for a database that does not answer yet. */

@@ -9,7 +9,7 @@ import { lowestFree } from "./lowestFree.ts"
 import { pagesOf } from "./pages.ts"
 import { presenceColumns, timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./Secrets.ts"
-import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
+import { atEdge, type StoreUnavailable, write, type Written } from "./sql.ts"
 
 export interface NewGatewayRow extends Identity<GatewayId> {
   readonly publicIp: string | null
@@ -18,19 +18,18 @@ export interface NewGatewayRow extends Identity<GatewayId> {
 
 export class GatewayStore extends Context.Service<GatewayStore, {
   /** Gives it the lowest free slot. */
-  create(gateway: NewGatewayRow): Effect.Effect<Gateway, StoreUnavailable>
+  create(gateway: NewGatewayRow): Effect.Effect<Written<Gateway>, StoreUnavailable>
   find(id: GatewayId): Effect.Effect<Option.Option<Gateway>, StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
-  update(id: GatewayId, patch: GatewayPatch): Effect.Effect<Option.Option<Gateway>, StoreUnavailable>
+  update(id: GatewayId, patch: GatewayPatch): Effect.Effect<Written<Option.Option<Gateway>>, StoreUnavailable>
   /** Its keys go with it; tells whether it was there. */
-  remove(id: GatewayId): Effect.Effect<boolean, StoreUnavailable>
+  remove(id: GatewayId): Effect.Effect<Written<boolean>, StoreUnavailable>
 }>()("control/store/GatewayStore") {
   static readonly layer = Layer.effect(
     GatewayStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const { cipher } = yield* Secrets
-      const inTransaction = transaction(sql)
       const columns = sql.literal(gatewayColumns)
 
       const insert = Effect.fnUntraced(function*({ id, key, listenPort, name, publicIp, wireguard }: NewGatewayRow) {
@@ -50,13 +49,11 @@ export class GatewayStore extends Context.Service<GatewayStore, {
             `gateway ${id} has no address inside the agents' subnets: they have no room for slot ${slot}`
           )
         }
-        return rows
+        const [gateway] = decodeCreated(rows)
+        return gateway
       })
 
-      const create = Effect.fn("GatewayStore.create")(function*(gateway: NewGatewayRow) {
-        const [created] = decodeCreated(yield* inTransaction(insert(gateway)))
-        return created
-      })
+      const create = Effect.fn("GatewayStore.create")((gateway: NewGatewayRow) => write(sql)(insert(gateway)))
 
       const find = Effect.fn("GatewayStore.find")(function*(id: GatewayId) {
         return one(yield* atEdge(sql`select ${columns} from gateways where id = ${id}`))
@@ -69,21 +66,19 @@ export class GatewayStore extends Context.Service<GatewayStore, {
       )
 
       const update = Effect.fn("GatewayStore.update")(function*(id: GatewayId, patch: GatewayPatch) {
-        return one(
-          yield* atEdge(sql`
+        const rows = sql`
           update gateways set name = coalesce(${patch.name ?? null}::text, name),
             public_ip = case when ${patch.publicIp === undefined} then public_ip else ${
-            patch.publicIp ?? null
-          }::text end,
+          patch.publicIp ?? null
+        }::text end,
             listen_port = coalesce(${patch.listenPort ?? null}::int, listen_port)
-          where id = ${id} returning ${columns}`)
-        )
+          where id = ${id} returning ${columns}`
+        return yield* write(sql)(Effect.map(rows, one))
       })
 
-      const remove = Effect.fn("GatewayStore.remove")(function*(id: GatewayId) {
-        const rows = yield* atEdge(sql`delete from gateways where id = ${id} returning id`)
-        return rows.length > 0
-      })
+      const remove = Effect.fn("GatewayStore.remove")((id: GatewayId) =>
+        write(sql)(Effect.map(sql`delete from gateways where id = ${id} returning id`, (rows) => rows.length > 0))
+      )
 
       return GatewayStore.of({ create, find, list, update, remove })
     })

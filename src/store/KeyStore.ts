@@ -3,7 +3,7 @@ import { type ClientRef, ClientType, type KeyId } from "#schema/ids.ts"
 import { Key } from "#schema/resources.ts"
 import { Context, Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
-import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
+import { atEdge, type StoreUnavailable, write, type Written } from "./sql.ts"
 
 /** There is no agent or gateway of this id. */
 export class OwnerNotFound extends Schema.TaggedError<OwnerNotFound>()("OwnerNotFound", {
@@ -26,15 +26,14 @@ export class KeyStore extends Context.Service<KeyStore, {
   create(
     owner: ClientRef,
     key: { readonly id: KeyId; readonly hash: string }
-  ): Effect.Effect<void, OwnerNotFound | TooManyKeys | StoreUnavailable>
+  ): Effect.Effect<Written<void>, OwnerNotFound | TooManyKeys | StoreUnavailable>
   /** Tells whether this client had it. */
-  remove(owner: ClientRef, id: KeyId): Effect.Effect<boolean, OwnerNotFound | StoreUnavailable>
+  remove(owner: ClientRef, id: KeyId): Effect.Effect<Written<boolean>, OwnerNotFound | StoreUnavailable>
 }>()("control/store/KeyStore") {
   static readonly layer = Layer.effect(
     KeyStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const inTransaction = transaction(sql)
       const ownerColumn = ({ type }: ClientRef) => sql(type === "agent" ? "agent_id" : "gateway_id")
 
       const owned = Effect.fnUntraced(function*(owner: ClientRef, lock: "" | "for no key update") {
@@ -46,7 +45,7 @@ export class KeyStore extends Context.Service<KeyStore, {
       const list = Effect.fn("KeyStore.list")(function*(owner: ClientRef) {
         yield* atEdge(owned(owner, ""))
         return decodeKeys(
-          yield* atEdge(sql`select id, ${sql.literal(timeColumn)} from api_keys
+          yield* atEdge(sql`select id, ${sql.literal(timeColumns)} from api_keys
           where ${ownerColumn(owner)} = ${owner.id} order by created_at, id`)
         )
       })
@@ -60,15 +59,18 @@ export class KeyStore extends Context.Service<KeyStore, {
             if (live.length >= mostKeys) return yield* new TooManyKeys()
             yield* sql`insert into api_keys (id, ${ownerColumn(owner)}, hash) values (${id}, ${owner.id}, ${hash})`
           })
-          return yield* inTransaction(insert)
+          return yield* write(sql)(insert)
         }
       )
 
       const remove = Effect.fn("KeyStore.remove")(function*(owner: ClientRef, id: KeyId) {
-        yield* atEdge(owned(owner, ""))
-        const rows = yield* atEdge(sql`
-          delete from api_keys where id = ${id} and ${ownerColumn(owner)} = ${owner.id} returning id`)
-        return rows.length > 0
+        const removed = Effect.gen(function*() {
+          yield* owned(owner, "")
+          const rows = yield* sql`
+            delete from api_keys where id = ${id} and ${ownerColumn(owner)} = ${owner.id} returning id`
+          return rows.length > 0
+        })
+        return yield* write(sql)(removed)
       })
 
       return KeyStore.of({ list, create, remove })
@@ -76,6 +78,6 @@ export class KeyStore extends Context.Service<KeyStore, {
   )
 }
 
-const timeColumn = `control_iso(created_at) as "createdAt"`
+const timeColumns = `control_iso(created_at) as "createdAt", control_iso(last_used_at) as "lastUsedAt"`
 
 const decodeKeys = Schema.decodeUnknownSync(Schema.Array(Key))

@@ -1,11 +1,11 @@
 /** The table of tunnels. */
-import { AgentId, HostName, Revision, type TunnelId } from "#schema/ids.ts"
+import { AgentId, HostName, type Revision, type TunnelId } from "#schema/ids.ts"
 import { type NewTunnel, type Page, type PageRequest, Tunnel, type TunnelPatch } from "#schema/resources.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { pagesOf } from "./pages.ts"
 import { timeColumns } from "./presenceColumns.ts"
-import { atEdge, type StoreUnavailable, transaction, violated } from "./sql.ts"
+import { atEdge, type StoreUnavailable, violated, write, writing } from "./sql.ts"
 
 /** Another tunnel has the domain. */
 export class DomainTaken extends Schema.TaggedError<DomainTaken>()("DomainTaken", { domain: Schema.NullOr(HostName) }) {
@@ -53,7 +53,6 @@ export class TunnelStore extends Context.Service<TunnelStore, {
     TunnelStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const inTransaction = transaction(sql)
       const columns = sql.literal(tunnelColumns)
       const select = (id: TunnelId) => sql`select ${columns} from tunnels where id = ${id}`
 
@@ -61,13 +60,13 @@ export class TunnelStore extends Context.Service<TunnelStore, {
       const written = (
         id: TunnelId,
         { agentId, domain }: TunnelPatch,
-        write: Effect.Effect<unknown, SqlError.SqlError>
+        change: Effect.Effect<unknown, SqlError.SqlError>
       ) =>
-        write.pipe(
+        change.pipe(
           Effect.andThen(sql`set constraints all immediate`),
           Effect.andThen(select(id)),
           Effect.catchTag("SqlError", (error) => Effect.fail(refusal(error, agentId ?? null, domain ?? null))),
-          inTransaction,
+          writing(sql),
           Effect.map(one)
         )
 
@@ -107,15 +106,8 @@ export class TunnelStore extends Context.Service<TunnelStore, {
       })
 
       const remove = Effect.fn("TunnelStore.remove")(function*(id: TunnelId) {
-        const rows = sql`delete from tunnels where id = ${id} returning id`
-        const revision = Effect.andThen(
-          sql`set constraints all immediate`,
-          sql`select revision::float8 as revision from control_meta`
-        )
-        const [removed, [newest]] = yield* inTransaction(
-          Effect.all([rows, Effect.map(revision, decodeNewest)])
-        )
-        return { removed: removed.length > 0, revision: newest.revision }
+        const { revision, value } = yield* write(sql)(sql`delete from tunnels where id = ${id} returning id`)
+        return { removed: value.length > 0, revision }
       })
 
       return TunnelStore.of({ create, find, list, update, put, remove, report: reportTo(sql) })
@@ -154,5 +146,3 @@ const tunnelColumns = `id, agent_id as "agentId", domain, target, enabled, coale
 const decodeTunnels = Schema.decodeUnknownSync(Schema.Array(Tunnel))
 
 const one = (rows: ReadonlyArray<object>): Option.Option<Tunnel> => Option.fromUndefinedOr(decodeTunnels(rows)[0])
-
-const decodeNewest = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ revision: Revision })]))

@@ -10,7 +10,7 @@ const AgentImage = Schema.Struct({
   virtual_ip: Schema.String,
   subnet: Schema.String,
   wireguard_public_key: Schema.String,
-  wireguard_private_key: Schema.String
+  wireguard_private_key: Schema.NullOr(Schema.String)
 })
 
 const GatewayImage = Schema.Struct({
@@ -20,7 +20,7 @@ const GatewayImage = Schema.Struct({
   listen_port: Schema.Int,
   slot: Schema.Int,
   wireguard_public_key: Schema.String,
-  wireguard_private_key: Schema.String
+  wireguard_private_key: Schema.NullOr(Schema.String)
 })
 
 const TunnelImage = Schema.Struct({
@@ -99,11 +99,13 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
   const { revision } = row
   const open = (table: string, column: string, id: string, stored: string) =>
     Result.map(cipher.decrypt(stored, { table, column, row: id }), (text) => Redacted.make(text))
+  const openOwn = (table: string, id: string, stored: string | null) =>
+    stored === null ? Result.succeed(null) : open(table, "wireguard_private_key", id, stored)
   switch (row.entity) {
     case "agent": {
       const { id, name, subnet, virtual_ip: virtualIp, wireguard_public_key: wireguardPublicKey } = row.row_image
       return Result.map(
-        open("agents", "wireguard_private_key", id, row.row_image.wireguard_private_key),
+        openOwn("agents", id, row.row_image.wireguard_private_key),
         (wireguardPrivateKey): Change => ({
           _tag: "AgentPut",
           revision,
@@ -115,7 +117,7 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
       const { id, name, slot, public_ip: publicIp, listen_port: listenPort, wireguard_public_key: wireguardPublicKey } =
         row.row_image
       return Result.map(
-        open("gateways", "wireguard_private_key", id, row.row_image.wireguard_private_key),
+        openOwn("gateways", id, row.row_image.wireguard_private_key),
         (wireguardPrivateKey): Change => ({
           _tag: "GatewayPut",
           revision,

@@ -1,5 +1,5 @@
 /** Lists in pages that stay right while rows come and go: each page begins after the last row of the one before. */
-import type { Page, PageRequest } from "#schema/resources.ts"
+import type { Page, PageRequest, Place } from "#schema/resources.ts"
 import { Effect, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
 import { atEdge } from "./sql.ts"
@@ -12,7 +12,10 @@ export interface Listed {
   readonly key: string
 }
 
-/** Reads pages of these rows; `decode` makes items of them, one each. */
+/**
+ * Reads pages of these rows; `decode` makes items of them, one each. Other applications write rows too: one that cannot be
+ * shown is left out and reported, and the page has fewer items.
+ */
 export const pagesOf = <A>(
   sql: SqlClient.SqlClient,
   { columns, from, when, key }: Listed,
@@ -22,6 +25,14 @@ export const pagesOf = <A>(
     (extract(epoch from ${when}) * 1000000)::float8 as place_micros from ${from}`)
   const order = sql.literal(`order by ${when}, ${key}`)
   const place = sql.literal(`(${when}, ${key})`)
+  const name = from.split(" ").at(-1)
+
+  const decodeOne = (row: object): Effect.Effect<ReadonlyArray<A>> =>
+    Effect.try({ try: () => decode([row]), catch: () => "unfit" as const }).pipe(
+      Effect.catch(() =>
+        Effect.as(Effect.logWarning(`a row is left out of the list of ${name}: ${describe(row)} cannot be shown`), [])
+      )
+    )
 
   return Effect.fnUntraced(function*({ after, limit }: PageRequest) {
     const where = after === undefined ? sql.literal("") : sql`where ${place} >
@@ -29,15 +40,22 @@ export const pagesOf = <A>(
     const rows = yield* atEdge(sql`${selected} ${where} ${order} limit ${limit + 1}`)
     const shown = rows.slice(0, limit)
     const last = rows.length > limit ? shown.at(-1) : undefined
-    const page: Page<A> = { items: decode(shown), nextCursor: last === undefined ? null : decodePlace(last) }
+    const items = (yield* Effect.forEach(shown, decodeOne)).flat()
+    const page: Page<A> = { items, nextCursor: last === undefined ? null : placeOf(last) }
     return page
   })
 }
 
-const Place = Schema.Struct({ place_micros: Schema.Int, place_id: Schema.String })
-const decodeRow = Schema.decodeUnknownSync(Place)
+/** Its key, for a log line: nothing else of it, since a row may hold secrets. */
+const describe = (row: object): string => JSON.stringify("place_id" in row ? row.place_id : null)
 
-function decodePlace(row: unknown) {
-  const { place_id: id, place_micros: micros } = decodeRow(row)
-  return { micros, id }
+/** What a cursor can express: the years 1685 to 2255. */
+const farthest = 8_999_999_999_999_999
+
+/** The place of a row; null when nothing but rows of an impossible time can follow. */
+function placeOf(row: unknown): Place | null {
+  const { place_id: id, place_micros: micros } = decodePlace(row)
+  return micros > farthest ? null : { micros: Math.max(-farthest, Math.round(micros)), id }
 }
+
+const decodePlace = Schema.decodeUnknownSync(Schema.Struct({ place_micros: Schema.Number, place_id: Schema.String }))

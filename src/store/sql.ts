@@ -1,6 +1,8 @@
 /** What every store does at its edge: run in a transaction, and tell an absent database from a broken statement. */
+import { Revision } from "#schema/ids.ts"
 import { Cause, Clock, Duration, Effect, Fiber, Metric, Schema } from "effect"
 import { type SqlClient, SqlError } from "effect/sql"
+import { Actor } from "./Actor.ts"
 
 /** The database cannot be asked now; the same request may succeed later. Nothing was stored, unless it was a commit that got no answer. */
 export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("StoreUnavailable", {
@@ -60,6 +62,34 @@ const databaseTime = Metric.histogram("control_database_seconds", {
 /** All or nothing; see `atEdge` for how it fails. */
 export const transaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   atEdge(sql.withTransaction(effect))
+
+/** A transaction that writes, in the name of the `Actor`. */
+export const writing = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  transaction(sql)(Effect.flatMap(Actor, ({ actor, address }) =>
+    Effect.andThen(
+      sql`select set_config('control.actor', ${actor}, true), set_config('control.address', ${address ?? ""}, true)`,
+      effect
+    )))
+
+/** What a write has given, and a revision from which on every view has it. */
+export interface Written<A> {
+  readonly value: A
+  readonly revision: Revision
+}
+
+/**
+ * As `writing`, with the newest revision. The triggers run just before the commit, so the counter, which every writer needs,
+ * is locked for no longer.
+ */
+export const write = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  writing(sql)(Effect.gen(function*() {
+    const value = yield* effect
+    yield* sql`set constraints all immediate`
+    const [{ revision }] = decodeNewest(yield* sql`select revision::float8 as revision from control_meta`)
+    return { value, revision } satisfies Written<A>
+  }))
+
+const decodeNewest = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ revision: Revision })]))
 
 /** The name of the constraint that a statement has violated, if that is why it failed. */
 export const violated = (error: SqlError.SqlError): string | undefined => {

@@ -47,7 +47,7 @@ export class Tunnels extends Context.Service<Tunnels, {
     id: TunnelId,
     patch: TunnelPatch
   ): Effect.Effect<Tunnel, TunnelNotFound | DomainTaken | NoSuchAgent | StoreUnavailable>
-  remove(id: TunnelId): Effect.Effect<void, TunnelNotFound | StoreUnavailable>
+  remove(id: TunnelId): Effect.Effect<Revision, TunnelNotFound | StoreUnavailable>
   /**
    * Makes it so, for applications that embed Control: a tunnel with an id is created or brought to this, one without is
    * new. What is so already gives no new revision.
@@ -77,8 +77,9 @@ export class Tunnels extends Context.Service<Tunnels, {
       )
 
       const remove = Effect.fn("Tunnels.remove")(function*(id: TunnelId) {
-        const { removed } = yield* store.remove(id)
+        const { removed, revision } = yield* store.remove(id)
         if (!removed) return yield* new TunnelNotFound({ id })
+        return revision
       })
 
       const ensure = Effect.fn("Tunnels.ensure")(function*({ id, ...given }: GivenTunnel) {

@@ -40,6 +40,57 @@ layer(TestServer.layer(), { excludeTestServices: true })("lists", (it) => {
     }))
 })
 
+layer(TestServer.layer(), { excludeTestServices: true })("rows that another application has written", (it) => {
+  it.effect("an impossible time is shown as the nearest possible one, and the pages show every such row once", () =>
+    Effect.gen(function*() {
+      const { context, newAgent, operator } = yield* TestServer
+      const { id } = yield* newAgent
+      const sql = Context.get(context, SqlClient.SqlClient)
+      const times = ["-infinity", "4000-01-01 BC", "1600-01-01", "1960-01-01", "2026-01-01", "2250-01-01"]
+      for (const [index, time] of times.entries()) {
+        yield* sql`insert into tunnels (agent_id, domain, target, created_at)
+          values (${id}, ${`t${index}.example.com`}, 'localhost:1', ${time}::timestamptz)`
+      }
+      const whole = yield* Effect.promise(() => operator.get("/api/tunnels"))
+      assert.deepStrictEqual(
+        whole.body.items.map(({ createdAt }: { createdAt: string }) => createdAt.slice(0, 10)),
+        ["0001-01-01", "0001-01-01", "1600-01-01", "1960-01-01", "2026-01-01", "2250-01-01"]
+      )
+      const last = yield* Effect.promise(() => operator.get("/api/tunnels?limit=3"))
+      const rest = yield* Effect.promise(() => operator.get(`/api/tunnels?cursor=${last.body.nextCursor}`))
+      assert.deepStrictEqual([...last.body.items, ...rest.body.items], whole.body.items)
+
+      yield* sql`insert into tunnels (agent_id, domain, target, created_at)
+        select ${id}, 'z' || i || '.example.com', 'localhost:1', 'infinity' from generate_series(1, 3) i`
+      const ending = yield* Effect.promise(() => operator.get(`/api/tunnels?limit=7`))
+      assert.strictEqual(ending.body.items.at(-1).createdAt, "9999-12-31T23:59:59.999Z")
+      assert.isNull(ending.body.nextCursor)
+    }))
+
+  it.effect("a row that cannot be shown is left out, and hides no other", () =>
+    Effect.gen(function*() {
+      const { context, newAgent, operator } = yield* TestServer
+      const sql = Context.get(context, SqlClient.SqlClient)
+      const before = yield* newAgent
+      const keys = ["a", "b"].map((text) => text.repeat(43))
+      yield* sql`insert into agents (id, name, virtual_ip, subnet, subnet_index, wireguard_public_key, wireguard_private_key)
+        values (${"🦊".repeat(128)}, 'odd', '10.200.0.1', '10.200.0.0/24', 90000, ${keys[0]}, ${keys[1]})`
+      const after = yield* newAgent
+      const first = yield* Effect.promise(() => operator.get("/api/agents"))
+      const ids = first.body.items.map(({ id }: { id: string }) => id)
+      assert.includeMembers(ids, [before.id, after.id])
+      assert.isFalse(ids.some((id: string) => id.startsWith("🦊")))
+      const seen: Array<string> = []
+      for (let cursor: string | null = ""; cursor !== null;) {
+        const path: string = `/api/agents?limit=1${cursor === "" ? "" : `&cursor=${cursor}`}`
+        const { body } = yield* Effect.promise(() => operator.get(path))
+        seen.push(...body.items.map(({ id }: { id: string }) => id))
+        cursor = body.nextCursor
+      }
+      assert.deepStrictEqual(seen, ids)
+    }))
+})
+
 layer(TestServer.layer(), { excludeTestServices: true })("connected clients", (it) => {
   it.effect("are those that have authenticated, until they leave", () =>
     Effect.gen(function*() {
@@ -62,8 +113,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("connected clients", (i
       assert.isNull(second.body.nextCursor)
 
       const shown = yield* Effect.promise(() => operator.get(`/api/agents/${agent.id}`))
-      const { address, lastSeenAt, level, since } = body.items[0]
-      assert.deepInclude(shown.body, { status: "online", session: { address, level, since } })
+      const { address, clientVersion, lastSeenAt, level, since } = body.items[0]
+      assert.deepInclude(shown.body, { status: "online", session: { address, clientVersion, level, since } })
       assert.isNotNull(lastSeenAt)
 
       const metrics = yield* Effect.promise(() => operator.get("/metrics"))

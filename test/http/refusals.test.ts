@@ -77,15 +77,16 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
       const { operator } = yield* TestServer
       yield* Effect.promise(async () => {
         const answers = [
-          await operator.get("/api/agents?wait=sent"),
-          await operator.get("/api/agents/nobody?wait=sent"),
-          await operator.post("/api/agents?wait=sent", { name: "home" }),
-          await operator.delete("/api/agents/nobody?cascade=true&wait=sent")
+          await operator.get("/api/agents?colour=red"),
+          await operator.get("/api/agents/nobody?colour=red"),
+          await operator.post("/api/agents?colour=red", { name: "home" }),
+          await operator.delete("/api/agents/nobody?cascade=true&colour=red")
         ]
         for (const answer of answers) {
           assertProblem(answer, 400, "invalid-request")
-          assert.deepInclude(answer.body.errors[0], { in: "query", path: "wait" })
+          assert.deepInclude(answer.body.errors[0], { in: "query", path: "colour" })
         }
+        assertProblem(await operator.get("/api/agents?wait=sent"), 400, "invalid-request")
         assert.deepInclude((await operator.delete("/api/agents/nobody?cascade=yes")).body.errors[0], {
           path: "cascade"
         })

@@ -133,7 +133,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("API keys", (it) => {
           type: code("key-not-found")
         })
         const { body: { items, nextCursor } } = await operator.get(keys)
-        assert.deepStrictEqual(items.map((key: object) => Object.keys(key)), [["id", "createdAt"]])
+        assert.deepStrictEqual(items.map((key: object) => Object.keys(key)), [["id", "createdAt", "lastUsedAt"]])
         assert.strictEqual(items[0].id, second.body.id)
         assert.isNull(nextCursor)
       }

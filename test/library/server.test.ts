@@ -5,6 +5,7 @@ import { Gateways } from "#gateways/Gateways.ts"
 import { getWebSocketServer, startWebSocketServer, WSServer } from "#library/index.ts"
 import { readSettings, Settings } from "#Settings.ts"
 import { AgentStore } from "#store/AgentStore.ts"
+import { AuditStore } from "#store/AuditStore.ts"
 import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
@@ -27,7 +28,7 @@ const env: Record<string, string> = {
 /** What an application that embeds Control does by its own means: it makes rows. */
 const makeRows = () =>
   ManagedRuntime.make(
-    Layer.mergeAll(Agents.layer, Gateways.layer).pipe(
+    Layer.mergeAll(Agents.layer, Gateways.layer, AuditStore.layer).pipe(
       Layer.provide(
         Layer.mergeAll(AgentStore.layer, GatewayStore.layer, Layer.mock(Network)({ catchUp: Effect.void }))
       ),
@@ -182,6 +183,15 @@ describe("the library", () => {
     await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "nobody" })).rejects.toThrow("no agent")
     await expect(server.broadcastTunnelDelete("", agent.id)).rejects.toThrow("not a tunnel: its id")
     await server.close()
+    const { items } = await rows.runPromise(
+      Effect.flatMap(
+        AuditStore,
+        (audit) => audit.list({ limit: 9, before: undefined, entityType: "tunnel", entityId: tunnel.id })
+      )
+    )
+    expect(items.map(({ action, actor, address }) => [action, actor, address])).toEqual(
+      ["tunnel.delete", "tunnel.update", "tunnel.create"].map((action) => [action, "library", null])
+    )
   })
 
   it("startWebSocketServer refuses a second server; getWebSocketServer refuses when there is none", async () => {

@@ -1,9 +1,11 @@
-import { encodeConfig } from "#network/encode.ts"
+import { encodeConfig, leastConfigBytes } from "#network/encode.ts"
 import { apply, empty, load, type NetworkState } from "#network/NetworkState.ts"
 import { audiencesOf, type Step, steps } from "#network/step.ts"
 import * as Table from "#network/Table.ts"
+import { encodePart, receiverIn, tell } from "#network/tell.ts"
 import { view } from "#network/view.ts"
 import { type ClientRef, Revision, Timeline } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
 import { agentIds, changesOf, Commands, gatewayIds } from "#support/histories.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -14,61 +16,82 @@ const everyone: ReadonlyArray<ClientRef> = [
   ...agentIds.map((id) => ({ type: "agent" as const, id })),
   ...gatewayIds.map((id) => ({ type: "gateway" as const, id }))
 ]
+const levels: ReadonlyArray<Level> = ["plain", "control.v1"]
 
-const configFor = (state: NetworkState, client: ClientRef) => {
-  const config = encodeConfig(state, client)
+const configFor = (state: NetworkState, client: ClientRef, level: Level = "plain") => {
+  const config = encodeConfig(state, client, level)
   return config === undefined ? undefined : JSON.parse(config.own + config.shared.map(({ text }) => text).join(""))
 }
 
 const concerns = (client: ClientRef, step: Step): boolean => audiencesOf(client).includes(step.audience)
 
-describe("the network", () => {
-  it.effect.prop("a config at R and the steps up to R' give the view at R', for any history and client", {
-    commands: Commands
-  }, ({ commands }) =>
-    Effect.sync(() => {
-      let state = start
-      const viewers = new Map(everyone.map((client) => [client, new Viewer()]))
-      for (const change of changesOf(commands)) {
-        const before = state
-        state = apply(state, change)
-        for (const step of steps(before, state, change)) {
-          for (const [client, viewer] of viewers) {
-            if (!concerns(client, step) || viewer.view === undefined) continue
-            const { delta } = step
-            if (delta._tag === "Message") viewer.take(JSON.parse(JSON.stringify(delta.message)))
-            else if (delta._tag === "Whole" || delta.gateway === client.id)
-              viewer.take(configFor(state, client) ?? { type: "gone", data: {} })
-          }
-        }
-        for (const [client, viewer] of viewers) {
-          const truth = view(state, client)
-          // A client that the network does not know is not connected: it starts with a config when it comes.
-          if (truth === undefined)
-            viewer.view = undefined
-          else if (viewer.view === undefined) viewer.take(configFor(state, client))
-          else assert.deepStrictEqual(
-              viewer.view,
-              fromConfig(truth),
-              `${client.type} ${client.id} at ${change.revision}`
-            )
-        }
-      }
-    }), { arbitrary: { runs: 400, size: 60 } })
+/** What a viewer that has a view is sent for a step. */
+const follow = (viewer: Viewer, state: NetworkState, client: ClientRef, level: Level, step: Step) => {
+  const receiver = receiverIn(state, client, level)
+  if (receiver === undefined || !concerns(client, step)) return
+  const telling = tell(step.delta, receiver)
+  if (telling._tag === "Whole") viewer.take(configFor(state, client, level))
+  if (telling._tag === "Part") {
+    viewer.take(JSON.parse(encodePart[level](telling.part, step.revision, Revision.make(viewer.revision))))
+  }
+}
 
-  it.effect.prop(
-    "the encoded config is the view, also when a row was encoded before",
-    { commands: Commands },
-    ({ commands }) =>
+describe("the network", () => {
+  for (const level of levels) {
+    it.effect.prop(`a config at R and the steps up to R' give the view at R', for any history and client (${level})`, {
+      commands: Commands
+    }, ({ commands }) =>
       Effect.sync(() => {
         let state = start
+        const viewers = new Map(everyone.map((client) => [client, new Viewer()]))
         for (const change of changesOf(commands)) {
+          const before = state
           state = apply(state, change)
-          for (const client of everyone) assert.deepEqual(configFor(state, client)?.data, view(state, client))
+          for (const step of steps(before, state, change)) {
+            for (const [client, viewer] of viewers) {
+              if (viewer.view !== undefined) follow(viewer, state, client, level, step)
+            }
+          }
+          for (const [client, viewer] of viewers) {
+            const truth = view(state, client, level)
+            // A client that the network does not know is not connected: it starts with a config when it comes.
+            if (truth === undefined)
+              viewer.view = undefined
+            else if (viewer.view === undefined) viewer.take(configFor(state, client, level))
+            else assert.deepStrictEqual(
+                viewer.view,
+                fromConfig(truth),
+                `${client.type} ${client.id} at ${change.revision}`
+              )
+          }
         }
-      }),
-    { arbitrary: { runs: 100, size: 60 } }
-  )
+      }), { arbitrary: { runs: 400, size: 60 } })
+
+    it.effect.prop(
+      `the encoded config is the view, also when a row was encoded before (${level})`,
+      { commands: Commands },
+      ({ commands }) =>
+        Effect.sync(() => {
+          let state = start
+          for (const change of changesOf(commands)) {
+            state = apply(state, change)
+            for (const client of everyone) {
+              const config = configFor(state, client, level)
+              assert.deepEqual(config?.data, view(state, client, level))
+              if (config !== undefined && level !== "plain") {
+                assert.strictEqual(config.revision, change.revision)
+                assert.strictEqual(config.timeline, "t")
+              }
+              // The database keeps no tunnel without its agent.
+              const isWhole = Table.values(state.tunnels).every(({ agentId }) => Table.has(state.agents, agentId))
+              if (config !== undefined && isWhole)
+                assert.isAtMost(leastConfigBytes(state, client), JSON.stringify(config.data).length)
+            }
+          }
+        }),
+      { arbitrary: { runs: 100, size: 60 } }
+    )
+  }
 
   it.effect.prop(
     "a change seen before leaves the state untouched",
@@ -120,13 +143,18 @@ describe("the network", () => {
           const before = state
           state = apply(state, change)
           for (const client of everyone) {
-            const seen = JSON.stringify([
-              configFor(state, client),
-              steps(before, state, change).filter((step) => concerns(client, step)).map((step) => step.delta)
-            ])
-            const keys = [...seen.matchAll(/wireguardPrivateKey/gu)].length
-            assert.isAtMost(keys, view(state, client) === undefined ? 0 : 1)
-            if (client.type === "agent") assert.notInclude(seen, "\"privateKey\"")
+            for (const level of levels) {
+              const receiver = receiverIn(state, client, level)
+              const told = receiver === undefined
+                ? []
+                : steps(before, state, change).filter((step) => concerns(client, step)).map(({ delta }) =>
+                  tell(delta, receiver)
+                )
+              const seen = JSON.stringify([configFor(state, client, level), told])
+              const keys = [...seen.matchAll(/wireguardPrivateKey/gu)].length
+              assert.isAtMost(keys, view(state, client) === undefined ? 0 : 1)
+              if (client.type === "agent") assert.notInclude(seen, "\"privateKey\"")
+            }
           }
         }
       }),

@@ -171,7 +171,8 @@ describe("the protocol", () => {
         "http://web:3000",
         "https://a.example.com:65535",
         "[::1]:80",
-        "my_service:80"
+        "my_service:80",
+        "api.my_service.svc:80"
       ]
     ) {
       assert.isTrue(isTarget(good), good)
@@ -187,7 +188,13 @@ describe("the protocol", () => {
         ":80",
         "http://:80",
         "a:80\n",
-        "a:b"
+        "a:b",
+        "a..b:80",
+        "a.:80",
+        ".a:80",
+        "http://a-.b:80",
+        `${"a".repeat(64)}:80`,
+        `${"a.".repeat(127)}:80`
       ]
     ) {
       assert.isFalse(isTarget(bad), bad)

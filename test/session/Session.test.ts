@@ -37,8 +37,7 @@ const Word = Schema.Union([
     "refused",
     "unavailable",
     "deleted",
-    "notStored",
-    "ended"
+    "notStored"
   ])
 ])
 
@@ -60,8 +59,6 @@ const eventOf = (word: typeof Word.Type, session: Session.Session, at: number): 
       return { _tag: "Deleted" }
     case "notStored":
       return { _tag: "NotStored", code: "certificate_rejected", reason: "r" }
-    case "ended":
-      return { _tag: "Ended" }
   }
 }
 

@@ -37,7 +37,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
           ["TunnelPut", 4],
           ["TunnelRemoved", 5]
         ])
-        assert.strictEqual((yield* log.snapshot).revision, 5)
+        assert.strictEqual((yield* log.snapshot).state.revision, 5)
       }))
 
     it.effect("a row knows the revision of its newest change", () =>
@@ -60,7 +60,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
-        const from = (yield* log.snapshot).revision
+        const from = (yield* log.snapshot).state.revision
         // Eight writers with pauses inside their transactions, one in ten rolled back.
         const write = Effect.fnUntraced(function*(writer: number) {
           let committed = 0
@@ -91,17 +91,17 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         }
         assert.strictEqual(seen.length, written)
         assert.deepStrictEqual(seen, seen.map((_, index) => from + 1 + index))
-        assert.strictEqual((yield* log.snapshot).tunnels.size, written + 1)
+        assert.strictEqual((yield* log.snapshot).state.tunnels.size, written + 1)
       }))
 
     it.effect("a thousand rows in one transaction are a thousand revisions", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
-        const before = (yield* log.snapshot).revision
+        const before = (yield* log.snapshot).state.revision
         yield* sql`insert into tunnels (agent_id, domain, target)
         select 'a1', 'bulk' || i || '.example.com', 'localhost:80' from generate_series(1, 1000) i`
-        assert.strictEqual((yield* log.snapshot).revision, before + 1000)
+        assert.strictEqual((yield* log.snapshot).state.revision, before + 1000)
       }))
 
     it.effect("a damaged row keeps neither the snapshot from loading nor the log from being read: the others are there", () =>
@@ -109,13 +109,13 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
         yield* insertAgent("a2", 2)
-        const { agents, revision } = yield* log.snapshot
+        const { state: { agents, revision } } = yield* log.snapshot
         assert.sameMembers(Table.values(agents).map(({ id }) => id), ["a1", "a2"])
         yield* sql`update agents set wireguard_private_key = 'garbage' where id = 'a2'`
         yield* sql`insert into certificates (domain, certificate, private_key, expires_at)
           values ('a.example.com', 'c', 'garbage', 'infinity')`
         yield* insertAgent("a3", 3)
-        const snapshot = yield* log.snapshot
+        const { state: snapshot } = yield* log.snapshot
         assert.sameMembers(Table.values(snapshot.agents).map(({ id }) => id), ["a1", "a3"])
         assert.strictEqual(snapshot.certificates.size, 0)
         const page = yield* log.after(revision)

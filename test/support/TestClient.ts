@@ -4,6 +4,10 @@ import { WebSocket } from "ws"
 
 export interface Message {
   readonly type: string
+  /** The place of a config or step in `control.v1`. */
+  readonly revision?: number
+  readonly previous?: number
+  readonly timeline?: string
   // oxlint-disable-next-line typescript/no-explicit-any -- what comes off the wire is looked at field by field
   readonly data: Record<string, any>
 }
@@ -69,6 +73,16 @@ export const connect = Effect.fnUntraced(function*(
     closed: Deferred.await(closed)
   }
 })
+
+/** As `join` in `control.v1`; nothing but `auth_success` is taken. `more` goes into `auth`. */
+export const joinV1 = Effect.fnUntraced(
+  function*(port: number, type: "agent" | "gateway", apiKey: string, more: object = {}) {
+    const client = yield* connect(port, `?type=${type}`, { protocols: ["control.v1"] })
+    client.send({ type: "auth", data: { apiKey, ...more } })
+    const success = yield* client.expect("auth_success")
+    return { ...client, success }
+  }
+)
 
 /** Connects, authenticates, and takes `auth_success` and the first `config`. */
 export const join = Effect.fnUntraced(

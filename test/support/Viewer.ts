@@ -16,26 +16,46 @@ export interface View {
   readonly certificates: Rows
 }
 
+const lists = { tunnel: "tunnels", agent: "peers", gateway: "peers", certificate: "certificates" } as const
+
 export class Viewer {
   view: View | undefined
+  /** Of the last config or step of `control.v1`. */
+  revision = 0
+  timeline: string | undefined
 
-  /** Follows one message; anything but a config or a step changes nothing. */
-  take({ type, data }: Message): void {
-    if (type === "config") this.view = fromConfig(data)
-    if (this.view === undefined) return
-    const { tunnels } = this.view
-    if (type === "tunnel_create") this.#check(!(data["id"] in tunnels), "tunnel_create of a tunnel that is there")
-    if (type === "tunnel_update") this.#check(data["id"] in tunnels, "tunnel_update of a tunnel that is not there")
-    if (type === "tunnel_delete") this.#check(data["id"] in tunnels, "tunnel_delete of a tunnel that is not there")
-    if (type === "tunnel_create" || type === "tunnel_update") {
-      this.view = { ...this.view, tunnels: { ...tunnels, [data["id"]]: data } }
+  /**
+   * Follows one message; anything but a config or a step changes nothing. A step must fit what is there: only after
+   * `resumed` may an update be of a row that is new, and a delete of one that is not there.
+   */
+  take({ data, previous, revision, timeline, type }: Message): void {
+    if (type === "auth_success") this.#isResumed = data["resumed"] === true
+    if (type === "config") {
+      this.view = fromConfig(data)
+      this.revision = revision ?? 0
+      this.timeline = timeline
+      this.#isResumed = false
+      return
     }
-    if (type === "tunnel_delete") {
-      this.view = {
-        ...this.view,
-        tunnels: Object.fromEntries(Object.entries(tunnels).filter(([id]) => id !== data["id"]))
-      }
-    }
+    const [, noun, verb] = /^(tunnel|agent|gateway|certificate)_(create|update|delete)$/u.exec(type) ?? []
+    if (this.view === undefined || noun === undefined || verb === undefined) return
+    if (revision !== undefined && previous !== undefined) this.#follow(revision, previous)
+    const list = lists[noun as keyof typeof lists]
+    const rows = this.view[list]
+    const key = data["id"] ?? data["domain"]
+    const isThere = key in rows
+    if (!this.#isResumed)
+      this.#check(isThere === (verb !== "create"), `${type} of ${key}, which is ${isThere ? "" : "not "}there`)
+    const { [key]: _, ...others } = rows
+    this.view = { ...this.view, [list]: verb === "delete" ? others : { ...others, [key]: data } }
+  }
+
+  #isResumed = false
+
+  #follow(revision: number, previous: number): void {
+    this.#check(previous === this.revision, `a step after ${previous} came at ${this.revision}`)
+    this.#check(previous < revision, `a step to ${revision} came after ${previous}`)
+    this.revision = revision
   }
 
   #check(holds: boolean, fault: string): void {
@@ -44,12 +64,15 @@ export class Viewer {
 }
 
 /** The data of a `config`, from the wire or from `view`. */
-export const fromConfig = (data: Record<string, unknown>): View => ({
-  own: data["agent"] ?? data["gateway"],
-  peers: byKey(data["gateways"] ?? data["agents"]),
-  tunnels: byKey(data["tunnels"]),
-  certificates: byKey(data["certificates"] ?? [])
-})
+export const fromConfig = (data: object): View => {
+  const { agent, agents, certificates, gateway, gateways, tunnels } = data as Record<string, unknown>
+  return {
+    own: agent ?? gateway,
+    peers: byKey(gateways ?? agents),
+    tunnels: byKey(tunnels),
+    certificates: byKey(certificates ?? [])
+  }
+}
 
 function byKey(rows: unknown): Rows {
   return Object.fromEntries((rows as ReadonlyArray<Row>).map((row) => [row.id ?? row.domain ?? "", row]))

@@ -20,7 +20,8 @@ export const makeServer = Effect.fnUntraced(function*(settings: Partial<Settings
   )
   const wsPort = Context.get(context, Listener).port
   const { address } = Context.get(context, HttpServer.HttpServer)
-  const operator = api(`http://127.0.0.1:${"port" in address ? address.port : 0}`, adminToken)
+  const apiUrl = `http://127.0.0.1:${"port" in address ? address.port : 0}`
+  const operator = api(apiUrl, adminToken)
   let made = 0
 
   const create = (path: string, body: object) =>
@@ -42,6 +43,7 @@ export const makeServer = Effect.fnUntraced(function*(settings: Partial<Settings
     context,
     wsPort,
     operator,
+    apiUrl,
     newAgent,
     newGateway,
     newTunnel,

@@ -1,0 +1,206 @@
+/** Patterns and values of transcripts, as README.md describes them. Pure, but that matching adds to what is captured. */
+
+export type Json = null | boolean | number | string | ReadonlyArray<Json> | { readonly [key: string]: Json }
+
+/** What was captured in a transcript so far. */
+export type Captures = Map<string, Json>
+
+/**
+ * Where and how a value is not as the pattern says; undefined when it is, and then what was captured is added to `captures`:
+ * inside one pattern a name still stands for what it was before.
+ */
+export const mismatch = (pattern: Json, value: Json | undefined, captures: Captures): string | undefined => {
+  const scope: Scope = { known: captures, found: new Map() }
+  const fault = mismatchAt("", pattern, value, scope)
+  if (fault !== undefined) return fault
+  for (const [name, found] of scope.found) captures.set(name, found)
+  return undefined
+}
+
+interface Scope {
+  readonly known: Captures
+  readonly found: Captures
+}
+
+function mismatchAt(path: string, pattern: Json, value: Json | undefined, scope: Scope): string | undefined {
+  if (pattern === "$absent") return value === undefined ? undefined : `${where(path)} should be absent`
+  if (value === undefined) return `${where(path)} is missing`
+  if (typeof pattern === "string") return mismatchText(path, pattern, value, scope)
+  if (isList(pattern)) return mismatchList(path, pattern, value, scope)
+  if (isObject(pattern)) {
+    const [operator] = Object.keys(pattern)
+    return operator?.startsWith("$") === true
+      ? mismatchOperator(path, operator, pattern[operator] ?? null, value, scope)
+      : mismatchObject(path, pattern, value, scope)
+  }
+  return pattern === value ? undefined : differs(pattern, value, path)
+}
+
+/** A value to send, with what was captured put into it. Throws an `Error` that names what was not captured. */
+export const fill = (template: Json, captures: Captures): Json => {
+  if (typeof template === "string") return fillText(template, captures)
+  if (isList(template)) return template.map((item) => fill(item, captures))
+  if (!isObject(template)) return template
+  const { $plus, $repeat } = template
+  if (isList($plus)) return $plus.reduce<number>((sum, part) => sum + Number(fill(part, captures)), 0)
+  if (isList($repeat)) return String($repeat[0]).repeat(Number($repeat[1]))
+  return Object.fromEntries(Object.entries(template).map(([key, item]) => [key, fill(item, captures)]))
+}
+
+export const isObject = (value: Json | undefined): value is { readonly [key: string]: Json } =>
+  typeof value === "object" && value !== null && !Array.isArray(value)
+
+/** One or several, or none. */
+export const listOf = (value: Json | undefined): ReadonlyArray<Json> => {
+  if (value === undefined) return []
+  return isList(value) ? value : [value]
+}
+
+const isList = (value: Json | undefined): value is ReadonlyArray<Json> => Array.isArray(value)
+
+const kinds: Readonly<Record<string, (value: Json) => boolean>> = {
+  $any: () => true,
+  $string: (value) => typeof value === "string",
+  $int: (value) => Number.isSafeInteger(value),
+  $number: (value) => typeof value === "number",
+  $bool: (value) => typeof value === "boolean",
+  $object: isObject,
+  $array: isList
+}
+
+function mismatchText(path: string, pattern: string, value: Json, scope: Scope): string | undefined {
+  const capture = /^\$(\w+)=(.*)$/u.exec(pattern)
+  if (capture !== null) {
+    const [, name = "", inner = ""] = capture
+    const fault = mismatchAt(path, inner, value, scope)
+    if (fault === undefined) scope.found.set(name, value)
+    return fault
+  }
+  const isKind = kinds[pattern]
+  if (isKind !== undefined) return isKind(value) ? undefined : differs(pattern, value, path)
+  const expected = fillText(pattern, scope.known)
+  return sameJson(expected, value) ? undefined : differs(expected, value, path)
+}
+
+function mismatchList(path: string, pattern: ReadonlyArray<Json>, value: Json, scope: Scope): string | undefined {
+  if (!isList(value)) return differs(pattern, value, path)
+  if (value.length !== pattern.length) return `${where(path)} has ${value.length} items, expected ${pattern.length}`
+  return first(pattern.map((item, index) => () => mismatchAt(`${path}[${index}]`, item, value[index], scope)))
+}
+
+function mismatchObject(
+  path: string,
+  pattern: { readonly [key: string]: Json },
+  value: Json,
+  scope: Scope
+): string | undefined {
+  if (!isObject(value)) return differs(pattern, value, path)
+  return first(
+    Object.entries(pattern).map(([key, item]) => () =>
+      mismatchAt(path === "" ? key : `${path}.${key}`, item, value[key], scope)
+    )
+  )
+}
+
+function mismatchOperator(
+  path: string,
+  operator: string,
+  operand: Json,
+  value: Json,
+  scope: Scope
+): string | undefined {
+  switch (operator) {
+    case "$exactly":
+      return mismatchObject(path, isObject(operand) ? operand : {}, value, scope) ?? unexpected(operand, value, path)
+    case "$has":
+      return first(
+        listOf(operand).map((item) => () => matchesAny(item, value, scope) ? undefined : lacks(item, path))
+      )
+    case "$hasNone":
+      return first(
+        listOf(operand).map((item) => () => matchesAny(item, value, scope) ? holds(item, path) : undefined)
+      )
+    case "$oneOf":
+      return listOf(operand).some((item) => mismatchAt(path, item, value, scope) === undefined)
+        ? undefined
+        : differs(operand, value, path)
+    case "$above":
+      return typeof value === "number" && value > Number(fill(operand, scope.known))
+        ? undefined
+        : `${where(path)} is ${show(value)}, expected more than ${show(fill(operand, scope.known))}`
+    case "$contains":
+      return typeof value === "string" && value.includes(String(fill(operand, scope.known)))
+        ? undefined
+        : `${where(path)} is ${show(value)}, expected a text with ${show(operand)} in it`
+    default:
+      return `the pattern at ${where(path)} has the unknown operator ${operator}`
+  }
+}
+
+function matchesAny(pattern: Json, value: Json, scope: Scope): boolean {
+  return isList(value) && value.some((item) => mismatchAt("", pattern, item, scope) === undefined)
+}
+
+function unexpected(operand: Json, value: Json, path: string): string | undefined {
+  if (!isObject(operand) || !isObject(value)) return undefined
+  const more = Object.keys(value).filter((key) => !(key in operand))
+  return more.length === 0 ? undefined : `${where(path)} has fields that it should not have: ${more.join(", ")}`
+}
+
+/** `$name` alone is the captured value itself; `${name}` inside a text is its text; `$$` begins a text with a dollar. */
+function fillText(text: string, captures: Captures): Json {
+  if (text.startsWith("$$")) return text.slice(1)
+  const whole = /^\$(\w+)$/u.exec(text)?.[1]
+  if (whole !== undefined) return captured(whole, captures)
+  return text.replaceAll(/\$\{(\w+)\}/gu, (_, name: string) => {
+    const value = captured(name, captures)
+    return typeof value === "string" ? value : JSON.stringify(value)
+  })
+}
+
+function captured(name: string, captures: Captures): Json {
+  const value = captures.get(name)
+  if (value === undefined) throw new Error(`nothing was captured as $${name}`)
+  return value
+}
+
+function first(checks: ReadonlyArray<() => string | undefined>): string | undefined {
+  for (const check of checks) {
+    const fault = check()
+    if (fault !== undefined) return fault
+  }
+  return undefined
+}
+
+function sameJson(left: Json, right: Json): boolean {
+  if (isList(left)) {
+    return isList(right) && left.length === right.length &&
+      left.every((item, index) => sameJson(item, right[index] ?? null))
+  }
+  if (!isObject(left)) return left === right
+  if (!isObject(right) || Object.keys(left).length !== Object.keys(right).length) return false
+  return Object.entries(left).every(([key, item]) => key in right && sameJson(item, right[key] ?? null))
+}
+
+function differs(expected: Json, value: Json, path: string): string {
+  return `${where(path)} is ${show(value)}, expected ${show(expected)}`
+}
+
+function lacks(item: Json, path: string): string {
+  return `${where(path)} has no item like ${show(item)}`
+}
+
+function holds(item: Json, path: string): string {
+  return `${where(path)} has an item like ${show(item)}`
+}
+
+function where(path: string): string {
+  return path === "" ? "it" : path
+}
+
+const longest = 160
+
+function show(value: Json): string {
+  const text = JSON.stringify(value)
+  return text.length > longest ? `${text.slice(0, longest)}…` : text
+}

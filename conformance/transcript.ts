@@ -1,0 +1,67 @@
+/** Transcripts as they are read from files: JSON Lines, of which each is one action or one expectation. */
+import { readdirSync, readFileSync } from "node:fs"
+import { join } from "node:path"
+import { isObject, type Json } from "./pattern.ts"
+
+export interface Line {
+  /** Its number in the file, from 1. */
+  readonly number: number
+  readonly text: string
+  readonly fields: { readonly [key: string]: Json }
+}
+
+export interface Transcript {
+  /** The file's name without its ending. */
+  readonly name: string
+  /** The first line: `transcript` says what is shown. */
+  readonly header: { readonly [key: string]: Json }
+  readonly lines: ReadonlyArray<Line>
+}
+
+/** A line of a transcript did not go as it says. */
+export class LineFailed extends Error {
+  readonly line: Line
+  constructor(line: Line, message: string) {
+    super(message)
+    this.line = line
+  }
+}
+
+/** All transcripts of a folder, by name. Throws an `Error` that names the file and the line that is not a JSON object. */
+export const readTranscripts = (folder: string): ReadonlyArray<Transcript> =>
+  readdirSync(folder)
+    .filter((file) => file.endsWith(".jsonl"))
+    .toSorted()
+    .map((file) => parseTranscript(file.replace(/\.jsonl$/u, ""), readFileSync(join(folder, file), "utf8")))
+
+export const parseTranscript = (name: string, content: string): Transcript => {
+  const lines = content.split("\n").map((text, index) => ({ text, number: index + 1 }))
+    .filter(({ text }) => text.trim() !== "")
+    .map(({ number, text }): Line => ({ number, text, fields: parseLine(`${name}:${number}`, text) }))
+  const [header, ...rest] = lines
+  if (typeof header?.fields["transcript"] !== "string") throw new Error(`${name}: the first line has no "transcript"`)
+  return { name, header: header.fields, lines: rest.filter(({ fields }) => !("note" in fields)) }
+}
+
+/** `5 seconds`, `1 second`, `200 milliseconds` or `2 minutes`, in milliseconds. */
+export const millisOf = (text: Json | undefined, fallback: string): number => {
+  const [, amount = "", unit = ""] =
+    /^(\d+(?:\.\d+)?) (millisecond|second|minute)s?$/u.exec(String(text ?? fallback)) ??
+      []
+  const factor = unitMillis[unit]
+  if (factor === undefined) throw new Error(`not a duration: ${JSON.stringify(text)}`)
+  return Number(amount) * factor
+}
+
+const unitMillis: Readonly<Record<string, number>> = { millisecond: 1, second: 1_000, minute: 60_000 }
+
+function parseLine(place: string, text: string): { readonly [key: string]: Json } {
+  const fault = new Error(`${place} is not a JSON object: ${text.slice(0, 80)}`)
+  try {
+    const value = JSON.parse(text) as Json
+    if (isObject(value)) return value
+  } catch {
+    throw fault
+  }
+  throw fault
+}

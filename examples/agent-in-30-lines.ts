@@ -1,0 +1,31 @@
+/** A whole agent, but for what it does with its tunnels. `CONTROL_URL=ws://… CONTROL_API_KEY=ctl_agt_… node examples/agent-in-30-lines.ts` */
+import { type AgentView, startAgent } from "control/agent"
+
+const { CONTROL_API_KEY = "", CONTROL_STATE_FILE = "agent-state.json", CONTROL_URL = "ws://127.0.0.1:3001" } =
+  process.env
+
+const agent = startAgent({
+  url: CONTROL_URL,
+  apiKey: CONTROL_API_KEY,
+  stateFile: CONTROL_STATE_FILE,
+  clientVersion: "agent-in-30-lines/1",
+  apply: async (view, { from, revision }) => {
+    await configureWireGuard(view)
+    agent.status(
+      [...view.tunnels.values()].map(({ domain, enabled }) => ({ domain, status: enabled ? "active" : "off" }))
+    )
+    console.log(`revision ${revision} from ${from}: ${view.tunnels.size} tunnels over ${view.gateways.size} gateways`)
+  },
+  onEvent: (event) => event.type !== "applied" && console.log(JSON.stringify(event))
+})
+
+process.once("SIGINT", () => void agent.close()).once("SIGTERM", () => void agent.close())
+const { code } = await agent.stopped
+process.exitCode = code === 1000 ? 0 : 1
+
+/** Here `wg syncconf` would be fed. Whatever is thrown here is shown to the operators of Control. */
+async function configureWireGuard({ agent, gateways }: AgentView): Promise<void> {
+  for (const { endpoint, wireguardPublicKey } of gateways.values()) {
+    if (endpoint !== null) console.log(`${agent.virtualIp} → ${wireguardPublicKey} at ${endpoint}`)
+  }
+}

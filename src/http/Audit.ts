@@ -1,0 +1,22 @@
+/** /api/audit */
+import { Api } from "#schema/api.ts"
+import { defaultLimit } from "#schema/resources.ts"
+import { AuditStore } from "#store/AuditStore.ts"
+import { Effect } from "effect"
+import { HttpApiBuilder } from "effect/http-api"
+import { problemOf } from "./problems.ts"
+
+export const layer = HttpApiBuilder.group(
+  Api,
+  "audit",
+  Effect.fnUntraced(function*(handlers) {
+    const audit = yield* AuditStore
+    return handlers.handle(
+      "list",
+      ({ query: { cursor, entityId, entityType, limit } }) =>
+        audit.list({ limit: limit ?? defaultLimit, before: cursor, entityType, entityId }).pipe(
+          Effect.mapError(problemOf)
+        )
+    )
+  })
+)

@@ -1,0 +1,109 @@
+/** What a client that comes back has missed: the rows that were touched since, as they are now. Pure. */
+import type { Resume } from "#schema/client.ts"
+import type { ClientRef, Revision } from "#schema/ids.ts"
+import { HashMap, Option } from "effect"
+import { gatewayAddresses } from "./addresses.ts"
+import * as History from "./History.ts"
+import type { NetworkState } from "./NetworkState.ts"
+import * as Table from "./Table.ts"
+import type { Part, Receiver } from "./tell.ts"
+import {
+  agentForGatewayV1,
+  certificateForGateways,
+  gatewayForAgentV1,
+  tunnelForAgent,
+  tunnelForGateways
+} from "./view.ts"
+
+/** A part of the view and the revision at which it became so. */
+export interface MissedPart {
+  readonly revision: Revision
+  readonly part: Part
+}
+
+/**
+ * `first`: it has no place to resume from. `timeline`: its place is in another history. `ahead`: it has seen what this
+ * history does not have. `compacted`: what it missed is partly forgotten. `own`: its own part has changed, or addresses have.
+ * `cheaper`: the config is shorter than what it missed.
+ */
+export type NotResumed = "first" | "timeline" | "ahead" | "compacted" | "own" | "cheaper"
+
+export type Resumption =
+  | { readonly _tag: "Resumed"; readonly missed: ReadonlyArray<MissedPart> }
+  | { readonly _tag: "NotResumed"; readonly why: NotResumed }
+
+/** In order of revision, each row once, as it is now. Never an error: the worst case is a config. */
+export const resume = (state: NetworkState, receiver: Receiver, from: Resume | undefined): Resumption => {
+  if (from === undefined) return not("first")
+  if (from.timeline !== state.timeline) return not("timeline")
+  if (from.revision > state.revision) return not("ahead")
+  const touches = History.since(state.history, from.revision)
+  if (touches === undefined) return not("compacted")
+  const missed: Array<MissedPart> = []
+  for (const touch of touches) {
+    if (touch.entity === receiver.ref.type && touch.id === receiver.ref.id && touch.own) return not("own")
+    if (touch.renumbered && receiver.ref.type === "gateway") return not("own")
+    const part = receiver.ref.type === "agent"
+      ? partForAgent(state, receiver.ref, receiver, touch)
+      : partForGateway(state, receiver, touch)
+    if (part !== undefined) missed.push({ revision: touch.revision, part })
+  }
+  return { _tag: "Resumed", missed }
+}
+
+function not(why: NotResumed): Resumption {
+  return { _tag: "NotResumed", why }
+}
+
+function partForAgent(
+  state: NetworkState,
+  { id: agentId }: Extract<ClientRef, { type: "agent" }>,
+  { subnet }: Receiver,
+  touch: History.Touch
+): Part | undefined {
+  const { id } = touch
+  switch (touch.entity) {
+    case "gateway": {
+      const gateway = find(HashMap.get(state.gateways, touch.id))
+      if (gateway === undefined) return { type: "gateway_delete", data: { id } }
+      return { type: "gateway_update", data: gatewayForAgentV1(gateway, gatewayAddresses(subnet)) }
+    }
+    case "tunnel": {
+      if (!touch.agents.includes(agentId)) return undefined
+      const tunnel = find(Table.get(state.tunnels, touch.id))
+      if (tunnel?.agentId !== agentId) return { type: "tunnel_delete", data: { id } }
+      return { type: "tunnel_update", data: tunnelForAgent(tunnel) }
+    }
+    case "agent":
+    case "certificate":
+      return undefined
+  }
+}
+
+function partForGateway(state: NetworkState, { slot }: Receiver, touch: History.Touch): Part | undefined {
+  const { id } = touch
+  switch (touch.entity) {
+    case "agent": {
+      const agent = find(Table.get(state.agents, touch.id))
+      if (agent === undefined) return { type: "agent_delete", data: { id } }
+      return { type: "agent_update", data: agentForGatewayV1(agent, slot) }
+    }
+    case "tunnel": {
+      const tunnel = find(Table.get(state.tunnels, touch.id))
+      const virtualIp = tunnel && find(HashMap.get(state.virtualIps, tunnel.agentId))
+      if (tunnel === undefined || virtualIp === undefined) return { type: "tunnel_delete", data: { id } }
+      return { type: "tunnel_update", data: tunnelForGateways(tunnel, virtualIp) }
+    }
+    case "certificate": {
+      const certificate = find(Table.get(state.certificates, touch.id))
+      if (certificate === undefined) return { type: "certificate_delete", data: { domain: id } }
+      return { type: "certificate_update", data: certificateForGateways(certificate) }
+    }
+    case "gateway":
+      return undefined
+  }
+}
+
+function find<Row>(row: Option.Option<Row>): Row | undefined {
+  return Option.getOrUndefined(row)
+}

@@ -1,0 +1,121 @@
+import { type Captures, fill, type Json, mismatch } from "#conformance/pattern.ts"
+import { millisOf, parseTranscript, readTranscripts } from "#conformance/transcript.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+
+const captures = (entries: Readonly<Record<string, Json>> = {}): Captures => new Map(Object.entries(entries))
+const isLike = (pattern: Json, value: Json, known: Captures = captures()): boolean =>
+  mismatch(pattern, value, known) === undefined
+
+describe("a pattern", () => {
+  it.effect.prop(
+    "of plain JSON without dollars is like itself",
+    { value: Schema.Json },
+    ({ value }) =>
+      Effect.sync(() => {
+        const text = JSON.stringify(value).replaceAll("$", "S")
+        const plain: Json = JSON.parse(text)
+        assert.isUndefined(mismatch(plain, plain, captures()))
+        assert.deepStrictEqual(fill(plain, captures()), plain)
+      })
+  )
+
+  it("ignores fields that it does not name, and only those", () => {
+    assert.isTrue(isLike({ a: 1 }, { a: 1, b: 2 }))
+    assert.isFalse(isLike({ a: 1, b: 2 }, { a: 1 }))
+    assert.isFalse(isLike({ $exactly: { a: 1 } }, { a: 1, b: 2 }))
+    assert.isTrue(isLike({ $exactly: { a: { c: 1 } } }, { a: { c: 1, d: 2 } }))
+    assert.isTrue(isLike({ a: "$absent" }, { b: 2 }))
+    assert.isFalse(isLike({ a: "$absent" }, { a: null }))
+  })
+
+  it("knows kinds, lists and bounds", () => {
+    const yes: ReadonlyArray<readonly [Json, Json]> = [
+      ["$any", null],
+      ["$string", ""],
+      ["$int", 5],
+      ["$number", 5.5],
+      ["$bool", false],
+      ["$array", []],
+      ["$object", {}],
+      [{ $above: 4 }, 5],
+      [{ $contains: "b" }, "abc"],
+      [{ $has: [2, 1] }, [1, 2, 3]],
+      [{ $hasNone: [4] }, [1, 2, 3]],
+      [{ $oneOf: [1, "$string"] }, "x"],
+      ["$$any", "$any"]
+    ]
+    const no: ReadonlyArray<readonly [Json, Json]> = [
+      ["$string", 5],
+      ["$int", 5.5],
+      ["$number", "5"],
+      ["$object", []],
+      [{ $above: 5 }, 5],
+      [{ $contains: "d" }, "abc"],
+      [{ $has: [4] }, [1, 2, 3]],
+      [{ $hasNone: [3] }, [1, 2, 3]],
+      [{ $oneOf: [1, 2] }, 3],
+      [[1], [1, 2]],
+      [{ $unheardOf: 1 }, 1]
+    ]
+    for (const [pattern, value] of yes) assert.isTrue(isLike(pattern, value), JSON.stringify(pattern))
+    for (const [pattern, value] of no) assert.isFalse(isLike(pattern, value), JSON.stringify(pattern))
+  })
+
+  it("captures what it finds, for the lines after it, and only when all of it was found", () => {
+    const known = captures({ r: 5 })
+    assert.isTrue(isLike({ revision: "$r=$int", previous: "$r" }, { revision: 7, previous: 5 }, known))
+    assert.strictEqual(known.get("r"), 7)
+    assert.isFalse(isLike({ id: "$id=$string", other: 1 }, { id: "x", other: 2 }, known))
+    assert.isFalse(known.has("id"))
+  })
+
+  it("puts what was captured into what is sent, and says what it does not know", () => {
+    const known = captures({ id: "a1", r: 5, list: [1] })
+    assert.deepStrictEqual(fill({ path: "/api/agents/${id}", list: "$list", next: { $plus: ["$r", 2] } }, known), {
+      path: "/api/agents/a1",
+      list: [1],
+      next: 7
+    })
+    assert.strictEqual(fill({ $repeat: ["ab", 3] }, known), "ababab")
+    assert.throws(() => fill("$nobody", known), /nobody/u)
+  })
+
+  it("says where and what", () => {
+    assert.strictEqual(
+      mismatch({ a: [{ b: "$int" }] }, { a: [{ b: "x" }] }, captures()),
+      "a[0].b is \"x\", expected \"$int\""
+    )
+    assert.strictEqual(mismatch({ a: 1 }, {}, captures()), "a is missing")
+  })
+})
+
+describe("a transcript", () => {
+  it("that is none is refused with the place of the fault", () => {
+    assert.throws(() => parseTranscript("x", "{\"transcript\":\"t\"}\nnonsense"), /x:2/u)
+    assert.throws(() => parseTranscript("x", "{\"from\":\"client\"}"), /transcript/u)
+    assert.throws(() => millisOf("soon", ""), /soon/u)
+    assert.strictEqual(millisOf("1.5 seconds", ""), 1_500)
+  })
+
+  it("has lines of known kinds only, and every name in it is captured before it is used", () => {
+    const kinds = {
+      server: ["operator", "connect", "pause", "from", "expectClose", "close"],
+      client: ["accept", "noConnection", "restart", "stateFile", "from", "expectClose", "close"]
+    }
+    for (const kit of ["server", "client"] as const) {
+      const transcripts = readTranscripts(`conformance/${kit}`)
+      assert.isAbove(transcripts.length, 30)
+      for (const { lines, name } of transcripts) {
+        const known = new Set(["run", "apiKey", "any", "string", "int", "number", "bool", "array", "object", "absent"])
+        for (const { fields, number, text } of lines) {
+          assert.lengthOf(kinds[kit].filter((kind) => kind in fields), 1, `${name}:${number}`)
+          for (const [, capture = ""] of text.matchAll(/"\$(\w+)=/gu)) known.add(capture)
+          for (const [, whole, inside] of text.matchAll(/"\$(\w+)"(?!:)|\$\{(\w+)\}/gu)) {
+            assert.include([...known], whole ?? inside, `${name}:${number}`)
+          }
+        }
+      }
+    }
+  })
+})

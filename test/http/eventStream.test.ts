@@ -1,0 +1,27 @@
+import { eventStream } from "#http/eventStream.ts"
+import { assert, it } from "@effect/vitest"
+import { Effect, Fiber, Stream } from "effect"
+import { TestClock } from "effect/testing"
+
+it.effect("a stream on which nothing happens has a comment every 15 seconds, after an id to go on from", () =>
+  Effect.gen(function*() {
+    const texts = Stream.decodeText(eventStream("boot.1.0", Stream.never))
+    const reading = yield* Effect.forkChild(Stream.runCollect(Stream.take(texts, 3)))
+    yield* TestClock.adjust("14 seconds")
+    assert.isUndefined(reading.pollUnsafe())
+    yield* TestClock.adjust("16 seconds")
+    const [first, ...comments] = yield* Fiber.join(reading)
+    assert.strictEqual(first, "retry: 2000\nid: boot.1.0\n\n")
+    assert.deepStrictEqual(comments, [": still here\n\n", ": still here\n\n"])
+  }))
+
+it.effect("a stream ends when what is followed ends", () =>
+  Effect.gen(function*() {
+    const event = { event: "reset", data: { reason: "because" } } as const
+    const texts = Stream.decodeText(eventStream("boot.1.0", Stream.make({ id: "boot.2.0", event })))
+    const all = (yield* Stream.runCollect(texts)).join("")
+    assert.strictEqual(
+      all,
+      "retry: 2000\nid: boot.1.0\n\nid: boot.2.0\nevent: reset\ndata: {\"reason\":\"because\"}\n\n"
+    )
+  }))

@@ -1,0 +1,215 @@
+import { Events } from "#events/Events.ts"
+import { ControlEvent } from "#schema/events.ts"
+import { Revision, SessionId } from "#schema/ids.ts"
+import { adminToken, newDatabase } from "#support/database.ts"
+import { type EventFollower, follow } from "#support/EventFollower.ts"
+import { makeServer, TestServer } from "#support/server.ts"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Context, Effect, Exit, Fiber, Option, Redacted, Schema, Scope } from "effect"
+
+const change = (revision: number) =>
+  ({
+    event: "change",
+    data: { revision: Revision.make(revision), entityType: "tunnel", entityId: `t${revision}`, op: "put" }
+  }) as const satisfies ControlEvent
+
+/** The change of this revision: changes that were answered before may come after it was begun to follow. */
+const changeOf = (reader: EventFollower, revision: number) =>
+  Effect.repeat(reader.until("change"), { until: ({ data }) => data.revision === revision })
+
+const onServer = Effect.fnUntraced(function*(options: Parameters<typeof follow>[2] = {}) {
+  const { apiUrl } = yield* TestServer
+  return yield* follow(apiUrl, adminToken, options)
+})
+
+const publish = (event: ControlEvent) =>
+  Effect.map(TestServer, ({ context }) => Context.get(context, Events).publish(event))
+
+layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
+  it.effect("a committed change is told, whoever made it, and never what is in it", () =>
+    Effect.gen(function*() {
+      const { newAgent, newTunnel } = yield* TestServer
+      const agent = yield* newAgent
+      const reader = yield* onServer()
+      assert.strictEqual(reader.status, 200)
+      assert.match(reader.contentType ?? "", /^text\/event-stream/u)
+      const tunnel = yield* newTunnel(agent.id)
+      const { data } = yield* changeOf(reader, tunnel.revision)
+      assert.deepStrictEqual(data, { revision: tunnel.revision, entityType: "tunnel", entityId: tunnel.id, op: "put" })
+    }))
+
+  it.effect("coming and going is told", () =>
+    Effect.gen(function*() {
+      const { joinAgent } = yield* TestServer
+      const reader = yield* onServer()
+      const agent = yield* joinAgent
+      const online = yield* reader.until("client.online")
+      assert.deepInclude(online.data, { clientType: "agent", clientId: agent.id, address: "127.0.0.1", level: "plain" })
+      agent.client.ws.close()
+      const offline = yield* reader.until("client.offline")
+      assert.deepStrictEqual(offline.data, online.data)
+    }))
+
+  it.effect("every event is sent as its schema says, in the order in which it was published", () =>
+    Effect.gen(function*() {
+      const reader = yield* onServer()
+      const client = { clientType: "gateway", clientId: "edge\n1" } as const
+      const connection = { ...client, session: SessionId.make("s"), address: "::1", level: "control.v1" }
+      const published: ReadonlyArray<ControlEvent> = [
+        { event: "client.online", data: connection },
+        { event: "ack", data: { ...client, revision: Revision.make(3) } },
+        {
+          event: "nack",
+          data: { ...client, revision: Revision.make(4), code: "bad", message: "line\nbreak", tunnelId: "t" }
+        },
+        { event: "client.offline", data: connection }
+      ]
+      for (const event of published) yield* publish(event)
+      for (const event of published) {
+        const { data, event: name } = yield* reader.next
+        assert.deepStrictEqual(yield* Schema.decodeUnknownEffect(ControlEvent)({ event: name, data }), event)
+      }
+    }))
+
+  it.effect("who comes back goes on after the last event it saw, with nothing missing and nothing twice", () =>
+    Effect.gen(function*() {
+      const first = yield* Effect.scoped(Effect.gen(function*() {
+        const reader = yield* onServer()
+        yield* publish(change(101))
+        yield* publish(change(102))
+        const seen = yield* reader.until("change")
+        assert.strictEqual(seen.data.revision, 101)
+        return seen.id
+      }))
+      yield* publish(change(103))
+      for (const options of [{ lastEventId: first }, { query: `?lastEventId=${first}` }]) {
+        const reader = yield* onServer(options)
+        assert.strictEqual(reader.from, first)
+        assert.deepStrictEqual([(yield* reader.next).data.revision, (yield* reader.next).data.revision], [102, 103])
+      }
+    }))
+
+  it.effect("who saw no event yet goes on from where it began", () =>
+    Effect.gen(function*() {
+      const { from } = yield* Effect.scoped(onServer())
+      yield* publish(change(201))
+      const reader = yield* onServer({ lastEventId: from })
+      assert.strictEqual((yield* reader.next).data.revision, 201)
+    }))
+
+  it.effect("an id that says nothing here is answered by a reset, and then by what is new", () =>
+    Effect.gen(function*() {
+      for (const lastEventId of ["nonsense", "a.b.c", "x.999999999999999.999999999999999", "...", "0"]) {
+        const reader = yield* onServer({ lastEventId })
+        assert.strictEqual((yield* reader.next).event, "reset", lastEventId)
+        yield* publish(change(301))
+        assert.strictEqual((yield* reader.next).event, "change")
+      }
+      const { operator } = yield* TestServer
+      const tooLong = yield* Effect.promise(() => operator.get("/api/events", { "last-event-id": "x".repeat(300) }))
+      assert.deepInclude(tooLong.body.errors[0], { in: "header", path: "last-event-id" })
+    }))
+
+  it.effect(
+    "nobody follows without the admin token, and nobody but so many follow at once",
+    () =>
+      Effect.gen(function*() {
+        const { apiUrl } = yield* TestServer
+        assert.strictEqual((yield* Effect.scoped(follow(apiUrl, "wrong"))).status, 401)
+        const scope = yield* Scope.make()
+        const readers = yield* Scope.provide(
+          Effect.all(Array.from({ length: 120 }, () => onServer()), { concurrency: "unbounded" }),
+          scope
+        )
+        const refused = readers.filter(({ status }) => status === 503)
+        assert.strictEqual(refused.length, 20)
+        assert.strictEqual(refused[0]?.contentType, "application/problem+json")
+        yield* Scope.close(scope, Exit.void)
+        // Places are free again as soon as the server has seen that their readers are gone.
+        yield* Effect.scoped(
+          Effect.repeat(Effect.map(onServer(), ({ status }) => status), { until: (status) => status === 200 })
+        )
+      }),
+    60_000
+  )
+})
+
+describe("the stream of events", () => {
+  it.live(
+    "after a restart of the process there is a reset, then the changes that were missed, then what is new",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* newDatabase
+        const settings = { databaseUrl: Option.some(Redacted.make(url)) }
+        const key = Option.some(Redacted.make(Buffer.alloc(32, 1).toString("base64")))
+        const [seen, agent, missed] = yield* Effect.scoped(Effect.gen(function*() {
+          const server = yield* makeServer({ ...settings, masterKey: key })
+          const reader = yield* follow(server.apiUrl, adminToken)
+          const agent = yield* server.newAgent
+          const { id } = yield* reader.until("change")
+          return [id, agent, yield* server.newTunnel(agent.id)] as const
+        }))
+        const server = yield* makeServer({ ...settings, masterKey: key })
+        const reader = yield* follow(server.apiUrl, adminToken, { lastEventId: seen })
+        const reset = yield* reader.next
+        assert.strictEqual(reset.event, "reset")
+        const changes = [yield* reader.next, yield* reader.next]
+        assert.deepStrictEqual(changes.map(({ data }) => data.entityType), ["key", "tunnel"])
+        assert.strictEqual(changes[1]?.data.revision, missed.revision)
+        // Cut in the middle of that, it goes on there.
+        const again = yield* follow(server.apiUrl, adminToken, { lastEventId: changes[0]?.id ?? "" })
+        assert.strictEqual((yield* again.next).event, "reset")
+        assert.deepStrictEqual((yield* again.next).data, changes[1]?.data)
+        const next = yield* server.newTunnel(agent.id)
+        assert.strictEqual((yield* reader.until("change")).data.revision, next.revision)
+        const last = yield* again.until("change")
+        assert.strictEqual(last.data.revision, next.revision)
+        const whole = yield* follow(server.apiUrl, adminToken, { lastEventId: last.id })
+        assert.strictEqual(whole.from, last.id)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+
+  it.live("ends whole and at once when the server stops", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const server = yield* Scope.provide(makeServer(), scope)
+      const reader = yield* follow(server.apiUrl, adminToken)
+      const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      assert.strictEqual(yield* Effect.timeout(reader.ended, "1500 millis"), "whole")
+      yield* Fiber.join(closing)
+    }).pipe(Effect.scoped), 30_000)
+
+  it.live(
+    "a reader that does not read holds nobody up, and is told what it has missed when it reads again",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* makeServer()
+        const events = Context.get(server.context, Events)
+        const [slow, quick] = [yield* follow(server.apiUrl, adminToken), yield* follow(server.apiUrl, adminToken)]
+        slow.pause()
+        const nack = (revision: number): ControlEvent => ({
+          event: "nack",
+          data: {
+            clientType: "agent",
+            clientId: "home",
+            revision: Revision.make(revision),
+            code: "x",
+            message: "m".repeat(500)
+          }
+        })
+        // More than the socket's buffers take, and more than the ring keeps.
+        let told = 0
+        for (let round = 0; round < 60; round += 1) {
+          for (let index = 0; index < 1_000; index += 1) events.publish(nack(told += 1))
+          yield* Effect.repeat(quick.next, { until: ({ data }) => data.revision === told })
+        }
+        slow.resume()
+        const reset = yield* slow.until("reset")
+        assert.include(reset.data.reason, "faster")
+        events.publish(nack(told += 1))
+        assert.strictEqual((yield* slow.next).data.revision, told)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+})
