@@ -9,7 +9,7 @@ import { LineFailed, readTranscripts, type Transcript } from "./transcript.ts"
 const usage =
   `node conformance/main.ts server --ws ws://127.0.0.1:3001 --api http://127.0.0.1:3000 --token-file data/admin-token
 node conformance/main.ts client -- COMMAND [ARGUMENT…]
-  --only TEXT   only transcripts with TEXT in their name
+  --only TEXT   only transcripts with TEXT in their name; may be given several times
   --type agent  only transcripts for agents, or for gateways (client only)
   --jobs N      so many at a time (client only); 4 unless given
   --slow        also those that wait for a server's time-outs (server only)`
@@ -26,7 +26,7 @@ const { positionals: [kit], values } = parseArgs({
     api: { type: "string", default: "http://127.0.0.1:3000" },
     "token-file": { type: "string", default: "data/admin-token" },
     type: { type: "string", default: "agent,gateway" },
-    only: { type: "string", default: "" },
+    only: { type: "string", multiple: true, default: [""] },
     jobs: { type: "string", default: "4" },
     slow: { type: "boolean", default: false }
   }
@@ -46,7 +46,7 @@ if (kit === "server") {
 /** One line a transcript, in the order of their names, and what went wrong where. */
 async function runAll(kit: string, jobs: number, run: (transcript: Transcript) => Promise<void>): Promise<void> {
   const transcripts = readTranscripts(join(import.meta.dirname, kit))
-    .filter(({ name }) => name.includes(values.only))
+    .filter(({ name }) => values.only.some((part) => name.includes(part)))
     .filter(({ header }) => values.slow || header["slow"] !== true)
     .filter(({ header }) => kit === "server" || values.type.includes(String(header["type"] ?? "agent")))
   const waiting = transcripts.map((transcript) => ({ transcript, ...Promise.withResolvers<string | undefined>() }))

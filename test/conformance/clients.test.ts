@@ -9,13 +9,19 @@ import { conformance, failuresIn } from "./run.ts"
 /** The program itself: a wrapper that chooses between versions of it may take seconds when several start at once. */
 const python = spawnSync("python3", ["-c", "import sys; print(sys.executable)"], { encoding: "utf8" }).stdout?.trim()
 const small = ["--jobs", "8"]
-/** It takes a second of the processor to start. */
-const large = ["--jobs", "3", "--type", "agent"]
+/** A start of it takes a second of the processor, so it is shown only what no other test of `./agent` shows end to end. */
+const large = [
+  "--jobs",
+  "3",
+  "--type",
+  "agent",
+  ...["connects", "restart", "drain", "another-client"].flatMap((name) => ["--only", name])
+]
 
 const passes = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
   const outcome = yield* conformance("client", ...args)
   assert.strictEqual(outcome.code, 0, failuresIn(outcome))
-  assert.match(outcome.printed, /^\d{2,} passed, 0 failed$/mu)
+  assert.match(outcome.printed, /^\d+ passed, 0 failed$/mu)
 })
 
 /** What a client could do wrong, as a change of the example, and the transcript that must find it. */
