@@ -89,7 +89,7 @@ export const handle = (session: Session, event: Event): Transition => {
     case "ReceivedBinary":
       return close(session, "protocolViolation")
     case "Stored":
-      return [levels[session.level].stored(event.domain), session]
+      return [session.state._tag === "ready" ? levels[session.level].stored(event.domain) : [], session]
     case "NotStored":
     case "NotNoted":
       return session.state._tag === "ready" ? [[error(event.code, event.reason)], session] : [[], session]

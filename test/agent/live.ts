@@ -9,8 +9,10 @@ const watching = Effect.map(Queue.unbounded<Event>(), (events) => ({
   onEvent: (event: Event) => void Queue.offerUnsafe(events, event),
   /** The next event of this type; others before it are of no interest. */
   until: <Type extends Event["type"]>(type: Type): Effect.Effect<Of<Type>> => {
-    const next: Effect.Effect<Of<Type>> = Effect.flatMap(Queue.take(events), (event) =>
-      event.type === type ? Effect.succeed(event as Of<Type>) : next)
+    const next: Effect.Effect<Of<Type>> = Effect.flatMap(
+      Queue.take(events),
+      (event) => event.type === type ? Effect.succeed(event as Of<Type>) : next
+    )
     return next
   }
 }))

@@ -64,7 +64,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the librar
       const tunnel = yield* server.newTunnel(id)
       yield* client.until("nacked")
       const seen = yield* untilSeen(`/api/agents/${id}`, (body) => body["lastNack"] !== null)
-      assert.deepInclude(seen["lastNack"], { revision: tunnel.revision, code: "no_device", message: "no such device: wg0" })
+      assert.deepInclude(seen["lastNack"], {
+        revision: tunnel.revision,
+        code: "no_device",
+        message: "no such device: wg0"
+      })
       isBroken = false
       yield* server.newTunnel(id)
       assert.lengthOf((yield* client.until("applied")).change.rows, 2)
