@@ -89,7 +89,7 @@ export class Engine {
 
   readonly #connectForEver: Effect.Effect<Stopped> = Effect.gen({ self: this }, function*() {
     for (let attempts = 0;; attempts += 1) {
-      const { lost, readyMillis } = yield* this.#connectOnce
+      const { lost, readyMillis } = yield* this.#connectOnce()
       attempts = attemptsThatCount(attempts, readyMillis)
       const random = yield* Random.next
       const next = backOff({ code: lost.code, attempt: attempts, afterMillis: lost.afterMillis, random })
@@ -101,14 +101,16 @@ export class Engine {
     }
   })
 
-  readonly #connectOnce: Effect.Effect<Ended> = Effect.scoped(Effect.gen({ self: this }, function*() {
-    const apiKey = yield* Effect.option(Effect.tryPromise(async () => await this.#options.apiKey()))
-    if (Option.isNone(apiKey)) return noKey
-    // What was received and could not be applied is told again: it may succeed now.
-    if (this.#applier.isIdle) this.#held = this.#applier.good
-    const wire = yield* dial(this.#options.url)
-    return yield* this.#converse(wire, apiKey.value)
-  })).pipe(Effect.ensuring(Effect.sync(() => this.#ready = undefined)))
+  #connectOnce(): Effect.Effect<Ended> {
+    return Effect.gen({ self: this }, function*() {
+      const apiKey = yield* Effect.option(Effect.tryPromise(async () => await this.#options.apiKey()))
+      if (Option.isNone(apiKey)) return noKey
+      // What was received and could not be applied is told again: it may succeed now.
+      if (this.#applier.isIdle) this.#held = this.#applier.good
+      const wire = yield* dial(this.#options.url)
+      return yield* this.#converse(wire, apiKey.value)
+    }).pipe(Effect.scoped, Effect.ensuring(Effect.sync(() => this.#ready = undefined)))
+  }
 
   readonly #converse = Effect.fnUntraced({ self: this }, function*(wire: Wire, apiKey: string) {
     let conversation = Conversation.initial(this.#held)

@@ -86,7 +86,8 @@ function agentSteps(old: NetworkState, current: NetworkState, id: AgentId, to: T
 function gatewaySteps(before: Gateway | undefined, after: Gateway | undefined, to: To): ReadonlyArray<Step> {
   if (Equal.equals(before, after)) return []
   const result = [to("agents", { _tag: "Gateway", before, after })]
-  if (before !== undefined && after !== undefined) {
+  // A new address, which comes with many a reconnect, is no news to itself: nobody is woken for it.
+  if (before !== undefined && after !== undefined && !Equal.equals({ ...before, publicIp: after.publicIp }, after)) {
     result.push(to("gateways", { _tag: "Own", client: "gateway", before, after }))
   }
   return result

@@ -2,11 +2,13 @@
 import type { Apply } from "#agent/Applier.ts"
 import { Engine, type Options } from "#agent/Engine.ts"
 import type { Event } from "#agent/events.ts"
-import type { View } from "#agent/view.ts"
+import type { Change, View } from "#agent/view.ts"
+import { assert } from "@effect/vitest"
 import { Deferred, Effect, Queue, Random } from "effect"
 import { createServer, type IncomingMessage } from "node:http"
 import type { AddressInfo } from "node:net"
 import { type WebSocket, WebSocketServer } from "ws"
+import { agentConfig, welcome } from "./frames.ts"
 
 export interface Frame {
   readonly type: string
@@ -114,5 +116,41 @@ export const client = Effect.fnUntraced(function*(options: Partial<Options> & { 
         : Effect.die(new Error(`expected ${type}, got ${JSON.stringify(event)}`)))
   return { engine, fiber, views, expect }
 })
+
+/** A client that is ready and has applied a config at revision 10. */
+export const joined = Effect.fnUntraced(function*(apply?: Apply) {
+  const server = yield* scripted()
+  const agent = yield* client({ url: `${server.url}?type=agent`, ...(apply === undefined ? {} : { apply }) })
+  const peer = yield* server.connection
+  const auth = yield* peer.expect("auth")
+  peer.say(welcome({ resumed: false }), agentConfig({ revision: 10, tunnels: ["t0"] }))
+  assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 10 })
+  yield* agent.expect("connected")
+  yield* agent.expect("ready")
+  yield* agent.expect("applied")
+  return { server, agent, peer, auth }
+})
+
+/** `apply` that goes on only when it is told to. */
+export const held = () => {
+  const calls: Array<{ readonly change: Change; readonly done: () => void; readonly fail: (error: unknown) => void }> =
+    []
+  let called = Promise.withResolvers<void>()
+  let running = 0
+  const apply: Apply = (_view, change) => {
+    assert.strictEqual(running, 0, "two at once")
+    running += 1
+    const { promise, reject, resolve } = Promise.withResolvers<void>()
+    calls.push({ change, done: resolve, fail: reject })
+    called.resolve()
+    return promise.finally(() => running -= 1)
+  }
+  const next = Effect.promise(async () => {
+    while (calls.length === 0) await called.promise
+    called = Promise.withResolvers<void>()
+    return calls.shift() ?? assert.fail()
+  })
+  return { apply, next, waiting: () => calls.length }
+}
 
 const half = { nextDoubleUnsafe: () => 0.5, nextIntUnsafe: () => 0 }

@@ -1,0 +1,267 @@
+/** The simulated PostgreSQL: rows, the numbered log of their changes, who is online, and those who listen. It outlives nodes. */
+import type { NotedNack } from "#schema/client.ts"
+import { type ClientRef, nameOf, type Revision } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
+import { type Faults, makeFaults } from "./faults.ts"
+import type { Process } from "./Process.ts"
+import { isSame, noTables, type RowChange, type Tables, withChange } from "./tables.ts"
+import { type Noted, Transaction } from "./Transaction.ts"
+import type { World } from "./World.ts"
+
+/** One line of the log. */
+export type Logged = RowChange & Noted & {
+  readonly revision: number
+  readonly tag: string
+}
+
+/** The tables as they were at one revision of one history. */
+export interface Snapshot {
+  readonly timeline: string
+  readonly revision: number
+  readonly tables: Tables
+  /** Who was online by then. */
+  readonly presence: ReadonlyMap<string, PresenceRow>
+  /** Whether a transaction ended here: no backup ends in the middle of one. */
+  isWhole: boolean
+}
+
+export interface PresenceRow {
+  readonly ref: ClientRef
+  readonly status: "online" | "offline"
+  readonly lastSeenAt: number
+  readonly session: string | null
+  readonly node: string
+  readonly since: number
+  readonly address: string
+  readonly level: Level
+  readonly version: string | null
+  readonly sent: Revision | null
+  readonly applied: Revision | null
+  readonly nack: NotedNack | null
+}
+
+interface Listener {
+  readonly process: Process
+  readonly hear: (payload: string) => void
+  readonly lost: () => void
+  /** A connection that has died without a word. */
+  deaf: boolean
+}
+
+export class Database {
+  readonly world: World
+  readonly faults: Faults
+  tables: Tables = noTables
+  timeline = "t1"
+  revision = 0
+  /** In order of revision; its beginning may be gone. */
+  log: ReadonlyArray<Logged> = []
+  /** Every state that was ever committed, in order of time; a restore is one more of them. */
+  readonly history: Array<Snapshot> = []
+  readonly presence = new Map<string, PresenceRow>()
+  /** The newest revision of each tunnel's row, and what its agent has said of it. */
+  readonly tunnelRevisions = new Map<string, number>()
+  readonly reports = new Map<string, { readonly status: string; readonly at: number }>()
+  readonly times = new Map<string, { readonly created: number; readonly updated: number }>()
+  readonly keyUsed = new Map<string, number>()
+  readonly claims: Array<{ readonly name: string; readonly at: number }> = []
+  /** Whose secret it is: a client's name, or `certificate`. */
+  readonly secrets = new Map<string, string>()
+  readonly #listeners = new Set<Listener>()
+  #timelines = 1
+  #tags = 0
+  #newest!: Snapshot
+  /** It was set back under the same name, and nobody has noticed. */
+  isUnnoticed = false
+  /** When the history was last set back. */
+  rewoundAt = Number.NEGATIVE_INFINITY
+  /** Connections of before a crash are no good after it. */
+  incarnation = 0
+
+  constructor(world: World) {
+    this.world = world
+    this.faults = makeFaults()
+    this.#remember(true)
+  }
+
+  /** How many sessions were claimed for this client since then. */
+  claimsSince(ref: ClientRef, at: number): number {
+    return this.claims.filter((claim) => claim.name === nameOf(ref) && claim.at >= at).length
+  }
+
+  get listeners(): number {
+    return this.#listeners.size
+  }
+
+  /** Runs one transaction and commits it; what it throws undoes all of it. */
+  transact<A>(body: (transaction: Transaction) => A): A {
+    const transaction = new Transaction(this.tables)
+    const result = body(transaction)
+    for (const change of transaction.changes) this.#number(change)
+    if (transaction.changes.length > 0) {
+      this.#newest.isWhole = true
+      this.notify("")
+    }
+    return result
+  }
+
+  #remember(isWhole: boolean): void {
+    const { revision, tables, timeline } = this
+    this.#newest = { timeline, revision, tables, presence: new Map(this.presence), isWhole }
+    this.history.push(this.#newest)
+  }
+
+  #number(change: RowChange & Noted): void {
+    const revision = this.revision + 1
+    const before = this.tables[change.entity].get(change.id)
+    this.revision = revision
+    this.tables = withChange(this.tables, change)
+    this.#remember(false)
+    this.#append({ ...change, revision, tag: `tag ${this.#tags += 1}` })
+    const name = `${change.entity}:${change.id}`
+    const { now } = this.world
+    if (change.row !== undefined && "privateKey" in change.row && change.row.privateKey !== null) {
+      this.secrets.set(canary(change.row.privateKey), change.entity === "certificate" ? "certificate" : name)
+    }
+    if (change.row === undefined) this.#forget(change, name)
+    else {
+      if (change.entity === "tunnel") this.tunnelRevisions.set(change.id, revision)
+      const known = this.times.get(name)
+      this.times.set(name, { created: before === undefined || known === undefined ? now : known.created, updated: now })
+    }
+    this.world.note(() => `  db ${revision} ${change.entity} ${change.id.slice(0, 4)} ${describe(before, change.row)}`)
+    this.world.mark(1, revision)
+  }
+
+  /** Readers see a number only when all below it are there: its writer held the counter until its commit. */
+  #append(logged: Logged): void {
+    this.log = [...this.log, logged]
+  }
+
+  #forget(change: RowChange, name: string): void {
+    this.times.delete(name)
+    if (change.entity === "tunnel") {
+      this.tunnelRevisions.delete(change.id)
+      this.reports.delete(change.id)
+    }
+    if (change.entity === "agent" || change.entity === "gateway") this.presence.delete(name)
+  }
+
+  // ---- who listens
+
+  listen(process: Process, hear: (payload: string) => void, lost: () => void): () => void {
+    const listener: Listener = { process, hear, lost, deaf: false }
+    this.#listeners.add(listener)
+    return () => this.#listeners.delete(listener)
+  }
+
+  notify(payload: string): void {
+    for (const listener of this.#listeners) {
+      if (!listener.process.alive) {
+        this.#listeners.delete(listener)
+        continue
+      }
+      if (listener.deaf) continue
+      if (payload === "" && this.faults.loseNotifications > 0) {
+        this.faults.loseNotifications -= 1
+        this.world.count("notification lost")
+        continue
+      }
+      listener.process.arrive(this.world.random.between(1, 3), () => listener.hear(payload))
+    }
+  }
+
+  /** Every LISTEN connection dies: silently, or with an error. */
+  killListeners(silently: boolean): void {
+    for (const listener of this.#listeners) {
+      if (silently) listener.deaf = true
+      else {
+        this.#listeners.delete(listener)
+        listener.process.arrive(1, listener.lost)
+      }
+    }
+  }
+
+  // ---- disasters
+
+  goDown(): void {
+    this.faults.mode = "down"
+    this.incarnation += 1
+    this.killListeners(false)
+  }
+
+  /**
+   * A failover to a standby that lacks the last changes, whose history has another name; or a backup read into the same
+   * server, whose has not.
+   */
+  rewind(to: number, isNamed: boolean): void {
+    const kept = this.history.findLast(({ isWhole, revision, timeline }) =>
+      isWhole && timeline === this.timeline && revision <= to
+    )
+    if (kept === undefined) return
+    this.rewoundAt = this.world.now
+    if (isNamed) this.#nameAnew()
+    else this.isUnnoticed = true
+    this.tables = kept.tables
+    this.revision = kept.revision
+    this.log = this.log.filter(({ revision }) => revision <= kept.revision)
+    this.presence.clear()
+    for (const [name, row] of kept.presence) this.presence.set(name, row)
+    this.#remember(true)
+    this.world.note(() => `  db rewound to ${kept.revision}: now ${this.timeline}`)
+  }
+
+  /** Whoever notices first that the history is not continued gives it another name. */
+  beginTimeline(lost: string): void {
+    if (this.timeline !== lost) return
+    this.world.count("lost changes noticed")
+    this.#nameAnew()
+    this.#remember(true)
+  }
+
+  tagAt(revision: number): string | null {
+    return this.log.find((logged) => logged.revision === revision)?.tag ?? null
+  }
+
+  #nameAnew(): void {
+    this.isUnnoticed = false
+    this.#timelines += 1
+    this.timeline = `t${this.#timelines}`
+  }
+
+  /** Forgets the log up to a revision; the newest line stays. */
+  compact(upTo: number): void {
+    this.log = this.log.filter(({ revision }) => revision > upTo || revision === this.revision)
+  }
+
+  exists(ref: ClientRef): boolean {
+    return this.tables[ref.type].has(ref.id)
+  }
+
+  presenceOf(ref: ClientRef): PresenceRow | undefined {
+    return this.presence.get(nameOf(ref))
+  }
+
+  /** I6: the log is gap-free and is what the tables are made of. */
+  checkLog(): void {
+    let expected: number | undefined
+    for (const { revision } of this.log) {
+      if (expected !== undefined && revision !== expected) {
+        this.world.violate("I6 gap-free log", `after ${expected - 1} comes ${revision}`)
+      }
+      expected = revision + 1
+    }
+    if (expected !== undefined && expected !== this.revision + 1) {
+      this.world.violate("I6 gap-free log", `it ends at ${expected - 1}, the counter is ${this.revision}`)
+    }
+  }
+}
+
+/** A piece of a secret that is written the same in JSON. */
+function canary(secret: string): string {
+  return secret.split("\n").find((line) => line !== "" && !line.startsWith("-")) ?? secret
+}
+
+function describe(before: object | undefined, after: object | undefined): string {
+  return after === undefined ? "gone" : before === undefined ? "new" : isSame(before, after) ? "same" : "changed"
+}

@@ -1,0 +1,257 @@
+/** One simulated node: the real Control from its sessions down to its feed, over a simulated store and simulated sockets. */
+import { Agents } from "#agents/Agents.ts"
+import { Certificates } from "#certificates/Certificates.ts"
+import { Authenticator } from "#clients/Authenticator.ts"
+import { type Client as ServedClient, ClientRegistry } from "#clients/ClientRegistry.ts"
+import { Deliveries } from "#clients/Deliveries.ts"
+import * as Heartbeat from "#clients/Heartbeat.ts"
+import { Keys } from "#clients/Keys.ts"
+import { Presence } from "#clients/Presence.ts"
+import * as Revocations from "#clients/Revocations.ts"
+import { Sessions } from "#connection/Sessions.ts"
+import { Events } from "#events/Events.ts"
+import { ChangeFeed } from "#feed/ChangeFeed.ts"
+import { Network } from "#feed/Network.ts"
+import { Gateways } from "#gateways/Gateways.ts"
+import type { ClientType } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
+import { defaults, Settings } from "#Settings.ts"
+import { EventStore } from "#store/EventStore.ts"
+import { HighWater, type Mark } from "#store/HighWater.ts"
+import { TunnelReports } from "#tunnels/TunnelReports.ts"
+import { Tunnels } from "#tunnels/Tunnels.ts"
+import { Context, Duration, Effect, Exit, Layer, Metric, Option, Scope } from "effect"
+import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
+import { certificateStore, tunnelStore } from "./contentStores.ts"
+import type { Database } from "./Database.ts"
+import { changeLog, presenceStore } from "./feedStores.ts"
+import { known } from "./known.ts"
+import { Link } from "./Link.ts"
+import { Process } from "./Process.ts"
+import { Queues, watchedBus } from "./watchedBus.ts"
+import { type Peer, Wire } from "./Wire.ts"
+import type { World } from "./World.ts"
+
+/** Shorter than in earnest, so that little time must be simulated. */
+export const settings = {
+  ...defaults,
+  heartbeatInterval: Duration.seconds(5),
+  heartbeatTimeout: Duration.seconds(12),
+  authTimeout: Duration.seconds(6),
+  maxMessagesPerSecond: 5,
+  maxUnauthenticated: 8,
+  maxUnauthenticatedPerIp: 4
+}
+
+/** A supervisor starts a node again after so long. */
+const restartAfter = 500
+
+const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWater>) => {
+  const store = Layer.mergeAll(
+    agentStore(link),
+    gatewayStore(link),
+    tunnelStore(link),
+    certificateStore(link),
+    keyStore(link),
+    presenceStore(link),
+    changeLog(link),
+    highWater,
+    // Nobody follows the events here, so none are read from the database.
+    Layer.succeed(EventStore, EventStore.of({ changes: () => Effect.succeed([]) }))
+  )
+  const feed = Network.layer.pipe(
+    Layer.provideMerge(watchedBus(queues)),
+    Layer.provideMerge(ChangeFeed.layer),
+    Layer.provideMerge(Events.layer)
+  )
+  const services = Layer.mergeAll(
+    Agents.layer,
+    Gateways.layer,
+    Tunnels.layer,
+    TunnelReports.layer,
+    Certificates.layer,
+    Keys.layer
+  )
+  const clients = Layer.mergeAll(
+    Authenticator.layer,
+    Presence.layer,
+    Deliveries.layer,
+    Heartbeat.layer,
+    Revocations.layer
+  ).pipe(Layer.provideMerge(ClientRegistry.layer))
+  return Sessions.layer.pipe(
+    Layer.provideMerge(clients),
+    Layer.provideMerge(services),
+    Layer.provideMerge(feed),
+    Layer.provide(store),
+    Layer.provide(Settings.layerOf(settings))
+  )
+}
+
+/** What is reported as an error although nothing is wrong here: a database that was set back. */
+const lostChanges = "the database does not have what it had"
+
+export type Services = Layer.Success<ReturnType<typeof layerOf>>
+
+export class Node {
+  readonly #world: World
+  readonly #database: Database
+  readonly #turnMillis: number
+  process: Process
+  services: Context.Context<Services> | undefined
+  queues = new Queues()
+  wires = new Set<Wire>()
+  /** Its file outside the database. */
+  #mark: Mark | undefined
+  readonly #highWater = Layer.succeed(
+    HighWater,
+    HighWater.of({
+      kept: Effect.sync(() => Option.fromUndefinedOr(this.#mark)),
+      keep: (mark) =>
+        Effect.sync(() => {
+          this.#mark = mark
+        })
+    })
+  )
+  /** Whether a supervisor keeps it running. */
+  isWanted = false
+  isStopping = false
+  #scope: Scope.Closeable | undefined
+
+  constructor(world: World, database: Database, turnMillis: number) {
+    this.#world = world
+    this.#database = database
+    this.#turnMillis = turnMillis
+    this.process = this.#newProcess()
+    this.process.kill()
+  }
+
+  get isServing(): boolean {
+    return this.services !== undefined && this.process.alive && !this.isStopping
+  }
+
+  start(): void {
+    this.isWanted = true
+    if (this.process.alive) return
+    this.process = this.#newProcess()
+    this.queues = new Queues()
+    this.isStopping = false
+    const scope = Effect.runSync(Scope.make())
+    this.#scope = scope
+    const build = Layer.buildWithScope(layerOf(new Link(this.#database, this.process), this.queues, this.#highWater), scope)
+    const { process } = this
+    process.run(build, (exit) => {
+      if (Exit.isSuccess(exit)) this.services = exit.value
+      else this.#failed(process)
+    })
+  }
+
+  /** As kill -9: its sockets are reset by its system, and what it was about to write is not written. */
+  kill(): void {
+    if (!this.process.alive) return
+    this.#world.count("node killed")
+    if (known.restoreIsUnseen && this.#database.isUnnoticed) this.#database.beginTimeline(this.#database.timeline)
+    this.#end()
+    for (const wire of this.wires) wire.reset()
+    this.wires = new Set()
+  }
+
+  /** Drains and exits by itself. */
+  stop(): void {
+    this.isWanted = false
+    if (this.#scope === undefined || !this.isServing) return this.kill()
+    this.#world.count("node stopped")
+    this.isStopping = true
+    const { process } = this
+    process.run(Scope.close(this.#scope, Exit.void), () => {
+      if (this.process !== process || !process.alive) return
+      this.#checkNothingLeft()
+      this.#end()
+    })
+  }
+
+  /** A connection from outside; refused when nobody listens. The type is what the URL names. */
+  connect(
+    peer: Peer,
+    { address, level, type }: { readonly type: ClientType | undefined; readonly level: Level; readonly address: string }
+  ): Wire | undefined {
+    if (!this.isServing) return undefined
+    const { process } = this
+    const wire = new Wire(this.#world, process, peer)
+    process.arrive(this.#world.random.between(1, wire.latency), () => {
+      const sessions = this.services === undefined ? undefined : Context.get(this.services, Sessions)
+      const place = sessions?.reserve(address)
+      if (sessions === undefined || place === undefined || this.isStopping) {
+        this.#world.count("connection refused")
+        wire.reset()
+        return
+      }
+      this.wires.add(wire)
+      process.run(Effect.andThen(wire.ended, Effect.sync(() => {
+        place.leave()
+        this.wires.delete(wire)
+      })))
+      sessions.serve(wire, place, { type, level, address })
+    })
+    return wire
+  }
+
+  /** Runs something with this node's services. */
+  run<A, E>(effect: Effect.Effect<A, E, Services>, onExit?: (exit: Exit.Exit<A, E>) => void): void {
+    if (this.services !== undefined) this.process.run(Effect.provide(effect, this.services), onExit)
+  }
+
+  /** What the node knows now, without disturbing it. */
+  peek<A>(effect: Effect.Effect<A, never, Services>): A | undefined {
+    return this.services === undefined ? undefined : Effect.runSync(Effect.provide(effect, this.services))
+  }
+
+  /** Everybody who is connected to it and authenticated. */
+  get members(): ReadonlyArray<ServedClient> {
+    return this.peek(Effect.flatMap(ClientRegistry, ({ all }) => all)) ?? []
+  }
+
+  /** What the node itself has counted. */
+  countMetrics(): void {
+    for (const { attributes, id, state, type } of Metric.snapshotUnsafe(this.process.context)) {
+      if (type !== "Counter" || !("count" in state) || Number(state.count) === 0) continue
+      const labels = Object.values(attributes ?? {}).join(" ")
+      for (let left = Number(state.count); left > 0; left--) this.#world.count(`${id} ${labels}`.trim())
+    }
+  }
+
+  #newProcess(): Process {
+    return new Process(this.#world, this.#turnMillis, (level, message, why) => {
+      if (message.startsWith("this process stood still")) this.#world.count("stall forgiven")
+      this.#world.note(() => `  log ${level}: ${message} ${why().split("\n")[0]}`)
+      if (level !== "Error" && level !== "Fatal" || message.startsWith(lostChanges)) return
+      this.#world.violate("I17 total function", `${message} ${why()}`.slice(0, 1_500))
+    })
+  }
+
+  #failed(process: Process): void {
+    if (!process.alive) return
+    this.#world.count("start failed")
+    this.#end()
+  }
+
+  #end(): void {
+    this.countMetrics()
+    this.process.kill()
+    this.services = undefined
+    this.#world.after(restartAfter, () => {
+      if (this.isWanted && !this.process.alive) this.start()
+    })
+  }
+
+  /** L4: what was begun for clients has ended with them. */
+  #checkNothingLeft(): void {
+    const { process, queues } = this
+    const open = [...this.wires].filter(({ isEnded }) => !isEnded).length
+    if (open > 0) this.#world.violate("L4 no leak", `${open} sockets are left after the drain`)
+    if (process.timers > 0) this.#world.violate("L4 no leak", `${process.timers} timers are left after the drain`)
+    if (queues.size > 0) this.#world.violate("L4 no leak", `${queues.size} subscriptions are left after the drain`)
+    const { members } = this
+    if (members.length > 0) this.#world.violate("L4 no leak", `${members.length} members are left after the drain`)
+  }
+}

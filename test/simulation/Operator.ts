@@ -1,0 +1,184 @@
+/** Those who change the network: through the services of a node, or by SQL. */
+import { Agents } from "#agents/Agents.ts"
+import { Certificates } from "#certificates/Certificates.ts"
+import { Keys } from "#clients/Keys.ts"
+import { Gateways } from "#gateways/Gateways.ts"
+import { AgentId, type ClientRef, HostName, KeyId, TunnelId } from "#schema/ids.ts"
+import type { TunnelPatch } from "#schema/resources.ts"
+import { Tunnels } from "#tunnels/Tunnels.ts"
+import { Effect, Exit, Redacted } from "effect"
+import { certificates, domains } from "./certificates.ts"
+import type { Services } from "./Node.ts"
+import type { Random } from "./Random.ts"
+import type { Simulation } from "./Simulation.ts"
+import type { Rows } from "./tables.ts"
+import { type Transaction, Violated } from "./Transaction.ts"
+
+export class Operator {
+  readonly #simulation: Simulation
+  #made = 0
+
+  constructor(simulation: Simulation) {
+    this.#simulation = simulation
+  }
+
+  createAgent(): void {
+    this.#ask(Effect.flatMap(Agents, (agents) => agents.create({ name: this.#name() })), ({ agent, apiKey }) => {
+      this.#simulation.addKey({ type: "agent", id: agent.id }, Redacted.value(apiKey))
+    })
+  }
+
+  createGateway(): void {
+    const publicIp = this.#made % 2 === 0 ? null : `198.51.100.${this.#made}`
+    const create = Effect.flatMap(Gateways, (gateways) => gateways.create({ name: this.#name(), publicIp }))
+    this.#ask(create, ({ apiKey, gateway }) => {
+      this.#simulation.addKey({ type: "gateway", id: gateway.id }, Redacted.value(apiKey))
+    })
+  }
+
+  createTunnel(random: Random): void {
+    const agentId = this.#anAgent(random)
+    const domain = HostName.make(random.pick(domains) ?? domains[0])
+    const target = `localhost:${random.between(8_000, 8_009)}`
+    const enabled = random.chance(0.8)
+    this.#ask(Effect.flatMap(Tunnels, (tunnels) => tunnels.create({ agentId, domain, target, enabled })))
+  }
+
+  updateTunnel(random: Random): void {
+    const id = this.#any("tunnel", random)
+    const patch: TunnelPatch = random.weighted<TunnelPatch>([
+      [3, { target: `localhost:${random.between(8_000, 8_009)}` }],
+      [2, { enabled: random.chance(0.5) }],
+      [3, { agentId: this.#anAgent(random) }],
+      [1, { domain: HostName.make(random.pick(domains) ?? domains[0]) }]
+    ]) ?? {}
+    this.#ask(Effect.flatMap(Tunnels, (tunnels) => tunnels.update(TunnelId.make(id), patch)))
+  }
+
+  removeTunnel(random: Random): void {
+    const id = this.#any("tunnel", random)
+    this.#ask(Effect.flatMap(Tunnels, (tunnels) => tunnels.remove(TunnelId.make(id))))
+  }
+
+  renameAgent(random: Random): void {
+    const id = this.#anAgent(random)
+    this.#ask(Effect.flatMap(Agents, (agents) => agents.update(id, { name: this.#name() })))
+  }
+
+  removeClient(ref: ClientRef, cascade: boolean): void {
+    if (ref.type === "agent") this.#ask(Effect.flatMap(Agents, (agents) => agents.remove(ref.id, { cascade })))
+    else this.#ask(Effect.flatMap(Gateways, (gateways) => gateways.remove(ref.id)))
+  }
+
+  updateGateway(random: Random): void {
+    const ref = this.#aClient("gateway", random)
+    if (ref?.type !== "gateway") return
+    const patch = random.weighted([
+      [2, { name: this.#name() }],
+      [2, { publicIp: `198.51.100.${random.between(1, 9)}` }],
+      [1, { publicIp: null }],
+      [1, { listenPort: random.between(51_820, 51_822) }]
+    ]) ?? {}
+    this.#ask(Effect.flatMap(Gateways, (gateways) => gateways.update(ref.id, patch)))
+  }
+
+  createKey(ref: ClientRef): void {
+    this.#ask(Effect.flatMap(Keys, (keys) => keys.create(ref)), ({ apiKey }) => {
+      const key = this.#simulation.addKey(ref, Redacted.value(apiKey))
+      // Its owner goes over to the new key at its next connection.
+      const client = this.#simulation.clients.find((other) => other.key.ref.id === ref.id)
+      if (client !== undefined) client.key = key
+    })
+  }
+
+  revokeKey(random: Random): void {
+    const key = random.pick([...this.#simulation.database.tables.key.values()])
+    if (key === undefined) return
+    this.#ask(Effect.flatMap(Keys, (keys) => keys.revoke(key.owner, KeyId.make(key.id))))
+  }
+
+  putCertificate(random: Random): void {
+    const issued = random.pick(certificates())
+    if (issued === undefined) return
+    const { certificate, domain, privateKey } = issued
+    this.#ask(Effect.flatMap(Certificates, (all) => all.put(HostName.make(domain), { certificate, privateKey })))
+  }
+
+  removeCertificate(random: Random): void {
+    const domain = HostName.make(this.#any("certificate", random))
+    this.#ask(Effect.flatMap(Certificates, (all) => all.remove(domain)))
+  }
+
+  /** Some statements in one transaction, by somebody with psql. */
+  sql(random: Random): void {
+    const { database, world } = this.#simulation
+    if (database.faults.mode !== "up") return
+    try {
+      database.transact((tx) => {
+        for (let left = random.between(1, 4); left > 0; left--) this.#statement(tx, random)
+      })
+    } catch (error) {
+      if (!(error instanceof Violated)) throw error
+      world.note(() => `  rolled back: ${error.message}`)
+    }
+  }
+
+  #statement(tx: Transaction, random: Random): void {
+    const pick = <Row>(table: ReadonlyMap<string, Row>) => random.pick([...table.values()])
+    const agent = pick(tx.tables.agent)
+    const gateway = pick(tx.tables.gateway)
+    const tunnel = pick(tx.tables.tunnel)
+    const key = pick(tx.tables.key)
+    const certificate = pick(tx.tables.certificate)
+    const number = random.between(1, 9)
+    const statements: ReadonlyArray<readonly [number, () => void]> = [
+      [3, () => tunnel && tx.put("tunnel", { ...tunnel, target: `localhost:${9_000 + number}` })],
+      [2, () => tunnel && agent && tx.put("tunnel", { ...tunnel, agentId: agent.id })],
+      [2, () => tunnel && tx.remove("tunnel", tunnel.id)],
+      [2, () => agent && tx.put("tunnel", tunnelOf(agent.id, number))],
+      [1, () => tunnel && tx.remove("tunnel", tunnel.id) && tx.put("tunnel", tunnel)],
+      [1, () => tunnel && tx.remove("tunnel", tunnel.id) && tx.put("tunnel", { ...tunnel, id: `renamed-${number}` })],
+      [2, () => agent && tx.put("agent", { ...agent, name: `by sql ${number}` })],
+      [1, () => agent && tx.put("agent", { ...agent, virtualIp: agent.virtualIp.replace(/\d+$/u, String(200 + number)) })],
+      [1, () => gateway && tx.put("gateway", { ...gateway, name: `by sql ${number}` })],
+      [1, () => key && tx.remove("key", key.id)],
+      [1, () => key && tx.put("key", { ...key, hash: String(number).repeat(64) })],
+      [1, () => certificate && tx.remove("certificate", certificate.id)],
+      [1, () => certificate && tx.put("certificate", { ...certificate, expiresAt: `2026-0${number}-01T00:00:00.000Z` })]
+    ]
+    random.weighted(statements)?.()
+  }
+
+  /** Runs it on a node; what fails for a reason that the API knows is an answer like any other. */
+  #ask<A, E>(effect: Effect.Effect<A, E, Services>, done?: (value: A) => void): void {
+    const { node, world } = this.#simulation
+    node?.run(effect, (exit) => {
+      if (Exit.isSuccess(exit)) done?.(exit.value)
+      else {
+        const [reason] = exit.cause.reasons
+        if (reason?._tag === "Die") world.violate("I17 total function", `an operator's request failed inside: ${String(reason.defect)}`)
+        world.note(() => `  the operator is told: ${reason?._tag === "Fail" ? String(reason.error) : reason?._tag}`)
+      }
+    })
+  }
+
+  #name(): string {
+    return `n${this.#made += 1}`
+  }
+
+  #anAgent(random: Random): AgentId {
+    return AgentId.make(random.chance(0.05) ? "nobody" : this.#any("agent", random))
+  }
+
+  #aClient(type: "agent" | "gateway", random: Random): ClientRef | undefined {
+    return random.pick(this.#simulation.keys.filter(({ ref }) => ref.type === type))?.ref
+  }
+
+  #any(entity: keyof Rows, random: Random): string {
+    return random.pick([...this.#simulation.database.tables[entity].keys()]) ?? "none"
+  }
+}
+
+function tunnelOf(agentId: string, number: number) {
+  return { id: `sql-${number}`, agentId, domain: `sql${number}.example.com`, target: "localhost:80", enabled: true }
+}

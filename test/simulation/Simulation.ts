@@ -1,0 +1,202 @@
+/** One seed: a small network, a node or two, clients, and everything that can go wrong; then healing, and what must be right after it. */
+import { type ClientRef, nameOf } from "#schema/ids.ts"
+import { Chaos } from "./Chaos.ts"
+import { withChance } from "./chance.ts"
+import { Client, credential, type Credential } from "./Client.ts"
+import { hashApiKey } from "#crypto/apiKeys.ts"
+import { commands } from "./commands.ts"
+import { heal } from "./faults.ts"
+import type { Conversation } from "./Conversation.ts"
+import { Database } from "./Database.ts"
+import { known } from "./known.ts"
+import { checkHealed, checkProgress } from "./liveness.ts"
+import { Node } from "./Node.ts"
+import { Operator } from "./Operator.ts"
+import { Random } from "./Random.ts"
+import { type Violation, World } from "./World.ts"
+
+export interface Outcome {
+  readonly seed: number
+  readonly violation: Violation | undefined
+  readonly hash: number
+  readonly counters: ReadonlyMap<string, number>
+  readonly lines: ReadonlyArray<string>
+}
+
+export interface Options {
+  readonly traced?: boolean
+  /** Commands that are left out, by number: to find out which of them matter. */
+  readonly without?: ReadonlySet<number>
+}
+
+/** The outcome of a seed: the same each time. */
+export const simulate = (seed: number, { traced = false, without = new Set() }: Options = {}): Outcome => {
+  const simulation = new Simulation(seed, traced)
+  const { world } = simulation
+  withChance(Random.of(seed, 1), () => {
+    try {
+      simulation.run(without)
+    } catch (error) {
+      world.violate("the simulator failed", error instanceof Error ? error.stack ?? error.message : String(error))
+    }
+  })
+  return { seed, violation: world.violation, hash: world.hash, counters: world.counters, lines: world.lines ?? [] }
+}
+
+export class Simulation {
+  readonly seed: number
+  readonly world: World
+  readonly database: Database
+  readonly nodes: ReadonlyArray<Node>
+  readonly operator: Operator
+  readonly chaos: Chaos
+  readonly clients: Array<Client> = []
+  /** Every key that was given out, live or not. */
+  readonly keys: Array<Credential> = []
+  /** Connections whose client did not read as fast as it could. */
+  readonly wasSlow = new Set<Conversation>()
+  /** When who tried to authenticate. */
+  readonly attempts: Array<{ readonly name: string; readonly at: number }> = []
+  /** When the database, or the way to it, was last unwell. */
+  troubleAt = Number.NEGATIVE_INFINITY
+
+  constructor(seed: number, traced: boolean) {
+    this.seed = seed
+    this.world = new World(seed, traced)
+    this.database = new Database(this.world)
+    const turnMillis = this.world.random.chance(0.2) ? 1 : 0
+    this.nodes = [new Node(this.world, this.database, turnMillis)]
+    this.operator = new Operator(this)
+    this.chaos = new Chaos(this)
+  }
+
+  run(without: ReadonlySet<number>): void {
+    const { world } = this
+    this.#begin()
+    const count = world.random.between(20, 40)
+    const usual = commands.filter(() => !world.random.chance(0.25))
+    for (let step = 0; step < count && world.violation === undefined; step++) {
+      // Each command has chance of its own, so that leaving one out leaves the others as they are.
+      const random = Random.of(this.seed, 1_000 + step)
+      const [, command] = random.weighted(usual.map((item) => [item[0], item])) ?? []
+      if (command === undefined || without.has(step)) continue
+      world.note(() => `--- ${step} ${command.name}`)
+      command(this, random)
+      world.advance(pause(random))
+      this.#checkStep()
+    }
+    if (world.violation === undefined) this.#heal()
+    if (world.violation === undefined) checkHealed(this)
+    for (const node of this.nodes) node.countMetrics()
+  }
+
+  /** The node that a client finds. */
+  nodeFor(_client: Client): Node | undefined {
+    const serving = this.nodes.filter((node) => node.isServing)
+    return this.world.random.pick(serving)
+  }
+
+  get node(): Node | undefined {
+    return this.nodes.find((node) => node.isServing)
+  }
+
+  addKey(ref: ClientRef, text: string): Credential {
+    const key = credential(ref, text)
+    this.keys.push(key)
+    return key
+  }
+
+  addClient(key: Credential): Client {
+    const level = this.world.random.chance(0.4) ? "plain" : "control.v1"
+    const client = new Client(this, this.clients.length + 1, key, level)
+    if (level !== "plain" && this.world.random.chance(0.25)) client.makeOwnKey()
+    if (key.ref.type === "gateway" && this.world.random.chance(0.5)) client.publicIp = `203.0.113.${client.ordinal}`
+    if (this.world.random.chance(0.3)) client.urlType = undefined
+    this.clients.push(client)
+    return client
+  }
+
+  hashOf(apiKey: string): string {
+    return this.keys.find(({ text }) => text === apiKey)?.hash ?? hashApiKey(apiKey)
+  }
+
+  isLive(hash: string | undefined): boolean {
+    return [...this.database.tables.key.values()].some((key) => key.hash === hash)
+  }
+
+  /** Whether its key opens the door that it knocks at. */
+  mayConnect({ key: { hash, ref }, urlType }: Client): boolean {
+    for (const key of this.database.tables.key.values()) {
+      if (key.hash === hash) return (urlType ?? key.owner.type) === key.owner.type && nameOf(key.owner) === nameOf(ref)
+    }
+    return false
+  }
+
+  /** A network with a few of everything, and a client for most of it. */
+  #begin(): void {
+    const { world } = this
+    for (const node of this.nodes) node.start()
+    world.advance(30)
+    for (let made = world.random.between(1, 3); made > 0; made--) this.operator.createAgent()
+    for (let made = world.random.between(1, 2); made > 0; made--) this.operator.createGateway()
+    world.advance(30)
+    for (let made = world.random.between(1, 3); made > 0; made--) this.operator.createTunnel(world.random)
+    world.advance(30)
+    for (const key of this.keys) this.addClient(key)
+    for (let more = world.random.between(0, 1); more > 0; more--) {
+      const key = world.random.pick(this.keys)
+      if (key !== undefined) this.addClient(key)
+    }
+    for (const client of this.clients) if (world.random.chance(0.8)) client.connect()
+    world.advance(world.random.between(0, 100))
+  }
+
+  #checkStep(): void {
+    this.database.checkLog()
+    checkProgress(this)
+    for (const node of this.nodes) {
+      const excess = node.process.alive ? node.queues.excess() : 0
+      if (excess > 0) this.world.violate("I10 bounded", `a connection has ${excess} batches more waiting than it may`)
+    }
+  }
+
+  /** Everything is mended, and time passes: as long as it takes to notice silence, and to come back. */
+  #heal(): void {
+    const { database, nodes, world } = this
+    world.note(() => "=== healing")
+    this.chaos.end()
+    heal(database.faults)
+    for (const node of nodes) if (!node.isStopping) node.start()
+    for (const client of this.clients) {
+      client.isMute = false
+      client.isPersistent = true
+      client.fights = false
+      client.hesitates = false
+    }
+    world.advance(14_000)
+    for (const node of nodes) node.start()
+    this.#startStopped()
+    world.advance(8_000)
+    if (known.touchSaysReplaced) this.#startStopped()
+    world.advance(26_000)
+  }
+
+  #startStopped(): void {
+    // Who was told to stop is started again by a person, if its key is good; of two with one identity only one.
+    const taken = new Set(this.clients.filter(({ isReady }) => isReady).map(({ key }) => nameOf(key.ref)))
+    for (const client of this.clients) {
+      if (client.conversation !== undefined || !this.mayConnect(client) || taken.has(nameOf(client.key.ref))) continue
+      taken.add(nameOf(client.key.ref))
+      client.connect()
+    }
+  }
+}
+
+/** Often no time at all, so that things happen at once; sometimes long enough for every timer. */
+function pause(random: Random): number {
+  const drawn = random.next()
+  if (drawn < 0.25) return random.between(0, 3)
+  if (drawn < 0.6) return random.between(4, 60)
+  if (drawn < 0.9) return random.between(60, 1_500)
+  return drawn < 0.98 ? random.between(1_500, 6_000) : random.between(6_000, 16_000)
+}

@@ -1,0 +1,90 @@
+/** What one transaction has done so far, and what its deferred triggers will number when it commits. */
+import { type ClientRef, nameOf } from "#schema/ids.ts"
+import { type Entity, isSame, type RowChange, type Rows, type Tables, withChange } from "./tables.ts"
+
+/** A constraint of the schema was violated. */
+export class Violated extends Error {
+  readonly constraint: "domain" | "agent exists" | "unique"
+
+  constructor(constraint: Violated["constraint"]) {
+    super(constraint)
+    this.constraint = constraint
+  }
+}
+
+/** What a row as it is now no longer shows, as the triggers note it. */
+export interface Noted {
+  readonly oldAgentId: string | undefined
+  readonly renumbered: boolean
+  readonly own: boolean
+}
+
+type Numbered = RowChange & Noted
+
+export class Transaction {
+  tables: Tables
+  readonly changes: Array<Numbered> = []
+
+  constructor(tables: Tables) {
+    this.tables = tables
+  }
+
+  /** Inserts or updates; a row that says nothing new is no change. */
+  put<E extends Entity>(entity: E, row: Rows[E]): void {
+    if (isSame(this.tables[entity].get(row.id), row)) return
+    this.#note({ entity, id: row.id, row } as RowChange)
+    this.#check(entity, row)
+  }
+
+  /** Tells whether it was there. An agent or gateway takes its keys with it. */
+  remove(entity: Entity, id: string): boolean {
+    if (!this.tables[entity].has(id)) return false
+    if (entity === "agent" && [...this.tables.tunnel.values()].some(({ agentId }) => agentId === id)) {
+      throw new Violated("agent exists")
+    }
+    this.#note({ entity, id, row: undefined })
+    if (entity === "agent" || entity === "gateway") {
+      for (const { id: key, owner } of this.tables.key.values()) {
+        if (owner.type === entity && owner.id === id) this.#note({ entity: "key", id: key, row: undefined })
+      }
+    }
+    return true
+  }
+
+  keysOf(owner: ClientRef): ReadonlyArray<Rows["key"]> {
+    return [...this.tables.key.values()].filter((key) => nameOf(key.owner) === nameOf(owner))
+  }
+
+  #note(change: RowChange): void {
+    const old = this.tables[change.entity].get(change.id)
+    this.tables = withChange(this.tables, change)
+    this.changes.push({
+      ...change,
+      oldAgentId: old !== undefined && "agentId" in old ? old.agentId : undefined,
+      renumbered: old !== undefined && change.row !== undefined && addressesOf(old) !== addressesOf(change.row),
+      own: old === undefined || change.row === undefined || !isSame(withoutAddress(old), withoutAddress(change.row))
+    })
+  }
+
+  #check(entity: Entity, row: Rows[Entity]): void {
+    if (entity === "tunnel" && "agentId" in row) {
+      if (!this.tables.agent.has(row.agentId)) throw new Violated("agent exists")
+      for (const { domain, id } of this.tables.tunnel.values()) {
+        if (id !== row.id && domain === row.domain) throw new Violated("domain")
+      }
+    }
+    if (entity === "agent" && "subnet" in row) {
+      for (const { id, subnet } of this.tables.agent.values()) {
+        if (id !== row.id && subnet === row.subnet) throw new Violated("unique")
+      }
+    }
+  }
+}
+
+function addressesOf(row: Rows[Entity]): string {
+  return "subnet" in row ? `${row.virtualIp} ${row.subnet}` : ""
+}
+
+function withoutAddress(row: Rows[Entity]): object {
+  return "publicIp" in row ? { ...row, publicIp: null } : row
+}

@@ -1,0 +1,279 @@
+/** One simulated TCP connection with a WebSocket on it: the server's end is a `Socket`, the client's end is plain callbacks. */
+import { closeCodes, type CloseReason } from "#schema/codes.ts"
+import { type Frame, type Socket, SocketClosed, TooSlow } from "#connection/Socket.ts"
+import { Effect } from "effect"
+import type { Buffer } from "node:buffer"
+import { textsOf } from "./frames.ts"
+import type { Process } from "./Process.ts"
+import type { World } from "./World.ts"
+
+/** The client's end. */
+export interface Peer {
+  /** The texts of what the server wrote in one go. */
+  received(texts: ReadonlyArray<string>): void
+  /** 1006 when the connection was cut. */
+  closed(code: number): void
+}
+
+/** As `WsSocket`, at a scale at which it happens in a simulation: a client is backed up above so many bytes. */
+export const waitingLimit = 2 * 1024
+/** What the kernel takes although the peer reads nothing. */
+const kernelBytes = 512
+const closePatience = 2_000
+const drainPatience = (bytes: number) => 10_000 + Math.round(bytes / 16.384)
+
+type Resume<A, E> = (next: Effect.Effect<A, E>) => void
+
+interface Item {
+  readonly bytes: number
+  readonly frames: ReadonlyArray<Buffer>
+  /** A close frame. */
+  readonly code: number | undefined
+}
+
+const closedEffect = Effect.fail(new SocketClosed())
+
+export class Wire implements Socket {
+  readonly #world: World
+  readonly #process: Process
+  readonly #peer: Peer
+  /** Written and not yet gone from the server's process. */
+  #outgoing: Array<Item> = []
+  #waitingBytes = 0
+  #writesWhileBackedUp = 0
+  #inbox: Array<Frame> = []
+  #reader: Resume<Frame, SocketClosed> | undefined
+  #drainers: Array<() => void> = []
+  #enders: Array<() => void> = []
+  #closing = false
+  /** The server's end is over. */
+  #ended = false
+  /** The client's end is over. */
+  #left = false
+  #lastOut = 0
+  #lastIn = 0
+  #draining = false
+  #keepPatience: (() => void) | undefined
+  /** Nothing gets through in either direction, and nobody is told. */
+  isBlackhole = false
+  /** What the client reads, in bytes a millisecond. */
+  rate = Number.POSITIVE_INFINITY
+  /** The largest latency, in milliseconds. */
+  latency = 5
+  /** When something valid of the client last reached the server's machine. */
+  heardAt: number
+  /** Why the server closed it. */
+  reason: CloseReason | undefined
+  /** When this client has been too slow for the first time. */
+  backedUp = false
+
+  constructor(world: World, process: Process, peer: Peer) {
+    this.#world = world
+    this.#process = process
+    this.#peer = peer
+    this.heardAt = world.now
+  }
+
+  get isEnded(): boolean {
+    return this.#ended
+  }
+
+  get isClosing(): boolean {
+    return this.#closing
+  }
+
+  // ---- the server's end
+
+  readonly #arrival: Effect.Effect<Frame, SocketClosed> = Effect.callback<Frame, SocketClosed>((resume) => {
+    this.#reader = resume
+  })
+
+  readonly receive: Effect.Effect<Frame, SocketClosed> = Effect.suspend(() => {
+    const frame = this.#inbox.shift()
+    if (frame !== undefined) return Effect.succeed(frame)
+    return this.#ended ? closedEffect : this.#arrival
+  })
+
+  write(frames: ReadonlyArray<Buffer>): void {
+    if (this.#closing || frames.length === 0) return
+    if (this.isBackedUp()) {
+      this.backedUp = true
+      // Both fibers of a connection may have found it fit just before the other wrote.
+      if ((this.#writesWhileBackedUp += 1) > 2) {
+        this.#world.violate("I10 bounded", `${this.#waitingBytes} bytes wait for a client, and more is written`)
+      }
+    }
+    this.#send({ frames, bytes: frames.reduce((sum, { length }) => sum + length, 0), code: undefined })
+  }
+
+  isBackedUp(): boolean {
+    return this.#waitingBytes > waitingLimit
+  }
+
+  readonly drained: Effect.Effect<void, TooSlow | SocketClosed> = Effect.suspend(() => {
+    if (this.#outgoing.length === 0) return Effect.void
+    this.#world.count("slow client waited for")
+    return Effect.callback<void, SocketClosed>((resume) => {
+      if (this.#ended) return resume(closedEffect)
+      this.#drainers.push(() => resume(this.#ended ? closedEffect : Effect.void))
+    }).pipe(Effect.timeoutOrElse({
+      duration: drainPatience(this.#waitingBytes),
+      orElse: () => Effect.fail(new TooSlow())
+    }))
+  })
+
+  readonly ended: Effect.Effect<void> = Effect.callback((resume) => {
+    if (this.#ended) return resume(Effect.void)
+    this.#enders.push(() => resume(Effect.void))
+  })
+
+  close(reason: CloseReason): void {
+    if (this.#closing) return
+    this.#closing = true
+    this.reason = reason
+    this.#inbox = []
+    this.#send({ frames: [], bytes: 4, code: closeCodes[reason].code })
+    this.#keepPatience = this.#process.timer(closePatience, () => this.#end())
+  }
+
+  ping(): void {
+    if (!this.#closing) this.#send({ frames: [], bytes: 2, code: undefined })
+  }
+
+  // ---- the client's end
+
+  send(frame: Frame, isValid: boolean): void {
+    if (this.#left || this.isBlackhole) return
+    this.#toServer(() => {
+      if (this.#ended || this.#closing) return
+      const resume = this.#reader
+      if (resume === undefined) {
+        this.#inbox.push(frame)
+        return
+      }
+      this.#reader = undefined
+      resume(Effect.succeed(frame))
+    }, () => {
+      if (isValid) this.heardAt = this.#world.now
+    })
+  }
+
+  /** The client closes properly. */
+  leave(): void {
+    if (this.#left) return
+    this.#left = true
+    if (!this.isBlackhole) this.#toServer(() => this.#end())
+  }
+
+  /** Both ends are told at once that the connection is gone. */
+  cut(): void {
+    this.#process.arrive(1, () => this.#end())
+    this.#lose(1)
+  }
+
+  /** The machine of the server is gone, or its process: the client's end is told by its system. */
+  reset(): void {
+    this.#ended = true
+    this.#lose(this.#world.random.between(1, this.latency))
+  }
+
+  /** The client gives up: its end is over at once, the server hears of it if anything gets through. */
+  abandon(): void {
+    if (this.#left) return
+    this.#left = true
+    if (!this.isBlackhole) this.#process.arrive(this.latency, () => this.#end())
+  }
+
+  /** Lets the client read as fast as it can again. */
+  setRate(rate: number): void {
+    this.rate = rate
+    this.#pump()
+  }
+
+  #lose(delay: number): void {
+    this.#world.after(delay, () => {
+      if (this.#left) return
+      this.#left = true
+      this.#peer.closed(1006)
+    })
+  }
+
+  #toServer(run: () => void, onArrival?: () => void): void {
+    const at = Math.max(this.#lastIn, this.#world.now + this.#world.random.between(1, this.latency))
+    this.#lastIn = at
+    if (onArrival !== undefined) this.#world.after(at - this.#world.now, onArrival)
+    this.#process.arrive(at - this.#world.now, run)
+  }
+
+  #send(item: Item): void {
+    if (this.#ended) return
+    this.#outgoing.push(item)
+    this.#waitingBytes += item.bytes
+    this.#pump()
+  }
+
+  /** Gives to the network what it takes now; the rest when the client has read. */
+  #pump(): void {
+    while (this.#outgoing[0] !== undefined && !this.#draining) {
+      const item = this.#outgoing[0]
+      if (this.isBlackhole) {
+        if (item.bytes > kernelBytes) return
+        this.#depart(item)
+        continue
+      }
+      if (this.rate === Number.POSITIVE_INFINITY) {
+        this.#depart(item)
+        continue
+      }
+      if (this.rate === 0) return
+      this.#draining = true
+      this.#world.after(Math.ceil(item.bytes / this.rate), () => {
+        this.#draining = false
+        if (this.#outgoing[0] === item) this.#depart(item)
+        this.#pump()
+      })
+    }
+  }
+
+  #depart(item: Item): void {
+    this.#outgoing.shift()
+    this.#waitingBytes -= item.bytes
+    if (!this.isBackedUp()) this.#writesWhileBackedUp = 0
+    if (this.#outgoing.length === 0) this.#process.arrive(0, () => this.#settle(this.#drainers))
+    if (this.isBlackhole) return
+    const at = Math.max(this.#lastOut, this.#world.now + this.#world.random.between(1, this.latency))
+    this.#lastOut = at
+    this.#world.after(at - this.#world.now, () => this.#deliver(item))
+  }
+
+  #deliver({ code, frames }: Item): void {
+    if (this.#left || this.isBlackhole) return
+    if (code === undefined) {
+      this.#peer.received(textsOf(frames))
+      return
+    }
+    this.#left = true
+    this.#toServer(() => this.#end())
+    this.#peer.closed(code)
+  }
+
+  #settle(waiting: Array<() => void>): void {
+    for (const resume of waiting.splice(0)) resume()
+  }
+
+  #end(): void {
+    if (this.#ended) return
+    this.#closing = true
+    this.#ended = true
+    this.#outgoing = []
+    this.#waitingBytes = 0
+    this.#keepPatience?.()
+    const resume = this.#reader
+    this.#reader = undefined
+    resume?.(closedEffect)
+    this.#settle(this.#drainers)
+    this.#settle(this.#enders)
+    // A client that was cut off hears of it if it can.
+    if (!this.isBlackhole) this.#lose(this.latency)
+  }
+}

@@ -1,0 +1,35 @@
+/** A few real certificates for the domains of the simulation, made once for all seeds. */
+import { issueCertificate } from "#support/certificates.ts"
+import { epoch } from "./Process.ts"
+
+export const domains = ["a.example.com", "b.example.com", "c.example.com", "d.example.com", "e.example.com"] as const
+
+/** Names that a gateway may have a certificate for: each domain's own, and the wildcard for all of them. */
+export const certificateNames = [...domains, "*.example.com"] as const
+
+export interface Issued {
+  readonly domain: string
+  readonly certificate: string
+  readonly privateKey: string
+  readonly expiresAt: string
+}
+
+const day = 86_400_000
+
+/** Lengths differ from process to process by a few characters, which times must not depend on. */
+const padded = (pem: string) => pem.padEnd(1_200, "\n")
+
+const issue = (domain: string, days: number): Issued => {
+  const issued = issueCertificate({
+    names: [domain],
+    notBefore: new Date(epoch - day),
+    notAfter: new Date(epoch + days * day)
+  })
+  return { domain, ...issued, certificate: padded(issued.certificate), privateKey: padded(issued.privateKey) }
+}
+
+let made: ReadonlyArray<Issued> | undefined
+
+/** For every name one that ends early and one that ends late, and one that has expired. */
+export const certificates = (): ReadonlyArray<Issued> =>
+  made ??= certificateNames.flatMap((domain) => [30, 60, -0.5].map((days) => issue(domain, days)))

@@ -1,0 +1,177 @@
+/** The tables of agents, gateways and keys, over the simulated database: what the stores of `src/store` promise, without SQL. */
+import { agentAddress } from "#network/addresses.ts"
+import { AgentId, type ClientRef, GatewayId, KeyId, nameOf } from "#schema/ids.ts"
+import type { Agent, Gateway } from "#schema/resources.ts"
+import { AgentHasTunnels, AgentStore, type Identity, NetworkPoolExhausted } from "#store/AgentStore.ts"
+import { GatewayStore } from "#store/GatewayStore.ts"
+import { KeyStore, OwnerNotFound, TooManyKeys } from "#store/KeyStore.ts"
+import { Effect, Layer, Option, Redacted } from "effect"
+import type { Database } from "./Database.ts"
+import type { Link } from "./Link.ts"
+import { iso, pageOf, timesOf, written } from "./resources.ts"
+import type { AgentRow, GatewayRow } from "./tables.ts"
+import { type Transaction, Violated } from "./Transaction.ts"
+
+/** As in `Settings`. */
+const pool = "10.64.0.0/10"
+
+export const agentStore = (link: Link) => {
+  const { database } = link
+  const shown = (row: AgentRow | undefined) => Option.map(Option.fromUndefinedOr(row), (row) => showAgent(database, row))
+
+  const create = ({ id, key, name, wireguard }: Identity<AgentId>) =>
+    database.transact((tx) => {
+      const taken = new Set([...tx.tables.agent.values()].map(({ subnetIndex }) => subnetIndex))
+      const subnets = new Set([...tx.tables.agent.values()].map(({ subnet }) => subnet))
+      for (let index = 0;; index++) {
+        if (taken.has(index)) continue
+        const address = agentAddress(pool, index)
+        if (address === undefined) return Effect.fail(new NetworkPoolExhausted({ pool }))
+        if (subnets.has(address.subnet)) continue
+        const privateKey = Redacted.value(wireguard.privateKey)
+        tx.put("agent", { id, name, ...address, subnetIndex: index, publicKey: wireguard.publicKey, privateKey })
+        tx.put("key", { id: key.id, owner: { type: "agent", id }, hash: key.hash })
+        return Effect.succeed(id)
+      }
+    })
+
+  const remove = (id: AgentId, cascade: boolean) => {
+    try {
+      const removed = database.transact((tx) => {
+        if (cascade) removeTunnels(tx, id)
+        return tx.remove("agent", id)
+      })
+      return Effect.succeed(written(database, removed))
+    } catch (error) {
+      if (error instanceof Violated) return Effect.fail(new AgentHasTunnels({ id }))
+      throw error
+    }
+  }
+
+  return Layer.succeed(
+    AgentStore,
+    AgentStore.of({
+      create: (agent) =>
+        link.request("create agent", () =>
+          Effect.map(create(agent), (id) => written(database, Option.getOrThrow(shown(database.tables.agent.get(id)))))),
+      find: (id) => link.request("find agent", () => Effect.succeed(shown(database.tables.agent.get(id)))),
+      list: (request) =>
+        link.request("list agents", () =>
+          Effect.succeed(pageOf(database, "agent", request, (id) => Option.toArray(shown(database.tables.agent.get(id)))))),
+      update: (id, patch) =>
+        link.request("update agent", () => {
+          database.transact((tx) => {
+            const row = tx.tables.agent.get(id)
+            if (row !== undefined) tx.put("agent", { ...row, name: patch.name ?? row.name })
+          })
+          return Effect.succeed(written(database, shown(database.tables.agent.get(id))))
+        }),
+      remove: (id, cascade) => link.request("remove agent", () => remove(id, cascade))
+    })
+  )
+}
+
+export const gatewayStore = (link: Link) => {
+  const { database } = link
+  const shown = (id: string) =>
+    Option.map(Option.fromUndefinedOr(database.tables.gateway.get(id)), (row) => showGateway(database, row))
+
+  return Layer.succeed(
+    GatewayStore,
+    GatewayStore.of({
+      create: ({ id, key, listenPort, name, publicIp, wireguard }) =>
+        link.request("create gateway", () => {
+          database.transact((tx) => {
+            const taken = new Set([...tx.tables.gateway.values()].map(({ slot }) => slot))
+            let slot = 0
+            while (taken.has(slot)) slot += 1
+            const privateKey = Redacted.value(wireguard.privateKey)
+            tx.put("gateway", { id, name, publicIp, listenPort, slot, publicKey: wireguard.publicKey, privateKey })
+            tx.put("key", { id: key.id, owner: { type: "gateway", id }, hash: key.hash })
+          })
+          return Effect.succeed(written(database, Option.getOrThrow(shown(id))))
+        }),
+      find: (id) => link.request("find gateway", () => Effect.succeed(shown(id))),
+      list: (request) =>
+        link.request("list gateways", () =>
+          Effect.succeed(pageOf(database, "gateway", request, (id) => Option.toArray(shown(id))))),
+      update: (id, patch) =>
+        link.request("update gateway", () => {
+          database.transact((tx) => {
+            const row = tx.tables.gateway.get(id)
+            if (row === undefined) return
+            tx.put("gateway", {
+              ...row,
+              name: patch.name ?? row.name,
+              publicIp: patch.publicIp === undefined ? row.publicIp : patch.publicIp,
+              listenPort: patch.listenPort ?? row.listenPort
+            })
+          })
+          return Effect.succeed(written(database, shown(id)))
+        }),
+      remove: (id) =>
+        link.request("remove gateway", () => {
+          const removed = database.transact((tx) => tx.remove("gateway", id))
+          return Effect.succeed(written(database, removed))
+        })
+    })
+  )
+}
+
+const mostKeys = 2
+
+export const keyStore = (link: Link) => {
+  const { database } = link
+  const owned = <A, E>(owner: ClientRef, work: () => Effect.Effect<A, E>): Effect.Effect<A, E | OwnerNotFound> =>
+    database.exists(owner) ? work() : Effect.fail(new OwnerNotFound({ type: owner.type, id: owner.id }))
+  const createdAt = (id: string) => database.times.get(`key:${id}`)?.created ?? 0
+
+  return Layer.succeed(
+    KeyStore,
+    KeyStore.of({
+      list: (owner) =>
+        link.request("list keys", () =>
+          owned(owner, () => {
+            const keys = [...database.tables.key.values()].filter((key) => nameOf(key.owner) === nameOf(owner))
+              .toSorted((a, b) => createdAt(a.id) - createdAt(b.id) || (a.id < b.id ? -1 : 1))
+            return Effect.succeed(keys.map(({ id }) => ({
+              id: KeyId.make(id),
+              createdAt: iso(createdAt(id)),
+              lastUsedAt: database.keyUsed.has(id) ? iso(database.keyUsed.get(id) ?? 0) : null
+            })))
+          })),
+      create: (owner, { hash, id }) =>
+        link.request("create key", () =>
+          owned(owner, () => {
+            const isFull = database.transact((tx) => {
+              const hasMost = tx.keysOf(owner).length >= mostKeys
+              if (!hasMost) tx.put("key", { id, owner, hash })
+              return hasMost
+            })
+            return isFull ? Effect.fail(new TooManyKeys()) : Effect.succeed(written(database, undefined))
+          })),
+      remove: (owner, id) =>
+        link.request("remove key", () =>
+          owned(owner, () => {
+            const removed = database.transact((tx) =>
+              tx.keysOf(owner).some((key) => key.id === id) && tx.remove("key", id)
+            )
+            return Effect.succeed(written(database, removed))
+          }))
+    })
+  )
+}
+
+function removeTunnels(tx: Transaction, agent: string): void {
+  for (const { agentId, id } of tx.tables.tunnel.values()) if (agentId === agent) tx.remove("tunnel", id)
+}
+
+function showAgent(database: Database, { id, name, publicKey, subnet, virtualIp }: AgentRow): Agent {
+  const ref = { type: "agent" as const, id: AgentId.make(id) }
+  return { id: ref.id, name, virtualIp, subnet, wireguardPublicKey: publicKey, ...timesOf(database, ref) }
+}
+
+function showGateway(database: Database, { id, listenPort, name, publicIp, publicKey }: GatewayRow): Gateway {
+  const ref = { type: "gateway" as const, id: GatewayId.make(id) }
+  return { id: ref.id, name, publicIp, listenPort, wireguardPublicKey: publicKey, ...timesOf(database, ref) }
+}

@@ -1,0 +1,147 @@
+/** The tables of tunnels and certificates, over the simulated database. */
+import { AgentId, HostName, Revision, TunnelId } from "#schema/ids.ts"
+import type { Certificate, Tunnel, TunnelPatch } from "#schema/resources.ts"
+import { CertificateStore, type CertificateRow as Given, type Renewal } from "#store/CertificateStore.ts"
+import { DomainTaken, type NewTunnelRow, NoSuchAgent, type Report, TunnelStore } from "#store/TunnelStore.ts"
+import { Effect, Layer, Option, Redacted } from "effect"
+import type { Database } from "./Database.ts"
+import type { Link } from "./Link.ts"
+import { iso, pageOf, rowTimes, written } from "./resources.ts"
+import type { CertificateRow, TunnelRow } from "./tables.ts"
+import { type Transaction, Violated } from "./Transaction.ts"
+
+export const tunnelStore = (link: Link) => {
+  const { database } = link
+  const shown = (id: string): Option.Option<Tunnel> =>
+    Option.map(Option.fromUndefinedOr(database.tables.tunnel.get(id)), (row) => showTunnel(database, row))
+
+  const write = (
+    { agentId, domain }: TunnelPatch,
+    id: TunnelId,
+    body: (tx: Transaction) => void
+  ): Effect.Effect<Option.Option<Tunnel>, DomainTaken | NoSuchAgent> => {
+    try {
+      database.transact(body)
+      return Effect.succeed(shown(id))
+    } catch (error) {
+      if (!(error instanceof Violated)) throw error
+      return error.constraint === "domain"
+        ? Effect.fail(new DomainTaken({ domain: domain ?? null }))
+        : Effect.fail(new NoSuchAgent({ id: agentId ?? null }))
+    }
+  }
+  const put = (tunnel: NewTunnelRow) =>
+    Effect.map(
+      write(tunnel, tunnel.id, (tx) => {
+        const { agentId, domain, enabled = true, id, target } = tunnel
+        tx.put("tunnel", { id, agentId, domain, target, enabled })
+      }),
+      Option.getOrThrow
+    )
+
+  return Layer.succeed(
+    TunnelStore,
+    TunnelStore.of({
+      create: (tunnel) => link.request("create tunnel", () => put(tunnel)),
+      put: (tunnel) => link.request("put tunnel", () => put(tunnel)),
+      find: (id) => link.request("find tunnel", () => Effect.succeed(shown(id))),
+      list: (request) =>
+        link.request("list tunnels", () =>
+          Effect.succeed(pageOf(database, "tunnel", request, (id) => Option.toArray(shown(id))))),
+      update: (id, patch) =>
+        link.request("update tunnel", () =>
+          write(patch, id, (tx) => {
+            const row = tx.tables.tunnel.get(id)
+            if (row === undefined) return
+            tx.put("tunnel", {
+              id,
+              agentId: patch.agentId ?? row.agentId,
+              domain: patch.domain ?? row.domain,
+              target: patch.target ?? row.target,
+              enabled: patch.enabled ?? row.enabled
+            })
+          })),
+      remove: (id) =>
+        link.request("remove tunnel", () => {
+          const removed = database.transact((tx) => tx.remove("tunnel", id))
+          return Effect.succeed({ removed, revision: Revision.make(database.revision) })
+        }),
+      report: (reports) => link.request("report tunnels", () => Effect.succeed(keepReports(database, reports)))
+    })
+  )
+}
+
+function keepReports(database: Database, reports: ReadonlyArray<Report>): number {
+  let kept = 0
+  for (const { ageMillis, agent, domain, status } of reports) {
+    const tunnel = [...database.tables.tunnel.values()].find((row) => row.domain === domain && row.agentId === agent)
+    if (tunnel === undefined || database.reports.get(tunnel.id)?.status === status) continue
+    database.reports.set(tunnel.id, { status, at: database.world.now - ageMillis })
+    kept += 1
+  }
+  return kept
+}
+
+export const certificateStore = (link: Link) => {
+  const { database } = link
+  const shown = (domain: string): Option.Option<Certificate> =>
+    Option.map(Option.fromUndefinedOr(database.tables.certificate.get(domain)), (row) => showCertificate(database, row))
+
+  return Layer.succeed(
+    CertificateStore,
+    CertificateStore.of({
+      find: (domain) => link.request("find certificate", () => Effect.succeed(shown(domain))),
+      list: (request) =>
+        link.request("list certificates", () =>
+          Effect.succeed(pageOf(database, "certificate", request, (id) => Option.toArray(shown(id))))),
+      put: (row) =>
+        link.request("put certificate", () => {
+          database.transact((tx) => tx.put("certificate", rowOf(row)))
+          return Effect.succeed(written(database, Option.getOrThrow(shown(row.domain))))
+        }),
+      renew: (row) => link.request("renew certificate", () => Effect.succeed(renew(database, row))),
+      remove: (domain) =>
+        link.request("remove certificate", () => {
+          const removed = database.transact((tx) => tx.remove("certificate", domain))
+          return Effect.succeed(written(database, removed))
+        })
+    })
+  )
+}
+
+function renew(database: Database, row: Given): Renewal {
+  const { certificate: stored, tunnel } = database.tables
+  if (![...tunnel.values()].some(({ domain }) => isServed(domain, row.domain))) return "unused"
+  const before = stored.get(row.domain)
+  if (before?.certificate === row.certificate) return "unchanged"
+  if (before !== undefined && before.expiresAt > row.expiresAt) return "outlived"
+  database.transact((tx) => tx.put("certificate", rowOf(row)))
+  return "stored"
+}
+
+/** Whether a certificate for `name` serves a tunnel's domain. */
+function isServed(domain: string, name: string): boolean {
+  return domain === name || name.startsWith("*.") && domain.slice(domain.indexOf(".")) === name.slice(1)
+}
+
+function rowOf({ certificate, domain, expiresAt, privateKey }: Given): CertificateRow {
+  return { id: domain, certificate, privateKey: Redacted.value(privateKey), expiresAt }
+}
+
+function showTunnel(database: Database, { agentId, domain, enabled, id, target }: TunnelRow): Tunnel {
+  const reported = database.reports.get(id)
+  return {
+    id: TunnelId.make(id),
+    agentId: AgentId.make(agentId),
+    domain,
+    target,
+    enabled,
+    revision: Revision.make(database.tunnelRevisions.get(id) ?? 0),
+    reported: reported === undefined ? null : { status: reported.status, at: iso(reported.at) },
+    ...rowTimes(database, `tunnel:${id}`)
+  }
+}
+
+function showCertificate(database: Database, { certificate, expiresAt, id }: CertificateRow): Certificate {
+  return { domain: HostName.make(id), certificate, expiresAt, ...rowTimes(database, `certificate:${id}`) }
+}

@@ -1,0 +1,209 @@
+/** Presence and the log of changes, over the simulated database. */
+import * as History from "#network/History.ts"
+import { type Change, load } from "#network/NetworkState.ts"
+import { AgentId, type ClientRef, GatewayId, KeyId, nameOf, Revision, type SessionId, Timeline, TunnelId } from "#schema/ids.ts"
+import { ChangeLog, pageSize } from "#store/ChangeLog.ts"
+import { historyOf } from "#store/snapshotRows.ts"
+import { type Claim, type NotClaimed, PresenceStore, type Seen } from "#store/PresenceStore.ts"
+import { Duration, Effect, Layer, Redacted } from "effect"
+import type { Database, Logged } from "./Database.ts"
+import type { Link } from "./Link.ts"
+import type { RowChange } from "./tables.ts"
+
+export const presenceStore = (link: Link) => {
+  const { database } = link
+  const { presence, world } = database
+  const holds = ({ session, ...ref }: ClientRef & { readonly session: SessionId }) => {
+    const row = presence.get(nameOf(ref))
+    return row?.session === session ? row : undefined
+  }
+
+  return Layer.succeed(
+    PresenceStore,
+    PresenceStore.of({
+      claim: (node, claims) => link.request("claim", () => Effect.succeed(claim(database, node, claims))),
+      touch: (seen) =>
+        link.request("touch", () => {
+          const held = seen.filter((item: Seen) => {
+            const row = holds(item)
+            if (row === undefined) return false
+            const { applied = null, nack = null, sent } = item
+            const lastSeenAt = world.now - Math.round(item.ageMillis)
+            presence.set(nameOf(item), { ...row, status: "online", lastSeenAt, sent, applied, nack })
+            return true
+          })
+          return Effect.succeed(new Set(held.map(({ session }) => session)))
+        }),
+      release: (held) =>
+        link.request("release", () => {
+          for (const item of held) {
+            const row = holds(item)
+            if (row !== undefined) presence.set(nameOf(item), { ...row, status: "offline", session: null })
+          }
+          return Effect.void
+        }),
+      sweep: (limit) =>
+        link.request("sweep", () => {
+          let swept = 0
+          for (const [name, row] of presence) {
+            if (row.status !== "online" || row.lastSeenAt >= world.now - Duration.toMillis(limit)) continue
+            presence.set(name, { ...row, status: "offline" })
+            swept += 1
+          }
+          if (swept > 0) world.count("presence swept")
+          return Effect.succeed(swept)
+        }),
+      connected: () => link.request("connected", () => Effect.succeed({ items: [], nextCursor: null }))
+    })
+  )
+}
+
+function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): NotClaimed {
+  const { world } = database
+  const gone = new Set<string>()
+  for (const wanted of claims) database.claims.push({ name: nameOf(wanted), at: world.now })
+  database.transact((tx) => {
+    for (const { address, keyId, level, publicIp, session, version = null, wireguard, ...ref } of newestOfEach(claims)) {
+      const name = nameOf(ref)
+      if (!tx.tables[ref.type].has(ref.id)) {
+        gone.add(name)
+        continue
+      }
+      const keys = wireguard === undefined ? {} : {
+        publicKey: wireguard.publicKey,
+        privateKey: wireguard.privateKey === null ? null : Redacted.value(wireguard.privateKey)
+      }
+      const agent = ref.type === "agent" ? tx.tables.agent.get(ref.id) : undefined
+      if (agent !== undefined) tx.put("agent", { ...agent, ...keys })
+      const gateway = ref.type === "gateway" ? tx.tables.gateway.get(ref.id) : undefined
+      if (gateway !== undefined) {
+        tx.put("gateway", { ...gateway, ...keys, publicIp: publicIp === null ? gateway.publicIp : publicIp })
+      }
+      if (tx.tables.key.has(keyId)) database.keyUsed.set(keyId, world.now)
+      const { now } = world
+      if (database.presence.get(name)?.session != null) world.count("takeover in the database")
+      const told = { version, sent: null, applied: null, nack: null }
+      database.presence.set(name, {
+        ref,
+        status: "online",
+        lastSeenAt: now,
+        session,
+        node,
+        since: now,
+        address,
+        level,
+        ...told
+      })
+    }
+  })
+  return { gone, busy: new Set() }
+}
+
+/** The order of the database's locks: the agents before the gateways, each by id. */
+function newestOfEach(claims: ReadonlyArray<Claim>): ReadonlyArray<Claim> {
+  return [...new Map(claims.map((item) => [nameOf(item), item])).values()]
+    .toSorted((a, b) => a.type === b.type ? (a.id < b.id ? -1 : 1) : a.type === "agent" ? -1 : 1)
+}
+
+/** As long as the log's readers wait to hear something. */
+const longestSilence = 12_000
+
+export const changeLog = (link: Link) => {
+  const { database } = link
+  return Layer.succeed(
+    ChangeLog,
+    ChangeLog.of({
+      snapshot: link.request("snapshot", () => {
+        const { tables } = database
+        const rows = [tables.agent, tables.gateway, tables.tunnel, tables.certificate, tables.key]
+        const changes = rows.flatMap((table, index) =>
+          [...table.values()].map((row) => rowChange(database, { entity: entities[index], id: row.id, row } as RowChange))
+        )
+        const revision = Revision.make(database.revision)
+        const oldest = database.log[0]?.revision
+        const touches = database.log.filter(({ entity }) => entity !== "key").toReversed().slice(0, History.capacity)
+        const history = historyOf(touches.map(asTouch), oldest === undefined ? null : Revision.make(oldest), revision)
+        return Effect.succeed({
+          state: load(Timeline.make(database.timeline), revision, changes, history),
+          tag: database.tagAt(revision)
+        })
+      }),
+      after: (revision) =>
+        link.request("read log", () => {
+          const newer = database.log.filter((logged) => logged.revision > revision).slice(0, pageSize)
+          const oldest = database.log[0]?.revision
+          return Effect.succeed({
+            timeline: Timeline.make(database.timeline),
+            newest: Revision.make(database.revision),
+            oldest: oldest === undefined ? undefined : Revision.make(oldest),
+            changes: newer.map((logged) => asChange(logged)),
+            upTo: Revision.make(newer.at(-1)?.revision ?? revision),
+            tag: newer.at(-1)?.tag ?? database.tagAt(revision),
+            tagBefore: database.tagAt(revision)
+          })
+        }),
+      tagAt: (revision) => link.request("read tag", () => Effect.sync(() => database.tagAt(revision))),
+      beginTimeline: (lost) => link.request("begin timeline", () => Effect.sync(() => database.beginTimeline(lost))),
+      compact: link.request("compact", () => Effect.succeed(0)),
+      listen: (wake) => link.listen(wake, longestSilence),
+      probe: link.request("probe", () => Effect.sync(() => database.notify("probe")))
+    })
+  )
+}
+
+function asTouch({ entity, id, oldAgentId, own, renumbered, revision, row }: Logged) {
+  const agents = [oldAgentId, row !== undefined && "agentId" in row ? row.agentId : undefined]
+  return { revision, entity, id, own, renumbered, agents: agents.filter((agent) => agent !== undefined) }
+}
+
+const entities = ["agent", "gateway", "tunnel", "certificate", "key"] as const
+
+const known = new WeakMap<Logged, Change>()
+
+function asChange(logged: Logged): Change {
+  const change = known.get(logged) ?? toChange(logged, Revision.make(logged.revision))
+  known.set(logged, change)
+  return change
+}
+
+const rowChange = (database: Database, change: RowChange): Change => toChange(change, Revision.make(database.revision))
+
+function secret(privateKey: string | null): Redacted.Redacted | null {
+  return privateKey === null ? null : Redacted.make(privateKey)
+}
+
+function toChange(change: RowChange, revision: Revision): Change {
+  switch (change.entity) {
+    case "agent": {
+      if (change.row === undefined) return { _tag: "AgentRemoved", revision, id: AgentId.make(change.id) }
+      const { id, name, privateKey, publicKey, subnet, virtualIp } = change.row
+      const keys = { wireguardPublicKey: publicKey, wireguardPrivateKey: secret(privateKey) }
+      return { _tag: "AgentPut", revision, agent: { id: AgentId.make(id), name, virtualIp, subnet, ...keys } }
+    }
+    case "gateway": {
+      if (change.row === undefined) return { _tag: "GatewayRemoved", revision, id: GatewayId.make(change.id) }
+      const { id, privateKey, publicKey, ...rest } = change.row
+      const keys = { wireguardPublicKey: publicKey, wireguardPrivateKey: secret(privateKey) }
+      return { _tag: "GatewayPut", revision, gateway: { id: GatewayId.make(id), ...rest, ...keys } }
+    }
+    case "tunnel": {
+      if (change.row === undefined) return { _tag: "TunnelRemoved", revision, id: TunnelId.make(change.id) }
+      const { agentId, id, ...rest } = change.row
+      return { _tag: "TunnelPut", revision, tunnel: { id: TunnelId.make(id), agentId: AgentId.make(agentId), ...rest } }
+    }
+    case "certificate": {
+      if (change.row === undefined) return { _tag: "CertificateRemoved", revision, domain: change.id }
+      const { certificate, expiresAt, id: domain, privateKey } = change.row
+      return {
+        _tag: "CertificatePut",
+        revision,
+        certificate: { domain, certificate, privateKey: Redacted.make(privateKey), expiresAt }
+      }
+    }
+    case "key": {
+      if (change.row === undefined) return { _tag: "KeyRemoved", revision, id: KeyId.make(change.id) }
+      const { hash, id, owner } = change.row
+      return { _tag: "KeyPut", revision, key: { id: KeyId.make(id), hash, owner } }
+    }
+  }
+}

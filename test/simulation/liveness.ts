@@ -1,0 +1,117 @@
+/** What must be right once everything has been mended and some time has passed. */
+import { Network } from "#feed/Network.ts"
+import { nameOf } from "#schema/ids.ts"
+import { Effect } from "effect"
+import type { Client } from "./Client.ts"
+import { known } from "./known.ts"
+import type { Simulation } from "./Simulation.ts"
+import { difference, isSameView, project } from "./views.ts"
+
+export const checkHealed = (simulation: Simulation): void => {
+  const { clients, nodes, world } = simulation
+  for (const client of clients) {
+    checkConnected(simulation, client)
+    if (client.isReady) checkConverged(simulation, client)
+  }
+  checkPresence(simulation)
+  for (const node of nodes) {
+    const { members } = node
+    const ready = clients.filter(({ conversation }) => conversation?.isReady === true && conversation.node === node)
+    if (members.length !== ready.length) {
+      world.violate("L4 no leak", `the registry has ${members.length} members, ${ready.length} clients are connected`)
+    }
+    if (node.queues.size !== ready.length) {
+      world.violate("L4 no leak", `${node.queues.size} subscriptions are open for ${ready.length} clients`)
+    }
+  }
+  if (world.violation === undefined) checkLoneChange(simulation)
+  if (world.violation === undefined) checkStop(simulation)
+}
+
+/** I5: what was acknowledged was told, what was told was sent, and nothing was sent that the node does not know. */
+export const checkProgress = ({ database, nodes, world }: Simulation): void => {
+  if (known.progressCrossesTimelines && database.rewoundAt > 0) return
+  for (const node of nodes) {
+    const heard = node.peek(Effect.flatMap(Network, ({ state }) => state))?.revision ?? 0
+    for (const { applied = 0, nack, ref, sent, told } of node.members) {
+      if (nack !== undefined) world.count("nack stands")
+      if (applied > told || told > sent || sent > heard && told > 0 && node.process.alive) {
+        world.violate("I5 ack order", `${nameOf(ref)}: applied ${applied}, told ${told}, sent ${sent}, heard ${heard}`)
+      }
+    }
+  }
+}
+
+/** L3: who may be connected is, and who may not is not. */
+function checkConnected(simulation: Simulation, client: Client): void {
+  const { world } = simulation
+  const mayConnect = simulation.mayConnect(client)
+  const isSecond = simulation.clients.some((other) =>
+    other !== client && other.isReady && nameOf(other.key.ref) === nameOf(client.key.ref)
+  )
+  if (client.isReady && !simulation.isLive(client.conversation?.authHash)) world.violate("L3 reconnect", `${client.name} is connected with a dead key`)
+  if (!client.isReady && mayConnect && !isSecond) {
+    world.violate("L3 reconnect", `${client.name} is not connected, stopped by ${client.stoppedBy}`)
+  }
+}
+
+/** L1: a connected client's view is what the rows say. */
+function checkConverged({ database, world }: Simulation, { conversation, follower, key, level, name }: Client): void {
+  const truth = project(database.tables, key.ref, level)
+  if (truth === undefined || follower.view === undefined || !isSameView(follower.view, truth)) {
+    world.violate("L1 convergence", `${name}: ${difference(follower.view, truth)}`)
+  }
+  if (level === "plain" || known.progressCrossesTimelines && conversation?.hasCrossed === true) return
+  const member = conversation?.node?.members.find(({ peer }) => peer === conversation.wire)
+  const at = follower.position?.revision
+  if (member?.applied !== at || member?.nack !== undefined) {
+    world.violate("L1 convergence", `${name} has applied ${at}, the server knows of ${member?.applied}`)
+  }
+  const row = database.presenceOf(key.ref)
+  if (row?.applied !== at || row?.nack !== null) {
+    world.violate("L2 presence", `${name} has applied ${at}, the database shows ${row?.applied}`)
+  }
+}
+
+/** L2: the database shows as online exactly who is. */
+function checkPresence({ clients, database, world }: Simulation): void {
+  for (const type of ["agent", "gateway"] as const) {
+    for (const id of database.tables[type].keys()) {
+      const name = `${type}:${id}`
+      const online = database.presence.get(name)?.status === "online"
+      const connected = clients.filter((client) => client.isReady && nameOf(client.key.ref) === name).length
+      if (connected > 1) world.violate("L2 presence", `${connected} clients are connected as ${name}`)
+      if (online !== (connected === 1)) {
+        world.violate("L2 presence", `${name} is shown ${online ? "online" : "offline"}, ${connected} are connected`)
+      }
+    }
+  }
+}
+
+/** A change that stands alone makes exactly one message to each client that it concerns, and none to others. */
+function checkLoneChange({ clients, database, world }: Simulation): void {
+  const [tunnel] = database.tables.tunnel.values()
+  if (tunnel === undefined) return
+  const before = clients.map(({ conversation }) => conversation?.pushes ?? 0)
+  database.transact((tx) => tx.put("tunnel", { ...tunnel, target: "lone.example:1" }))
+  world.advance(60)
+  for (const [index, client] of clients.entries()) {
+    const { conversation, key: { ref }, name } = client
+    if (conversation?.isReady !== true) continue
+    const told = conversation.pushes - (before[index] ?? 0)
+    const concerned = ref.type === "gateway" || ref.id === tunnel.agentId ? 1 : 0
+    if (told !== concerned) world.violate("L1 convergence", `${name} was told a lone change in ${told} messages`)
+  }
+}
+
+/** L4 and drain: a node that is stopped lets go of everything, and says so in the database. */
+function checkStop(simulation: Simulation): void {
+  const { clients, database, nodes, world } = simulation
+  for (const client of clients) client.isPersistent = false
+  for (const node of nodes) node.stop()
+  world.advance(4_000)
+  if (nodes.some(({ process }) => process.alive)) world.violate("L4 no leak", "a node does not stop")
+  for (const [name, { status }] of database.presence) {
+    if (status === "online") world.violate("L2 presence", `${name} is shown online after the drain`)
+  }
+}

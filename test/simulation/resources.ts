@@ -1,0 +1,54 @@
+/** What the simulated stores show of their rows besides the columns. */
+import { type ClientRef, nameOf, Revision } from "#schema/ids.ts"
+import type { Page, PageRequest } from "#schema/resources.ts"
+import type { Written } from "#store/sql.ts"
+import type { Database } from "./Database.ts"
+import { epoch } from "./Process.ts"
+import type { Entity } from "./tables.ts"
+
+/** Simulated milliseconds in RFC 3339. */
+export const iso = (millis: number): string => new Date(epoch + millis).toISOString()
+
+export const rowTimes = (database: Database, name: string) => {
+  const { created, updated } = database.times.get(name) ?? { created: 0, updated: 0 }
+  return { createdAt: iso(created), updatedAt: iso(updated) }
+}
+
+/** As `write` gives it: with the newest revision afterwards. */
+export const written = <A>({ revision }: Database, value: A): Written<A> => ({ value, revision: Revision.make(revision) })
+
+/** Presence and times of an agent or gateway. */
+export const timesOf = (database: Database, ref: ClientRef) => {
+  const presence = database.presenceOf(ref)
+  const isOnline = presence?.status === "online"
+  return {
+    status: isOnline ? "online" as const : "offline" as const,
+    lastSeenAt: presence === undefined ? null : iso(presence.lastSeenAt),
+    session: isOnline && presence.session !== null
+      ? { since: iso(presence.since), address: presence.address, level: presence.level, clientVersion: presence.version }
+      : null,
+    sentRevision: isOnline ? presence.sent : null,
+    appliedRevision: isOnline ? presence.applied : null,
+    lastNack: isOnline ? presence.nack : null,
+    ...rowTimes(database, nameOf(ref))
+  }
+}
+
+/** The rows of a table by age, as `pagesOf` gives them. */
+export const pageOf = <A>(
+  database: Database,
+  entity: Entity,
+  { after, limit }: PageRequest,
+  show: (id: string) => ReadonlyArray<A>
+): Page<A> => {
+  const created = (id: string) => (epoch + (database.times.get(`${entity}:${id}`)?.created ?? 0)) * 1_000
+  const ids = [...database.tables[entity].keys()]
+    .toSorted((a, b) => created(a) - created(b) || (a < b ? -1 : 1))
+    .filter((id) => after === undefined || created(id) > after.micros || created(id) === after.micros && id > after.id)
+  const shown = ids.slice(0, limit)
+  const last = ids.length > limit ? shown.at(-1) : undefined
+  return {
+    items: shown.flatMap(show),
+    nextCursor: last === undefined ? null : { micros: created(last), id: last }
+  }
+}

@@ -1,0 +1,38 @@
+/** The real Control over a simulated database and simulated sockets, with clients and operators that do everything they can. */
+import { assert, describe, it } from "@effect/vitest"
+import { interesting } from "./interesting.ts"
+import { describeFailure, failureOf, merged, runSeeds, type Summary } from "./run.ts"
+import seeds from "./seeds.json" with { type: "json" }
+import { simulate } from "./Simulation.ts"
+
+/** How many seeds are run before others in this process get their turn. */
+const atOnce = 25
+
+const runAll = async (from: number, count: number): Promise<Summary> => {
+  const summaries: Array<Summary> = []
+  for (let done = 0; done < count; done += atOnce) {
+    summaries.push(runSeeds(from + done, Math.min(atOnce, count - done)))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  return merged(summaries)
+}
+
+describe("the simulation", () => {
+  it("equal seeds go the same way, others do not", () => {
+    const one = simulate(7, { traced: true })
+    const same = simulate(7, { traced: true })
+    assert.deepStrictEqual(one.lines, same.lines)
+    assert.strictEqual(one.hash, same.hash)
+    assert.notStrictEqual(one.hash, simulate(8).hash)
+  })
+
+  it("what was wrong once is right now", () => {
+    assert.deepStrictEqual(seeds.flatMap(({ seed }) => failureOf(simulate(seed))).map(describeFailure), [])
+  })
+
+  it("whatever happens in a thousand seeds, no promise of the protocol is broken, and much happens", async () => {
+    const { counters, failures } = await runAll(1, 1_000)
+    assert.deepStrictEqual(failures.map(describeFailure), [])
+    assert.deepStrictEqual(interesting.filter((name) => counters[name] === undefined), [])
+  }, 300_000)
+})

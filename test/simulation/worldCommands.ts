@@ -1,0 +1,110 @@
+/** What operators may do, and what may befall the database and the nodes. */
+import type { Command } from "./clientCommands.ts"
+import { known } from "./known.ts"
+
+// ---- operators
+
+export const createTunnel: Command = ({ operator }, random) => operator.createTunnel(random)
+export const updateTunnel: Command = ({ operator }, random) => operator.updateTunnel(random)
+export const removeTunnel: Command = ({ operator }, random) => operator.removeTunnel(random)
+export const renameAgent: Command = ({ operator }, random) => operator.renameAgent(random)
+export const updateGateway: Command = ({ operator }, random) => operator.updateGateway(random)
+export const revokeKey: Command = ({ operator }, random) => operator.revokeKey(random)
+export const putCertificate: Command = ({ operator }, random) => operator.putCertificate(random)
+export const removeCertificate: Command = ({ operator }, random) => operator.removeCertificate(random)
+export const sql: Command = ({ operator }, random) => operator.sql(random)
+
+export const removeClient: Command = ({ keys, operator }, random) => {
+  const ref = random.pick(keys)?.ref
+  if (ref !== undefined) operator.removeClient(ref, random.chance(0.7))
+}
+
+export const createKey: Command = ({ keys, operator }, random) => {
+  const ref = random.pick(keys)?.ref
+  if (ref !== undefined) operator.createKey(ref)
+}
+
+export const newcomer: Command = (simulation, random) => {
+  if (simulation.clients.length >= 7) return
+  const strangers = simulation.keys.filter((key) => !simulation.clients.some((client) => client.key === key))
+  const key = random.pick(strangers)
+  if (key === undefined) {
+    if (random.chance(0.6)) simulation.operator.createAgent()
+    else simulation.operator.createGateway()
+  } else simulation.addClient(key).connect()
+}
+
+/** Many small changes, faster than a slow client takes them. */
+export const burst: Command = (simulation, random) => {
+  for (let left = random.between(10, 40); left > 0; left--) {
+    simulation.world.after(left * random.between(5, 25), () => simulation.operator.sql(random))
+  }
+}
+
+// ---- the database, and the way to it
+
+export const flaky: Command = ({ chaos, database, world }, random) => {
+  const { faults } = database
+  faults.refuse = random.pick([0, 0.1, 0.3]) ?? 0
+  faults.loseAnswer = random.pick([0, 0.1, 0.3]) ?? 0
+  faults.hang = random.pick([0, 0.05]) ?? 0
+  faults.slowest = random.pick([3, 50, 800]) ?? 3
+  chaos.trouble()
+  world.after(random.between(200, 6_000), () => {
+    Object.assign(faults, { refuse: 0, loseAnswer: 0, hang: 0, slowest: 3 })
+    chaos.calm()
+  })
+}
+
+export const outage: Command = ({ chaos, database, world }, random) => {
+  if (random.chance(0.7)) database.goDown()
+  else database.faults.mode = "hung"
+  world.count(`database ${database.faults.mode}`)
+  chaos.trouble()
+  world.after(random.between(50, 9_000), () => {
+    database.faults.mode = "up"
+    chaos.calm()
+  })
+}
+
+export const loseNotifications: Command = ({ database }, random) => {
+  database.faults.loseNotifications = random.between(1, 5)
+}
+
+export const killListen: Command = ({ database }, random) => database.killListeners(random.chance(0.5))
+
+export const rewind: Command = ({ chaos, database, node, world }, random) => {
+  world.count("history rewound")
+  database.goDown()
+  chaos.trouble()
+  const isNamed = random.chance(0.5) || known.restoreIsUnseen && node === undefined
+  database.rewind(Math.max(0, database.revision - random.between(1, 8)), isNamed)
+  world.after(random.between(5, 1_500), () => {
+    database.faults.mode = "up"
+    chaos.calm()
+  })
+}
+
+export const compact: Command = ({ database }, random) => database.compact(database.revision - random.between(0, 10))
+
+// ---- nodes
+
+export const kill: Command = ({ nodes }, random) => random.pick(nodes)?.kill()
+
+export const stop: Command = ({ nodes, world }, random) => {
+  const node = random.pick(nodes)
+  node?.stop()
+  world.after(random.between(100, 4_000), () => node?.start())
+}
+
+export const stall: Command = ({ nodes, world }, random) => {
+  world.count("node stalled")
+  random.pick(nodes)?.process.stall(random.pick([50, 1_500, 14_000]) ?? 50)
+}
+
+/** The wall clock is set; nothing but what people read goes by it. */
+export const setClock: Command = ({ nodes }, random) => {
+  for (const { process } of nodes) process.wallOffset = random.between(-3, 3) * 3_600_000
+}
+
+export const wait: Command = ({ world }, random) => world.advance(random.between(100, 3_000))
