@@ -18,6 +18,10 @@ const drainPatienceMillis = (bytes: number): number => 10_000 + bytes / 16.384
 
 const closePatienceMillis = 2_000
 
+/** Pings and pongs: ten a second in the long run. */
+const controlBurst = 200
+const controlPerMilli = 0.01
+
 const closedEffect = Effect.fail(new SocketClosed())
 
 /**
@@ -31,6 +35,8 @@ export class WsSocket implements Socket {
   readonly #inbox: Array<Frame> = []
   #waiting: Resume | undefined
   #closing = false
+  #controlTokens = controlBurst
+  #controlAt = performance.now()
   #closed = false
 
   constructor(ws: WebSocket, raw: Duplex) {
@@ -44,7 +50,8 @@ export class WsSocket implements Socket {
     ws.on("error", ignore)
     ws.on("close", () => this.#end())
     // A peer that pings and does not read would make its pongs pile up.
-    ws.on("ping", () => this.isBackedUp() && ws.terminate())
+    ws.on("ping", () => this.isBackedUp() ? ws.terminate() : this.#controlled())
+    ws.on("pong", () => this.#controlled())
   }
 
   /** Made once, since it is waited for after every message; who was interrupted meanwhile is resumed in vain. */
@@ -98,6 +105,14 @@ export class WsSocket implements Socket {
 
   ping(): void {
     if (!this.#closing) this.#ws.ping()
+  }
+
+  /** Pings and pongs are no messages, and are counted apart: nobody needs more than a few a second. */
+  #controlled(): void {
+    const at = performance.now()
+    this.#controlTokens = Math.min(controlBurst, this.#controlTokens + (at - this.#controlAt) * controlPerMilli) - 1
+    this.#controlAt = at
+    if (this.#controlTokens < 0) this.close("tooMany")
   }
 
   #offer(frame: Frame): void {

@@ -1,0 +1,49 @@
+/** What one client, or somebody's open transaction, costs the others: nothing. */
+import { TestServer } from "#support/server.ts"
+import { connect, join } from "#support/TestClient.ts"
+import { assert, layer } from "@effect/vitest"
+import { Context, Deferred, Effect, Fiber } from "effect"
+import { SqlClient } from "effect/sql"
+
+layer(TestServer.layer(), { excludeTestServices: true })("bounds", (it) => {
+  it.effect("a client that floods with pings or pongs is closed", () =>
+    Effect.gen(function*() {
+      const { wsPort } = yield* TestServer
+      for (const kind of ["ping", "pong"] as const) {
+        const client = yield* connect(wsPort)
+        for (let count = 0; count < 400; count++) client.ws[kind]()
+        // The pongs that answer pings may follow the close frame: then its code does not arrive.
+        assert.include(kind === "pong" ? [4429] : [4429, 1006], (yield* client.closed).code)
+      }
+    }))
+
+  it.effect("a row that somebody's transaction has locked keeps its own client waiting, and nobody else", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const sql = Context.get(server.context, SqlClient.SqlClient)
+      const locked = yield* server.newAgent
+      const other = yield* server.newAgent
+      const isLocked = yield* Deferred.make<void>()
+      const release = yield* Deferred.make<void>()
+      const transaction = yield* Effect.forkChild(sql.withTransaction(Effect.gen(function*() {
+        yield* sql`select 1 from agents where id = ${locked.id} for update`
+        yield* Deferred.succeed(isLocked, undefined)
+        yield* Deferred.await(release)
+      })))
+      yield* Deferred.await(isLocked)
+      // Both come at once, so that they are claimed together.
+      const clients = yield* Effect.forEach(
+        [locked, other],
+        ({ apiKey }) => Effect.map(connect(server.wsPort, "?type=agent"), (client) => ({ client, apiKey }))
+      )
+      for (const { apiKey, client } of clients) client.send({ type: "auth", data: { apiKey } })
+      const [waiting, free] = clients
+      yield* free?.client.expect("auth_success") ?? Effect.die("no client")
+      assert.strictEqual(waiting?.client.waiting(), 0)
+      yield* join(server.wsPort, "agent", (yield* server.newAgent).apiKey)
+      assert.strictEqual(waiting?.client.waiting(), 0)
+      yield* Deferred.succeed(release, undefined)
+      yield* Fiber.join(transaction)
+      yield* waiting?.client.expect("auth_success") ?? Effect.die("no client")
+    }))
+})
