@@ -23,6 +23,11 @@ const handlers = {
   beat: (
     { name, perSecond, seconds }: { readonly name: string; readonly perSecond: number; readonly seconds: number }
   ): Promise<Beaten> => group(name).beat(perSecond, seconds),
+  /** The clients of a group acknowledge every step from now on, or no longer; how many acknowledgements there were so far. */
+  acknowledge: ({ isWanted, name }: { readonly name: string; readonly isWanted: boolean }): number =>
+    group(name).acknowledge(isWanted),
+  /** The clients go, and the group remembers where they were. */
+  leave: (name: string): void => group(name).close(),
   close: (name: string): void => {
     groups.get(name)?.close()
     groups.delete(name)

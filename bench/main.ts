@@ -5,6 +5,8 @@
 import { mkdir } from "node:fs/promises"
 import { availableParallelism, cpus } from "node:os"
 import { parseArgs } from "node:util"
+import { acks } from "./scenarios/acks.ts"
+import { applied } from "./scenarios/applied.ts"
 import { burst } from "./scenarios/burst.ts"
 import { config } from "./scenarios/config.ts"
 import { create } from "./scenarios/create.ts"
@@ -12,6 +14,7 @@ import { heartbeats } from "./scenarios/heartbeats.ts"
 import { loneChange } from "./scenarios/loneChange.ts"
 import { memory } from "./scenarios/memory.ts"
 import { mixed } from "./scenarios/mixed.ts"
+import { resume } from "./scenarios/resume.ts"
 import { storm } from "./scenarios/storm.ts"
 import { sustained } from "./scenarios/sustained.ts"
 import { Bench, type Options, type Row, type Scenario } from "./support/Bench.ts"
@@ -30,7 +33,10 @@ const scenarios: ReadonlyArray<Scenario> = [
   storm,
   config,
   memory,
-  mixed
+  mixed,
+  resume,
+  acks,
+  applied
 ]
 
 process.on("exit", () => {

@@ -1,4 +1,4 @@
-/** A whole agent, but for what it does with its tunnels. `CONTROL_URL=ws://… CONTROL_API_KEY=ctl_agt_… node examples/agent-in-30-lines.ts` */
+/** A whole agent, but for what it does with its tunnels: `CONTROL_URL=ws://… CONTROL_API_KEY=… node examples/agent-in-30-lines.ts` */
 import { type AgentView, startAgent } from "control/agent"
 
 const { CONTROL_API_KEY = "", CONTROL_STATE_FILE = "agent-state.json", CONTROL_URL = "ws://127.0.0.1:3001" } =
@@ -11,10 +11,8 @@ const agent = startAgent({
   clientVersion: "agent-in-30-lines/1",
   apply: async (view, { from, revision }) => {
     await configureWireGuard(view)
-    agent.status(
-      [...view.tunnels.values()].map(({ domain, enabled }) => ({ domain, status: enabled ? "active" : "off" }))
-    )
-    console.log(`revision ${revision} from ${from}: ${view.tunnels.size} tunnels over ${view.gateways.size} gateways`)
+    agent.status([...view.tunnels.values()].map(({ domain }) => ({ domain, status: "active" })))
+    console.log(`revision ${revision} from ${from}: ${view.tunnels.size} tunnels`)
   },
   onEvent: (event) => event.type !== "applied" && console.log(JSON.stringify(event))
 })

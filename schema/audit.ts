@@ -8,7 +8,8 @@ export const AuditEntry = Schema.Struct({
   id: Schema.Int.annotate({ description: "Higher is later." }),
   at: Timestamp.annotate({ description: "When it was committed." }),
   actor: Schema.String.annotate({
-    description: "`admin`, `library`, `control`, `gateway:<id>`; `sql:<user>` for who wrote to the database directly."
+    description:
+      "`admin`; `library`; `gateway:<id>`; `client` for what clients tell of themselves; `control`; `sql:<user>` for who wrote to the database directly."
   }),
   address: Schema.NullOr(Schema.String).annotate({ description: "From where; null if it was the server itself." }),
   action: Schema.String.annotate({ description: "Such as `tunnel.create`: what, and `create`, `update` or `delete`." }),

@@ -21,7 +21,13 @@ export const Heartbeat = message(
 )
 
 /** A client's place in the history of its view: up to where it has applied what it was told. */
-export const Resume = Schema.Struct({ timeline: Timeline, revision: Revision })
+export const Resume = Schema.Struct({
+  timeline: Timeline.annotate({ description: "The timeline that the revision is of." }),
+  revision: Revision.annotate({ description: "Everything up to it is in force at the client." })
+}).annotate({
+  description:
+    "Where the client is: then only what it missed comes, if that can be told. Nonsense here counts as left out."
+})
 export type Resume = typeof Resume.Type
 
 /** What `auth` may say more in `control.v1`. */
@@ -29,10 +35,7 @@ export const authFieldsV1 = {
   wireguardPublicKey: Schema.optionalKey(WireguardKey).annotate({
     description: "The client's own public key: then Control has no private key of it and sends none."
   }),
-  resume: Schema.optionalKey(Resume.pipe(Schema.catchDecoding(() => Effect.succeed(Option.none())))).annotate({
-    description:
-      "Where the client was, `{ timeline, revision }`: then only what it missed comes, if that can be told. Nonsense here counts as left out."
-  }),
+  resume: Schema.optionalKey(Resume.pipe(Schema.catchDecoding(() => Effect.succeed(Option.none())))),
   clientVersion: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(64))).annotate({
     description: "Name and version of the client's software, for operators."
   })
@@ -41,15 +44,17 @@ export const authFieldsV1 = {
 export const Ack = message(
   "ack",
   "Everything up to this revision is in force here. Cumulative: not every revision needs one of its own.",
-  { revision: Revision },
+  { revision: Revision.annotate({ description: "Up to where; at most the newest that came on this connection." }) },
   { revision: Revision.make(58) }
 )
 
 export const Nack = message(
   "nack",
-  "This revision could not be applied; what was in force before stays so. It is not sent again: the next change, or an `ack` of this revision or a later one, supersedes it.",
+  "This revision could not be applied; what was in force before stays so. It is not sent again. Operators see the latest `nack` until this revision or a later one is acknowledged.",
   {
-    revision: Revision,
+    revision: Revision.annotate({
+      description: "Which one; above what was acknowledged, at most the newest that came on this connection."
+    }),
     code: Schema.String.check(Schema.isBetweenLength(1, 64)).annotate({
       description: "For programs, in the client's own words."
     }),

@@ -54,8 +54,9 @@ export const errorCodes = {
   already_authenticated: "A second `auth` on the same connection; the first stays in force.",
   not_allowed: "This message is not for this type of client.",
   certificate_rejected: "The certificate was not stored; the text says why.",
-  ack_ahead: "The `ack` is above every revision that was sent on this connection, and is ignored.",
-  nack_unknown: "The `nack` is of a revision that was not sent on this connection, or that was acknowledged.",
+  ack_ahead: "In `control.v1`: the `ack` is above every revision that was sent on this connection, and is ignored.",
+  nack_unknown:
+    "In `control.v1`: the `nack` is of a revision that was not sent on this connection, or that was acknowledged.",
   rate_limited:
     "Too many messages, or too many of this kind; this one was dropped. Going on closes the connection (4429).",
   unavailable: "The store cannot be reached: nothing was stored, try again later."

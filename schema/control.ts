@@ -21,7 +21,7 @@ export const AuthSuccess = message(
 
 export const AuthError = message(
   "auth_error",
-  "You are not in; the connection is closed. `Invalid API key` (4401, or 4410 if the client was deleted just then) or `Internal server error` (1013: the key may be right, try again later).",
+  "You are not in; the connection is closed. `Invalid API key` (4401, or 4410 if the client was deleted just then) or `Internal server error` (1013: the key may be right, try again later; 4429: too many sessions of one client).",
   {
     message: Schema.Literals(["Invalid API key", "Internal server error"]).annotate({
       description: "One of these two texts; they stay the same between versions."

@@ -46,7 +46,9 @@ const certificate = {
 /** Facts about the connection that its client should go by. */
 export const welcomeFields = {
   sessionId: SessionId.annotate({ description: "Names this connection, in logs and in the API." }),
-  timeline: Timeline.annotate({ description: "The history that every revision on this connection is of." }),
+  timeline: Timeline.annotate({
+    description: "The history that revisions on this connection are of, until a `config` names another."
+  }),
   resumed: Schema.Boolean.annotate({
     description: "True: only what you missed follows, if anything. False: a `config` follows."
   }),
@@ -83,8 +85,13 @@ export const AuthSuccessV1 = message(
 const configDescription =
   "The whole view, as of this revision of this timeline. It replaces everything that the client knew."
 
+const placeOfConfig = {
+  revision: Revision.annotate({ description: "The view is as of this revision: that is where you are from now on." }),
+  timeline: Timeline.annotate({ description: "The history that the revision is of, from now on." })
+}
+
 const config = <const Who extends string, S extends Schema.Top>(who: Who, data: S, example: NoInfer<S["Type"]>) =>
-  Schema.Struct({ type: Schema.Literal("config"), revision: Revision, timeline: Timeline, data }).annotate({
+  Schema.Struct({ type: Schema.Literal("config"), ...placeOfConfig, data }).annotate({
     identifier: `config_${who}_v1`,
     title: "config",
     description: configDescription,
@@ -111,6 +118,14 @@ export const ConfigForGatewayV1 = config("gateway", GatewayConfigV1, {
   certificates: [certificate]
 })
 
+const placeOfStep = {
+  revision: Revision.annotate({ description: "Where this step brings you." }),
+  previous: Revision.annotate({
+    description:
+      "Where you must have been: the revision of the message before it on this connection, or the resumed one."
+  })
+}
+
 /** One step of a view: what has changed, at which revision, after which one. */
 const step = <const Type extends string, S extends Schema.Top>(
   type: Type,
@@ -118,7 +133,7 @@ const step = <const Type extends string, S extends Schema.Top>(
   data: S,
   ...examples: ReadonlyArray<NoInfer<S["Type"]>>
 ) =>
-  Schema.Struct({ type: Schema.Literal(type), revision: Revision, previous: Revision, data }).annotate({
+  Schema.Struct({ type: Schema.Literal(type), ...placeOfStep, data }).annotate({
     identifier: `${type}_v1`,
     title: type,
     description,

@@ -19,7 +19,7 @@ export const GatewayAuth = message(
 
 export const CertificateObtained = message(
   "certificate_obtained",
-  "I have a certificate for this domain: keep it and pass it on to every gateway. Without an `error` in reply it was stored, and comes back in the next `config`.",
+  "I have a certificate for this domain: keep it and pass it on to every gateway. Without an `error` in reply it was stored, and comes back in the next `config`; in `control.v1` `certificate_accepted` says so, and a step brings it.",
   {
     domain: HostNameFromInput,
     ...pemFields,

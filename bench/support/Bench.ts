@@ -2,6 +2,7 @@
 import { join } from "node:path"
 import { now } from "./clock.ts"
 import type { Database, Network } from "./Database.ts"
+import type { OpeningV1 } from "./Group.ts"
 import { hottest } from "./profile.ts"
 import { type Control, type Load, type Raw, type Server, startControl, startLoad, startRaw } from "./servers.ts"
 import type { Size } from "./seed.ts"
@@ -83,8 +84,9 @@ export class Bench {
     return network
   }
 
-  async control(network: Network): Promise<Control> {
-    const control = await startControl(network)
+  /** Given what stopped, it is that one again. */
+  async control(network: Network, stopped?: Control): Promise<Control> {
+    const control = await startControl(network, stopped?.dataDir)
     this.#ends.push(() => control.stop())
     return control
   }
@@ -104,9 +106,16 @@ export class Bench {
   }
 
   /** Connects clients, each with its key, and insists that all of them get in. */
-  async join(name: string, server: Server, type: "agent" | "gateway", apiKeys: ReadonlyArray<string>, window = 100) {
+  async join(
+    name: string,
+    server: Server,
+    type: "agent" | "gateway",
+    apiKeys: ReadonlyArray<string>,
+    window = 100,
+    v1?: OpeningV1
+  ) {
     const timeoutMillis = 120_000
-    const opening = { name, port: server.port, type, apiKeys, window, timeoutMillis }
+    const opening = { name, port: server.port, type, apiKeys, window, timeoutMillis, ...(v1 && { v1 }) }
     const opened = await this.load.call("open", opening, timeoutMillis + 10_000)
     if (opened.ready < apiKeys.length) {
       throw new Error(

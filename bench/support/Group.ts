@@ -3,6 +3,7 @@ import { now, sleep } from "./clock.ts"
 import { clientFrame, LeanClient, type Listener, type Target } from "./LeanClient.ts"
 import { quantile } from "./quantiles.ts"
 import { Receipts, type Spread } from "./Receipts.ts"
+import { type Place, V1 } from "./V1.ts"
 
 export interface Opening {
   readonly port: number
@@ -11,14 +12,28 @@ export interface Opening {
   /** How many may wait for the answer to their upgrade at a time: a listen backlog that overflows would measure TCP's retries. */
   readonly window: number
   readonly timeoutMillis: number
+  /** Set for clients of `control.v1`. */
+  readonly v1?: OpeningV1
+}
+
+export interface OpeningV1 {
+  /** Whether they acknowledge every step. */
+  readonly acks: boolean
+  /** They go on from where they were when the group was closed, and have missed this many steps, all of them together. */
+  readonly missed?: number
 }
 
 export interface Opened {
-  /** Clients that have their config. */
+  /** Clients that have their config, or have been told that they go on from where they were. */
   readonly ready: number
+  readonly resumed: number
+  /** What the sockets have received, the answers to their upgrades included. */
+  readonly bytes: number
+  /** Steps that have come meanwhile. */
+  readonly steps: number
   /** Why the others have not, by how many. */
   readonly failures: Readonly<Record<string, number>>
-  /** From the first connect to the last config. */
+  /** From the first connect to the last config, or the last step that was missed. */
   readonly millis: number
   /** From a client's own connect to its config. */
   readonly p50: number
@@ -56,32 +71,55 @@ export class Group implements Listener {
   #lost = 0
   #configs = 0
   #configBytes = 0
-  #lastConfigAt = 0
+  #lastReadyAt = 0
+  #resumed = 0
+  /** By key, of clients that have gone. */
+  readonly #places = new Map<string, Place>()
   #stepsEach = Infinity
   #done = 0
+  /** Steps that clients which are coming back have missed. */
+  #missed = Infinity
   #changed: () => void = () => {}
 
-  async open({ apiKeys, port, timeoutMillis, type, window }: Opening): Promise<Opened> {
+  async open({ apiKeys, port, timeoutMillis, type, v1, window }: Opening): Promise<Opened> {
     const startedAt = now()
+    const before = this.clients.length
+    this.#missed = v1?.missed ?? Infinity
+    this.#resumed = 0
+    this.#receipts.clear()
     const settled = () => this.#ready + this.#lost
     const wanted = settled() + apiKeys.length
     for (const [index, apiKey] of apiKeys.entries()) {
       await this.#until(() => this.#upgrading < window, startedAt + timeoutMillis)
       this.#upgrading += 1
-      const target: Target = { host: "127.0.0.1", port, localAddress: localAddress(index), type, apiKey }
+      const target: Target = {
+        host: "127.0.0.1",
+        port,
+        localAddress: localAddress(index),
+        type,
+        apiKey,
+        ...(v1 && { v1: new V1(v1.missed === undefined ? undefined : this.#places.get(apiKey), v1.acks) })
+      }
       const client = new LeanClient(target, this)
       client.keepConfig = index === 0
       client.startedAt = now()
       this.clients.push(client)
     }
-    await this.#until(() => settled() === wanted, startedAt + timeoutMillis)
+    await this.#until(
+      () => settled() === wanted && this.#receipts.count >= (v1?.missed ?? 0),
+      startedAt + timeoutMillis
+    )
+    this.#missed = Infinity
     const [first] = this.clients
     if (first !== undefined) first.keepConfig = false
     const waits = this.#waits.splice(0)
     return {
       ready: waits.length,
+      resumed: this.#resumed,
+      bytes: this.clients.slice(before).reduce((sum, client) => sum + client.bytes, 0),
+      steps: this.#receipts.count,
       failures: { ...this.#failures },
-      millis: this.#lastConfigAt - startedAt,
+      millis: Math.max(this.#lastReadyAt, this.#receipts.count === 0 ? 0 : this.#receipts.spread(0).last) - startedAt,
       p50: quantile(waits, 0.5),
       p99: quantile(waits, 0.99),
       configBytes: this.#configBytes,
@@ -133,8 +171,25 @@ export class Group implements Listener {
     }
   }
 
+  /** Whether they acknowledge every step from now on; gives back how many acknowledgements there were so far. */
+  acknowledge(isWanted: boolean): number {
+    let acked = 0
+    for (const { v1 } of this.clients) {
+      if (v1 === undefined) continue
+      v1.acks = isWanted
+      acked += v1.acked
+    }
+    return acked
+  }
+
   close(): void {
-    for (const client of this.clients.splice(0)) client.cut()
+    for (const client of this.clients.splice(0)) {
+      if (client.v1 !== undefined) this.#places.set(client.apiKey, client.v1.place)
+      client.cut()
+    }
+    for (const reason of Object.keys(this.#failures)) delete this.#failures[reason]
+    this.#ready = 0
+    this.#lost = 0
   }
 
   upgraded(): void {
@@ -148,15 +203,17 @@ export class Group implements Listener {
       this.#configs += 1
       return
     }
-    this.#lastConfigAt = now()
-    this.#waits.push(this.#lastConfigAt - client.startedAt)
-    client.startedAt = 0
-    this.#ready += 1
-    this.#changed()
+    this.#enter(client)
+  }
+
+  resumed(client: LeanClient): void {
+    this.#resumed += 1
+    this.#enter(client)
   }
 
   steps(client: LeanClient, count: number): void {
     this.#receipts.add(now(), count)
+    if (this.#receipts.count >= this.#missed) this.#changed()
     if (client.received < this.#stepsEach || client.received - count >= this.#stepsEach) return
     this.#done += 1
     if (this.#done === this.clients.length) this.#changed()
@@ -167,6 +224,14 @@ export class Group implements Listener {
     this.#lost += 1
     if (client.startedAt !== 0) this.#upgrading = Math.max(0, this.#upgrading - 1)
     this.#failures[reason] = (this.#failures[reason] ?? 0) + 1
+    this.#changed()
+  }
+
+  #enter(client: LeanClient): void {
+    this.#lastReadyAt = now()
+    this.#waits.push(this.#lastReadyAt - client.startedAt)
+    client.startedAt = 0
+    this.#ready += 1
     this.#changed()
   }
 

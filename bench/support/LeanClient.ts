@@ -5,6 +5,7 @@
 import { Buffer } from "node:buffer"
 import { randomBytes } from "node:crypto"
 import { connect, type Socket } from "node:net"
+import { headBytes, type V1 } from "./V1.ts"
 
 export interface Target {
   readonly host: string
@@ -13,12 +14,16 @@ export interface Target {
   readonly localAddress: string | undefined
   readonly type: "agent" | "gateway"
   readonly apiKey: string
+  /** Set for a client of `control.v1`. */
+  readonly v1?: V1
 }
 
 export interface Listener {
   upgraded(client: LeanClient): void
   /** A whole view was received, with its size in bytes. */
   config(client: LeanClient, bytes: number): void
+  /** It was let in, and gets what it missed instead of a view. */
+  resumed(client: LeanClient): void
   /** This many steps came in one read; `lastSequence` is the sequence number of the last one of them. */
   steps(client: LeanClient, count: number): void
   closed(client: LeanClient, reason: string): void
@@ -44,6 +49,8 @@ export class LeanClient {
   /** Set to keep the payload of the next config. */
   keepConfig = false
   configText = ""
+  readonly apiKey: string
+  readonly v1: V1 | undefined
   readonly #socket: Socket
   readonly #listener: Listener
   readonly #auth: Buffer
@@ -56,7 +63,10 @@ export class LeanClient {
 
   constructor(target: Target, listener: Listener) {
     this.#listener = listener
-    this.#auth = clientFrame(1, JSON.stringify({ type: "auth", data: { apiKey: target.apiKey } }))
+    const { apiKey, v1 } = target
+    this.apiKey = apiKey
+    this.v1 = v1
+    this.#auth = clientFrame(1, JSON.stringify({ type: "auth", data: { apiKey, ...v1?.auth } }))
     const socket = connect({
       host: target.host,
       port: target.port,
@@ -75,6 +85,11 @@ export class LeanClient {
     socket.on("connect", () => socket.write(upgradeRequest(target)))
     socket.on("error", (error) => reason = error.message)
     socket.on("close", () => listener.closed(this, reason))
+  }
+
+  /** Everything that the socket has received so far, the answer to the upgrade included. */
+  get bytes(): number {
+    return this.#socket.bytesRead
   }
 
   send(frame: Buffer): void {
@@ -115,7 +130,7 @@ export class LeanClient {
       const { opcode, payload, start } = header
       const end = start + payload
       if (end > data.length) {
-        if (payload > keptFrame) this.#beginLarge(data, start, payload)
+        if (payload > keptFrame && data.length - start >= headBytes) this.#beginLarge(data, start, payload)
         else this.#keep(data, from)
         break
       }
@@ -124,7 +139,11 @@ export class LeanClient {
         if (kind === letters.t) {
           steps += 1
           this.#count(data, end)
-        } else if (kind === letters.c) this.#config(payload, this.keepConfig ? data.toString("utf8", start, end) : "")
+          this.v1?.step(data, start)
+        } else if (kind === letters.c) {
+          this.v1?.config(data, start)
+          this.#config(payload, this.keepConfig ? data.toString("utf8", start, end) : "")
+        } else if (this.v1?.isResumed(data, start, end) === true) this.#listener.resumed(this)
       } else if (opcode === 9) {
         this.#socket.write(clientFrame(10, data.toString("latin1", start, end)))
       } else if (opcode === 8) {
@@ -132,7 +151,9 @@ export class LeanClient {
       }
       from = end
     }
-    if (steps > 0) this.#listener.steps(this, steps)
+    if (steps === 0) return
+    for (const revision of this.v1?.takeDue() ?? none) this.#socket.write(acknowledgement(revision))
+    this.#listener.steps(this, steps)
   }
 
   #count(data: Buffer, end: number): void {
@@ -158,6 +179,7 @@ export class LeanClient {
   #beginLarge(data: Buffer, start: number, payload: number): void {
     this.#largeSize = payload
     this.#left = payload - (data.length - start)
+    this.v1?.config(data, start)
     if (this.keepConfig) this.#large.push(Buffer.from(data.subarray(start)))
   }
 
@@ -185,14 +207,29 @@ export const clientFrame = (opcode: number, text: string): Buffer => {
   return frame
 }
 
+const none: ReadonlyArray<number> = []
+
+/** All clients acknowledge the same steps, so the last frame is nearly always the one that is needed. */
+let lastAcknowledgement: { readonly revision: number; readonly frame: Buffer } = {
+  revision: -1,
+  frame: Buffer.alloc(0)
+}
+
+function acknowledgement(revision: number): Buffer {
+  if (lastAcknowledgement.revision !== revision)
+    lastAcknowledgement = { revision, frame: clientFrame(1, `{"type":"ack","data":{"revision":${revision}}}`) }
+  return lastAcknowledgement.frame
+}
+
 const switching = Buffer.from("HTTP/1.1 101")
 
 /** The first letter of a message's type, which comes after `{"type":"`. */
 const letters = { t: "t".charCodeAt(0), c: "c".charCodeAt(0) }
 
-function upgradeRequest({ host, port, type }: Target): string {
+function upgradeRequest({ host, port, type, v1 }: Target): string {
   return `GET /?type=${type} HTTP/1.1\r\nHost: ${host}:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
-    `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n\r\n`
+    `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n` +
+    (v1 === undefined ? "\r\n" : "Sec-WebSocket-Protocol: control.v1\r\n\r\n")
 }
 
 /** Servers do not mask, so a header has 2, 4 or 10 bytes; undefined while it is not there as a whole. */

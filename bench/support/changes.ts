@@ -35,6 +35,19 @@ export class Changes {
       end $$`), "after")
   }
 
+  /** Changes of one tunnel after the other at an even rate, each in a transaction of its own; latencies say nothing here. */
+  byStream(network: Network, perSecond: number, seconds: number): Promise<Seen> {
+    const count = perSecond * seconds
+    return this.#watch(count, async (first) => {
+      const startedAt = now()
+      for (let index = 0; index < count; index += 1) {
+        await sleep(Math.max(0, startedAt + index * 1_000 / perSecond - now()))
+        const { id = "" } = network.tunnels[index % network.tunnels.length] ?? {}
+        await network.query("update tunnels set target = 'localhost:' || $1::int where id = $2", [first + index, id])
+      }
+    }, "before")
+  }
+
   /** One change by the HTTP API; latencies count from the request. */
   byHttp(control: Control, network: Network): Promise<Seen> {
     const tunnel = network.tunnels[this.#last % network.tunnels.length]
@@ -45,17 +58,22 @@ export class Changes {
     )
   }
 
-  /** A new tunnel by the HTTP API; `commitMillis` is how long its operator waited. */
-  byCreate(control: Control, network: Network): Promise<Seen> {
+  /**
+   * A new tunnel by the HTTP API; `commitMillis` is how long its operator waited. With `wait` the answer must say that so many
+   * clients have applied it.
+   */
+  byCreate(control: Control, network: Network, wait?: { readonly clients: number }): Promise<Seen> {
     const agentId = network.agentIds[this.#last % network.agentIds.length]
     return this.#watch(
       1,
-      (sequence) =>
-        control.request("POST", "/api/tunnels", {
+      async (sequence) => {
+        const answer = await control.request("POST", `/api/tunnels${wait === undefined ? "" : "?wait=applied"}`, {
           agentId,
           domain: `new-${sequence}.example.com`,
           target: `localhost:${sequence}`
-        }),
+        })
+        if (wait !== undefined) checkDelivery(answer, wait.clients)
+      },
       "before"
     )
   }
@@ -90,6 +108,12 @@ export class Changes {
     }
     return { ...seen, commitMillis: committedAt - askedAt }
   }
+}
+
+function checkDelivery(answer: unknown, clients: number): void {
+  const { delivery } = answer as { delivery?: { applied: number; pending: ReadonlyArray<unknown> } | null }
+  if (delivery?.applied !== clients || delivery.pending.length > 0)
+    throw new Error(`applied by ${delivery?.applied} of ${clients}: ${JSON.stringify(delivery).slice(0, 300)}`)
 }
 
 /** Waits until the server has nothing more to do, five seconds at most. */

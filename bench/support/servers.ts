@@ -20,6 +20,7 @@ export interface Server {
 }
 
 export interface Control extends Server {
+  readonly dataDir: string
   /** A request to the HTTP API as the administrator; rejects on any status but 2xx. */
   request(method: string, path: string, body: object): Promise<unknown>
 }
@@ -37,8 +38,8 @@ const startPatienceMillis = 60_000
  * Control as it is started by hand, on a network of its own. One machine plays thousands of clients here, so the limits that
  * count by address are wider than by default, and nobody is evicted for not sending heartbeats in a scenario without them.
  */
-export const startControl = async (network: Network): Promise<Control> => {
-  const dataDir = await mkdtemp(join(runDirectory, "control-"))
+export const startControl = async (network: Network, knownDataDir?: string): Promise<Control> => {
+  const dataDir = knownDataDir ?? await mkdtemp(join(runDirectory, "control-"))
   const [port, apiPort] = [await freePort(), await freePort()]
   const token = "ctl_adm_bench_0123456789abcdefghijklmnopqrstuvwxyz"
   const child = startNode("src/main.ts", {
@@ -61,9 +62,11 @@ export const startControl = async (network: Network): Promise<Control> => {
     }
   })
   const api = `http://127.0.0.1:${apiPort}`
+  let isStopped = false
   await ready(`${api}/readyz`, () => child.process.exitCode === null, child.said)
   return {
     port,
+    dataDir,
     probe: new Remote<ProbeHandlers>(child.process, "Control"),
     request: async (method, path, body) => {
       const response = await fetch(`${api}${path}`, {
@@ -76,6 +79,8 @@ export const startControl = async (network: Network): Promise<Control> => {
       return text === "" ? undefined : JSON.parse(text)
     },
     stop: async () => {
+      if (isStopped) return
+      isStopped = true
       await stop(child.process, 20_000)
       if (child.said() !== "") process.stderr.write(`  Control said: ${child.said().slice(-1_500)}\n`)
     }

@@ -3,7 +3,7 @@ import { Effect, Queue, type Scope } from "effect"
 import { type ClientRequest, type IncomingMessage } from "node:http"
 import { WebSocket } from "ws"
 
-export const subprotocol = "control.v1"
+const subprotocol = "control.v1"
 
 /** The connection is over, or never came to be. */
 export interface Lost {

@@ -5,27 +5,30 @@ import { Option, Schema } from "effect"
 
 /**
  * `code`: the error's own `code` if it has one, else its name. `message`: the error's. `tunnelId`: the error's own, if it has
- * one. Never its stack.
+ * one. Never its stack. Whatever was thrown, it is a nack that Control takes.
  */
 export const nackOf = (revision: number, error: unknown): typeof Nack.Type => {
-  const facts = Option.getOrElse(decodeFacts(error), (): typeof Facts.Type => ({}))
-  const message = facts.message ?? String(error)
+  const code = textAt(error, "code") || textAt(error, "name") || "error"
+  const message = textAt(error, "message") ??
+    (typeof error === "string" ? error : "something else than an Error was thrown")
+  const tunnelId = textAt(error, "tunnelId")
   return {
     type: "nack",
     data: {
       revision: Revision.make(revision),
-      code: (facts.code || facts.name || "error").slice(0, 64),
+      code: code.slice(0, 64),
       message: message.slice(0, 500),
-      ...(facts.tunnelId === undefined ? {} : { tunnelId: facts.tunnelId })
+      ...(isTunnelId(tunnelId) ? { tunnelId } : {})
     }
   }
 }
 
-const Facts = Schema.Struct({
-  code: Schema.optional(Schema.String),
-  name: Schema.optional(Schema.String),
-  message: Schema.optional(Schema.String),
-  tunnelId: Schema.optional(TunnelId)
-})
+const isTunnelId = Schema.is(TunnelId)
 
-const decodeFacts = Schema.decodeUnknownOption(Facts)
+/** A getter may throw, too. */
+function textAt(error: unknown, field: string): string | undefined {
+  const value = Option.liftThrowable((): unknown =>
+    typeof error === "object" && error !== null ? Reflect.get(error, field) : undefined
+  )()
+  return Option.isSome(value) && typeof value.value === "string" ? value.value : undefined
+}

@@ -2,7 +2,7 @@
 import type { Key } from "#network/NetworkState.ts"
 import type { NotedNack } from "#schema/client.ts"
 import type { CloseReason } from "#schema/codes.ts"
-import { type ClientRef, nameOf, type Revision, type SessionId } from "#schema/ids.ts"
+import { type ClientRef, nameOf, type Revision, type SessionId, type Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { Context, Effect, HashMap, Layer, Option, Ref } from "effect"
 
@@ -33,7 +33,10 @@ export interface Client {
   sent: Revision
   /** The place of the last message about its view that it was sent; at most `sent`. As the next two, written by Deliveries only. */
   told: Revision
-  /** Everything up to here is in force at the client, as it said; undefined as long as it has said nothing. */
+  /** The history that these places are of, and where its view began on this connection. */
+  timeline: Timeline | undefined
+  begun: Revision
+  /** Everything up to here is in force at the client, as it said; undefined as long as it has said nothing here. */
   applied: Revision | undefined
   /** What it could not apply, until it acknowledges that revision or a later one. */
   nack: NotedNack | undefined

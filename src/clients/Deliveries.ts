@@ -1,12 +1,13 @@
 /** How far each client has come: what was handed to its socket, what it says is in force, what it refused; and waiting for that. */
 import { Events } from "#events/Events.ts"
+import { WakeUps } from "#events/WakeUps.ts"
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import * as History from "#network/History.ts"
 import type { Nack, NotedNack } from "#schema/client.ts"
-import { type ClientRef, Revision } from "#schema/ids.ts"
+import { type ClientRef, Revision, type Timeline } from "#schema/ids.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
-import { Context, DateTime, type Duration, Effect, Layer, Option, PubSub } from "effect"
+import { Context, DateTime, type Duration, Effect, Layer, Option } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 
 export type Goal = "sent" | "applied"
@@ -24,6 +25,12 @@ export interface Delivery {
   readonly nacks: ReadonlyArray<{ readonly client: ClientRef; readonly nack: NotedNack }>
 }
 
+/** Everything up to `revision` was handed to the socket; `told` is the place of the last message of it. */
+interface Place {
+  readonly revision: Revision
+  readonly told: Revision
+}
+
 export interface Progress {
   readonly sent: Revision
   readonly applied: Revision | undefined
@@ -31,8 +38,15 @@ export interface Progress {
 }
 
 export class Deliveries extends Context.Service<Deliveries, {
+  /**
+   * Notes that this client's view begins anew on its connection, in this history: with a config or with what it has missed,
+   * the last message of which is `told`. What it says of anything before that counts no more.
+   */
+  begin(client: Client, timeline: Timeline, at: Place): void
+  /** Everything up to this revision was in force when the client came. */
+  resumed(client: Client, revision: Revision): void
   /** Notes that this client's socket was given everything up to `revision`, and that the last message of it was `told`. */
-  note(client: Client, at: { readonly revision: Revision; readonly told: Revision }): void
+  note(client: Client, at: Place): void
   /** Everything up to this revision is in force at the client; false, and nothing is noted, if it was not told so much. */
   acknowledge(client: Client, revision: Revision): boolean
   /** The client cannot apply this revision; false, and nothing is noted, if it was not told it or has acknowledged it. */
@@ -57,12 +71,12 @@ export class Deliveries extends Context.Service<Deliveries, {
       const network = yield* Network
       const bus = yield* ChangeBus
       const events = yield* Events
-      const progress = yield* PubSub.sliding<void>(1)
+      const progress = new WakeUps()
       /** Nobody is told of progress as long as nobody waits: that is nearly always. */
       let waiting = 0
 
       const noteLeft = () => {
-        if (waiting > 0) PubSub.publishUnsafe(progress, undefined)
+        if (waiting > 0) progress.wake()
       }
 
       const progressOf = (ref: ClientRef) =>
@@ -83,9 +97,9 @@ export class Deliveries extends Context.Service<Deliveries, {
       const until = Effect.fnUntraced(
         function*(revision: Revision, isOver: Effect.Effect<boolean>) {
           yield* Effect.acquireRelease(Effect.sync(() => waiting += 1), () => Effect.sync(() => waiting -= 1))
-          const steps = yield* PubSub.subscribe(progress)
+          const woken = yield* progress.subscribe
           yield* network.catchUp
-          while (!(yield* isOver)) yield* PubSub.take(steps)
+          while (!(yield* isOver)) yield* woken
         },
         Effect.scoped
       )
@@ -119,7 +133,22 @@ export class Deliveries extends Context.Service<Deliveries, {
 
 /** What a client has been sent, and what it says of that; whoever waits for it is woken. */
 function makeNotes(events: Events["Service"], wake: () => void) {
-  const note = (client: Client, at: { readonly revision: Revision; readonly told: Revision }) => {
+  const begin = (client: Client, timeline: Timeline, at: Place) => {
+    if (client.timeline !== timeline) {
+      client.applied = undefined
+      client.nack = undefined
+    }
+    client.timeline = timeline
+    client.begun = at.told
+    note(client, at)
+  }
+
+  const resumed = (client: Client, revision: Revision) => {
+    client.applied = revision
+    wake()
+  }
+
+  const note = (client: Client, at: Place) => {
     client.sent = at.revision
     client.told = at.told
     wake()
@@ -127,6 +156,8 @@ function makeNotes(events: Events["Service"], wake: () => void) {
 
   const acknowledge = (client: Client, revision: Revision) => {
     if (revision > client.told) return false
+    // Within what it began with the rows stand in another order than their changes: only the end of it says something.
+    if (revision < client.begun) return true
     if (client.applied !== undefined && revision <= client.applied) return true
     client.applied = revision
     if (client.nack !== undefined && client.nack.revision <= revision) client.nack = undefined
@@ -143,7 +174,7 @@ function makeNotes(events: Events["Service"], wake: () => void) {
     return true
   })
 
-  return { note, acknowledge, refuse }
+  return { begin, resumed, note, acknowledge, refuse }
 }
 
 /** `hopeful`: how many of the pending may still reach the goal. */

@@ -1,25 +1,13 @@
 /** The WebSocket port: judges upgrades, and hands each socket to `Sessions`. */
 import { subprotocols } from "#schema/protocol.ts"
-import { Settings } from "#Settings.ts"
-import { Context, Effect, Layer, Schema } from "effect"
+import { PortUnavailable, Settings } from "#Settings.ts"
+import { Context, Effect, Layer } from "effect"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
 import { WebSocketServer } from "ws"
 import { Sessions } from "./Sessions.ts"
 import { addressOf, judgeRequest } from "./upgrade.ts"
 import { WsSocket } from "./WsSocket.ts"
-
-/** The port cannot be listened on. */
-export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("PortUnavailable", {
-  host: Schema.String,
-  port: Schema.Int,
-  reason: Schema.String
-}) {
-  override get message(): string {
-    const why = this.reason === "EADDRINUSE" ? "it is in use by another process" : this.reason
-    return `cannot listen for agents and gateways on ${this.host}:${this.port}: ${why} (CONTROL_WS_HOST, CONTROL_WS_PORT)`
-  }
-}
 
 /** A server that listens already, for those who must have the port before everything else is ready. */
 export const ListeningServer = Context.Reference<Server | undefined>("control/connection/ListeningServer", {
@@ -59,7 +47,7 @@ function listen({ wsHost: host, wsPort: port }: Settings["Service"]): Effect.Eff
     server.once(
       "error",
       (error: NodeJS.ErrnoException) =>
-        resume(Effect.fail(new PortUnavailable({ host, port, reason: error.code ?? error.message })))
+        resume(Effect.fail(new PortUnavailable({ edge: "ws", host, port, reason: error.code ?? error.message })))
     )
     server.listen({ port, host }, () => resume(Effect.succeed(server)))
   })

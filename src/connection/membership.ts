@@ -90,7 +90,14 @@ export const makeMembership = Effect.gen(function*() {
 })
 
 /** It has been told nothing yet, and has said nothing of it. */
-const unheard = { sent: Revision.make(0), told: Revision.make(0), applied: undefined, nack: undefined }
+const unheard = {
+  sent: Revision.make(0),
+  told: Revision.make(0),
+  begun: Revision.make(0),
+  timeline: undefined,
+  applied: undefined,
+  nack: undefined
+}
 
 const eventOf = ({ address, level, ref: { id, type }, session }: Client) => ({
   clientType: type,

@@ -26,8 +26,8 @@ export const makeSendView = Effect.gen(function*() {
   const context = yield* Effect.context<never>()
   const count = (metric: Metric.Counter<number>) => metric.updateUnsafe(1, context)
 
-  const note = (client: Client, receiver: Receiver, at: Position): Following => {
-    deliveries.note(client, at)
+  const begin = (client: Client, receiver: Receiver, { timeline }: NetworkState, at: Position): Following => {
+    deliveries.begin(client, timeline, at)
     return { at, receiver }
   }
 
@@ -48,7 +48,7 @@ export const makeSendView = Effect.gen(function*() {
     socket.write([...before.splice(0), ...frames])
     count(configs)
     const { revision } = state
-    return note(client, receiver, { revision, told: revision, configBytes: bytesOf(frames) })
+    return begin(client, receiver, state, { revision, told: revision, configBytes: bytesOf(frames) })
   }
 
   /** As `sendConfig`, but where it can be told what the client has missed, only that. */
@@ -70,8 +70,10 @@ export const makeSendView = Effect.gen(function*() {
     count(resumed)
     socket.write([greeting, ...missed.frames])
     const position = { revision: state.revision, told: missed.told, configBytes: leastConfigBytes(state, client.ref) }
-    client.applied = from.revision
-    return note(client, receiver, position)
+    const following = begin(client, receiver, state, position)
+    // To resume is to acknowledge: a client resumes from what is in force.
+    deliveries.resumed(client, from.revision)
+    return following
   }
 
   return { sendConfig, welcome }

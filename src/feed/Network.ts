@@ -40,7 +40,9 @@ export class Network extends Context.Service<Network, {
       const feed = yield* ChangeFeed
       const bus = yield* ChangeBus
       const events = yield* Events
-      const current = yield* Ref.make(yield* firstSnapshot)
+      const first = yield* firstSnapshot
+      const current = yield* Ref.make(first)
+      events.restart(first.state.revision)
       const removed = yield* PubSub.sliding<void>(1)
 
       const reload = Effect.fnUntraced(function*() {

@@ -1,5 +1,6 @@
-/** /openapi.json and /docs: what the API is, for programs and for people; nothing is fetched from elsewhere. */
+/** /openapi.json, /asyncapi.json and /docs: what the API and the protocol are, for programs and for people; nothing is fetched from elsewhere. */
 import { Api } from "#schema/api.ts"
+import { asyncApi } from "#schema/asyncapi.ts"
 import { openApi } from "#schema/openapi.ts"
 import { Layer } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
@@ -7,5 +8,6 @@ import { HttpApiScalar } from "effect/http-api"
 
 export const layer = Layer.mergeAll(
   HttpRouter.add("GET", "/openapi.json", HttpServerResponse.jsonUnsafe(openApi())),
+  HttpRouter.add("GET", "/asyncapi.json", HttpServerResponse.jsonUnsafe(asyncApi())),
   HttpApiScalar.layer(Api, { path: "/docs", scalar: { withDefaultFonts: false } })
 )

@@ -7,7 +7,10 @@ interface Route {
   readonly path: RegExp
 }
 
-const routes: Array<Route> = ["/docs", "/openapi.json"].map((path) => ({ method: "GET", path: pattern(path) }))
+const routes: Array<Route> = ["/docs", "/openapi.json", "/asyncapi.json"].map((path) => ({
+  method: "GET",
+  path: pattern(path)
+}))
 
 HttpApi.reflect(Api, {
   onGroup: () => {},

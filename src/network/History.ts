@@ -62,16 +62,22 @@ export const concerns = (touch: Touch, client: ClientRef): boolean => {
 }
 
 /**
- * One touch for each row that was changed after this revision, in order of revision: the latest, with what the earlier ones
- * told of where the row was before. Undefined when changes after this revision are forgotten.
+ * One touch for each row that was changed after this revision and concerns the client, in order of revision: the latest that
+ * does, with what the earlier ones told of where the row was before. Undefined when changes after this revision are
+ * forgotten. A touch that does not concern the client must not move a row back: were the client cut off before it, it would
+ * never hear of the ones that did.
  */
-export const since = (history: History, revision: Revision): ReadonlyArray<Touch> | undefined => {
+export const since = (
+  history: History,
+  revision: Revision,
+  client: ClientRef
+): ReadonlyArray<Touch> | undefined => {
   if (revision < history.from) return undefined
   const touches = new Map<string, Touch>()
   for (const chunk of history.chunks) {
     if ((chunk.at(-1)?.revision ?? 0) <= revision) continue
     for (const touch of chunk) {
-      if (touch.revision <= revision) continue
+      if (touch.revision <= revision || !concerns(touch, client)) continue
       const name = `${touch.entity}:${touch.id}`
       const earlier = touches.get(name)
       touches.set(name, earlier === undefined ? touch : merged(earlier, touch))

@@ -37,7 +37,7 @@ export const resume = (state: NetworkState, receiver: Receiver, from: Resume | u
   if (from === undefined) return not("first")
   if (from.timeline !== state.timeline) return not("timeline")
   if (from.revision > state.revision) return not("ahead")
-  const touches = History.since(state.history, from.revision)
+  const touches = History.since(state.history, from.revision, receiver.ref)
   if (touches === undefined) return not("compacted")
   const missed: Array<MissedPart> = []
   for (const touch of touches) {
@@ -69,7 +69,6 @@ function partForAgent(
       return { type: "gateway_update", data: gatewayForAgentV1(gateway, gatewayAddresses(subnet)) }
     }
     case "tunnel": {
-      if (!touch.agents.includes(agentId)) return undefined
       const tunnel = find(Table.get(state.tunnels, touch.id))
       if (tunnel?.agentId !== agentId) return { type: "tunnel_delete", data: { id } }
       return { type: "tunnel_update", data: tunnelForAgent(tunnel) }

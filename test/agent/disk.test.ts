@@ -131,6 +131,22 @@ describe("a client's state file", () => {
       assert.deepStrictEqual([...agent.views.at(-1)?.tunnels.keys() ?? []], ["t5"])
     }))
 
+  it.effect("and it is not resumed with on the next connection either, should the config not have come", () =>
+    Effect.gen(function*() {
+      const stateFile = join(yield* temporaryDirectory, "state.json")
+      yield* leave(stateFile)
+      const server = yield* scripted()
+      const agent = yield* client({ url: server.url, stateFile })
+      const peer = yield* server.connection
+      yield* peer.expect("auth")
+      peer.say(welcome({ resumed: true, id: "a2" }))
+      yield* peer.expect("resync")
+      peer.close(1011)
+      yield* agent.lost
+      yield* TestClock.adjust("1 second")
+      assert.isUndefined(yield* resumeOf(yield* server.connection))
+    }))
+
   it.effect("a file that cannot be written is told of, and harms nothing", () =>
     Effect.gen(function*() {
       const stateFile = join(yield* temporaryDirectory, "file")

@@ -16,7 +16,7 @@ const error = (code: string, message = "because") => ({ type: "error", data: { c
 /** A gateway that is ready, and a way to be ready again. */
 const gateway = Effect.gen(function*() {
   const server = yield* scripted()
-  const { engine } = yield* client({ type: "gateway", url: server.url })
+  const { engine, lost } = yield* client({ type: "gateway", url: server.url })
   const enter = Effect.gen(function*() {
     const peer = yield* server.connection
     yield* peer.expect("auth")
@@ -24,14 +24,14 @@ const gateway = Effect.gen(function*() {
     yield* peer.expect("ack")
     return peer
   })
-  return { enter, reports: engine.reports }
+  return { enter, lost, reports: engine.reports }
 })
 
 describe("what a client tells", () => {
   it.effect("a status waits for the connection, and is told again on the next one, in parts that fit a message", () =>
     Effect.gen(function*() {
       const server = yield* scripted()
-      const { engine } = yield* client({ url: server.url })
+      const { engine, lost } = yield* client({ url: server.url })
       const tunnels = Array.from({ length: 700 }, (_, index) => ({ domain: `t${index}.example.com`, status: "active" }))
       engine.reports.status(tunnels)
       for (const _ of [1, 2]) {
@@ -48,14 +48,14 @@ describe("what a client tells", () => {
         yield* peer.expect("status")
         yield* peer.expect("status")
         peer.close(1012)
-        yield* peer.closed
+        yield* lost
         yield* TestClock.adjust("2 seconds")
       }
     }))
 
   it.effect("a certificate is repeated, also on another connection, until it is accepted", () =>
     Effect.gen(function*() {
-      const { enter, reports } = yield* gateway
+      const { enter, lost, reports } = yield* gateway
       const delivery = yield* Effect.forkScoped(reports.obtained(certificate("Bücher.example")))
       const peer = yield* enter
       const domain = "xn--bcher-kva.example"
@@ -64,7 +64,7 @@ describe("what a client tells", () => {
       yield* peer.expect("heartbeat")
       yield* peer.expect("certificate_obtained")
       peer.close(1012)
-      yield* peer.closed
+      yield* lost
       yield* TestClock.adjust("1 second")
       const again = yield* enter
       yield* again.expect("certificate_obtained")

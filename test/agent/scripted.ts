@@ -114,7 +114,12 @@ export const client = Effect.fnUntraced(function*(options: Partial<Options> & { 
       event.type === type
         ? Effect.succeed(event as Extract<Event, { type: Type }>)
         : Effect.die(new Error(`expected ${type}, got ${JSON.stringify(event)}`)))
-  return { engine, fiber, views, expect }
+  /** The connection is lost, and the client waits: only now may the clock be moved. */
+  const lost: Effect.Effect<void> = Effect.flatMap(
+    Queue.take(events),
+    ({ type }) => type === "disconnected" ? Effect.void : lost
+  )
+  return { engine, fiber, views, expect, lost }
 })
 
 /** A client that is ready and has applied a config at revision 10. */

@@ -4,7 +4,7 @@ import { apply, empty, load, type NetworkState } from "#network/NetworkState.ts"
 import { resume } from "#network/resume.ts"
 import { encodePart, receiverIn } from "#network/tell.ts"
 import { view } from "#network/view.ts"
-import { type ClientRef, Revision, Timeline } from "#schema/ids.ts"
+import { type ClientRef, type GatewayId, Revision, Timeline } from "#schema/ids.ts"
 import { agentIds, changesOf, Commands, gatewayIds } from "#support/histories.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -56,6 +56,46 @@ describe("resuming", () => {
         assert.deepStrictEqual(viewer.view, fromConfig(truth), `${client.type} ${client.id} from ${then.revision}`)
       }
     }), { arbitrary: { runs: 400, size: 60 } })
+
+  it.effect.prop("a client that is cut off again in the midst of that, and comes back, has missed nothing", {
+    commands: Commands,
+    split: Split,
+    cut: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 10 }))
+  }, ({ commands, cut, split }) =>
+    Effect.sync(() => {
+      const changes = changesOf(commands)
+      const then = changes.slice(0, split).reduce(apply, start)
+      const now = changes.slice(split).reduce(apply, then)
+      for (const client of everyone) {
+        const viewer = viewerAt(then, client)
+        const truth = view(now, client, "control.v1")
+        if (viewer.view === undefined || truth === undefined) continue
+        for (const most of [cut, Infinity]) {
+          const from = { timeline, revision: Revision.make(viewer.revision) }
+          const resumption = resumeAt(now, client, from)
+          viewer.take({ type: "auth_success", data: { resumed: true } })
+          if (resumption?._tag === "Resumed") {
+            for (const { part, revision } of resumption.missed.slice(0, most)) {
+              viewer.take(JSON.parse(encodePart["control.v1"](part, revision, Revision.make(viewer.revision))))
+            }
+          } else viewer.view = fromConfig(truth)
+        }
+        assert.deepStrictEqual(viewer.view, fromConfig(truth), `${client.type} ${client.id} from ${then.revision}`)
+      }
+    }), { arbitrary: { runs: 1_000, size: 60 } })
+
+  it("a tunnel that left, and was changed by its new owner, is told to have left where it did", () => {
+    const put = (which: number, variant: number) => ({ what: "tunnel" as const, which, variant })
+    const agents = [0, 1].map((which) => ({ what: "agent" as const, which, variant: 0 }))
+    // Of agents 0 and 1 it is the variant that decides whose a tunnel is: 0 and 3 are agent 0's, 1 and 4 agent 1's.
+    const changes = changesOf([...agents, put(0, 0), put(1, 0), put(0, 1), put(1, 3), put(0, 4)])
+    const now = changes.reduce(apply, start)
+    const resumption = resumeAt(now, everyone[0] as ClientRef, { timeline, revision: Revision.make(4) })
+    assert.deepStrictEqual(
+      resumption?._tag === "Resumed" && resumption.missed.map(({ part, revision }) => [part.type, Number(revision)]),
+      [["tunnel_delete", 5], ["tunnel_update", 6]]
+    )
+  })
 
   it.effect.prop("an agent is told of no tunnel that was never its own", { commands: Commands, split: Split }, (
     { commands, split }
@@ -120,6 +160,7 @@ describe("resuming", () => {
   })
 
   it("the history is bounded, and says from where on it is whole", () => {
+    const gateway = { type: "gateway" as const, id: gatewayIds[0] as GatewayId }
     let history = History.none(Revision.make(0))
     const total = History.capacity + 1_000
     for (let revision = 1; revision <= total; revision++) {
@@ -132,8 +173,8 @@ describe("resuming", () => {
         renumbered: false
       })
     }
-    assert.isUndefined(History.since(history, Revision.make(history.from - 1)))
-    const kept = History.since(history, history.from) ?? []
+    assert.isUndefined(History.since(history, Revision.make(history.from - 1), gateway))
+    const kept = History.since(history, history.from, gateway) ?? []
     assert.isAtLeast(kept.length, History.capacity)
     assert.strictEqual(kept[0]?.revision, history.from + 1)
     assert.strictEqual(kept.length, total - history.from)

@@ -89,6 +89,8 @@ export class Client {
     before?.abandon()
     this.stoppedBy = undefined
     const { simulation } = this
+    // One node may know less than another.
+    if (simulation.nodes.length > 1) this.historyIndex = 0
     this.#generation += 1
     const node: Node | undefined = simulation.nodeFor(this)
     const conversation = new Conversation(this)
@@ -162,7 +164,8 @@ export class Client {
     if (this.key.ref.type === "agent") this.certificates.clear()
     // What follows `auth` at once is read once that is answered.
     if (conversation?.authAt !== undefined) {
-      if (!conversation.obtained.has(issued.domain)) conversation.obtained.set(issued.domain, database.history.length - 1)
+      if (!conversation.obtained.has(issued.domain))
+        conversation.obtained.set(issued.domain, database.history.length - 1)
       conversation.say({ type: "certificate_obtained", data: issued })
     }
     if (this.certificates.get(issued.domain) !== issued) return

@@ -203,8 +203,10 @@ export class Conversation implements Peer {
       this.hasCrossed = true
       world.count("timeline changed on a connection")
     }
-    if (taken === "strange") world.violate("I3 no invention", `${client.name}: ${message.type} does not go with its view`)
-    if (taken === "gap") world.violate("I2 monotone", `${client.name}: something before this ${message.type} is missing`)
+    if (taken === "strange")
+      world.violate("I3 no invention", `${client.name}: ${message.type} does not go with its view`)
+    if (taken === "gap")
+      world.violate("I2 monotone", `${client.name}: something before this ${message.type} is missing`)
     if (taken !== "applied") return
     this.pushes += 1
     this.hasBegun = true

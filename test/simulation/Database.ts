@@ -140,6 +140,7 @@ export class Database {
 
   #forget(change: RowChange, name: string): void {
     this.times.delete(name)
+    if (change.entity === "key") this.keyUsed.delete(change.id)
     if (change.entity === "tunnel") {
       this.tunnelRevisions.delete(change.id)
       this.reports.delete(change.id)

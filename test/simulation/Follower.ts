@@ -45,7 +45,8 @@ export class Follower {
       this.position = { timeline: message.timeline ?? "", revision: message.revision ?? 0 }
       return "applied"
     }
-    const [, entity = "", what] = /^(tunnel|agent|gateway|certificate)_(create|update|delete)$/u.exec(message.type) ?? []
+    const [, entity = "", what] = /^(tunnel|agent|gateway|certificate)_(create|update|delete)$/u.exec(message.type) ??
+      []
     if (what === undefined) return "ignored"
     return this.#level === "plain" ? this.#step(entity, what, message.data) : this.#stepAt(entity, what, message)
   }

@@ -138,7 +138,10 @@ export class Node {
     this.isStopping = false
     const scope = Effect.runSync(Scope.make())
     this.#scope = scope
-    const build = Layer.buildWithScope(layerOf(new Link(this.#database, this.process), this.queues, this.#highWater), scope)
+    const build = Layer.buildWithScope(
+      layerOf(new Link(this.#database, this.process), this.queues, this.#highWater),
+      scope
+    )
     const { process } = this
     process.run(build, (exit) => {
       if (Exit.isSuccess(exit)) this.services = exit.value
@@ -187,10 +190,13 @@ export class Node {
         return
       }
       this.wires.add(wire)
-      process.run(Effect.andThen(wire.ended, Effect.sync(() => {
-        place.leave()
-        this.wires.delete(wire)
-      })))
+      process.run(Effect.andThen(
+        wire.ended,
+        Effect.sync(() => {
+          place.leave()
+          this.wires.delete(wire)
+        })
+      ))
       sessions.serve(wire, place, { type, level, address })
     })
     return wire

@@ -7,7 +7,7 @@ import { AgentId, type ClientRef, HostName, KeyId, TunnelId } from "#schema/ids.
 import type { TunnelPatch } from "#schema/resources.ts"
 import { Tunnels } from "#tunnels/Tunnels.ts"
 import { Effect, Exit, Redacted } from "effect"
-import { certificates, domains } from "./certificates.ts"
+import { domains, operatorsCertificates } from "./certificates.ts"
 import type { Services } from "./Node.ts"
 import type { Random } from "./Random.ts"
 import type { Simulation } from "./Simulation.ts"
@@ -98,7 +98,7 @@ export class Operator {
   }
 
   putCertificate(random: Random): void {
-    const issued = random.pick(certificates())
+    const issued = random.pick(operatorsCertificates())
     if (issued === undefined) return
     const { certificate, domain, privateKey } = issued
     this.#ask(Effect.flatMap(Certificates, (all) => all.put(HostName.make(domain), { certificate, privateKey })))
@@ -139,7 +139,10 @@ export class Operator {
       [1, () => tunnel && tx.remove("tunnel", tunnel.id) && tx.put("tunnel", tunnel)],
       [1, () => tunnel && tx.remove("tunnel", tunnel.id) && tx.put("tunnel", { ...tunnel, id: `renamed-${number}` })],
       [2, () => agent && tx.put("agent", { ...agent, name: `by sql ${number}` })],
-      [1, () => agent && tx.put("agent", { ...agent, virtualIp: agent.virtualIp.replace(/\d+$/u, String(200 + number)) })],
+      [
+        1,
+        () => agent && tx.put("agent", { ...agent, virtualIp: agent.virtualIp.replace(/\d+$/u, String(200 + number)) })
+      ],
       [1, () => gateway && tx.put("gateway", { ...gateway, name: `by sql ${number}` })],
       [1, () => key && tx.remove("key", key.id)],
       [1, () => key && tx.put("key", { ...key, hash: String(number).repeat(64) })],
@@ -156,7 +159,8 @@ export class Operator {
       if (Exit.isSuccess(exit)) done?.(exit.value)
       else {
         const [reason] = exit.cause.reasons
-        if (reason?._tag === "Die") world.violate("I17 total function", `an operator's request failed inside: ${String(reason.defect)}`)
+        if (reason?._tag === "Die")
+          world.violate("I17 total function", `an operator's request failed inside: ${String(reason.defect)}`)
         world.note(() => `  the operator is told: ${reason?._tag === "Fail" ? String(reason.error) : reason?._tag}`)
       }
     })

@@ -1,5 +1,16 @@
 /** One simulated operating-system process: a clock, an event loop with Node's phases, and fibers that run nowhere else. */
-import { Clock, Context, Duration, Effect, type Exit, Logger, Metric, Random as EffectRandom, References, Scheduler } from "effect"
+import {
+  Clock,
+  Context,
+  Duration,
+  Effect,
+  type Exit,
+  Logger,
+  Metric,
+  Random as EffectRandom,
+  References,
+  Scheduler
+} from "effect"
 import { inLoop, type Loop } from "./chance.ts"
 import type { Worker, World } from "./World.ts"
 
@@ -10,6 +21,8 @@ export class Process implements Loop, Worker {
   readonly context: Context.Context<never>
   /** By how much its wall clock is wrong. */
   wallOffset = 0
+  /** When it last stood still. */
+  stalledAt: number | undefined
   /** How many timers its fibers wait for. */
   timers = 0
   #alive = true
@@ -68,6 +81,7 @@ export class Process implements Loop, Worker {
   }
 
   stall(millis: number): void {
+    this.stalledAt = this.#world.now
     this.#stalled = true
     this.#world.after(millis, () => {
       this.#stalled = false

@@ -2,14 +2,14 @@
 import { type ClientRef, nameOf } from "#schema/ids.ts"
 import { Chaos } from "./Chaos.ts"
 import { withChance } from "./chance.ts"
-import { Client, credential, type Credential } from "./Client.ts"
+import { Client, type Credential, credential } from "./Client.ts"
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { commands } from "./commands.ts"
 import { heal } from "./faults.ts"
 import type { Conversation } from "./Conversation.ts"
 import { Database } from "./Database.ts"
 import { known } from "./known.ts"
-import { checkHealed, checkProgress } from "./liveness.ts"
+import { checkHealed, checkProgress, checkWaiting } from "./liveness.ts"
 import { Node } from "./Node.ts"
 import { Operator } from "./Operator.ts"
 import { Random } from "./Random.ts"
@@ -65,7 +65,9 @@ export class Simulation {
     this.world = new World(seed, traced)
     this.database = new Database(this.world)
     const turnMillis = this.world.random.chance(0.2) ? 1 : 0
-    this.nodes = [new Node(this.world, this.database, turnMillis)]
+    const nodes = this.world.random.chance(0.15) ? 2 : 1
+    if (nodes > 1) this.world.count("two nodes")
+    this.nodes = Array.from({ length: nodes }, () => new Node(this.world, this.database, turnMillis))
     this.operator = new Operator(this)
     this.chaos = new Chaos(this)
   }
@@ -154,6 +156,7 @@ export class Simulation {
   #checkStep(): void {
     this.database.checkLog()
     checkProgress(this)
+    checkWaiting(this)
     for (const node of this.nodes) {
       const excess = node.process.alive ? node.queues.excess() : 0
       if (excess > 0) this.world.violate("I10 bounded", `a connection has ${excess} batches more waiting than it may`)

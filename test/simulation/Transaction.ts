@@ -68,10 +68,11 @@ export class Transaction {
 
   #check(entity: Entity, row: Rows[Entity]): void {
     if (entity === "tunnel" && "agentId" in row) {
-      if (!this.tables.agent.has(row.agentId)) throw new Violated("agent exists")
+      // The index is looked at with each row, the foreign key at the end of the statement.
       for (const { domain, id } of this.tables.tunnel.values()) {
         if (id !== row.id && domain === row.domain) throw new Violated("domain")
       }
+      if (!this.tables.agent.has(row.agentId)) throw new Violated("agent exists")
     }
     if (entity === "agent" && "subnet" in row) {
       for (const { id, subnet } of this.tables.agent.values()) {

@@ -60,6 +60,7 @@ export class Wire implements Socket {
   rate = Number.POSITIVE_INFINITY
   /** The largest latency, in milliseconds. */
   latency = 5
+  readonly openedAt: number
   /** When something valid of the client last reached the server's machine. */
   heardAt: number
   /** Why the server closed it. */
@@ -72,6 +73,7 @@ export class Wire implements Socket {
     this.#process = process
     this.#peer = peer
     this.heardAt = world.now
+    this.openedAt = world.now
   }
 
   get isEnded(): boolean {

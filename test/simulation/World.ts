@@ -99,7 +99,9 @@ export class World {
   #settle(): void {
     for (let turn = 0; turn < mostTurns; turn++) {
       let worked = false
-      for (let index = 0; index < this.#workers.length; index++) if (this.#workers[index]?.work() === true) worked = true
+      for (let index = 0; index < this.#workers.length; index++) {
+        if (this.#workers[index]?.work() === true) worked = true
+      }
       if (!worked) return
     }
     this.violate("I17 total function", "work goes on for ever at one moment")

@@ -30,6 +30,13 @@ const issue = (domain: string, days: number): Issued => {
 
 let made: ReadonlyArray<Issued> | undefined
 
-/** For every name one that ends early and one that ends late, and one that has expired. */
-export const certificates = (): ReadonlyArray<Issued> =>
-  made ??= certificateNames.flatMap((domain) => [30, 60, -0.5].map((days) => issue(domain, days)))
+/** For every name one that ends early and one that ends late, and one that has expired: what gateways obtain. */
+export const certificates = (): ReadonlyArray<Issued> => made ??= issueAll([30, 60, -0.5])
+
+let operators: ReadonlyArray<Issued> | undefined
+
+/** What operators store: others, so that it is known whose a stored one is. */
+export const operatorsCertificates = (): ReadonlyArray<Issued> => operators ??= issueAll([20, 50])
+
+const issueAll = (days: ReadonlyArray<number>): ReadonlyArray<Issued> =>
+  certificateNames.flatMap((domain) => days.map((end) => issue(domain, end)))

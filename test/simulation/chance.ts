@@ -57,8 +57,11 @@ function install(): void {
   })
   syncBuiltinESMExports()
   Object.assign(globalThis, {
-    setImmediate: Object.assign((run: (...args: ReadonlyArray<unknown>) => void, ...args: Array<unknown>) =>
-      running?.loop === undefined ? immediate(run, ...args) : running.loop.immediate(run), immediate)
+    setImmediate: Object.assign(
+      (run: (...args: ReadonlyArray<unknown>) => void, ...args: Array<unknown>) =>
+        running?.loop === undefined ? immediate(run, ...args) : running.loop.immediate(run),
+      immediate
+    )
   })
 }
 

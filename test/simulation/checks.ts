@@ -36,7 +36,10 @@ export const checkMessage = (conversation: Conversation, message: Message, text:
   if (type === "error") checkError(conversation, String(data["code"]))
   if (type === "heartbeat_ack" && client.follower.position?.revision !== data["revision"]) {
     const at = client.follower.position?.revision
-    world.violate("I2 monotone", `${client.name} is at ${at}, and was told ${String(data["revision"])} by heartbeat_ack`)
+    world.violate(
+      "I2 monotone",
+      `${client.name} is at ${at}, and was told ${String(data["revision"])} by heartbeat_ack`
+    )
   }
   if (type === "certificate_accepted") checkReceipt(conversation, String(data["domain"]))
 }
@@ -51,7 +54,10 @@ function checkSuccess(conversation: Conversation, { data }: Message): void {
   const since = Math.min(authIndex, conversation.knownIndex)
   const owner = keyOwner(database.history.slice(since), authHash)
   if (owner === undefined || owner.id !== id) {
-    world.violate("I1 no data before auth", `${client.name} got in as ${String(id)} with a key that opens nothing of it`)
+    world.violate(
+      "I1 no data before auth",
+      `${client.name} got in as ${String(id)} with a key that opens nothing of it`
+    )
   }
 }
 
@@ -118,7 +124,10 @@ function match(
     }
   }
   const truth = nearest === undefined ? undefined : project(nearest.tables, client.key.ref, client.level)
-  world.violate("I3 no invention", `${client.name} has a view ${fault}, from #${client.historyIndex} on: ${difference(view, truth)}`)
+  world.violate(
+    "I3 no invention",
+    `${client.name} has a view ${fault}, from #${client.historyIndex} on: ${difference(view, truth)}`
+  )
 }
 
 const reasonOf: ReadonlyMap<number, CloseReason> = new Map([
@@ -148,7 +157,8 @@ export const checkClose = (conversation: Conversation, code: number): void => {
 function undeserved(conversation: Conversation, reason: CloseReason): string | undefined {
   const { authHash, authIndex, client, wire } = conversation
   const { attempts, database, troubleAt, wasSlow, world: { now } } = client.simulation
-  const states = database.history.slice(conversation.isReady ? 0 : authIndex)
+  // What had happened before its node let it in is no reason to close it later.
+  const states = database.history.slice(conversation.isReady ? Math.min(authIndex, conversation.knownIndex) : authIndex)
   switch (reason) {
     case "defect":
       return "the server failed inside"
@@ -166,19 +176,25 @@ function undeserved(conversation: Conversation, reason: CloseReason): string | u
         ? "its key was live all the time"
         : undefined
     case "revoked":
-      return states.every((state) => keyOwner([state], authHash) !== undefined) ? "its key was never revoked" : undefined
+      return states.every((state) => keyOwner([state], authHash) !== undefined)
+        ? "its key was never revoked"
+        : undefined
     case "deleted":
       return states.every(({ tables }) => tables[client.key.ref.type].has(client.key.ref.id))
         ? "it was never deleted"
         : undefined
     case "silent": {
+      const stalledAt = conversation.node?.process.stalledAt ?? Number.NEGATIVE_INFINITY
+      if (known.authTimeoutIgnoresStalls && !conversation.isReady && stalledAt >= conversation.openedAt)
+        return undefined
       const limit = conversation.authAt === undefined ? settings.authTimeout : settings.heartbeatTimeout
       const since = conversation.authAt === undefined ? conversation.openedAt : wire?.heardAt ?? 0
       return now - since >= Duration.toMillis(limit) ? undefined : `it was heard ${now - since} ms ago`
     }
     case "replaced":
       return database.claimsSince(client.key.ref, conversation.authAt ?? 0) > 1 ||
-          known.touchSaysReplaced && (!database.exists(client.key.ref) || database.rewoundAt >= (conversation.authAt ?? 0))
+          known.touchSaysReplaced &&
+            (!database.exists(client.key.ref) || database.rewoundAt >= (conversation.authAt ?? 0))
         ? undefined
         : "nobody else has claimed it"
     case "tooMany":

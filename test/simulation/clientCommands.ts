@@ -12,10 +12,11 @@ const aClient = ({ clients }: Simulation, random: Random): Client | undefined =>
 const aConversation = ({ clients }: Simulation, random: Random) =>
   random.pick(clients.flatMap(({ conversation }) => conversation === undefined ? [] : [conversation]))
 
-const asClient = (act: (client: Client, random: Random, simulation: Simulation) => void): Command => (simulation, random) => {
-  const client = aClient(simulation, random)
-  if (client !== undefined) act(client, random, simulation)
-}
+const asClient =
+  (act: (client: Client, random: Random, simulation: Simulation) => void): Command => (simulation, random) => {
+    const client = aClient(simulation, random)
+    if (client !== undefined) act(client, random, simulation)
+  }
 
 // ---- clients
 
@@ -38,10 +39,12 @@ export const badAuth: Command = (simulation, random) => {
   if (client === undefined) return
   const other = random.pick(simulation.keys)
   const before = client.key
-  client.key = random.chance(0.5) || other === undefined ? { ...before, text: "wrong", hash: simulation.hashOf("wrong") } : {
-    ...other,
-    ref: before.ref
-  }
+  client.key = random.chance(0.5) || other === undefined ?
+    { ...before, text: "wrong", hash: simulation.hashOf("wrong") } :
+    {
+      ...other,
+      ref: before.ref
+    }
   if (client.key.text !== "wrong" && other !== undefined) client.key = other
   client.connect()
   if (client.key.text === "wrong") client.key = before
@@ -69,7 +72,8 @@ export const certificate: Command = (simulation, random) => {
   const conversation = aConversation(simulation, random)
   const issued = random.pick(certificates())
   if (conversation === undefined || issued === undefined) return
-  if (conversation.authAt !== undefined && conversation.client.key.ref.type === "gateway") return conversation.client.obtained(issued)
+  if (conversation.authAt !== undefined && conversation.client.key.ref.type === "gateway")
+    return conversation.client.obtained(issued)
   conversation.faults += 1
   conversation.say({ type: "certificate_obtained", data: issued }, false)
 }
@@ -77,16 +81,19 @@ export const certificate: Command = (simulation, random) => {
 // ---- clients at control.v1
 
 const aSpeaker = ({ clients }: Simulation, random: Random) =>
-  random.pick(clients.flatMap(({ conversation, level }) =>
-    level === "plain" || conversation?.isReady !== true || conversation.client.follower.position === undefined
-      ? []
-      : [conversation]
-  ))
+  random.pick(
+    clients.flatMap(({ conversation, level }) =>
+      level === "plain" || conversation?.isReady !== true || conversation.client.follower.position === undefined
+        ? []
+        : [conversation]
+    )
+  )
 
 export const ack: Command = (simulation, random) => {
   const conversation = aSpeaker(simulation, random)
   const at = conversation?.client.follower.position?.revision ?? 0
-  if (random.chance(0.4)) conversation?.provoke("ack_ahead", { type: "ack", data: { revision: at + random.between(50, 90) } })
+  if (random.chance(0.4))
+    conversation?.provoke("ack_ahead", { type: "ack", data: { revision: at + random.between(50, 90) } })
   else conversation?.say({ type: "ack", data: { revision: Math.max(0, at - random.between(0, 5)) } })
 }
 

@@ -17,7 +17,8 @@ const pool = "10.64.0.0/10"
 
 export const agentStore = (link: Link) => {
   const { database } = link
-  const shown = (row: AgentRow | undefined) => Option.map(Option.fromUndefinedOr(row), (row) => showAgent(database, row))
+  const shown = (row: AgentRow | undefined) =>
+    Option.map(Option.fromUndefinedOr(row), (row) => showAgent(database, row))
 
   const create = ({ id, key, name, wireguard }: Identity<AgentId>) =>
     database.transact((tx) => {
@@ -52,12 +53,21 @@ export const agentStore = (link: Link) => {
     AgentStore,
     AgentStore.of({
       create: (agent) =>
-        link.request("create agent", () =>
-          Effect.map(create(agent), (id) => written(database, Option.getOrThrow(shown(database.tables.agent.get(id)))))),
+        link.request(
+          "create agent",
+          () =>
+            Effect.map(create(agent), (id) =>
+              written(database, Option.getOrThrow(shown(database.tables.agent.get(id)))))
+        ),
       find: (id) => link.request("find agent", () => Effect.succeed(shown(database.tables.agent.get(id)))),
       list: (request) =>
-        link.request("list agents", () =>
-          Effect.succeed(pageOf(database, "agent", request, (id) => Option.toArray(shown(database.tables.agent.get(id)))))),
+        link.request(
+          "list agents",
+          () =>
+            Effect.succeed(
+              pageOf(database, "agent", request, (id) => Option.toArray(shown(database.tables.agent.get(id))))
+            )
+        ),
       update: (id, patch) =>
         link.request("update agent", () => {
           database.transact((tx) => {
@@ -93,8 +103,10 @@ export const gatewayStore = (link: Link) => {
         }),
       find: (id) => link.request("find gateway", () => Effect.succeed(shown(id))),
       list: (request) =>
-        link.request("list gateways", () =>
-          Effect.succeed(pageOf(database, "gateway", request, (id) => Option.toArray(shown(id))))),
+        link.request(
+          "list gateways",
+          () => Effect.succeed(pageOf(database, "gateway", request, (id) => Option.toArray(shown(id))))
+        ),
       update: (id, patch) =>
         link.request("update gateway", () => {
           database.transact((tx) => {

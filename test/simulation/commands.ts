@@ -36,6 +36,7 @@ export const commands: ReadonlyArray<readonly [weight: number, run: Command]> = 
   [1, world.removeCertificate],
   [6, world.sql],
   [1.5, world.burst],
+  [1, world.overload],
   [1.5, world.flaky],
   [1, world.outage],
   [2, world.loseNotifications],

@@ -1,9 +1,10 @@
 /** The tables of tunnels and certificates, over the simulated database. */
 import { AgentId, HostName, Revision, TunnelId } from "#schema/ids.ts"
 import type { Certificate, Tunnel, TunnelPatch } from "#schema/resources.ts"
-import { CertificateStore, type CertificateRow as Given, type Renewal } from "#store/CertificateStore.ts"
+import { type CertificateRow as Given, CertificateStore, type Renewal } from "#store/CertificateStore.ts"
 import { DomainTaken, type NewTunnelRow, NoSuchAgent, type Report, TunnelStore } from "#store/TunnelStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
+import { certificates } from "./certificates.ts"
 import type { Database } from "./Database.ts"
 import type { Link } from "./Link.ts"
 import { iso, pageOf, rowTimes, written } from "./resources.ts"
@@ -46,8 +47,10 @@ export const tunnelStore = (link: Link) => {
       put: (tunnel) => link.request("put tunnel", () => put(tunnel)),
       find: (id) => link.request("find tunnel", () => Effect.succeed(shown(id))),
       list: (request) =>
-        link.request("list tunnels", () =>
-          Effect.succeed(pageOf(database, "tunnel", request, (id) => Option.toArray(shown(id))))),
+        link.request(
+          "list tunnels",
+          () => Effect.succeed(pageOf(database, "tunnel", request, (id) => Option.toArray(shown(id))))
+        ),
       update: (id, patch) =>
         link.request("update tunnel", () =>
           write(patch, id, (tx) => {
@@ -92,11 +95,17 @@ export const certificateStore = (link: Link) => {
     CertificateStore.of({
       find: (domain) => link.request("find certificate", () => Effect.succeed(shown(domain))),
       list: (request) =>
-        link.request("list certificates", () =>
-          Effect.succeed(pageOf(database, "certificate", request, (id) => Option.toArray(shown(id))))),
+        link.request(
+          "list certificates",
+          () => Effect.succeed(pageOf(database, "certificate", request, (id) => Option.toArray(shown(id))))
+        ),
       put: (row) =>
         link.request("put certificate", () => {
-          database.transact((tx) => tx.put("certificate", rowOf(row)))
+          // What a gateway has obtained goes another way, on which it is checked.
+          if (certificates().some(({ certificate }) => certificate === row.certificate)) {
+            database.world.violate("I16 authority", `a gateway has put a certificate for ${row.domain} itself`)
+          }
+          database.transact((tx) => tx.put("certificate", rowOf(database, row)))
           return Effect.succeed(written(database, Option.getOrThrow(shown(row.domain))))
         }),
       renew: (row) => link.request("renew certificate", () => Effect.succeed(renew(database, row))),
@@ -115,7 +124,7 @@ function renew(database: Database, row: Given): Renewal {
   const before = stored.get(row.domain)
   if (before?.certificate === row.certificate) return "unchanged"
   if (before !== undefined && before.expiresAt > row.expiresAt) return "outlived"
-  database.transact((tx) => tx.put("certificate", rowOf(row)))
+  database.transact((tx) => tx.put("certificate", rowOf(database, row)))
   return "stored"
 }
 
@@ -124,8 +133,8 @@ function isServed(domain: string, name: string): boolean {
   return domain === name || name.startsWith("*.") && domain.slice(domain.indexOf(".")) === name.slice(1)
 }
 
-function rowOf({ certificate, domain, expiresAt, privateKey }: Given): CertificateRow {
-  return { id: domain, certificate, privateKey: Redacted.value(privateKey), expiresAt }
+function rowOf({ revision }: Database, { certificate, domain, expiresAt, privateKey }: Given): CertificateRow {
+  return { id: domain, certificate, privateKey: Redacted.value(privateKey), expiresAt, written: revision }
 }
 
 function showTunnel(database: Database, { agentId, domain, enabled, id, target }: TunnelRow): Tunnel {

@@ -1,7 +1,17 @@
 /** Presence and the log of changes, over the simulated database. */
 import * as History from "#network/History.ts"
 import { type Change, load } from "#network/NetworkState.ts"
-import { AgentId, type ClientRef, GatewayId, KeyId, nameOf, Revision, type SessionId, Timeline, TunnelId } from "#schema/ids.ts"
+import {
+  AgentId,
+  type ClientRef,
+  GatewayId,
+  KeyId,
+  nameOf,
+  Revision,
+  type SessionId,
+  Timeline,
+  TunnelId
+} from "#schema/ids.ts"
 import { ChangeLog, pageSize } from "#store/ChangeLog.ts"
 import { historyOf } from "#store/snapshotRows.ts"
 import { type Claim, type NotClaimed, PresenceStore, type Seen } from "#store/PresenceStore.ts"
@@ -63,7 +73,9 @@ function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): 
   const gone = new Set<string>()
   for (const wanted of claims) database.claims.push({ name: nameOf(wanted), at: world.now })
   database.transact((tx) => {
-    for (const { address, keyId, level, publicIp, session, version = null, wireguard, ...ref } of newestOfEach(claims)) {
+    for (
+      const { address, keyId, level, publicIp, session, version = null, wireguard, ...ref } of newestOfEach(claims)
+    ) {
       const name = nameOf(ref)
       if (!tx.tables[ref.type].has(ref.id)) {
         gone.add(name)
@@ -117,7 +129,9 @@ export const changeLog = (link: Link) => {
         const { tables } = database
         const rows = [tables.agent, tables.gateway, tables.tunnel, tables.certificate, tables.key]
         const changes = rows.flatMap((table, index) =>
-          [...table.values()].map((row) => rowChange(database, { entity: entities[index], id: row.id, row } as RowChange))
+          [...table.values()].map((row) =>
+            rowChange(database, { entity: entities[index], id: row.id, row } as RowChange)
+          )
         )
         const revision = Revision.make(database.revision)
         const oldest = database.log[0]?.revision

@@ -9,7 +9,11 @@ export const textsOf = (parts: ReadonlyArray<Buffer>): ReadonlyArray<string> => 
     if (bytes[at] !== 0x81) throw new Error(`no text frame begins with ${bytes[at]}`)
     const short = bytes[at + 1] ?? 0
     const header = short < 126 ? 2 : short === 126 ? 4 : 10
-    const length = short < 126 ? short : short === 126 ? bytes.readUInt16BE(at + 2) : Number(bytes.readBigUInt64BE(at + 2))
+    const length = short < 126
+      ? short
+      : short === 126
+      ? bytes.readUInt16BE(at + 2)
+      : Number(bytes.readBigUInt64BE(at + 2))
     const end = at + header + length
     if (end > bytes.length) throw new Error("a frame is longer than what was written")
     texts.push(bytes.toString("utf8", at + header, end))

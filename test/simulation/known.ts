@@ -8,6 +8,8 @@ export const known = {
   toldAfterDeletion: true,
   /** Sessions: a drain is told to members whose welcome is still to come. */
   drainBeforeWelcome: true,
+  /** Sessions: after a stall, the time to authenticate is judged before the `auth` that waits in the socket is read. */
+  authTimeoutIgnoresStalls: true,
   /**
    * Network, HighWater: a backup that is read into the same server within five seconds of a change that clients have seen,
    * while the process that told them is dead, is not noticed once there are as many changes again: who resumes then keeps

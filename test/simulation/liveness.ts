@@ -1,9 +1,10 @@
 /** What must be right once everything has been mended and some time has passed. */
 import { Network } from "#feed/Network.ts"
 import { nameOf } from "#schema/ids.ts"
-import { Effect } from "effect"
+import { Duration, Effect } from "effect"
 import type { Client } from "./Client.ts"
 import { known } from "./known.ts"
+import { settings } from "./Node.ts"
 import type { Simulation } from "./Simulation.ts"
 import { difference, isSameView, project } from "./views.ts"
 
@@ -42,6 +43,17 @@ export const checkProgress = ({ database, nodes, world }: Simulation): void => {
   }
 }
 
+/** Nobody may stay for long without saying who it is. */
+export const checkWaiting = ({ clients, world }: Simulation): void => {
+  const longest = Duration.toMillis(settings.authTimeout) + 3_000
+  for (const { conversation, name } of clients) {
+    const { node, wire } = conversation ?? {}
+    if (conversation?.authAt !== undefined || node?.process.alive !== true || wire?.isEnded !== false) continue
+    if (node.process.stalledAt !== undefined && world.now - node.process.stalledAt < 20_000) continue
+    if (world.now - wire.openedAt > longest) world.violate("limits", `${name} has not authenticated and is still there`)
+  }
+}
+
 /** L3: who may be connected is, and who may not is not. */
 function checkConnected(simulation: Simulation, client: Client): void {
   const { world } = simulation
@@ -49,7 +61,8 @@ function checkConnected(simulation: Simulation, client: Client): void {
   const isSecond = simulation.clients.some((other) =>
     other !== client && other.isReady && nameOf(other.key.ref) === nameOf(client.key.ref)
   )
-  if (client.isReady && !simulation.isLive(client.conversation?.authHash)) world.violate("L3 reconnect", `${client.name} is connected with a dead key`)
+  if (client.isReady && !simulation.isLive(client.conversation?.authHash))
+    world.violate("L3 reconnect", `${client.name} is connected with a dead key`)
   if (!client.isReady && mayConnect && !isSecond) {
     world.violate("L3 reconnect", `${client.name} is not connected, stopped by ${client.stoppedBy}`)
   }

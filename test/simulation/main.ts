@@ -58,8 +58,10 @@ function shrunk(seed: number): ReadonlySet<number> {
 async function many(from: number, seeds: number, jobs: number): Promise<void> {
   const began = performance.now()
   const share = Math.ceil(seeds / jobs)
-  const parts = Array.from({ length: jobs }, (_, job) =>
-    inProcess(from + job * share, Math.min(share, seeds - job * share)))
+  const parts = Array.from(
+    { length: jobs },
+    (_, job) => inProcess(from + job * share, Math.min(share, seeds - job * share))
+  )
   const summary = merged(await Promise.all(parts))
   for (const name of Object.keys(summary.counters).toSorted()) {
     print(`${String(summary.counters[name]).padStart(9)}  in ${summary.seedsWith[name]} seeds  ${name}`)

@@ -15,7 +15,10 @@ export const rowTimes = (database: Database, name: string) => {
 }
 
 /** As `write` gives it: with the newest revision afterwards. */
-export const written = <A>({ revision }: Database, value: A): Written<A> => ({ value, revision: Revision.make(revision) })
+export const written = <A>({ revision }: Database, value: A): Written<A> => ({
+  value,
+  revision: Revision.make(revision)
+})
 
 /** Presence and times of an agent or gateway. */
 export const timesOf = (database: Database, ref: ClientRef) => {
@@ -25,11 +28,16 @@ export const timesOf = (database: Database, ref: ClientRef) => {
     status: isOnline ? "online" as const : "offline" as const,
     lastSeenAt: presence === undefined ? null : iso(presence.lastSeenAt),
     session: isOnline && presence.session !== null
-      ? { since: iso(presence.since), address: presence.address, level: presence.level, clientVersion: presence.version }
+      ? {
+        since: iso(presence.since),
+        address: presence.address,
+        level: presence.level,
+        clientVersion: presence.version
+      }
       : null,
     sentRevision: isOnline ? presence.sent : null,
     appliedRevision: isOnline ? presence.applied : null,
-    lastNack: isOnline ? presence.nack : null,
+    lastNack: presence?.nack ?? null,
     ...rowTimes(database, nameOf(ref))
   }
 }

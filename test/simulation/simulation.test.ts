@@ -1,6 +1,9 @@
 /** The real Control over a simulated database and simulated sockets, with clients and operators that do everything they can. */
 import { assert, describe, it } from "@effect/vitest"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
 import { interesting } from "./interesting.ts"
+import { mutants } from "./mutations.ts"
 import { describeFailure, failureOf, merged, runSeeds, type Summary } from "./run.ts"
 import seeds from "./seeds.json" with { type: "json" }
 import { simulate } from "./Simulation.ts"
@@ -24,6 +27,15 @@ describe("the simulation", () => {
     assert.deepStrictEqual(one.lines, same.lines)
     assert.strictEqual(one.hash, same.hash)
     assert.notStrictEqual(one.hash, simulate(8).hash)
+  })
+
+  it("every deliberate fault of the mutation list fits the code", () => {
+    const root = join(import.meta.dirname, "..", "..")
+    const misfits = mutants.flatMap(({ edits, name }) =>
+      edits.filter(({ file, find }) => readFileSync(join(root, file), "utf8").split(find).length !== 2)
+        .map(({ file, find }) => `${name}: ${file}: ${find}`)
+    )
+    assert.deepStrictEqual(misfits, [])
   })
 
   it("what was wrong once is right now", () => {

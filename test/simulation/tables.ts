@@ -36,6 +36,8 @@ export interface CertificateRow {
   readonly certificate: string
   readonly privateKey: string
   readonly expiresAt: string
+  /** Another one each time: the private key is encrypted anew, so that a row that is written again is another row. */
+  readonly written: number
 }
 
 export interface KeyRow {

@@ -20,7 +20,12 @@ export const isSameView = (a: View, b: View): boolean =>
 
 /** In words, what differs; for people. */
 export const difference = (view: View | undefined, truth: View | undefined): string => {
-  if (view === undefined || truth === undefined) return view === truth ? "nothing" : view ? "should have none" : "has none"
+  if (view === undefined || truth === undefined)
+    return view === truth
+      ? "nothing"
+      : view
+      ? "should have none"
+      : "has none"
   return [
     view.own === truth.own ? "" : `own ${view.own} should be ${truth.own}`,
     rowsDiffer("peers", view.peers, truth.peers),
@@ -59,7 +64,12 @@ function viewOfAgent(tables: Tables, id: string, isPlain: boolean): View | undef
     peers.set(id, canonical(isPlain ? shown : { ...shown, endpoint }))
   }
   const { name, subnet, virtualIp } = agent
-  return { own: canonical({ id, name, virtualIp, subnet, ...ownKeys(agent, isPlain) }), peers, tunnels, certificates: new Map() }
+  return {
+    own: canonical({ id, name, virtualIp, subnet, ...ownKeys(agent, isPlain) }),
+    peers,
+    tunnels,
+    certificates: new Map()
+  }
 }
 
 function viewOfGateway(tables: Tables, id: string, isPlain: boolean): View | undefined {

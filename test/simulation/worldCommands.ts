@@ -41,6 +41,28 @@ export const burst: Command = (simulation, random) => {
   }
 }
 
+/** One client does not read, and what concerns it changes faster than what waits for it may grow. */
+export const overload: Command = (simulation, random) => {
+  const { chaos, clients, database, world } = simulation
+  const conversation = random.pick(
+    clients.flatMap(({ conversation }) => conversation?.isReady === true ? [conversation] : [])
+  )
+  if (conversation === undefined) return
+  chaos.slow(conversation, random.pick([0, 0, 0.02]) ?? 0)
+  const { ref } = conversation.client.key
+  const count = random.between(20, 90)
+  for (let number = 0; number < count; number++) {
+    world.after(number * 9, () => {
+      const tunnel = [...database.tables.tunnel.values()].find(({ agentId }) =>
+        ref.type === "gateway" || agentId === ref.id
+      )
+      if (tunnel === undefined || database.faults.mode !== "up") return
+      database.transact((tx) => tx.put("tunnel", { ...tunnel, target: `${"long-".repeat(40)}${number}` }))
+    })
+  }
+  world.after(random.between(300, 14_000), () => conversation.wire?.setRate(Number.POSITIVE_INFINITY))
+}
+
 // ---- the database, and the way to it
 
 export const flaky: Command = ({ chaos, database, world }, random) => {
@@ -79,9 +101,14 @@ export const rewind: Command = ({ chaos, database, node, world }, random) => {
   chaos.trouble()
   const isNamed = random.chance(0.5) || known.restoreIsUnseen && node === undefined
   database.rewind(Math.max(0, database.revision - random.between(1, 8)), isNamed)
+  // What comes back may be slow to answer everything.
+  database.faults.refuse = random.pick([0, 0.3]) ?? 0
   world.after(random.between(5, 1_500), () => {
     database.faults.mode = "up"
-    chaos.calm()
+    world.after(3_000, () => {
+      database.faults.refuse = 0
+      chaos.calm()
+    })
   })
 }
 

@@ -1,0 +1,80 @@
+/** 1,000 gateways of `control.v1` acknowledge every step of a steady stream of changes: what that makes the database write. */
+import { inWords, type Scenario } from "#bench/support/Bench.ts"
+import { Changes } from "#bench/support/changes.ts"
+import { sleep } from "#bench/support/clock.ts"
+import { microseconds } from "#bench/support/table.ts"
+
+const gateways = 1_000
+const perSecond = 20
+const reach = 0.02
+
+/** Until what was heard last is written (every five seconds), and until PostgreSQL tells how many rows it was (ten). */
+const writtenAfterMillis = 12_000
+
+export const acks: Scenario = {
+  name: "acks",
+  about: `${perSecond} changes a second to ${gateways} gateways of control.v1, acknowledged and not`,
+  timeoutMillis: 240_000,
+  run: async (bench) => {
+    const seconds = bench.times(15, 10)
+    const network = await bench.network({ agents: 50, gateways, tunnels: 500 })
+    const control = await bench.control(network)
+    await bench.join("control", control, "gateway", network.gatewayKeys, 100, { acks: false })
+    const changes = new Changes(bench, "control")
+    await sleep(1_000)
+
+    const rowsWritten = async () => {
+      const [row] = await network.query(
+        "select sum(n_tup_upd)::float8 as rows from pg_stat_user_tables where relname in ('agents', 'gateways')"
+      )
+      return Number(row?.["rows"])
+    }
+    const stream = async (isAcknowledged: boolean) => {
+      await bench.load.call("acknowledge", { name: "control", isWanted: isAcknowledged })
+      const rows = await rowsWritten()
+      const [seen, usage] = await bench.measure(control, async () => {
+        const result = await changes.byStream(network, perSecond, seconds)
+        await sleep(writtenAfterMillis)
+        return result
+      }, isAcknowledged ? "all" : undefined)
+      const acked = await bench.load.call("acknowledge", { name: "control", isWanted: false })
+      return { seen, usage, acked, rows: await rowsWritten() - rows }
+    }
+    await changes.byStream(network, perSecond, 2)
+    await sleep(writtenAfterMillis)
+    const silent = await stream(false)
+    const heard = await stream(true)
+
+    const [noted] = await network.query(
+      "select count(*)::int as clients from gateways where applied_revision = (select max(revision) from changes)"
+    )
+    if (silent.acked !== 0 || heard.acked !== heard.seen.expected || noted?.["clients"] !== gateways) {
+      throw new Error(
+        `${heard.acked} acknowledgements of ${heard.seen.expected} steps; ${String(noted?.["clients"])} clients noted`
+      )
+    }
+    const each = (figure: (run: typeof heard) => number) => (figure(heard) - figure(silent)) / heard.acked
+    const use = inWords(heard.usage)
+    const row = (what: string, value: number, use: string) =>
+      bench.row({
+        what: `acknowledgement: ${what} for each, beyond the same without`,
+        control: value.toPrecision(2),
+        raw: "",
+        reach: String(reach),
+        met: value < reach,
+        use
+      })
+    row("write transactions", each(({ usage }) => usage.transactions), use)
+    row(
+      "rows written",
+      each(({ rows }) => rows),
+      `${Math.round(each(({ usage }) => usage.walBytes))} bytes of log for each`
+    )
+    bench.row({
+      what: "acknowledgement: CPU for each, server and database, beyond the same without",
+      control: microseconds(each(({ usage }) => usage.server + (usage.database ?? 0))),
+      raw: "",
+      use
+    })
+  }
+}
