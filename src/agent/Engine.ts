@@ -131,7 +131,8 @@ export class Engine {
       if (incoming._tag === "Open") {
         patience = authenticatedWithin
         this.#options.onEvent({ type: "connected" })
-        wire.say({ type: "auth", data: { apiKey, ...this.#options.auth, ...resumeFrom(this.#held) } })
+        // To resume is to acknowledge: from what is in force, although more may have been received. What comes twice is known.
+        wire.say({ type: "auth", data: { apiKey, ...this.#options.auth, ...resumeFrom(this.#applier.good) } })
       }
       if (incoming._tag !== "Text") continue
       const message = readFrame(incoming.text, this.#options.type)

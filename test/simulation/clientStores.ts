@@ -56,8 +56,10 @@ export const agentStore = (link: Link) => {
         link.request(
           "create agent",
           () =>
-            Effect.map(create(agent), (id) =>
-              written(database, Option.getOrThrow(shown(database.tables.agent.get(id)))))
+            Effect.map(
+              create(agent),
+              (id) => written(database, Option.getOrThrow(shown(database.tables.agent.get(id))))
+            )
         ),
       find: (id) => link.request("find agent", () => Effect.succeed(shown(database.tables.agent.get(id)))),
       list: (request) =>
