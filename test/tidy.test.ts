@@ -7,7 +7,7 @@ import { dirname, join } from "node:path"
 const root = join(import.meta.dirname, "..")
 const read = (path: string) => readFileSync(join(root, path), "utf8")
 
-const sources = globSync("{schema,src,test,bench,demo}/**/*.ts", { cwd: root }).toSorted()
+const sources = globSync("{schema,src,test,bench,demo,conformance,examples}/**/*.ts", { cwd: root }).toSorted()
   .map((path) => ({ path, lines: read(path).split("\n") }))
 
 /** `path:line` of every line that the rule finds fault with. */
@@ -58,12 +58,18 @@ describe("the house", () => {
   })
 
   it("every relative link in a document leads to a file", () => {
-    const links = globSync("{*,docs/*}.md", { cwd: root }).flatMap((path) =>
+    const links = globSync("{*,docs/*,conformance/*}.md", { cwd: root }).flatMap((path) =>
       [...read(path).matchAll(/\]\(([^)\s#]+)[^)]*\)/gu)].map(([, link = ""]) => ({ path, link }))
     )
     const relative = links.filter(({ link }) => !/^[a-z]+:/u.test(link))
     assert.isNotEmpty(relative)
     assert.deepStrictEqual(relative.filter(({ link, path }) => !existsSync(join(root, dirname(path), link))), [])
+  })
+
+  it("the README shows the agent in 30 lines as it is, and it is no longer than that", () => {
+    const agent = read("examples/agent-in-30-lines.ts").trim()
+    assert.include(read("README.md"), `\`\`\`ts\n${agent}\n\`\`\``)
+    assert.isAtMost(agent.split("\n").length, 30)
   })
 
   it("nothing is left for later in a comment", () => {
