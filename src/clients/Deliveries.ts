@@ -95,7 +95,7 @@ export class Deliveries extends Context.Service<Deliveries, {
       })
 
       const until = Effect.fnUntraced(
-        function*(revision: Revision, isOver: Effect.Effect<boolean>) {
+        function*(isOver: Effect.Effect<boolean>) {
           yield* Effect.acquireRelease(Effect.sync(() => waiting += 1), () => Effect.sync(() => waiting -= 1))
           const woken = yield* progress.subscribe
           yield* network.catchUp
@@ -105,16 +105,13 @@ export class Deliveries extends Context.Service<Deliveries, {
       )
 
       const awaitSent = Effect.fn("Deliveries.awaitSent")((revision: Revision) =>
-        until(
-          revision,
-          Effect.map(registry.newest, (clients) => clients.every((client) => isSent(client, revision)))
-        )
+        until(Effect.map(registry.newest, (clients) => clients.every((client) => isSent(client, revision))))
       )
 
       const awaitDelivery = Effect.fn("Deliveries.awaitDelivery")(
         function*(revision: Revision, goal: Goal, timeout: Duration.Duration) {
           const isOver = Effect.map(deliveryOf(revision, goal), ({ hopeful }) => hopeful === 0)
-          yield* Effect.timeoutOption(until(revision, isOver), timeout)
+          yield* Effect.timeoutOption(until(isOver), timeout)
           const { delivery } = yield* deliveryOf(revision, goal)
           return delivery
         }

@@ -48,11 +48,13 @@ export function append(history: History, touch: Touch): History {
   return { from: oldest?.at(-1)?.revision ?? history.from, chunks: kept }
 }
 
-/** What the change of this revision touched, if that is known. */
+/**
+ * What the change of this revision touched, if that is known. A client comes and goes with its keys, of which there are two
+ * at most and whose changes touch nothing that is seen: theirs are taken for its own.
+ */
 export const at = (history: History, revision: Revision): Touch | undefined =>
-  history.chunks.findLast((chunk) => (chunk[0]?.revision ?? 0) <= revision)?.find((touch) =>
-    touch.revision === revision
-  )
+  history.chunks.findLast((chunk) => (chunk[0]?.revision ?? 0) <= revision)
+    ?.findLast((touch) => touch.revision <= revision && touch.revision >= revision - 2)
 
 /** Whether this client can see anything of what was touched; its own row is its own business. */
 export const concerns = (touch: Touch, client: ClientRef): boolean => {
