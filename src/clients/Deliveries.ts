@@ -95,23 +95,23 @@ export class Deliveries extends Context.Service<Deliveries, {
       })
 
       const until = Effect.fnUntraced(
-        function*(isOver: Effect.Effect<boolean>) {
+        function*(revision: Revision, isOver: Effect.Effect<boolean>) {
           yield* Effect.acquireRelease(Effect.sync(() => waiting += 1), () => Effect.sync(() => waiting -= 1))
           const woken = yield* progress.subscribe
-          yield* network.catchUp
+          if ((yield* network.state).revision < revision) yield* network.catchUp
           while (!(yield* isOver)) yield* woken
         },
         Effect.scoped
       )
 
       const awaitSent = Effect.fn("Deliveries.awaitSent")((revision: Revision) =>
-        until(Effect.map(registry.newest, (clients) => clients.every((client) => isSent(client, revision))))
+        until(revision, Effect.map(registry.newest, (clients) => clients.every((client) => isSent(client, revision))))
       )
 
       const awaitDelivery = Effect.fn("Deliveries.awaitDelivery")(
         function*(revision: Revision, goal: Goal, timeout: Duration.Duration) {
           const isOver = Effect.map(deliveryOf(revision, goal), ({ hopeful }) => hopeful === 0)
-          yield* Effect.timeoutOption(until(isOver), timeout)
+          yield* Effect.timeoutOption(until(revision, isOver), timeout)
           const { delivery } = yield* deliveryOf(revision, goal)
           return delivery
         }

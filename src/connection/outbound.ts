@@ -56,6 +56,8 @@ export const makeFollow = Effect.gen(function*() {
 
   /** Subscribes first, so what is committed after the snapshot comes by the subscription; what it shows is left out there. */
   const begin = Effect.fnUntraced(function*(client: Client, socket: Socket, opening: Opening) {
+    // A client that asks for a config has to read what it was sent before.
+    if (socket.isBackedUp()) yield* socket.drained
     const pushes = yield* bus.follow(client.ref)
     const state = yield* network.state
     // The session is a member by now: a revocation that comes later finds it, one that came before is found here.

@@ -96,11 +96,10 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         const newest = newestOfEach(claims)
         const left = yield* forBoth(newest, (table, items) => claimIn(sql, cipher, node, table, items), [
           ...(newest.some(changesRow) ? [sql`select set_config('control.actor', 'client', true)`] : []),
-          // A key that is being revoked is locked, and is not worth waiting for.
+          // A key that is being revoked is locked, and is not worth waiting for; a minute more or less is not worth a write.
           sql`update api_keys set last_used_at = now() where id in
-            (select id from api_keys where id = any(${
-            newest.map(({ keyId }) => keyId)
-          }::text[]) for no key update skip locked)`
+            (select id from api_keys where id = any(${newest.map(({ keyId }) => keyId)}::text[])
+              and (last_used_at is null or last_used_at < now() - interval '1 minute') for no key update skip locked)`
         ])
         return outcomesOf(left)
       })

@@ -22,6 +22,8 @@ const tables = [
   `alter table agents alter column wireguard_private_key drop not null, ${progress}`,
   `alter table gateways alter column wireguard_private_key drop not null, ${progress}`,
   `alter table api_keys add column last_used_at timestamptz`,
+  // Presence is updated in place where there is room for it on the page.
+  ...["agents", "gateways", "api_keys"].map((table) => `alter table ${table} set (fillfactor = 60)`),
   `create table audit (
     id bigint generated always as identity primary key,
     at timestamptz not null default clock_timestamp(),
