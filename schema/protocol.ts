@@ -75,6 +75,9 @@ export const sendersAt = (
     [type, by]
   ) => [type as ClientMessage["type"], Object.keys(by) as Array<ClientType>])
 
+/** Whether clients at this level have such a message. */
+export const canSay = (level: Level, type: ClientMessage["type"]): boolean => decoders[level][type] !== undefined
+
 /**
  * One text frame from a client that speaks this level → its message, or the error that answers it. A sender whose type is not known yet is read as a
  * gateway, whose `auth` has one field more. The result is built from fresh objects: nothing of the parsed JSON but the declared fields gets in.

@@ -17,6 +17,8 @@ export class Applier {
   readonly #apply: Apply
   #pending: { readonly held: Held; readonly change: Change } | undefined
   #isApplying = false
+  /** Counts what was forgotten: what began to be applied before that is no good any more. */
+  #generation = 0
   /** What has changed since `good` and could not be applied. */
   #failed: Change | undefined
   readonly #wake = Latch.makeUnsafe(false)
@@ -36,6 +38,7 @@ export class Applier {
 
   /** What was in force is of no use any more, nor is what waits: the next view is the first. */
   forget(): void {
+    this.#generation += 1
     this.good = undefined
     this.#pending = undefined
     this.#failed = undefined
@@ -55,13 +58,17 @@ export class Applier {
     if (next === undefined) return Effect.undefined
     this.#pending = undefined
     this.#isApplying = true
+    const generation = this.#generation
     const change = merge(this.#failed, next.change)
-    return Effect.promise(() => this.#attempt(next.held.view, change)).pipe(Effect.map((outcome): Settled => {
-      this.#isApplying = false
-      if (outcome._tag === "Applied") this.good = next.held
-      this.#failed = outcome._tag === "Applied" ? undefined : change
-      return { held: next.held, change, outcome }
-    }))
+    return Effect.promise(() => this.#attempt(next.held.view, change)).pipe(
+      Effect.map((outcome): Settled | undefined => {
+        this.#isApplying = false
+        if (generation !== this.#generation) return undefined
+        if (outcome._tag === "Applied") this.good = next.held
+        this.#failed = outcome._tag === "Applied" ? undefined : change
+        return { held: next.held, change, outcome }
+      })
+    )
   }))
 
   async #attempt(view: View, change: Change): Promise<Settled["outcome"]> {

@@ -171,6 +171,8 @@ export class Engine {
   #carryOut(wire: Wire, action: Exclude<Conversation.Action, { _tag: "Ready" | "Drain" }>): void {
     switch (action._tag) {
       case "Apply":
+        // A config may be the first of another timeline.
+        if (this.#ready !== undefined) this.#ready = { wire, timeline: action.held.timeline }
         return this.#applier.offer(action.held, action.change)
       case "Say":
         return wire.say(action.message)

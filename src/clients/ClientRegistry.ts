@@ -40,6 +40,8 @@ export interface Client {
   applied: Revision | undefined
   /** What it could not apply, until it acknowledges that revision or a later one. */
   nack: NotedNack | undefined
+  /** Whether the database knows all that; made true by Presence. */
+  isWritten: boolean
 }
 
 interface Members {

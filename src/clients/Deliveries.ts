@@ -6,6 +6,7 @@ import { Network } from "#feed/Network.ts"
 import * as History from "#network/History.ts"
 import type { Nack, NotedNack } from "#schema/client.ts"
 import { type ClientRef, Revision, type Timeline } from "#schema/ids.ts"
+import { canSay } from "#schema/protocol.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, DateTime, type Duration, Effect, Layer, Option } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
@@ -21,7 +22,7 @@ export interface Delivery {
   readonly applied: number
   /** Who has not reached the goal, and how far they are. A client at the plain level cannot say what it applied. */
   readonly pending: ReadonlyArray<{ readonly client: ClientRef; readonly revision: Revision }>
-  /** Who could not apply it, or something before it. */
+  /** Who could not apply it. */
   readonly nacks: ReadonlyArray<{ readonly client: ClientRef; readonly nack: NotedNack }>
 }
 
@@ -42,7 +43,7 @@ export class Deliveries extends Context.Service<Deliveries, {
    * Notes that this client's view begins anew on its connection, in this history: with a config or with what it has missed,
    * the last message of which is `told`. What it says of anything before that counts no more.
    */
-  begin(client: Client, timeline: Timeline, at: Place): void
+  begin(client: Client, at: Place & { readonly timeline: Timeline }): void
   /** Everything up to this revision was in force when the client came. */
   resumed(client: Client, revision: Revision): void
   /** Notes that this client's socket was given everything up to `revision`, and that the last message of it was `told`. */
@@ -130,7 +131,8 @@ export class Deliveries extends Context.Service<Deliveries, {
 
 /** What a client has been sent, and what it says of that; whoever waits for it is woken. */
 function makeNotes(events: Events["Service"], wake: () => void) {
-  const begin = (client: Client, timeline: Timeline, at: Place) => {
+  const begin = (client: Client, at: Place & { readonly timeline: Timeline }) => {
+    const { timeline } = at
     if (client.timeline !== timeline) {
       client.applied = undefined
       client.nack = undefined
@@ -148,6 +150,7 @@ function makeNotes(events: Events["Service"], wake: () => void) {
   const note = (client: Client, at: Place) => {
     client.sent = at.revision
     client.told = at.told
+    client.isWritten = false
     wake()
   }
 
@@ -157,6 +160,7 @@ function makeNotes(events: Events["Service"], wake: () => void) {
     if (revision < client.begun) return true
     if (client.applied !== undefined && revision <= client.applied) return true
     client.applied = revision
+    client.isWritten = false
     if (client.nack !== undefined && client.nack.revision <= revision) client.nack = undefined
     events.publish({ event: "ack", data: { ...named(client.ref), revision } })
     wake()
@@ -166,6 +170,7 @@ function makeNotes(events: Events["Service"], wake: () => void) {
   const refuse = Effect.fnUntraced(function*(client: Client, nack: typeof Nack.Type["data"]) {
     if (nack.revision > client.told || nack.revision <= (client.applied ?? -1)) return false
     client.nack = { ...nack, at: DateTime.formatIso(yield* DateTime.now) }
+    client.isWritten = false
     events.publish({ event: "nack", data: { ...named(client.ref), ...nack } })
     wake()
     return true
@@ -183,10 +188,13 @@ function judge(
 ): { readonly delivery: Delivery; readonly hopeful: number } {
   const sent = clients.filter((client) => isSent(client, revision))
   const applied = sent.filter((client) => isApplied(client, revision))
-  const nacks = clients.flatMap(({ nack, ref }) => nack === undefined ? [] : [{ client: ref, nack }])
   const reached = new Set<Client>(goal === "sent" ? sent : applied)
-  const pending = clients.filter((client) => !reached.has(client) && (goal === "sent" || client.nack === undefined))
-  const hopeful = pending.filter((client) => goal === "sent" || client.level !== "plain" || !isSent(client, revision))
+  const refusing = clients.filter((client) => !applied.includes(client) && isRefused(client, revision))
+  const nacks = refusing.flatMap(({ nack, ref }) => nack === undefined ? [] : [{ client: ref, nack }])
+  const pending = clients.filter((client) => !reached.has(client) && (goal === "sent" || !refusing.includes(client)))
+  const hopeful = pending.filter((client) =>
+    goal === "sent" || canSay(client.level, "ack") || !isSent(client, revision)
+  )
   return {
     delivery: {
       revision,
@@ -205,6 +213,11 @@ function judge(
 /** A client acknowledges the places of messages: the last one that it was told, up to this revision, is what counts. */
 function isApplied({ applied, told }: Client, revision: Revision): boolean {
   return applied !== undefined && applied >= Math.min(revision, told)
+}
+
+/** A later view than the refused one may be one that can be applied: what was refused before does not count. */
+function isRefused({ nack, told }: Client, revision: Revision): boolean {
+  return nack !== undefined && nack.revision >= Math.min(revision, told)
 }
 
 const named = ({ id, type }: ClientRef) => ({ clientType: type, clientId: id })

@@ -2,7 +2,7 @@
 import { newId } from "#crypto/identifiers.ts"
 import { nameOf, SessionId } from "#schema/ids.ts"
 import { Settings } from "#Settings.ts"
-import { type Claim, type Held, type NotClaimed, PresenceStore, type Wanted } from "#store/PresenceStore.ts"
+import { type Claim, type Ended, type Held, type NotClaimed, PresenceStore, type Wanted } from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Context, Deferred, Duration, Effect, Exit, Layer, Queue, Schedule, Schema } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
@@ -26,7 +26,7 @@ export class Presence extends Context.Service<Presence, {
   /** Makes a new session the holder of its client, durably; whoever held it before is fenced off by that. */
   claim(wanted: Wanted): Effect.Effect<SessionId, ClientGone | StoreUnavailable>
   /** The session has ended. Never fails: what the database does not take now is tried again until it does. */
-  release(held: Held): Effect.Effect<void>
+  release(ended: Ended): Effect.Effect<void>
 }>()("control/clients/Presence") {
   static readonly layer = Layer.effect(
     Presence,
@@ -121,7 +121,7 @@ function outcomeOf(exit: Exit.Exit<NotClaimed, StoreUnavailable>, claim: Claim) 
 
 /** Kept by session until the database has taken them: as many as there were clients, however long it is away. */
 const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
-  const ended = new Map<SessionId, Held>()
+  const ended = new Map<SessionId, Ended>()
   const wake = yield* Queue.sliding<void>(1)
 
   const releaseEnded = Effect.gen(function*() {
@@ -146,7 +146,7 @@ const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]
     Effect.forkScoped
   )
 
-  return Effect.fnUntraced(function*(held: Held) {
+  return Effect.fnUntraced(function*(held: Ended) {
     ended.set(held.session, held)
     yield* Queue.offer(wake, undefined)
   })
@@ -161,14 +161,15 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
 
   const touchSeen = Effect.gen(function*() {
     const now = yield* monotonicMillis
-    const seen = (yield* registry.newest).filter((client) => client.lastSeen >= written)
+    const seen = (yield* registry.newest).filter((client) => client.lastSeen >= written || !client.isWritten)
+    for (const client of seen) client.isWritten = true
     const held = yield* store.touch(seen.map((client) => ({
       ...heldBy(client),
       ageMillis: now - client.lastSeen,
       sent: client.sent,
       applied: client.applied,
       nack: client.nack
-    })))
+    }))).pipe(Effect.onError(() => Effect.sync(() => seen.forEach((client) => client.isWritten = false))))
     written = now
     for (const client of seen) if (!held.has(client.session)) client.peer.close("replaced")
   })

@@ -73,7 +73,7 @@ export const makeMembership = Effect.gen(function*() {
     yield* registry.leave(client)
     deliveries.noteLeft()
     events.publish({ event: "client.offline", data: eventOf(client) })
-    yield* presence.release({ ...client.ref, session: client.session })
+    yield* presence.release({ ...client.ref, session: client.session, nack: client.nack })
   })
 
   return {
@@ -96,7 +96,8 @@ const unheard = {
   begun: Revision.make(0),
   timeline: undefined,
   applied: undefined,
-  nack: undefined
+  nack: undefined,
+  isWritten: true
 }
 
 const eventOf = ({ address, level, ref: { id, type }, session }: Client) => ({

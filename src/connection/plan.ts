@@ -2,6 +2,7 @@
 import type { Place } from "#feed/Batch.ts"
 import type { Push } from "#feed/ChangeBus.ts"
 import type { Receiver } from "#network/tell.ts"
+import type { Timeline } from "#schema/ids.ts"
 import type { Buffer } from "node:buffer"
 
 /** More than this is not written on top of what waits: the batches that come meanwhile are dropped, and one config makes up for them. */
@@ -9,7 +10,8 @@ export const waitingLimitBytes = 1024 * 1024
 
 /** What a client has been brought up to, and how much that cost when it was done at one go. */
 export interface Position extends Place {
-  /** Size of its last config. */
+  readonly timeline: Timeline
+  /** Size of its last config, or less; that a replay was sent in its place was because it is larger. */
   readonly configBytes: number
 }
 
@@ -25,7 +27,7 @@ export function decide(pushes: ReadonlyArray<Push>, from: Position, receiver: Re
   const frames: Array<Buffer> = []
   let { revision, told } = from
   for (const push of pushes) {
-    if (push === "restart") return { _tag: "Config", missed: true }
+    if (push === "restart" || push.timeline !== from.timeline) return { _tag: "Config", missed: true }
     if (push.previous > revision) return { _tag: "Config", missed: true }
     if (push.revision <= revision) continue
     const newer = push.framesFor(receiver, { revision, told })

@@ -3,6 +3,7 @@ import type { Client } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import { configFrame, textFrame } from "#feed/frames.ts"
 import { encodeConfig, leastConfigBytes } from "#network/encode.ts"
+import { reasonToClose } from "#network/membership.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
 import { type Receiver, receiverIn } from "#network/tell.ts"
 import type { Resume } from "#schema/client.ts"
@@ -26,8 +27,8 @@ export const makeSendView = Effect.gen(function*() {
   const context = yield* Effect.context<never>()
   const count = (metric: Metric.Counter<number>) => metric.updateUnsafe(1, context)
 
-  const begin = (client: Client, receiver: Receiver, { timeline }: NetworkState, at: Position): Following => {
-    deliveries.begin(client, timeline, at)
+  const begin = (client: Client, receiver: Receiver, at: Position): Following => {
+    deliveries.begin(client, at)
     return { at, receiver }
   }
 
@@ -41,14 +42,14 @@ export const makeSendView = Effect.gen(function*() {
     const receiver = receiverIn(state, client.ref, client.level)
     const config = encodeConfig(state, client.ref, client.level)
     if (config === undefined || receiver === undefined) {
-      socket.close("deleted")
+      socket.close(reasonToClose(state, client) ?? "defect")
       return undefined
     }
     const frames = configFrame(config)
     socket.write([...before.splice(0), ...frames])
     count(configs)
-    const { revision } = state
-    return begin(client, receiver, state, { revision, told: revision, configBytes: bytesOf(frames) })
+    const { revision, timeline } = state
+    return begin(client, receiver, { timeline, revision, told: revision, configBytes: bytesOf(frames) })
   }
 
   /** As `sendConfig`, but where it can be told what the client has missed, only that. */
@@ -69,8 +70,13 @@ export const makeSendView = Effect.gen(function*() {
     }
     count(resumed)
     socket.write([greeting, ...missed.frames])
-    const position = { revision: state.revision, told: missed.told, configBytes: leastConfigBytes(state, client.ref) }
-    const following = begin(client, receiver, state, position)
+    const position = {
+      timeline: state.timeline,
+      revision: state.revision,
+      told: missed.told,
+      configBytes: leastConfigBytes(state, client.ref)
+    }
+    const following = begin(client, receiver, position)
     // To resume is to acknowledge: a client resumes from what is in force.
     deliveries.resumed(client, from.revision)
     return following

@@ -40,7 +40,7 @@ export const judgeRequest = (request: Pick<IncomingMessage, "url" | "headers">):
     : refused("type must be agent or gateway, or left out")
 }
 
-/** The first that is known of those that are offered (RFC 6455 section 4.2.2); none offered is the plain level. */
+/** The first of ours that is offered (RFC 6455 section 4.2.2); where nothing is offered, the plain level. */
 function levelOf(offered: string | undefined): Level | undefined {
   if (offered === undefined) return "plain"
   const names = new Set(offered.split(",").map((name) => name.trim()))

@@ -1,7 +1,7 @@
 /** The steps that one audience gets at one go; what all of its receivers are told alike is encoded once for each level. */
 import type { Step } from "#network/step.ts"
-import { encodePart, isShared, type Part, type Receiver, tell } from "#network/tell.ts"
-import type { Revision } from "#schema/ids.ts"
+import { encodePart, isShared, namesPrevious, type Part, type Receiver, tell } from "#network/tell.ts"
+import type { Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { Buffer } from "node:buffer"
 import { textFrame } from "./frames.ts"
@@ -32,6 +32,8 @@ interface Shared {
 const mostFirstFrames = 16
 
 export class Batch {
+  /** The history that its revisions are of. */
+  readonly timeline: Timeline
   /** The last revision that this audience was told of before; a receiver that has not got it has missed something. */
   readonly previous: Revision
   /** The revision of the last step. */
@@ -40,7 +42,8 @@ export class Batch {
   /** `mixed`: there is a step of which not all are told alike. */
   readonly #shared = new Map<Level, Shared | "whole" | "mixed">()
 
-  constructor(previous: Revision, steps: readonly [Step, ...ReadonlyArray<Step>]) {
+  constructor(timeline: Timeline, previous: Revision, steps: readonly [Step, ...ReadonlyArray<Step>]) {
+    this.timeline = timeline
     this.previous = previous
     this.revision = (steps.at(-1) ?? steps[0]).revision
     this.steps = steps
@@ -96,7 +99,7 @@ function sharedFrames({ first, parts, rest }: Shared, level: Level, told: Revisi
   const [head] = parts
   if (head === undefined) return { frames: [], told }
   // At a level that does not name what came before, all first frames are the same one.
-  const key = level === "plain" ? head.revision : told
+  const key = namesPrevious[level] ? told : head.revision
   let frame = first.get(key)
   if (frame === undefined) {
     frame = textFrame(encodePart[level](head.part, head.revision, told))

@@ -1,6 +1,7 @@
 /** From the one writer of the network to every connection: a sliding PubSub for each audience that somebody follows. */
+import type { NetworkState } from "#network/NetworkState.ts"
 import type { Audience, Step } from "#network/step.ts"
-import { type ClientRef, Revision } from "#schema/ids.ts"
+import { type ClientRef, Revision, type Timeline } from "#schema/ids.ts"
 import { Context, Effect, Layer, Metric, PubSub, type Scope } from "effect"
 import { Batch } from "./Batch.ts"
 
@@ -13,20 +14,26 @@ interface Open {
   last: Revision
 }
 
+/** Which history, and up to where it is known. */
+type Known = Pick<NetworkState, "timeline" | "revision">
+
 /**
  * How many batches wait for a connection that does not take them. Sliding: the publisher never waits, the oldest go, and
  * their receiver sees by `previous` that it has missed something and sends one whole config instead.
  */
 const capacity = { gateways: 64, agent: 16 }
 
-/** `restart`: the history has not been continued, or part of it is gone; only a whole config helps. */
+/**
+ * `restart`: the history has not been continued, or part of it is gone; only a whole config helps. Should it be dropped, its
+ * receiver sees that from the next batch, which goes on after what the restart covers, and names its timeline.
+ */
 export type Push = Batch | "restart"
 
 export class ChangeBus extends Context.Service<ChangeBus, {
-  /** Gives each audience its steps, in order, as one batch. */
-  publish(steps: ReadonlyArray<Step>): Effect.Effect<void>
-  /** Makes every follower send a whole config. */
-  readonly restart: Effect.Effect<void>
+  /** Gives each audience its steps in this history, in order, as one batch. */
+  publish(timeline: Timeline, steps: ReadonlyArray<Step>): Effect.Effect<void>
+  /** Makes every follower send a whole config: of this history, at this revision or a later one. */
+  restart(known: Known): Effect.Effect<void>
   /** What concerns this client, from now on until the scope closes. */
   follow(client: ClientRef): Effect.Effect<PubSub.Subscription<Push>, never, Scope.Scope>
   /** The newest revision that this client's audience was given. */
@@ -38,23 +45,22 @@ export class ChangeBus extends Context.Service<ChangeBus, {
       /** Only topics with followers are here, so an audience that nobody follows costs nothing. */
       const topics = new Map<Topic, Open>()
 
-      const publish = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>) {
+      const publish = Effect.fnUntraced(function*(timeline: Timeline, steps: ReadonlyArray<Step>) {
         for (const [topic, theirs] of byTopic(steps, topics)) {
           const open = topics.get(topic)
           if (open === undefined) continue
-          const batch = new Batch(open.last, theirs)
+          const batch = new Batch(timeline, open.last, theirs)
           open.last = batch.revision
           yield* PubSub.publish(open.pubsub, batch)
           yield* Metric.update(pushes, open.followers)
         }
       })
 
-      const restart = Effect.suspend(() =>
+      const restart = ({ revision }: Known) =>
         Effect.forEach([...topics.values()], (open) => {
-          open.last = none
+          open.last = revision
           return PubSub.publish(open.pubsub, "restart")
         }, { discard: true })
-      )
 
       const follow = Effect.fnUntraced(function*(client: ClientRef) {
         const topic = topicOf(client)

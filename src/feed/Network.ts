@@ -48,7 +48,7 @@ export class Network extends Context.Service<Network, {
       const reload = Effect.fnUntraced(function*() {
         const snapshot = yield* log.snapshot
         yield* Ref.set(current, snapshot)
-        yield* bus.restart
+        yield* bus.restart(snapshot.state)
         events.restart(snapshot.state.revision)
         yield* PubSub.publish(removed, undefined)
       })
@@ -62,7 +62,7 @@ export class Network extends Context.Service<Network, {
           after = next
         }
         yield* Ref.set(current, { state: { ...after, revision: page.upTo }, tag: page.tag })
-        yield* bus.publish(out)
+        yield* bus.publish(page.timeline, out)
         for (const event of happenings(page.changes)) events.publish(event)
         if (page.changes.some((change) => removing.has(change._tag))) yield* PubSub.publish(removed, undefined)
         yield* Metric.update(revisionGauge, page.upTo)

@@ -62,6 +62,9 @@ export const encodePart: Record<Level, (part: Part, revision: Revision, previous
   "control.v1": ({ data, type }, revision, previous) => JSON.stringify({ type, revision, previous, data })
 }
 
+/** Whether a frame of this level says what was told before it. */
+export const namesPrevious: Record<Level, boolean> = { plain: false, "control.v1": true }
+
 const nothing: Telling = { _tag: "Nothing" }
 const whole: Telling = { _tag: "Whole" }
 const part = (type: string, data: object): Telling => ({ _tag: "Part", part: { type, data } })

@@ -16,7 +16,7 @@ export class HighWater extends Context.Service<HighWater, {
   /** Keeps this one instead. A mark that cannot be written is reported: it is a precaution, and nothing waits for it. */
   keep(mark: Mark): Effect.Effect<void>
 }>()("control/store/HighWater") {
-  /** In the data directory, where there is one; a process that needs none keeps the mark in memory alone. */
+  /** In the data directory; a process that has none, since all its secrets and its database were given to it, keeps no mark. */
   static readonly layer = Layer.effect(
     HighWater,
     Effect.gen(function*() {

@@ -53,6 +53,9 @@ export type Seen = Held & {
   readonly nack: NotedNack | undefined
 }
 
+/** A session that has ended, with what its client has refused last. */
+export type Ended = Held & { readonly nack: NotedNack | undefined }
+
 /** By `nameOf`. `gone`: there is no such client. `busy`: somebody's transaction holds its row; nobody else has to wait for that. */
 export interface NotClaimed {
   readonly gone: ReadonlySet<string>
@@ -65,7 +68,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
   /** They were heard of lately; gives back those that still hold their client. */
   touch(seen: ReadonlyArray<Seen>): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
   /** They have ended; a client that has a newer session stays online. */
-  release(held: ReadonlyArray<Held>): Effect.Effect<void, StoreUnavailable>
+  release(ended: ReadonlyArray<Ended>): Effect.Effect<void, StoreUnavailable>
   /** Shows as offline who is marked online but was not touched for this long by the database's clock: its node is gone. */
   sweep(limit: Duration.Duration): Effect.Effect<number, StoreUnavailable>
   /** Who is online, whichever node holds the connection. */
@@ -109,11 +112,12 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         return sessionsOf(rows.flat())
       })
 
-      const release = Effect.fn("PresenceStore.release")(function*(held: ReadonlyArray<Held>) {
-        yield* forBoth(held, (table, items) => {
+      const release = Effect.fn("PresenceStore.release")(function*(ended: ReadonlyArray<Ended>) {
+        yield* forBoth(ended, (table, items) => {
           const sessions = items.map((item) => item.session)
-          return sql`update ${sql(table)} t set status = 'offline', session_id = null
-            from unnest(${idsIn(items)}::text[], ${sessions}::text[]) as h (id, session)
+          return sql`update ${sql(table)} t set status = 'offline', session_id = null, nack = nullif(h.nack, '')::jsonb
+            from unnest(${idsIn(items)}::text[], ${sessions}::text[], ${items.map(nackText)}::text[])
+              as h (id, session, nack)
             where t.id = h.id and t.session_id = h.session`
         })
       })
@@ -183,7 +187,7 @@ function touchIn(
     from unnest(${idsIn(items)}::text[], ${items.map(({ session }) => session)}::text[],
       ${items.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[], ${items.map(({ sent }) => sent)}::bigint[],
       ${items.map(({ applied }) => applied ?? -1)}::bigint[],
-      ${items.map(({ nack }) => nack === undefined ? "" : JSON.stringify(nack))}::text[])
+      ${items.map(nackText)}::text[])
       as h (id, session, age_ms, sent, applied, nack)
     where t.id = h.id and t.session_id = h.session returning t.session_id as session`
 }
@@ -210,6 +214,9 @@ const decodeLeft = Schema.decodeUnknownSync(
     Schema.Struct({ id: Schema.String, kind: Schema.Literals(["agents", "gateways"]), there: Schema.Boolean })
   )
 )
+
+const nackText = ({ nack }: { readonly nack: NotedNack | undefined }): string =>
+  nack === undefined ? "" : JSON.stringify(nack)
 
 const idsIn = (items: ReadonlyArray<Held>): ReadonlyArray<string> => items.map((item) => item.id)
 

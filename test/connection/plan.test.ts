@@ -4,12 +4,14 @@ import { textFrame } from "#feed/frames.ts"
 import type { Agent, Gateway } from "#network/NetworkState.ts"
 import type { Delta, Step } from "#network/step.ts"
 import { encodePart, type Receiver, tell } from "#network/tell.ts"
-import { AgentId, GatewayId, Revision, TunnelId } from "#schema/ids.ts"
+import { AgentId, GatewayId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted, Schema } from "effect"
 
 const me: Receiver = { ref: { type: "gateway", id: GatewayId.make("me") }, level: "plain", subnet: "", slot: 0 }
 const meV1: Receiver = { ...me, level: "control.v1" }
+
+const timeline = Timeline.make("t")
 
 /** A run of batches: how many steps each has, which are lost before they are taken, and where the client stands. */
 const Case = {
@@ -74,13 +76,14 @@ const batchesOf = (sizes: ReadonlyArray<number>, odd: number, kind: string): Rea
   let revision = 0
   for (const size of sizes) {
     const steps = Array.from({ length: size }, (_, index) => stepAt(revision + 1 + index, odd, kind))
-    all.push(new Batch(Revision.make(revision), nonEmpty(steps)))
+    all.push(new Batch(timeline, Revision.make(revision), nonEmpty(steps)))
     revision += size
   }
   return all
 }
 
 const placeAt = (revision: number): Position => ({
+  timeline,
   revision: Revision.make(revision),
   told: Revision.make(revision),
   configBytes: 0
@@ -122,10 +125,16 @@ describe("what is written to a client", () => {
 
   it("what the plain level has no message for is a config there, and a step in control.v1", () => {
     for (const kind of ["agent", "certificate"]) {
-      const batch = new Batch(Revision.make(0), [stepAt(1, 1, kind)])
+      const batch = new Batch(timeline, Revision.make(0), [stepAt(1, 1, kind)])
       assert.strictEqual(decide([batch], placeAt(0), me)._tag, "Config")
       assert.strictEqual(decide([batch], placeAt(0), meV1)._tag, "Steps")
     }
+  })
+
+  it("a batch of another timeline is never applied, although its numbers would fit", () => {
+    const other = new Batch(Timeline.make("other"), Revision.make(0), [stepAt(5, 0, "agent")])
+    assert.strictEqual(decide([other], placeAt(4), meV1)._tag, "Config")
+    assert.strictEqual(decide([other], placeAt(9), meV1)._tag, "Config")
   })
 
   it("steps that are longer than the whole view are replaced by it", () => {
@@ -135,7 +144,7 @@ describe("what is written to a client", () => {
       audience: "gateways",
       delta: { _tag: "Tunnel", message: { type: "tunnel_delete", data: { id } } }
     }))
-    const batch = new Batch(Revision.make(0), nonEmpty(steps))
+    const batch = new Batch(timeline, Revision.make(0), nonEmpty(steps))
     assert.strictEqual(decide([batch], placeAt(0), me)._tag, "Config")
     assert.strictEqual(decide([batch], { ...placeAt(0), configBytes: 10_000_000 }, me)._tag, "Steps")
   })

@@ -110,7 +110,7 @@ export class Conversation implements Peer {
     return this.client.simulation.world.now - this.lastHeardAt > patience
   }
 
-  received(texts: ReadonlyArray<string>): void {
+  received(texts: ReadonlyArray<string>, isWhole: boolean): void {
     if (this.isOver) return
     const { client } = this
     const { world } = client.simulation
@@ -126,7 +126,8 @@ export class Conversation implements Peer {
     if (this.#isReplaying) {
       this.#isReplaying = false
       world.count("resumed")
-      checkView(this, this.knownIndex)
+      // Cut off in the middle of what it missed, it is between two states; the next connection makes up for it.
+      if (isWhole) checkView(this, this.knownIndex)
     }
     this.#acknowledge()
   }

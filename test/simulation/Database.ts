@@ -63,6 +63,8 @@ export class Database {
   readonly tunnelRevisions = new Map<string, number>()
   readonly reports = new Map<string, { readonly status: string; readonly at: number }>()
   readonly times = new Map<string, { readonly created: number; readonly updated: number }>()
+  /** When something was committed without its node hearing of it. */
+  readonly unanswered = new Set<number>()
   readonly keyUsed = new Map<string, number>()
   readonly claims: Array<{ readonly name: string; readonly at: number }> = []
   /** Whose secret it is: a client's name, or `certificate`. */

@@ -34,7 +34,10 @@ export class Link {
         // What was on its way when its node died may or may not have arrived.
         if (!process.alive && world.random.chance(0.5)) return
         if (faults.mode === "hung" || fate === "hang") {
-          if (fate === "hang" && world.random.chance(0.5)) work()
+          if (fate === "hang" && world.random.chance(0.5)) {
+            work()
+            database.unanswered.add(world.now)
+          }
           return answer(patience, unavailable("no answer in time"))
         }
         if (faults.mode === "down" || database.incarnation !== incarnation) {
@@ -42,13 +45,18 @@ export class Link {
         }
         if (fate === "refused") return answer(latency(), unavailable("refused"))
         const result = attempt(work)
+        const doneAt = world.now
         world.note(() => `  ${name}`)
         world.mark(2, name.length)
         const delay = latency()
+        if (fate === "answer lost") database.unanswered.add(world.now)
         if (fate === "answer lost") return answer(delay, unavailable("connection lost after the commit"))
         process.arrive(delay, () => {
           const isLost = database.incarnation !== incarnation
-          if (isLost) world.count("request: answer lost")
+          if (isLost) {
+            world.count("request: answer lost")
+            database.unanswered.add(doneAt)
+          }
           resume(isLost ? unavailable("connection lost after the commit") : result)
         })
       })

@@ -155,8 +155,6 @@ export class Node {
     this.#world.count("node killed")
     if (known.restoreIsUnseen && this.#database.isUnnoticed) this.#database.beginTimeline(this.#database.timeline)
     this.#end()
-    for (const wire of this.wires) wire.reset()
-    this.wires = new Set()
   }
 
   /** Drains and exits by itself. */
@@ -181,6 +179,7 @@ export class Node {
     if (!this.isServing) return undefined
     const { process } = this
     const wire = new Wire(this.#world, process, peer)
+    this.wires.add(wire)
     process.arrive(this.#world.random.between(1, wire.latency), () => {
       const sessions = this.services === undefined ? undefined : Context.get(this.services, Sessions)
       const place = sessions?.reserve(address)
@@ -189,7 +188,7 @@ export class Node {
         wire.reset()
         return
       }
-      this.wires.add(wire)
+      wire.isServed = true
       process.run(Effect.andThen(
         wire.ended,
         Effect.sync(() => {
@@ -245,6 +244,9 @@ export class Node {
     this.countMetrics()
     this.process.kill()
     this.services = undefined
+    // What it leaves open is reset by its system.
+    for (const wire of this.wires) wire.reset()
+    this.wires = new Set()
     this.#world.after(restartAfter, () => {
       if (this.isWanted && !this.process.alive) this.start()
     })
@@ -253,7 +255,7 @@ export class Node {
   /** L4: what was begun for clients has ended with them. */
   #checkNothingLeft(): void {
     const { process, queues } = this
-    const open = [...this.wires].filter(({ isEnded }) => !isEnded).length
+    const open = [...this.wires].filter(({ isEnded, isServed }) => isServed && !isEnded).length
     if (open > 0) this.#world.violate("L4 no leak", `${open} sockets are left after the drain`)
     if (process.timers > 0) this.#world.violate("L4 no leak", `${process.timers} timers are left after the drain`)
     if (queues.size > 0) this.#world.violate("L4 no leak", `${queues.size} subscriptions are left after the drain`)

@@ -30,6 +30,8 @@ export class Process implements Loop, Worker {
   /** What a turn of the loop takes: above 0, something can arrive between two turns. */
   readonly #turnMillis: number
   #busyUntil = 0
+  /** Until then nothing reaches it from outside. */
+  #lateUntil = 0
   readonly #world: World
   #due: Array<() => void> = []
   #arrived: Array<() => void> = []
@@ -80,9 +82,12 @@ export class Process implements Loop, Worker {
     this.#world.dismiss(this)
   }
 
-  stall(millis: number): void {
+  /** Stands still for so long. What was sent to it meanwhile comes so much later, as after a machine that was paused. */
+  stall(millis: number, late: number): void {
+    if (this.#stalled || this.#lateUntil > this.#world.now) return
     this.stalledAt = this.#world.now
     this.#stalled = true
+    this.#lateUntil = Math.max(this.#lateUntil, this.#world.now + millis + late)
     this.#world.after(millis, () => {
       this.#stalled = false
     })
@@ -91,7 +96,9 @@ export class Process implements Loop, Worker {
   /** Something reaches the process from outside after so many milliseconds; read in the loop's poll phase. */
   arrive(delay: number, run: () => void): void {
     this.#world.after(delay, () => {
-      if (this.#alive) this.#arrived.push(run)
+      if (!this.#alive) return
+      if (this.#lateUntil > this.#world.now) this.arrive(this.#lateUntil - this.#world.now, run)
+      else this.#arrived.push(run)
     })
   }
 

@@ -1,5 +1,6 @@
 /** One seed: a small network, a node or two, clients, and everything that can go wrong; then healing, and what must be right after it. */
 import { type ClientRef, nameOf } from "#schema/ids.ts"
+import { certificates, operatorsCertificates } from "./certificates.ts"
 import { Chaos } from "./Chaos.ts"
 import { withChance } from "./chance.ts"
 import { Client, type Credential, credential } from "./Client.ts"
@@ -9,7 +10,7 @@ import { heal } from "./faults.ts"
 import type { Conversation } from "./Conversation.ts"
 import { Database } from "./Database.ts"
 import { known } from "./known.ts"
-import { checkHealed, checkProgress, checkWaiting } from "./liveness.ts"
+import { checkHealed, checkProgress, checkReleased, checkWaiting } from "./liveness.ts"
 import { Node } from "./Node.ts"
 import { Operator } from "./Operator.ts"
 import { Random } from "./Random.ts"
@@ -31,6 +32,9 @@ export interface Options {
 
 /** The outcome of a seed: the same each time. */
 export const simulate = (seed: number, { traced = false, without = new Set() }: Options = {}): Outcome => {
+  // Made once for all seeds, and so by the chance of none.
+  certificates()
+  operatorsCertificates()
   const simulation = new Simulation(seed, traced)
   const { world } = simulation
   withChance(Random.of(seed, 1), () => {
@@ -76,6 +80,7 @@ export class Simulation {
     const { world } = this
     this.#begin()
     const count = world.random.between(20, 40)
+    if (world.random.chance(0.3)) world.breakage = 0.1
     const usual = commands.filter(() => !world.random.chance(0.25))
     for (let step = 0; step < count && world.violation === undefined; step++) {
       // Each command has chance of its own, so that leaving one out leaves the others as they are.
@@ -168,6 +173,7 @@ export class Simulation {
     const { database, nodes, world } = this
     world.note(() => "=== healing")
     this.chaos.end()
+    world.breakage = 0
     heal(database.faults)
     for (const node of nodes) if (!node.isStopping) node.start()
     for (const client of this.clients) {
@@ -180,6 +186,7 @@ export class Simulation {
     for (const node of nodes) node.start()
     this.#startStopped()
     world.advance(8_000)
+    if (world.violation === undefined) checkReleased(this)
     if (known.touchSaysReplaced) this.#startStopped()
     world.advance(26_000)
   }

@@ -9,8 +9,8 @@ import type { World } from "./World.ts"
 
 /** The client's end. */
 export interface Peer {
-  /** The texts of what the server wrote in one go. */
-  received(texts: ReadonlyArray<string>): void
+  /** The texts of what the server wrote in one go; not all of them when the connection broke in between. */
+  received(texts: ReadonlyArray<string>, isWhole: boolean): void
   /** 1006 when the connection was cut. */
   closed(code: number): void
 }
@@ -53,16 +53,22 @@ export class Wire implements Socket {
   #lastOut = 0
   #lastIn = 0
   #draining = false
+  /** Nothing more comes out of it: something before was lost. */
+  #isBroken = false
   #keepPatience: (() => void) | undefined
+  /** Its server has accepted it. */
+  isServed = false
   /** Nothing gets through in either direction, and nobody is told. */
   isBlackhole = false
   /** What the client reads, in bytes a millisecond. */
   rate = Number.POSITIVE_INFINITY
+  /** How often the rate was changed. */
+  #rates = 0
   /** The largest latency, in milliseconds. */
   latency = 5
   readonly openedAt: number
-  /** When something valid of the client last reached the server's machine. */
-  heardAt: number
+  /** When the client last said something valid on its way to the server. */
+  saidAt: number
   /** Why the server closed it. */
   reason: CloseReason | undefined
   /** When this client has been too slow for the first time. */
@@ -72,7 +78,7 @@ export class Wire implements Socket {
     this.#world = world
     this.#process = process
     this.#peer = peer
-    this.heardAt = world.now
+    this.saidAt = world.now
     this.openedAt = world.now
   }
 
@@ -100,8 +106,8 @@ export class Wire implements Socket {
     if (this.#closing || frames.length === 0) return
     if (this.isBackedUp()) {
       this.backedUp = true
-      // Both fibers of a connection may have found it fit just before the other wrote.
-      if ((this.#writesWhileBackedUp += 1) > 2) {
+      // Both fibers of a connection may have found it fit just before the other wrote; and a server that stops says so.
+      if ((this.#writesWhileBackedUp += 1) > 3) {
         this.#world.violate("I10 bounded", `${this.#waitingBytes} bytes wait for a client, and more is written`)
       }
     }
@@ -146,6 +152,7 @@ export class Wire implements Socket {
 
   send(frame: Frame, isValid: boolean): void {
     if (this.#left || this.isBlackhole) return
+    if (isValid) this.saidAt = this.#world.now
     this.#toServer(() => {
       if (this.#ended || this.#closing) return
       const resume = this.#reader
@@ -155,8 +162,6 @@ export class Wire implements Socket {
       }
       this.#reader = undefined
       resume(Effect.succeed(frame))
-    }, () => {
-      if (isValid) this.heardAt = this.#world.now
     })
   }
 
@@ -189,6 +194,8 @@ export class Wire implements Socket {
   /** Lets the client read as fast as it can again. */
   setRate(rate: number): void {
     this.rate = rate
+    this.#draining = false
+    this.#rates += 1
     this.#pump()
   }
 
@@ -200,10 +207,9 @@ export class Wire implements Socket {
     })
   }
 
-  #toServer(run: () => void, onArrival?: () => void): void {
+  #toServer(run: () => void): void {
     const at = Math.max(this.#lastIn, this.#world.now + this.#world.random.between(1, this.latency))
     this.#lastIn = at
-    if (onArrival !== undefined) this.#world.after(at - this.#world.now, onArrival)
     this.#process.arrive(at - this.#world.now, run)
   }
 
@@ -229,7 +235,9 @@ export class Wire implements Socket {
       }
       if (this.rate === 0) return
       this.#draining = true
+      const rates = this.#rates
       this.#world.after(Math.ceil(item.bytes / this.rate), () => {
+        if (rates !== this.#rates) return
         this.#draining = false
         if (this.#outgoing[0] === item) this.#depart(item)
         this.#pump()
@@ -241,7 +249,12 @@ export class Wire implements Socket {
     this.#outgoing.shift()
     this.#waitingBytes -= item.bytes
     if (!this.isBackedUp()) this.#writesWhileBackedUp = 0
-    if (this.#outgoing.length === 0) this.#process.arrive(0, () => this.#settle(this.#drainers))
+    if (this.#outgoing.length === 0) {
+      // More may have been written by the time the process hears of it.
+      this.#process.arrive(0, () => {
+        if (this.#outgoing.length === 0) this.#settle(this.#drainers)
+      })
+    }
     if (this.isBlackhole) return
     const at = Math.max(this.#lastOut, this.#world.now + this.#world.random.between(1, this.latency))
     this.#lastOut = at
@@ -249,9 +262,16 @@ export class Wire implements Socket {
   }
 
   #deliver({ code, frames }: Item): void {
-    if (this.#left || this.isBlackhole) return
+    if (this.#left || this.isBlackhole || this.#isBroken) return
     if (code === undefined) {
-      this.#peer.received(textsOf(frames))
+      const texts = textsOf(frames)
+      const breaks = texts.length > 1 && this.#world.random.chance(this.#world.breakage)
+      this.#peer.received(breaks ? texts.slice(0, this.#world.random.int(texts.length)) : texts, !breaks)
+      if (breaks) {
+        this.#isBroken = true
+        this.#world.count("connection broke between two frames")
+        this.cut()
+      }
       return
     }
     this.#left = true

@@ -27,6 +27,8 @@ const mostTurns = 20_000
 export class World {
   /** Milliseconds since the simulation began; whole. */
   now = 0
+  /** How often a connection breaks between two frames that were written in one go. */
+  breakage = 0
   readonly random: Random
   readonly counters = new Map<string, number>()
   /** The first one found; the simulation ends with it. */

@@ -13,7 +13,7 @@ import { TunnelStore } from "#store/TunnelStore.ts"
 import { TestDatabase } from "#support/database.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, type Context, Effect, Exit, HashMap, Layer, Option, Redacted } from "effect"
-import { SqlClient } from "effect/sql"
+import type { SqlClient } from "effect/sql"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
 import { certificateStore, tunnelStore } from "./contentStores.ts"
 import { Database } from "./Database.ts"
@@ -94,7 +94,7 @@ const contents = (state: NetworkState) => ({
     ["plain" as const, "control.v1" as const].map((level) => sorted(view(state, ref, level)))
   ),
   keys: HashMap.toValues(state.keys).map(plain).map((key) => JSON.stringify(key)).toSorted(),
-  touched: History.since(state.history, Revision.make(0))
+  touched: everyone.map((ref) => History.since(state.history, Revision.make(0), ref))
 })
 
 const sorted = (value: unknown): unknown =>

@@ -187,9 +187,9 @@ function undeserved(conversation: Conversation, reason: CloseReason): string | u
       const stalledAt = conversation.node?.process.stalledAt ?? Number.NEGATIVE_INFINITY
       if (known.authTimeoutIgnoresStalls && !conversation.isReady && stalledAt >= conversation.openedAt)
         return undefined
-      const limit = conversation.authAt === undefined ? settings.authTimeout : settings.heartbeatTimeout
-      const since = conversation.authAt === undefined ? conversation.openedAt : wire?.heardAt ?? 0
-      return now - since >= Duration.toMillis(limit) ? undefined : `it was heard ${now - since} ms ago`
+      const since = conversation.isReady ? wire?.saidAt ?? 0 : conversation.openedAt
+      const limit = Duration.toMillis(conversation.isReady ? settings.heartbeatTimeout : settings.authTimeout)
+      return now - since >= limit ? undefined : `that is ${now - since} ms ago`
     }
     case "replaced":
       return database.claimsSince(client.key.ref, conversation.authAt ?? 0) > 1 ||

@@ -120,7 +120,7 @@ export const resync: Command = (simulation, random) => {
   const before = conversation.errors.get("rate_limited") ?? 0
   simulation.world.after(3_000, () => {
     const isWell = !conversation.isOver && !simulation.wasSlow.has(conversation) && conversation.said < 20
-    if (!isWell || conversation.node?.process.stalled !== false) return
+    if (!isWell || conversation.node?.process.stalledAt !== undefined) return
     const refused = (conversation.errors.get("rate_limited") ?? 0) - before
     if (refused < count - 1) simulation.world.violate("limits", `${refused} of ${count} resyncs were refused`)
   })
@@ -202,8 +202,17 @@ export const slow: Command = (simulation, random) => {
 export const flood: Command = (simulation, random) => {
   const conversation = aConversation(simulation, random)
   if (conversation === undefined) return
-  for (let said = random.between(22, 60); said > 0; said--) {
-    conversation.say({ type: "heartbeat", data: { timestamp: said } }, conversation.isReady)
-    if (!conversation.isReady) conversation.faults += 1
+  const { isReady } = conversation
+  for (let said = random.between(35, 60); said > 0; said--) {
+    conversation.say({ type: "heartbeat", data: { timestamp: said } }, isReady)
+    if (!isReady) conversation.faults += 1
   }
+  simulation.world.after(3_000, () => {
+    const isWell = isReady && !conversation.isOver && !simulation.wasSlow.has(conversation)
+    const process = conversation.node?.process
+    if (!isWell || process?.alive !== true || process.stalledAt !== undefined) return
+    // Nothing is read from a client while what it said before is on its way to the database.
+    if (simulation.world.now - simulation.troubleAt < 20_000) return
+    if (!conversation.errors.has("rate_limited")) simulation.world.violate("limits", "a flood was answered without end")
+  })
 }

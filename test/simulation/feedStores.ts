@@ -48,7 +48,8 @@ export const presenceStore = (link: Link) => {
         link.request("release", () => {
           for (const item of held) {
             const row = holds(item)
-            if (row !== undefined) presence.set(nameOf(item), { ...row, status: "offline", session: null })
+            if (row === undefined) continue
+            presence.set(nameOf(item), { ...row, status: "offline", session: null, nack: item.nack ?? null })
           }
           return Effect.void
         }),
@@ -77,6 +78,7 @@ function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): 
       const { address, keyId, level, publicIp, session, version = null, wireguard, ...ref } of newestOfEach(claims)
     ) {
       const name = nameOf(ref)
+      if (tx.tables.key.has(keyId)) database.keyUsed.set(keyId, world.now)
       if (!tx.tables[ref.type].has(ref.id)) {
         gone.add(name)
         continue
@@ -91,7 +93,6 @@ function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): 
       if (gateway !== undefined) {
         tx.put("gateway", { ...gateway, ...keys, publicIp: publicIp === null ? gateway.publicIp : publicIp })
       }
-      if (tx.tables.key.has(keyId)) database.keyUsed.set(keyId, world.now)
       const { now } = world
       if (database.presence.get(name)?.session != null) world.count("takeover in the database")
       const told = { version, sent: null, applied: null, nack: null }

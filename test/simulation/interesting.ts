@@ -11,6 +11,7 @@ export const interesting: ReadonlyArray<string> = [
   "close 4409",
   "close 4410",
   "close 4429",
+  "connection broke between two frames",
   "connection refused",
   "control_evictions_total",
   "control_resumes_total ahead",

@@ -1,5 +1,6 @@
 /** What must be right once everything has been mended and some time has passed. */
 import { Network } from "#feed/Network.ts"
+import { Presence } from "#clients/Presence.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Duration, Effect } from "effect"
 import type { Client } from "./Client.ts"
@@ -31,12 +32,14 @@ export const checkHealed = (simulation: Simulation): void => {
 
 /** I5: what was acknowledged was told, what was told was sent, and nothing was sent that the node does not know. */
 export const checkProgress = ({ database, nodes, world }: Simulation): void => {
-  if (known.progressCrossesTimelines && database.rewoundAt > 0) return
+  // A history that was set back is heard of some time before the clients are told of it.
+  const wasSetBack = database.rewoundAt > 0
+  if (known.progressCrossesTimelines && wasSetBack) return
   for (const node of nodes) {
     const heard = node.peek(Effect.flatMap(Network, ({ state }) => state))?.revision ?? 0
     for (const { applied = 0, nack, ref, sent, told } of node.members) {
       if (nack !== undefined) world.count("nack stands")
-      if (applied > told || told > sent || sent > heard && told > 0 && node.process.alive) {
+      if (applied > told || told > sent || sent > heard && !wasSetBack && told > 0 && node.process.alive) {
         world.violate("I5 ack order", `${nameOf(ref)}: applied ${applied}, told ${told}, sent ${sent}, heard ${heard}`)
       }
     }
@@ -49,8 +52,26 @@ export const checkWaiting = ({ clients, world }: Simulation): void => {
   for (const { conversation, name } of clients) {
     const { node, wire } = conversation ?? {}
     if (conversation?.authAt !== undefined || node?.process.alive !== true || wire?.isEnded !== false) continue
-    if (node.process.stalledAt !== undefined && world.now - node.process.stalledAt < 20_000) continue
+    if (node.process.stalledAt !== undefined && world.now - node.process.stalledAt < 30_000) continue
     if (world.now - wire.openedAt > longest) world.violate("limits", `${name} has not authenticated and is still there`)
+  }
+}
+
+/** L2: a session that has ended on a node that lives is not shown online any longer than its release takes. */
+export const checkReleased = ({ database, nodes, world }: Simulation): void => {
+  // A history that was set back shows sessions of before; they are swept away in time.
+  if (world.now - database.rewoundAt < 60_000) return
+  for (const node of nodes) {
+    if (world.now - (node.process.stalledAt ?? Number.NEGATIVE_INFINITY) < 40_000) continue
+    const name = node.peek(Effect.map(Presence, (presence) => presence.node))
+    const sessions = new Set(node.members.map(({ session }) => String(session)))
+    for (const [client, { node: holder, session, since, status }] of database.presence) {
+      // Nobody knows of this session; it is swept away in time.
+      if (database.unanswered.has(since)) continue
+      if (holder === name && node.isServing && status === "online" && session !== null && !sessions.has(session)) {
+        world.violate("L2 presence", `${client} is shown online, and its session has ended`)
+      }
+    }
   }
 }
 

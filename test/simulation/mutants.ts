@@ -7,7 +7,8 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync }
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import { type Mutant, mutants } from "./mutations.ts"
+import type { Mutant } from "./Mutant.ts"
+import { mutants } from "./mutations.ts"
 
 const { values } = parseArgs({
   options: {
@@ -80,7 +81,11 @@ function run(cwd: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, { cwd })
     let output = ""
-    for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => output += String(chunk))
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", (chunk) => {
+        output += String(chunk)
+      })
+    }
     child.once("error", reject)
     child.once("close", () => resolve(output))
   })

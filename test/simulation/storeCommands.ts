@@ -198,6 +198,8 @@ const certificateRequest = (random: Random): Request => {
   }
 }
 
+const someTime = "2026-01-01T00:00:00.000Z"
+
 const heldOf = (random: Random) => ({ ...one(random, everyone), session: one(random, sessions) })
 
 const claim = (random: Random, fresh: number): Request => {
@@ -223,6 +225,11 @@ const claim = (random: Random, fresh: number): Request => {
   return { name: "claim", effect: Effect.flatMap(PresenceStore, (store) => store.claim("node", wanted)) }
 }
 
+const nackOf = (random: Random) =>
+  random.chance(0.8)
+    ? undefined
+    : { revision: Revision.make(2), code: "c", message: "m", at: someTime }
+
 const touch = (random: Random): Request => {
   const seen = one(random, [everyone.slice(0, 2), everyone.slice(2, 4)]).map((ref) => ({
     ...ref,
@@ -230,15 +237,13 @@ const touch = (random: Random): Request => {
     ageMillis: one(random, [0, 100_000]),
     sent: Revision.make(random.between(0, 5)),
     applied: random.chance(0.5) ? undefined : Revision.make(3),
-    nack: random.chance(0.8)
-      ? undefined
-      : { revision: Revision.make(2), code: "c", message: "m", at: "2026-01-01T00:00:00.000Z" }
+    nack: nackOf(random)
   }))
   return { name: "touch", effect: Effect.flatMap(PresenceStore, (store) => store.touch(seen)) }
 }
 
 const release = (random: Random): Request => {
-  const held = [heldOf(random)]
+  const held = [{ ...heldOf(random), nack: nackOf(random) }]
   return { name: "release", effect: Effect.flatMap(PresenceStore, (store) => store.release(held)) }
 }
 

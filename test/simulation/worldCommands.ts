@@ -126,7 +126,7 @@ export const stop: Command = ({ nodes, world }, random) => {
 
 export const stall: Command = ({ nodes, world }, random) => {
   world.count("node stalled")
-  random.pick(nodes)?.process.stall(random.pick([50, 1_500, 14_000]) ?? 50)
+  random.pick(nodes)?.process.stall(random.pick([50, 1_500, 14_000]) ?? 50, random.pick([0, 0, 1_000, 3_000]) ?? 0)
 }
 
 /** The wall clock is set; nothing but what people read goes by it. */

@@ -1,0 +1,19 @@
+/** A deliberate fault as a change of the text of some files. */
+
+export interface Edit {
+  readonly file: string
+  /** Occurs exactly once in the file. */
+  readonly find: string
+  readonly replace: string
+}
+
+export interface Mutant {
+  readonly name: string
+  readonly edits: ReadonlyArray<Edit>
+}
+
+/** One with a single edit. */
+export const mutant = (name: string, file: string, find: string, replace: string): Mutant => ({
+  name,
+  edits: [{ file, find, replace }]
+})

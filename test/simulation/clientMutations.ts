@@ -1,0 +1,144 @@
+/** Deliberate faults in what is done for clients: presence, membership, their conversation. */
+import { type Mutant, mutant } from "./Mutant.ts"
+
+export const clientMutants: ReadonlyArray<Mutant> = [
+  mutant(
+    "a stall is not forgiven",
+    "src/clients/Heartbeat.ts",
+    "const forgiven = forgivenFor(late)",
+    "const forgiven = 0"
+  ),
+  mutant(
+    "silence is not looked for",
+    "src/clients/Heartbeat.ts",
+    "for (const { peer } of silent) peer.close(\"silent\")",
+    ""
+  ),
+  mutant(
+    "one silent client takes all others with it",
+    "src/clients/Heartbeat.ts",
+    "for (const { peer } of silent) peer.close(\"silent\")",
+    "if (silent.length > 0) for (const { peer } of clients) peer.close(\"silent\")"
+  ),
+  mutant(
+    "a revoked key opens the door still",
+    "src/network/NetworkState.ts",
+    "    case \"KeyRemoved\":\n      return removeKey(state, change.id)",
+    "    case \"KeyRemoved\":\n      return state"
+  ),
+  mutant(
+    "a revoked client is not closed",
+    "src/clients/Revocations.ts",
+    "if (reason !== undefined) client.peer.close(reason)",
+    ""
+  ),
+  mutant(
+    "a key is refused without a look at the log",
+    "src/clients/Authenticator.ts",
+    "yield* Effect.tapError(network.catchUp, () => Metric.update(unavailable, 1))",
+    ""
+  ),
+  mutant(
+    "an outage is told as a bad key",
+    "src/connection/membership.ts",
+    "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"Unavailable\" })",
+    "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"Refused\" })"
+  ),
+  mutant(
+    "a takeover does not close the old session",
+    "src/clients/ClientRegistry.ts",
+    "replaced.value.peer.close(\"replaced\")",
+    "undefined"
+  ),
+  mutant(
+    "a replaced session takes the newer one's place with it",
+    "src/clients/ClientRegistry.ts",
+    "newest.value.session === client.session",
+    "true"
+  ),
+  mutant(
+    "an old session's end marks the new one offline",
+    "test/simulation/feedStores.ts",
+    "          for (const item of held) {\n            const row = holds(item)",
+    "          for (const item of held) {\n            const row = presence.get(nameOf(item))"
+  ),
+  mutant(
+    "a touch does not notice a takeover",
+    "src/clients/Presence.ts",
+    "for (const client of seen) if (!held.has(client.session)) client.peer.close(\"replaced\")",
+    ""
+  ),
+  mutant("nobody is touched", "src/clients/Presence.ts", "client.lastSeen >= written)", "false)"),
+  mutant(
+    "a release that fails is forgotten",
+    "src/clients/Presence.ts",
+    "Effect.andThen(Effect.retry(releaseEnded, Schedule.spaced(\"1 second\")))",
+    "Effect.andThen(Effect.ignore(releaseEnded))"
+  ),
+  mutant(
+    "a stop leaves everybody online",
+    "src/clients/Presence.ts",
+    "    releaseEnded.pipe(\n      Effect.timeout",
+    "    Effect.void.pipe(\n      Effect.timeout"
+  ),
+  mutant("a dead node's clients stay online", "src/clients/Presence.ts", "Effect.andThen(store.sweep(limit)),", "")
+]
+
+export const sessionMutants: ReadonlyArray<Mutant> = [
+  mutant(
+    "an acknowledgement of what was never sent is believed",
+    "src/clients/Deliveries.ts",
+    "if (revision > client.told) return false",
+    ""
+  ),
+  mutant(
+    "an acknowledgement leaves a refusal standing",
+    "src/clients/Deliveries.ts",
+    "if (client.nack !== undefined && client.nack.revision <= revision) client.nack = undefined",
+    ""
+  ),
+  mutant(
+    "a refusal of what was never sent is believed",
+    "src/clients/Deliveries.ts",
+    "nack.revision > client.told || ",
+    ""
+  ),
+  mutant(
+    "heartbeat_ack names what the client was not told",
+    "src/connection/perform.ts",
+    "revision: client.told }",
+    "revision: client.sent }"
+  ),
+  mutant("configs may be asked for without end", "src/session/limits.ts", "? [false, usage]", "? [true, usage]"),
+  mutant(
+    "a flood is answered without end",
+    "src/session/limits.ts",
+    "if (tokens >= 1) return",
+    "if (tokens > -1e9) return"
+  ),
+  mutant(
+    "a stop is not announced",
+    "src/connection/Sessions.ts",
+    "if (goodbye !== undefined) socket.write([textFrame(encodeMessage(goodbye))])",
+    ""
+  ),
+  mutant("nobody is hurried to authenticate", "src/connection/Sessions.ts", "socket.close(\"silent\")", "void socket"),
+  mutant(
+    "a certificate is accepted before it is stored",
+    "src/connection/perform.ts",
+    "    certificates.obtained(gateway, certificate).pipe(\n",
+    "    Effect.forkDetach(Effect.ignore(certificates.obtained(gateway, certificate))).pipe(\n"
+  ),
+  mutant(
+    "a gateway's certificate is stored like an operator's",
+    "src/certificates/Certificates.ts",
+    "yield* store.renew(yield* checked(data))",
+    "(yield* store.put(yield* checked(data))).value"
+  ),
+  mutant(
+    "a stopping node waits for nobody",
+    "src/connection/Sessions.ts",
+    "for (const socket of open) socket.close(\"restarting\")",
+    ""
+  )
+]
