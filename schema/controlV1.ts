@@ -45,7 +45,9 @@ const certificate = {
 
 /** Facts about the connection that its client should go by. */
 export const welcomeFields = {
-  sessionId: SessionId.annotate({ description: "Names this connection, in logs and in the API." }),
+  sessionId: SessionId.annotate({
+    description: "Names this connection in Control's events, and in its log at `debug`."
+  }),
   timeline: Timeline.annotate({
     description: "The history that revisions on this connection are of, until a `config` names another."
   }),

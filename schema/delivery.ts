@@ -56,9 +56,14 @@ export const Delivery = Schema.Struct({
   pending: Schema.Array(Schema.Struct({
     ...clientFields,
     revision: Revision.annotate({ description: "How far this client has come." })
-  })).annotate({ description: "Who is still waited for." }),
+  })).annotate({
+    description: "Who has not reached it; clients of the plain level among them, which never say what is in force."
+  }),
   nacks: Schema.Array(Schema.Struct({ ...clientFields, ...nackFields })).annotate({
     description: "Who has refused it."
+  }),
+  offline: Schema.Array(Schema.Struct(clientFields)).annotate({
+    description: "Whom the change concerns and who is not connected: they get it when they come. The first thousand."
   })
 }).annotate({ identifier: "Delivery", description: "How far a change has come." })
 export type Delivery = typeof Delivery.Type

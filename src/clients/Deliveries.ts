@@ -4,17 +4,25 @@ import { WakeUps } from "#events/WakeUps.ts"
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import * as History from "#network/History.ts"
+import type { NetworkState } from "#network/NetworkState.ts"
+import * as Table from "#network/Table.ts"
 import type { Nack, NotedNack } from "#schema/client.ts"
-import { type ClientRef, Revision, type Timeline } from "#schema/ids.ts"
+import { type ClientRef, nameOf, Revision, type Timeline } from "#schema/ids.ts"
 import { canSay } from "#schema/protocol.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
-import { Context, DateTime, type Duration, Effect, Layer, Option } from "effect"
+import { Context, DateTime, type Duration, Effect, HashMap, Layer, Option } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 
 export type Goal = "sent" | "applied"
 
-/** What has become of one change among the connected clients that it concerns. */
-export interface Delivery {
+/** What has become of one change among the clients that it concerns. */
+export interface Delivery extends Reached {
+  /** Whom it concerns and who is not connected to this process: they get it when they come. The first thousand. */
+  readonly offline: ReadonlyArray<ClientRef>
+}
+
+/** The same among those who are connected. */
+interface Reached {
   readonly revision: Revision
   /** How many were sent it. */
   readonly sent: number
@@ -95,6 +103,18 @@ export class Deliveries extends Context.Service<Deliveries, {
         return judge(revision, goal, clients, isSent)
       })
 
+      const offlineOf = Effect.fnUntraced(function*(revision: Revision) {
+        const state = yield* network.state
+        const touch = History.at(state.history, revision)
+        const connected = new Set((yield* registry.newest).map(({ ref }) => nameOf(ref)))
+        return touch === undefined
+          ? []
+          : clientsOf(state).filter((ref) => History.concerns(touch, ref) && !connected.has(nameOf(ref))).slice(
+            0,
+            1_000
+          )
+      })
+
       const until = Effect.fnUntraced(
         function*(revision: Revision, isOver: Effect.Effect<boolean>) {
           yield* Effect.acquireRelease(Effect.sync(() => waiting += 1), () => Effect.sync(() => waiting -= 1))
@@ -113,8 +133,8 @@ export class Deliveries extends Context.Service<Deliveries, {
         function*(revision: Revision, goal: Goal, timeout: Duration.Duration) {
           const isOver = Effect.map(deliveryOf(revision, goal), ({ hopeful }) => hopeful === 0)
           yield* Effect.timeoutOption(until(revision, isOver), timeout)
-          const { delivery } = yield* deliveryOf(revision, goal)
-          return delivery
+          const { reached } = yield* deliveryOf(revision, goal)
+          return { ...reached, offline: yield* offlineOf(revision) }
         }
       )
 
@@ -185,18 +205,18 @@ function judge(
   goal: Goal,
   clients: ReadonlyArray<Client>,
   isSent: (client: Client, revision: Revision) => boolean
-): { readonly delivery: Delivery; readonly hopeful: number } {
+): { readonly reached: Reached; readonly hopeful: number } {
   const sent = clients.filter((client) => isSent(client, revision))
   const applied = sent.filter((client) => isApplied(client, revision))
-  const reached = new Set<Client>(goal === "sent" ? sent : applied)
+  const done = new Set<Client>(goal === "sent" ? sent : applied)
   const refusing = clients.filter((client) => !applied.includes(client) && isRefused(client, revision))
   const nacks = refusing.flatMap(({ nack, ref }) => nack === undefined ? [] : [{ client: ref, nack }])
-  const pending = clients.filter((client) => !reached.has(client) && (goal === "sent" || !refusing.includes(client)))
+  const pending = clients.filter((client) => !done.has(client) && (goal === "sent" || !refusing.includes(client)))
   const hopeful = pending.filter((client) =>
     goal === "sent" || canSay(client.level, "ack") || !isSent(client, revision)
   )
   return {
-    delivery: {
+    reached: {
       revision,
       sent: sent.length,
       applied: applied.length,
@@ -213,6 +233,13 @@ function judge(
 /** A client acknowledges the places of messages: the last one that it was told, up to this revision, is what counts. */
 function isApplied({ applied, told }: Client, revision: Revision): boolean {
   return applied !== undefined && applied >= Math.min(revision, told)
+}
+
+function clientsOf({ agents, gateways }: NetworkState): ReadonlyArray<ClientRef> {
+  return [
+    ...Table.values(agents).map(({ id }) => ({ type: "agent" as const, id })),
+    ...[...HashMap.keys(gateways)].map((id) => ({ type: "gateway" as const, id }))
+  ]
 }
 
 /** A later view than the refused one may be one that can be applied: what was refused before does not count. */

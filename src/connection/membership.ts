@@ -7,7 +7,7 @@ import { Presence } from "#clients/Presence.ts"
 import { keysToStore } from "#clients/wireguard.ts"
 import { Events } from "#events/Events.ts"
 import { Network } from "#feed/Network.ts"
-import { Revision } from "#schema/ids.ts"
+import { nameOf, Revision } from "#schema/ids.ts"
 import type { Action, Event } from "#session/Session.ts"
 import { Clock, Effect, Fiber } from "effect"
 import type { Connection } from "./Connection.ts"
@@ -61,6 +61,7 @@ export const makeMembership = Effect.gen(function*() {
         events.publish({ event: "client.online", data: eventOf(client) })
         return Effect.as(registry.enter(client), client)
       }))
+      yield* Effect.logDebug(`session ${client.session}: ${nameOf(client.ref)} from ${address} at level ${level}`)
       // Its view must not begin with keys that it does not have any more.
       if (wireguard !== undefined) yield* network.catchUp
       return { _tag: "Authenticated", client: client.ref } satisfies Event
@@ -73,6 +74,7 @@ export const makeMembership = Effect.gen(function*() {
     yield* registry.leave(client)
     deliveries.noteLeft()
     events.publish({ event: "client.offline", data: eventOf(client) })
+    yield* Effect.logDebug(`session ${client.session}: ${nameOf(client.ref)} has left`)
     yield* presence.release({ ...client.ref, session: client.session, nack: client.nack })
   })
 

@@ -68,13 +68,14 @@ const refOf = ({ clientId, clientType }: ConnectedClient): Option.Option<ClientR
 const decodeAgentId = Schema.decodeUnknownOption(AgentId)
 const decodeGatewayId = Schema.decodeUnknownOption(GatewayId)
 
-function deliveryFrom({ applied, nacks, pending, revision, sent }: Known): Delivery {
+function deliveryFrom({ applied, nacks, offline, pending, revision, sent }: Known): Delivery {
   return {
     revision,
     sent,
     applied,
     pending: pending.map(({ client, revision }) => ({ ...named(client), revision })),
-    nacks: nacks.map(({ client, nack: { at: _, ...nack } }) => ({ ...named(client), ...nack }))
+    nacks: nacks.map(({ client, nack: { at: _, ...nack } }) => ({ ...named(client), ...nack })),
+    offline: offline.map(named)
   }
 }
 

@@ -41,7 +41,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
         sent: 2,
         applied: 0,
         pending: [],
-        nacks: []
+        nacks: [],
+        offline: []
       })
       // The gateway's arrival was told before it.
       yield* agent.client.expect("config")
@@ -109,7 +110,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
       const revision = revisionIn(yield* client.expect("tunnel_create"))
       client.send({ type: "ack", data: { revision } })
       const applied = yield* Fiber.join(applying)
-      assert.deepStrictEqual(applied.body.delivery, { revision, sent: 1, applied: 1, pending: [], nacks: [] })
+      assert.deepInclude(applied.body.delivery, { revision, sent: 1, applied: 1, pending: [], nacks: [] })
 
       const refusing = yield* Effect.forkChild(put("localhost:2"))
       const next = revisionIn(yield* client.expect("tunnel_create"))
@@ -122,6 +123,55 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
         pending: [],
         nacks: [{ clientType: "agent", clientId: id, ...reason }]
       })
+    }).pipe(Effect.scoped))
+
+  it.effect("names those whom it concerns and who are not there, and nobody whom it does not concern", () =>
+    Effect.gen(function*() {
+      const { newAgent, operator } = yield* TestServer
+      const agent = yield* newAgent
+      const stranger = yield* newAgent
+      const { body } = yield* Effect.promise(() =>
+        operator.post("/api/tunnels?wait=applied", { agentId: agent.id, domain: newDomain(), target: "localhost:1" })
+      )
+      const offline = body.delivery.offline.filter(({ clientType }: Record<string, string>) => clientType === "agent")
+      assert.deepStrictEqual(offline, [{ clientType: "agent", clientId: agent.id }])
+      assert.notInclude(JSON.stringify(body.delivery), stranger.id)
+    }).pipe(Effect.scoped))
+
+  it.effect("does not wait for a client of the plain level to say what it cannot say, and does not count it as done", () =>
+    Effect.gen(function*() {
+      const { joinAgent, operator } = yield* TestServer
+      const agent = yield* joinAgent
+      const { body } = yield* Effect.promise(() =>
+        operator.post("/api/tunnels?wait=applied&timeout=60s", {
+          agentId: agent.id,
+          domain: newDomain(),
+          target: "localhost:1"
+        })
+      )
+      assert.deepInclude(body.delivery, {
+        applied: 0,
+        pending: [{ clientType: "agent", clientId: agent.id, revision: 0 }]
+      })
+    }).pipe(Effect.scoped))
+
+  it.effect("an old refusal neither ends the wait for the change that mends it, nor is told of it", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      const { client, id } = yield* newJoined("agent")
+      const broken = yield* Effect.promise(() =>
+        operator.post("/api/tunnels", { agentId: id, domain: newDomain(), target: "localhost:1" })
+      )
+      const revision = revisionIn(yield* client.expect("tunnel_create"))
+      client.send({ type: "nack", data: { revision, code: "port_in_use", message: "localhost:1 is taken" } })
+      const mending = yield* Effect.forkChild(
+        Effect.promise(() =>
+          operator.patch(`/api/tunnels/${broken.body.id}?wait=applied&timeout=30s`, { target: "localhost:2" })
+        )
+      )
+      client.send({ type: "ack", data: { revision: revisionIn(yield* client.expect("tunnel_update")) } })
+      const { body } = yield* Fiber.join(mending)
+      assert.deepInclude(body.delivery, { applied: 1, pending: [], nacks: [] })
     }).pipe(Effect.scoped))
 
   it.effect("is stored and answered also when the time is over, and says who is still waited for", () =>
