@@ -16,16 +16,17 @@ export class Inbox<A> {
     this.#arrived?.()
   }
 
-  /** Nothing came in time: undefined. One waits at a time. */
-  async take(millis: number): Promise<A | undefined> {
-    if (this.#items.length === 0) await this.#wait(millis)
+  /** Nothing came in time, or before the end that is given: undefined. One waits at a time. */
+  async take(millis: number, end?: Promise<unknown>): Promise<A | undefined> {
+    if (this.#items.length === 0) await this.#wait(millis, end)
     return this.#items.shift()
   }
 
-  #wait(millis: number): Promise<void> {
+  #wait(millis: number, end?: Promise<unknown>): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     const timer = setTimeout(resolve, millis)
     this.#arrived = resolve
+    void end?.then(() => resolve())
     return promise.finally(() => {
       clearTimeout(timer)
       this.#arrived = undefined

@@ -1,5 +1,4 @@
 /** Runs transcripts against a client: the kit is Control, on a port of this machine, and starts the client as a process. */
-import { type ChildProcess, spawn } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { once } from "node:events"
 import { mkdtemp, rm, stat } from "node:fs/promises"
@@ -10,23 +9,36 @@ import { type WebSocket, WebSocketServer } from "ws"
 import { type Connection, connectionOf, expectClose, expectFrame, say } from "./conversation.ts"
 import { Inbox } from "./Inbox.ts"
 import { type Captures, type Json, mismatch } from "./pattern.ts"
-import { type Line, LineFailed, millisOf, type Transcript } from "./transcript.ts"
+import { type Client, kill, startClient, toldBy } from "./process.ts"
+import { type Line, LineFailed, millisOf, NobodyThere, type Transcript } from "./transcript.ts"
 
 /** What a client may say whenever it likes. */
 const passOver = ["heartbeat", "status"]
 
+/** How long a client may take to answer a close frame. */
+const closeMillis = 2_000
+
+interface Arrived {
+  readonly ws: WebSocket
+  readonly request: IncomingMessage
+  readonly at: number
+}
+
 interface Run {
   readonly captures: Captures
   readonly connections: Map<string, Connection>
-  readonly arrivals: Inbox<readonly [WebSocket, IncomingMessage]>
+  readonly arrivals: Inbox<Arrived>
   readonly stateFile: string
-  readonly start: () => ChildProcess
-  client: ChildProcess
-  /** When the last connection was closed by the kit. */
+  readonly start: () => Client
+  client: Client
+  /** When the kit sent the last close frame, or cut the last connection. */
   closedAt: number
 }
 
-/** Resolves when everything went as the transcript says; rejects with `LineFailed`. The client is ended either way. */
+/**
+ * Resolves when everything went as the transcript says. Rejects with `LineFailed`, or with `NobodyThere` when the command
+ * cannot be started or ends before its first connection. The client is ended either way.
+ */
 export const runClientTranscript = async (transcript: Transcript, command: ReadonlyArray<string>): Promise<void> => {
   const { arrivals, server } = control()
   const directory = await mkdtemp(join(tmpdir(), "control-conformance-"))
@@ -44,8 +56,7 @@ export const runClientTranscript = async (transcript: Transcript, command: Reado
     CONTROL_CLIENT_TYPE: type,
     CONTROL_STATE_FILE: stateFile
   }
-  const [program = "", ...args] = command
-  const start = () => spawn(program, args, { env, stdio: ["ignore", "ignore", "inherit"] })
+  const start = () => startClient(command, env)
   const run: Run = {
     captures: new Map([["apiKey", apiKey]]),
     connections: new Map(),
@@ -57,8 +68,11 @@ export const runClientTranscript = async (transcript: Transcript, command: Reado
   }
   try {
     for (const line of transcript.lines) await step(line, run)
+  } catch (error) {
+    if (!(error instanceof LineFailed)) throw error
+    throw new LineFailed(error.line, `${error.message}${await toldBy(run.client)}`)
   } finally {
-    await end(run.client)
+    await kill(run.client)
     for (const { ws } of run.connections.values()) ws.terminate()
     server.close()
     server.closeAllConnections()
@@ -75,7 +89,8 @@ function control(): { readonly server: Server; readonly arrivals: Run["arrivals"
   })
   server.on(
     "upgrade",
-    (request, socket, head) => sockets.handleUpgrade(request, socket, head, (ws) => arrivals.put([ws, request]))
+    (request, socket, head) =>
+      sockets.handleUpgrade(request, socket, head, (ws) => arrivals.put({ ws, request, at: performance.now() }))
   )
   return { server, arrivals }
 }
@@ -91,23 +106,30 @@ async function step(line: Line, run: Run): Promise<void> {
   if (fields["from"] === "control") return say(line, connection, run.captures)
   if (fields["from"] === "client") return expectFrame(line, connection, run.captures, passOver)
   if ("expectClose" in fields) return expectClose(line, connection, passOver)
-  if ("close" in fields) return close(connection, Number(fields["close"]), run)
+  if ("close" in fields) return close(line, connection, run)
   throw new LineFailed(line, "the kit does not know such a line")
 }
 
 /** Waits for the client's next connection. `upgrade` is a pattern of its request: `{ path, query, protocols }`. */
 async function accept(line: Line, run: Run): Promise<void> {
   const { accept: name, notBefore, upgrade = {}, within } = line.fields
-  const arrival = await run.arrivals.take(millisOf(within, "5 seconds"))
-  if (arrival === undefined) throw new LineFailed(line, "the client did not connect in time")
-  const [ws, request] = arrival
-  const waited = performance.now() - run.closedAt
+  const arrival = await run.arrivals.take(millisOf(within, "5 seconds"), run.client.ended)
+  if (arrival === undefined) {
+    if (run.client.hasEnded && run.connections.size === 0) {
+      throw new NobodyThere(`the client has never connected${await toldBy(run.client)}`)
+    }
+    if (run.client.hasEnded) throw new LineFailed(line, "the client did not connect again")
+    throw new LineFailed(line, `the client did not connect within ${String(within ?? "5 seconds")}`)
+  }
+  const { at, request, ws } = arrival
+  const waited = at - run.closedAt
   const connection = connectionOf(ws)
   run.connections.set(String(name), connection)
   const fault = mismatch(upgrade, upgradeOf(request), run.captures)
   if (fault !== undefined) throw new LineFailed(line, fault)
   if (notBefore !== undefined && waited < millisOf(notBefore, "")) {
-    throw new LineFailed(line, `the client came back after ${Math.round(waited)} milliseconds, which is too early`)
+    const millis = Math.round(waited)
+    throw new LineFailed(line, `the client came back ${millis} milliseconds after the close frame, which is too early`)
   }
 }
 
@@ -120,27 +142,33 @@ function upgradeOf(request: IncomingMessage): Json {
   }
 }
 
-async function close({ inbox, ws }: Connection, code: number, run: Run): Promise<void> {
+async function close(line: Line, { inbox, ws }: Connection, run: Run): Promise<void> {
+  const code = Number(line.fields["close"])
   if (code === 1006) ws.terminate()
   else ws.close(code)
   run.closedAt = performance.now()
   // What was on its way is of no interest; the next connection is.
-  while ((await inbox.take(2_000))?.kind === "frame");
+  while (true) {
+    const arrival = await inbox.take(closeMillis - (performance.now() - run.closedAt))
+    if (arrival?.kind === "closed") return
+    if (arrival !== undefined) continue
+    const fault = `the client left the connection open for ${closeMillis} milliseconds after the close frame ${code}: `
+    throw new LineFailed(line, `${fault}it must answer with a close frame, and what it waits for begins with that`)
+  }
 }
 
 async function expectNone(line: Line, run: Run): Promise<void> {
-  const arrival = await run.arrivals.take(millisOf(line.fields["noConnection"], ""))
+  const quiet = String(line.fields["noConnection"])
+  const arrival = await run.arrivals.take(millisOf(quiet, ""))
   if (arrival === undefined) return
-  arrival[0].terminate()
-  throw new LineFailed(
-    line,
-    `the client connected ${Math.round(performance.now() - run.closedAt)} milliseconds after the close`
-  )
+  arrival.ws.terminate()
+  const millis = Math.round(arrival.at - run.closedAt)
+  throw new LineFailed(line, `the client connected ${millis} milliseconds after the close frame, not after ${quiet}`)
 }
 
 /** As a crash and a new start are: the client is killed, and started again with the same environment. */
 async function restart(run: Run): Promise<void> {
-  await end(run.client)
+  await kill(run.client)
   for (const { ws } of run.connections.values()) ws.terminate()
   run.client = run.start()
 }
@@ -157,11 +185,4 @@ async function expectState(line: Line, { captures, stateFile }: Run): Promise<vo
     if (performance.now() >= deadline) throw new LineFailed(line, fault)
     await new Promise((resolve) => void setTimeout(resolve, 20))
   }
-}
-
-async function end(client: ChildProcess): Promise<void> {
-  if (client.exitCode !== null || client.signalCode !== null) return
-  const exited = once(client, "exit")
-  client.kill("SIGKILL")
-  await exited
 }

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { runClientTranscript } from "./clientKit.ts"
 import { runServerTranscript } from "./serverKit.ts"
-import { LineFailed, readTranscripts, type Transcript } from "./transcript.ts"
+import { LineFailed, NobodyThere, readTranscripts, type Transcript } from "./transcript.ts"
 
 const usage =
   `node conformance/main.ts server --ws ws://127.0.0.1:3001 --api http://127.0.0.1:3000 --token-file data/admin-token
@@ -45,37 +45,69 @@ if (kit === "server") {
 
 /** One line a transcript, in the order of their names, and what went wrong where. */
 async function runAll(kit: string, jobs: number, run: (transcript: Transcript) => Promise<void>): Promise<void> {
-  const transcripts = readTranscripts(join(import.meta.dirname, kit))
+  const all = readTranscripts(join(import.meta.dirname, kit))
+  const unknown = values.only.filter((part) => !all.some(({ name }) => name.includes(part)))
+  const transcripts = all
     .filter(({ name }) => values.only.some((part) => name.includes(part)))
     .filter(({ header }) => values.slow || header["slow"] !== true)
     .filter(({ header }) => kit === "server" || values.type.includes(String(header["type"] ?? "agent")))
-  const waiting = transcripts.map((transcript) => ({ transcript, ...Promise.withResolvers<string | undefined>() }))
+  if (unknown.length > 0 || transcripts.length === 0) return nothingToRun(kit, unknown, all)
+  const waiting = transcripts.map((transcript) => ({ transcript, ...Promise.withResolvers<Outcome>() }))
   const queue = waiting.values()
+  let isOver = false
   const work = async (): Promise<void> => {
-    for (const { resolve, transcript } of queue) resolve(await faultOf(run(transcript)))
+    for (const { resolve, transcript } of queue) {
+      const outcome = await outcomeOf(run(transcript))
+      isOver ||= outcome.isLast
+      resolve(outcome)
+      if (isOver) return
+    }
   }
   const workers = Array.from({ length: Math.max(1, jobs) }, work)
+  let passed = 0
   let failed = 0
   for (const { promise, transcript: { header, name } } of waiting) {
-    const fault = await promise
+    const { fault, isLast } = await promise
     console.log(`${fault === undefined ? "ok    " : "FAILED"}  ${name}: ${String(header["transcript"])}`)
-    if (fault === undefined) continue
+    if (fault === undefined) {
+      passed += 1
+      continue
+    }
     failed += 1
     console.log(fault)
+    if (isLast) {
+      console.log("        the other transcripts are left out")
+      break
+    }
   }
   await Promise.all(workers)
-  console.log(`${transcripts.length - failed} passed, ${failed} failed`)
-  if (failed > 0 || transcripts.length === 0) process.exitCode = 1
+  console.log(`${passed} passed, ${failed} failed`)
+  if (failed > 0) process.exitCode = 1
 }
 
-async function faultOf(running: Promise<void>): Promise<string | undefined> {
+function nothingToRun(kit: string, unknown: ReadonlyArray<string>, all: ReadonlyArray<Transcript>): void {
+  if (unknown.length === 0) console.error("no transcript is left by --only, --type and --slow together")
+  for (const part of unknown) console.error(`no transcript for a ${kit} has ${JSON.stringify(part)} in its name`)
+  if (unknown.length > 0) console.error(`there are: ${all.map(({ name }) => name).join(" ")}`)
+  process.exitCode = 1
+}
+
+interface Outcome {
+  /** Nothing if all went well. */
+  readonly fault?: string
+  /** Whether there is nobody to be tested. */
+  readonly isLast: boolean
+}
+
+async function outcomeOf(running: Promise<void>): Promise<Outcome> {
   try {
     await running
-    return undefined
+    return { isLast: false }
   } catch (error) {
     const line = error instanceof LineFailed
       ? `        line ${error.line.number}: ${error.line.text.slice(0, 400)}\n`
       : ""
-    return `${line}        ${error instanceof Error ? error.message : String(error)}`
+    const fault = `${line}        ${error instanceof Error ? error.message : String(error)}`
+    return { fault, isLast: error instanceof NobodyThere }
   }
 }

@@ -2,7 +2,7 @@
 import { WebSocket } from "ws"
 import { type Connection, connectionOf, expectClose, expectFrame, say } from "./conversation.ts"
 import { type Captures, fill, isObject, type Json, listOf, mismatch } from "./pattern.ts"
-import { type Line, LineFailed, millisOf, type Transcript } from "./transcript.ts"
+import { type Line, LineFailed, millisOf, NobodyThere, type Transcript } from "./transcript.ts"
 
 export interface ServerUnderTest {
   /** Such as `ws://127.0.0.1:3001`. */
@@ -20,7 +20,10 @@ interface Run {
   readonly undo: Array<string>
 }
 
-/** Resolves when everything went as the transcript says; rejects with `LineFailed`. Cleans up behind itself either way. */
+/**
+ * Resolves when everything went as the transcript says. Rejects with `LineFailed`, or with `NobodyThere` when the server
+ * cannot be reached. Cleans up behind itself either way.
+ */
 export const runServerTranscript = async (transcript: Transcript, server: ServerUnderTest): Promise<void> => {
   const run: Run = {
     server,
@@ -29,12 +32,17 @@ export const runServerTranscript = async (transcript: Transcript, server: Server
     connections: new Map(),
     undo: []
   }
+  const left: Array<unknown> = []
   try {
     for (const line of transcript.lines) await step(line, run)
   } finally {
     for (const { ws } of run.connections.values()) ws.terminate()
-    for (const path of run.undo.toReversed()) await ask(server, "DELETE", path, undefined)
+    // What cannot be cleaned up must not hide the line that has failed.
+    for (const path of run.undo.toReversed()) {
+      await ask(server, "DELETE", path, undefined).catch((error: unknown) => left.push(error))
+    }
   }
+  if (left.length > 0) throw left[0]
 }
 
 async function step(line: Line, run: Run): Promise<void> {
@@ -61,7 +69,7 @@ async function connect(line: Line, { captures, connections, server }: Run): Prom
   const ws = new WebSocket(url, Array.isArray(protocols) ? protocols.map(String) : [], { perMessageDeflate: false })
   const connection = connectionOf(ws)
   connections.set(String(name), connection)
-  const answer = await upgraded(ws)
+  const answer = await upgraded(ws, server.ws)
   if (refused !== undefined) {
     const fault = mismatch(refused, answer ?? null, captures)
     if (fault !== undefined)
@@ -73,10 +81,10 @@ async function connect(line: Line, { captures, connections, server }: Run): Prom
 }
 
 /** The answer to a refused upgrade; nothing once the connection is open. */
-function upgraded(ws: WebSocket): Promise<{ readonly [key: string]: Json } | undefined> {
-  const { promise, resolve } = Promise.withResolvers<{ readonly [key: string]: Json } | undefined>()
+function upgraded(ws: WebSocket, address: string): Promise<{ readonly [key: string]: Json } | undefined> {
+  const { promise, reject, resolve } = Promise.withResolvers<{ readonly [key: string]: Json } | undefined>()
   ws.on("open", () => resolve(undefined))
-  ws.on("error", (error) => resolve({ error: error.message }))
+  ws.on("error", (error) => isNetwork(error) ? reject(nobodyAt(address, error)) : resolve({ error: error.message }))
   ws.on("unexpected-response", (request, response) => {
     let body = ""
     response.on("data", (part) => body += String(part))
@@ -118,9 +126,21 @@ async function ask(
       ...(body === undefined ? {} : { "content-type": "application/json" })
     },
     ...(body === undefined ? {} : { body: JSON.stringify(body) })
+  }).catch((error: unknown) => {
+    throw nobodyAt(api, error instanceof Error && error.cause !== undefined ? error.cause : error)
   })
   const text = await response.text()
   return { status: response.status, body: text === "" ? null : JSON.parse(text) as Json }
+}
+
+/** Errors of the system have a `syscall`; those of the WebSocket library, such as for a bad answer, have none. */
+function isNetwork(error: Error): boolean {
+  return "syscall" in error || error instanceof AggregateError
+}
+
+function nobodyAt(address: string, cause: unknown): NobodyThere {
+  const causes = cause instanceof AggregateError ? cause.errors.map(String) : [String(cause)]
+  return new NobodyThere(`the server at ${address} cannot be reached: ${causes.join(", ")}`)
 }
 
 function pause(millis: number): Promise<void> {

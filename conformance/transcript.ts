@@ -27,6 +27,9 @@ export class LineFailed extends Error {
   }
 }
 
+/** Whoever is to be tested is not there at all: the other transcripts would tell nothing more. */
+export class NobodyThere extends Error {}
+
 /** All transcripts of a folder, by name. Throws an `Error` that names the file and the line that is not a JSON object. */
 export const readTranscripts = (folder: string): ReadonlyArray<Transcript> =>
   readdirSync(folder)

@@ -1,8 +1,8 @@
 /** A whole agent, but for what it does with its tunnels: `CONTROL_URL=ws://… CONTROL_API_KEY=… node examples/agent-in-30-lines.ts` */
 import { type AgentView, startAgent } from "control/agent"
 
-const { CONTROL_API_KEY = "", CONTROL_STATE_FILE = "agent-state.json", CONTROL_URL = "ws://127.0.0.1:3001" } =
-  process.env
+const { CONTROL_API_KEY, CONTROL_STATE_FILE = "agent-state.json", CONTROL_URL = "ws://127.0.0.1:3001" } = process.env
+if (!CONTROL_API_KEY) process.exit(console.error("CONTROL_API_KEY is not set") ?? 1)
 
 const agent = startAgent({
   url: CONTROL_URL,

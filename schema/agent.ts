@@ -18,7 +18,7 @@ export type TunnelReport = typeof TunnelReport.Type
 
 export const Status = message(
   "status",
-  "How my tunnels do: the whole list each time; a domain left out keeps its last report.",
+  "How my tunnels do. A report stays until the next one for its domain: send what you know at once after connecting, and again on every change; of more than 1,000 tunnels in several messages.",
   {
     tunnels: Schema.Array(TunnelReport).check(Schema.isMaxLength(1_000)).annotate({
       description: "One report a tunnel."

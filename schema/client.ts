@@ -50,7 +50,7 @@ export const Ack = message(
 
 export const Nack = message(
   "nack",
-  "This revision could not be applied; what was in force before stays so. It is not sent again. Operators see the latest `nack` until this revision or a later one is acknowledged.",
+  "This revision could not be applied; what was in force before stays so. It is not sent again. Operators see the latest `nack` until this revision or a later one is acknowledged, or until the client's next connection.",
   {
     revision: Revision.annotate({
       description: "Which one; above what was acknowledged, at most the newest that came on this connection."

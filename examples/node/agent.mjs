@@ -14,6 +14,11 @@ const stateFile = env.CONTROL_STATE_FILE ?? "control-state.json"
 const url = new URL(env.CONTROL_URL ?? "ws://127.0.0.1:3001")
 url.searchParams.set("type", type)
 
+if (!env.CONTROL_API_KEY) {
+  console.error("CONTROL_API_KEY is not set")
+  process.exit(1)
+}
+
 const log = (text) => console.log(`${new Date().toISOString()} ${text}`)
 
 /** `{ timeline, revision, view }`: what is in force and up to where; null before the first config. */
@@ -80,8 +85,10 @@ function connect() {
     }
     if (name === "heartbeat_ack" && (held === null || held.revision < data.revision)) return resync("behind the heartbeat_ack")
     if (name === "drain") drain = data.reconnectAfterMs
-    if (name === "error" || name === "auth_error") log(`${name}: ${data.message}`)
+    if (name === "error") log(`${name}: ${data.message}`)
+    if (name === "auth_error") log(`${name}: ${data.message} (a key of the other type of client is no key for type=${type})`)
     if (name !== "auth_success") return
+    log(`ready, resumed: ${data.resumed}`)
     readyAt = performance.now()
     interval = data.heartbeat.intervalMs
     beat()
@@ -104,7 +111,8 @@ function connect() {
     }
     if (readyAt !== undefined && performance.now() - readyAt >= 60_000) attempts = 0
     const millis = waitFor(code, drain)
-    attempts += 1
+    // A drain is no failure: if the attempt after it is one, it is the first.
+    attempts = drain === undefined ? attempts + 1 : 0
     log(`closed with ${code} ${reason}: back in ${Math.round(millis)} milliseconds`)
     setTimeout(connect, millis)
   }

@@ -167,7 +167,8 @@ class Client:
                 if self.ready_at is not None and time.monotonic() - self.ready_at >= 60:
                     self.attempts = 0
                 seconds = self.back_off(lost.code)
-                self.attempts += 1
+                # A drain is no failure: if the attempt after it is one, it is the first.
+                self.attempts = self.attempts + 1 if self.drain is None else 0
                 log(f"closed with {lost.code} {lost.reason}: back in {seconds:.3f} seconds")
                 time.sleep(seconds)
 
@@ -216,12 +217,15 @@ class Client:
                 self.resync("behind the heartbeat_ack")
         elif name == "drain":
             self.drain = data["reconnectAfterMs"]
-        elif name in ("error", "auth_error"):
+        elif name == "error":
             log(f"{name}: {data['message']}")
+        elif name == "auth_error":
+            log(f"{name}: {data['message']} (a key of the other type of client is no key for type={CLIENT_TYPE})")
         elif name == "auth_success":
             self.enter(data)
 
     def enter(self, data):
+        log(f"ready, resumed: {str(data['resumed']).lower()}")
         self.ready_at = time.monotonic()
         self.interval = data["heartbeat"]["intervalMs"] / 1000
         self.next_beat = self.ready_at + self.interval * random.uniform(0.9, 1.1)
@@ -298,6 +302,8 @@ def save(state):
 
 
 if __name__ == "__main__":
+    if not os.environ.get("CONTROL_API_KEY"):
+        sys.exit("CONTROL_API_KEY is not set")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     sys.exit(Client().run())

@@ -23,6 +23,8 @@ export interface Client {
   readonly key: Key
   readonly level: Level
   readonly peer: Peer
+  /** When its session began, in `monotonicMillis`. */
+  readonly since: number
   /** When it last said something valid, in `monotonicMillis`; written by its own connection only. */
   lastSeen: number
   /** Name and version of its software, if it told them. */

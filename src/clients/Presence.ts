@@ -171,7 +171,7 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
       nack: client.nack
     }))).pipe(Effect.onError(() => Effect.sync(() => seen.forEach((client) => client.isWritten = false))))
     written = now
-    for (const client of seen) if (!held.has(client.session)) client.peer.close("replaced")
+    yield* closeLost(store, seen.filter(({ session }) => !held.has(session)))
   })
   // The sweep only follows a touch that went through, so that after an outage of the database nobody alive is swept away.
   yield* touchSeen.pipe(
@@ -180,6 +180,20 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
     Effect.repeat(Schedule.spaced(touchEvery)),
     Effect.forkScoped
   )
+})
+
+/**
+ * A session that was taken over is told to stop. One that a restored database does not know is told to come again: to stop it
+ * would leave every client away. One whose client is gone is closed by whoever sees that.
+ */
+const closeLost = Effect.fnUntraced(function*(store: PresenceStore["Service"], lost: ReadonlyArray<Client>) {
+  if (lost.length === 0) return
+  const now = yield* monotonicMillis
+  const fates = yield* store.fatesOf(lost.map((client) => ({ ...heldBy(client), ageMillis: now - client.since })))
+  for (const { peer, session } of lost) {
+    if (fates.taken.has(session)) peer.close("replaced")
+    else if (fates.undone.has(session)) peer.close("tryLater")
+  }
 })
 
 /** The session of a client as the store fences by it. */

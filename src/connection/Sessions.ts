@@ -1,6 +1,8 @@
 /** Every open conversation: each a supervised fiber, given a limited time to authenticate, and ended together on the way out. */
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
-import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
+import { loopTurn } from "#clients/eventLoop.ts"
+import { forgivenFor } from "#clients/Heartbeat.ts"
+import { monotonicMillis, monotonicMillisUnsafe } from "#clients/monotonic.ts"
 import { textFrame } from "#feed/frames.ts"
 import { encodeMessage } from "#schema/protocol.ts"
 import { levels } from "#session/levels.ts"
@@ -45,10 +47,7 @@ export class Sessions extends Context.Service<Sessions, {
         })
       )
 
-      const authTimeout = Duration.toMillis(settings.authTimeout)
-      yield* Effect.sync(() => {
-        for (const socket of room.overdue(monotonicMillisUnsafe(clock) - authTimeout)) socket.close("silent")
-      }).pipe(Effect.repeat(Schedule.spaced(lookEvery)), Effect.forkScoped)
+      yield* Effect.forkScoped(closeOverdue(room, Duration.toMillis(settings.authTimeout)))
 
       const reserve = (address: string) => room.enter(address, monotonicMillisUnsafe(clock))
 
@@ -69,12 +68,27 @@ export class Sessions extends Context.Service<Sessions, {
   )
 }
 
+/** After a stall, the `auth` that waits in a socket is read before its client is judged: see `Heartbeat`. */
+const closeOverdue = Effect.fnUntraced(function*(room: WaitingRoom<Socket>, authTimeoutMillis: number) {
+  let due = (yield* monotonicMillis) + Duration.toMillis(lookEvery)
+  const look = Effect.gen(function*() {
+    const late = (yield* monotonicMillis) - due
+    due += late + Duration.toMillis(lookEvery)
+    yield* loopTurn
+    yield* loopTurn
+    const oldest = (yield* monotonicMillis) - authTimeoutMillis - forgivenFor(late)
+    for (const socket of room.overdue(oldest)) socket.close("silent")
+  })
+  yield* Effect.repeat(look, Schedule.spaced(lookEvery))
+})
+
 /** Tells each client whose level knows it when to come back, so that they do not all come at once. */
 const sayGoodbye = Effect.fnUntraced(function*(registry: ClientRegistry["Service"], open: ReadonlySet<Socket>) {
   const clients = new Map((yield* registry.all).map((client) => [client.peer, client]))
   const members = [...open].flatMap((socket) => {
     const client = clients.get(socket)
-    return client === undefined ? [] : [{ socket, type: client.ref.type, level: client.level }]
+    // Who has not been welcomed yet would take it for the answer to its `auth`.
+    return client?.timeline === undefined ? [] : [{ socket, type: client.ref.type, level: client.level }]
   })
   for (const [{ level, socket }, delayMillis] of spread(members, yield* Random.next)) {
     const goodbye = levels[level].leaving(delayMillis)

@@ -34,6 +34,8 @@ export const makeMembership = Effect.gen(function*() {
       const { apiKey, clientVersion: version, publicIp } = action
       const key = yield* authenticator.authenticate(apiKey, type, address)
       const wireguard = keysToStore(yield* network.state, key.owner, action.wireguardPublicKey)
+      // Before the claim: whoever takes the client over begins after that.
+      const since = monotonicMillisUnsafe(clock)
       const claim = presence.claim({
         ...key.owner,
         address,
@@ -53,6 +55,7 @@ export const makeMembership = Effect.gen(function*() {
           version,
           address,
           peer: socket,
+          since,
           lastSeen: monotonicMillisUnsafe(clock),
           ...unheard
         }

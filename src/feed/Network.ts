@@ -148,7 +148,7 @@ const firstSnapshot = Effect.gen(function*() {
   return yield* log.snapshot
 })
 
-const keepMarkEvery = "5 seconds"
+const keepMarkEvery = "1 second"
 
 const keepMark = Effect.fnUntraced(function*(current: Effect.Effect<Snapshot>) {
   const highWater = yield* HighWater

@@ -53,6 +53,15 @@ export type Seen = Held & {
   readonly nack: NotedNack | undefined
 }
 
+/** A session, and how long ago it began, in milliseconds. */
+export type Begun = Held & { readonly ageMillis: number }
+
+/** `taken`: a session that began later holds the client. `undone`: the database was set back to before the session. */
+export interface Fates {
+  readonly taken: ReadonlySet<SessionId>
+  readonly undone: ReadonlySet<SessionId>
+}
+
 /** A session that has ended, with what its client has refused last. */
 export type Ended = Held & { readonly nack: NotedNack | undefined }
 
@@ -67,6 +76,8 @@ export class PresenceStore extends Context.Service<PresenceStore, {
   claim(node: string, claims: ReadonlyArray<Claim>): Effect.Effect<NotClaimed, StoreUnavailable>
   /** They were heard of lately; gives back those that still hold their client. */
   touch(seen: ReadonlyArray<Seen>): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
+  /** What became of sessions that do not hold their client any more; of one whose client is gone, nothing is said. */
+  fatesOf(lost: ReadonlyArray<Begun>): Effect.Effect<Fates, StoreUnavailable>
   /** They have ended; a client that has a newer session stays online. */
   release(ended: ReadonlyArray<Ended>): Effect.Effect<void, StoreUnavailable>
   /** Shows as offline who is marked online but was not touched for this long by the database's clock: its node is gone. */
@@ -112,6 +123,13 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         return sessionsOf(rows.flat())
       })
 
+      const fatesOf = Effect.fn("PresenceStore.fatesOf")(function*(lost: ReadonlyArray<Begun>) {
+        const rows = decodeFates((yield* forBoth(lost, (table, items) => fatesIn(sql, table, items))).flat())
+        const those = (taken: boolean) =>
+          new Set(rows.filter((row) => row.taken === taken).map(({ session }) => session))
+        return { taken: those(true), undone: those(false) }
+      })
+
       const release = Effect.fn("PresenceStore.release")(function*(ended: ReadonlyArray<Ended>) {
         yield* forBoth(ended, (table, items) => {
           const sessions = items.map((item) => item.session)
@@ -135,7 +153,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
 
       const connected = pagesOf(sql, connectedClients, decodeConnected)
 
-      return PresenceStore.of({ claim, touch, release, sweep, connected })
+      return PresenceStore.of({ claim, touch, fatesOf, release, sweep, connected })
     })
   )
 }
@@ -191,6 +209,22 @@ function touchIn(
       as h (id, session, age_ms, sent, applied, nack)
     where t.id = h.id and t.session_id = h.session returning t.session_id as session`
 }
+
+function fatesIn(
+  sql: SqlClient.SqlClient,
+  table: Table,
+  items: ReadonlyArray<Begun>
+): Effect.Effect<Rows, SqlError.SqlError> {
+  return sql`select h.session, coalesce(t.session_id is not null and
+      t.session_since > now() - h.age_ms * interval '1 millisecond', false) as taken
+    from unnest(${idsIn(items)}::text[], ${items.map(({ session }) => session)}::text[],
+      ${items.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[]) as h (id, session, age_ms)
+    join ${sql(table)} t on t.id = h.id where t.session_id is distinct from h.session`
+}
+
+const decodeFates = Schema.decodeUnknownSync(
+  Schema.Array(Schema.Struct({ session: SessionId, taken: Schema.Boolean }))
+)
 
 const toldAddress = "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip),"
 

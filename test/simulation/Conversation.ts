@@ -202,6 +202,8 @@ export class Conversation implements Peer {
     const taken = client.follower.take(message)
     if (this.hasBegun && client.follower.position?.timeline !== before) {
       this.hasCrossed = true
+      // What was in force before is none of this timeline.
+      this.acked = undefined
       world.count("timeline changed on a connection")
     }
     if (taken === "strange")

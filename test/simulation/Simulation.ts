@@ -9,7 +9,6 @@ import { commands } from "./commands.ts"
 import { heal } from "./faults.ts"
 import type { Conversation } from "./Conversation.ts"
 import { Database } from "./Database.ts"
-import { known } from "./known.ts"
 import { checkHealed, checkProgress, checkReleased, checkWaiting } from "./liveness.ts"
 import { Node } from "./Node.ts"
 import { Operator } from "./Operator.ts"
@@ -80,7 +79,7 @@ export class Simulation {
     const { world } = this
     this.#begin()
     const count = world.random.between(20, 40)
-    if (world.random.chance(0.3)) world.breakage = 0.1
+    if (world.random.chance(0.3)) world.breakage = 0.3
     const usual = commands.filter(() => !world.random.chance(0.25))
     for (let step = 0; step < count && world.violation === undefined; step++) {
       // Each command has chance of its own, so that leaving one out leaves the others as they are.
@@ -187,7 +186,8 @@ export class Simulation {
     this.#startStopped()
     world.advance(8_000)
     if (world.violation === undefined) checkReleased(this)
-    if (known.touchSaysReplaced) this.#startStopped()
+    // An answer that was under way may have stopped one more.
+    this.#startStopped()
     world.advance(26_000)
   }
 

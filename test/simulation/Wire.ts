@@ -191,7 +191,6 @@ export class Wire implements Socket {
     if (!this.isBlackhole) this.#process.arrive(this.latency, () => this.#end())
   }
 
-  /** Lets the client read as fast as it can again. */
   setRate(rate: number): void {
     this.rate = rate
     this.#draining = false

@@ -65,10 +65,15 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   mutant(
     "a touch does not notice a takeover",
     "src/clients/Presence.ts",
-    "for (const client of seen) if (!held.has(client.session)) client.peer.close(\"replaced\")",
+    "yield* closeLost(store, seen.filter(({ session }) => !held.has(session)))",
     ""
   ),
-  mutant("nobody is touched", "src/clients/Presence.ts", "client.lastSeen >= written)", "false)"),
+  mutant(
+    "nobody is touched",
+    "src/clients/Presence.ts",
+    "const seen = (yield* registry.newest).filter(",
+    "const seen = (yield* registry.newest).slice(0, 0).filter("
+  ),
   mutant(
     "a release that fails is forgotten",
     "src/clients/Presence.ts",

@@ -37,6 +37,7 @@ export const commands: ReadonlyArray<readonly [weight: number, run: Command]> = 
   [6, world.sql],
   [1.5, world.burst],
   [1, world.overload],
+  [3, world.missMuch],
   [1.5, world.flaky],
   [1, world.outage],
   [2, world.loseNotifications],

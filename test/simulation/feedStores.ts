@@ -44,6 +44,18 @@ export const presenceStore = (link: Link) => {
           })
           return Effect.succeed(new Set(held.map(({ session }) => session)))
         }),
+      fatesOf: (lost) =>
+        link.request("fates", () => {
+          const fates = { taken: new Set<SessionId>(), undone: new Set<SessionId>() }
+          for (const { ageMillis, session, ...ref } of lost) {
+            const row = presence.get(nameOf(ref))
+            if (!database.exists(ref) || row?.session === session) continue
+            const isTaken = row !== undefined && row.session !== null &&
+              row.since > world.now - Math.round(ageMillis)
+            fates[isTaken ? "taken" : "undone"].add(session)
+          }
+          return Effect.succeed(fates)
+        }),
       release: (held) =>
         link.request("release", () => {
           for (const item of held) {

@@ -27,6 +27,7 @@ export const interesting: ReadonlyArray<string> = [
   "error nack_unknown",
   "half-open connection",
   "history rewound",
+  "missed much",
   "nack cleared",
   "nack stands",
   "node killed",

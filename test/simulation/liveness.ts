@@ -4,7 +4,6 @@ import { Presence } from "#clients/Presence.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Duration, Effect } from "effect"
 import type { Client } from "./Client.ts"
-import { known } from "./known.ts"
 import { settings } from "./Node.ts"
 import type { Simulation } from "./Simulation.ts"
 import { difference, isSameView, project } from "./views.ts"
@@ -27,6 +26,7 @@ export const checkHealed = (simulation: Simulation): void => {
     }
   }
   if (world.violation === undefined) checkLoneChange(simulation)
+  if (world.violation === undefined) checkLateRelease(simulation)
   if (world.violation === undefined) checkStop(simulation)
 }
 
@@ -34,7 +34,6 @@ export const checkHealed = (simulation: Simulation): void => {
 export const checkProgress = ({ database, nodes, world }: Simulation): void => {
   // A history that was set back is heard of some time before the clients are told of it.
   const wasSetBack = database.rewoundAt > 0
-  if (known.progressCrossesTimelines && wasSetBack) return
   for (const node of nodes) {
     const heard = node.peek(Effect.flatMap(Network, ({ state }) => state))?.revision ?? 0
     for (const { applied = 0, nack, ref, sent, told } of node.members) {
@@ -95,7 +94,7 @@ function checkConverged({ database, world }: Simulation, { conversation, followe
   if (truth === undefined || follower.view === undefined || !isSameView(follower.view, truth)) {
     world.violate("L1 convergence", `${name}: ${difference(follower.view, truth)}`)
   }
-  if (level === "plain" || known.progressCrossesTimelines && conversation?.hasCrossed === true) return
+  if (level === "plain") return
   const member = conversation?.node?.members.find(({ peer }) => peer === conversation.wire)
   const at = follower.position?.revision
   if (member?.applied !== at || member?.nack !== undefined) {
@@ -135,6 +134,20 @@ function checkLoneChange({ clients, database, world }: Simulation): void {
     const told = conversation.pushes - (before[index] ?? 0)
     const concerned = ref.type === "gateway" || ref.id === tunnel.agentId ? 1 : 0
     if (told !== concerned) world.violate("L1 convergence", `${name} was told a lone change in ${told} messages`)
+  }
+}
+
+/** L2: who leaves while the database is away is shown offline soon after it is back. */
+function checkLateRelease({ clients, database, world }: Simulation): void {
+  const client = clients.find(({ isReady }) => isReady)
+  if (client === undefined) return
+  database.goDown()
+  client.leave()
+  world.advance(700)
+  database.faults.mode = "up"
+  world.advance(4_000)
+  if (database.presenceOf(client.key.ref)?.status === "online") {
+    world.violate("L2 presence", `${client.name} has left, and is shown online`)
   }
 }
 

@@ -144,18 +144,6 @@ const views: ReadonlyArray<Mutant> = [
     ""
   ),
   mutant(
-    "resuming forgets where a tunnel was before",
-    "src/network/History.ts",
-    "agents: [...new Set([...earlier.agents, ...later.agents])],",
-    ""
-  ),
-  mutant(
-    "resuming moves a row back for a change that does not concern the client",
-    "src/network/History.ts",
-    "touch.revision <= revision || !concerns(touch, client)",
-    "touch.revision <= revision"
-  ),
-  mutant(
     "resuming leaves out that the client's own part has changed",
     "src/network/resume.ts",
     "touch.own) return not(\"own\")",

@@ -1,6 +1,9 @@
 /** What operators may do, and what may befall the database and the nodes. */
 import type { Command } from "./clientCommands.ts"
+import type { Database } from "./Database.ts"
 import { known } from "./known.ts"
+import type { TunnelRow } from "./tables.ts"
+import { Violated } from "./Transaction.ts"
 
 // ---- operators
 
@@ -57,10 +60,50 @@ export const overload: Command = (simulation, random) => {
         ref.type === "gateway" || agentId === ref.id
       )
       if (tunnel === undefined || database.faults.mode !== "up") return
+      // One that comes early is another row's, and must not be lost with the oldest that wait.
+      if (number === 8) putTunnel(database, { ...tunnel, id: "early", domain: "early.example.com" })
       database.transact((tx) => tx.put("tunnel", { ...tunnel, target: `${"long-".repeat(40)}${number}` }))
     })
   }
   world.after(random.between(300, 14_000), () => conversation.wire?.setRate(Number.POSITIVE_INFINITY))
+}
+
+/** A client is away while one of its tunnels leaves it and goes on changing, and while something else of its view changes. */
+export const missMuch: Command = (simulation, random) => {
+  const { clients, database, world } = simulation
+  const client = random.pick(
+    clients.filter(({ isReady, key: { ref }, level }) =>
+      isReady && ref.type === "agent" && level !== "plain" &&
+      [...database.tables.tunnel.values()].some(({ agentId }) => agentId === ref.id)
+    )
+  )
+  if (client === undefined || database.faults.mode !== "up") return
+  client.conversation?.wire?.cut()
+  world.after(10, () => {
+    const { agent, gateway, tunnel } = database.tables
+    const mine = [...tunnel.values()].find(({ agentId }) => agentId === client.key.ref.id)
+    const other = [...agent.keys()].find((id) => id !== client.key.ref.id)
+    const [peer] = gateway.values()
+    if (mine === undefined || other === undefined || peer === undefined || database.faults.mode !== "up") return
+    const moved = { ...mine, agentId: other }
+    world.count("missed much")
+    // It may be cut off again while it hears what it missed.
+    world.breakage = 0.5
+    world.after(2_000, () => {
+      world.breakage = 0
+    })
+    putTunnel(database, moved)
+    database.transact((tx) => tx.put("gateway", { ...peer, name: `missed ${random.between(1, 9)}` }))
+    putTunnel(database, { ...moved, target: `localhost:${random.between(7_000, 7_009)}` })
+  })
+}
+
+function putTunnel(database: Database, row: TunnelRow): void {
+  try {
+    database.transact((tx) => tx.put("tunnel", row))
+  } catch (error) {
+    if (!(error instanceof Violated)) throw error
+  }
 }
 
 // ---- the database, and the way to it
