@@ -16,8 +16,9 @@ export const nackOf = (revision: number, error: unknown): typeof Nack.Type => {
     type: "nack",
     data: {
       revision: Revision.make(revision),
-      code: code.slice(0, 64),
-      message: message.slice(0, 500),
+      // Cut in the middle of a character, its half would be no text.
+      code: code.slice(0, 64).toWellFormed(),
+      message: message.slice(0, 500).toWellFormed(),
       ...(isTunnelId(tunnelId) ? { tunnelId } : {})
     }
   }

@@ -7,11 +7,12 @@ import * as History from "#network/History.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
 import * as Table from "#network/Table.ts"
 import type { Nack, NotedNack } from "#schema/client.ts"
-import { type ClientRef, nameOf, Revision, type Timeline } from "#schema/ids.ts"
+import { type ClientRef, nameOf, Revision, type Timeline, TunnelId } from "#schema/ids.ts"
 import { canSay } from "#schema/protocol.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, DateTime, type Duration, Effect, HashMap, Layer, Option } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
+import { storable } from "./storable.ts"
 
 export type Goal = "sent" | "applied"
 
@@ -104,15 +105,7 @@ export class Deliveries extends Context.Service<Deliveries, {
       })
 
       const offlineOf = Effect.fnUntraced(function*(revision: Revision) {
-        const state = yield* network.state
-        const touch = History.at(state.history, revision)
-        const connected = new Set((yield* registry.newest).map(({ ref }) => nameOf(ref)))
-        return touch === undefined
-          ? []
-          : clientsOf(state).filter((ref) => History.concerns(touch, ref) && !connected.has(nameOf(ref))).slice(
-            0,
-            1_000
-          )
+        return absent(yield* network.state, yield* registry.newest, revision)
       })
 
       const until = Effect.fnUntraced(
@@ -189,7 +182,7 @@ function makeNotes(events: Events["Service"], wake: () => void) {
 
   const refuse = Effect.fnUntraced(function*(client: Client, nack: typeof Nack.Type["data"]) {
     if (nack.revision > client.told || nack.revision <= (client.applied ?? -1)) return false
-    client.nack = { ...nack, at: DateTime.formatIso(yield* DateTime.now) }
+    client.nack = { ...nack, ...storableNack(nack), at: DateTime.formatIso(yield* DateTime.now) }
     client.isWritten = false
     events.publish({ event: "nack", data: { ...named(client.ref), ...nack } })
     wake()
@@ -197,6 +190,11 @@ function makeNotes(events: Events["Service"], wake: () => void) {
   })
 
   return { begin, resumed, note, acknowledge, refuse }
+}
+
+function storableNack({ code, message, tunnelId }: typeof Nack.Type["data"]) {
+  const id = tunnelId === undefined ? {} : { tunnelId: TunnelId.make(storable(tunnelId) || "?") }
+  return { code: storable(code), message: storable(message), ...id }
 }
 
 /** `hopeful`: how many of the pending may still reach the goal. */
@@ -233,6 +231,14 @@ function judge(
 /** A client acknowledges the places of messages: the last one that it was told, up to this revision, is what counts. */
 function isApplied({ applied, told }: Client, revision: Revision): boolean {
   return applied !== undefined && applied >= Math.min(revision, told)
+}
+
+/** Whom the change of this revision concerns and who is not connected. */
+function absent(state: NetworkState, connected: ReadonlyArray<Client>, revision: Revision): ReadonlyArray<ClientRef> {
+  const touch = History.at(state.history, revision)
+  if (touch === undefined) return []
+  const names = new Set(connected.map(({ ref }) => nameOf(ref)))
+  return clientsOf(state).filter((ref) => History.concerns(touch, ref) && !names.has(nameOf(ref))).slice(0, 1_000)
 }
 
 function clientsOf({ agents, gateways }: NetworkState): ReadonlyArray<ClientRef> {

@@ -4,6 +4,7 @@ import { type Client, ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
 import { Presence } from "#clients/Presence.ts"
+import { storable } from "#clients/storable.ts"
 import { keysToStore } from "#clients/wireguard.ts"
 import { Events } from "#events/Events.ts"
 import { Network } from "#feed/Network.ts"
@@ -31,7 +32,8 @@ export const makeMembership = Effect.gen(function*() {
   const enter = Effect.fnUntraced(
     function*(connection: Connection, action: Extract<Action, { _tag: "Authenticate" }>) {
       const { socket, upgrade: { address, admitted, level, type } } = connection
-      const { apiKey, clientVersion: version, publicIp } = action
+      const { apiKey, publicIp } = action
+      const version = action.clientVersion === undefined ? undefined : storable(action.clientVersion)
       const key = yield* authenticator.authenticate(apiKey, type, address)
       const wireguard = keysToStore(yield* network.state, key.owner, action.wireguardPublicKey)
       // Before the claim: whoever takes the client over begins after that.
@@ -47,18 +49,9 @@ export const makeMembership = Effect.gen(function*() {
       })
       // Not to be interrupted between the claim and its note: what is noted is given back.
       const client = yield* Effect.uninterruptible(Effect.flatMap(claim, (session) => {
-        const client: Client = {
-          session,
-          ref: key.owner,
-          key,
-          level,
-          version,
-          address,
-          peer: socket,
-          since,
-          lastSeen: monotonicMillisUnsafe(clock),
-          ...unheard
-        }
+        const lastSeen = monotonicMillisUnsafe(clock)
+        const told = { session, ref: key.owner, key, level, version, address, since, lastSeen }
+        const client: Client = { ...told, peer: socket, ...unheard }
         connection.member = { client, forwarding: undefined }
         admitted()
         events.publish({ event: "client.online", data: eventOf(client) })

@@ -1,13 +1,10 @@
 import { temporaryDirectory } from "#support/process.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { spawnSync } from "node:child_process"
 import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { conformance, failuresIn } from "./run.ts"
+import { conformance, failuresIn, python } from "./run.ts"
 
-/** The program itself: a wrapper that chooses between versions of it may take seconds when several start at once. */
-const python = spawnSync("python3", ["-c", "import sys; print(sys.executable)"], { encoding: "utf8" }).stdout?.trim()
 const small = ["--jobs", "8"]
 /** A start of it takes a second of the processor, so it is shown only what no other test of `./agent` shows end to end. */
 const large = [

@@ -1,7 +1,11 @@
 /** The kit as its users run it: a process, of which the exit code and what it prints are all there is. */
 import { Effect } from "effect"
-import { spawn } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
 import { resolve } from "node:path"
+
+/** The program itself: a wrapper that chooses between versions of it may take seconds when several start at once. */
+export const python = spawnSync("python3", ["-c", "import sys; print(sys.executable)"], { encoding: "utf8" })
+  .stdout?.trim()
 
 export interface Outcome {
   readonly code: number | null

@@ -1,6 +1,6 @@
 /** What one client, or somebody's open transaction, costs the others: nothing. */
 import { TestServer } from "#support/server.ts"
-import { connect, join } from "#support/TestClient.ts"
+import { connect, join, joinV1 } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber } from "effect"
 import { SqlClient } from "effect/sql"
@@ -15,6 +15,23 @@ layer(TestServer.layer(), { excludeTestServices: true })("bounds", (it) => {
         // The pongs that answer pings may follow the close frame: then its code does not arrive.
         assert.include(kind === "pong" ? [4429] : [4429, 1006], (yield* client.closed).code)
       }
+    }))
+
+  it.effect("text that no row can hold is cleaned, so that it fails nobody's write", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agent = yield* server.newAgent
+      const client = yield* joinV1(server.wsPort, "agent", agent.apiKey, { clientVersion: "mine\0\ud800/1" })
+      const { revision } = yield* client.expect("config")
+      client.send({ type: "nack", data: { revision, code: "c\0", message: "m\0\ud800" } })
+      client.send({ type: "heartbeat", data: { timestamp: 1 } })
+      yield* client.expect("heartbeat_ack")
+      client.ws.close()
+      yield* client.closed
+      // The release that follows writes the refusal to the row.
+      const seen = Effect.promise(() => server.operator.get(`/api/agents/${agent.id}`))
+      const { body } = yield* Effect.repeat(seen, { until: ({ body }) => body.status === "offline" })
+      assert.deepInclude(body.lastNack, { code: "c", message: "m\ufffd" })
     }))
 
   it.effect("a row that somebody's transaction has locked keeps its own client waiting, and nobody else", () =>

@@ -16,7 +16,7 @@ export interface Peer {
 }
 
 /** As `WsSocket`, at a scale at which it happens in a simulation: a client is backed up above so many bytes. */
-export const waitingLimit = 2 * 1024
+const waitingLimit = 2 * 1024
 /** What the kernel takes although the peer reads nothing. */
 const kernelBytes = 512
 const closePatience = 2_000

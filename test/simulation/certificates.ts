@@ -5,7 +5,7 @@ import { epoch } from "./Process.ts"
 export const domains = ["a.example.com", "b.example.com", "c.example.com", "d.example.com", "e.example.com"] as const
 
 /** Names that a gateway may have a certificate for: each domain's own, and the wildcard for all of them. */
-export const certificateNames = [...domains, "*.example.com"] as const
+const certificateNames = [...domains, "*.example.com"] as const
 
 export interface Issued {
   readonly domain: string

@@ -188,6 +188,8 @@ function undeserved(conversation: Conversation, reason: CloseReason): string | u
         ? "it was never deleted"
         : undefined
     case "silent": {
+      // What is dropped for being too much is no sign of life.
+      if (conversation.errors.has("rate_limited")) return undefined
       const since = conversation.isReady ? wire?.saidAt ?? 0 : conversation.openedAt
       const limit = Duration.toMillis(conversation.isReady ? settings.heartbeatTimeout : settings.authTimeout)
       return now - since >= limit ? undefined : `that is ${now - since} ms ago`

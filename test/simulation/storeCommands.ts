@@ -18,8 +18,8 @@ export interface Request {
   readonly effect: Effect.Effect<unknown, unknown, Stores>
 }
 
-export const agents = ["a1", "a2", "a3"].map((id) => AgentId.make(id))
-export const gateways = ["g1", "g2"].map((id) => GatewayId.make(id))
+const agents = ["a1", "a2", "a3"].map((id) => AgentId.make(id))
+const gateways = ["g1", "g2"].map((id) => GatewayId.make(id))
 const tunnels = ["t1", "t2", "t3", "t4"].map((id) => TunnelId.make(id))
 const names = ["a.example.com", "b.example.com", "*.example.com", "c.d.example.com"].map((name) => HostName.make(name))
 const keys = ["k1", "k2", "k3", "k4"].map((id) => KeyId.make(id))
