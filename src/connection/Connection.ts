@@ -52,7 +52,11 @@ export const makeServe = Effect.gen(function*() {
         socket.write(frames)
       }
       // A client that asks and does not read the answers is not listened to until it does.
-      if (socket.isBackedUp()) yield* socket.drained
+      if (socket.isBackedUp()) {
+        yield* socket.drained
+        // Nothing was read from it meanwhile: that was no silence of its own.
+        if (connection.member !== undefined) connection.member.client.lastSeen = monotonicMillisUnsafe(clock)
+      }
     }
   })
 

@@ -44,6 +44,7 @@ export class Network extends Context.Service<Network, {
       const current = yield* Ref.make(first)
       events.restart(first.state.revision)
       const removed = yield* PubSub.sliding<void>(1)
+      let isLost = false
 
       const reload = Effect.fnUntraced(function*() {
         const snapshot = yield* log.snapshot
@@ -75,10 +76,15 @@ export class Network extends Context.Service<Network, {
           const { state, tag } = yield* Ref.get(current)
           const page = yield* log.after(state.revision)
           const found = continuity(state, tag, page)
-          if (found === "lost") yield* beginTimeline(log, state)
+          // Once noticed, a loss stays one until it has its timeline, even if the log forgets what gave it away.
+          isLost = found === "lost" || isLost && found !== "renamed"
+          if (isLost) yield* beginTimeline(log, state)
           if (found === "missed")
             yield* Effect.logWarning("this process was away for too long: reading everything again")
-          if (found !== "continued") return yield* reload()
+          if (isLost || found !== "continued") {
+            isLost = false
+            return yield* reload()
+          }
           yield* applyPage(state, page)
           if (page.upTo - state.revision < pageSize) return
         }
