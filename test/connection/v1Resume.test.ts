@@ -34,6 +34,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming",
     yield* leave(client)
     const back = (resume: unknown) =>
       Effect.gen(function*() {
+        // What is still on its way when the client comes would follow as steps.
+        yield* Context.get(server.context, Network).catchUp
         const client = yield* joinV1(server.wsPort, "gateway", gateway.apiKey, { resume })
         viewer.take(client.success)
         const messages = yield* answered(client)
@@ -84,6 +86,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming",
       yield* leave(first)
       yield* server.newTunnel(other.id)
       yield* Effect.promise(() => server.operator.patch(`/api/tunnels/${moved.id}`, { agentId: other.id }))
+      yield* Context.get(server.context, Network).catchUp
       const resume = { timeline: config.timeline, revision: config.revision }
       const client = yield* joinV1(server.wsPort, "agent", agent.apiKey, { resume })
       assert.isTrue(client.success.data["resumed"])
@@ -120,8 +123,6 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming",
       yield* sql`insert into tunnels (agent_id, domain, target)
         select ${agent.id}, 'x' || i || '.example.com', 'localhost:1' from generate_series(1, 500) i`
       yield* sql`delete from tunnels where domain like 'x%'`
-      // What is still on its way when the client comes would follow as steps.
-      yield* Context.get(server.context, Network).catchUp
       const { client, messages, resumed } = yield* back(place)
       assert.isFalse(resumed)
       assert.deepStrictEqual(messages.map(({ type }) => type), ["config"])
