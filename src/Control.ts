@@ -60,7 +60,7 @@ const feed = Layer.mergeAll(Network.layer, Compaction.layer).pipe(
 )
 
 /** What operators ask for: services that write rows, and know no transport. */
-const services = Layer.mergeAll(
+export const services = Layer.mergeAll(
   Agents.layer,
   Gateways.layer,
   Tunnels.layer,
@@ -70,7 +70,7 @@ const services = Layer.mergeAll(
 )
 
 /** Who is there: membership, liveness, and what the database is told of it. */
-const clients = Layer.mergeAll(
+export const clients = Layer.mergeAll(
   Authenticator.layer,
   Presence.layer,
   Deliveries.layer,

@@ -27,8 +27,6 @@ export interface Client {
   readonly since: number
   /** When it last said something valid, in `monotonicMillis`; written by its own connection only. */
   lastSeen: number
-  /** Name and version of its software, if it told them. */
-  readonly version: string | undefined
   /** From where it connected. */
   readonly address: string
   /** The newest revision whose effect on this client's view was handed to its socket; written by Deliveries only. */

@@ -1,6 +1,7 @@
 /** How far each client has come: what was handed to its socket, what it says is in force, what it refused; and waiting for that. */
 import { Events } from "#events/Events.ts"
 import { WakeUps } from "#events/WakeUps.ts"
+import type { Place } from "#feed/Batch.ts"
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import * as History from "#network/History.ts"
@@ -10,9 +11,9 @@ import type { Nack, NotedNack } from "#schema/client.ts"
 import { type ClientRef, nameOf, Revision, type Timeline, TunnelId } from "#schema/ids.ts"
 import { canSay } from "#schema/protocol.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
+import { storable } from "#store/storable.ts"
 import { Context, DateTime, type Duration, Effect, HashMap, Layer, Option } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
-import { storable } from "./storable.ts"
 
 export type Goal = "sent" | "applied"
 
@@ -33,12 +34,6 @@ interface Reached {
   readonly pending: ReadonlyArray<{ readonly client: ClientRef; readonly revision: Revision }>
   /** Who could not apply it. */
   readonly nacks: ReadonlyArray<{ readonly client: ClientRef; readonly nack: NotedNack }>
-}
-
-/** Everything up to `revision` was handed to the socket; `told` is the place of the last message of it. */
-interface Place {
-  readonly revision: Revision
-  readonly told: Revision
 }
 
 export interface Progress {

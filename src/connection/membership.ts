@@ -4,7 +4,6 @@ import { type Client, ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
 import { Presence } from "#clients/Presence.ts"
-import { storable } from "#clients/storable.ts"
 import { keysToStore } from "#clients/wireguard.ts"
 import { Events } from "#events/Events.ts"
 import { Network } from "#feed/Network.ts"
@@ -32,8 +31,7 @@ export const makeMembership = Effect.gen(function*() {
   const enter = Effect.fnUntraced(
     function*(connection: Connection, action: Extract<Action, { _tag: "Authenticate" }>) {
       const { socket, upgrade: { address, admitted, level, type } } = connection
-      const { apiKey, publicIp } = action
-      const version = action.clientVersion === undefined ? undefined : storable(action.clientVersion)
+      const { apiKey, clientVersion: version, publicIp } = action
       const key = yield* authenticator.authenticate(apiKey, type, address)
       const wireguard = keysToStore(yield* network.state, key.owner, action.wireguardPublicKey)
       // Before the claim: whoever takes the client over begins after that.
@@ -50,7 +48,7 @@ export const makeMembership = Effect.gen(function*() {
       // Not to be interrupted between the claim and its note: what is noted is given back.
       const client = yield* Effect.uninterruptible(Effect.flatMap(claim, (session) => {
         const lastSeen = monotonicMillisUnsafe(clock)
-        const told = { session, ref: key.owner, key, level, version, address, since, lastSeen }
+        const told = { session, ref: key.owner, key, level, address, since, lastSeen }
         const client: Client = { ...told, peer: socket, ...unheard }
         connection.member = { client, forwarding: undefined }
         admitted()

@@ -16,11 +16,9 @@ export type Missed =
   | { readonly _tag: "NotResumed"; readonly why: NotResumed }
 
 /** What was missed is sent only where it is no longer than the config would be. */
-export const missedBy = (state: NetworkState, receiver: Receiver, from: Resume | undefined): Missed => {
+export const missedBy = (state: NetworkState, receiver: Receiver, from: Resume): Missed => {
   const resumption = resume(state, receiver, from)
-  if (resumption._tag === "NotResumed" || from === undefined) {
-    return { _tag: "NotResumed", why: resumption._tag === "NotResumed" ? resumption.why : "first" }
-  }
+  if (resumption._tag === "NotResumed") return resumption
   const frames = framesOf(resumption.missed, receiver.level, from.revision)
   const bytes = bytesOf(frames)
   if (bytes > leastConfigBytes(state, receiver.ref) && bytes > configBytes(state, receiver)) {

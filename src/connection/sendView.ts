@@ -60,12 +60,11 @@ export const makeSendView = Effect.gen(function*() {
     from: Resume | undefined
   ): Following | undefined => {
     const receiver = receiverIn(state, client.ref, client.level)
-    const missed = receiver === undefined ? undefined : missedBy(state, receiver, from)
+    const missed = receiver === undefined || from === undefined ? undefined : missedBy(state, receiver, from)
     const isResumed = missed?._tag === "Resumed"
     const greeting = textFrame(encodeMessage(welcomeFor(client, state.timeline, isResumed)))
     if (receiver === undefined || !isResumed || from === undefined) {
-      if (missed?._tag === "NotResumed" && from !== undefined)
-        count(Metric.withAttributes(resumes, { result: missed.why }))
+      if (missed?._tag === "NotResumed") count(Metric.withAttributes(resumes, { result: missed.why }))
       return sendConfig(client, socket, state, [greeting])
     }
     count(resumed)

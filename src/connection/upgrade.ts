@@ -1,5 +1,5 @@
 /** Which upgrade requests are let in, decided from the request alone. Pure but for the counting of who is waiting. */
-import { ClientType } from "#schema/ids.ts"
+import { ClientType, unmappedAddress } from "#schema/ids.ts"
 import { type Level, subprotocols } from "#schema/protocol.ts"
 import { Schema } from "effect"
 import type { IncomingMessage } from "node:http"
@@ -115,4 +115,4 @@ export class Place<Guest> {
 
 /** The peer's address; IPv4 in its own form also where the socket is an IPv6 one. */
 export const addressOf = (request: IncomingMessage): string =>
-  (request.socket.remoteAddress ?? "unknown").replace(/^::ffff:(?=\d+\.)/u, "")
+  unmappedAddress(request.socket.remoteAddress ?? "unknown")

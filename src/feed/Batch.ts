@@ -1,6 +1,6 @@
 /** The steps that one audience gets at one go; what all of its receivers are told alike is encoded once for each level. */
 import type { Step } from "#network/step.ts"
-import { encodePart, isShared, namesPrevious, type Part, type Receiver, tell } from "#network/tell.ts"
+import { encodePart, isShared, namesPrevious, type Placed, type Receiver, tell } from "#network/tell.ts"
 import type { Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { Buffer } from "node:buffer"
@@ -14,12 +14,6 @@ export interface Place {
 
 /** What a batch is to one receiver: frames and where they bring it, or that only a config will do. */
 export type Told = { readonly frames: ReadonlyArray<Buffer>; readonly told: Revision } | "whole"
-
-/** A part of the view, at its place in the order. */
-interface Placed {
-  readonly revision: Revision
-  readonly part: Part
-}
 
 /** What every receiver of a level is told: in one piece but for the first frame, which at some levels names what came before. */
 interface Shared {

@@ -1,12 +1,12 @@
 /** What a client that comes back has missed: the rows that were touched since, as they are now. Pure. */
 import type { Resume } from "#schema/client.ts"
-import type { ClientRef, Revision } from "#schema/ids.ts"
+import type { ClientRef } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
 import { gatewayAddresses } from "./addresses.ts"
 import * as History from "./History.ts"
 import type { NetworkState } from "./NetworkState.ts"
 import * as Table from "./Table.ts"
-import type { Part, Receiver } from "./tell.ts"
+import type { Part, Placed, Receiver } from "./tell.ts"
 import {
   agentForGatewayV1,
   certificateForGateways,
@@ -15,31 +15,24 @@ import {
   tunnelForGateways
 } from "./view.ts"
 
-/** A part of the view and the revision at which it became so. */
-export interface MissedPart {
-  readonly revision: Revision
-  readonly part: Part
-}
-
 /**
- * `first`: it has no place to resume from. `timeline`: its place is in another history. `ahead`: it has seen what this
+ * `timeline`: its place is in another history. `ahead`: it has seen what this
  * history does not have. `compacted`: what it missed is partly forgotten. `own`: its own part has changed, or addresses have.
  * `cheaper`: the config is shorter than what it missed.
  */
-export type NotResumed = "first" | "timeline" | "ahead" | "compacted" | "own" | "cheaper"
+export type NotResumed = "timeline" | "ahead" | "compacted" | "own" | "cheaper"
 
 export type Resumption =
-  | { readonly _tag: "Resumed"; readonly missed: ReadonlyArray<MissedPart> }
+  | { readonly _tag: "Resumed"; readonly missed: ReadonlyArray<Placed> }
   | { readonly _tag: "NotResumed"; readonly why: NotResumed }
 
 /** In order of revision, each row once, as it is now. Never an error: the worst case is a config. */
-export const resume = (state: NetworkState, receiver: Receiver, from: Resume | undefined): Resumption => {
-  if (from === undefined) return not("first")
+export const resume = (state: NetworkState, receiver: Receiver, from: Resume): Resumption => {
   if (from.timeline !== state.timeline) return not("timeline")
   if (from.revision > state.revision) return not("ahead")
   const touches = History.since(state.history, from.revision, receiver.ref)
   if (touches === undefined) return not("compacted")
-  const missed: Array<MissedPart> = []
+  const missed: Array<Placed> = []
   for (const touch of touches) {
     if (touch.entity === receiver.ref.type && touch.id === receiver.ref.id && touch.own) return not("own")
     if (touch.renumbered && receiver.ref.type === "gateway") return not("own")

@@ -43,6 +43,12 @@ export interface Part {
   readonly data: object
 }
 
+/** A part of the view, and the revision at which it became so. */
+export interface Placed {
+  readonly revision: Revision
+  readonly part: Part
+}
+
 /** `Nothing`: its view stays the same. `Whole`: no message of its level says it, so the view is sent whole. */
 export type Telling =
   | { readonly _tag: "Nothing" }

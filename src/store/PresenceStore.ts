@@ -19,6 +19,7 @@ import { type Listed, pagesOf } from "./pages.ts"
 import { progressColumns } from "./presenceColumns.ts"
 import { Secrets } from "./Secrets.ts"
 import { type StoreUnavailable, transaction } from "./sql.ts"
+import { storable } from "./storable.ts"
 
 /** A session and the client that it stands for. */
 export type Held = ClientRef & { readonly session: SessionId }
@@ -181,7 +182,7 @@ function claimIn(
   )
   return sql`with c as (select * from unnest(${items.map(({ id }) => id)}::text[],
       ${items.map(({ session }) => session)}::text[], ${items.map(({ address }) => address)}::text[],
-      ${items.map(({ level }) => level)}::text[], ${items.map(({ version }) => version ?? "")}::text[],
+      ${items.map(({ level }) => level)}::text[], ${items.map(({ version }) => storable(version ?? ""))}::text[],
       ${items.map(({ publicIp }) => publicIp ?? "")}::text[],
       ${items.map(({ wireguard }) => wireguard?.publicKey ?? "")}::text[], ${privateKeys}::text[])
       as c (id, session, address, level, version, public_ip, public_key, private_key)),

@@ -1,6 +1,7 @@
 /** What agents say of their tunnels, on its way to the rows: taken at once, written together, kept while the database is away. */
 import type { TunnelReport } from "#schema/agent.ts"
 import type { AgentId } from "#schema/ids.ts"
+import { storable } from "#store/storable.ts"
 import { type Report, TunnelStore } from "#store/TunnelStore.ts"
 import { Cause, Clock, Context, Effect, Layer, Queue, Schedule } from "effect"
 
@@ -71,9 +72,9 @@ function keep(waiting: Map<string, Said>, said: Said): void {
   if (waiting.size > mostWaiting) waiting.delete(waiting.keys().next().value ?? name)
 }
 
-/** Domains are compared in lower case, as they are stored; PostgreSQL's text cannot hold NUL. */
+/** Domains are compared in lower case, as they are stored. */
 function asText({ domain, status }: TunnelReport): TunnelReport {
-  return { domain: domain.toLowerCase().replaceAll("\0", ""), status: status.replaceAll("\0", "") }
+  return { domain: storable(domain.toLowerCase()), status: storable(status) }
 }
 
 function reportOf({ agent, at, domain, status }: Said, now: number): Report {

@@ -1,25 +1,15 @@
 /** One simulated node: the real Control from its sessions down to its feed, over a simulated store and simulated sockets. */
-import { Agents } from "#agents/Agents.ts"
-import { Certificates } from "#certificates/Certificates.ts"
-import { Authenticator } from "#clients/Authenticator.ts"
 import { type Client as ServedClient, ClientRegistry } from "#clients/ClientRegistry.ts"
-import { Deliveries } from "#clients/Deliveries.ts"
-import * as Heartbeat from "#clients/Heartbeat.ts"
-import { Keys } from "#clients/Keys.ts"
-import { Presence } from "#clients/Presence.ts"
-import * as Revocations from "#clients/Revocations.ts"
 import { Sessions } from "#connection/Sessions.ts"
+import * as Control from "#Control.ts"
 import { Events } from "#events/Events.ts"
 import { ChangeFeed } from "#feed/ChangeFeed.ts"
 import { Network } from "#feed/Network.ts"
-import { Gateways } from "#gateways/Gateways.ts"
 import type { ClientType } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { defaults, Settings } from "#Settings.ts"
 import { EventStore } from "#store/EventStore.ts"
 import { HighWater, type Mark } from "#store/HighWater.ts"
-import { TunnelReports } from "#tunnels/TunnelReports.ts"
-import { Tunnels } from "#tunnels/Tunnels.ts"
 import { Context, Duration, Effect, Exit, Layer, Metric, Option, Scope } from "effect"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
 import { certificateStore, tunnelStore } from "./contentStores.ts"
@@ -64,24 +54,9 @@ const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWater>) 
     Layer.provideMerge(ChangeFeed.layer),
     Layer.provideMerge(Events.layer)
   )
-  const services = Layer.mergeAll(
-    Agents.layer,
-    Gateways.layer,
-    Tunnels.layer,
-    TunnelReports.layer,
-    Certificates.layer,
-    Keys.layer
-  )
-  const clients = Layer.mergeAll(
-    Authenticator.layer,
-    Presence.layer,
-    Deliveries.layer,
-    Heartbeat.layer,
-    Revocations.layer
-  ).pipe(Layer.provideMerge(ClientRegistry.layer))
   return Sessions.layer.pipe(
-    Layer.provideMerge(clients),
-    Layer.provideMerge(services),
+    Layer.provideMerge(Control.clients),
+    Layer.provideMerge(Control.services),
     Layer.provideMerge(feed),
     Layer.provide(store),
     Layer.provide(Settings.layerOf(settings))
