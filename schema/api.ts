@@ -1,54 +1,17 @@
 /** The HTTP API as one value: what may be asked, what is answered, what is refused. Handlers, documents and clients follow it. */
 import { Schema } from "effect"
-import {
-  HttpApi,
-  HttpApiEndpoint,
-  HttpApiGroup,
-  HttpApiMiddleware,
-  HttpApiSchema,
-  HttpApiSecurity,
-  OpenApi
-} from "effect/http-api"
+import { HttpApi, HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
+import { Authorization, changed, created, deleted, list, listQuery, says, Validation } from "./apiParts.ts"
 import { AuditPage, auditQuery } from "./audit.ts"
-import { Deleted, delivery, waitQuery } from "./delivery.ts"
+import { waitQuery } from "./delivery.ts"
 import { SentEvent } from "./events.ts"
 import { HostNameFromInput } from "./ids.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
-/** Lets in who has the admin token. It comes before anything about the request is judged. */
-export class Authorization extends HttpApiMiddleware.Service<Authorization>()("control/http/Authorization", {
-  security: { bearer: HttpApiSecurity.bearer.pipe(HttpApiSecurity.annotate(OpenApi.Description, "The admin token.")) },
-  error: Problem.Unauthorized
-}) {}
-
-/** Refuses what does not fit the schemas, each fault with its path; unknown fields and parameters are faults too. */
-export class Validation extends HttpApiMiddleware.Service<Validation>()("control/http/Validation", {
-  error: Problem.InvalidRequest
-}) {}
-
-const listQuery = { limit: Schema.optionalKey(Resource.Limit), cursor: Schema.optionalKey(Resource.Cursor) }
-
-const created = <S extends Schema.Top>(schema: S) => schema.pipe(HttpApiSchema.status(201))
-/** What a change answers, with how far it has come if that was asked for. */
-const changed = <Fields extends Schema.Struct.Fields>(resource: Schema.Struct<Fields>, identifier: string) =>
-  Schema.Struct({ ...resource.fields, ...delivery }).annotate({ identifier })
-/** Nothing, or how far it has come: in this order, since nothing can be made of anything. */
-const deleted = [Deleted, HttpApiSchema.NoContent] as const
-
-const says = (summary: string, description?: string) =>
-  OpenApi.annotations(description === undefined ? { summary } : { summary, description })
-
 const agent = { id: Resource.GivenAgentId }
 const gateway = { id: Resource.GivenGatewayId }
 const tunnel = { id: Resource.GivenTunnelId }
-
-const list = <const Path extends `/${string}`, S extends Schema.Top>(path: Path, item: S, summary: string) =>
-  HttpApiEndpoint.get("list", path, {
-    query: listQuery,
-    success: Resource.pageOf(item),
-    error: Problem.StoreUnavailable
-  }).annotateMerge(says(summary, "In the order of their creation."))
 
 class Agents extends HttpApiGroup.make("agents").add(
   HttpApiEndpoint.post("create", "/api/agents", {

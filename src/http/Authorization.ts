@@ -1,6 +1,6 @@
 /** Who may ask: whoever has the admin token. */
 import { sameSecret } from "#crypto/apiKeys.ts"
-import { Authorization } from "#schema/api.ts"
+import { Authorization } from "#schema/apiParts.ts"
 import { Unauthorized } from "#schema/problems.ts"
 import { Secrets } from "#store/Secrets.ts"
 import { Effect, Layer, Redacted } from "effect"

@@ -1,5 +1,5 @@
 /** What does not fit the schemas of the API is refused here, each fault with its place. */
-import { Validation } from "#schema/api.ts"
+import { Validation } from "#schema/apiParts.ts"
 import { faultsOf } from "#schema/faults.ts"
 import { InvalidRequest } from "#schema/problems.ts"
 import { Effect, Layer, type Types } from "effect"
