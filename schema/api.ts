@@ -6,6 +6,7 @@ import { AuditPage, auditQuery } from "./audit.ts"
 import { waitQuery } from "./delivery.ts"
 import { SentEvent } from "./events.ts"
 import { HostNameFromInput } from "./ids.ts"
+import { NetworkGroup } from "./networkApi.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
@@ -226,7 +227,7 @@ class Health extends HttpApiGroup.make("health").add(
 ).annotateMerge(OpenApi.annotations({ title: "Health" })) {}
 
 export class Api extends HttpApi.make("control")
-  .add(Agents, AgentKeys, Gateways, GatewayKeys, Tunnels, Certificates, Clients, Audit, Events, Health)
+  .add(Agents, AgentKeys, Gateways, GatewayKeys, Tunnels, Certificates, Clients, Audit, Events, NetworkGroup, Health)
   .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotateMerge(OpenApi.annotations({

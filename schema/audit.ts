@@ -4,6 +4,10 @@ import { EntityType } from "./events.ts"
 import { Revision, Timestamp } from "./ids.ts"
 import { Limit } from "./resources.ts"
 
+/** What changes are noted of: of the network itself, that a loss was accepted. */
+const AuditedType = Schema.Literals([...EntityType.literals, "network"]).annotate({ identifier: "AuditedType" })
+type AuditedType = typeof AuditedType.Type
+
 export const AuditEntry = Schema.Struct({
   id: Schema.Int.annotate({ description: "Higher is later." }),
   at: Timestamp.annotate({ description: "When it was committed." }),
@@ -13,8 +17,10 @@ export const AuditEntry = Schema.Struct({
   }),
   address: Schema.NullOr(Schema.String).annotate({ description: "From where; null if it was the server itself." }),
   action: Schema.String.annotate({ description: "Such as `tunnel.create`: what, and `create`, `update` or `delete`." }),
-  entityType: EntityType,
-  entityId: Schema.String.annotate({ description: "Its id; of a certificate, its domain." }),
+  entityType: AuditedType,
+  entityId: Schema.String.annotate({
+    description: "Its id; of a certificate, its domain; of the network, its timeline."
+  }),
   revision: Revision.annotate({ description: "The number of the change." })
 }).annotate({ identifier: "AuditEntry", description: "One change of one row. Entries are never changed." })
 export type AuditEntry = typeof AuditEntry.Type
@@ -35,7 +41,7 @@ const AuditCursor: Schema.Codec<number, string> = Schema.String.annotate({
 export const auditQuery = {
   limit: Schema.optionalKey(Limit),
   cursor: Schema.optionalKey(AuditCursor),
-  entityType: Schema.optionalKey(EntityType).annotate({ description: "Only changes of these." }),
+  entityType: Schema.optionalKey(AuditedType).annotate({ description: "Only changes of these." }),
   entityId: Schema.optionalKey(Schema.String.check(
     Schema.isBetweenLength(1, 256),
     Schema.isPattern(/^[^\0]*$/u, { message: "no id has a NUL character" })
@@ -46,7 +52,7 @@ export interface AuditRequest {
   readonly limit: number
   /** Entries older than this one. */
   readonly before: number | undefined
-  readonly entityType: EntityType | undefined
+  readonly entityType: AuditedType | undefined
   readonly entityId: string | undefined
 }
 

@@ -76,6 +76,12 @@ export class NetworkPoolExhausted extends HttpApiError.Problem<NetworkPoolExhaus
   title: "No subnet is free"
 }) {}
 
+export class NothingHeld extends HttpApiError.Problem<NothingHeld>()("NothingHeld", {
+  type: urn("nothing-held"),
+  status: 409,
+  title: "Nothing of this timeline is held back"
+}) {}
+
 export class NoSuchAgent extends HttpApiError.Problem<NoSuchAgent>()("NoSuchAgent", {
   type: urn("no-such-agent"),
   status: 422,
@@ -91,7 +97,7 @@ export class CertificateRejected extends HttpApiError.Problem<CertificateRejecte
 export class StoreUnavailable extends HttpApiError.Problem<StoreUnavailable>()("StoreUnavailable", {
   type: urn("store-unavailable"),
   status: 503,
-  title: "The database cannot be reached"
+  title: "The database cannot be used"
 }) {}
 
 export class TooManyFollowers extends HttpApiError.Problem<TooManyFollowers>()("TooManyFollowers", {

@@ -36,6 +36,8 @@ export interface Client {
   /** The history that these places are of, and where its view began on this connection. */
   timeline: Timeline | undefined
   begun: Revision
+  /** The last place that it was told of the history before, as long as what it says may still mean that one. */
+  toldBefore: Revision | undefined
   /** Everything up to here is in force at the client, as it said; undefined as long as it has said nothing here. */
   applied: Revision | undefined
   /** What it could not apply, until it acknowledges that revision or a later one. */

@@ -142,6 +142,7 @@ function makeNotes(events: Events["Service"], wake: () => void) {
   const begin = (client: Client, at: Place & { readonly timeline: Timeline }) => {
     const { timeline } = at
     if (client.timeline !== timeline) {
+      client.toldBefore = client.timeline === undefined ? undefined : client.told
       client.applied = undefined
       client.nack = undefined
     }
@@ -162,8 +163,13 @@ function makeNotes(events: Events["Service"], wake: () => void) {
     wake()
   }
 
+  /** What was under way when the history changed speaks of one that does not count any more. */
+  const isLate = ({ told, toldBefore }: Client, revision: Revision) =>
+    toldBefore !== undefined && revision > told && revision <= toldBefore
+
   const acknowledge = (client: Client, revision: Revision) => {
-    if (revision > client.told) return false
+    if (revision > client.told) return isLate(client, revision)
+    client.toldBefore = revision < client.begun ? client.toldBefore : undefined
     // Within what it began with the rows stand in another order than their changes: only the end of it says something.
     if (revision < client.begun) return true
     if (client.applied !== undefined && revision <= client.applied) return true
@@ -176,6 +182,7 @@ function makeNotes(events: Events["Service"], wake: () => void) {
   }
 
   const refuse = Effect.fnUntraced(function*(client: Client, nack: typeof Nack.Type["data"]) {
+    if (isLate(client, nack.revision)) return true
     if (nack.revision > client.told || nack.revision <= (client.applied ?? -1)) return false
     client.nack = { ...nack, ...storableNack(nack), at: DateTime.formatIso(yield* DateTime.now) }
     client.isWritten = false

@@ -90,6 +90,7 @@ const unheard = {
   sent: Revision.make(0),
   told: Revision.make(0),
   begun: Revision.make(0),
+  toldBefore: undefined,
   timeline: undefined,
   applied: undefined,
   nack: undefined,

@@ -4,6 +4,7 @@ import { Deliveries } from "#clients/Deliveries.ts"
 import { ChangeBus, type Push } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import { reasonToClose } from "#network/membership.ts"
+import type { NetworkState } from "#network/NetworkState.ts"
 import type { Resume } from "#schema/client.ts"
 import { Cause, Effect, Fiber, Metric, Option, PubSub } from "effect"
 import type { Buffer } from "node:buffer"
@@ -34,13 +35,21 @@ export const makeFollow = Effect.gen(function*() {
   const forward = Effect.fnUntraced(
     function*(client: Client, socket: Socket, pushes: PubSub.Subscription<Push>, from: Following) {
       let { at, receiver } = from
+      let keys: NetworkState["keys"] | undefined
       while (true) {
         const first = yield* PubSub.take(pushes)
+        // Whose key is gone is told nothing that was committed after that, however soon its connection is closed.
+        const state = yield* network.state
+        if (state.keys !== keys) {
+          const reason = reasonToClose(state, client)
+          if (reason !== undefined) return socket.close(reason)
+          keys = state.keys
+        }
         // Nearly always it is the only one: then nothing is made but what is written.
         const isAlone = Option.getOrElse(PubSub.remainingUnsafe(pushes), () => 0) === 0
         const plan = decide(isAlone ? [first] : [first, ...(yield* PubSub.takeAll(pushes))], at, receiver)
         if (plan._tag === "Config") {
-          const following = sendConfig(client, socket, yield* network.state, [])
+          const following = sendConfig(client, socket, state, [])
           if (following === undefined) return
           ;({ at, receiver } = following)
           if (plan.missed) count(resyncs)

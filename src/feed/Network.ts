@@ -1,29 +1,20 @@
 /** The network as this process knows it. One fiber writes it: what the feed brings is applied here and goes out from here. */
 import { Events } from "#events/Events.ts"
-import { apply, type Change, type NetworkState } from "#network/NetworkState.ts"
+import { keepKnown, stillLeftOut } from "#network/leftOut.ts"
+import { apply, type Change, empty, type NetworkState } from "#network/NetworkState.ts"
 import { type Step, steps } from "#network/step.ts"
-import type { Revision, Timeline } from "#schema/ids.ts"
-import { ChangeLog, type Page, pageSize, type Snapshot } from "#store/ChangeLog.ts"
+import { Revision, type Timeline } from "#schema/ids.ts"
+import { ChangeLog, type Page, pageSize } from "#store/ChangeLog.ts"
+import type { UnreadableRow } from "#store/changeRows.ts"
 import { HighWater } from "#store/HighWater.ts"
 import { StoreUnavailable } from "#store/sql.ts"
-import {
-  Context,
-  Deferred,
-  Effect,
-  Exit,
-  Layer,
-  Metric,
-  Option,
-  PubSub,
-  Queue,
-  Ref,
-  Schedule,
-  type Scope
-} from "effect"
+import { Context, Deferred, Effect, Exit, Layer, Metric, Option, PubSub, Queue, Ref, type Scope } from "effect"
 import { ChangeBus } from "./ChangeBus.ts"
 import { ChangeFeed } from "./ChangeFeed.ts"
 import { continuity, isBehind } from "./continuity.ts"
 import { happenings } from "./happenings.ts"
+import { type Held, Hold, knownMark, knownState } from "./Hold.ts"
+import { keepMark, type Place } from "./keepMark.ts"
 
 export class Network extends Context.Service<Network, {
   /** The state now; every revision in it has been given to the ChangeBus, or is about to be. */
@@ -32,6 +23,12 @@ export class Network extends Context.Service<Network, {
   readonly catchUp: Effect.Effect<void, StoreUnavailable>
   /** Wakes whenever a client or a key has left the network, some time after the state says so. */
   readonly removals: Effect.Effect<PubSub.Subscription<void>, never, Scope.Scope>
+  /** What the database has and nobody is given, since too much is missing from it. */
+  readonly held: Effect.Effect<Option.Option<Held>>
+  /** The rows that are there and cannot be read: what was known of them before stays. */
+  readonly leftOut: Effect.Effect<ReadonlyArray<UnreadableRow>>
+  /** Says that what is missing from this history is meant to be; false unless it is this history that is held back. */
+  accept(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
 }>()("control/feed/Network") {
   static readonly layer = Layer.effect(
     Network,
@@ -40,29 +37,28 @@ export class Network extends Context.Service<Network, {
       const feed = yield* ChangeFeed
       const bus = yield* ChangeBus
       const events = yield* Events
-      const first = yield* firstSnapshot
-      const current = yield* Ref.make(first)
+      const hold = new Hold(log)
+      const first = yield* firstPlace(hold)
+      const current = yield* Ref.make<Place>(first)
+      let { leftOut } = first
       events.restart(first.state.revision)
       const removed = yield* PubSub.sliding<void>(1)
-      let isLost = false
-
       const reload = Effect.fnUntraced(function*() {
         const snapshot = yield* log.snapshot
-        yield* Ref.set(current, snapshot)
-        yield* bus.restart(snapshot.state)
-        events.restart(snapshot.state.revision)
+        const { state: before } = yield* Ref.get(current)
+        const state = keepKnown(before, snapshot.state, snapshot.leftOut)
+        yield* hold.admit(knownState(before), { ...snapshot, state })
+        yield* Ref.set(current, { state, tag: snapshot.tag })
+        leftOut = snapshot.leftOut
+        yield* bus.restart(state)
+        events.restart(state.revision)
         yield* PubSub.publish(removed, undefined)
       })
 
       const applyPage = Effect.fnUntraced(function*(before: NetworkState, page: Page) {
-        const out: Array<Step> = []
-        let after = before
-        for (const change of page.changes) {
-          const next = apply(after, change)
-          out.push(...steps(after, next, change))
-          after = next
-        }
+        const { after, out } = changedBy(before, page.changes)
         yield* Ref.set(current, { state: { ...after, revision: page.upTo }, tag: page.tag })
+        leftOut = stillLeftOut(leftOut, page.changes, page.leftOut)
         yield* bus.publish(page.timeline, out)
         for (const event of happenings(page.changes)) events.publish(event)
         if (page.changes.some((change) => removing.has(change._tag))) yield* PubSub.publish(removed, undefined)
@@ -70,36 +66,72 @@ export class Network extends Context.Service<Network, {
         yield* Metric.update(lagGauge, Math.max(0, page.newest - page.upTo))
       })
 
-      /** Reads what is new, applies it, and gives it out, page by page until nothing is left. */
-      const advance = Effect.gen(function*() {
-        while (true) {
-          const { state, tag } = yield* Ref.get(current)
-          const page = yield* log.after(state.revision)
-          const found = continuity(state, tag, page)
-          // Once noticed, a loss stays one until it has its timeline, even if the log forgets what gave it away.
-          isLost = found === "lost" || isLost && found !== "renamed"
-          if (isLost) yield* beginTimeline(log, state)
-          if (found === "missed")
-            yield* Effect.logWarning("this process was away for too long: reading everything again")
-          if (isLost || found !== "continued") {
-            isLost = false
-            return yield* reload()
-          }
-          yield* applyPage(state, page)
-          if (page.upTo - state.revision < pageSize) return
-        }
-      })
+      const catchUp = yield* oneWriter(advanceBy({ log, hold, current: Ref.get(current), reload, applyPage }), feed)
+      yield* keepMark(Effect.map(Ref.get(current), (place) => hold.held === undefined ? place : undefined))
 
-      const catchUp = yield* oneWriter(advance, feed)
-      yield* keepMark(Ref.get(current))
+      const accept = Effect.fn("Network.accept")(function*(timeline: Timeline) {
+        if (hold.held?.timeline !== timeline || !(yield* log.accept(timeline))) return false
+        return yield* Effect.as(catchUp, true)
+      })
 
       return Network.of({
         state: Effect.map(Ref.get(current), ({ state }) => state),
         catchUp,
-        removals: PubSub.subscribe(removed)
+        removals: PubSub.subscribe(removed),
+        held: Effect.sync(() => Option.fromUndefinedOr(hold.held)),
+        leftOut: Effect.sync(() => leftOut),
+        accept
       })
     })
   )
+}
+
+/** The state after these changes, and what has happened by them for each audience. */
+function changedBy(before: NetworkState, changes: ReadonlyArray<Change>) {
+  const out: Array<Step> = []
+  let after = before
+  for (const change of changes) {
+    const next = apply(after, change)
+    out.push(...steps(after, next, change))
+    after = next
+  }
+  return { after, out }
+}
+
+/** What bringing the state up to date is made of. */
+interface Parts {
+  readonly log: ChangeLog["Service"]
+  readonly hold: Hold
+  readonly current: Effect.Effect<Place>
+  readonly reload: () => Effect.Effect<void, StoreUnavailable>
+  readonly applyPage: (before: NetworkState, page: Page) => Effect.Effect<void>
+}
+
+/** Reads what is new, applies it, and gives it out, page by page until nothing is left. */
+const advanceBy = ({ applyPage, current, hold, log, reload }: Parts): Effect.Effect<void, StoreUnavailable> => {
+  let isLost = false
+  return Effect.gen(function*() {
+    while (true) {
+      const { state, tag } = yield* current
+      const page = yield* log.after(state.revision)
+      if (hold.held !== undefined) {
+        yield* hold.check(page)
+        return yield* reload()
+      }
+      const found = continuity(state, tag, page)
+      // Once noticed, a loss stays one until it has its timeline, even if the log forgets what gave it away.
+      isLost = found === "lost" || isLost && found !== "renamed"
+      if (isLost) yield* beginTimeline(log, state)
+      if (found === "missed")
+        yield* Effect.logWarning("this process was away for too long: reading everything again")
+      if (isLost || found !== "continued") {
+        isLost = false
+        return yield* reload()
+      }
+      yield* applyPage(state, page)
+      if (page.upTo - state.revision < pageSize) return
+    }
+  })
 }
 
 /** Runs `advance` whenever the feed says so, one at a time; gives what waits for a run that begins after the call. */
@@ -114,8 +146,8 @@ const oneWriter = Effect.fnUntraced(
       waiting = []
       const exit = yield* Effect.exit(advance)
       if (Exit.isFailure(exit))
-        yield* Effect.logWarning("the log of changes could not be read; trying again", exit.cause)
-      const answer = Exit.isSuccess(exit) ? Exit.void : Exit.fail(unavailable)
+        yield* Effect.logWarning("this process is not up to date; trying again", exit.cause)
+      const answer = Exit.isSuccess(exit) ? Exit.void : Exit.fail(Option.getOrElse(foreseen(exit), () => unavailable))
       yield* Effect.forEach(answered, (deferred) => Deferred.done(deferred, answer), { discard: true })
     })
 
@@ -132,10 +164,11 @@ const oneWriter = Effect.fnUntraced(
   }
 )
 
-type Place = Pick<NetworkState, "revision" | "timeline">
-
 /** The history is not continued where it was left: its clients must not take what comes for a continuation. */
-const beginTimeline = Effect.fnUntraced(function*(log: ChangeLog["Service"], { revision, timeline }: Place) {
+const beginTimeline = Effect.fnUntraced(function*(
+  log: ChangeLog["Service"],
+  { revision, timeline }: Pick<NetworkState, "revision" | "timeline">
+) {
   yield* Metric.update(lostTimelines, 1)
   yield* Effect.logError(
     `the database does not have what it had at revision ${revision}: it was restored, or has lost its last changes. ` +
@@ -144,37 +177,28 @@ const beginTimeline = Effect.fnUntraced(function*(log: ChangeLog["Service"], { r
   yield* log.beginTimeline(timeline)
 })
 
-/** What the database has, on a timeline of its own if it is behind what this process had seen before it was started. */
-const firstSnapshot = Effect.gen(function*() {
+/**
+ * What the database has, on a timeline of its own if it is behind what this process had seen before it was started. Nothing
+ * yet, if it is held back: then nobody is let in until it is mended or accepted.
+ */
+const firstPlace = Effect.fnUntraced(function*(hold: Hold) {
   const log = yield* ChangeLog
   const mark = Option.getOrUndefined(yield* (yield* HighWater).kept)
   const snapshot = yield* log.snapshot
-  if (mark === undefined || !isBehind(snapshot, mark, yield* log.tagAt(mark.revision))) return snapshot
-  yield* beginTimeline(log, mark)
-  return yield* log.snapshot
-})
-
-const keepMarkEvery = "1 second"
-
-const keepMark = Effect.fnUntraced(function*(current: Effect.Effect<Snapshot>) {
-  const highWater = yield* HighWater
-  let kept: Revision | undefined
-  let keptOf: Timeline | undefined
-  const keep = Effect.gen(function*() {
-    const { state: { revision, timeline }, tag } = yield* current
-    if (revision === kept && timeline === keptOf) return
-    yield* highWater.keep({ timeline, revision, tag })
-    kept = revision
-    keptOf = timeline
-  })
-  yield* Effect.addFinalizer(() => keep)
-  yield* Effect.forkScoped(Effect.repeat(keep, Schedule.spaced(keepMarkEvery)))
+  if (mark === undefined) return snapshot
+  const isLost = isBehind(snapshot, mark, yield* log.tagAt(mark.revision))
+  if (isLost) yield* beginTimeline(log, mark)
+  const read = isLost ? yield* log.snapshot : snapshot
+  yield* Effect.ignore(hold.admit(knownMark(mark), read))
+  return hold.held === undefined ? read : { ...read, state: empty(read.state.timeline, Revision.make(0)), tag: null }
 })
 
 /** A key that is put may take the place of another under the same id. */
 const removing: ReadonlySet<Change["_tag"]> = new Set(
   ["AgentRemoved", "GatewayRemoved", "KeyRemoved", "KeyPut"] as const
 )
+
+const foreseen = Exit.findErrorOption<void, StoreUnavailable>
 
 const unavailable = new StoreUnavailable({ reason: "the log of changes cannot be read" })
 

@@ -17,6 +17,7 @@ import * as Events from "./Events.ts"
 import * as Gateways from "./Gateways.ts"
 import * as Health from "./Health.ts"
 import * as Keys from "./Keys.ts"
+import * as Network from "./Network.ts"
 import * as Tunnels from "./Tunnels.ts"
 import * as Validation from "./Validation.ts"
 
@@ -29,6 +30,7 @@ const handlers = Layer.mergeAll(
   Gateways.layer,
   Health.layer,
   Keys.layer,
+  Network.layer,
   Tunnels.layer
 ).pipe(Layer.provide(Layer.mergeAll(Authorization.layer, Validation.layer)))
 

@@ -106,7 +106,7 @@ export const apply = (state: NetworkState, change: Change): NetworkState => {
   if (change.revision <= state.revision) return state
   const touch = touchOf(state, change)
   return {
-    ...applyChange(state, change),
+    ...putRow(state, change),
     revision: change.revision,
     history: touch === undefined ? state.history : History.append(state.history, touch)
   }
@@ -118,7 +118,7 @@ export const load = (
   revision: Revision,
   rows: ReadonlyArray<Change>,
   history: History.History = History.none(revision)
-): NetworkState => ({ ...rows.reduce(applyChange, empty(timeline, revision)), revision, history })
+): NetworkState => ({ ...rows.reduce(putRow, empty(timeline, revision)), revision, history })
 
 /** What a change touches, seen from the state before it; the log keeps the same facts (see `control_record_change`). */
 function touchOf(before: NetworkState, change: Change): History.Touch | undefined {
@@ -165,7 +165,8 @@ function ownersOf(state: NetworkState, id: TunnelId): ReadonlyArray<AgentId> {
   return Option.isNone(tunnel) ? [] : [tunnel.value.agentId]
 }
 
-function applyChange(state: NetworkState, change: Change): NetworkState {
+/** The row alone, without its place in the history. */
+export function putRow(state: NetworkState, change: Change): NetworkState {
   switch (change._tag) {
     case "AgentPut":
       return putAgent(state, change.agent)

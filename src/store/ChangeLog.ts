@@ -1,13 +1,14 @@
 /** The log of committed changes: read it whole once, then by revision; and hear when to look again. */
+import { type Counts, ofEach } from "#network/losses.ts"
 import { type Change, load, type NetworkState } from "#network/NetworkState.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Context, Duration, Effect, Layer, Queue, Result, Schema } from "effect"
 import { SqlClient } from "effect/sql"
-import { readRow } from "./changeRows.ts"
+import { readRow, type UnreadableRow } from "./changeRows.ts"
 import { Secrets } from "./Secrets.ts"
 import { everyRow, historyOf, latestTouches } from "./snapshotRows.ts"
-import { atEdge, StoreUnavailable, transaction } from "./sql.ts"
+import { atEdge, StoreUnavailable, transaction, writing } from "./sql.ts"
 
 /** What the log says at one moment: the newest revision of which history, and the changes that the reader lacks. */
 export interface Page {
@@ -23,15 +24,23 @@ export interface Page {
   readonly tag: Tag
   /** The same of the change that the page begins after. */
   readonly tagBefore: Tag
+  readonly accepted: Accepted
+  readonly leftOut: ReadonlyArray<UnreadableRow>
 }
 
 /** A change's own random mark: a restored backup undoes changes, and gives their numbers out again. */
 export type Tag = string | null
 
+/** The place in the history at which an operator has said that what was missing then may be missing. */
+export type Accepted = { readonly timeline: Timeline; readonly revision: Revision } | undefined
+
 /** Every row at one revision, and the tag of the change that made it so. */
 export interface Snapshot {
   readonly state: NetworkState
   readonly tag: Tag
+  readonly accepted: Accepted
+  /** The rows that are there and are not in the state, since they cannot be read. */
+  readonly leftOut: ReadonlyArray<UnreadableRow>
 }
 
 /** Small enough that one page is applied and sent without holding up the heartbeats behind it. */
@@ -52,6 +61,10 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   after(revision: Revision): Effect.Effect<Page, StoreUnavailable>
   /** The tag of one change; null where the log does not have it. */
   tagAt(revision: Revision): Effect.Effect<Tag, StoreUnavailable>
+  /** How many rows of each kind were deleted after a revision, as the audit has it, which forgets nothing. */
+  deletedSince(revision: Revision): Effect.Effect<Counts, StoreUnavailable>
+  /** Notes that what is missing now is meant to be; false, and nothing is noted, unless the history is of this name. */
+  accept(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
   /** The history of this name is not continued: gives it another name, once, whoever notices first. */
   beginTimeline(lost: Timeline): Effect.Effect<void, StoreUnavailable>
   /** Forgets the oldest changes, a thousand at most, as long as a day's and ten thousand remain; gives back how many it was. */
@@ -75,12 +88,16 @@ export class ChangeLog extends Context.Service<ChangeLog, {
       /** One damaged row must not hold up all others. */
       const readable = Effect.fnUntraced(function*(rows: ReadonlyArray<Record<string, unknown>>) {
         const changes: Array<Change> = []
+        const leftOut: Array<UnreadableRow> = []
         for (const row of rows) {
           const change = readRow(row, cipher)
           if (Result.isSuccess(change)) changes.push(change.success)
-          else yield* Effect.logError(`left out at revision ${row.revision}: ${change.failure.message}`)
+          else {
+            yield* Effect.logError(`left out at revision ${row.revision}: ${change.failure.message}`)
+            leftOut.push(change.failure)
+          }
         }
-        return changes
+        return { changes, leftOut }
       })
 
       const snapshot = transaction(sql)(Effect.gen(function*() {
@@ -89,17 +106,14 @@ export class ChangeLog extends Context.Service<ChangeLog, {
           yield* sql`
           select ${timeline} as timeline, m.revision::float8 as newest,
             (select min(revision)::float8 from changes) as oldest,
-            (select tag from changes where revision = m.revision) as tag from control_meta m`
+            (select tag from changes where revision = m.revision) as tag,
+            accepted_timeline, accepted_revision::float8 as accepted_revision from control_meta m`
         )
         const rows = yield* sql.unsafe<Record<string, unknown>>(everyRow, [meta.newest])
         const touches = yield* sql.unsafe<Record<string, unknown>>(latestTouches)
-        const state = load(
-          meta.timeline,
-          meta.newest,
-          yield* readable(rows),
-          historyOf(touches, meta.oldest, meta.newest)
-        )
-        return { state, tag: meta.tag } satisfies Snapshot
+        const { changes, leftOut } = yield* readable(rows)
+        const state = load(meta.timeline, meta.newest, changes, historyOf(touches, meta.oldest, meta.newest))
+        return { state, tag: meta.tag, accepted: acceptedIn(meta), leftOut } satisfies Snapshot
       })).pipe(Effect.withSpan("ChangeLog.snapshot"))
 
       const after = Effect.fn("ChangeLog.after")(function*(revision: Revision) {
@@ -107,18 +121,20 @@ export class ChangeLog extends Context.Service<ChangeLog, {
           select ${timeline} as timeline, m.revision::float8 as newest,
             (select min(revision)::float8 from changes) as oldest,
             (select tag from changes where revision = ${revision}) as tag_before,
+            m.accepted_timeline, m.accepted_revision::float8 as accepted_revision,
             c.revision::float8 as revision, c.tag, c.entity, c.op, c.entity_id, c.row_image
           from control_meta m left join lateral
             (select * from changes where revision > ${revision} order by revision limit ${pageSize}) c on true
           order by c.revision`)
         const heads = decodeHeads(rows)
         const { newest, oldest, tag_before: tagBefore, timeline: name } = heads[0]
-        const changes = yield* readable(rows.filter((row) => row.revision !== null))
+        const { changes, leftOut } = yield* readable(rows.filter((row) => row.revision !== null))
         const last = heads.at(-1)
         const end = last === undefined || last.revision === null
           ? { upTo: revision, tag: tagBefore }
           : { upTo: last.revision, tag: last.tag }
-        return { timeline: name, newest, oldest: oldest ?? undefined, changes, tagBefore, ...end }
+        const accepted = acceptedIn(heads[0])
+        return { timeline: name, newest, oldest: oldest ?? undefined, changes, tagBefore, accepted, leftOut, ...end }
       })
 
       const probe = atEdge(pg.notify(channel, probePayload))
@@ -154,6 +170,24 @@ function upkeep(sql: SqlClient.SqlClient) {
       update control_meta m set timeline = gen_random_uuid()::text where ${timeline} = ${lost}`)
   })
 
+  const deletedSince = Effect.fn("ChangeLog.deletedSince")(function*(revision: Revision) {
+    const rows = decodeDeletions(
+      yield* atEdge(sql`
+      select entity, count(*)::int as deleted from audit where op = 'delete' and revision > ${revision} group by entity`)
+    )
+    return ofEach((kind) => rows.find(({ entity }) => `${entity}s` === kind)?.deleted ?? 0)
+  })
+
+  const accept = Effect.fn("ChangeLog.accept")(function*(name: Timeline) {
+    const rows = yield* writing(sql)(sql`
+      with accepted as (update control_meta m set accepted_timeline = ${name}, accepted_revision = m.revision
+        where ${timeline} = ${name} returning m.revision)
+      insert into audit (actor, address, entity, op, entity_id, revision)
+        select current_setting('control.actor'), nullif(current_setting('control.address'), ''), 'network', 'update',
+          ${name}, revision from accepted returning 1`)
+    return rows.length === 1
+  })
+
   const compact = Effect.gen(function*() {
     const rows = yield* atEdge(sql`delete from changes where revision in (
       select revision from changes
@@ -161,7 +195,7 @@ function upkeep(sql: SqlClient.SqlClient) {
       order by revision limit 1000) returning 1`)
     return rows.length
   }).pipe(Effect.withSpan("ChangeLog.compact"))
-  return { tagAt, beginTimeline, compact }
+  return { tagAt, deletedSince, accept, beginTimeline, compact }
 }
 
 const probePayload = "probe"
@@ -176,9 +210,27 @@ const historyName = `md5(concat_ws(':', m.timeline, (select system_identifier fr
   substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)))::uuid::text`
 
 const tag = Schema.NullOr(Schema.String)
-const meta = { timeline: Timeline, newest: Revision, oldest: Schema.NullOr(Revision), tag }
+const meta = {
+  timeline: Timeline,
+  newest: Revision,
+  oldest: Schema.NullOr(Revision),
+  tag,
+  accepted_timeline: Schema.NullOr(Timeline),
+  accepted_revision: Schema.NullOr(Revision)
+}
 const decodeMeta = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct(meta)]))
 const decodeTags = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ tag })))
+
+const decodeDeletions = Schema.decodeUnknownSync(
+  Schema.Array(Schema.Struct({ entity: Schema.String, deleted: Schema.Int }))
+)
+
+function acceptedIn(
+  row: { readonly accepted_timeline: Timeline | null; readonly accepted_revision: Revision | null }
+): Accepted {
+  const { accepted_revision: revision, accepted_timeline: timeline } = row
+  return timeline === null || revision === null ? undefined : { timeline, revision }
+}
 
 /** What every row of a page begins with; `revision` is null in the one row of a page without changes. */
 const Head = Schema.Struct({

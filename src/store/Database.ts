@@ -7,6 +7,7 @@ import { Directory } from "./Directory.ts"
 import { startEmbeddedPostgres } from "./EmbeddedPostgres.ts"
 import { init } from "./migrations/0001_init.ts"
 import { history } from "./migrations/0002_history.ts"
+import { acceptance } from "./migrations/0007_acceptance.ts"
 import { atEdge, StoreUnavailable } from "./sql.ts"
 
 /** The database has a schema that only a later version of Control knows. */
@@ -28,7 +29,7 @@ export class MigrationFailed
   }
 }
 
-const migrations = { "0001_init": init, "0002_history": history }
+const migrations = { "0001_init": init, "0002_history": history, "0007_acceptance": acceptance }
 const migrationsTable = "control_migrations"
 
 /** How long a start waits for a database that does not answer yet. */
@@ -97,7 +98,7 @@ const refuseNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) 
   const [{ found }] = decodeFound(
     yield* atEdge(sql`select coalesce(max(migration_id), 0)::int as found from ${sql(migrationsTable)}`)
   )
-  const known = Object.keys(migrations).length
+  const known = Math.max(...Object.keys(migrations).map((name) => Number.parseInt(name, 10)))
   if (found > known) return yield* new SchemaTooNew({ found, known })
 })
 

@@ -7,7 +7,21 @@ import { join } from "node:path"
 import { Directory } from "./Directory.ts"
 
 /** A change that was seen: which one of which history, and its tag. */
-export const Mark = Schema.Struct({ timeline: Timeline, revision: Revision, tag: Schema.NullOr(Schema.String) })
+export const Mark = Schema.Struct({
+  timeline: Timeline,
+  revision: Revision,
+  tag: Schema.NullOr(Schema.String),
+  /** How many rows there were; version 0.2.0 did not say. */
+  rows: Schema.optionalKey(
+    Schema.Struct({
+      agents: Schema.Int,
+      gateways: Schema.Int,
+      tunnels: Schema.Int,
+      certificates: Schema.Int,
+      keys: Schema.Int
+    })
+  )
+})
 export type Mark = typeof Mark.Type
 
 export class HighWater extends Context.Service<HighWater, {

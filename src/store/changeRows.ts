@@ -71,7 +71,7 @@ type ChangeRow = typeof ChangeRow.Type
 
 /** A row that somebody wrote past Control: of another shape, or with a secret that is not under Control's key. */
 export class UnreadableRow extends Schema.TaggedError<UnreadableRow>()("UnreadableRow", {
-  entity: Schema.String,
+  entity: Schema.String.annotate({ description: "As the row says; one that this version does not know is possible." }),
   id: Schema.String,
   reason: Schema.String
 }) {

@@ -43,8 +43,6 @@ export class Conversation implements Peer {
   drainMillis: number | undefined
   /** The states of the database when it sent certificates, by domain. */
   readonly obtained = new Map<string, number>()
-  /** The timeline has changed on this connection. */
-  hasCrossed = false
   #isReplaying = false
   #acks = false
 
@@ -201,7 +199,6 @@ export class Conversation implements Peer {
     const before = client.follower.position?.timeline
     const taken = client.follower.take(message)
     if (this.hasBegun && client.follower.position?.timeline !== before) {
-      this.hasCrossed = true
       // What was in force before is none of this timeline.
       this.acked = undefined
       world.count("timeline changed on a connection")

@@ -5,7 +5,6 @@ import { Duration } from "effect"
 import type { Conversation } from "./Conversation.ts"
 import type { Snapshot } from "./Database.ts"
 import type { Message } from "./Follower.ts"
-import { known } from "./known.ts"
 import { settings } from "./Node.ts"
 import { difference, isSameView, project } from "./views.ts"
 
@@ -61,9 +60,8 @@ function checkSuccess(conversation: Conversation, { data }: Message): void {
   }
 }
 
-function checkError({ client, hasCrossed, provoked }: Conversation, code: string): void {
+function checkError({ client, provoked }: Conversation, code: string): void {
   if (!answers.has(code)) return
-  if (known.lateAckIsAhead && hasCrossed) return
   const due = provoked.get(code) ?? 0
   if (due === 0) client.simulation.world.violate("I5 ack order", `${client.name} was told ${code} for no reason`)
   provoked.set(code, due - 1)
@@ -111,7 +109,6 @@ function match(
   const { history } = database
   const { view } = client.follower
   if (view === undefined) return
-  if (known.toldAfterDeletion && !database.exists(client.key.ref)) return world.count("told after its deletion")
   let nearest: Snapshot | undefined = history.at(-1)
   for (let index = Math.max(client.historyIndex, from); index < history.length; index++) {
     const state = history[index]

@@ -93,8 +93,20 @@ export const sessionMutants: ReadonlyArray<Mutant> = [
   mutant(
     "an acknowledgement of what was never sent is believed",
     "src/clients/Deliveries.ts",
-    "if (revision > client.told) return false",
+    "if (revision > client.told) return isLate(client, revision)",
     ""
+  ),
+  mutant(
+    "an acknowledgement that was under way when the history changed is taken for one of what was never sent",
+    "src/clients/Deliveries.ts",
+    "toldBefore !== undefined && revision > told && revision <= toldBefore",
+    "false"
+  ),
+  mutant(
+    "a client is told what was committed after its deletion",
+    "src/connection/outbound.ts",
+    "if (state.keys !== keys) {",
+    "if (state.keys === undefined) {"
   ),
   mutant(
     "an acknowledgement leaves a refusal standing",

@@ -1,5 +1,6 @@
 /** Presence and the log of changes, over the simulated database. */
 import * as History from "#network/History.ts"
+import { none } from "#network/losses.ts"
 import { type Change, load } from "#network/NetworkState.ts"
 import {
   AgentId,
@@ -152,7 +153,9 @@ export const changeLog = (link: Link) => {
         const history = historyOf(touches.map(asTouch), oldest === undefined ? null : Revision.make(oldest), revision)
         return Effect.succeed({
           state: load(Timeline.make(database.timeline), revision, changes, history),
-          tag: database.tagAt(revision)
+          tag: database.tagAt(revision),
+          accepted: undefined,
+          leftOut: []
         })
       }),
       after: (revision) =>
@@ -166,10 +169,14 @@ export const changeLog = (link: Link) => {
             changes: newer.map((logged) => asChange(logged)),
             upTo: Revision.make(newer.at(-1)?.revision ?? revision),
             tag: newer.at(-1)?.tag ?? database.tagAt(revision),
-            tagBefore: database.tagAt(revision)
+            tagBefore: database.tagAt(revision),
+            accepted: undefined,
+            leftOut: []
           })
         }),
       tagAt: (revision) => link.request("read tag", () => Effect.sync(() => database.tagAt(revision))),
+      deletedSince: () => link.request("count deletions", () => Effect.succeed(none)),
+      accept: () => link.request("accept", () => Effect.succeed(false)),
       beginTimeline: (lost) => link.request("begin timeline", () => Effect.sync(() => database.beginTimeline(lost))),
       compact: link.request("compact", () => Effect.succeed(0)),
       listen: (wake) => link.listen(wake, longestSilence),

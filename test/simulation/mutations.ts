@@ -38,15 +38,14 @@ const feed: ReadonlyArray<Mutant> = [
     edits: [
       {
         file: "src/feed/Network.ts",
-        find: "import { apply, type Change, type NetworkState } from",
-        replace: "import { apply, type Change, empty, type NetworkState } from"
+        find: "yield* hold.admit(knownState(before), { ...snapshot, state })",
+        replace: ""
       },
       {
         file: "src/feed/Network.ts",
-        find: "const snapshot = yield* log.snapshot\n        yield* Ref.set(current, snapshot)",
-        replace: "const { state } = yield* Ref.get(current)\n" +
-          "        const snapshot = yield* Effect.orElseSucceed(log.snapshot, () => ({ state: empty(state.timeline, state.revision), tag: null }))\n" +
-          "        yield* Ref.set(current, snapshot)"
+        find: "const snapshot = yield* log.snapshot\n        const { state: before } = yield* Ref.get(current)",
+        replace: "const { state: before } = yield* Ref.get(current)\n" +
+          "        const snapshot = yield* Effect.orElseSucceed(log.snapshot, () => ({ state: empty(before.timeline, before.revision), tag: null, leftOut: [], accepted: undefined }))"
       }
     ]
   },
@@ -116,8 +115,8 @@ const views: ReadonlyArray<Mutant> = [
   mutant(
     "a config is sent to whom the key was revoked meanwhile",
     "src/connection/outbound.ts",
-    "if (reason !== undefined) return socket.close(reason)",
-    ""
+    "if (reason !== undefined) return socket.close(reason)\n    const following",
+    "const following"
   ),
   mutant(
     "a slow client is not waited for",
