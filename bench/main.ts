@@ -14,7 +14,9 @@ import { heartbeats } from "./scenarios/heartbeats.ts"
 import { loneChange } from "./scenarios/loneChange.ts"
 import { memory } from "./scenarios/memory.ts"
 import { mixed } from "./scenarios/mixed.ts"
+import { outage } from "./scenarios/outage.ts"
 import { resume } from "./scenarios/resume.ts"
+import { scale } from "./scenarios/scale.ts"
 import { storm } from "./scenarios/storm.ts"
 import { sustained } from "./scenarios/sustained.ts"
 import { Bench, type Options, type Row, type Scenario } from "./support/Bench.ts"
@@ -36,7 +38,9 @@ const scenarios: ReadonlyArray<Scenario> = [
   mixed,
   resume,
   acks,
-  applied
+  applied,
+  scale,
+  outage
 ]
 
 process.on("exit", () => {
@@ -99,11 +103,11 @@ async function interrupted(): Promise<void> {
   process.exit(130)
 }
 
-/** Two servers and the load hold up to 5,000 sockets each; Node raises the soft limit to the hard one by itself. */
+/** Servers and the load hold up to 10,500 sockets each; Node raises the soft limit to the hard one by itself. */
 function warnOfFewDescriptors(): void {
   const report: unknown = process.report.getReport()
   const limit = (report as { userLimits?: { open_files?: { hard?: number | string } } }).userLimits?.open_files?.hard
-  if (typeof limit === "number" && limit < 8_192) {
-    process.stderr.write(`only ${limit} files may be open (ulimit -Hn): scenarios with 5,000 clients need 8,192\n`)
+  if (typeof limit === "number" && limit < 12_288) {
+    process.stderr.write(`only ${limit} files may be open (ulimit -Hn): scenarios with many clients need 12,288\n`)
   }
 }

@@ -91,6 +91,11 @@ export class Bench {
     return control
   }
 
+  /** Stops the database and starts it again after a while; how long it gave no answer, in milliseconds. */
+  restartDatabase(awayMillis: number): Promise<number> {
+    return this.#database.restart(awayMillis)
+  }
+
   async raw(): Promise<Raw> {
     const raw = await startRaw()
     this.#ends.push(() => raw.stop())

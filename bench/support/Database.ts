@@ -10,6 +10,7 @@ import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { now, sleep } from "./clock.ts"
 import { cpuOfPostgres } from "./postgresProcesses.ts"
 import { seed, type Seeded, type Size } from "./seed.ts"
 import { runDirectory } from "./temporary.ts"
@@ -37,11 +38,13 @@ export interface Database {
   written(): Promise<Written>
   /** In milliseconds so far; undefined where it cannot be known. */
   cpu(): number | undefined
+  /** Stops it and starts it again after a while, and returns when it answers: the milliseconds in between. Only the embedded one. */
+  restart(awayMillis: number): Promise<number>
   close(): Promise<void>
 }
 
 export const openDatabase = async (): Promise<Database> => {
-  const scope = Effect.runSync(Scope.make())
+  let scope = Effect.runSync(Scope.make())
   const external = process.env["BENCH_DATABASE_URL"]
   const directory = join(runDirectory, "database")
   const url = external !== undefined && external !== "" ? external : await startEmbedded(directory, scope)
@@ -52,7 +55,7 @@ export const openDatabase = async (): Promise<Database> => {
   const [about] = await query(
     "select version(), current_setting('fsync') as fsync, current_setting('synchronous_commit') as sync"
   )
-  const postmaster = external === undefined ? readPostmaster(directory) : undefined
+  const postmaster = () => external === undefined ? readPostmaster(directory) : undefined
   let made = 0
 
   return {
@@ -79,7 +82,17 @@ export const openDatabase = async (): Promise<Database> => {
       )
       return { transactions: Number(row?.["xid"]), walBytes: Number(row?.["wal"]) }
     },
-    cpu: () => cpuOfPostgres(postmaster),
+    cpu: () => cpuOfPostgres(postmaster()),
+    restart: async (awayMillis) => {
+      if (external !== undefined) throw new Error("the server that BENCH_DATABASE_URL names is not restarted")
+      const stoppedAt = now()
+      await Effect.runPromise(Scope.close(scope, Exit.void))
+      await sleep(awayMillis)
+      scope = Effect.runSync(Scope.make())
+      await startEmbedded(directory, scope)
+      await query("select 1").catch(() => query("select 1"))
+      return now() - stoppedAt
+    },
     close: async () => {
       await server.dispose()
       await Effect.runPromise(Scope.close(scope, Exit.void))

@@ -16,11 +16,13 @@ export interface Seen extends Awaited {
 export class Changes {
   readonly #bench: Bench
   readonly #group: string
-  #last = 10_000
+  #last: number
 
-  constructor(bench: Bench, group: string) {
+  /** Two of one network begin at numbers apart, so that the one's change is none of the other's: five digits each. */
+  constructor(bench: Bench, group: string, after = 10_000) {
     this.#bench = bench
     this.#group = group
+    this.#last = after
   }
 
   /** Many changes, each of another tunnel, in one transaction of another program; latencies count from the commit's answer. */
