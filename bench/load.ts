@@ -23,6 +23,9 @@ const handlers = {
   beat: (
     { name, perSecond, seconds }: { readonly name: string; readonly perSecond: number; readonly seconds: number }
   ): Promise<Beaten> => group(name).beat(perSecond, seconds),
+  /** The clients of a group read slowly from now on. */
+  slow: ({ bytesPerSecond, name }: { readonly name: string; readonly bytesPerSecond: number }): void =>
+    group(name).slow(bytesPerSecond),
   /** The clients of a group acknowledge every step from now on, or no longer; how many acknowledgements there were so far. */
   acknowledge: ({ isWanted, name }: { readonly name: string; readonly isWanted: boolean }): number =>
     group(name).acknowledge(isWanted),

@@ -10,6 +10,7 @@ import { applied } from "./scenarios/applied.ts"
 import { burst } from "./scenarios/burst.ts"
 import { config } from "./scenarios/config.ts"
 import { create } from "./scenarios/create.ts"
+import { failover } from "./scenarios/failover.ts"
 import { heartbeats } from "./scenarios/heartbeats.ts"
 import { loneChange } from "./scenarios/loneChange.ts"
 import { memory } from "./scenarios/memory.ts"
@@ -17,6 +18,7 @@ import { mixed } from "./scenarios/mixed.ts"
 import { outage } from "./scenarios/outage.ts"
 import { resume } from "./scenarios/resume.ts"
 import { scale } from "./scenarios/scale.ts"
+import { slowReader } from "./scenarios/slowReader.ts"
 import { storm } from "./scenarios/storm.ts"
 import { sustained } from "./scenarios/sustained.ts"
 import { Bench, type Options, type Row, type Scenario } from "./support/Bench.ts"
@@ -40,7 +42,9 @@ const scenarios: ReadonlyArray<Scenario> = [
   acks,
   applied,
   scale,
-  outage
+  failover,
+  outage,
+  slowReader
 ]
 
 process.on("exit", () => {

@@ -80,6 +80,7 @@ export class Group implements Listener {
   /** Steps that clients which are coming back have missed. */
   #missed = Infinity
   #changed: () => void = () => {}
+  #allowing: NodeJS.Timeout | undefined
 
   async open({ apiKeys, port, timeoutMillis, type, v1, window }: Opening): Promise<Opened> {
     const startedAt = now()
@@ -182,7 +183,18 @@ export class Group implements Listener {
     return acked
   }
 
+  /** From now on each of them reads this much at most, until they are closed. */
+  slow(bytesPerSecond: number): void {
+    const allow = () => {
+      for (const client of this.clients) client.allow(bytesPerSecond)
+    }
+    allow()
+    clearInterval(this.#allowing)
+    this.#allowing = setInterval(allow, 1_000)
+  }
+
   close(): void {
+    clearInterval(this.#allowing)
     for (const client of this.clients.splice(0)) {
       if (client.v1 !== undefined) this.#places.set(client.apiKey, client.v1.place)
       client.cut()

@@ -55,6 +55,8 @@ export class LeanClient {
   readonly #listener: Listener
   readonly #auth: Buffer
   #upgraded = false
+  /** How many bytes it reads before it stops. */
+  #allowance = Infinity
   #rest: Buffer = Buffer.alloc(0)
   /** Of a large frame: what is still to come, in bytes, and what it is. */
   #left = 0
@@ -76,7 +78,8 @@ export class LeanClient {
         buffer: readBuffer,
         callback: (size) => {
           this.#read(readBuffer.subarray(0, size))
-          return true
+          this.#allowance -= size
+          return this.#allowance > 0
         }
       }
     })
@@ -94,6 +97,12 @@ export class LeanClient {
 
   send(frame: Buffer): void {
     this.#socket.write(frame)
+  }
+
+  /** Reads this many bytes more and then stops. */
+  allow(bytes: number): void {
+    this.#allowance = bytes
+    this.#socket.resume()
   }
 
   /** Cuts the connection without a close handshake, and leaves no port behind in TIME_WAIT. */

@@ -23,6 +23,8 @@ export interface Control extends Server {
   readonly dataDir: string
   /** A request to the HTTP API as the administrator; rejects on any status but 2xx. */
   request(method: string, path: string, body: object): Promise<unknown>
+  /** As kill -9; returns when it is gone. */
+  kill(): Promise<void>
 }
 
 export interface Raw extends Server {
@@ -77,6 +79,12 @@ export const startControl = async (network: Network, knownDataDir?: string): Pro
       const text = await response.text()
       if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text.slice(0, 300)}`)
       return text === "" ? undefined : JSON.parse(text)
+    },
+    kill: async () => {
+      isStopped = true
+      const ended = new Promise<void>((resolve) => child.process.once("exit", () => resolve()))
+      child.process.kill("SIGKILL")
+      await ended
     },
     stop: async () => {
       if (isStopped) return
