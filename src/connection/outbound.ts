@@ -1,12 +1,12 @@
 /** The half of a connection that brings its client's view up to date and keeps it there. */
 import type { Client } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
-import { ChangeBus, type Push } from "#feed/ChangeBus.ts"
+import { ChangeBus, type Pushes } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import { reasonToClose } from "#network/membership.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
 import type { Resume } from "#schema/client.ts"
-import { Cause, Effect, Fiber, Metric, Option, PubSub } from "effect"
+import { Cause, Effect, Fiber, Metric } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Member } from "./membership.ts"
 import { decide } from "./plan.ts"
@@ -33,11 +33,11 @@ export const makeFollow = Effect.gen(function*() {
 
   /** Forwards every step after `from` until the socket closes, and fails with that, or when the client is too slow. */
   const forward = Effect.fnUntraced(
-    function*(client: Client, socket: Socket, pushes: PubSub.Subscription<Push>, from: Following) {
+    function*(client: Client, socket: Socket, pushes: Pushes, from: Following) {
       let { at, receiver } = from
       let keys: NetworkState["keys"] | undefined
       while (true) {
-        const first = yield* PubSub.take(pushes)
+        const news = yield* pushes.take
         // Whose key is gone is told nothing that was committed after that, however soon its connection is closed.
         const state = yield* network.state
         if (state.keys !== keys) {
@@ -45,9 +45,7 @@ export const makeFollow = Effect.gen(function*() {
           if (reason !== undefined) return socket.close(reason)
           keys = state.keys
         }
-        // Nearly always it is the only one: then nothing is made but what is written.
-        const isAlone = Option.getOrElse(PubSub.remainingUnsafe(pushes), () => 0) === 0
-        const plan = decide(isAlone ? [first] : [first, ...(yield* PubSub.takeAll(pushes))], at, receiver)
+        const plan = decide(news, at, receiver)
         if (plan._tag === "Config") {
           const following = sendConfig(client, socket, state, [])
           if (following === undefined) return

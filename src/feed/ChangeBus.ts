@@ -2,7 +2,7 @@
 import type { NetworkState } from "#network/NetworkState.ts"
 import type { Audience, Step } from "#network/step.ts"
 import { type ClientRef, Revision, type Timeline } from "#schema/ids.ts"
-import { Context, Effect, Layer, Metric, PubSub, type Scope } from "effect"
+import { Context, Effect, Layer, Metric, Option, PubSub, type Scope } from "effect"
 import { Batch } from "./Batch.ts"
 
 /** The topics: all gateways share one, each agent has its own. */
@@ -10,6 +10,8 @@ type Topic = Exclude<Audience, "agents">
 
 interface Open {
   readonly pubsub: PubSub.PubSub<Push>
+  /** The followers that wait for something to come. */
+  readonly waiting: Set<Pushes>
   followers: number
   last: Revision
 }
@@ -29,13 +31,46 @@ const capacity = { gateways: 64, agent: 16 }
  */
 export type Push = Batch | "restart"
 
+/**
+ * One follower's side of a topic. It waits beside its subscription, not in it: to wake a fiber that waits in `PubSub.take`
+ * costs three times as much.
+ */
+export class Pushes {
+  readonly #subscription: PubSub.Subscription<Push>
+  /** Made once; whoever was interrupted meanwhile is resumed in vain. */
+  readonly #arrival: Effect.Effect<void>
+  #resume: (effect: Effect.Effect<void>) => void = () => {}
+
+  constructor(subscription: PubSub.Subscription<Push>, waiting: Set<Pushes>) {
+    this.#subscription = subscription
+    this.#arrival = Effect.callback<void>((resume) => {
+      this.#resume = resume
+      waiting.add(this)
+    })
+  }
+
+  /** Everything that has come since the last time, as soon as there is something. */
+  readonly take: Effect.Effect<ReadonlyArray<Push>> = Effect.suspend(() =>
+    this.size === 0 ? Effect.andThen(this.#arrival, this.take) : PubSub.takeAll(this.#subscription)
+  )
+
+  /** How much has come and was not taken. */
+  get size(): number {
+    return Option.getOrElse(PubSub.remainingUnsafe(this.#subscription), () => 0)
+  }
+
+  wake(): void {
+    this.#resume(Effect.void)
+  }
+}
+
 export class ChangeBus extends Context.Service<ChangeBus, {
   /** Gives each audience its steps in this history, in order, as one batch. */
   publish(timeline: Timeline, steps: ReadonlyArray<Step>): Effect.Effect<void>
   /** Makes every follower send a whole config: of this history, at this revision or a later one. */
   restart(known: Known): Effect.Effect<void>
   /** What concerns this client, from now on until the scope closes. */
-  follow(client: ClientRef): Effect.Effect<PubSub.Subscription<Push>, never, Scope.Scope>
+  follow(client: ClientRef): Effect.Effect<Pushes, never, Scope.Scope>
   /** The newest revision that this client's audience was given. */
   lastOf(client: ClientRef): Revision
 }>()("control/feed/ChangeBus") {
@@ -52,6 +87,7 @@ export class ChangeBus extends Context.Service<ChangeBus, {
           const batch = new Batch(timeline, open.last, theirs)
           open.last = batch.revision
           yield* PubSub.publish(open.pubsub, batch)
+          wakeAll(open)
           yield* Metric.update(pushes, open.followers)
         }
       })
@@ -59,7 +95,7 @@ export class ChangeBus extends Context.Service<ChangeBus, {
       const restart = ({ revision }: Known) =>
         Effect.forEach([...topics.values()], (open) => {
           open.last = revision
-          return PubSub.publish(open.pubsub, "restart")
+          return Effect.tap(PubSub.publish(open.pubsub, "restart"), () => Effect.sync(() => wakeAll(open)))
         }, { discard: true })
 
       const follow = Effect.fnUntraced(function*(client: ClientRef) {
@@ -71,7 +107,11 @@ export class ChangeBus extends Context.Service<ChangeBus, {
           }),
           (open) => leave(topics, topic, open)
         )
-        return yield* PubSub.subscribe(open.pubsub)
+        const subscription = yield* PubSub.subscribe(open.pubsub)
+        return yield* Effect.acquireRelease(
+          Effect.sync(() => new Pushes(subscription, open.waiting)),
+          (pushes) => Effect.sync(() => open.waiting.delete(pushes))
+        )
       })
 
       const lastOf = (client: ClientRef) => topics.get(topicOf(client))?.last ?? none
@@ -97,10 +137,17 @@ const openTopic = Effect.fnUntraced(function*(topics: Map<Topic, Open>, topic: T
   if (known !== undefined) return known
   const pubsub = yield* PubSub.sliding<Push>(topic === "gateways" ? capacity.gateways : capacity.agent)
   // Somebody else may have opened it meanwhile: whose it is first, all use.
-  const open = topics.get(topic) ?? { pubsub, followers: 0, last: none }
+  const open = topics.get(topic) ?? { pubsub, waiting: new Set(), followers: 0, last: none }
   topics.set(topic, open)
   return open
 })
+
+/** Who is woken may wait again at once: in the set that is there then. */
+function wakeAll({ waiting }: Open): void {
+  const woken = [...waiting]
+  waiting.clear()
+  for (const pushes of woken) pushes.wake()
+}
 
 const leave = (topics: Map<Topic, Open>, topic: Topic, open: Open): Effect.Effect<void> =>
   Effect.suspend(() => {

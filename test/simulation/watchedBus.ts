@@ -1,34 +1,31 @@
 /** The real ChangeBus, with an eye on how much waits in it. */
-import { ChangeBus, type Push } from "#feed/ChangeBus.ts"
+import { ChangeBus, type Pushes } from "#feed/ChangeBus.ts"
 import type { ClientRef } from "#schema/ids.ts"
-import { Effect, Layer, Option, PubSub } from "effect"
+import { Effect, Layer } from "effect"
 
 /** What may wait for one connection: see ARCHITECTURE.md, "What is bounded". */
 const capacity = { gateway: 64, agent: 16 }
 
 /** Every subscription that is open. */
 export class Queues {
-  readonly #open = new Map<PubSub.Subscription<Push>, ClientRef>()
+  readonly #open = new Map<Pushes, ClientRef>()
 
   get size(): number {
     return this.#open.size
   }
 
-  add(subscription: PubSub.Subscription<Push>, client: ClientRef): void {
-    this.#open.set(subscription, client)
+  add(pushes: Pushes, client: ClientRef): void {
+    this.#open.set(pushes, client)
   }
 
-  delete(subscription: PubSub.Subscription<Push>): void {
-    this.#open.delete(subscription)
+  delete(pushes: Pushes): void {
+    this.#open.delete(pushes)
   }
 
   /** How many batches the fullest queue holds above what it may. */
   excess(): number {
     let most = 0
-    for (const [subscription, { type }] of this.#open) {
-      const waiting = Option.getOrElse(PubSub.remainingUnsafe(subscription), () => 0)
-      most = Math.max(most, waiting - capacity[type])
-    }
+    for (const [{ size }, { type }] of this.#open) most = Math.max(most, size - capacity[type])
     return most
   }
 }
@@ -41,8 +38,8 @@ export const watchedBus = (queues: Queues): Layer.Layer<ChangeBus> =>
         ...bus,
         follow: (client) =>
           Effect.acquireRelease(
-            Effect.tap(bus.follow(client), (subscription) => Effect.sync(() => queues.add(subscription, client))),
-            (subscription) => Effect.sync(() => queues.delete(subscription))
+            Effect.tap(bus.follow(client), (pushes) => Effect.sync(() => queues.add(pushes, client))),
+            (pushes) => Effect.sync(() => queues.delete(pushes))
           )
       }))
   ).pipe(Layer.provide(ChangeBus.layer))
