@@ -136,6 +136,19 @@ export const IpAddress = Schema.String.check(
 /** An IPv4 address in its own form, also where an IPv6 socket has mapped it (RFC 4291 section 2.5.5.2). */
 export const unmappedAddress = (address: string): string => address.replace(/^::ffff:(?=\d+\.)/u, "")
 
+/** What is counted as one address: of IPv6 the first 64 bits, all of which a single subscriber has to choose from. */
+export const addressBlock = (address: string): string => {
+  if (!address.includes(":")) return address
+  const [head = "", tail] = address.split("::", 2)
+  const groups = (text: string) => text === "" ? [] : text.split(":")
+  const before = groups(head)
+  const after = groups(tail ?? "")
+  // An IPv4 address at the end stands for two groups.
+  const length = before.length + after.length + (address.includes(".") ? 1 : 0)
+  const all = [...before, ...Array.from({ length: tail === undefined ? 0 : 8 - length }, () => "0"), ...after]
+  return `${all.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16)).join(":")}::/64`
+}
+
 const targetLabel = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 
 /** Names as resolvers inside a network take them: also with underscores, as containers and services have them. */

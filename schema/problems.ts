@@ -115,6 +115,7 @@ export class NotReady extends HttpApiError.Problem<NotReady>()("NotReady", {
 /** What is refused before an endpoint is found, or after it has failed inside: by status. */
 export const generalProblems = {
   400: { type: urn("bad-request"), title: "The request cannot be read" },
+  403: { type: urn("forbidden"), title: "This may not be asked in this way" },
   404: { type: urn("not-found"), title: "There is nothing here" },
   405: { type: urn("method-not-allowed"), title: "This method is not for this path" },
   413: { type: urn("body-too-large"), title: "The body is larger than 1 MiB" },

@@ -10,6 +10,7 @@ import { Presence } from "#clients/Presence.ts"
 import * as Revocations from "#clients/Revocations.ts"
 import { Listener } from "#connection/Listener.ts"
 import { Sessions } from "#connection/Sessions.ts"
+import { Edge } from "#edge/Edge.ts"
 import { Events } from "#events/Events.ts"
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { ChangeFeed } from "#feed/ChangeFeed.ts"
@@ -85,7 +86,10 @@ const core = clients.pipe(Layer.provideMerge(services), Layer.provideMerge(feed)
 const sockets = Listener.layer.pipe(Layer.provide(Sessions.layer))
 
 /** Agents and gateways only: for an application that has an API of its own. */
-export const layerOfSockets = sockets.pipe(Layer.provideMerge(core))
+export const layerOfSockets = sockets.pipe(Layer.provide(Edge.layer), Layer.provideMerge(core))
 
 /** Both edges: sockets for agents and gateways, HTTP for operators. They are closed before anything below them. */
-export const layer = Layer.mergeAll(sockets, HttpServer.layer).pipe(Layer.provideMerge(core))
+export const layer = Layer.mergeAll(sockets, HttpServer.layer).pipe(
+  Layer.provide(Edge.layer),
+  Layer.provideMerge(core)
+)

@@ -1,10 +1,11 @@
 /** The configuration of a process: read once from its environment, checked as a whole, and passed on as one value. */
-import { Context, Duration, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
-import { durationInWords } from "./settings/parse.ts"
+import { conflicts } from "./settings/conflicts.ts"
 import { type Plain, type Secret, table } from "./settings/table.ts"
 import { unknownNames } from "./settings/unknownNames.ts"
 
+export { type Cidr, isLoopback } from "./settings/addresses.ts"
 export { PortUnavailable } from "./settings/PortUnavailable.ts"
 
 type FromTable = { readonly [Key in keyof typeof table]: (typeof table)[Key]["fallback"] }
@@ -58,6 +59,12 @@ export const readSettings = Effect.fnUntraced(
       wsPort: plain(table.wsPort),
       apiHost: plain(table.apiHost),
       apiPort: plain(table.apiPort),
+      tlsCertificate: plain(table.tlsCertificate),
+      tlsPrivateKey: plain(table.tlsPrivateKey),
+      requireTls: plain(table.requireTls),
+      trustedProxies: plain(table.trustedProxies),
+      allowedHosts: plain(table.allowedHosts),
+      allowedOrigins: plain(table.allowedOrigins),
       databaseUrl: secret(table.databaseUrl),
       dataDir: plain(table.dataDir),
       adminToken: secret(table.adminToken),
@@ -68,6 +75,8 @@ export const readSettings = Effect.fnUntraced(
       drainTimeout: plain(table.drainTimeout),
       maxMessageBytes: plain(table.maxMessageBytes),
       maxMessagesPerSecond: plain(table.maxMessagesPerSecond),
+      maxBytesPerSecond: plain(table.maxBytesPerSecond),
+      maxConnections: plain(table.maxConnections),
       maxUnauthenticated: plain(table.maxUnauthenticated),
       maxUnauthenticatedPerIp: plain(table.maxUnauthenticatedPerIp),
       networkPool: plain(table.networkPool),
@@ -151,41 +160,6 @@ const readSecretFile = (path: string): string | undefined => {
     return undefined
   }
 }
-
-interface Conflict {
-  readonly between: ReadonlyArray<Plain<unknown>>
-  readonly problem: SettingProblem
-}
-
-/** Settings that are fine each by itself and cannot be used together. */
-const conflicts = (values: SettingsValues): ReadonlyArray<Conflict> => {
-  const found: Array<Conflict> = []
-  if (Duration.isGreaterThan(values.heartbeatInterval, values.heartbeatTimeout)) {
-    const { heartbeatInterval, heartbeatTimeout } = table
-    found.push({
-      between: [heartbeatInterval, heartbeatTimeout],
-      problem: {
-        name: heartbeatInterval.name,
-        given: durationInWords(values.heartbeatInterval),
-        allowed: `at most ${heartbeatTimeout.name}, which is ${durationInWords(values.heartbeatTimeout)}`
-      }
-    })
-  }
-  if (values.wsPort !== 0 && values.wsPort === values.apiPort && overlap(values.wsHost, values.apiHost)) {
-    found.push({
-      between: [table.wsHost, table.wsPort, table.apiHost, table.apiPort],
-      problem: {
-        name: table.apiPort.name,
-        given: `${values.apiPort}`,
-        allowed: `another port than ${table.wsPort.name}, since both listen on the same address`
-      }
-    })
-  }
-  return found
-}
-
-const overlap = (one: string, other: string): boolean =>
-  one === other || [one, other].some((host) => host === "0.0.0.0" || host === "::")
 
 /**
  * What an empty environment gives away from a terminal: for tests and for the library to spread.

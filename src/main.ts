@@ -19,9 +19,10 @@ const announce = Layer.effectDiscard(Effect.gen(function*() {
     ? "the PostgreSQL of DATABASE_URL"
     : `an embedded PostgreSQL in ${settings.dataDir}`
   const token = Option.match(adminTokenFile, { onNone: () => "from the settings", onSome: (path) => `in ${path}` })
+  const secured = Option.isSome(settings.tlsCertificate) ? "s" : ""
   yield* Effect.logInfo(
-    `Control serves agents and gateways on ws://${listener.host}:${listener.port} and operators on ` +
-      `http://${settings.apiHost}:${apiPort}, with ${database}; the admin token is ${token}`
+    `Control serves agents and gateways on ws${secured}://${listener.host}:${listener.port} and operators on ` +
+      `http${secured}://${settings.apiHost}:${apiPort}, with ${database}; the admin token is ${token}`
   )
 }))
 

@@ -2,7 +2,7 @@
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
 import type { Key, NetworkState } from "#network/NetworkState.ts"
-import { type ClientType, nameOf } from "#schema/ids.ts"
+import { addressBlock, type ClientType, nameOf } from "#schema/ids.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
 import { monotonicMillis } from "./monotonic.ts"
@@ -44,7 +44,7 @@ export class Authenticator extends Context.Service<Authenticator, {
           const fresh = find(yield* network.state, hash, type)
           if (fresh !== undefined) return yield* admit(fresh)
           yield* Metric.update(refused, 1)
-          yield* Effect.sleep(noteFailure(failures, address, yield* monotonicMillis))
+          yield* Effect.sleep(noteFailure(failures, addressBlock(address), yield* monotonicMillis))
           return yield* new InvalidKey()
         }
       )

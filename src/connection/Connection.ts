@@ -1,11 +1,11 @@
 /** One client, one fiber: frames are decoded, the session decides, and what it decides is carried out. */
 import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
 import { decodeFrame } from "#schema/protocol.ts"
-import type { Limits } from "#session/limits.ts"
+import { largestFirstMessage, type Limits } from "#session/limits.ts"
 import * as Session from "#session/Session.ts"
 import { Settings, type SettingsValues } from "#Settings.ts"
 import { Clock, Effect } from "effect"
-import type { Buffer } from "node:buffer"
+import { Buffer } from "node:buffer"
 import type { Member } from "./membership.ts"
 import { makePerform } from "./perform.ts"
 import type { Frame, Socket, TooSlow } from "./Socket.ts"
@@ -76,6 +76,8 @@ export const makeServe = Effect.gen(function*() {
 
 function toEvent(frame: Frame, { at, session, upgrade }: Connection): Session.Event {
   if (frame._tag === "Binary") return { _tag: "ReceivedBinary" }
+  if (session.state._tag === "connected" && Buffer.byteLength(frame.text) > largestFirstMessage)
+    return { _tag: "ReceivedTooBig" }
   return {
     _tag: "Received",
     frame: decodeFrame(frame.text, Session.senderOf(session) ?? upgrade.type, session.level),

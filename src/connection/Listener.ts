@@ -1,12 +1,14 @@
 /** The WebSocket port: judges upgrades, and hands each socket to `Sessions`. */
 import { subprotocols } from "#schema/protocol.ts"
+import { makeAdmission } from "#edge/admission.ts"
+import { Edge } from "#edge/Edge.ts"
 import { PortUnavailable, Settings } from "#Settings.ts"
 import { Context, Effect, Layer } from "effect"
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
 import { WebSocketServer } from "ws"
 import { Sessions } from "./Sessions.ts"
-import { addressOf, judgeRequest } from "./upgrade.ts"
+import { judgeRequest } from "./upgrade.ts"
 import { WsSocket } from "./WsSocket.ts"
 
 /** A server that listens already, for those who must have the port before everything else is ready. */
@@ -24,7 +26,13 @@ export class Listener extends Context.Service<Listener, {
     Effect.gen(function*() {
       const settings = yield* Settings
       const given = yield* ListeningServer
-      const server = given ?? (yield* Effect.acquireRelease(listen(settings), stopListening))
+      const edge = yield* Edge
+      const server = given ??
+        (yield* Effect.acquireRelease(
+          listen(edge.create(requestBounds, answerPlainRequest), settings),
+          stopListening
+        ))
+      yield* edge.keep("ws", server)
       server.on("upgrade", yield* makeAccept(server))
       const address = server.address()
       const port = typeof address === "object" && address !== null ? address.port : settings.wsPort
@@ -33,23 +41,21 @@ export class Listener extends Context.Service<Listener, {
   )
 }
 
-/** For the plain HTTP server below: a request that is not finished in time is cut, so that slow senders hold no places. */
-export const serverOptions = {
-  headersTimeout: 5_000,
-  requestTimeout: 10_000,
-  connectionsCheckingInterval: 1_000,
-  maxHeaderSize: 8_192
-}
+/** Of an upgrade request, which is small and has no body. */
+export const requestBounds = { requestTimeout: 10_000, maxHeaderSize: 8_192 }
 
-function listen({ wsHost: host, wsPort: port }: Settings["Service"]): Effect.Effect<Server, PortUnavailable> {
+function listen(
+  server: Server,
+  { wsHost: host, wsPort: port }: Settings["Service"]
+): Effect.Effect<Server, PortUnavailable> {
   return Effect.callback((resume) => {
-    const server = createServer(serverOptions, answerPlainRequest)
-    server.once(
-      "error",
-      (error: NodeJS.ErrnoException) =>
-        resume(Effect.fail(new PortUnavailable({ edge: "ws", host, port, reason: error.code ?? error.message })))
-    )
-    server.listen({ port, host }, () => resume(Effect.succeed(server)))
+    const onError = (error: NodeJS.ErrnoException) =>
+      resume(Effect.fail(new PortUnavailable({ edge: "ws", host, port, reason: error.code ?? error.message })))
+    server.once("error", onError)
+    server.listen({ port, host }, () => {
+      server.off("error", onError)
+      resume(Effect.succeed(server))
+    })
   })
 }
 
@@ -70,6 +76,7 @@ function stopListening(server: Server): Effect.Effect<void> {
 const makeAccept = Effect.fnUntraced(function*(server: Server) {
   const settings = yield* Settings
   const sessions = yield* Sessions
+  const admit = makeAdmission("ws", settings)
   const wss = new WebSocketServer({
     noServer: true,
     maxPayload: settings.maxMessageBytes,
@@ -81,27 +88,33 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
 
   return (request: IncomingMessage, raw: Duplex, head: Buffer): void => {
     raw.on("error", () => raw.destroy())
+    const admission = admit(request)
+    if (admission._tag === "Refused") return refuse(raw, admission.status, admission.reason)
     const verdict = judgeRequest(request)
-    if (verdict._tag === "Refused") return refuse(raw, verdict.status, verdict.reason)
-    const address = addressOf(request)
+    if (verdict._tag === "Refused") return refuse(raw, 400, verdict.reason)
+    const { address } = admission
     const place = sessions.reserve(address)
     if (place === undefined) {
-      return refuse(raw, "503 Service Unavailable", "too many connections are waiting to authenticate")
+      return refuse(raw, 503, "there are too many connections, or too many that have not authenticated")
     }
     raw.once("close", () => place.leave())
     wss.handleUpgrade(request, raw, head, (ws) => {
-      sessions.serve(new WsSocket(ws, raw), place, { type: verdict.type, level: verdict.level, address })
+      sessions.serve(new WsSocket(ws, raw, settings.maxBytesPerSecond), place, {
+        type: verdict.type,
+        level: verdict.level,
+        address
+      })
     })
   }
 })
 
-function refuse(raw: Duplex, status: string, reason: string): void {
+function refuse(raw: Duplex, status: number, reason: string): void {
   const body = `${reason}\n`
   // The peer may leave its half open for ever: once told, it is cut off.
   raw.once("finish", () => raw.destroy())
-  const retry = status.startsWith("503") ? "Retry-After: 5\r\n" : ""
+  const retry = status === 503 ? "Retry-After: 5\r\n" : ""
   raw.end(
-    `HTTP/1.1 ${status}\r\nContent-Type: text/plain\r\nContent-Length: ${
+    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: text/plain\r\nContent-Length: ${
       Buffer.byteLength(body)
     }\r\n${retry}Connection: close\r\n\r\n${body}`
   )

@@ -20,7 +20,7 @@ type Request = Pick<Upgrade, "type" | "level" | "address">
 const lookEvery = Duration.millis(500)
 
 export class Sessions extends Context.Service<Sessions, {
-  /** A place for a socket that is about to come from this address; none when too many wait to authenticate. */
+  /** A place for a socket that is about to come from this address; none when too many are there, or wait to authenticate. */
   reserve(address: string): Place<Socket> | undefined
   /** Begins the conversation with one client; it ends when its socket does. */
   serve(socket: Socket, place: Place<Socket>, request: Request): void
@@ -49,7 +49,8 @@ export class Sessions extends Context.Service<Sessions, {
 
       yield* Effect.forkScoped(closeOverdue(room, Duration.toMillis(settings.authTimeout)))
 
-      const reserve = (address: string) => room.enter(address, monotonicMillisUnsafe(clock))
+      const reserve = (address: string) =>
+        open.size < settings.maxConnections ? room.enter(address, monotonicMillisUnsafe(clock)) : undefined
 
       const serve = (socket: Socket, place: Place<Socket>, request: Request) => {
         open.add(socket)

@@ -4,6 +4,8 @@ import { Effect } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
+import { largestFirstMessage } from "#session/limits.ts"
+import { Bucket } from "./Bucket.ts"
 import { waitingLimitBytes } from "./plan.ts"
 import { type Frame, type Socket, SocketClosed, TooSlow } from "./Socket.ts"
 
@@ -19,8 +21,11 @@ const drainPatienceMillis = (bytes: number): number => 10_000 + bytes / 16.384
 const closePatienceMillis = 2_000
 
 /** Pings and pongs: ten a second in the long run. */
+const controlsPerSecond = 10
 const controlBurst = 200
-const controlPerMilli = 0.01
+
+/** How many bytes of a message may come before there was any. */
+const firstMessageBytes = largestFirstMessage + 64
 
 const closedEffect = Effect.fail(new SocketClosed())
 
@@ -35,17 +40,25 @@ export class WsSocket implements Socket {
   readonly #inbox: Array<Frame> = []
   #waiting: Resume | undefined
   #closing = false
-  #controlTokens = controlBurst
-  #controlAt = performance.now()
+  readonly #controls = new Bucket(controlsPerSecond, controlBurst, performance.now())
+  readonly #bytes: Bucket
+  /** What has come before the first message was whole; undefined from then on. */
+  #unheard: number | undefined = 0
+  #isFull = false
+  /** Runs while the socket rests since its peer has sent too much. */
+  #rest: NodeJS.Timeout | undefined
   #closed = false
 
-  constructor(ws: WebSocket, raw: Duplex) {
+  constructor(ws: WebSocket, raw: Duplex, bytesPerSecond: number) {
     this.#ws = ws
     this.#raw = raw
-    ws.on(
-      "message",
-      (data, isBinary) => this.#offer(isBinary ? { _tag: "Binary" } : { _tag: "Text", text: String(data) })
-    )
+    this.#bytes = new Bucket(bytesPerSecond, bytesPerSecond * 4, performance.now())
+    ws.on("message", (data, isBinary) => {
+      this.#unheard = undefined
+      this.#offer(isBinary ? { _tag: "Binary" } : { _tag: "Text", text: String(data) })
+    })
+    // `ws` listens first: what was whole in these bytes is a message already.
+    raw.on("data", (bytes: Buffer) => this.#came(bytes.length))
     // Without a listener a faulty frame would end the process; `ws` closes with the right code by itself.
     ws.on("error", ignore)
     ws.on("close", () => this.#end())
@@ -62,7 +75,10 @@ export class WsSocket implements Socket {
   readonly receive: Effect.Effect<Frame, SocketClosed> = Effect.suspend(() => {
     if (this.#inbox.length === 0) return this.#closed ? closedEffect : this.#arrival
     const frame = this.#inbox.shift() as Frame
-    if (this.#ws.isPaused && this.#inbox.length < resumeBelow) this.#ws.resume()
+    if (this.#isFull && this.#inbox.length < resumeBelow) {
+      this.#isFull = false
+      this.#flow()
+    }
     return Effect.succeed(frame)
   })
 
@@ -97,7 +113,7 @@ export class WsSocket implements Socket {
     this.#closing = true
     this.#inbox.length = 0
     // A paused socket would never see the peer's answer.
-    if (this.#ws.isPaused) this.#ws.resume()
+    this.#flow()
     this.#ws.close(closeCodes[reason].code, closeCodes[reason].meaning)
     const cut = setTimeout(() => this.#ws.terminate(), closePatienceMillis)
     this.#ws.once("close", () => clearTimeout(cut))
@@ -109,10 +125,27 @@ export class WsSocket implements Socket {
 
   /** Pings and pongs are no messages, and are counted apart: nobody needs more than a few a second. */
   #controlled(): void {
-    const at = performance.now()
-    this.#controlTokens = Math.min(controlBurst, this.#controlTokens + (at - this.#controlAt) * controlPerMilli) - 1
-    this.#controlAt = at
-    if (this.#controlTokens < 0) this.close("tooMany")
+    if (this.#controls.take(1, performance.now()) > 0) this.close("tooMany")
+  }
+
+  /** Who sends too much is read from more slowly: what was read beyond the limit is made up for by a rest. */
+  #came(bytes: number): void {
+    const restMillis = this.#bytes.take(bytes, performance.now())
+    if (this.#closing) return
+    if (this.#unheard !== undefined && (this.#unheard += bytes) > firstMessageBytes) return this.close("tooBig")
+    if (restMillis === 0 || this.#rest !== undefined) return
+    this.#rest = setTimeout(() => {
+      this.#rest = undefined
+      this.#flow()
+    }, restMillis)
+    this.#flow()
+  }
+
+  /** The one place where the socket is paused, for either reason; one that is closing is read to its end. */
+  #flow(): void {
+    const isHeld = !this.#closing && (this.#isFull || this.#rest !== undefined)
+    if (isHeld && !this.#ws.isPaused) this.#ws.pause()
+    if (!isHeld && this.#ws.isPaused) this.#ws.resume()
   }
 
   #offer(frame: Frame): void {
@@ -125,12 +158,16 @@ export class WsSocket implements Socket {
       return
     }
     this.#inbox.push(frame)
-    if (this.#inbox.length > pauseAbove && !this.#ws.isPaused) this.#ws.pause()
+    if (this.#inbox.length > pauseAbove) {
+      this.#isFull = true
+      this.#flow()
+    }
   }
 
   #end(): void {
     this.#closing = true
     this.#closed = true
+    clearTimeout(this.#rest)
     const resume = this.#waiting
     this.#waiting = undefined
     resume?.(closedEffect)

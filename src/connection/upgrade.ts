@@ -1,5 +1,5 @@
 /** Which upgrade requests are let in, decided from the request alone. Pure but for the counting of who is waiting. */
-import { ClientType, unmappedAddress } from "#schema/ids.ts"
+import { addressBlock, ClientType } from "#schema/ids.ts"
 import { type Level, subprotocols } from "#schema/protocol.ts"
 import { Schema } from "effect"
 import type { IncomingMessage } from "node:http"
@@ -18,11 +18,7 @@ export interface Upgrade {
 
 export type Verdict =
   | { readonly _tag: "Accepted"; readonly type: ClientType | undefined; readonly level: Level }
-  | {
-    readonly _tag: "Refused"
-    readonly status: "400 Bad Request" | "503 Service Unavailable"
-    readonly reason: string
-  }
+  | { readonly _tag: "Refused"; readonly reason: string }
 
 /** The `type` in the URL and the subprotocols that are offered decide; an `apiKey` in the URL is neither used nor told to anyone. */
 export const judgeRequest = (request: Pick<IncomingMessage, "url" | "headers">): Verdict => {
@@ -50,7 +46,7 @@ function levelOf(offered: string | undefined): Level | undefined {
 const isClientType = Schema.is(ClientType)
 
 function refused(reason: string): Verdict {
-  return { _tag: "Refused", status: "400 Bad Request", reason }
+  return { _tag: "Refused", reason }
 }
 
 /** The sockets that have not authenticated yet: counted in all and by address, and each with the time it came. */
@@ -67,7 +63,8 @@ export class WaitingRoom<Guest> {
   }
 
   /** A place from this moment on, or nothing when there is none. */
-  enter(address: string, at: number): Place<Guest> | undefined {
+  enter(from: string, at: number): Place<Guest> | undefined {
+    const address = addressBlock(from)
     const here = this.#byAddress.get(address) ?? 0
     if (this.#places.size >= this.#limit || here >= this.#limitPerAddress) return undefined
     this.#byAddress.set(address, here + 1)
@@ -112,7 +109,3 @@ export class Place<Guest> {
     this.isClockRunning = false
   }
 }
-
-/** The peer's address; IPv4 in its own form also where the socket is an IPv6 one. */
-export const addressOf = (request: IncomingMessage): string =>
-  unmappedAddress(request.socket.remoteAddress ?? "unknown")

@@ -1,11 +1,11 @@
 /** The operators' port: the API, its documents, and what supervisors ask. */
 import { NodeHttpServer } from "@effect/platform-node"
+import { Edge } from "#edge/Edge.ts"
 import { Api } from "#schema/api.ts"
 import { PortUnavailable, Settings } from "#Settings.ts"
 import { Effect, Layer } from "effect"
 import { HttpRouter, type HttpServerError } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
-import { createServer } from "node:http"
 import * as Agents from "./Agents.ts"
 import * as Answers from "./answers.ts"
 import * as Audit from "./Audit.ts"
@@ -39,13 +39,7 @@ const routes = Layer.mergeAll(HttpApiBuilder.layer(Api).pipe(Layer.provide(handl
 /** How long answers that are being given may take when the server stops. */
 const shutdownPatience = "2 seconds"
 
-/** A request that is not finished in time is cut, so that slow senders hold no places. */
-const serverOptions = {
-  headersTimeout: 5_000,
-  requestTimeout: 30_000,
-  connectionsCheckingInterval: 1_000,
-  maxHeaderSize: 16_384
-}
+const requestBounds = { requestTimeout: 30_000, maxHeaderSize: 16_384 }
 
 /** The longest host name, each of its characters percent-encoded. */
 const routerConfig = { maxParamLength: 3 * 253 }
@@ -53,16 +47,20 @@ const routerConfig = { maxParamLength: 3 * 253 }
 /** Listens when built; gives the `HttpServer`, whose `address` has the port in fact. */
 export const layer = Layer.unwrap(Effect.gen(function*() {
   const { apiHost: host, apiPort: port } = yield* Settings
+  const edge = yield* Edge
+  const server = edge.create(requestBounds)
+  const kept = Layer.effectDiscard(edge.keep("api", server))
   const listening = Layer.effectContext(
     Layer.build(
-      NodeHttpServer.layer(() => createServer(serverOptions), { host, port, gracefulShutdownTimeout: shutdownPatience })
+      NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: shutdownPatience })
     ).pipe(
       Effect.mapError((error) => new PortUnavailable({ edge: "api", host, port, reason: reasonOf(error) }))
     )
   )
   return Events.endWithServer.pipe(
     Layer.provideMerge(HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true, routerConfig })),
-    Layer.provideMerge(listening)
+    Layer.provideMerge(listening),
+    Layer.provide(kept)
   )
 }))
 

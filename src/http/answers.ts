@@ -1,8 +1,9 @@
 /** What holds for every answer, whichever endpoint gives it: its headers, and that a refusal is a problem (RFC 9457). */
-import { unmappedAddress } from "#schema/ids.ts"
+import { makeAdmission } from "#edge/admission.ts"
 import { Settings } from "#Settings.ts"
 import { actingAs } from "#store/Actor.ts"
-import { ByteSize, Cause, Effect, Option, type Types } from "effect"
+import { NodeHttpServerRequest } from "@effect/platform-node"
+import { ByteSize, Cause, Effect, type Types } from "effect"
 import {
   HttpIncomingMessage,
   HttpRouter,
@@ -11,7 +12,6 @@ import {
   HttpServerResponse,
   ProblemDetails
 } from "effect/http"
-import { isLoopback, isNameOf } from "./hosts.ts"
 import { methodsAt } from "./methods.ts"
 import { generalProblem } from "./problems.ts"
 
@@ -22,16 +22,16 @@ const retryAfter = "5"
 
 export const layer = HttpRouter.middleware(
   Effect.gen(function*() {
-    const { apiHost } = yield* Settings
+    const admit = makeAdmission("api", yield* Settings)
     return (answer: Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled>) =>
       Effect.gen(function*() {
         const request = yield* HttpServerRequest.HttpServerRequest
-        // A page whose name was made to point at this machine would else be let in by the browser as the same origin.
-        if (isLoopback(apiHost) && !isNameOf(apiHost, request.headers["host"]))
-          return framed(request, generalProblem(421))
+        const admission = admit(NodeHttpServerRequest.toIncomingMessage(request))
+        if (admission._tag === "Refused")
+          return framed(request, generalProblem(admission.status, admission.reason))
         const response = yield* answer.pipe(
           Effect.provideService(HttpIncomingMessage.MaxBodySize, largestBody),
-          actingAs("admin", Option.getOrNull(Option.map(request.remoteAddress, unmappedAddress))),
+          actingAs("admin", admission.address),
           Effect.catchCause((cause): Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled> =>
             Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause as Cause.Cause<Types.unhandled>) : refusal(cause)
           )

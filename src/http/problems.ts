@@ -50,11 +50,11 @@ export const keyProblemOf = {
 }
 
 /** A refusal that has no endpoint: by status. A status that the table does not know is told as it is. */
-export const generalProblem = (status: number): HttpServerResponse.HttpServerResponse => {
+export const generalProblem = (status: number, detail?: string): HttpServerResponse.HttpServerResponse => {
   const { title, type } = isGeneral(status)
     ? Problem.generalProblems[status]
     : { type: "about:blank", title: "Refused" }
-  return ProblemDetails.toResponse({ type, title, status })
+  return ProblemDetails.toResponse({ type, title, status, ...(detail === undefined ? {} : { detail }) })
 }
 
 function isGeneral(status: number): status is keyof typeof Problem.generalProblems {

@@ -2,15 +2,17 @@
 import { type Client as Member, ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillis } from "#clients/monotonic.ts"
-import { answerPlainRequest, ListeningServer, serverOptions } from "#connection/Listener.ts"
+import { answerPlainRequest, ListeningServer, requestBounds } from "#connection/Listener.ts"
 import * as Control from "#Control.ts"
+import { readPair } from "#edge/certificate.ts"
+import { makeServer } from "#edge/servers.ts"
 import * as Logging from "#logging.ts"
 import { type ClientType, Revision } from "#schema/ids.ts"
 import { type Environment, readProcessSettings, Settings } from "#Settings.ts"
 import { actingAs } from "#store/Actor.ts"
 import { type GivenTunnel, Tunnels } from "#tunnels/Tunnels.ts"
 import { Clock, Effect, Layer, ManagedRuntime } from "effect"
-import { createServer, type IncomingMessage, type Server } from "node:http"
+import type { IncomingMessage, Server } from "node:http"
 import type { Duplex } from "node:stream"
 
 /** A client that is connected and authenticated. Its key and its socket stay inside. */
@@ -48,14 +50,14 @@ export class WSServer {
 
   /**
    * Listens at once: who connects before everything else is up is served as soon as it is. Throws `SettingsInvalid` when a
-   * setting cannot be used.
+   * setting cannot be used, and `CertificateUnusable` when TLS cannot be served with the files that they name.
    */
   constructor(port = 3001, options: Options = {}) {
     const settings = Effect.runSync(readProcessSettings({ CONTROL_WS_PORT: String(port), ...options.env }))
     const closing = Promise.withResolvers<void>()
     this.closed = closing.promise
     this.#beginClosing = closing.resolve
-    this.#server = createServer(serverOptions, answerPlainRequest)
+    this.#server = makeServer(requestBounds, readPair(settings), answerPlainRequest)
     this.#runtime = ManagedRuntime.make(
       Control.layerOfSockets.pipe(
         Layer.provide(Layer.succeed(ListeningServer, this.#server)),

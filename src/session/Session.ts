@@ -28,6 +28,8 @@ export interface Session {
 export type Event =
   /** A text frame, decoded; `at` in milliseconds of one monotonic clock. */
   | { readonly _tag: "Received"; readonly frame: Result.Result<ClientMessage, FrameError>; readonly at: number }
+  /** A text frame that is larger than what is read before `auth`, and comes before it. */
+  | { readonly _tag: "ReceivedTooBig" }
   /** A binary frame, which no client has any reason to send. */
   | { readonly _tag: "ReceivedBinary" }
   /** What became of `Authenticate`. */
@@ -86,6 +88,8 @@ export const handle = (session: Session, event: Event): Transition => {
   switch (event._tag) {
     case "Received":
       return receive(session, event.frame, event.at)
+    case "ReceivedTooBig":
+      return close(session, "tooBig")
     case "ReceivedBinary":
       return close(session, "protocolViolation")
     case "Stored":

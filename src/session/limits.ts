@@ -5,6 +5,9 @@ export interface Limits {
   readonly burst: number
 }
 
+/** Bytes of the largest message before `auth`: a key, an address and a place, and room to spare. */
+export const largestFirstMessage = 8_192
+
 /** This many faulty messages within a minute are no accident. */
 const faultsPerMinute = 20
 const minute = 60_000

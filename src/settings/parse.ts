@@ -2,6 +2,7 @@
 import { HostName, Ipv4Cidr } from "#schema/ids.ts"
 import { Duration, type LogLevel, Option, Schema } from "effect"
 import { isIP } from "node:net"
+import { type Cidr, parseCidr } from "./addresses.ts"
 
 /** `allowed` completes the sentence "NAME must be …". */
 export interface Parser<A> {
@@ -44,6 +45,42 @@ export const path: Parser<string> = {
   parse: (text) => text.includes("\0") ? Option.none() : Option.some(text)
 }
 
+/** Unset is the empty text. */
+export const optionalPath: Parser<Option.Option<string>> = {
+  allowed: "the path of a file",
+  parse: (text) => text.includes("\0") ? Option.none() : Option.some(text === "" ? Option.none() : Option.some(text))
+}
+
+/** `one`, `other`: what is between the commas, and nothing for an empty text. */
+const list = <A>(allowed: string, parseOne: (item: string) => A | undefined): Parser<ReadonlyArray<A>> => ({
+  allowed,
+  parse: (text) => {
+    const items = text.split(",").map((item) => item.trim()).filter((item) => item !== "")
+    const values = items.map(parseOne).filter((value) => value !== undefined)
+    return values.length === items.length ? Option.some(values) : Option.none()
+  }
+})
+
+export const cidrs: Parser<ReadonlyArray<Cidr>> = list(
+  "addresses or networks in CIDR notation between commas, such as 10.0.0.0/8, 2001:db8::/32",
+  parseCidr
+)
+
+export const hosts: Parser<ReadonlyArray<string>> = list(
+  "host names or IP addresses between commas, without ports, such as control.example.com",
+  (item) => Option.getOrUndefined(host.parse(item.toLowerCase()))
+)
+
+export const origins: Parser<ReadonlyArray<string>> = list(
+  "origins between commas, such as https://console.example.com",
+  (item) => {
+    const url = URL.parse(item)
+    const isOrigin = url !== null && /^https?:$/u.test(url.protocol) &&
+      item.toLowerCase().replace(/\/$/u, "") === url.origin
+    return isOrigin ? url.origin : undefined
+  }
+)
+
 const isCidr = Schema.is(Ipv4Cidr)
 
 /** A network from which at least one /24 can be cut; host bits are refused since they are most often a slip. */
@@ -72,6 +109,8 @@ export const logLevel: Parser<LogLevel.LogLevel> = choice<LogLevel.LogLevel>({
   fatal: "Fatal",
   none: "None"
 })
+
+export const flag: Parser<boolean> = choice<boolean>({ true: true, false: false })
 
 export const logFormat: Parser<"json" | "pretty"> = choice<"json" | "pretty">({ json: "json", pretty: "pretty" })
 

@@ -67,6 +67,36 @@ export const table = {
     default: "3000",
     description: "Port on which operators connect (HTTP)."
   }),
+  tlsCertificate: plain(Parse.optionalPath, {
+    name: "CONTROL_TLS_CERTIFICATE",
+    default: "",
+    description: "Certificate chain (PEM) for TLS on both ports; read again when it changes. Unset: plaintext."
+  }),
+  tlsPrivateKey: plain(Parse.optionalPath, {
+    name: "CONTROL_TLS_PRIVATE_KEY",
+    default: "",
+    description: "The certificate's private key (PEM, without a passphrase)."
+  }),
+  requireTls: plain(Parse.flag, {
+    name: "CONTROL_REQUIRE_TLS",
+    default: "false",
+    description: "Refuse what comes in plaintext from beyond this machine, but for health and metrics."
+  }),
+  trustedProxies: plain(Parse.cidrs, {
+    name: "CONTROL_TRUSTED_PROXIES",
+    default: "",
+    description: "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
+  }),
+  allowedHosts: plain(Parse.hosts, {
+    name: "CONTROL_ALLOWED_HOSTS",
+    default: "",
+    description: "More names by which operators may call the API: its address and those of loopback are allowed anyway."
+  }),
+  allowedOrigins: plain(Parse.origins, {
+    name: "CONTROL_ALLOWED_ORIGINS",
+    default: "",
+    description: "Web pages that may ask, beside the API's own: agents and gateways are none."
+  }),
   databaseUrl: secret(Parse.databaseUrl, {
     name: "DATABASE_URL",
     description: "PostgreSQL 15 or newer. Unset: an embedded PostgreSQL in the data directory."
@@ -113,6 +143,16 @@ export const table = {
     name: "CONTROL_MAX_MESSAGES_PER_SECOND",
     default: "50",
     description: "Messages a second that one connection may send; four times as many in a burst."
+  }),
+  maxBytesPerSecond: plain(Parse.wholeNumber(16_384, 1_073_741_824), {
+    name: "CONTROL_MAX_BYTES_PER_SECOND",
+    default: "262144",
+    description: "Bytes a second that are read from one connection; four times as many in a burst."
+  }),
+  maxConnections: plain(Parse.wholeNumber(1, 1_000_000), {
+    name: "CONTROL_MAX_CONNECTIONS",
+    default: "20000",
+    description: "Agents and gateways that may be connected at a time, authenticated or not."
   }),
   maxUnauthenticated: plain(Parse.wholeNumber(1, 1_000_000), {
     name: "CONTROL_MAX_UNAUTHENTICATED",

@@ -1,0 +1,55 @@
+/** The two servers below the edges, alike in what they do about hostile networks. */
+import type { SettingsValues } from "#Settings.ts"
+import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http"
+import { createServer as createTlsServer } from "node:https"
+import type { Pair } from "./certificate.ts"
+
+/** Who does not finish in time is cut, so that slow senders hold no places. */
+const timeouts = { headersTimeout: 5_000, connectionsCheckingInterval: 1_000 }
+const handshakeTimeout = 5_000
+
+/** How long a request may take to come, in milliseconds, and how many bytes its headers may have. */
+export type Bounds = Required<Pick<ServerOptions, "requestTimeout" | "maxHeaderSize">>
+
+/** Speaks TLS where there is a pair. */
+export const makeServer = (
+  bounds: Bounds,
+  pair: Pair | undefined,
+  answer?: RequestListener
+): Server => {
+  const all = { ...timeouts, ...bounds }
+  return pair === undefined
+    ? createServer(all, answer)
+    : createTlsServer({ ...all, ...pair.options, handshakeTimeout }, answer)
+}
+
+/** Descriptors for the database, files, and whatever else is not a connection. */
+const reserve = 64
+
+/** More than any API needs at a time. */
+const mostApiConnections = 1_000
+
+export interface Places {
+  readonly ws: number
+  readonly api: number
+}
+
+/**
+ * How many TCP connections each port may have, so that neither takes the descriptors that the rest of the process lives on:
+ * beyond that they are cut as they come. Agents and gateways have as many as the settings say, and those that are refused
+ * with an answer besides, if the system allows so many files.
+ */
+export const placesOf = (
+  { maxConnections, maxUnauthenticated }: Pick<SettingsValues, "maxConnections" | "maxUnauthenticated">,
+  openFiles: number
+): Places => {
+  const api = Math.max(8, Math.min(mostApiConnections, Math.floor(openFiles / 8)))
+  return { api, ws: Math.max(8, Math.min(maxConnections + maxUnauthenticated, openFiles - api - reserve)) }
+}
+
+/** How many files this process may have open; infinite where the system does not say. */
+export const openFilesLimit = (): number => {
+  const report = process.report.getReport() as { readonly userLimits?: { readonly open_files?: { soft?: unknown } } }
+  const soft = Number(report.userLimits?.open_files?.soft)
+  return Number.isFinite(soft) ? soft : Number.POSITIVE_INFINITY
+}

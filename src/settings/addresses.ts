@@ -1,0 +1,26 @@
+/** Addresses as settings name them. */
+import { isIP } from "node:net"
+
+/** `127.0.0.1`, `::1`, `localhost`: what only this machine reaches. */
+export const isLoopback = (host: string): boolean =>
+  isLocalName(host) || host === "::1" || (isIP(host) === 4 && host.startsWith("127."))
+
+/** RFC 6761 section 6.3. */
+const isLocalName = (host: string): boolean => /^(?:.+\.)?localhost$/iu.test(host)
+
+/** A network of addresses, for `BlockList.addSubnet` of `node:net`. */
+export interface Cidr {
+  readonly address: string
+  readonly length: number
+  readonly family: "ipv4" | "ipv6"
+}
+
+/** `10.0.0.0/8`, `2001:db8::/32`, or one address; undefined for anything else. */
+export const parseCidr = (text: string): Cidr | undefined => {
+  const [address = "", given, ...rest] = text.split("/")
+  const version = isIP(address)
+  if (version === 0 || address.includes("%") || rest.length > 0) return undefined
+  const longest = version === 4 ? 32 : 128
+  if (given !== undefined && !(/^\d{1,3}$/u.test(given) && Number(given) <= longest)) return undefined
+  return { address, length: given === undefined ? longest : Number(given), family: version === 4 ? "ipv4" : "ipv6" }
+}
