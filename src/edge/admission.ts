@@ -1,7 +1,7 @@
 /** What both ports ask of every request before anything else is looked at: decided from the request and the settings alone. */
 import type { SettingsValues } from "#Settings.ts"
 import type { IncomingMessage } from "node:http"
-import { BlockList, isIPv6, type Socket } from "node:net"
+import { BlockList, isIP, type Socket } from "node:net"
 import { TLSSocket } from "node:tls"
 import { isOurName, isSameOrigin } from "./hosts.ts"
 import { peerOf } from "./peer.ts"
@@ -26,8 +26,10 @@ export const makeAdmission = (
 ) => {
   const trusted = new BlockList()
   for (const { address, family, length } of trustedProxies) trusted.addSubnet(address, length, family)
-  const isTrusted = (address: string) =>
-    trustedProxies.length > 0 && trusted.check(address, isIPv6(address) ? "ipv6" : "ipv4")
+  const isTrusted = (address: string) => {
+    const version = isIP(address)
+    return trustedProxies.length > 0 && version !== 0 && trusted.check(address, version === 6 ? "ipv6" : "ipv4")
+  }
 
   return (request: Asked): Admission => {
     const ambiguity = ambiguityOf(request)

@@ -82,5 +82,6 @@ export const complaintOf = (
   const soon = Math.min(14 * day, (notAfter - notBefore) / 3)
   if (now < notBefore) return "is not valid yet"
   if (now >= notAfter) return "has expired"
-  return now >= notAfter - soon ? `expires in ${Math.floor((notAfter - now) / day)} days` : undefined
+  const days = Math.ceil((notAfter - now) / day)
+  return now >= notAfter - soon ? `expires within ${days === 1 ? "a day" : `${days} days`}` : undefined
 }

@@ -32,6 +32,7 @@ const Word = Schema.Union([
   }),
   Schema.Literals([
     "binary",
+    "tooBig",
     "agentIn",
     "gatewayIn",
     "refused",
@@ -47,6 +48,8 @@ const eventOf = (word: typeof Word.Type, session: Session.Session, at: number): 
   switch (word) {
     case "binary":
       return { _tag: "ReceivedBinary" }
+    case "tooBig":
+      return { _tag: "ReceivedTooBig" }
     case "agentIn":
       return { _tag: "Authenticated", client: agent }
     case "gatewayIn":

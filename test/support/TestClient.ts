@@ -33,14 +33,19 @@ export interface TestClient {
 export const connect = Effect.fnUntraced(function*(
   port: number,
   query = "",
-  options: { readonly protocols?: ReadonlyArray<string>; readonly autoPong?: boolean } = {}
+  options: {
+    readonly protocols?: ReadonlyArray<string>
+    readonly autoPong?: boolean
+    readonly headers?: Readonly<Record<string, string>>
+  } = {}
 ): Effect.fn.Return<TestClient, Error, Scope.Scope> {
   const inbox = yield* Queue.unbounded<Message | Closed>()
   const closed = yield* Deferred.make<Closed>()
   const ws = yield* Effect.acquireRelease(
     Effect.callback<WebSocket, Error>((resume) => {
       const socket = new WebSocket(`ws://127.0.0.1:${port}/${query}`, [...options.protocols ?? []], {
-        autoPong: options.autoPong ?? true
+        autoPong: options.autoPong ?? true,
+        headers: options.headers ?? {}
       })
       socket.on("message", (data) => Queue.offerUnsafe(inbox, JSON.parse(String(data))))
       socket.on("close", (code, reason) => {

@@ -1,0 +1,221 @@
+/** Hostile browsers, proxies and parsers, byte by byte, against both ports. */
+import { ask, get, upgrade } from "#support/raw.ts"
+import { TestServer } from "#support/server.ts"
+import { connect } from "#support/TestClient.ts"
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
+
+const ports = Effect.map(TestServer, ({ apiUrl, wsPort }) => ({ ws: wsPort, api: Number(new URL(apiUrl).port) }))
+
+const statusOf = <E, R>(answer: Effect.Effect<{ readonly status: number }, E, R>) =>
+  Effect.map(answer, ({ status }) => status)
+
+const loopback = { address: "127.0.0.0", length: 8, family: "ipv4" } as const
+const allowed = { allowedHosts: ["control.example.com"], allowedOrigins: ["https://console.example.com"] }
+
+layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it) => {
+  it.effect("of another origin may ask nothing of the API, by no method, and are told so without CORS", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      const { api } = yield* ports
+      for (
+        const origin of ["https://evil.example.com", "null", "http://localhost:1", "https://console.example.com.evil"]
+      ) {
+        for (const method of ["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"]) {
+          const headers = ["Host: localhost", "Connection: close", `Origin: ${origin}`, "", ""]
+          const answer = yield* ask(api, `${method} /api/agents HTTP/1.1`, ...headers)
+          assert.strictEqual(answer.status, 403, `${method} from ${origin}`)
+          assert.notInclude(answer.head, "access-control")
+        }
+      }
+      // With the right token as well: it is the page that is not wanted.
+      const told = yield* Effect.promise(() => operator.get("/api/agents", { origin: "https://evil.example.com" }))
+      assert.strictEqual(told.status, 403)
+      assert.deepInclude(told.body, { type: "urn:control:problem:forbidden", status: 403 })
+      assert.include(told.body.detail, "CONTROL_ALLOWED_ORIGINS")
+    }))
+
+  it.effect("of the API itself may ask, and those that are listed", () =>
+    Effect.gen(function*() {
+      const { api } = yield* ports
+      const own = { Host: `localhost:${api}`, Origin: `http://localhost:${api}` }
+      const proxied = { Host: "control.example.com", Origin: "https://control.example.com" }
+      for (const headers of [own, proxied, { Origin: "https://console.example.com" }]) {
+        const answer = yield* get(api, "/healthz", headers)
+        assert.strictEqual(answer.status, 200, JSON.stringify(headers))
+        assert.notInclude(answer.head, "access-control")
+        assert.notInclude(answer.head, "set-cookie")
+      }
+    }))
+
+  it.effect("may open no WebSocket, also one of the same name, unless they are listed", () =>
+    Effect.gen(function*() {
+      const { ws } = yield* ports
+      for (const origin of ["https://evil.example.com", "null", `http://127.0.0.1:${ws}`]) {
+        assert.strictEqual(yield* statusOf(upgrade(ws, { Origin: origin })), 403, origin)
+      }
+      assert.strictEqual(yield* statusOf(upgrade(ws, { Origin: "https://console.example.com" })), 101)
+      assert.strictEqual(yield* statusOf(upgrade(ws)), 101, "agents and gateways send none")
+    }))
+
+  it.effect("whose name was made to point here are refused, and names that are listed are not", () =>
+    Effect.gen(function*() {
+      const { api } = yield* ports
+      assert.strictEqual(yield* statusOf(get(api, "/healthz", { Host: "evil.example.com" })), 421)
+      assert.strictEqual(yield* statusOf(get(api, "/healthz", { Host: "CONTROL.example.com:8443" })), 200)
+      assert.strictEqual(yield* statusOf(ask(api, "GET /healthz HTTP/1.0", "", "")), 421, "no name at all")
+    }))
+
+  it.effect("find headers on every answer that leave them nothing to do with it", () =>
+    Effect.gen(function*() {
+      const { api } = yield* ports
+      const hosts = ["localhost", "evil.example.com"]
+      const paths = ["/api/agents", "/api/nothing", "/healthz", "/docs", "/openapi.json"]
+      for (const [path, Host] of paths.flatMap((path) => hosts.map((host) => [path, host] as const))) {
+        const { head } = yield* get(api, path, { Host })
+        for (
+          const header of ["cache-control: no-store", "x-content-type-options: nosniff", "referrer-policy: no-referrer"]
+        ) {
+          assert.include(head, header, path)
+        }
+        assert.match(head, /content-security-policy: .*frame-ancestors 'none'/u, path)
+        assert.notInclude(head, "access-control")
+      }
+    }))
+
+  it.effect("cannot post a form", () =>
+    Effect.gen(function*() {
+      const { operator } = yield* TestServer
+      for (const type of ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]) {
+        const answer = yield* Effect.promise(() =>
+          operator.post("/api/agents", `{"name":"home"}`, { "content-type": type })
+        )
+        assert.strictEqual(answer.status, 415, type)
+      }
+    }))
+})
+
+layer(TestServer.layer(), { excludeTestServices: true })("requests that two servers would read differently", (it) => {
+  const ambiguous: Readonly<Record<string, ReadonlyArray<string>>> = {
+    "a length and chunks": [
+      "POST /api/agents HTTP/1.1",
+      "Host: localhost",
+      "Content-Length: 4",
+      "Transfer-Encoding: chunked"
+    ],
+    "two lengths": ["POST /api/agents HTTP/1.1", "Host: localhost", "Content-Length: 0", "Content-Length: 5"],
+    "two encodings": ["POST /api/agents HTTP/1.1", "Host: localhost", "Transfer-Encoding: gzip, chunked"],
+    "chunks that are not last": [
+      "POST /api/agents HTTP/1.1",
+      "Host: localhost",
+      "Transfer-Encoding: chunked, identity"
+    ],
+    "chunks in HTTP/1.0": ["POST /api/agents HTTP/1.0", "Host: localhost", "Transfer-Encoding: chunked"],
+    "two names": ["GET /healthz HTTP/1.1", "Host: localhost", "host: evil.example.com"],
+    "another name in the target": ["GET http://evil.example.com/healthz HTTP/1.1", "Host: localhost"],
+    "a space before a colon": ["GET /healthz HTTP/1.1", "Host: localhost", "Content-Length : 5"],
+    "a folded header": ["GET /healthz HTTP/1.1", "Host: localhost", "X-One: 1", " two"],
+    "a bare line feed": ["GET /healthz HTTP/1.1\nHost: localhost"],
+    "a character that ends text": ["GET /healthz HTTP/1.1", "Host: localhost", "X-One: a\0b"]
+  }
+  for (const [name, lines] of Object.entries(ambiguous)) {
+    it.effect(`${name}: refused with 400, by both ports, and what follows is not read as a request`, () =>
+      Effect.gen(function*() {
+        const { api, ws } = yield* ports
+        const behind = ["Connection: close", "", "0", "", "GET /healthz HTTP/1.1", "Host: localhost", "", ""]
+        for (const port of [api, ws]) {
+          const upgrading = port === ws
+            ? ["Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+            : []
+          const headers = port === ws ? ["Connection: Upgrade", ...behind.slice(1)] : behind
+          const answer = yield* ask(port, ...lines, ...upgrading, ...headers)
+          assert.strictEqual(answer.status, 400, answer.head)
+          assert.notInclude(answer.body, "HTTP/1.1 200")
+        }
+      }))
+  }
+
+  it.effect("two origins are one that is not known", () =>
+    Effect.gen(function*() {
+      const { api } = yield* ports
+      const origins = [`Origin: http://localhost:${api}`, "Origin: https://evil.example.com"]
+      const lines = [`GET /healthz HTTP/1.1`, `Host: localhost:${api}`, "Connection: close", ...origins, "", ""]
+      assert.strictEqual(yield* statusOf(ask(api, ...lines)), 403)
+    }))
+})
+
+layer(TestServer.layer({ trustedProxies: [loopback], maxUnauthenticatedPerIp: 1 }), { excludeTestServices: true })(
+  "behind a proxy that is trusted",
+  (it) => {
+    it.effect("clients are counted and shown by their own addresses, and what they make up counts for nothing", () =>
+      Effect.gen(function*() {
+        const server = yield* TestServer
+        const from = (forwardedFor: string) =>
+          connect(server.wsPort, "", { headers: { "X-Forwarded-For": forwardedFor } })
+        yield* from("192.0.2.1")
+        assert.include((yield* Effect.flip(from("198.51.100.1, 192.0.2.1"))).message, "503", "the same one")
+        yield* from("192.0.2.2")
+        yield* from("2001:db8::1")
+        assert.include((yield* Effect.flip(from("2001:db8::2"))).message, "503", "the same /64")
+        const agent = yield* server.newAgent
+        const client = yield* from("made up, 198.51.100.1, 203.0.113.7")
+        client.send({ type: "auth", data: { apiKey: agent.apiKey } })
+        yield* client.expect("auth_success")
+        const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
+        assert.strictEqual(body.items[0].address, "203.0.113.7")
+        yield* Effect.promise(() =>
+          server.operator.post("/api/agents", { name: "seen" }, { "x-forwarded-for": "198.51.100.9" })
+        )
+        const audit = yield* Effect.promise(() => server.operator.get("/api/audit"))
+        assert.include(JSON.stringify(audit.body), "198.51.100.9")
+      }))
+  }
+)
+
+layer(TestServer.layer(), { excludeTestServices: true })("without such a proxy", (it) => {
+  it.effect("X-Forwarded-For is what a stranger says, and is not looked at", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agent = yield* server.newAgent
+      const client = yield* connect(server.wsPort, "", { headers: { "X-Forwarded-For": "203.0.113.7" } })
+      client.send({ type: "auth", data: { apiKey: agent.apiKey } })
+      yield* client.expect("auth_success")
+      const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
+      assert.strictEqual(body.items[0].address, "127.0.0.1")
+    }))
+})
+
+layer(TestServer.layer({ trustedProxies: [loopback], requireTls: true }), { excludeTestServices: true })(
+  "where TLS is required",
+  (it) => {
+    it.effect("what a proxy has not taken in by https is refused on both ports, but for health and metrics", () =>
+      Effect.gen(function*() {
+        const { api, ws } = yield* ports
+        const https = { "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7" }
+        for (
+          const [headers, refused] of [[{}, true], [{ "X-Forwarded-Proto": "http" }, true], [https, false]] as const
+        ) {
+          const answer = yield* get(api, "/api/agents", headers)
+          assert.strictEqual(answer.status, refused ? 403 : 401)
+          if (refused) assert.include(answer.body, "X-Forwarded-Proto")
+          assert.strictEqual(yield* statusOf(upgrade(ws, headers)), refused ? 403 : 101)
+          for (const path of ["/healthz", "/readyz", "/metrics?x=1"]) {
+            assert.notStrictEqual(yield* statusOf(get(api, path, headers)), 403, path)
+          }
+        }
+        assert.strictEqual(yield* statusOf(get(api, "/healthz/../api/agents")), 403)
+      }))
+  }
+)
+
+layer(TestServer.layer({ requireTls: true }), { excludeTestServices: true })(
+  "where TLS is required and no proxy named",
+  (it) => {
+    it.effect("plaintext that stays in this machine is served", () =>
+      Effect.gen(function*() {
+        const { api, ws } = yield* ports
+        assert.strictEqual(yield* statusOf(get(api, "/api/agents")), 401)
+        assert.strictEqual(yield* statusOf(upgrade(ws)), 101)
+      }))
+  }
+)
