@@ -135,7 +135,9 @@ const tellPlaintext = Effect.fnUntraced(function*(port: Port, { apiHost, trusted
 /** One line in ten seconds at most: a flood must not become a flood of lines. */
 const tellTroubles = (troubles: Queue.Dequeue<string>) =>
   Effect.forever(
-    Effect.delay(Effect.flatMap(Queue.take(troubles), (trouble) => Effect.logWarning(trouble)), "10 seconds")
+    Effect.flatMap(Queue.take(troubles), (trouble) => Effect.logWarning(trouble)).pipe(
+      Effect.andThen(Effect.sleep("10 seconds"))
+    )
   )
 
 const expiry = Metric.gauge("control_tls_certificate_expiry_seconds", {

@@ -23,13 +23,17 @@ export const temporaryDirectory = Effect.acquireRelease(
   (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
 )
 
-/** Starts Control; gives back without waiting until it serves. Killed when the scope ends. */
+/** Starts Control; gives back without waiting until it serves. Killed when the scope ends. `openFiles` is how many it may have. */
 export const launch = (
-  env: Record<string, string>
+  env: Record<string, string>,
+  openFiles?: number
 ): Effect.Effect<Omit<Running, "wsPort" | "apiUrl"> & { readonly serving: Promise<Running> }, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const child = spawn(process.execPath, [resolve("src/main.ts")], {
+      const main = [process.execPath, resolve("src/main.ts")]
+      const limited = openFiles === undefined ? [] : ["/bin/sh", "-c", `ulimit -n ${openFiles}; exec "$@"`, "sh"]
+      const [command = "", ...words] = [...limited, ...main]
+      const child = spawn(command, words, {
         env: {
           PATH: process.env["PATH"],
           CONTROL_WS_HOST: "127.0.0.1",
@@ -54,7 +58,7 @@ export const launch = (
       const serving = new Promise<Running>((done, fail) => {
         createInterface({ input: child.stdout }).on("line", (line) => {
           printed += `${line}\n`
-          const ports = /ws:\/\/[^:]+:(\d+) and operators on (http:\/\/[^:]+:\d+)/u.exec(line)
+          const ports = /wss?:\/\/[^:]+:(\d+) and operators on (https?:\/\/[^:]+:\d+)/u.exec(line)
           if (ports !== null) done({ ...base, wsPort: Number(ports[1]), apiUrl: ports[2] ?? "" })
         })
         void exited.then((code) => fail(new Error(`Control ended with ${code} before it served:\n${printed}`)))
@@ -71,8 +75,8 @@ export const launch = (
   )
 
 /** Starts Control and waits until it serves. */
-export const start = (env: Record<string, string>) =>
-  Effect.flatMap(launch(env), ({ serving }) => Effect.promise(() => serving))
+export const start = (env: Record<string, string>, openFiles?: number) =>
+  Effect.flatMap(launch(env, openFiles), ({ serving }) => Effect.promise(() => serving))
 
 /** The admin token that a server has generated in its data directory. */
 export const adminTokenIn = (dataDir: string) =>

@@ -1,0 +1,75 @@
+/** A process that has few files to open, and strangers who take all that they get. */
+import { api } from "#support/api.ts"
+import { newDatabase } from "#support/database.ts"
+import { adminTokenIn, start, temporaryDirectory } from "#support/process.ts"
+import { join } from "#support/TestClient.ts"
+import { assert, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { connect, type Socket } from "node:net"
+
+/** Connects and says nothing, over and over; ready when so many of the sockets were cut by the server. */
+const flood = Effect.fnUntraced(function*(port: number, count: number, untilCut: number) {
+  const sockets: Array<Socket> = []
+  yield* Effect.addFinalizer(() => Effect.sync(() => sockets.forEach((socket) => socket.destroy())))
+  yield* Effect.promise(() =>
+    new Promise<void>((done) => {
+      let cut = 0
+      for (let index = 0; index < count; index += 1) {
+        const socket = connect(port, "127.0.0.1").on("error", () => {}).on("close", () => {
+          cut += 1
+          if (cut >= untilCut) done()
+        })
+        sockets.push(socket)
+      }
+    })
+  )
+  return Effect.sync(() => sockets.forEach((socket) => socket.destroy()))
+})
+
+const serverWith = Effect.fnUntraced(function*(openFiles: number) {
+  const { url } = yield* newDatabase
+  const dataDir = yield* temporaryDirectory
+  const server = yield* start({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir }, openFiles)
+  const operator = api(server.apiUrl, yield* adminTokenIn(dataDir))
+  const { body: agent } = yield* Effect.promise(() => operator.post("/api/agents", { name: "home" }))
+  const client = yield* join(server.wsPort, "agent", agent.apiKey)
+  const newTunnel = (domain: string) =>
+    Effect.tryPromise(() => operator.post("/api/tunnels", { agentId: agent.id, domain, target: "localhost:80" }))
+  return { ...server, operator, agent, client, newTunnel }
+})
+
+it.live(
+  "a flood of connections is cut at the share of its port: operators and the database keep theirs",
+  () =>
+    Effect.gen(function*() {
+      const server = yield* serverWith(128)
+      // 128 less 16 for operators and 64 for all else, and one is the agent's.
+      yield* flood(server.wsPort, 200, 200 - 47)
+      assert.strictEqual((yield* server.newTunnel("during.example.com")).status, 201)
+      assert.strictEqual((yield* server.client.expect("tunnel_create")).data["domain"], "during.example.com")
+      assert.include(server.output(), "at most 48 connections of agents and gateways")
+      assert.include(server.output(), "connections are cut as they come: agents and gateways have 48")
+    }),
+  60_000
+)
+
+it.live(
+  "a process without a descriptor left lives on, and serves again when there are some",
+  () =>
+    Effect.gen(function*() {
+      const server = yield* serverWith(48)
+      const apiPort = Number(new URL(server.apiUrl).port)
+      const endFlood = yield* Effect.zipWith(
+        flood(server.wsPort, 100, 100 - 7),
+        flood(apiPort, 100, 100 - 8),
+        (one, other) => Effect.andThen(one, other)
+      )
+      yield* endFlood
+      // The server learns of the end of a connection a moment after the other side: until then it may still cut this one.
+      const answer = yield* Effect.retry(server.newTunnel("after.example.com"), { times: 1_000 })
+      assert.strictEqual(answer.status, 201)
+      assert.strictEqual((yield* server.client.expect("tunnel_create")).data["domain"], "after.example.com")
+      yield* Effect.retry(join(server.wsPort, "agent", server.agent.apiKey), { times: 100 })
+    }),
+  60_000
+)
