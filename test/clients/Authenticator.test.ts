@@ -42,3 +42,21 @@ it.effect("failed attempts from an address delay the answers to it by two second
     yield* TestClock.adjust("1 minute")
     assert.strictEqual(yield* delayOf("192.0.2.1"), 0)
   }).pipe(Effect.provide(TestAuthenticator)))
+
+it.effect("a network of IPv6 addresses that one subscriber has is slowed down as one, however many of them it takes", () =>
+  Effect.gen(function*() {
+    const delays = yield* Effect.forEach(Array.from({ length: 7 }, (_, n) => n), (n) => delayOf(`2001:db8::${n}`))
+    assert.deepStrictEqual(delays, [0, 0, 0, 0, 0, 100, 200])
+    assert.strictEqual(yield* delayOf("2001:db8:0:1::1"), 0)
+  }).pipe(Effect.provide(TestAuthenticator)))
+
+it.effect("an address that goes on is remembered, however many others fail meanwhile", () =>
+  Effect.gen(function*() {
+    const { authenticate } = yield* Authenticator
+    const fail = (address: string) => Effect.flip(authenticate("wrong", undefined, address))
+    yield* Effect.forEach(Array.from({ length: 9 }, (_, n) => n), () => delayOf("192.0.2.1"))
+    for (let n = 0; n < 9_000; n += 1) yield* fail(`10.0.${n >> 8}.${n & 255}`)
+    assert.strictEqual(yield* delayOf("192.0.2.1"), 1_600)
+    for (let n = 0; n < 9_000; n += 1) yield* fail(`10.1.${n >> 8}.${n & 255}`)
+    assert.strictEqual(yield* delayOf("192.0.2.1"), 2_000)
+  }).pipe(Effect.provide(TestAuthenticator)))

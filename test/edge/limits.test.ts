@@ -1,0 +1,130 @@
+/** How much comes in: of connections, and of bytes from one of them. */
+import { Bucket } from "#connection/Bucket.ts"
+import { upgrade } from "#support/raw.ts"
+import { TestServer } from "#support/server.ts"
+import { connect } from "#support/TestClient.ts"
+import { assert, it, layer } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import type { Socket } from "node:net"
+
+layer(TestServer.layer({ maxConnections: 3 }), { excludeTestServices: true })("connections in all", (it) => {
+  it.effect("beyond the limit an upgrade gets 503 with Retry-After, whether the others have authenticated or not", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const one = yield* server.joinAgent
+      yield* server.joinGateway()
+      yield* connect(server.wsPort)
+      const answer = yield* upgrade(server.wsPort)
+      assert.strictEqual(answer.status, 503)
+      assert.match(answer.head, /retry-after: \d+/u)
+      one.client.ws.close()
+      yield* one.client.closed
+      yield* Effect.retry(connect(server.wsPort), { times: 100 })
+    }))
+})
+
+layer(TestServer.layer(), { excludeTestServices: true })("before auth", (it) => {
+  const auth = (apiKey: string, bytes: number) => {
+    const message = JSON.stringify({ type: "auth", data: { apiKey, filler: "" } })
+    return message.replace(`"filler":""`, `"filler":"${"x".repeat(bytes - message.length)}"`)
+  }
+
+  it.effect("a message of 8 KiB is read, a larger one closes with 1009", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const { apiKey } = yield* server.newAgent
+      const good = yield* connect(server.wsPort)
+      good.send(auth(apiKey, 8_192))
+      yield* good.expect("auth_success")
+      const bad = yield* connect(server.wsPort)
+      bad.send(auth(apiKey, 8_193))
+      assert.strictEqual((yield* bad.closed).code, 1009)
+      const second = yield* connect(server.wsPort)
+      second.send({ type: "heartbeat", data: { timestamp: 1 } })
+      yield* second.expect("error")
+      second.send(auth(apiKey, 8_193))
+      assert.strictEqual((yield* second.closed).code, 1009)
+    }))
+
+  it.effect("a larger one is not waited for: it is closed as soon as too much of it has come", () =>
+    Effect.gen(function*() {
+      const { wsPort } = yield* TestServer
+      const client = yield* connect(wsPort)
+      // A text frame of 200,000 bytes, of which 9,000 come.
+      const head = Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0, 3, 0x0d, 0x40, 0, 0, 0, 0])
+      socketOf(client).write(Buffer.concat([head, Buffer.alloc(9_000, "x")]))
+      assert.strictEqual((yield* client.closed).code, 1009)
+    }))
+
+  it.effect("what follows auth at once may be larger", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const { apiKey } = yield* server.newAgent
+      const client = yield* connect(server.wsPort)
+      client.send({ type: "auth", data: { apiKey } })
+      client.send({ type: "hello", data: { filler: "x".repeat(100_000) } })
+      yield* client.expect("auth_success")
+      yield* client.expect("config")
+      assert.strictEqual((yield* client.expect("error")).data["code"], "unknown_type")
+    }))
+})
+
+layer(TestServer.layer({ maxBytesPerSecond: 65_536 }), { excludeTestServices: true })("bytes a second", (it) => {
+  it.effect("who sends more is read from more slowly, is not closed, and holds up nobody else", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const [one, other] = yield* Effect.all([server.joinAgent, server.joinAgent])
+      // The burst is 256 KiB, so that the rest takes more than a second, whatever else this machine does.
+      const messages = 7
+      const before = performance.now()
+      for (let index = 0; index < messages; index += 1) {
+        one.client.send({ type: `hello${index}`, data: { filler: "x".repeat(65_536) } })
+      }
+      other.client.send({ type: "hello", data: {} })
+      yield* other.client.expect("error")
+      for (let index = 0; index < messages; index += 1) {
+        assert.include((yield* one.client.expect("error")).data["message"], `hello${index}`)
+      }
+      assert.isAbove(performance.now() - before, 1_000)
+      assert.strictEqual(one.client.ws.readyState, one.client.ws.OPEN)
+    }))
+
+  it.effect("who is read from slowly and is closed meanwhile is gone in time", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const { apiKey, client, id } = yield* server.joinAgent
+      for (let index = 0; index < 8; index += 1) {
+        client.send({ type: "hello", data: { filler: "x".repeat(65_536) } })
+      }
+      yield* Effect.promise(() => server.operator.delete(`/api/agents/${id}/keys/${apiKey.split("_")[2]}`))
+      assert.strictEqual((yield* client.closed).code, 4403)
+    }))
+})
+
+/** The stream below a client's `ws`, to send what it would not. */
+function socketOf({ ws }: { readonly ws: object }): Socket {
+  return (ws as { readonly _socket: Socket })._socket
+}
+
+it.effect.prop(
+  "a bucket lets no more through than its burst and its rate, whatever is taken when",
+  { takes: Schema.Array(Schema.Struct({ amount: small(1_000), after: small(500) })) },
+  ({ takes }) =>
+    Effect.sync(() => {
+      const bucket = new Bucket(1_000, 4_000, 0)
+      let at = 0
+      let taken = 0
+      for (const { after, amount } of takes) {
+        at += after
+        taken += amount
+        const rest = bucket.take(amount, at)
+        // Who rests for as long as it is told is within its limits again.
+        at += rest
+        assert.isAtMost(taken, 4_000 + at)
+      }
+    })
+)
+
+function small(maximum: number) {
+  return Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
+}
