@@ -5,8 +5,8 @@ import * as Control from "#Control.ts"
 import { Edge } from "#edge/Edge.ts"
 import { defaults, Settings, type SettingsValues } from "#Settings.ts"
 import { issueCertificate } from "#support/certificates.ts"
-import { quiet, testSettings } from "#support/database.ts"
-import { temporaryDirectory } from "#support/process.ts"
+import { newDatabase, quiet, testSettings } from "#support/database.ts"
+import { start, temporaryDirectory } from "#support/process.ts"
 import { get } from "#support/raw.ts"
 import { assert, it } from "@effect/vitest"
 import { Context, Effect, Layer, Logger, Option, Redacted, References } from "effect"
@@ -107,6 +107,21 @@ it.live("both ports speak TLS from 1.2 on, and no plaintext", () =>
       const socket = yield* handshake(port, { maxVersion: "TLSv1.2" })
       assert.isFalse(socket instanceof Error)
     }
+  }), 30_000)
+
+it.live("the process says wss and https where it speaks them", () =>
+  Effect.gen(function*() {
+    const files = yield* makeFiles
+    files.write(issue())
+    const { url } = yield* newDatabase
+    const server = yield* start({
+      DATABASE_URL: url,
+      CONTROL_DATA_DIR: yield* temporaryDirectory,
+      CONTROL_TLS_CERTIFICATE: files.certificate,
+      CONTROL_TLS_PRIVATE_KEY: files.key
+    })
+    assert.match(server.output(), /wss:\/\/127\.0\.0\.1:\d+ and operators on https:\/\/127\.0\.0\.1:\d+/u)
+    assert.isFalse((yield* handshake(server.wsPort)) instanceof Error)
   }), 30_000)
 
 /** An Edge whose time the test moves, with the lines that it logs. */
