@@ -51,6 +51,7 @@ export const makeServe = Effect.gen(function*() {
         }
         socket.write(frames)
       }
+      if (connection.session.state._tag === "connected") socket.stayCautious()
       // A client that asks and does not read the answers is not listened to until it does.
       if (socket.isBackedUp()) {
         yield* socket.drained

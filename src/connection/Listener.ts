@@ -59,9 +59,12 @@ function listen(
   })
 }
 
+/** Of every answer that is no WebSocket. */
+const plainHeaders = { "Content-Type": "text/plain", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store" }
+
 /** RFC 9110 section 15.5.22: this resource is there, but only for those who upgrade. */
 export function answerPlainRequest(_request: unknown, response: ServerResponse): void {
-  response.writeHead(426, { "Content-Type": "text/plain", "Upgrade": "websocket", "Connection": "close" })
+  response.writeHead(426, { ...plainHeaders, "Upgrade": "websocket", "Connection": "close" })
   response.end("This port speaks WebSocket only.\n")
 }
 
@@ -112,10 +115,12 @@ function refuse(raw: Duplex, status: number, reason: string): void {
   const body = `${reason}\n`
   // The peer may leave its half open for ever: once told, it is cut off.
   raw.once("finish", () => raw.destroy())
-  const retry = status === 503 ? "Retry-After: 5\r\n" : ""
-  raw.end(
-    `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\nContent-Type: text/plain\r\nContent-Length: ${
-      Buffer.byteLength(body)
-    }\r\n${retry}Connection: close\r\n\r\n${body}`
-  )
+  const headers = {
+    ...plainHeaders,
+    "Content-Length": Buffer.byteLength(body),
+    ...(status === 503 ? { "Retry-After": 5 } : {}),
+    "Connection": "close"
+  }
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
+  raw.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, "", body].join("\r\n"))
 }

@@ -14,6 +14,8 @@ export type Frame = { readonly _tag: "Text"; readonly text: string } | { readonl
 export interface Socket extends Peer {
   /** The next frame; fails once the socket is closed and all that came before has been taken. One reader at a time. */
   readonly receive: Effect.Effect<Frame, SocketClosed>
+  /** Its peer has said something and is still unknown: as before its first message, no large one is read from it. */
+  stayCautious(): void
   /** Hands whole frames to the socket in one write. After a close has begun it does nothing. */
   write(frames: ReadonlyArray<Buffer>): void
   /** Returns when nothing is waiting any more; fails when the peer reads more slowly than anybody who means to. */

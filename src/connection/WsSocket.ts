@@ -24,7 +24,7 @@ const closePatienceMillis = 2_000
 const controlsPerSecond = 10
 const controlBurst = 200
 
-/** How many bytes of a message may come before there was any. */
+/** How many bytes may come without a message in them, while nobody knows whose they are: its frames' heads are counted too. */
 const firstMessageBytes = largestFirstMessage + 64
 
 const closedEffect = Effect.fail(new SocketClosed())
@@ -42,7 +42,7 @@ export class WsSocket implements Socket {
   #closing = false
   readonly #controls = new Bucket(controlsPerSecond, controlBurst, performance.now())
   readonly #bytes: Bucket
-  /** What has come before the first message was whole; undefined from then on. */
+  /** What has come of the first message of an unknown peer; undefined as soon as there is a message to judge it by. */
   #unheard: number | undefined = 0
   #isFull = false
   /** Runs while the socket rests since its peer has sent too much. */
@@ -81,6 +81,11 @@ export class WsSocket implements Socket {
     }
     return Effect.succeed(frame)
   })
+
+  stayCautious(): void {
+    // What waits may be `auth`, after which more may be on its way already.
+    if (this.#inbox.length === 0) this.#unheard = 0
+  }
 
   write(frames: ReadonlyArray<Buffer>): void {
     if (this.#closing || frames.length === 0) return

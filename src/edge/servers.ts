@@ -49,7 +49,12 @@ export const placesOf = (
 
 /** How many files this process may have open; infinite where the system does not say. */
 export const openFilesLimit = (): number => {
-  const report = process.report.getReport() as { readonly userLimits?: { readonly open_files?: { soft?: unknown } } }
+  // The report would else look up the names of all peers that are connected.
+  const reporter = process.report as typeof process.report & { excludeNetwork: boolean }
+  const { excludeNetwork } = reporter
+  reporter.excludeNetwork = true
+  const report = reporter.getReport() as { readonly userLimits?: { readonly open_files?: { readonly soft?: unknown } } }
+  reporter.excludeNetwork = excludeNetwork
   const soft = Number(report.userLimits?.open_files?.soft)
   return Number.isFinite(soft) ? soft : Number.POSITIVE_INFINITY
 }

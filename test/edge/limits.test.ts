@@ -54,6 +54,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("before auth", (it) => 
       const head = Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0, 3, 0x0d, 0x40, 0, 0, 0, 0])
       socketOf(client).write(Buffer.concat([head, Buffer.alloc(9_000, "x")]))
       assert.strictEqual((yield* client.closed).code, 1009)
+      const later = yield* connect(wsPort)
+      later.send({ type: "heartbeat", data: { timestamp: 1 } })
+      yield* later.expect("error")
+      socketOf(later).write(Buffer.concat([head, Buffer.alloc(9_000, "x")]))
+      assert.strictEqual((yield* later.closed).code, 1009, "nor after something that was no auth")
     }))
 
   it.effect("what follows auth at once may be larger", () =>

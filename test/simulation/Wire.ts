@@ -58,6 +58,7 @@ export class Wire implements Socket {
   #keepPatience: (() => void) | undefined
   /** Its server has accepted it. */
   isServed = false
+  readonly stayCautious = (): void => {}
   /** Nothing gets through in either direction, and nobody is told. */
   isBlackhole = false
   /** What the client reads, in bytes a millisecond. */
@@ -98,8 +99,7 @@ export class Wire implements Socket {
 
   readonly receive: Effect.Effect<Frame, SocketClosed> = Effect.suspend(() => {
     const frame = this.#inbox.shift()
-    if (frame !== undefined) return Effect.succeed(frame)
-    return this.#ended ? closedEffect : this.#arrival
+    return frame !== undefined ? Effect.succeed(frame) : this.#ended ? closedEffect : this.#arrival
   })
 
   write(frames: ReadonlyArray<Buffer>): void {
