@@ -3,6 +3,7 @@ import { Agents } from "#agents/Agents.ts"
 import { Listener } from "#connection/Listener.ts"
 import * as Control from "#Control.ts"
 import { Edge } from "#edge/Edge.ts"
+import { WSServer } from "#library/index.ts"
 import { defaults, Settings, type SettingsValues } from "#Settings.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { newDatabase, quiet, testSettings } from "#support/database.ts"
@@ -13,7 +14,9 @@ import { Context, Effect, Layer, Logger, Option, Redacted, References } from "ef
 import { HttpServer } from "effect/http"
 import { TestClock } from "effect/testing"
 import { chmodSync, rmSync, writeFileSync } from "node:fs"
+import type { IncomingMessage } from "node:http"
 import { request } from "node:https"
+import { createServer } from "node:net"
 import { join } from "node:path"
 import { connect, type TLSSocket } from "node:tls"
 import { WebSocket } from "ws"
@@ -49,6 +52,16 @@ const handshake = (port: number, options: object = {}) =>
   ).pipe(
     Effect.tap((socket) => Effect.addFinalizer(() => Effect.sync(() => socket instanceof Error || socket.destroy())))
   )
+
+/** A port that was free a moment ago. */
+const freePort = Effect.promise(() =>
+  new Promise<number>((done) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const address = server.address()
+      server.close(() => done(typeof address === "object" ? address?.port ?? 0 : 0))
+    })
+  })
+)
 
 /** The certificate that a new connection is shown. */
 const shown = Effect.fnUntraced(function*(port: number) {
@@ -86,13 +99,14 @@ it.live("both ports speak TLS from 1.2 on, and no plaintext", () =>
       })
     )
     assert.deepStrictEqual(messages, ["auth_success", "config"])
-    const status = yield* Effect.promise(() =>
-      new Promise((done, fail) => {
-        const asked = request({ host: "localhost", port: apiPort, path: "/healthz", ca, agent: false })
-        asked.on("response", (response) => done(response.resume().statusCode)).on("error", fail).end()
-      })
+    const answer = yield* Effect.promise(() =>
+      new Promise<IncomingMessage>((done, fail) =>
+        request({ host: "localhost", port: apiPort, path: "/metrics", ca, agent: false })
+          .on("response", done).on("error", fail).end()
+      )
     )
-    assert.strictEqual(status, 200)
+    const metrics = (yield* Effect.promise(() => answer.setEncoding("utf8").toArray())).join("")
+    assert.match(metrics, /^control_tls_certificate_expiry_seconds(?:\{.*\})? \d+/mu)
     const refused = yield* Effect.promise(() =>
       new Promise<string>((done) => {
         const socket = new WebSocket(`wss://localhost:${wsPort}/?type=nobody`, { ca })
@@ -107,6 +121,31 @@ it.live("both ports speak TLS from 1.2 on, and no plaintext", () =>
       const socket = yield* handshake(port, { maxVersion: "TLSv1.2" })
       assert.isFalse(socket instanceof Error)
     }
+  }), 30_000)
+
+it.live("the library speaks it, too, and says at once when it cannot", () =>
+  Effect.gen(function*() {
+    const files = yield* makeFiles
+    const { certificate } = files.write(issue())
+    const { url } = yield* newDatabase
+    const env = {
+      DATABASE_URL: url,
+      CONTROL_WS_HOST: "127.0.0.1",
+      CONTROL_WS_PORT: "0",
+      CONTROL_LOG_LEVEL: "none",
+      CONTROL_DATA_DIR: yield* temporaryDirectory,
+      CONTROL_TLS_CERTIFICATE: files.certificate,
+      CONTROL_TLS_PRIVATE_KEY: files.key
+    }
+    const port = yield* freePort
+    const server = yield* Effect.acquireRelease(
+      Effect.sync(() => new WSServer(port, { env: { ...env, CONTROL_WS_PORT: String(port) } })),
+      (server) => Effect.promise(() => server.close())
+    )
+    yield* Effect.promise(() => server.ready)
+    assert.strictEqual(yield* shown(port), certificate)
+    rmSync(files.key)
+    assert.throws(() => new WSServer(port, { env }), "CONTROL_TLS_PRIVATE_KEY")
   }), 30_000)
 
 it.live("the process says wss and https where it speaks them", () =>
