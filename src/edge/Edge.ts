@@ -58,8 +58,9 @@ export class Edge extends Context.Service<Edge, {
         yield* Effect.addFinalizer(() => Effect.sync(() => servers.delete(server)))
       })
 
+      // No warning yet, since few ever have as many clients: when the first is cut, there is one.
       if (places.ws < settings.maxConnections) {
-        yield* Effect.logWarning(
+        yield* Effect.logInfo(
           `this process may open ${openFiles} files, so at most ${places.ws} connections of agents and gateways are ` +
             `accepted: raise the limit (ulimit -n), or lower CONTROL_MAX_CONNECTIONS`
         )
