@@ -9,6 +9,7 @@ import { HostNameFromInput } from "./ids.ts"
 import { NetworkGroup } from "./networkApi.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
+import { BackupGroup, DoctorGroup } from "./upkeepApi.ts"
 
 const agent = { id: Resource.GivenAgentId }
 const gateway = { id: Resource.GivenGatewayId }
@@ -228,6 +229,7 @@ class Health extends HttpApiGroup.make("health").add(
 
 export class Api extends HttpApi.make("control")
   .add(Agents, AgentKeys, Gateways, GatewayKeys, Tunnels, Certificates, Clients, Audit, Events, NetworkGroup, Health)
+  .add(BackupGroup, DoctorGroup)
   .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotateMerge(OpenApi.annotations({

@@ -20,6 +20,7 @@ import { Gateways } from "#gateways/Gateways.ts"
 import * as HttpServer from "#http/Server.ts"
 import { AgentStore } from "#store/AgentStore.ts"
 import { AuditStore } from "#store/AuditStore.ts"
+import { Backup } from "#store/Backup.ts"
 import { CertificateStore } from "#store/CertificateStore.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
 import * as Database from "#store/Database.ts"
@@ -31,8 +32,10 @@ import { KeyStore } from "#store/KeyStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { Secrets } from "#store/Secrets.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
+import { UpkeepStore } from "#store/UpkeepStore.ts"
 import { TunnelReports } from "#tunnels/TunnelReports.ts"
 import { Tunnels } from "#tunnels/Tunnels.ts"
+import { Doctor } from "#upkeep/Doctor.ts"
 import { Layer } from "effect"
 
 /** Rows are the truth: one database, one store for each table. */
@@ -46,7 +49,9 @@ const store = Layer.mergeAll(
   EventStore.layer,
   PresenceStore.layer,
   ChangeLog.layer,
-  HighWater.layer
+  HighWater.layer,
+  Backup.layer,
+  UpkeepStore.layer
 ).pipe(
   Layer.provideMerge(Secrets.layer),
   Layer.provideMerge(Database.layer),
@@ -89,7 +94,7 @@ const sockets = Listener.layer.pipe(Layer.provide(Sessions.layer))
 export const layerOfSockets = sockets.pipe(Layer.provide(Edge.layer), Layer.provideMerge(core))
 
 /** Both edges: sockets for agents and gateways, HTTP for operators. They are closed before anything below them. */
-export const layer = Layer.mergeAll(sockets, HttpServer.layer).pipe(
+export const layer = Layer.mergeAll(sockets, HttpServer.layer.pipe(Layer.provide(Doctor.layer))).pipe(
   Layer.provide(Edge.layer),
   Layer.provideMerge(core)
 )

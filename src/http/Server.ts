@@ -10,9 +10,11 @@ import * as Agents from "./Agents.ts"
 import * as Answers from "./answers.ts"
 import * as Audit from "./Audit.ts"
 import * as Authorization from "./Authorization.ts"
+import * as Backup from "./Backup.ts"
 import * as Certificates from "./Certificates.ts"
 import * as Clients from "./Clients.ts"
 import * as Docs from "./Docs.ts"
+import * as Doctor from "./Doctor.ts"
 import * as Events from "./Events.ts"
 import * as Gateways from "./Gateways.ts"
 import * as Health from "./Health.ts"
@@ -24,8 +26,10 @@ import * as Validation from "./Validation.ts"
 const handlers = Layer.mergeAll(
   Agents.layer,
   Audit.layer,
+  Backup.layer,
   Certificates.layer,
   Clients.layer,
+  Doctor.layer,
   Events.layer,
   Gateways.layer,
   Health.layer,

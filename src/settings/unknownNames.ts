@@ -8,9 +8,13 @@ export const unknownNames = (
   Object.entries(env)
     .filter(([name, value]) =>
       name.startsWith("CONTROL_") && value !== undefined && value !== "" && !knownNames.includes(name) &&
+      name !== ofTheCommandLine &&
       !isServiceLink(name, value)
     )
     .map(([name]) => ({ name, nearest: nearestName(name) }))
+
+/** Where `control` asks: no setting of the server's, and no mistake beside them. */
+const ofTheCommandLine = "CONTROL_API_URL"
 
 /** Kubernetes sets variables such as `CONTROL_PORT=tcp://…` in every pod beside a service that is called `control`. */
 const isServiceLink = (name: string, value: string): boolean =>

@@ -206,7 +206,7 @@ const keptAtLeast = 10_000
  * The history's name: the stored one, the cluster's identity, and the cluster's own timeline, which a promoted standby and a
  * recovery to a point in time change by themselves. `m` is the row of `control_meta`.
  */
-const historyName = `md5(concat_ws(':', m.timeline, (select system_identifier from pg_control_system()),
+export const historyName = `md5(concat_ws(':', m.timeline, (select system_identifier from pg_control_system()),
   substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)))::uuid::text`
 
 const tag = Schema.NullOr(Schema.String)

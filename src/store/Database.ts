@@ -29,8 +29,12 @@ export class MigrationFailed
   }
 }
 
-const migrations = { "0001_init": init, "0002_history": history, "0007_acceptance": acceptance }
-const migrationsTable = "control_migrations"
+/** Each version's changes of the schema, in order. */
+export const migrations = { "0001_init": init, "0002_history": history, "0007_acceptance": acceptance }
+export const migrationsTable = "control_migrations"
+
+/** The newest schema that this version knows. */
+export const schemaVersion = Math.max(...Object.keys(migrations).map((name) => Number.parseInt(name, 10)))
 
 /** How long a start waits for a database that does not answer yet. */
 const startPatience = Duration.seconds(20)
@@ -45,7 +49,8 @@ const timeouts = {
   statement_timeout: "10000"
 }
 
-const client = Layer.unwrap(Effect.gen(function*() {
+/** `SqlClient` and `PgClient` on the database as it is, whatever its schema. */
+export const client = Layer.unwrap(Effect.gen(function*() {
   const settings = yield* Settings
   const directory = yield* Directory
   const url = Option.isSome(settings.databaseUrl)
@@ -98,8 +103,7 @@ const refuseNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) 
   const [{ found }] = decodeFound(
     yield* atEdge(sql`select coalesce(max(migration_id), 0)::int as found from ${sql(migrationsTable)}`)
   )
-  const known = Math.max(...Object.keys(migrations).map((name) => Number.parseInt(name, 10)))
-  if (found > known) return yield* new SchemaTooNew({ found, known })
+  if (found > schemaVersion) return yield* new SchemaTooNew({ found, known: schemaVersion })
 })
 
 const decodeThere = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ there: Schema.Boolean })]))

@@ -25,8 +25,10 @@ export const Mark = Schema.Struct({
 export type Mark = typeof Mark.Type
 
 export class HighWater extends Context.Service<HighWater, {
-  /** The mark that was kept last; none at first, or where it cannot be read. */
+  /** The mark that was kept last; none at first, or where it cannot be read, which is reported. */
   readonly kept: Effect.Effect<Option.Option<Mark>>
+  /** What this process found where the mark should be. */
+  readonly state: Effect.Effect<"kept" | "none" | "damaged" | "unused">
   /** Keeps this one instead. A mark that cannot be written is reported: it is a precaution, and nothing waits for it. */
   keep(mark: Mark): Effect.Effect<void>
 }>()("control/store/HighWater") {
@@ -36,13 +38,29 @@ export class HighWater extends Context.Service<HighWater, {
     Effect.gen(function*() {
       const settings = yield* Settings
       const isNeeded = [settings.databaseUrl, settings.masterKey, settings.adminToken].some(Option.isNone)
-      if (!isNeeded) return HighWater.of({ kept: Effect.succeedNone, keep: () => Effect.void })
+      if (!isNeeded) {
+        return HighWater.of({ kept: Effect.succeedNone, state: Effect.succeed("unused"), keep: () => Effect.void })
+      }
       const { path } = yield* (yield* Directory).opened
       const file = join(path, "high-water.json")
 
-      const kept = Effect.promise(() => readFile(file, "utf8").catch(() => "")).pipe(
-        Effect.map(Schema.decodeUnknownOption(Schema.fromJsonString(Mark)))
-      )
+      let wasDamaged = false
+      const read = Effect.promise(() => readFile(file, "utf8").catch((error) => error.code === "ENOENT" ? undefined : ""))
+
+      const kept = Effect.gen(function*() {
+        const text = yield* read
+        const mark = decodeMark(text)
+        wasDamaged = text !== undefined && Option.isNone(mark)
+        // Without a mark, a backup that was restored meanwhile is taken for the history that it once was.
+        if (wasDamaged) {
+          yield* Effect.logWarning(
+            `${file} is damaged, and counts as none: if the database was restored from a backup while this process was ` +
+              "stopped, that goes unnoticed. The file is written anew; look after the disk"
+          )
+        }
+        return mark
+      })
+      const state = Effect.map(read, (text) => wasDamaged ? "damaged" as const : text === undefined ? "none" as const : "kept" as const)
 
       const keep = (mark: Mark) =>
         Effect.tryPromise(async () => {
@@ -50,7 +68,9 @@ export class HighWater extends Context.Service<HighWater, {
           await rename(`${file}.new`, file)
         }).pipe(Effect.catchCause((cause) => Effect.logWarning(`${file} could not be written`, cause)))
 
-      return HighWater.of({ kept, keep })
+      return HighWater.of({ kept, state, keep })
     })
   )
 }
+
+const decodeMark = Schema.decodeUnknownOption(Schema.fromJsonString(Mark))

@@ -99,6 +99,14 @@ export const violated = (error: SqlError.SqlError): string | undefined => {
     : undefined
 }
 
+/** In words that quote no row, for a person; whatever else it was, its kind. */
+export const describeSqlError = (cause: Cause.Cause<unknown>): string => {
+  const error = sqlErrorOf(cause)
+  if (error !== undefined) return [describe(error), violated(error)].filter((part) => part !== undefined).join(", ")
+  const other = Cause.squash(cause)
+  return other instanceof Error ? other.name : "interrupted"
+}
+
 function sqlErrorOf(cause: Cause.Cause<unknown>): SqlError.SqlError | undefined {
   for (const reason of cause.reasons) {
     if (Cause.isFailReason(reason) && reason.error instanceof SqlError.SqlError) return reason.error

@@ -81,6 +81,7 @@ export class Node {
   readonly #highWater = Layer.succeed(
     HighWater,
     HighWater.of({
+      state: Effect.succeed("kept"),
       kept: Effect.sync(() => Option.fromUndefinedOr(this.#mark)),
       keep: (mark) =>
         Effect.sync(() => {

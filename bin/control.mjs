@@ -1,0 +1,27 @@
+#!/usr/bin/env node
+/** Starts the command line under the Node that Control brings along, whatever the machine's own is. */
+import { spawn } from "node:child_process"
+import { existsSync } from "node:fs"
+import { constants } from "node:os"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+/** The nearest directory of packages above this file: that of the checkout, or of the application that Control is part of. */
+const nodeAbove = (directory) => {
+  const node = join(directory, "node_modules", "node", "bin", "node")
+  if (existsSync(node)) return node
+  return dirname(directory) === directory ? undefined : nodeAbove(dirname(directory))
+}
+
+const here = dirname(fileURLToPath(import.meta.url))
+const node = nodeAbove(here) ?? process.execPath
+const child = spawn(node, [join(here, "..", "src", "cli", "main.ts"), ...process.argv.slice(2)], { stdio: "inherit" })
+
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal))
+child.on("error", (error) => {
+  console.error(`control: ${node} cannot be started: ${error.message}`)
+  process.exitCode = 1
+})
+child.on("exit", (code, signal) => {
+  process.exitCode = code ?? 128 + (constants.signals[signal] ?? 0)
+})

@@ -1,0 +1,103 @@
+/** `control doctor`: asks the server, or where none answers, looks at what can be seen without one. */
+import { Diagnosis, type Finding } from "#schema/upkeepApi.ts"
+import { Settings } from "#Settings.ts"
+import { schemaVersion } from "#store/Database.ts"
+import { diskSpace, UpkeepStore } from "#store/UpkeepStore.ts"
+import { diagnosis, Doctor } from "#upkeep/Doctor.ts"
+import { diskFinding, found } from "#upkeep/findings.ts"
+import { fightingSettings } from "#upkeep/settingsFindings.ts"
+import { Clock, Effect, Layer, Option, Schema } from "effect"
+import { fail } from "./failures.ts"
+import type { Format } from "./output.ts"
+import * as Offline from "./offline.ts"
+import { ask, findServer, givenUrl } from "./server.ts"
+
+export const examine = Effect.gen(function*() {
+  const server = yield* findServer
+  return yield* Effect.mapError(
+    decodeDiagnosis(yield* ask(server, { method: "GET", path: "/api/doctor" })),
+    () => fail("failed", `the server at ${server.url} is of another version: run its own control doctor`)
+  )
+}).pipe(
+  Effect.catchIf(
+    (error) => error.kind === "unreachable" || error.kind === "unauthorized",
+    (error) => Effect.flatMap(givenUrl, (given) => Option.isSome(given) ? Effect.fail(error) : withoutServer(error.reason))
+  )
+)
+
+const decodeDiagnosis = Schema.decodeUnknownEffect(Diagnosis)
+
+const withoutServer = Effect.fnUntraced(function*(reason: string) {
+  const server = found("server", "warn", [
+    `no server was asked: ${reason}`,
+    "while none runs, no change reaches a client; and only some of what can go wrong was looked at",
+    "start it, and run this again with its token"
+  ])
+  const looked = yield* Effect.result(Effect.provide(lookAtDatabase(server), Offline.settings))
+  if (looked._tag === "Success") return looked.success
+  return diagnosis(yield* Clock.currentTimeMillis, [
+    server,
+    found("settings", "fail", [looked.failure.reason, "with these settings Control does not start", "correct them"])
+  ])
+})
+
+/** What is wrong with the database is a finding too, and the settings and the disk can be looked at whatever it is. */
+const lookAtDatabase = Effect.fnUntraced(function*(server: Finding) {
+  const settings = yield* Settings
+  const database = Layer.provideMerge(Doctor.layer, Offline.asItIs)
+  const seen = yield* Effect.result(lookAtRows(server).pipe(Effect.provide(database), Effect.provide(Offline.quietLog)))
+  if (seen._tag === "Success") return seen.success
+  return diagnosis(yield* Clock.currentTimeMillis, [
+    server,
+    found("database", "fail", [
+      seen.failure._tag === "SqlError" ? "the database of DATABASE_URL does not answer" : seen.failure.message,
+      "Control does not start without it",
+      "see to the database; if its files are damaged, `control restore FILE` into a new data directory"
+    ]),
+    diskFinding(settings.dataDir, yield* diskSpace(settings.dataDir)),
+    ...fightingSettings(settings)
+  ])
+})
+
+const lookAtRows = Effect.fnUntraced(function*(server: Finding) {
+  const store = yield* UpkeepStore
+  const version = yield* store.version
+  if (version !== schemaVersion) {
+    return yield* fail(
+      "failed",
+      `the database has schema version ${version}, and this version of Control is made for ${schemaVersion}: ` +
+        (version < schemaVersion ? "its start brings it up to date" : "run a newer Control")
+    )
+  }
+  const key = yield* keyFindings
+  const cipher = Option.getOrUndefined(yield* Offline.cipher)
+  const unreadable = cipher === undefined || key.length > 0 ? [] : yield* store.unreadable(cipher)
+  return yield* (yield* Doctor).examine({ findings: [server, ...key], unreadable })
+})
+
+/** Under another master key no row with a secret can be read: that is said once, and not of each row. */
+const keyFindings = Effect.gen(function*() {
+  const { masterKey: writtenUnder } = yield* (yield* UpkeepStore).facts
+  const cipher = Option.getOrUndefined(yield* Offline.cipher)
+  if (writtenUnder === null || cipher?.keyId === writtenUnder) return []
+  return [found("master-key", "fail", [
+    `the database is encrypted under master key ${writtenUnder}, and here is ${
+      cipher === undefined ? "none" : `master key ${cipher.keyId}`
+    }`,
+    "Control does not start with another one, and nothing else can read the private keys in the database",
+    "give the right one as CONTROL_MASTER_KEY_FILE, or as the file master-key in the data directory"
+  ])]
+})
+
+export const isWell = ({ findings }: Diagnosis): boolean => findings.every(({ severity }) => severity !== "fail")
+
+/** For people: what is wrong first, with why and what to do. */
+export const describe = (format: Format, found: Diagnosis): unknown => {
+  if (format !== "table") return found
+  const order: ReadonlyArray<Finding["severity"]> = ["fail", "warn", "note", "ok"]
+  return found.findings.toSorted((one, other) => order.indexOf(one.severity) - order.indexOf(other.severity)).map(
+    ({ check, remedy, severity, what, why }) =>
+      `${severity.padEnd(4)}  ${check.padEnd(12)}  ${what}` +
+      (severity === "ok" ? "" : `\n${" ".repeat(20)}why: ${why}\n${" ".repeat(20)}do:  ${remedy}`)
+  ).join("\n")
+}

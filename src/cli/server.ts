@@ -1,0 +1,134 @@
+/** Where the HTTP API is, how it is asked, and what its refusals mean for a command. */
+import { Config, Effect, Option, Redacted, Schema, type Scope, Stream } from "effect"
+import { FetchHttpClient, HttpClient, HttpClientRequest, type HttpClientResponse } from "effect/http"
+import { readFile } from "node:fs/promises"
+import { isIP } from "node:net"
+import { join } from "node:path"
+import { type CommandFailed, fail } from "./failures.ts"
+
+/** A server, and the token that opens it. */
+export interface Server {
+  readonly url: string
+  readonly token: Redacted.Redacted
+}
+
+const text = (name: string) => Effect.map(Config.String(name).pipe(Config.option), Option.filter((value) => value !== ""))
+
+/** The URL that was given; none if the server is to be looked for on this machine. */
+export const givenUrl = Effect.orDie(text("CONTROL_API_URL"))
+
+const localUrl = Effect.gen(function*() {
+  const host = Option.getOrElse(yield* text("CONTROL_API_HOST"), () => "127.0.0.1")
+  const port = Option.getOrElse(yield* text("CONTROL_API_PORT"), () => "3000")
+  const reachable = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host
+  return `http://${isIP(reachable) === 6 ? `[${reachable}]` : reachable}:${port}`
+})
+
+export const dataDirectory = Effect.orDie(
+  Effect.map(text("CONTROL_DATA_DIR"), Option.getOrElse(() => "./data"))
+)
+
+/** From the environment; on the server's own machine, from where the server itself has them. */
+export const findServer = Effect.gen(function*() {
+  const given = yield* givenUrl
+  const url = Option.isSome(given) ? given.value : yield* Effect.orDie(localUrl)
+  if (!URL.canParse(url) || !/^https?:/u.test(url)) {
+    return yield* fail("usage", `CONTROL_API_URL is ${JSON.stringify(url)}, but must be a URL such as http://127.0.0.1:3000`)
+  }
+  return { url, token: yield* findToken(url) } satisfies Server
+})
+
+const findToken = Effect.fnUntraced(function*(url: string) {
+  const direct = yield* Effect.orDie(text("CONTROL_ADMIN_TOKEN"))
+  if (Option.isSome(direct)) return Redacted.make(direct.value)
+  const file = yield* Effect.orDie(text("CONTROL_ADMIN_TOKEN_FILE"))
+  // The token of this machine's server is nobody else's business.
+  if (Option.isNone(file) && !isLocal(url)) {
+    return yield* fail("unauthorized", "set CONTROL_ADMIN_TOKEN or CONTROL_ADMIN_TOKEN_FILE")
+  }
+  const path = Option.isSome(file) ? file.value : join(yield* dataDirectory, "admin-token")
+  const read = yield* Effect.option(Effect.tryPromise(() => readFile(path, "utf8")))
+  if (Option.isNone(read)) {
+    return yield* fail(
+      "unauthorized",
+      `${path} cannot be read: set CONTROL_ADMIN_TOKEN or CONTROL_ADMIN_TOKEN_FILE, or CONTROL_DATA_DIR`
+    )
+  }
+  return Redacted.make(read.value.trim())
+})
+
+function isLocal(url: string): boolean {
+  const { hostname } = new URL(url)
+  return hostname === "localhost" || hostname === "[::1]" || hostname.startsWith("127.")
+}
+
+export interface Question {
+  readonly method: string
+  readonly path: string
+  readonly query?: Readonly<Record<string, string>>
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: unknown
+}
+
+/** The answer's JSON; nothing for an answer without any. */
+export const ask = Effect.fn("ask")(function*(server: Server, question: Question) {
+  const response = yield* send(server, question)
+  const body = yield* Effect.mapError(response.text, () => lost(server))
+  return body === "" ? undefined : yield* Effect.mapError(decodeJson(body), () => notControl(server))
+}, Effect.scoped)
+
+/** The bytes of the answer, as they come. */
+export const download = (server: Server, question: Question): Stream.Stream<Uint8Array, CommandFailed, HttpClient.HttpClient> =>
+  Stream.unwrap(
+    Effect.map(send(server, question), ({ stream }) => Stream.mapError(stream, () => lost(server)))
+  )
+
+const send = Effect.fnUntraced(
+  function*(server: Server, { body, headers = {}, method, path, query = {} }: Question): Effect.fn.Return<
+    HttpClientResponse.HttpClientResponse,
+    CommandFailed,
+    HttpClient.HttpClient | Scope.Scope
+  > {
+    const client = yield* HttpClient.HttpClient
+    const base = HttpClientRequest.make(method as "GET")(`${server.url.replace(/\/$/u, "")}${path}`).pipe(
+      HttpClientRequest.setUrlParams(query),
+      HttpClientRequest.setHeaders(headers),
+      HttpClientRequest.bearerToken(server.token)
+    )
+    const request = body === undefined ? base : yield* Effect.orDie(HttpClientRequest.bodyJson(base, body))
+    const response = yield* Effect.mapError(client.execute(request), () => unreachable(server))
+    if (response.status < 300) return response
+    return yield* refusal(server, response)
+  }
+)
+
+export const Asking = FetchHttpClient.layer
+
+const unreachable = ({ url }: Server) =>
+  fail("unreachable", `no answer from ${url}: is Control running there? CONTROL_API_URL says where to ask`)
+const lost = ({ url }: Server) => fail("unreachable", `the answer of ${url} was cut off`)
+const notControl = ({ url }: Server) => fail("failed", `what answers at ${url} is not Control`)
+
+const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
+
+const decodeProblem = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({
+  title: Schema.String,
+  detail: Schema.optionalKey(Schema.String),
+  errors: Schema.optionalKey(Schema.Array(Schema.Struct({ path: Schema.String, message: Schema.String })))
+})))
+
+const refusal = Effect.fnUntraced(function*(server: Server, response: HttpClientResponse.HttpClientResponse) {
+  const problem = Option.getOrUndefined(decodeProblem(yield* Effect.orElseSucceed(response.text, () => "")))
+  if (problem === undefined) return yield* notControl(server)
+  const { detail, errors = [], title } = problem
+  const faults = errors.map(({ message, path }) => path === "" ? message : `${path}: ${message}`)
+  const said = faults.length > 0 ? faults.join("; ") : detail
+  const reason = said === undefined || said === title ? title : `${title}: ${said}`
+  return yield* fail(kindOf(response.status), reason)
+})
+
+function kindOf(status: number) {
+  if (status === 400) return "usage"
+  if (status === 401 || status === 403) return "unauthorized"
+  return status === 404 ? "notFound" : "failed"
+}

@@ -1,0 +1,68 @@
+/** What of the schema is not as the migrations make it: they are run in a schema of their own, compared with, and rolled back. */
+import { Effect } from "effect"
+import { SqlClient } from "effect/sql"
+import { randomBytes } from "node:crypto"
+import { migrations } from "./Database.ts"
+
+/** One sentence for each thing that is missing, changed or switched off; what is there besides is nobody's business. */
+export const schemaDrift = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  const found = yield* catalog(sql)
+  const expected = yield* Effect.flip(sql.withTransaction(Effect.gen(function*() {
+    const schema = sql(`control_doctor_${randomBytes(6).toString("hex")}`)
+    yield* sql`create schema ${schema}`
+    yield* sql`set local search_path to ${schema}`
+    yield* Effect.forEach(Object.values(migrations), (migration) => migration, { discard: true })
+    return yield* Effect.fail(new RolledBack(yield* catalog(sql)))
+  }))).pipe(Effect.flatMap((end) => end instanceof RolledBack ? Effect.succeed(end.catalog) : Effect.fail(end)))
+  return differences(expected, found)
+})
+
+/** A transaction ends without a trace only by failing. */
+class RolledBack {
+  readonly _tag = "RolledBack"
+  readonly catalog: Catalog
+  constructor(catalog: Catalog) {
+    this.catalog = catalog
+  }
+}
+
+type Catalog = ReadonlyMap<string, string>
+
+const catalog = (sql: SqlClient.SqlClient) =>
+  Effect.map(
+    sql.unsafe<{ name: string; definition: string }>(catalogQuery),
+    (rows): Catalog => new Map(rows.map(({ definition, name }) => [name, definition]))
+  )
+
+const differences = (expected: Catalog, found: Catalog): ReadonlyArray<string> =>
+  [...expected].flatMap(([name, definition]) => {
+    const there = found.get(name)
+    if (there === definition) return []
+    if (there === undefined) return [`${name} is missing`]
+    return [isDisabled(there) && !isDisabled(definition) ? `${name} is disabled` : `${name} was changed`]
+  })
+
+const isDisabled = (definition: string): boolean => definition.endsWith(" [D]")
+
+/** Names are shown without their schema as long as it is the current one: so the same things look the same in both. */
+const catalogQuery = `
+  select 'the column ' || c.relname || '.' || a.attname as name,
+    concat_ws(' ', format_type(a.atttypid, a.atttypmod), case when a.attnotnull then 'not null' end, a.attidentity::text,
+      pg_get_expr(d.adbin, d.adrelid)) as definition
+  from pg_attribute a join pg_class c on c.oid = a.attrelid
+    left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  where c.relnamespace = current_schema()::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
+  union all
+  select 'the constraint ' || conname, pg_get_constraintdef(oid) from pg_constraint
+  where connamespace = current_schema()::regnamespace and contype in ('c', 'f', 'p', 'u')
+  union all
+  select 'the index ' || indexname, replace(indexdef, schemaname || '.', '') from pg_indexes
+  where schemaname = current_schema()
+  union all
+  select 'the trigger ' || tgname || ' of ' || c.relname, pg_get_triggerdef(t.oid, true) || ' [' || tgenabled::text || ']'
+  from pg_trigger t join pg_class c on c.oid = t.tgrelid
+  where c.relnamespace = current_schema()::regnamespace and not tgisinternal
+  union all
+  select 'the function ' || proname || '(' || pg_get_function_identity_arguments(oid) || ')', prosrc from pg_proc
+  where pronamespace = current_schema()::regnamespace`

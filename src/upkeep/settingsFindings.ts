@@ -1,0 +1,78 @@
+/** Settings that are allowed, and that an operator may not have meant. Pure. */
+import { subnetCount } from "#network/addresses.ts"
+import type { Finding } from "#schema/upkeepApi.ts"
+import type { SettingsValues } from "#Settings.ts"
+import { Duration, Option } from "effect"
+import { fine, found } from "./findings.ts"
+
+export const settingsFindings = (
+  settings: SettingsValues,
+  { agents, highestSubnet }: { readonly agents: number; readonly highestSubnet: number }
+): ReadonlyArray<Finding> => {
+  const problems = [...poolFindings(settings.networkPool, agents, highestSubnet), ...fightingSettings(settings)]
+  return problems.length > 0 ? problems : [fine("settings", "no two settings fight each other")]
+}
+
+/** What needs no database to be told. */
+export const fightingSettings = (settings: SettingsValues): ReadonlyArray<Finding> => [
+  ...isLoopback(settings.apiHost) ? [] : [found("settings", "warn", [
+    `CONTROL_API_HOST is ${settings.apiHost}: operators can reach the API from other machines, without TLS`,
+    "whoever listens on the way reads the admin token",
+    "leave it at 127.0.0.1 and put a reverse proxy with TLS before it, or let only that proxy reach it"
+  ])],
+  ...isLoopback(settings.wsHost) ? [] : [found("settings", "note", [
+    `CONTROL_WS_HOST is ${settings.wsHost}: agents and gateways can connect without TLS`,
+    "whoever listens on the way reads their keys and WireGuard's private keys",
+    "let clients come by wss:// through a reverse proxy, and only that proxy reach this port"
+  ])],
+  ...Duration.isGreaterThan(Duration.times(settings.heartbeatInterval, 2), settings.heartbeatTimeout) &&
+      Duration.isGreaterThan(settings.heartbeatInterval, Duration.seconds(30))
+    ? [found("settings", "warn", [
+      "CONTROL_HEARTBEAT_INTERVAL is more than half of CONTROL_HEARTBEAT_TIMEOUT",
+      "a client that is gone is shown online for nearly twice the time-out",
+      "look at least twice in a time-out"
+    ])]
+    : [],
+  ...Duration.isLessThan(settings.heartbeatTimeout, Duration.seconds(30)) ? [found("settings", "warn", [
+    `CONTROL_HEARTBEAT_TIMEOUT is ${Duration.toSeconds(settings.heartbeatTimeout)} seconds`,
+    "clients of the plain protocol send a heartbeat every 30 seconds, and are closed for silence between two",
+    "leave it at 60 seconds or more"
+  ])] : [],
+  ...settings.maxUnauthenticatedPerIp <= settings.maxUnauthenticated ? [] : [found("settings", "note", [
+    "CONTROL_MAX_UNAUTHENTICATED_PER_IP is above CONTROL_MAX_UNAUTHENTICATED",
+    "one address can take all places there are",
+    "keep it below, unless all clients come through one proxy"
+  ])],
+  ...Option.isSome(settings.databaseUrl) && Option.isNone(settings.masterKey) ? [found("settings", "note", [
+    "the database is elsewhere, and the master key is a file in the data directory",
+    "lost with the data directory, it takes every private key in the database with it",
+    "keep a copy of the file, or give the key as CONTROL_MASTER_KEY_FILE"
+  ])] : []
+]
+
+const poolFindings = (pool: string, agents: number, highestSubnet: number): ReadonlyArray<Finding> => {
+  const places = subnetCount(pool)
+  if (agents >= places) {
+    return [found("settings", "fail", [
+      `CONTROL_NETWORK_POOL ${pool} has ${places} subnets, and there are ${agents} agents`,
+      "no agent can be created",
+      "delete agents that are gone, or set a wider pool: those that are there keep their subnets"
+    ])]
+  }
+  if (highestSubnet >= places) {
+    return [found("settings", "warn", [
+      `CONTROL_NETWORK_POOL ${pool} has fewer subnets than were given out before`,
+      "agents have addresses outside of it, which its routes may not cover",
+      "set the pool that was used before"
+    ])]
+  }
+  return agents < places * 0.9 ? [] : [found("settings", "warn", [
+    `${agents} of the ${places} subnets of CONTROL_NETWORK_POOL ${pool} are taken`,
+    "soon no agent can be created",
+    "delete agents that are gone, or set a wider pool"
+  ])]
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || host.startsWith("127.")
+}
