@@ -15,11 +15,16 @@ const nodeAbove = (directory) => {
 
 const here = dirname(fileURLToPath(import.meta.url))
 const node = nodeAbove(here) ?? process.execPath
-const child = spawn(node, [join(here, "..", "src", "cli", "main.ts"), ...process.argv.slice(2)], { stdio: "inherit" })
+const args = process.argv.slice(2)
+const programs = new Map([["start", ["src", "main.ts"]], ["demo", ["demo", "main.ts"]]])
+const program = args.length === 1 ? programs.get(args[0]) : undefined
+const child = spawn(node, [join(here, "..", ...program ?? ["src", "cli", "main.ts"]), ...program ? [] : args], {
+  stdio: "inherit"
+})
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal))
 child.on("error", (error) => {
-  console.error(`control: ${node} cannot be started: ${error.message}`)
+  process.stderr.write(`control: ${node} cannot be started: ${error.message}\n`)
   process.exitCode = 1
 })
 child.on("exit", (code, signal) => {

@@ -3,6 +3,7 @@ import { Settings } from "#Settings.ts"
 import { Backup, type BackupFailed } from "#store/Backup.ts"
 import { type BackupSummary, verifyBackup } from "#store/backupFile.ts"
 import { checkBackup, Restore } from "#store/Restore.ts"
+import { UpkeepStore } from "#store/UpkeepStore.ts"
 import { Console, Effect, Option, Stream } from "effect"
 import { Prompt } from "effect/cli"
 import { join } from "node:path"
@@ -22,7 +23,11 @@ const failed = (error: { readonly message: string }) => fail("failed", error.mes
  */
 export const backup = Effect.fn("cli.backup")(function*(file: string) {
   const isGiven = Option.isSome(yield* givenUrl)
-  const direct = Effect.flatMap(Backup, ({ dump }) => save(file, dump)).pipe(
+  const direct = Effect.gen(function*() {
+    if ((yield* (yield* UpkeepStore).version) === 0)
+      return yield* fail("failed", "the database has no tables of Control")
+    return yield* save(file, (yield* Backup).dump)
+  }).pipe(
     Effect.provide(Offline.asItIs),
     Effect.provide(Offline.quietLog),
     Effect.provide(Offline.settings)
@@ -32,6 +37,7 @@ export const backup = Effect.fn("cli.backup")(function*(file: string) {
     Effect.catchTags({
       DataDirectoryUnusable: failed,
       EmbeddedPostgresFailed: failed,
+      StoreUnavailable: ({ message }) => fail("unreachable", message),
       SqlError: () => fail("unreachable", "the database of DATABASE_URL does not answer")
     })
   )
@@ -106,8 +112,9 @@ export const restore = Effect.fn("cli.restore")(
 
 const confirmed = Effect.fnUntraced(function*(what: string) {
   if (!process.stdin.isTTY) return yield* fail("usage", `--replace discards all that is in ${what}: say --yes as well`)
-  const isMeant = yield* Prompt.run(Prompt.Confirm({ message: `Discard all that is in ${what}?`, initial: false })).pipe(
-    Effect.orElseSucceed(() => false)
-  )
+  const isMeant = yield* Prompt.run(Prompt.Confirm({ message: `Discard all that is in ${what}?`, initial: false }))
+    .pipe(
+      Effect.orElseSucceed(() => false)
+    )
   if (!isMeant) return yield* fail("failed", "nothing was changed")
 })

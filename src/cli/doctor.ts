@@ -21,7 +21,8 @@ export const examine = Effect.gen(function*() {
 }).pipe(
   Effect.catchIf(
     (error) => error.kind === "unreachable" || error.kind === "unauthorized",
-    (error) => Effect.flatMap(givenUrl, (given) => Option.isSome(given) ? Effect.fail(error) : withoutServer(error.reason))
+    (error) =>
+      Effect.flatMap(givenUrl, (given) => Option.isSome(given) ? Effect.fail(error) : withoutServer(error.reason))
   )
 )
 

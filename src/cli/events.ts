@@ -7,7 +7,10 @@ import type { Format } from "./output.ts"
 import { Asking, download, findServer, type Server } from "./server.ts"
 
 export const events = Command.make("events", {
-  follow: Flag.Boolean("follow").pipe(Flag.withDescription("Go on until it is ended; there is no other way yet"), Flag.withDefault(false)),
+  follow: Flag.Boolean("follow").pipe(
+    Flag.withDescription("Go on until it is ended; there is no other way yet"),
+    Flag.withDefault(false)
+  ),
   since: Flag.optional(Flag.String("since").pipe(Flag.withDescription("Go on after the event of this id"))),
   output
 }, ({ follow, output, since }) =>
@@ -24,7 +27,11 @@ const following = Effect.fnUntraced(function*(server: Server, format: Format, si
   let last = since
   let hasBegun = false
   const once = Effect.suspend(() =>
-    download(server, { method: "GET", path: "/api/events", headers: last === undefined ? {} : { "last-event-id": last } })
+    download(server, {
+      method: "GET",
+      path: "/api/events",
+      headers: last === undefined ? {} : { "last-event-id": last }
+    })
       .pipe(
         Stream.decodeText(),
         Stream.splitLines,

@@ -3,8 +3,6 @@ import packageJson from "#package.json" with { type: "json" }
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Cause, Console, Effect, Exit, type Runtime } from "effect"
 import { Argument, CliError, Command, Flag } from "effect/cli"
-import { backup, restore } from "./backups.ts"
-import { describe, examine, isWell } from "./doctor.ts"
 import { events } from "./events.ts"
 import { CommandFailed, exitCodes, fail } from "./failures.ts"
 import { nouns, output, print } from "./nouns.ts"
@@ -12,35 +10,54 @@ import { Asking } from "./server.ts"
 
 const file = Argument.String("file").pipe(Argument.withDescription("The backup file"))
 
+/** What works on the database itself is loaded only for who needs it: the others answer sooner. */
+const backups = Effect.promise(() => import("./backups.ts"))
+const doctor = Effect.promise(() => import("./doctor.ts"))
+
 const backupCommand = Command.make("backup", { file, output }, ({ file, output }) =>
-  Effect.flatMap(backup(file), (done) => print(output, done))).pipe(
+  backups.pipe(
+    Effect.flatMap(({ backup }) => backup(file)),
+    Effect.flatMap((done) => print(output, done))
+  )).pipe(
     Command.withDescription("Write all that cannot be made anew into a file; with a running server, or without one")
   )
 
 const restoreCommand = Command.make("restore", {
   file,
-  replace: Flag.Boolean("replace").pipe(Flag.withDescription("Discard what is in the database now"), Flag.withDefault(false)),
+  replace: Flag.Boolean("replace").pipe(
+    Flag.withDescription("Discard what is in the database now"),
+    Flag.withDefault(false)
+  ),
   yes: Flag.Boolean("yes").pipe(Flag.withAlias("y"), Flag.withDescription("Do not ask"), Flag.withDefault(false)),
   output
-}, ({ file, output, ...options }) => Effect.flatMap(restore(file, options), (done) => print(output, done))).pipe(
-  Command.withDescription("Put a backup into the database of DATABASE_URL, or into the embedded one of a stopped server")
-)
+}, ({ file, output, ...options }) =>
+  backups.pipe(
+    Effect.flatMap(({ restore }) => restore(file, options)),
+    Effect.flatMap((done) => print(output, done))
+  )).pipe(
+    Command.withDescription(
+      "Put a backup into the database of DATABASE_URL, or into the embedded one of a stopped server"
+    )
+  )
 
 const doctorCommand = Command.make("doctor", { output }, ({ output }) =>
   Effect.gen(function*() {
+    const { describe, examine, isWell } = yield* doctor
     const found = yield* examine
     yield* print(output, describe(output, found))
     if (!isWell(found)) return yield* fail("failed", "something does not work")
   }).pipe(Effect.provide(Asking))).pipe(Command.withDescription("Say what is wrong, why it matters, and what to do"))
 
-/** These two take over the whole process: see the end of this file. */
+/** These two are programs of their own, which `bin/control.mjs` starts: here only for the help. */
 const elsewhere = (name: string, description: string) =>
   Command.make(name, {}, () => Effect.fail(fail("usage", `control ${name} takes no arguments`))).pipe(
     Command.withDescription(description)
   )
 
 const control = Command.make("control").pipe(
-  Command.withDescription("Operates Control. CONTROL_API_URL and CONTROL_ADMIN_TOKEN[_FILE] say which; on its own machine it is found"),
+  Command.withDescription(
+    "Operates Control. CONTROL_API_URL and CONTROL_ADMIN_TOKEN[_FILE] say which; on its own machine it is found"
+  ),
   Command.withSubcommands([
     ...nouns(),
     events,
@@ -71,7 +88,4 @@ const codeOf = (cause: Cause.Cause<unknown>): number => {
 const teardown: Runtime.Teardown = (exit, onExit) =>
   onExit(Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause) ? 0 : codeOf(exit.cause))
 
-const [command, ...rest] = process.argv.slice(2)
-if (command === "start" && rest.length === 0) await import("../main.ts")
-else if (command === "demo" && rest.length === 0) await import("../../demo/main.ts")
-else NodeRuntime.runMain(main, { disableErrorReporting: true, teardown })
+NodeRuntime.runMain(main, { disableErrorReporting: true, teardown })

@@ -27,7 +27,7 @@ export const output = Flag.Literals("output", formats).pipe(
 )
 
 /** `agents` → `agent`, `masterKey` → `master-key` */
-export const nounOf = (group: string): string => kebab(group).replace(/s$/u, "")
+const nounOf = (group: string): string => kebab(group).replace(/s$/u, "")
 
 export const nouns = () => {
   const all = operations()
@@ -43,15 +43,20 @@ const noun = <Input>(
   subcommands: ReadonlyArray<Command.Command<string, Input, {}, CommandFailed, Stdio.Stdio>>
 ) =>
   Command.make(name).pipe(
-    Command.withDescription(`What can be done with ${/^(?:network|audit)$/u.test(name) ? `the ${name}` : `each ${name}`}`),
+    Command.withDescription(
+      `What can be done with ${/^(?:network|audit)$/u.test(name) ? `the ${name}` : `each ${name}`}`
+    ),
     Command.withSubcommands(subcommands)
   )
 
 type Given = Readonly<Record<string, Option.Option<string>>>
 
 const verb = (operation: Operation) =>
-  Command.make(operation.verb, { ...inputsOf(operation.inputs), output }, (given) =>
-    perform(operation, given as unknown as Given, given.output)).pipe(Command.withDescription(operation.summary))
+  Command.make(
+    operation.verb,
+    { ...inputsOf(operation.inputs), output },
+    (given) => perform(operation, given as unknown as Given, given.output)
+  ).pipe(Command.withDescription(operation.summary))
 
 /** What is in the path stands after the verb, the rest are flags. */
 const inputsOf = (inputs: ReadonlyArray<Input>) =>
@@ -93,11 +98,15 @@ const perform = Effect.fnUntraced(
     const server = yield* findServer
     const said = yield* Effect.forEach(operation.inputs, (input) => {
       const value = given[input.name] ?? Option.none<string>()
-      return Option.isNone(value) ? Effect.succeed([]) : Effect.map(valueOf(input, value.value), (value) => [{ input, value }])
+      return Option.isNone(value)
+        ? Effect.succeed([])
+        : Effect.map(valueOf(input, value.value), (value) => [{ input, value }])
     })
     const inputs = said.flat()
     const of = (place: Input["place"]) =>
-      Object.fromEntries(inputs.filter(({ input }) => input.place === place).map(({ input, value }) => [input.name, value]))
+      Object.fromEntries(
+        inputs.filter(({ input }) => input.place === place).map(({ input, value }) => [input.name, value])
+      )
     const path = Object.entries(of("path")).reduce(
       (path, [name, value]) => path.replace(`{${name}}`, encodeURIComponent(String(value))),
       operation.path
@@ -105,7 +114,8 @@ const perform = Effect.fnUntraced(
     const query = Object.fromEntries(Object.entries(of("query")).map(([name, value]) => [name, String(value)]))
     const hasBody = operation.inputs.some(({ place }) => place === "body")
     const question = { method: operation.method, path, query, ...hasBody ? { body: of("body") } : {} }
-    if (operation.verb === "list") return yield* print(format, yield* everyPage(server, question), columns[operation.group])
+    if (operation.verb === "list")
+      return yield* print(format, yield* everyPage(server, question), columns[operation.group])
     const answer = yield* ask(server, question)
     if (answer !== undefined) yield* print(format, answer)
     yield* judge(answer, query["wait"])
@@ -147,20 +157,23 @@ const everyPage = Effect.fnUntraced(function*(
   question: { readonly method: string; readonly path: string; readonly query: Readonly<Record<string, string>> }
 ) {
   const items: Array<unknown> = []
-  let { query } = question
+  let cursor: Readonly<Record<string, string>> = {}
   while (true) {
-    const page = yield* ask(server, { ...question, query })
+    const page = yield* ask(server, { ...question, query: { ...question.query, ...cursor } })
     if (!isPage(page)) return page
     items.push(...page.items)
     if (typeof page.nextCursor !== "string" || question.query["limit"] !== undefined) return items
-    query = { ...query, cursor: page.nextCursor }
+    cursor = { cursor: page.nextCursor }
   }
 })
 
 /** What was committed and is not in force everywhere yet is told by the exit code: who waits must not overlook it. */
 const judge = (answer: unknown, wait: string | undefined) => {
   if (wait === undefined || typeof answer !== "object" || answer === null || !("delivery" in answer)) return Effect.void
-  const { nacks, pending } = answer.delivery as { readonly pending?: ReadonlyArray<unknown>; readonly nacks?: ReadonlyArray<unknown> }
+  const { nacks, pending } = answer.delivery as {
+    readonly pending?: ReadonlyArray<unknown>
+    readonly nacks?: ReadonlyArray<unknown>
+  }
   if (nacks !== undefined && nacks.length > 0) {
     return Effect.fail(fail("failed", `it is stored, but ${nacks.length} of the clients could not apply it`))
   }

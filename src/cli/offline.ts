@@ -6,7 +6,7 @@ import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
 import { Restore } from "#store/Restore.ts"
 import { UpkeepStore } from "#store/UpkeepStore.ts"
-import { Effect, Layer, Logger, Option, References, Redacted } from "effect"
+import { Effect, Layer, Logger, Option, Redacted, References } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { fail } from "./failures.ts"
@@ -35,7 +35,11 @@ const existing = Layer.effectDiscard(Effect.gen(function*() {
 const stores = Layer.mergeAll(Backup.layer, UpkeepStore.layer, Restore.layer)
 
 /** The stores on the database as it is, whatever its schema. */
-export const asItIs = stores.pipe(Layer.provideMerge(Database.client), Layer.provideMerge(Directory.layer), Layer.provide(existing))
+export const asItIs = stores.pipe(
+  Layer.provideMerge(Database.client),
+  Layer.provideMerge(Directory.layer),
+  Layer.provide(existing)
+)
 
 /** The stores on a database that is brought to this version's schema, and made if it is not there. */
 export const upToDate = stores.pipe(Layer.provideMerge(Database.layer), Layer.provideMerge(Directory.layer))

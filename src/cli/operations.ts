@@ -53,7 +53,8 @@ export const operations = (): ReadonlyArray<Operation> => {
 }
 
 /** `listenPort` → `listen-port` */
-export const kebab = (name: string): string => name.replaceAll(/(?<=[a-z0-9])[A-Z]/gu, (letter) => `-${letter}`).toLowerCase()
+export const kebab = (name: string): string =>
+  name.replaceAll(/(?<=[a-z0-9])[A-Z]/gu, (letter) => `-${letter}`).toLowerCase()
 
 const parameter = (document: unknown) => (given: unknown): ReadonlyArray<Input> => {
   const place = at(given, "in")

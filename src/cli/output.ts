@@ -40,7 +40,8 @@ function tableOf(rows: ReadonlyArray<Row>, columns: ReadonlyArray<string> | unde
   if (rows.length === 0) return ""
   const lines = [shown.map(heading), ...rows.map((row) => shown.map((name) => cell(row[name])))]
   const widths = shown.map((_, index) => Math.max(...lines.map((line) => line[index]?.length ?? 0)))
-  return lines.map((line) => `${line.map((text, index) => text.padEnd(widths[index] ?? 0)).join("  ").trimEnd()}\n`).join("")
+  return lines.map((line) => `${line.map((text, index) => text.padEnd(widths[index] ?? 0)).join("  ").trimEnd()}\n`)
+    .join("")
 }
 
 const heading = (name: string): string => name.replaceAll(/(?<=[a-z])[A-Z]/gu, (letter) => ` ${letter}`).toUpperCase()
@@ -61,7 +62,9 @@ function yaml(value: unknown, depth: number): string {
   if (isRow(value)) {
     const entries = Object.entries(value)
     if (entries.length === 0) return " {}"
-    return entries.map(([name, item]) => `${indent}${/^[A-Za-z]\w*$/u.test(name) ? name : JSON.stringify(name)}:${yaml(item, depth + 1)}`)
+    return entries.map(([name, item]) =>
+      `${indent}${/^[A-Za-z]\w*$/u.test(name) ? name : JSON.stringify(name)}:${yaml(item, depth + 1)}`
+    )
       .join("")
   }
   return ` ${JSON.stringify(value ?? null)}`

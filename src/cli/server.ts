@@ -12,7 +12,8 @@ export interface Server {
   readonly token: Redacted.Redacted
 }
 
-const text = (name: string) => Effect.map(Config.String(name).pipe(Config.option), Option.filter((value) => value !== ""))
+const text = (name: string) =>
+  Effect.map(Config.String(name).pipe(Config.option), Option.filter((value) => value !== ""))
 
 /** The URL that was given; none if the server is to be looked for on this machine. */
 export const givenUrl = Effect.orDie(text("CONTROL_API_URL"))
@@ -24,7 +25,7 @@ const localUrl = Effect.gen(function*() {
   return `http://${isIP(reachable) === 6 ? `[${reachable}]` : reachable}:${port}`
 })
 
-export const dataDirectory = Effect.orDie(
+const dataDirectory = Effect.orDie(
   Effect.map(text("CONTROL_DATA_DIR"), Option.getOrElse(() => "./data"))
 )
 
@@ -33,7 +34,10 @@ export const findServer = Effect.gen(function*() {
   const given = yield* givenUrl
   const url = Option.isSome(given) ? given.value : yield* Effect.orDie(localUrl)
   if (!URL.canParse(url) || !/^https?:/u.test(url)) {
-    return yield* fail("usage", `CONTROL_API_URL is ${JSON.stringify(url)}, but must be a URL such as http://127.0.0.1:3000`)
+    return yield* fail(
+      "usage",
+      `CONTROL_API_URL is ${JSON.stringify(url)}, but must be a URL such as http://127.0.0.1:3000`
+    )
   }
   return { url, token: yield* findToken(url) } satisfies Server
 })
@@ -78,7 +82,10 @@ export const ask = Effect.fn("ask")(function*(server: Server, question: Question
 }, Effect.scoped)
 
 /** The bytes of the answer, as they come. */
-export const download = (server: Server, question: Question): Stream.Stream<Uint8Array, CommandFailed, HttpClient.HttpClient> =>
+export const download = (
+  server: Server,
+  question: Question
+): Stream.Stream<Uint8Array, CommandFailed, HttpClient.HttpClient> =>
   Stream.unwrap(
     Effect.map(send(server, question), ({ stream }) => Stream.mapError(stream, () => lost(server)))
   )

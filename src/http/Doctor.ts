@@ -24,9 +24,10 @@ export const layer = HttpApiBuilder.group(
     )
     return handlers.handle("get", () =>
       Effect.gen(function*() {
+        const findings = [yield* feed]
         const leftOut = yield* network.leftOut
         return yield* doctor.examine({
-          findings: [yield* feed],
+          findings,
           unreadable: leftOut.map(({ message }) => message),
           mark: yield* mark
         })

@@ -127,9 +127,11 @@ const notePrefix = "last backup: "
 
 const lastOf = (sql: SqlClient.SqlClient): Effect.Effect<Option.Option<string>> =>
   sql<{ note: string | null }>`select obj_description(to_regclass('control_meta'), 'pg_class') as note`.pipe(
-    Effect.map(([row]) => Option.fromNullishOr(row?.note).pipe(
-      Option.filter((note) => note.startsWith(notePrefix)),
-      Option.map((note) => note.slice(notePrefix.length))
-    )),
+    Effect.map(([row]) =>
+      Option.fromNullishOr(row?.note).pipe(
+        Option.filter((note) => note.startsWith(notePrefix)),
+        Option.map((note) => note.slice(notePrefix.length))
+      )
+    ),
     Effect.catchCause(() => Effect.succeedNone)
   )

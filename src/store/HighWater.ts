@@ -45,7 +45,9 @@ export class HighWater extends Context.Service<HighWater, {
       const file = join(path, "high-water.json")
 
       let wasDamaged = false
-      const read = Effect.promise(() => readFile(file, "utf8").catch((error) => error.code === "ENOENT" ? undefined : ""))
+      const read = Effect.promise(() =>
+        readFile(file, "utf8").catch((error) => error.code === "ENOENT" ? undefined : "")
+      )
 
       const kept = Effect.gen(function*() {
         const text = yield* read
@@ -60,7 +62,10 @@ export class HighWater extends Context.Service<HighWater, {
         }
         return mark
       })
-      const state = Effect.map(read, (text) => wasDamaged ? "damaged" as const : text === undefined ? "none" as const : "kept" as const)
+      const state = Effect.map(
+        read,
+        (text) => wasDamaged ? "damaged" as const : text === undefined ? "none" as const : "kept" as const
+      )
 
       const keep = (mark: Mark) =>
         Effect.tryPromise(async () => {

@@ -82,7 +82,8 @@ export const checkBackup = Effect.fn("checkBackup")(function*(file: string, ciph
   }
   const known = new Set(backedUp.map(({ table }) => table))
   const table = Object.keys(summary.rows).find((table) => !known.has(table))
-  if (table !== undefined) return yield* unusable(`it has rows of ${table}, which this version of Control does not know`)
+  if (table !== undefined)
+    return yield* unusable(`it has rows of ${table}, which this version of Control does not know`)
   return summary
 })
 
@@ -120,8 +121,11 @@ const replaceRows = Effect.fnUntraced(
     for (const table of tables.toReversed()) yield* sql.unsafe(`delete from ${table}`)
     const columns = new Map<string, ReadonlyArray<string>>()
     for (const table of tables) columns.set(table, yield* columnsOf(sql, table))
-    yield* rowsOfBackup(file, summary, (table, rows) =>
-      insert(sql, file, { table, rows, columns: columns.get(table) ?? [] }))
+    yield* rowsOfBackup(
+      file,
+      summary,
+      (table, rows) => insert(sql, file, { table, rows, columns: columns.get(table) ?? [] })
+    )
     for (const table of tables) yield* advanceSequences(sql, table, columns.get(table) ?? [])
   }
 )
@@ -144,7 +148,10 @@ const insert = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, file: strin
   const given = Object.keys(rows[0] ?? {})
   const unknown = given.find((name) => !columns.includes(name))
   if (unknown !== undefined) {
-    return yield* new BackupUnusable({ file, reason: `its ${table} have a column ${unknown} that the database does not` })
+    return yield* new BackupUnusable({
+      file,
+      reason: `its ${table} have a column ${unknown} that the database does not`
+    })
   }
   const names = given.map((name) => `"${name}"`).join(", ")
   yield* sql.unsafe(

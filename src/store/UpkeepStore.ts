@@ -124,8 +124,10 @@ const facts = `select jsonb_build_object(
     from certificates order by domain`)
 },
   'tunnels', ${array(`select to_jsonb(domain) as value from tunnels where enabled order by domain`)},
-  'neverUsedKeys', ${keys(`last_used_at is null and created_at between now() - interval '90 days'
-    and now() - interval '1 day'`)},
+  'neverUsedKeys', ${
+  keys(`last_used_at is null and created_at between now() - interval '90 days'
+    and now() - interval '1 day'`)
+},
   'staleKeys', ${keys(`coalesce(last_used_at, created_at) < now() - interval '90 days'`)},
   'offlineAgents', ${
   array(`select jsonb_build_object(${named("agent")}, 'tunnels', count(*)) as value

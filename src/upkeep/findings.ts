@@ -7,7 +7,11 @@ type Worse = Exclude<Finding["severity"], "ok">
 
 export const fine = (check: string, what: string): Finding => ({ check, severity: "ok", what, why: "", remedy: "" })
 
-export const found = (check: string, severity: Worse, [what, why, remedy]: readonly [string, string, string]): Finding => ({
+export const found = (
+  check: string,
+  severity: Worse,
+  [what, why, remedy]: readonly [string, string, string]
+): Finding => ({
   check,
   severity,
   what,
@@ -177,11 +181,14 @@ export const markFinding = (state: "kept" | "none" | "damaged" | "unused"): Find
       "if it was restored, restart the clients; look after the disk in any case"
     ])
   }
-  return fine("high-water", {
-    kept: "how far the history was seen is kept outside the database",
-    none: "there is no mark of an earlier run",
-    unused: "this process keeps no mark: it has no data directory"
-  }[state])
+  return fine(
+    "high-water",
+    {
+      kept: "how far the history was seen is kept outside the database",
+      none: "there is no mark of an earlier run",
+      unused: "this process keeps no mark: it has no data directory"
+    }[state]
+  )
 }
 
 /** `last`: milliseconds since 1970. */

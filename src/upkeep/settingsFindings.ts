@@ -33,21 +33,25 @@ export const fightingSettings = (settings: SettingsValues): ReadonlyArray<Findin
       "look at least twice in a time-out"
     ])]
     : [],
-  ...Duration.isLessThan(settings.heartbeatTimeout, Duration.seconds(30)) ? [found("settings", "warn", [
-    `CONTROL_HEARTBEAT_TIMEOUT is ${Duration.toSeconds(settings.heartbeatTimeout)} seconds`,
-    "clients of the plain protocol send a heartbeat every 30 seconds, and are closed for silence between two",
-    "leave it at 60 seconds or more"
-  ])] : [],
+  ...Duration.isLessThan(settings.heartbeatTimeout, Duration.seconds(30)) ?
+    [found("settings", "warn", [
+      `CONTROL_HEARTBEAT_TIMEOUT is ${Duration.toSeconds(settings.heartbeatTimeout)} seconds`,
+      "clients of the plain protocol send a heartbeat every 30 seconds, and are closed for silence between two",
+      "leave it at 60 seconds or more"
+    ])] :
+    [],
   ...settings.maxUnauthenticatedPerIp <= settings.maxUnauthenticated ? [] : [found("settings", "note", [
     "CONTROL_MAX_UNAUTHENTICATED_PER_IP is above CONTROL_MAX_UNAUTHENTICATED",
     "one address can take all places there are",
     "keep it below, unless all clients come through one proxy"
   ])],
-  ...Option.isSome(settings.databaseUrl) && Option.isNone(settings.masterKey) ? [found("settings", "note", [
-    "the database is elsewhere, and the master key is a file in the data directory",
-    "lost with the data directory, it takes every private key in the database with it",
-    "keep a copy of the file, or give the key as CONTROL_MASTER_KEY_FILE"
-  ])] : []
+  ...Option.isSome(settings.databaseUrl) && Option.isNone(settings.masterKey) ?
+    [found("settings", "note", [
+      "the database is elsewhere, and the master key is a file in the data directory",
+      "lost with the data directory, it takes every private key in the database with it",
+      "keep a copy of the file, or give the key as CONTROL_MASTER_KEY_FILE"
+    ])] :
+    []
 ]
 
 const poolFindings = (pool: string, agents: number, highestSubnet: number): ReadonlyArray<Finding> => {
