@@ -10,8 +10,10 @@ RUN npm ci --omit=dev --omit=optional --no-audit --no-fund \
   && npm cache clean --force
 
 COPY LICENSE ./
+COPY bin ./bin
 COPY schema ./schema
 COPY src ./src
+RUN ln -s /app/bin/control.mjs /usr/local/bin/control
 
 # The API listens on every address of the container; who may reach it is decided where its port is published.
 ENV CONTROL_DATA_DIR=/data CONTROL_API_HOST=0.0.0.0

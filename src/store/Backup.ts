@@ -18,7 +18,7 @@ export class BackupFailed extends Schema.TaggedError<BackupFailed>()("BackupFail
 export class Backup extends Context.Service<Backup, {
   /**
    * The bytes of a backup file, read from one snapshot of the database as they are taken; one backup at a time. Whoever takes
-   * nothing for a minute gets no more: a snapshot that is held keeps the database from cleaning up.
+   * nothing for a minute gets no more.
    */
   readonly dump: Stream.Stream<Uint8Array, BackupFailed>
   /** When the last whole backup was made, by any node; none if that is not known. */
@@ -32,7 +32,7 @@ export class Backup extends Context.Service<Backup, {
 
       const lines = Stream.callback<string, BackupFailed>(
         (queue) =>
-          readAll(sql, (text) => Queue.offer(queue, text)).pipe(
+          readAll(sql, (text) => taken(Queue.offer(queue, text))).pipe(
             Effect.andThen(noteDone(sql)),
             oneAtATime.withPermits(1),
             Effect.catchCause((cause) => Effect.fail(failure(cause))),
@@ -44,6 +44,13 @@ export class Backup extends Context.Service<Backup, {
     })
   )
 }
+
+/** A snapshot that is held keeps the database from cleaning up, and a place in the pool from everybody else. */
+const taken = (offered: Effect.Effect<unknown>) =>
+  Effect.timeoutOrElse(offered, {
+    duration: "1 minute",
+    orElse: () => Effect.fail(new BackupFailed({ reason: "nobody took more of it for a minute" }))
+  })
 
 const compressed = (lines: Stream.Stream<string, BackupFailed>): Stream.Stream<Uint8Array, BackupFailed> =>
   Stream.fromReadableStream<Uint8Array, BackupFailed>({
@@ -58,7 +65,7 @@ const gzip = (): ReadableWritablePair<Uint8Array, Uint8Array> =>
 /** The rows of one round trip: a few hundred kilobytes at most. */
 const fetched = 200
 
-type Take = (text: string) => Effect.Effect<unknown>
+type Take = (text: string) => Effect.Effect<unknown, BackupFailed>
 
 const readAll = (sql: SqlClient.SqlClient, take: Take): Effect.Effect<void, BackupFailed | SqlError.SqlError> =>
   Effect.scoped(Effect.gen(function*() {
