@@ -12,19 +12,23 @@ import type { Format } from "./output.ts"
 import * as Offline from "./offline.ts"
 import { ask, findServer, givenUrl } from "./server.ts"
 
+/** A server that was named, or that refuses the token, is no reason to look elsewhere. */
 export const examine = Effect.gen(function*() {
-  const server = yield* findServer
+  const isNamed = Option.isSome(yield* givenUrl)
+  const server = yield* Effect.result(findServer)
+  if (server._tag === "Failure")
+    return yield* isNamed ? Effect.fail(server.failure) : withoutServer(server.failure.reason)
+  const { url } = server.success
+  const answer = yield* Effect.result(ask(server.success, { method: "GET", path: "/api/doctor" }))
+  if (answer._tag === "Failure") {
+    const { kind, reason } = answer.failure
+    return yield* isNamed || kind !== "unreachable" ? Effect.fail(answer.failure) : withoutServer(reason)
+  }
   return yield* Effect.mapError(
-    decodeDiagnosis(yield* ask(server, { method: "GET", path: "/api/doctor" })),
-    () => fail("failed", `the server at ${server.url} is of another version: run its own control doctor`)
+    decodeDiagnosis(answer.success),
+    () => fail("failed", `the server at ${url} is of another version: run its own control doctor`)
   )
-}).pipe(
-  Effect.catchIf(
-    (error) => error.kind === "unreachable" || error.kind === "unauthorized",
-    (error) =>
-      Effect.flatMap(givenUrl, (given) => Option.isSome(given) ? Effect.fail(error) : withoutServer(error.reason))
-  )
-)
+})
 
 const decodeDiagnosis = Schema.decodeUnknownEffect(Diagnosis)
 

@@ -117,6 +117,11 @@ describe("control", () => {
         [2, "--follow", control("events")],
         [3, "there is no tunnel nix", control("tunnel", "get", "nix")],
         [4, "admin token", elsewhere("agent", "list")],
+        [
+          4,
+          "admin token",
+          runIn({ CONTROL_API_PORT: new URL(apiUrl).port, CONTROL_ADMIN_TOKEN: "not-the-right-token" })("doctor")
+        ],
         [4, "CONTROL_ADMIN_TOKEN", remote("agent", "list")],
         [5, "no answer from http://127.0.0.1:9", nowhere("agent", "list")]
       ] as const
