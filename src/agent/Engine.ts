@@ -88,12 +88,17 @@ export class Engine {
   })
 
   readonly #connectForEver: Effect.Effect<Stopped> = Effect.gen({ self: this }, function*() {
+    let wasDrained = false
     for (let attempts = 0;; attempts += 1) {
-      const { lost, readyMillis } = yield* this.#connectOnce()
+      const { lost: { afterMillis, code, reason }, readyMillis } = yield* this.#connectOnce()
       attempts = attemptsThatCount(attempts, readyMillis)
       const random = yield* Random.next
-      const next = backOff({ code: lost.code, attempt: attempts, afterMillis: lost.afterMillis, random })
-      const { code, reason } = lost
+      const isDrain = code === 1012 && afterMillis !== undefined
+      const isDrainAgain = isDrain && wasDrained && attemptsThatCount(1, readyMillis) > 0
+      const next = backOff({ code, attempt: attempts, afterMillis, isDrainAgain, random })
+      wasDrained = isDrain
+      // A planned end is no failed attempt: should the next one fail, the back-off begins at n = 0.
+      if (isDrain && !isDrainAgain) attempts = -1
       const retryInMs = next._tag === "Wait" ? next.millis : null
       this.#options.onEvent({ type: "disconnected", code, reason, retryInMs })
       if (next._tag === "Stop") return { code, reason }
@@ -114,11 +119,14 @@ export class Engine {
 
   readonly #converse = Effect.fnUntraced({ self: this }, function*(wire: Wire, apiKey: string) {
     let conversation = Conversation.initial(this.#held)
-    let patience = openWithin
+    let patience = 0
+    // Until it is ready nothing that Control says gives it more time, and no ping does.
+    let readyBy = (yield* monotonicMillis) + openWithin
     let readyAt: number | undefined
     let drain: number | undefined
     while (true) {
-      const item = yield* Effect.timeoutOption(wire.receive, patience)
+      const left = readyAt === undefined ? Math.max(0, readyBy - (yield* monotonicMillis)) : patience
+      const item = yield* Effect.timeoutOption(wire.receive, left)
       const now = yield* monotonicMillis
       const incoming = Option.getOrElse(item, (): Lost => ({ _tag: "Lost", code: 1006, reason: "Control is silent" }))
       if (Option.isNone(item)) wire.cut()
@@ -129,7 +137,7 @@ export class Engine {
         }
       }
       if (incoming._tag === "Open") {
-        patience = authenticatedWithin
+        readyBy = now + authenticatedWithin
         this.#options.onEvent({ type: "connected" })
         // To resume is to acknowledge: from what is in force, although more may have been received. What comes twice is known.
         wire.say({ type: "auth", data: { apiKey, ...this.#options.auth, ...resumeFrom(this.#applier.good) } })

@@ -5,6 +5,9 @@ import { WebSocket } from "ws"
 
 const subprotocol = "control.v1"
 
+/** Far above any view that this client could hold; `ws` alone would take 100 MiB into memory for anybody. */
+const longestFrame = 64 * 1_024 * 1_024
+
 /** The connection is over, or never came to be. */
 export interface Lost {
   readonly _tag: "Lost"
@@ -47,7 +50,7 @@ export const dial = (url: string): Effect.Effect<Wire, never, Scope.Scope> =>
   })
 
 function open(url: string, offer: (incoming: Incoming) => void): WebSocket {
-  const ws = new WebSocket(url, [subprotocol], { perMessageDeflate: false })
+  const ws = new WebSocket(url, [subprotocol], { perMessageDeflate: false, maxPayload: longestFrame })
   let fault = ""
   ws.on("open", () => offer({ _tag: "Open" }))
   ws.on("message", (data, isBinary) => offer(isBinary ? { _tag: "Alive" } : { _tag: "Text", text: String(data) }))

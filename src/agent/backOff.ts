@@ -11,6 +11,8 @@ export interface Lost {
   readonly attempt: number
   /** What the server asked for: `reconnectAfterMs` of `drain`, or `Retry-After` of a refused upgrade. */
   readonly afterMillis?: number | undefined
+  /** A drain right after a drain: whoever does that in a loop is not to be followed in one. */
+  readonly isDrainAgain?: boolean
   /** 0 to 1, uniform. */
   readonly random: number
 }
@@ -27,7 +29,7 @@ const longestHint = 10 * minute
  */
 const finalCodes: ReadonlySet<number> = new Set([4400, 4403, 4409, 4410, 400, 1010])
 
-export const backOff = ({ afterMillis, attempt, code, random }: Lost): Next => {
+export const backOff = ({ afterMillis, attempt, code, isDrainAgain = false, random }: Lost): Next => {
   if (finalCodes.has(code)) return { _tag: "Stop" }
   // The key may be right again one day, when an operator has made it so: one try every one to five minutes.
   if (code === 4401) return wait(minute + random * 4 * minute)
@@ -36,7 +38,7 @@ export const backOff = ({ afterMillis, attempt, code, random }: Lost): Next => {
   if (afterMillis === undefined || !(afterMillis >= 0)) return wait(jitter)
   const hint = Math.min(afterMillis, longestHint)
   // `drain` gives each client a moment of its own; `Retry-After` is the same for all.
-  return wait(code === 1012 ? hint : hint + jitter)
+  return wait(code === 1012 && !isDrainAgain ? hint : hint + jitter)
 }
 
 /** The attempts that still count when a connection is lost: a minute of being ready made it a good one. */

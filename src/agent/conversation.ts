@@ -33,6 +33,8 @@ export const initial = (held: Held | undefined): Conversation => ({ welcome: und
 export const hear = (conversation: Conversation, message: Message, at: number): Transition => {
   switch (message._tag) {
     case "Welcome":
+      // One is enough: another would begin heartbeats and reports once more.
+      if (conversation.welcome !== undefined) return [[], conversation]
       return enter(conversation, message.welcome, at)
     case "Config": {
       const held = fromConfig(message.config)
