@@ -53,6 +53,8 @@ export const errorCodes = {
   unauthenticated: "Only `auth` is admitted on a connection that has not authenticated.",
   already_authenticated: "A second `auth` on the same connection; the first stays in force.",
   not_allowed: "This message is not for this type of client.",
+  wireguard_key_rejected:
+    "In `control.v1`: the `wireguardPublicKey` of `auth` is another client's, or no key that anybody could use. The connection is closed (4400).",
   certificate_rejected: "The certificate was not stored; the text says why.",
   ack_ahead: "In `control.v1`: the `ack` is above every revision that was sent on this connection, and is ignored.",
   nack_unknown:

@@ -33,7 +33,7 @@ export const makeMembership = Effect.gen(function*() {
       const { socket, upgrade: { address, admitted, level, type } } = connection
       const { apiKey, clientVersion: version, publicIp } = action
       const key = yield* authenticator.authenticate(apiKey, type, address)
-      const wireguard = keysToStore(yield* network.state, key.owner, action.wireguardPublicKey)
+      const wireguard = yield* keysToStore(yield* network.state, key.owner, action.wireguardPublicKey)
       // Before the claim: whoever takes the client over begins after that.
       const since = monotonicMillisUnsafe(clock)
       const claim = presence.claim({
@@ -79,6 +79,7 @@ export const makeMembership = Effect.gen(function*() {
         InvalidKey: () => Effect.succeed<Event>({ _tag: "Refused" }),
         TooManySessions: () => Effect.succeed<Event>({ _tag: "TooOften" }),
         StoreUnavailable: () => Effect.succeed<Event>({ _tag: "Unavailable" }),
+        WireguardKeyRejected: ({ reason }) => Effect.succeed<Event>({ _tag: "KeyRejected", reason }),
         ClientGone: () => Effect.succeed<Event>({ _tag: "Deleted" })
       }),
     leave

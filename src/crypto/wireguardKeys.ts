@@ -1,5 +1,5 @@
 /** WireGuard's keys: X25519 (RFC 7748), 32 bytes, in base64 as `wg genkey` and `wg pubkey` write them. */
-import { createPrivateKey, createPublicKey, randomBytes } from "node:crypto"
+import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, randomBytes } from "node:crypto"
 import { Redacted } from "effect"
 
 /**
@@ -29,6 +29,26 @@ export const wireguardPublicKey = (privateKey: string): string => {
   })
   return spki.subarray(-32).toString("base64")
 }
+
+/**
+ * Whether two can agree on a secret with this public key. With a point of low order (zero is one) the secret would be known to
+ * everybody (RFC 7748, section 6.1), and WireGuard takes no such peer.
+ */
+export const isUsableWireguardKey = (publicKey: string): boolean => {
+  const der = Buffer.concat([spkiHeader, Buffer.from(publicKey, "base64")])
+  try {
+    diffieHellman({ privateKey: probe, publicKey: createPublicKey({ key: der, format: "der", type: "spki" }) })
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Any key tells a point of low order from the others. */
+const { privateKey: probe } = generateKeyPairSync("x25519")
+
+/** What stands before the 32 bytes in the SubjectPublicKeyInfo of an X25519 key (RFC 8410, section 4). */
+const spkiHeader = Buffer.from("302a300506032b656e032100", "hex")
 
 /** What stands before the 32 bytes in the PKCS #8 form of an X25519 key (RFC 8410, section 7). */
 const pkcs8Header = Buffer.from("302e020100300506032b656e04220420", "hex")

@@ -38,6 +38,7 @@ export type Event =
   | { readonly _tag: "Unavailable" }
   | { readonly _tag: "TooOften" }
   | { readonly _tag: "Deleted" }
+  | { readonly _tag: "KeyRejected"; readonly reason: string }
   /** What became of `StoreCertificate`. */
   | { readonly _tag: "Stored"; readonly domain: string }
   | { readonly _tag: "NotStored"; readonly code: ErrorCode; readonly reason: string }
@@ -102,6 +103,7 @@ export const handle = (session: Session, event: Event): Transition => {
     case "Unavailable":
     case "TooOften":
     case "Deleted":
+    case "KeyRejected":
       return session.state._tag === "authenticating" ? concludeAuth(session, event) : [[], session]
   }
 }
@@ -112,7 +114,7 @@ export const senderOf = (session: Session): ClientType | undefined =>
 
 function concludeAuth(
   session: Session,
-  event: Extract<Event, { _tag: "Authenticated" | "Refused" | "Unavailable" | "TooOften" | "Deleted" }>
+  event: Extract<Event, { _tag: "Authenticated" | "Refused" | "Unavailable" | "TooOften" | "Deleted" | "KeyRejected" }>
 ): Transition {
   switch (event._tag) {
     case "Authenticated": {
@@ -128,6 +130,8 @@ function concludeAuth(
       return close(session, "tooMany", authError("Internal server error"))
     case "Deleted":
       return close(session, "deleted", authError("Invalid API key"))
+    case "KeyRejected":
+      return close(session, "protocolViolation", error("wireguard_key_rejected", event.reason))
   }
 }
 

@@ -1,0 +1,57 @@
+/** Whose WireGuard key a client may say is its own. */
+import { generateWireguardKeyPair, isUsableWireguardKey } from "#crypto/wireguardKeys.ts"
+import { TestServer } from "#support/server.ts"
+import { connect, joinV1 } from "#support/TestClient.ts"
+import { assert, it, layer } from "@effect/vitest"
+import { Effect } from "effect"
+
+/** Points of low order on Curve25519 (u-coordinates, little-endian), and their forms with the unused top bit. */
+const lowOrder = [
+  "00".repeat(32),
+  `01${"00".repeat(31)}`,
+  "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+  "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+  `ec${"ff".repeat(30)}7f`,
+  `ed${"ff".repeat(30)}7f`,
+  `ee${"ff".repeat(30)}7f`,
+  `${"00".repeat(31)}80`
+].map((hex) => Buffer.from(hex, "hex").toString("base64"))
+
+it("no point of low order is a usable key, and every key that was made is one", () => {
+  for (const key of lowOrder) assert.isFalse(isUsableWireguardKey(key), key)
+  for (let times = 0; times < 50; times++) assert.isTrue(isUsableWireguardKey(generateWireguardKeyPair().publicKey))
+})
+
+layer(TestServer.layer(), { excludeTestServices: true })("a client that brings a WireGuard key", (it) => {
+  const refused = Effect.fnUntraced(function*(type: "agent" | "gateway", apiKey: string, wireguardPublicKey: string) {
+    const { wsPort } = yield* TestServer
+    const client = yield* connect(wsPort, `?type=${type}`, { protocols: ["control.v1"] })
+    client.send({ type: "auth", data: { apiKey, wireguardPublicKey } })
+    assert.strictEqual((yield* client.expect("error")).data["code"], "wireguard_key_rejected")
+    assert.strictEqual((yield* client.closed).code, 4400)
+  })
+
+  it.effect("is refused one of low order, and another client's, whichever kind that is", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const [agent, gateway, other] = yield* Effect.all([server.newAgent, server.newGateway, server.newAgent])
+      const { publicKey } = generateWireguardKeyPair()
+      const owner = yield* joinV1(server.wsPort, "agent", agent.apiKey, { wireguardPublicKey: publicKey })
+      yield* owner.expect("config")
+      const made = yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
+      const { wireguardPublicKey: made1 } = (yield* made.expect("config")).data["gateway"]
+      for (const key of [publicKey, made1, ...lowOrder.slice(0, 2)]) yield* refused("agent", other.apiKey, key)
+      yield* refused("gateway", (yield* server.newGateway).apiKey, publicKey)
+    }))
+
+  it.effect("may say its own again, and take a new one", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const { apiKey } = yield* server.newAgent
+      const [first, second] = [generateWireguardKeyPair().publicKey, generateWireguardKeyPair().publicKey]
+      for (const wireguardPublicKey of [first, first, second, first]) {
+        const client = yield* joinV1(server.wsPort, "agent", apiKey, { wireguardPublicKey })
+        assert.strictEqual((yield* client.expect("config")).data["agent"].wireguardPublicKey, wireguardPublicKey)
+      }
+    }))
+})
