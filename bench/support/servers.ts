@@ -20,6 +20,11 @@ export interface Server {
 }
 
 export interface Control extends Server {
+  readonly pid: number
+  readonly api: string
+  readonly token: string
+  /** The end of what it has logged. */
+  said(): string
   readonly dataDir: string
   /** A request to the HTTP API as the administrator; rejects on any status but 2xx. */
   request(method: string, path: string, body: object): Promise<unknown>
@@ -40,7 +45,11 @@ const startPatienceMillis = 60_000
  * Control as it is started by hand, on a network of its own. One machine plays thousands of clients here, so the limits that
  * count by address are wider than by default, and nobody is evicted for not sending heartbeats in a scenario without them.
  */
-export const startControl = async (network: Network, knownDataDir?: string): Promise<Control> => {
+export const startControl = async (
+  network: Network,
+  knownDataDir?: string,
+  settings: Readonly<Record<string, string>> = {}
+): Promise<Control> => {
   const dataDir = knownDataDir ?? await mkdtemp(join(runDirectory, "control-"))
   const [port, apiPort] = [await freePort(), await freePort()]
   const token = "ctl_adm_bench_0123456789abcdefghijklmnopqrstuvwxyz"
@@ -60,7 +69,8 @@ export const startControl = async (network: Network, knownDataDir?: string): Pro
       CONTROL_HEARTBEAT_TIMEOUT: "1 hour",
       CONTROL_AUTH_TIMEOUT: "1 minute",
       CONTROL_LOG_LEVEL: "warn",
-      CONTROL_LOG_FORMAT: "json"
+      CONTROL_LOG_FORMAT: "json",
+      ...settings
     }
   })
   const api = `http://127.0.0.1:${apiPort}`
@@ -68,6 +78,10 @@ export const startControl = async (network: Network, knownDataDir?: string): Pro
   await ready(`${api}/readyz`, () => child.process.exitCode === null, child.said)
   return {
     port,
+    pid: child.process.pid ?? 0,
+    api,
+    token,
+    said: child.said,
     dataDir,
     probe: new Remote<ProbeHandlers>(child.process, "Control"),
     request: async (method, path, body) => {

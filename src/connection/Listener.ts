@@ -75,18 +75,21 @@ function stopListening(server: Server): Effect.Effect<void> {
   })
 }
 
+/** For `ws`, which keeps RFC 6455; test/hostile/rfc6455.test.ts asks it to, with these very options. */
+export const webSocketOptions = (maxPayload: number) => ({
+  noServer: true,
+  maxPayload,
+  perMessageDeflate: false,
+  clientTracking: false,
+  handleProtocols: (offered: Set<string>) => subprotocols.find((name) => offered.has(name)) ?? false
+})
+
 /** Gives the handler of upgrades; nobody is let in any more when the scope ends. */
 const makeAccept = Effect.fnUntraced(function*(server: Server) {
   const settings = yield* Settings
   const sessions = yield* Sessions
   const admit = makeAdmission("ws", settings)
-  const wss = new WebSocketServer({
-    noServer: true,
-    maxPayload: settings.maxMessageBytes,
-    perMessageDeflate: false,
-    clientTracking: false,
-    handleProtocols: (offered) => subprotocols.find((name) => offered.has(name)) ?? false
-  })
+  const wss = new WebSocketServer(webSocketOptions(settings.maxMessageBytes))
   yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
 
   return (request: IncomingMessage, raw: Duplex, head: Buffer): void => {
