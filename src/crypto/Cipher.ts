@@ -1,5 +1,5 @@
 /** Encryption of single stored values, so that neither the database nor its backups give private keys away. */
-import { createCipheriv, createDecipheriv, createHash, createSecretKey, randomBytes } from "node:crypto"
+import { createCipheriv, createDecipheriv, createHash, createSecretKey, type KeyObject, randomBytes } from "node:crypto"
 import { Redacted, Result, Schema } from "effect"
 
 /** Where a value is stored. It is authenticated with the value, so a value moved elsewhere no longer decrypts. */
@@ -18,26 +18,25 @@ export class CannotDecrypt extends Schema.TaggedError<CannotDecrypt>()("CannotDe
 }
 
 export interface Cipher {
-  /** 16 hex digits that tell master keys apart and reveal nothing of them. */
+  /** The master key that `encrypt` writes under: 16 hex digits that tell keys apart and reveal nothing of them. */
   readonly keyId: string
+  /** Every master key that `decrypt` can read, the writing one included. */
+  readonly readableIds: ReadonlySet<string>
   /** Text → `v1.<keyId>.<nonce>.<ciphertext>.<tag>`, the last three in base64url; different each time. */
   readonly encrypt: (plaintext: string, place: Place) => string
-  /** The text that was encrypted for this very place. A value changed in any bit, or moved, is `damaged`. */
+  /** The text that was encrypted for this very place, under any readable key. A value changed in any bit, or moved, is `damaged`. */
   readonly decrypt: (stored: string, place: Place) => Result.Result<string, CannotDecrypt>
 }
 
 /**
  * AES-256-GCM (NIST SP 800-38D) under a master key of 32 bytes in base64. Nonces are 96 random bits (section 8.2.2),
  * which allows 2^32 values for each key (section 8.3). A master key of another shape is a defect (a RangeError that
- * does not quote it): Control must not start without its key.
+ * does not quote it): Control must not start without its key. One key writes, others may only be read, so that a master
+ * key can be replaced while both are in use.
  */
-export const makeCipher = (masterKey: Redacted.Redacted): Cipher => {
-  const bytes = Buffer.from(Redacted.value(masterKey), "base64")
-  if (bytes.length !== 32 || bytes.toString("base64") !== Redacted.value(masterKey)) {
-    throw new RangeError("the master key must be 32 bytes in base64")
-  }
-  const key = createSecretKey(bytes)
-  const keyId = createHash("sha256").update("control master key id\0").update(bytes).digest("hex").slice(0, 16)
+export const makeCipher = (masterKey: Redacted.Redacted, others: ReadonlyArray<Redacted.Redacted> = []): Cipher => {
+  const { id: keyId, key } = toKey(masterKey)
+  const readable = new Map([...others.map(toKey), { id: keyId, key }].map((one) => [one.id, one.key]))
 
   const encrypt = (plaintext: string, place: Place): string => {
     const nonce = randomBytes(12)
@@ -50,10 +49,11 @@ export const makeCipher = (masterKey: Redacted.Redacted): Cipher => {
     const parts = parse(stored)
     const refused = (reason: string) => new CannotDecrypt({ place, reason })
     if (parts === undefined) return Result.fail(refused("damaged"))
-    if (parts.keyId !== keyId) return Result.fail(refused(`written under key ${parts.keyId}`))
+    const writtenUnder = readable.get(parts.keyId)
+    if (writtenUnder === undefined) return Result.fail(refused(`written under key ${parts.keyId}`))
     return Result.try({
       try: () => {
-        const decipher = createDecipheriv("aes-256-gcm", key, parts.nonce, options)
+        const decipher = createDecipheriv("aes-256-gcm", writtenUnder, parts.nonce, options)
           .setAAD(additionalData(place))
           .setAuthTag(parts.tag)
         return Buffer.concat([decipher.update(parts.ciphertext), decipher.final()]).toString("utf8")
@@ -62,7 +62,16 @@ export const makeCipher = (masterKey: Redacted.Redacted): Cipher => {
     })
   }
 
-  return { keyId, encrypt, decrypt }
+  return { keyId, readableIds: new Set(readable.keys()), encrypt, decrypt }
+}
+
+function toKey(masterKey: Redacted.Redacted): { id: string; key: KeyObject } {
+  const bytes = Buffer.from(Redacted.value(masterKey), "base64")
+  if (bytes.length !== 32 || bytes.toString("base64") !== Redacted.value(masterKey)) {
+    throw new RangeError("the master key must be 32 bytes in base64")
+  }
+  const id = createHash("sha256").update("control master key id\0").update(bytes).digest("hex").slice(0, 16)
+  return { id, key: createSecretKey(bytes) }
 }
 
 /** The full tag: Node would otherwise accept a shortened one, which is easier to forge. */

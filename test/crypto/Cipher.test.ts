@@ -32,6 +32,25 @@ describe("Cipher", () => {
     assert.notStrictEqual(cipher.encrypt("a private key", place), stored)
   })
 
+  it.prop(
+    "a ring reads what any of its keys wrote, writes under the first, and refuses a key that is not in it by name",
+    { text: Schema.String, place: Place, size: Schema.Literals([0, 1, 2, 5]) },
+    ({ place, size, text }) => {
+      const [writing, ...others] = [masterKey(), ...Array.from({ length: size }, masterKey)]
+      const ring = makeCipher(writing ?? masterKey(), others)
+      const singles = others.map((key) => makeCipher(key))
+      assert.deepStrictEqual(ring.readableIds, new Set([ring.keyId, ...singles.map(({ keyId }) => keyId)]))
+      for (const single of singles) {
+        assert.deepStrictEqual(ring.decrypt(single.encrypt(text, place), place), Result.succeed(text.toWellFormed()))
+        const ours = single.decrypt(ring.encrypt(text, place), place)
+        assert.strictEqual(Result.isFailure(ours) && ours.failure.reason, `written under key ${ring.keyId}`)
+      }
+      const strange = ring.decrypt(cipher.encrypt(text, place), place)
+      assert.strictEqual(Result.isFailure(strange) && strange.failure.reason, `written under key ${cipher.keyId}`)
+    },
+    { arbitrary: { runs: 100 } }
+  )
+
   it("a value moved to another row, column or table is refused", () => {
     const stored = cipher.encrypt("a private key", place)
     assert.strictEqual(refusal(stored, { ...place, row: "c3d4" }), "damaged")
