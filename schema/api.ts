@@ -53,7 +53,7 @@ class Gateways extends HttpApiGroup.make("gateways").add(
     query: waitQuery,
     payload: Resource.NewGateway,
     success: created(changed(Resource.CreatedGateway, "CreatedGateway")),
-    error: Problem.StoreUnavailable
+    error: [Problem.NoSuchAgent, Problem.StoreUnavailable]
   }).annotateMerge(says("Create a gateway", "Gives it a WireGuard key pair and its first API key.")),
   list("/api/gateways", Resource.Gateway, "List gateways"),
   HttpApiEndpoint.get("get", "/api/gateways/:id", {
@@ -66,7 +66,7 @@ class Gateways extends HttpApiGroup.make("gateways").add(
     query: waitQuery,
     payload: Resource.GatewayPatch,
     success: changed(Resource.Gateway, "ChangedGateway"),
-    error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
+    error: [Problem.GatewayNotFound, Problem.NoSuchAgent, Problem.StoreUnavailable]
   }).annotateMerge(says("Change a gateway", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id", {
     params: gateway,

@@ -85,7 +85,7 @@ export class NothingHeld extends HttpApiError.Problem<NothingHeld>()("NothingHel
 export class NoSuchAgent extends HttpApiError.Problem<NoSuchAgent>()("NoSuchAgent", {
   type: urn("no-such-agent"),
   status: 422,
-  title: "The tunnel's agent does not exist"
+  title: "The agent does not exist"
 }) {}
 
 export class CertificateRejected extends HttpApiError.Problem<CertificateRejected>()("CertificateRejected", {

@@ -5,6 +5,7 @@ import {
   AgentId,
   ClientType,
   GatewayId,
+  HostName,
   HostNameFromInput,
   IpAddress,
   KeyId,
@@ -70,6 +71,15 @@ const Session = Schema.NullOr(Schema.Struct(connectionFields)).annotate({
   description: "The open connection, if there is one."
 })
 
+/** PostgreSQL's text cannot hold NUL, so no row has such an id: it is refused here instead of asked for. */
+const withoutNul = Schema.isPattern(/^[^\0]*$/u, { message: "no id has a NUL character" })
+
+/** The ids in paths and bodies, told apart from rows: here they come from outside. */
+export const GivenAgentId = AgentId.check(withoutNul)
+export const GivenGatewayId = GatewayId.check(withoutNul)
+export const GivenTunnelId = TunnelId.check(withoutNul)
+export const GivenKeyId = KeyId.check(withoutNul)
+
 const presence = {
   status: Schema.Literals(["online", "offline"]).annotate({ description: "Whether it is connected." }),
   lastSeenAt: Schema.NullOr(Timestamp).annotate({ description: "When it was last heard of, to within a few seconds." }),
@@ -99,8 +109,18 @@ export const CreatedAgent = Schema.Struct({ ...Agent.fields, apiKey })
 const publicIp = Schema.NullOr(IpAddress).annotate({ description: "Where agents reach it; null until it is known." })
 const listenPort = Port.annotate({ description: "Its WireGuard port (UDP); 51820 unless given." })
 
+/** More would make each of its changes costly to tell. */
+const mostInScope = 1_000
+
+const scopeText =
+  "The tunnels that it serves: of these agents, and with these domains (`*.example.com` is one label below " +
+  "example.com). It sees nothing else: no other agent, tunnel or certificate. Null when it serves all."
+
 export const Gateway = Schema.Struct({
   id: GatewayId,
+  serves: Schema.NullOr(Schema.Struct({ agents: Schema.Array(AgentId), domains: Schema.Array(HostName) })).annotate({
+    description: scopeText
+  }),
   name: stored("Its name."),
   publicIp: Schema.NullOr(Schema.String).annotate({ description: "Where agents reach it; null until it is known." }),
   listenPort,
@@ -110,7 +130,18 @@ export const Gateway = Schema.Struct({
 }).annotate({ identifier: "Gateway", description: "A client on a public address, which takes the traffic." })
 export type Gateway = typeof Gateway.Type
 
+/** A scope that names nothing serves nothing. */
+const GivenScope = Schema.Struct({
+  agents: Schema.optionalKey(Schema.Array(GivenAgentId)),
+  domains: Schema.optionalKey(Schema.Array(HostNameFromInput))
+}).check(Schema.makeFilter(
+  ({ agents = [], domains = [] }) =>
+    agents.length + domains.length <= mostInScope || `expected at most ${mostInScope} agents and domains together`
+))
+export type GivenScope = typeof GivenScope.Type
+
 const optionalGatewayFields = {
+  serves: Schema.optionalKey(Schema.NullOr(GivenScope)).annotate({ description: scopeText }),
   publicIp: Schema.optionalKey(publicIp),
   listenPort: Schema.optionalKey(listenPort)
 }
@@ -137,15 +168,6 @@ export const Tunnel = Schema.Struct({
   ...times
 }).annotate({ identifier: "Tunnel", description: "A public domain and the service behind an agent that it leads to." })
 export type Tunnel = typeof Tunnel.Type
-
-/** PostgreSQL's text cannot hold NUL, so no row has such an id: it is refused here instead of asked for. */
-const withoutNul = Schema.isPattern(/^[^\0]*$/u, { message: "no id has a NUL character" })
-
-/** The ids in paths and bodies, told apart from rows: here they come from outside. */
-export const GivenAgentId = AgentId.check(withoutNul)
-export const GivenGatewayId = GatewayId.check(withoutNul)
-export const GivenTunnelId = TunnelId.check(withoutNul)
-export const GivenKeyId = KeyId.check(withoutNul)
 
 export const NewTunnel = Schema.Struct({
   agentId: GivenAgentId,

@@ -26,7 +26,7 @@ export interface Obtained {
 
 export class Certificates extends Context.Service<Certificates, {
   /**
-   * From a gateway, which may only serve what is there: a tunnel must have the domain, or for `*.x` a name one label below
+   * From a gateway, which may only serve what is there: a tunnel that it serves must have the domain, or for `*.x` a name one label below
    * x. It must not end before the one that is stored; the very same one again changes nothing.
    */
   obtained(gateway: GatewayId, data: Obtained): Effect.Effect<void, CertificateRejected | StoreUnavailable>
@@ -45,7 +45,7 @@ export class Certificates extends Context.Service<Certificates, {
       const store = yield* CertificateStore
 
       const obtained = Effect.fn("Certificates.obtained")(function*(gateway: GatewayId, data: Obtained) {
-        const renewal = yield* store.renew(yield* checked(data))
+        const renewal = yield* store.renew(gateway, yield* checked(data))
         const reason = refusals[renewal]
         if (reason !== undefined) return yield* new CertificateRejected({ reason })
         if (renewal === "stored")
@@ -76,7 +76,7 @@ const refusals: { readonly [R in Renewal]: string | undefined } = {
   stored: undefined,
   unchanged: undefined,
   outlived: "a certificate that ends later is already stored for this domain",
-  unused: "no tunnel has a domain that this certificate would serve"
+  unused: "this gateway serves no tunnel whose domain the certificate is for"
 }
 
 /** The row to store: what was given, with the end that the certificate itself tells. */

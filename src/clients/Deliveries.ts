@@ -6,6 +6,7 @@ import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import * as History from "#network/History.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
+import { concerns, topicOf } from "#network/scope.ts"
 import * as Table from "#network/Table.ts"
 import type { Nack, NotedNack } from "#schema/client.ts"
 import { type ClientRef, nameOf, Revision, type Timeline, TunnelId } from "#schema/ids.ts"
@@ -87,16 +88,13 @@ export class Deliveries extends Context.Service<Deliveries, {
       const progressOf = (ref: ClientRef) =>
         Effect.map(registry.find(ref), Option.map(({ applied, nack, sent }) => ({ applied, nack, sent })))
 
-      /** What is published to a client's audience up to this revision, and not sent to it yet, is what is waited for. */
-      const isSent = (client: Client, revision: Revision) => client.sent >= Math.min(revision, bus.lastOf(client.ref))
+      const isSentIn = sentBy(bus)
 
       const deliveryOf = Effect.fnUntraced(function*(revision: Revision, goal: Goal) {
-        const { history } = yield* network.state
-        const touch = History.at(history, revision)
-        const clients = (yield* registry.newest).filter(({ ref }) =>
-          touch === undefined || History.concerns(touch, ref)
-        )
-        return judge(revision, goal, clients, isSent)
+        const state = yield* network.state
+        const touch = History.at(state.history, revision)
+        const clients = (yield* registry.newest).filter(({ ref }) => touch === undefined || concerns(state, touch, ref))
+        return judge(revision, goal, clients, isSentIn(state))
       })
 
       const offlineOf = Effect.fnUntraced(function*(revision: Revision) {
@@ -114,7 +112,13 @@ export class Deliveries extends Context.Service<Deliveries, {
       )
 
       const awaitSent = Effect.fn("Deliveries.awaitSent")((revision: Revision) =>
-        until(revision, Effect.map(registry.newest, (clients) => clients.every((client) => isSent(client, revision))))
+        until(
+          revision,
+          Effect.gen(function*() {
+            const isSent = isSentIn(yield* network.state)
+            return (yield* registry.newest).every((client) => isSent(client, revision))
+          })
+        )
       )
 
       const awaitDelivery = Effect.fn("Deliveries.awaitDelivery")(
@@ -135,6 +139,14 @@ export class Deliveries extends Context.Service<Deliveries, {
       })
     })
   )
+}
+
+/** What is published to a client's audience up to this revision, and not sent to it yet, is what is waited for. */
+const sentBy = (bus: ChangeBus["Service"]) => (state: NetworkState) => (client: Client, revision: Revision) => {
+  const topic = topicOf(state, client.ref)
+  // A gateway that nobody follows for is going over to a topic of its own, and is sent a config there.
+  const last = bus.lastOf(topic) ?? (client.ref.type === "gateway" ? revision : 0)
+  return client.sent >= Math.min(revision, last)
 }
 
 /** What a client has been sent, and what it says of that; whoever waits for it is woken. */
@@ -240,7 +252,7 @@ function absent(state: NetworkState, connected: ReadonlyArray<Client>, revision:
   const touch = History.at(state.history, revision)
   if (touch === undefined) return []
   const names = new Set(connected.map(({ ref }) => nameOf(ref)))
-  return clientsOf(state).filter((ref) => History.concerns(touch, ref) && !names.has(nameOf(ref))).slice(0, 1_000)
+  return clientsOf(state).filter((ref) => concerns(state, touch, ref) && !names.has(nameOf(ref))).slice(0, 1_000)
 }
 
 function clientsOf({ agents, gateways }: NetworkState): ReadonlyArray<ClientRef> {

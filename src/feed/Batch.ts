@@ -1,5 +1,5 @@
 /** The steps that one audience gets at one go; what all of its receivers are told alike is encoded once for each level. */
-import type { Step } from "#network/step.ts"
+import type { Step } from "#network/delta.ts"
 import { encodePart, isShared, namesPrevious, type Placed, type Receiver, tell } from "#network/tell.ts"
 import type { Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"

@@ -1,12 +1,10 @@
 /** From the one writer of the network to every connection: a sliding PubSub for each audience that somebody follows. */
 import type { NetworkState } from "#network/NetworkState.ts"
-import type { Audience, Step } from "#network/step.ts"
-import { type ClientRef, Revision, type Timeline } from "#schema/ids.ts"
+import type { Step } from "#network/delta.ts"
+import type { Topic } from "#network/scope.ts"
+import { Revision, type Timeline } from "#schema/ids.ts"
 import { Context, Effect, Layer, Metric, Option, PubSub, type Scope } from "effect"
 import { Batch } from "./Batch.ts"
-
-/** The topics: all gateways share one, each agent has its own. */
-type Topic = Exclude<Audience, "agents">
 
 interface Open {
   readonly pubsub: PubSub.PubSub<Push>
@@ -23,7 +21,7 @@ type Known = Pick<NetworkState, "timeline" | "revision">
  * How many batches wait for a connection that does not take them. Sliding: the publisher never waits, the oldest go, and
  * their receiver sees by `previous` that it has missed something and sends one whole config instead.
  */
-const capacity = { gateways: 64, agent: 16 }
+const capacity = { gateway: 64, agent: 16 }
 
 /**
  * `restart`: the history has not been continued, or part of it is gone; only a whole config helps. Should it be dropped, its
@@ -69,10 +67,10 @@ export class ChangeBus extends Context.Service<ChangeBus, {
   publish(timeline: Timeline, steps: ReadonlyArray<Step>): Effect.Effect<void>
   /** Makes every follower send a whole config: of this history, at this revision or a later one. */
   restart(known: Known): Effect.Effect<void>
-  /** What concerns this client, from now on until the scope closes. */
-  follow(client: ClientRef): Effect.Effect<Pushes, never, Scope.Scope>
-  /** The newest revision that this client's audience was given. */
-  lastOf(client: ClientRef): Revision
+  /** What concerns the topic's clients, from now on until the scope closes. */
+  follow(topic: Topic): Effect.Effect<Pushes, never, Scope.Scope>
+  /** The newest revision that the topic's followers were given; undefined while nobody follows it. */
+  lastOf(topic: Topic): Revision | undefined
 }>()("control/feed/ChangeBus") {
   static readonly layer = Layer.effect(
     ChangeBus,
@@ -98,8 +96,7 @@ export class ChangeBus extends Context.Service<ChangeBus, {
           return Effect.tap(PubSub.publish(open.pubsub, "restart"), () => Effect.sync(() => wakeAll(open)))
         }, { discard: true })
 
-      const follow = Effect.fnUntraced(function*(client: ClientRef) {
-        const topic = topicOf(client)
+      const follow = Effect.fnUntraced(function*(topic: Topic) {
         const open = yield* Effect.acquireRelease(
           Effect.map(openTopic(topics, topic), (open) => {
             open.followers += 1
@@ -114,7 +111,7 @@ export class ChangeBus extends Context.Service<ChangeBus, {
         )
       })
 
-      const lastOf = (client: ClientRef) => topics.get(topicOf(client))?.last ?? none
+      const lastOf = (topic: Topic) => topics.get(topic)?.last
 
       return ChangeBus.of({ publish, restart, follow, lastOf })
     })
@@ -128,14 +125,10 @@ const pushes = Metric.counter("control_pushes_total", {
 
 const none = Revision.make(0)
 
-function topicOf(client: ClientRef): Topic {
-  return client.type === "gateway" ? "gateways" : `agent:${client.id}`
-}
-
 const openTopic = Effect.fnUntraced(function*(topics: Map<Topic, Open>, topic: Topic) {
   const known = topics.get(topic)
   if (known !== undefined) return known
-  const pubsub = yield* PubSub.sliding<Push>(topic === "gateways" ? capacity.gateways : capacity.agent)
+  const pubsub = yield* PubSub.sliding<Push>(topic.startsWith("gateway") ? capacity.gateway : capacity.agent)
   // Somebody else may have opened it meanwhile: whose it is first, all use.
   const open = topics.get(topic) ?? { pubsub, waiting: new Set(), followers: 0, last: none }
   topics.set(topic, open)
@@ -170,7 +163,7 @@ function byTopic(
   }
   for (const step of steps) {
     if (step.audience !== "agents") append(step.audience, step)
-    else { for (const topic of topics.keys()) if (topic !== "gateways") append(topic, step) }
+    else { for (const topic of topics.keys()) if (topic.startsWith("agent:")) append(topic, step) }
   }
   return result
 }

@@ -5,9 +5,11 @@ import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
 import { Network } from "#feed/Network.ts"
 import { GatewayId, type Revision } from "#schema/ids.ts"
 import type { Gateway, GatewayPatch, NewGateway, Page, PageRequest } from "#schema/resources.ts"
-import { GatewayStore } from "#store/GatewayStore.ts"
+import { GatewayStore, type NoSuchAgentInScope } from "#store/GatewayStore.ts"
 import type { StoreUnavailable, Written } from "#store/sql.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+
+export type { NoSuchAgentInScope } from "#store/GatewayStore.ts"
 
 export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("GatewayNotFound", { id: GatewayId }) {
   override get message(): string {
@@ -19,11 +21,14 @@ export class Gateways extends Context.Service<Gateways, {
   /** With a WireGuard key pair and one API key, which nobody can read again. */
   create(gateway: NewGateway): Effect.Effect<
     { readonly gateway: Gateway; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
-    StoreUnavailable
+    NoSuchAgentInScope | StoreUnavailable
   >
   find(id: GatewayId): Effect.Effect<Gateway, GatewayNotFound | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
-  update(id: GatewayId, patch: GatewayPatch): Effect.Effect<Written<Gateway>, GatewayNotFound | StoreUnavailable>
+  update(
+    id: GatewayId,
+    patch: GatewayPatch
+  ): Effect.Effect<Written<Gateway>, GatewayNotFound | NoSuchAgentInScope | StoreUnavailable>
   /** Its session is being closed when this returns. */
   remove(id: GatewayId): Effect.Effect<Revision, GatewayNotFound | StoreUnavailable>
 }>()("control/gateways/Gateways") {
@@ -33,13 +38,14 @@ export class Gateways extends Context.Service<Gateways, {
       const store = yield* GatewayStore
       const network = yield* Network
 
-      const create = Effect.fn("Gateways.create")(function*({ listenPort, name, publicIp }: NewGateway) {
+      const create = Effect.fn("Gateways.create")(function*({ listenPort, name, publicIp, serves }: NewGateway) {
         const { apiKey, keyId } = mintApiKey("gateway")
         const { revision, value: gateway } = yield* store.create({
           id: GatewayId.make(newId()),
           name,
           publicIp: publicIp ?? null,
           listenPort: listenPort ?? usualPort,
+          serves: serves ?? null,
           wireguard: generateWireguardKeyPair(),
           key: { id: keyId, hash: hashApiKey(Redacted.value(apiKey)) }
         })

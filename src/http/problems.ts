@@ -3,7 +3,7 @@ import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#agen
 import type { CertificateNotFound, CertificateRejected } from "#certificates/Certificates.ts"
 import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#clients/Keys.ts"
 import type { TooManyFollowers } from "#events/Events.ts"
-import type { GatewayNotFound } from "#gateways/Gateways.ts"
+import type { GatewayNotFound, NoSuchAgentInScope } from "#gateways/Gateways.ts"
 import * as Problem from "#schema/problems.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#tunnels/Tunnels.ts"
@@ -17,6 +17,7 @@ const table = {
   TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.TunnelNotFound({ detail: message }),
   DomainTaken: ({ message }: DomainTaken) => new Problem.DomainTaken({ detail: message }),
   NoSuchAgent: ({ message }: NoSuchAgent) => new Problem.NoSuchAgent({ detail: message }),
+  NoSuchAgentInScope: ({ message }: NoSuchAgentInScope) => new Problem.NoSuchAgent({ detail: message }),
   CertificateNotFound: ({ message }: CertificateNotFound) => new Problem.CertificateNotFound({ detail: message }),
   CertificateRejected: ({ message }: CertificateRejected) => new Problem.CertificateRejected({ detail: message }),
   KeyNotFound: ({ message }: KeyNotFound) => new Problem.KeyNotFound({ detail: message }),

@@ -13,6 +13,8 @@ export type Touch = Row & {
   readonly revision: Revision
   /** For a tunnel: whose it was before and after. */
   readonly agents: ReadonlyArray<AgentId>
+  /** For a tunnel: its domain before and after. What was read from the log does not have it. */
+  readonly domains?: ReadonlyArray<string>
   /** For an agent or gateway: its own part of its own view has changed. */
   readonly own: boolean
   /** For an agent: its addresses have changed, which its tunnels have in the gateways' view. */

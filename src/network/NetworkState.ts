@@ -2,6 +2,7 @@
 import type { AgentId, GatewayId, KeyId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option, type Redacted } from "effect"
 import * as History from "./History.ts"
+import * as Limits from "./Limits.ts"
 import * as Table from "./Table.ts"
 
 export interface Agent {
@@ -22,6 +23,8 @@ export interface Gateway {
   readonly listenPort: number
   /** Which address of every agent's subnet is this gateway's; see `gatewayAddress`. */
   readonly slot: number
+  /** What it is limited to; null when it serves every tunnel. */
+  readonly serves: Limits.Serves | null
   readonly wireguardPublicKey: string
   /** As an agent's. */
   readonly wireguardPrivateKey: Redacted.Redacted | null
@@ -81,6 +84,8 @@ export interface NetworkState {
   /** The same tunnels by agent, so that one agent's view does not cost a walk over all of them. */
   readonly tunnelsOf: HashMap.HashMap<AgentId, HashMap.HashMap<TunnelId, Tunnel>>
   readonly certificates: Table.Table<string, Certificate>
+  /** Undefined while no gateway is limited. */
+  readonly limits: Limits.Limits<Gateway, Tunnel> | undefined
   readonly keys: HashMap.HashMap<KeyId, Key>
   readonly keysByHash: HashMap.HashMap<string, Key>
   /** What the latest changes touched. */
@@ -96,6 +101,7 @@ export const empty = (timeline: Timeline, revision: Revision): NetworkState => (
   tunnels: Table.empty(),
   tunnelsOf: HashMap.empty(),
   certificates: Table.empty(),
+  limits: undefined,
   keys: HashMap.empty(),
   keysByHash: HashMap.empty(),
   history: History.none(revision)
@@ -142,10 +148,17 @@ function touchOf(before: NetworkState, change: Change): History.Touch | undefine
         ...plain,
         entity: "tunnel",
         id: change.tunnel.id,
-        agents: [...ownersOf(before, change.tunnel.id), change.tunnel.agentId]
+        agents: [...ownersOf(before, change.tunnel.id), change.tunnel.agentId],
+        domains: [...domainsOf(before, change.tunnel.id), change.tunnel.domain]
       }
     case "TunnelRemoved":
-      return { ...plain, entity: "tunnel", id: change.id, agents: ownersOf(before, change.id) }
+      return {
+        ...plain,
+        entity: "tunnel",
+        id: change.id,
+        agents: ownersOf(before, change.id),
+        domains: domainsOf(before, change.id)
+      }
     case "AgentRemoved":
       return { ...plain, entity: "agent", id: change.id, renumbered: HashMap.has(before.tunnelsOf, change.id) }
     case "GatewayRemoved":
@@ -165,6 +178,11 @@ function ownersOf(state: NetworkState, id: TunnelId): ReadonlyArray<AgentId> {
   return Option.isNone(tunnel) ? [] : [tunnel.value.agentId]
 }
 
+function domainsOf(state: NetworkState, id: TunnelId): ReadonlyArray<string> {
+  const tunnel = Table.get(state.tunnels, id)
+  return Option.isNone(tunnel) ? [] : [tunnel.value.domain]
+}
+
 /** The row alone, without its place in the history. */
 export function putRow(state: NetworkState, change: Change): NetworkState {
   switch (change._tag) {
@@ -177,9 +195,17 @@ export function putRow(state: NetworkState, change: Change): NetworkState {
         virtualIps: HashMap.remove(state.virtualIps, change.id)
       }
     case "GatewayPut":
-      return { ...state, gateways: HashMap.set(state.gateways, change.gateway.id, change.gateway) }
+      return {
+        ...state,
+        gateways: HashMap.set(state.gateways, change.gateway.id, change.gateway),
+        limits: Limits.withGateway(state.limits, change.gateway, () => Table.values(state.tunnels))
+      }
     case "GatewayRemoved":
-      return { ...state, gateways: HashMap.remove(state.gateways, change.id) }
+      return {
+        ...state,
+        gateways: HashMap.remove(state.gateways, change.id),
+        limits: Limits.withoutGateway(state.limits, change.id)
+      }
     case "TunnelPut":
       return putTunnel(removeTunnel(state, change.tunnel.id), change.tunnel)
     case "TunnelRemoved":
@@ -213,7 +239,8 @@ function putTunnel(state: NetworkState, tunnel: Tunnel): NetworkState {
   return {
     ...state,
     tunnels: Table.set(state.tunnels, tunnel.id, tunnel),
-    tunnelsOf: HashMap.set(state.tunnelsOf, tunnel.agentId, HashMap.set(siblings, tunnel.id, tunnel))
+    tunnelsOf: HashMap.set(state.tunnelsOf, tunnel.agentId, HashMap.set(siblings, tunnel.id, tunnel)),
+    limits: state.limits && Limits.withTunnel(state.limits, tunnel)
   }
 }
 
@@ -225,6 +252,7 @@ function removeTunnel(state: NetworkState, id: TunnelId): NetworkState {
   return {
     ...state,
     tunnels: Table.remove(state.tunnels, id),
+    limits: state.limits && Limits.withoutTunnel(state.limits, tunnel.value),
     tunnelsOf: Option.match(siblings, {
       onNone: () => state.tunnelsOf,
       onSome: (rest) =>

@@ -8,12 +8,15 @@ import type { Level } from "#schema/protocol.ts"
 import { HashMap, Option } from "effect"
 import { gatewayAddresses } from "./addresses.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
+import { inScope, limitedIn } from "./scope.ts"
 import * as Table from "./Table.ts"
 import {
   agentForGateways,
+  agentForGatewayV1,
   certificateForGateways,
   endpointOf,
   gatewayForAgent,
+  gatewaysOfAgent,
   ownAgent,
   ownAgentV1,
   ownGateway,
@@ -46,14 +49,23 @@ export const encodeConfig = (
   client.type === "gateway" ? encodeForGateway(state, client.id, level) : encodeForAgent(state, client.id, level)
 
 /** How long a client's config is at least, in bytes, without making it: shorter than any row is written. */
-export const leastConfigBytes = (state: NetworkState, client: ClientRef): number =>
-  client.type === "gateway"
-    ? state.agents.size * 90 + state.tunnels.size * 80 + state.certificates.size * 80
-    : HashMap.size(state.gateways) * 80 + tunnelsOfAgent(state, client.id).length * 60
+export const leastConfigBytes = (state: NetworkState, client: ClientRef): number => {
+  if (client.type === "agent") {
+    const gateways = state.limits === undefined
+      ? HashMap.size(state.gateways)
+      : gatewaysOfAgent(state, client.id).length
+    return gateways * 80 + tunnelsOfAgent(state, client.id).length * 60
+  }
+  const limited = limitedIn(state, client.id)
+  if (limited === undefined) return state.agents.size * 90 + state.tunnels.size * 80 + state.certificates.size * 80
+  const { agents, certificates, tunnels } = inScope(state, limited)
+  return agents.length * 90 + tunnels.length * 80 + certificates.length * 80
+}
 
 function encodeForGateway(state: NetworkState, id: GatewayId, level: Level): EncodedConfig | undefined {
   const gateway = Option.getOrUndefined(HashMap.get(state.gateways, id))
   if (gateway === undefined) return undefined
+  if (gateway.serves !== null) return { own: limitedConfig(state, gateway, level), shared: [] }
   const { all, rest } = allForGateways(state)
   if (level === "plain") {
     return { own: `{"type":"config","data":{"gateway":${ownGatewayJson(gateway)},"agents":[`, shared: all }
@@ -64,6 +76,23 @@ function encodeForGateway(state: NetworkState, id: GatewayId, level: Level): Enc
     }`,
     shared: rest
   }
+}
+
+/** Its rows are encoded once as everybody's are; which of them it has is its own. */
+function limitedConfig(state: NetworkState, gateway: Gateway, level: Level): string {
+  const { agents, certificates, tunnels } = inScope(state, gateway)
+  const isPlain = level === "plain"
+  const head = isPlain
+    ? `{"type":"config","data":{"gateway":${ownGatewayJson(gateway)}`
+    : `${headV1(state)}"gateway":${JSON.stringify(ownGatewayV1(gateway))}`
+  const agentTexts = agents.map((agent) =>
+    isPlain ? agentForGatewaysJson(agent) : JSON.stringify(agentForGatewayV1(agent, gateway.slot))
+  )
+  const tunnelTexts = tunnels.flatMap((tunnel) =>
+    Option.toArray(HashMap.get(state.virtualIps, tunnel.agentId)).map((ip) => tunnelForGatewaysJson(tunnel, ip))
+  )
+  const certificateTexts = certificates.map((row) => JSON.stringify(certificateForGateways(row)))
+  return `${head},"agents":[${agentTexts.join()}],"tunnels":[${tunnelTexts.join()}],"certificates":[${certificateTexts.join()}]}}`
 }
 
 /** In `control.v1` a config names its place in the history. */
@@ -195,7 +224,7 @@ function encodeForAgent(state: NetworkState, id: AgentId, level: Level): Encoded
   if (agent === undefined) return undefined
   const addressOf = gatewayAddresses(agent.subnet)
   const gateways: Array<string> = []
-  for (const gateway of HashMap.values(state.gateways)) {
+  for (const gateway of gatewaysOfAgent(state, id)) {
     const address = addressOf(gateway.slot)
     const tail = level === "plain" ? "}" : endpointTail(gateway)
     gateways.push(`${gatewayHeadJson(gateway)}${address === undefined ? "" : `"${address}"`}]${tail}`)

@@ -4,6 +4,7 @@ import type { ClientRef } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
 import { gatewayAddresses } from "./addresses.ts"
 import * as History from "./History.ts"
+import { areConnected, limitedIn, seesCertificate } from "./scope.ts"
 import type { NetworkState } from "./NetworkState.ts"
 import * as Table from "./Table.ts"
 import type { Part, Placed, Receiver } from "./tell.ts"
@@ -17,7 +18,8 @@ import {
 
 /**
  * `timeline`: its place is in another history. `ahead`: it has seen what this
- * history does not have. `compacted`: what it missed is partly forgotten. `own`: its own part has changed, or addresses have.
+ * history does not have. `compacted`: what it missed is partly forgotten. `own`: its own part has changed, or addresses have, or, where gateways are limited, what is
+ * in its view may have.
  * `cheaper`: the config is shorter than what it missed.
  */
 export type NotResumed = "timeline" | "ahead" | "compacted" | "own" | "cheaper"
@@ -36,12 +38,25 @@ export const resume = (state: NetworkState, receiver: Receiver, from: Resume): R
   for (const touch of touches) {
     if (touch.entity === receiver.ref.type && touch.id === receiver.ref.id && touch.own) return not("own")
     if (touch.renumbered && receiver.ref.type === "gateway") return not("own")
+    if (mayHaveRescoped(state, receiver.ref, touch)) return not("own")
     const part = receiver.ref.type === "agent"
       ? partForAgent(state, receiver.ref, receiver, touch)
       : partForGateway(state, receiver, touch)
     if (part !== undefined) missed.push({ revision: touch.revision, part })
   }
   return { _tag: "Resumed", missed }
+}
+
+/**
+ * Where gateways are limited, a tunnel decides what else is seen, and whether a limited gateway is seen was decided by what
+ * it was limited to: neither is known of the past, so the view is told whole. For a limited gateway that goes for any tunnel.
+ */
+function mayHaveRescoped(state: NetworkState, client: ClientRef, touch: History.Touch): boolean {
+  if (state.limits === undefined) return false
+  if (client.type === "gateway") return touch.entity === "tunnel" && limitedIn(state, client.id) !== undefined
+  if (touch.entity === "tunnel") return true
+  const gateway = touch.entity === "gateway" ? limitedIn(state, touch.id) : undefined
+  return gateway !== undefined && touch.own && !areConnected(state, gateway, client.id)
 }
 
 function not(why: NotResumed): Resumption {
@@ -59,6 +74,7 @@ function partForAgent(
     case "gateway": {
       const gateway = find(HashMap.get(state.gateways, touch.id))
       if (gateway === undefined) return { type: "gateway_delete", data: { id } }
+      if (!areConnected(state, gateway, agentId)) return undefined
       return { type: "gateway_update", data: gatewayForAgentV1(gateway, gatewayAddresses(subnet)) }
     }
     case "tunnel": {
@@ -72,10 +88,12 @@ function partForAgent(
   }
 }
 
-function partForGateway(state: NetworkState, { slot }: Receiver, touch: History.Touch): Part | undefined {
+function partForGateway(state: NetworkState, { ref, slot }: Receiver, touch: History.Touch): Part | undefined {
   const { id } = touch
+  const limited = ref.type === "gateway" ? limitedIn(state, ref.id) : undefined
   switch (touch.entity) {
     case "agent": {
+      if (limited !== undefined && !areConnected(state, limited, touch.id)) return undefined
       const agent = find(Table.get(state.agents, touch.id))
       if (agent === undefined) return { type: "agent_delete", data: { id } }
       return { type: "agent_update", data: agentForGatewayV1(agent, slot) }
@@ -87,6 +105,7 @@ function partForGateway(state: NetworkState, { slot }: Receiver, touch: History.
       return { type: "tunnel_update", data: tunnelForGateways(tunnel, virtualIp) }
     }
     case "certificate": {
+      if (limited !== undefined && !seesCertificate(state, limited, id)) return undefined
       const certificate = find(Table.get(state.certificates, touch.id))
       if (certificate === undefined) return { type: "certificate_delete", data: { domain: id } }
       return { type: "certificate_update", data: certificateForGateways(certificate) }

@@ -1,43 +1,12 @@
 /** Which clients a change concerns, and what has happened for them; `tell.ts` says how each level is told of it. Pure. */
-import type { ControlMessage } from "#schema/control.ts"
-import type { AgentId, ClientRef, Revision, TunnelId } from "#schema/ids.ts"
+import type { AgentId, ClientRef, GatewayId, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
-import type { Agent, Certificate, Change, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
+import { type Audience, type Delta, forGateways, type Step, type To, tunnelMessage } from "./delta.ts"
+import { limitedSteps } from "./limitedSteps.ts"
+import type { Certificate, Change, NetworkState, Tunnel } from "./NetworkState.ts"
+import { limitedIn, topicOf } from "./scope.ts"
 import * as Table from "./Table.ts"
-import { tunnelForAgent, tunnelForGateways } from "./view.ts"
-
-/** Who gets the same steps in the same order: all gateways, all agents (what concerns each of them), or one agent. */
-export type Audience = "gateways" | "agents" | `agent:${AgentId}`
-
-/** The audiences that a client follows. */
-export const audiencesOf = (client: ClientRef): ReadonlyArray<Audience> =>
-  client.type === "gateway" ? ["gateways"] : ["agents", `agent:${client.id}`]
-
-export type TunnelMessage = Extract<ControlMessage, { type: "tunnel_create" | "tunnel_update" | "tunnel_delete" }>
-
-/** A row before and after a change; undefined where it is not there. */
-interface BeforeAndAfter<Row> {
-  readonly before: Row | undefined
-  readonly after: Row | undefined
-}
-
-/**
- * What has happened, as far as one audience can see it. `Tunnel`: at every level this message. `Own`: this client's own row,
- * which concerns nobody else of the audience. `Agent`: `uproots` when tunnels in the view get another address by it.
- */
-export type Delta =
-  | { readonly _tag: "Tunnel"; readonly message: TunnelMessage }
-  | ({ readonly _tag: "Agent"; readonly uproots: boolean } & BeforeAndAfter<Agent>)
-  | ({ readonly _tag: "Gateway" } & BeforeAndAfter<Gateway>)
-  | ({ readonly _tag: "Certificate" } & BeforeAndAfter<Certificate>)
-  | { readonly _tag: "Own"; readonly client: "agent"; readonly before: Agent; readonly after: Agent }
-  | { readonly _tag: "Own"; readonly client: "gateway"; readonly before: Gateway; readonly after: Gateway }
-
-export interface Step {
-  readonly revision: Revision
-  readonly audience: Audience
-  readonly delta: Delta
-}
+import { tunnelForAgent } from "./view.ts"
 
 /**
  * The steps of one change, from the state before it to the state after it. An audience that cannot see any of it gets none:
@@ -46,15 +15,36 @@ export interface Step {
 export const steps = (before: NetworkState, after: NetworkState, change: Change): ReadonlyArray<Step> => {
   const { revision } = change
   const to = (audience: Audience, delta: Delta): Step => ({ revision, audience, delta })
+  const shared = sharedSteps(before, after, change, to)
+  if (before.limits === undefined && after.limits === undefined) return shared
+  return oneEach([...shared, ...limitedSteps(before, after, change, to)])
+}
+
+/** The audiences that a client follows. */
+export const audiencesOf = (state: NetworkState, client: ClientRef): ReadonlyArray<Audience> =>
+  client.type === "gateway" ? [topicOf(state, client)] : ["agents", topicOf(state, client)]
+
+/** One change is one place in the order: what is several rows to a client at that place, is told whole. */
+function oneEach(all: ReadonlyArray<Step>): ReadonlyArray<Step> {
+  const byAudience = Map.groupBy(all, ({ audience }) => audience)
+  return [...byAudience].flatMap(([audience, theirs]) => {
+    const [first] = theirs
+    return first === undefined || theirs.length === 1
+      ? theirs
+      : [{ revision: first.revision, audience, delta: { _tag: "Rescoped" as const } }]
+  })
+}
+
+function sharedSteps(before: NetworkState, after: NetworkState, change: Change, to: To): ReadonlyArray<Step> {
   switch (change._tag) {
     case "AgentPut":
       return agentSteps(before, after, change.agent.id, to)
     case "AgentRemoved":
       return agentSteps(before, after, change.id, to)
     case "GatewayPut":
-      return gatewaySteps(Option.getOrUndefined(HashMap.get(before.gateways, change.gateway.id)), change.gateway, to)
+      return gatewaySteps(before, after, change.gateway.id, to)
     case "GatewayRemoved":
-      return gatewaySteps(Option.getOrUndefined(HashMap.get(before.gateways, change.id)), undefined, to)
+      return gatewaySteps(before, after, change.id, to)
     case "TunnelPut":
       return tunnelSteps(before, after, change.tunnel.id, to)
     case "TunnelRemoved":
@@ -69,8 +59,6 @@ export const steps = (before: NetworkState, after: NetworkState, change: Change)
   }
 }
 
-type To = (audience: Audience, delta: Delta) => Step
-
 function agentSteps(old: NetworkState, current: NetworkState, id: AgentId, to: To): ReadonlyArray<Step> {
   const before = Option.getOrUndefined(Table.get(old.agents, id))
   const after = Option.getOrUndefined(Table.get(current.agents, id))
@@ -83,12 +71,16 @@ function agentSteps(old: NetworkState, current: NetworkState, id: AgentId, to: T
   return result
 }
 
-function gatewaySteps(before: Gateway | undefined, after: Gateway | undefined, to: To): ReadonlyArray<Step> {
+/** A limited gateway is not for all agents; `limitedSteps` has which. */
+function gatewaySteps(old: NetworkState, current: NetworkState, id: GatewayId, to: To): ReadonlyArray<Step> {
+  const before = Option.getOrUndefined(HashMap.get(old.gateways, id))
+  const after = Option.getOrUndefined(HashMap.get(current.gateways, id))
   if (Equal.equals(before, after)) return []
-  const result = [to("agents", { _tag: "Gateway", before, after })]
+  const isForAll = limitedIn(old, id) === undefined && limitedIn(current, id) === undefined
+  const result = isForAll ? [to("agents", { _tag: "Gateway", before, after })] : []
   // A new address, which comes with many a reconnect, is no news to itself: nobody is woken for it.
   if (before !== undefined && after !== undefined && !Equal.equals({ ...before, publicIp: after.publicIp }, after)) {
-    result.push(to("gateways", { _tag: "Own", client: "gateway", before, after }))
+    result.push(to(topicOf(old, { type: "gateway", id }), { _tag: "Own", client: "gateway", before, after }))
   }
   return result
 }
@@ -117,25 +109,4 @@ function tunnelSteps(before: NetworkState, after: NetworkState, id: TunnelId, to
   const message = tunnelMessage(id, forGateways(before, old), forGateways(after, current))
   if (message !== undefined) result.push(to("gateways", { _tag: "Tunnel", message }))
   return result
-}
-
-function forGateways(state: NetworkState, tunnel: Option.Option<Tunnel>) {
-  return Option.flatMap(
-    tunnel,
-    (tunnel) =>
-      Option.map(
-        HashMap.get(state.virtualIps, tunnel.agentId),
-        (virtualIp) => tunnelForGateways(tunnel, virtualIp)
-      )
-  )
-}
-
-function tunnelMessage<Seen extends ReturnType<typeof tunnelForAgent> | ReturnType<typeof tunnelForGateways>>(
-  id: TunnelId,
-  before: Option.Option<Seen>,
-  after: Option.Option<Seen>
-): TunnelMessage | undefined {
-  if (Option.isNone(after)) return Option.isNone(before) ? undefined : { type: "tunnel_delete", data: { id } }
-  if (Option.isNone(before)) return { type: "tunnel_create", data: after.value }
-  return Equal.equals(before.value, after.value) ? undefined : { type: "tunnel_update", data: after.value }
 }

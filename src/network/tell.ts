@@ -4,7 +4,7 @@ import type { Level } from "#schema/protocol.ts"
 import { Equal, HashMap, Option } from "effect"
 import { gatewayAddresses } from "./addresses.ts"
 import type { Gateway, NetworkState } from "./NetworkState.ts"
-import type { Delta } from "./step.ts"
+import type { Delta } from "./delta.ts"
 import * as Table from "./Table.ts"
 import {
   agentForGateways,
@@ -59,7 +59,7 @@ export const tell = (delta: Delta, receiver: Receiver): Telling => tellers[recei
 
 /** Whether all receivers of this level are told the same of it, so that it is encoded once. */
 export const isShared = (delta: Delta, level: Level): boolean =>
-  delta._tag === "Tunnel" || delta._tag === "Certificate" ||
+  delta._tag === "Tunnel" || delta._tag === "Certificate" || delta._tag === "Rescoped" ||
   level === "plain" && (delta._tag === "Agent" || delta._tag === "Gateway")
 
 /** A part as the text of a frame; in `control.v1` it names its place: its revision, and the one that was told before it. */
@@ -87,9 +87,10 @@ const tellPlain: Teller = (delta, { ref }) => {
     case "Gateway":
       return differs(delta, seenAtPlainLevel) ? whole : nothing
     case "Certificate":
+    case "Rescoped":
       return whole
     case "Own": {
-      const changed = delta.client === "agent" ? differs(delta, ownAgent) : differs(delta, ownGateway)
+      const changed = delta.client === "agent" ? differs(delta, ownAgent) : differs(delta, ownAndScope)
       return delta.after.id === ref.id && changed ? whole : nothing
     }
   }
@@ -113,6 +114,8 @@ const tellV1: Teller = (delta, { ref, slot, subnet }) => {
       )
     case "Certificate":
       return changed("certificate", delta, certificateForGateways, ({ domain }) => ({ domain }))
+    case "Rescoped":
+      return whole
     case "Own": {
       const changed = delta.client === "agent" ? differs(delta, ownAgentV1) : differs(delta, seenByItself)
       return delta.after.id === ref.id && changed ? whole : nothing
@@ -147,7 +150,12 @@ function seenAtPlainLevel({ id, name, publicIp, slot, wireguardPublicKey }: Gate
   return { id, name, publicIp, slot, wireguardPublicKey }
 }
 
+/** Its scope decides what else it sees. */
+function ownAndScope(gateway: Gateway) {
+  return { ...ownGateway(gateway), serves: gateway.serves }
+}
+
 /** Its slot decides its address inside every agent's subnet. */
 function seenByItself(gateway: Gateway) {
-  return { ...ownGatewayV1(gateway), slot: gateway.slot }
+  return { ...ownGatewayV1(gateway), slot: gateway.slot, serves: gateway.serves }
 }

@@ -15,6 +15,7 @@ import type {
 import { HashMap, Option, Redacted } from "effect"
 import { gatewayAddresses } from "./addresses.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
+import { areConnected, inScope, limitedIn } from "./scope.ts"
 import * as Table from "./Table.ts"
 
 export type View = AgentConfig | GatewayConfig | AgentConfigV1 | GatewayConfigV1
@@ -118,6 +119,12 @@ export const certificateForGateways = (certificate: Certificate): CertificateOfD
 export const tunnelsOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<Tunnel> =>
   Option.match(HashMap.get(state.tunnelsOf, id), { onNone: () => [], onSome: HashMap.toValues })
 
+/** The gateways in this agent's view. */
+export const gatewaysOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<Gateway> => {
+  const gateways = HashMap.toValues(state.gateways)
+  return state.limits === undefined ? gateways : gateways.filter((gateway) => areConnected(state, gateway, id))
+}
+
 /** A client that has made its keys itself gets new ones before it gets a view at a level that must have one. */
 function privateKeyOf({ wireguardPrivateKey }: Agent | Gateway): string {
   return wireguardPrivateKey === null ? "" : Redacted.value(wireguardPrivateKey)
@@ -133,7 +140,7 @@ function agentView(state: NetworkState, id: AgentId, level: Level): AgentConfig 
   const agent = Option.getOrUndefined(Table.get(state.agents, id))
   if (agent === undefined) return undefined
   const addressOf = gatewayAddresses(agent.subnet)
-  const gateways = HashMap.toValues(state.gateways)
+  const gateways = gatewaysOfAgent(state, id)
   const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgent)
   return level === "plain"
     ? { agent: ownAgent(agent), gateways: gateways.map((gateway) => gatewayForAgent(gateway, addressOf)), tunnels }
@@ -143,15 +150,17 @@ function agentView(state: NetworkState, id: AgentId, level: Level): AgentConfig 
 function gatewayView(state: NetworkState, id: GatewayId, level: Level): GatewayConfig | GatewayConfigV1 | undefined {
   const gateway = Option.getOrUndefined(HashMap.get(state.gateways, id))
   if (gateway === undefined) return undefined
-  const agents = Table.values(state.agents)
+  const { agents, certificates, tunnels } = limitedIn(state, id) === undefined
+    ? everything(state)
+    : inScope(state, gateway)
   const shared = {
-    tunnels: Table.values(state.tunnels).flatMap((tunnel) =>
+    tunnels: tunnels.flatMap((tunnel) =>
       Option.match(HashMap.get(state.virtualIps, tunnel.agentId), {
         onNone: () => [],
         onSome: (virtualIp) => [tunnelForGateways(tunnel, virtualIp)]
       })
     ),
-    certificates: Table.values(state.certificates).map(certificateForGateways)
+    certificates: certificates.map(certificateForGateways)
   }
   return level === "plain"
     ? { gateway: ownGateway(gateway), agents: agents.map(agentForGateways), ...shared }
@@ -160,4 +169,8 @@ function gatewayView(state: NetworkState, id: GatewayId, level: Level): GatewayC
       agents: agents.map((agent) => agentForGatewayV1(agent, gateway.slot)),
       ...shared
     }
+}
+
+function everything({ agents, certificates, tunnels }: NetworkState) {
+  return { agents: Table.values(agents), tunnels: Table.values(tunnels), certificates: Table.values(certificates) }
 }

@@ -1,6 +1,6 @@
 /** The table of certificates. Private keys go in encrypted, and come out nowhere here. */
 import { Certificate, type Page, type PageRequest } from "#schema/resources.ts"
-import type { HostName } from "#schema/ids.ts"
+import type { GatewayId, HostName } from "#schema/ids.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { pagesOf } from "./pages.ts"
@@ -16,7 +16,7 @@ export interface CertificateRow {
   readonly expiresAt: string
 }
 
-/** `unchanged`: the very certificate is stored already. `outlived`: one that ends later is. `unused`: no tunnel is served by it. */
+/** `unchanged`: the very certificate is stored already. `outlived`: one that ends later is. `unused`: no tunnel that its gateway serves is served by it. */
 export type Renewal = "stored" | "unchanged" | "outlived" | "unused"
 
 export class CertificateStore extends Context.Service<CertificateStore, {
@@ -24,8 +24,8 @@ export class CertificateStore extends Context.Service<CertificateStore, {
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
   /** Stores it in the place of any other. */
   put(row: CertificateRow): Effect.Effect<Written<Certificate>, StoreUnavailable>
-  /** Stores it if it serves a tunnel's domain and the one that is stored does not end later. */
-  renew(row: CertificateRow): Effect.Effect<Renewal, StoreUnavailable>
+  /** From this gateway: stores it if it serves the domain of a tunnel that the gateway serves and the one that is stored does not end later. */
+  renew(gateway: GatewayId, row: CertificateRow): Effect.Effect<Renewal, StoreUnavailable>
   /** Tells whether it was there. */
   remove(domain: HostName): Effect.Effect<Written<boolean>, StoreUnavailable>
 }>()("control/store/CertificateStore") {
@@ -64,11 +64,14 @@ export class CertificateStore extends Context.Service<CertificateStore, {
         write(sql)(Effect.map(sql`${upsert(row)} returning ${columns}`, (rows) => decodeStored(rows)[0]))
       )
 
-      const renew = Effect.fn("CertificateStore.renew")(function*(row: CertificateRow) {
+      const renew = Effect.fn("CertificateStore.renew")(function*(gateway: GatewayId, row: CertificateRow) {
         const { certificate, domain } = row
         const renewal = Effect.gen(function*() {
-          const served = yield* sql`select from tunnels where domain = ${domain} or (${domain} like '*.%'
-            and substring(domain from position('.' in domain)) = substring(${domain} from 2)) limit 1`
+          const served = yield* sql`select from tunnels where (domain = ${domain} or (${domain} like '*.%'
+            and substring(domain from position('.' in domain)) = substring(${domain} from 2)))
+            and exists (select from gateways where gateways.id = ${gateway} and (serves is null
+              or serves -> 'agents' @> to_jsonb(agent_id) or serves -> 'domains' @> to_jsonb(domain)
+              or serves -> 'domains' @> to_jsonb('*' || substring(domain from position('.' in domain))))) limit 1`
           if (served.length === 0) return "unused" as const
           const stored = yield* sql`${upsert(row)} where certificates.expires_at <= excluded.expires_at
             and certificates.certificate <> excluded.certificate returning domain`

@@ -7,6 +7,7 @@ import { Directory } from "./Directory.ts"
 import { startEmbeddedPostgres } from "./EmbeddedPostgres.ts"
 import { init } from "./migrations/0001_init.ts"
 import { history } from "./migrations/0002_history.ts"
+import { scopes } from "./migrations/0004_scopes.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
 import { atEdge, StoreUnavailable } from "./sql.ts"
 
@@ -30,7 +31,12 @@ export class MigrationFailed
 }
 
 /** Each version's changes of the schema, in order. */
-export const migrations = { "0001_init": init, "0002_history": history, "0007_acceptance": acceptance }
+export const migrations = {
+  "0001_init": init,
+  "0002_history": history,
+  "0004_scopes": scopes,
+  "0007_acceptance": acceptance
+}
 export const migrationsTable = "control_migrations"
 
 /** The newest schema that this version knows. */

@@ -19,6 +19,10 @@ const GatewayImage = Schema.Struct({
   public_ip: Schema.NullOr(Schema.String),
   listen_port: Schema.Int,
   slot: Schema.Int,
+  /** An image that is older than the column does not have it. */
+  serves: Schema.optionalKey(
+    Schema.NullOr(Schema.Struct({ agents: Schema.Array(AgentId), domains: Schema.Array(Schema.String) }))
+  ),
   wireguard_public_key: Schema.String,
   wireguard_private_key: Schema.NullOr(Schema.String)
 })
@@ -114,14 +118,30 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
       )
     }
     case "gateway": {
-      const { id, name, slot, public_ip: publicIp, listen_port: listenPort, wireguard_public_key: wireguardPublicKey } =
-        row.row_image
+      const {
+        id,
+        name,
+        serves,
+        slot,
+        public_ip: publicIp,
+        listen_port: listenPort,
+        wireguard_public_key: wireguardPublicKey
+      } = row.row_image
       return Result.map(
         openOwn("gateways", id, row.row_image.wireguard_private_key),
         (wireguardPrivateKey): Change => ({
           _tag: "GatewayPut",
           revision,
-          gateway: { id, name, publicIp, listenPort, slot, wireguardPublicKey, wireguardPrivateKey }
+          gateway: {
+            id,
+            name,
+            publicIp,
+            listenPort,
+            slot,
+            serves: scopeOf(serves),
+            wireguardPublicKey,
+            wireguardPrivateKey
+          }
         })
       )
     }
@@ -149,6 +169,10 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
       return Result.succeed({ _tag: "KeyPut", revision, key: { id, hash, owner } })
     }
   }
+}
+
+function scopeOf(image: (typeof GatewayImage.Type)["serves"]) {
+  return image == null ? null : { agents: new Set(image.agents), domains: new Set(image.domains) }
 }
 
 function toRemoved(row: Extract<ChangeRow, { op: "delete" }>): Change {

@@ -2,7 +2,7 @@ import { decide, type Position } from "#connection/plan.ts"
 import { Batch } from "#feed/Batch.ts"
 import { textFrame } from "#feed/frames.ts"
 import type { Agent, Gateway } from "#network/NetworkState.ts"
-import type { Delta, Step } from "#network/step.ts"
+import type { Delta, Step } from "#network/delta.ts"
 import { encodePart, type Receiver, tell } from "#network/tell.ts"
 import { AgentId, GatewayId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -40,6 +40,7 @@ const gateway = (id: string, name: string): Gateway => ({
   listenPort: 51_820,
   slot: 0,
   wireguardPublicKey: "public",
+  serves: null,
   wireguardPrivateKey: null
 })
 

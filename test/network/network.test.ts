@@ -1,6 +1,7 @@
 import { encodeConfig, leastConfigBytes } from "#network/encode.ts"
 import { apply, empty, load, type NetworkState } from "#network/NetworkState.ts"
-import { audiencesOf, type Step, steps } from "#network/step.ts"
+import type { Step } from "#network/delta.ts"
+import { audiencesOf, steps } from "#network/step.ts"
 import * as Table from "#network/Table.ts"
 import { encodePart, receiverIn, tell } from "#network/tell.ts"
 import { view } from "#network/view.ts"
@@ -23,12 +24,23 @@ const configFor = (state: NetworkState, client: ClientRef, level: Level = "plain
   return config === undefined ? undefined : JSON.parse(config.own + config.shared.map(({ text }) => text).join(""))
 }
 
-const concerns = (client: ClientRef, step: Step): boolean => audiencesOf(client).includes(step.audience)
+const none = { agent: {}, gateways: [], tunnels: [] }
+
+/** A client follows what it followed before the change. */
+const concerns = (before: NetworkState, client: ClientRef, step: Step): boolean =>
+  audiencesOf(before, client).includes(step.audience)
 
 /** What a viewer that has a view is sent for a step. */
-const follow = (viewer: Viewer, state: NetworkState, client: ClientRef, level: Level, step: Step) => {
+const follow = (
+  viewer: Viewer,
+  before: NetworkState,
+  state: NetworkState,
+  client: ClientRef,
+  level: Level,
+  step: Step
+) => {
   const receiver = receiverIn(state, client, level)
-  if (receiver === undefined || !concerns(client, step)) return
+  if (receiver === undefined || !concerns(before, client, step)) return
   const telling = tell(step.delta, receiver)
   if (telling._tag === "Whole") viewer.take(configFor(state, client, level))
   if (telling._tag === "Part") {
@@ -49,7 +61,7 @@ describe("the network", () => {
           state = apply(state, change)
           for (const step of steps(before, state, change)) {
             for (const [client, viewer] of viewers) {
-              if (viewer.view !== undefined) follow(viewer, state, client, level, step)
+              if (viewer.view !== undefined) follow(viewer, before, state, client, level, step)
             }
           }
           for (const [client, viewer] of viewers) {
@@ -147,12 +159,17 @@ describe("the network", () => {
               const receiver = receiverIn(state, client, level)
               const told = receiver === undefined
                 ? []
-                : steps(before, state, change).filter((step) => concerns(client, step)).map(({ delta }) =>
+                : steps(before, state, change).filter((step) => concerns(before, client, step)).map(({ delta }) =>
                   tell(delta, receiver)
                 )
               const seen = JSON.stringify([configFor(state, client, level), told])
               const keys = [...seen.matchAll(/wireguardPrivateKey/gu)].length
               assert.isAtMost(keys, view(state, client) === undefined ? 0 : 1)
+              const mayKnow = [before, state].flatMap((at) =>
+                Object.keys(fromConfig(view(at, client) ?? none).certificates)
+              )
+              const named = [...seen.matchAll(/certificate key of (\S+) \d/gu)].map(([, domain = ""]) => domain)
+              assert.includeMembers(mayKnow, [...new Set(named)])
               if (client.type === "agent") assert.notInclude(seen, "\"privateKey\"")
             }
           }

@@ -67,7 +67,7 @@ export class Database {
   readonly unanswered = new Set<number>()
   readonly keyUsed = new Map<string, number>()
   readonly claims: Array<{ readonly name: string; readonly at: number }> = []
-  /** Whose secret it is: a client's name, or `certificate`. */
+  /** Whose secret it is: a client's name, or a certificate's. */
   readonly secrets = new Map<string, string>()
   readonly #listeners = new Set<Listener>()
   #timelines = 1
@@ -123,7 +123,7 @@ export class Database {
     const name = `${change.entity}:${change.id}`
     const { now } = this.world
     if (change.row !== undefined && "privateKey" in change.row && change.row.privateKey !== null) {
-      this.secrets.set(canary(change.row.privateKey), change.entity === "certificate" ? "certificate" : name)
+      this.secrets.set(canary(change.row.privateKey), name)
     }
     if (change.row === undefined) this.#forget(change, name)
     else {

@@ -4,7 +4,7 @@ import { Certificates } from "#certificates/Certificates.ts"
 import { Keys } from "#clients/Keys.ts"
 import { Gateways } from "#gateways/Gateways.ts"
 import { AgentId, type ClientRef, HostName, KeyId, TunnelId } from "#schema/ids.ts"
-import type { TunnelPatch } from "#schema/resources.ts"
+import type { GatewayPatch, TunnelPatch } from "#schema/resources.ts"
 import { Tunnels } from "#tunnels/Tunnels.ts"
 import { Effect, Exit, Redacted } from "effect"
 import { domains, operatorsCertificates } from "./certificates.ts"
@@ -73,7 +73,9 @@ export class Operator {
   updateGateway(random: Random): void {
     const ref = this.#aClient("gateway", random)
     if (ref?.type !== "gateway") return
-    const patch = random.weighted([
+    const patch = random.weighted<GatewayPatch>([
+      [3, { serves: this.#aScope(random) }],
+      [1, { serves: null }],
       [2, { name: this.#name() }],
       [2, { publicIp: `198.51.100.${random.between(1, 9)}` }],
       [1, { publicIp: null }],
@@ -144,6 +146,8 @@ export class Operator {
         () => agent && tx.put("agent", { ...agent, virtualIp: agent.virtualIp.replace(/\d+$/u, String(200 + number)) })
       ],
       [1, () => gateway && tx.put("gateway", { ...gateway, name: `by sql ${number}` })],
+      [1, () => gateway && tx.put("gateway", { ...gateway, serves: number < 4 ? null : { agents: [], domains: [] } })],
+      [1, () => gateway && agent && tx.put("gateway", { ...gateway, serves: { agents: [agent.id], domains: [] } })],
       [1, () => key && tx.remove("key", key.id)],
       [1, () => key && tx.put("key", { ...key, hash: String(number).repeat(64) })],
       [1, () => certificate && tx.remove("certificate", certificate.id)],
@@ -168,6 +172,12 @@ export class Operator {
 
   #name(): string {
     return `n${this.#made += 1}`
+  }
+
+  #aScope(random: Random): NonNullable<GatewayPatch["serves"]> {
+    const some = [...domains, "*.example.com"].filter(() => random.chance(0.25))
+    const agents = Array.from({ length: random.between(0, 2) }, () => this.#anAgent(random))
+    return { agents, domains: some.map((domain) => HostName.make(domain)) }
   }
 
   #anAgent(random: Random): AgentId {

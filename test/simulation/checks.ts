@@ -20,7 +20,7 @@ export const checkMessage = (conversation: Conversation, message: Message, text:
   const { data, type } = message
   const me = nameOf(client.key.ref)
   for (const [secret, owner] of secrets) {
-    const isMine = owner === me || owner === "certificate" && client.key.ref.type === "gateway"
+    const isMine = owner === me || owner.startsWith("certificate:") && mayKnow(conversation, owner.slice(12))
     if (!isMine && text.includes(secret)) {
       world.violate("I4 least privilege", `${client.name} was told a secret of ${owner} in ${type}`)
     }
@@ -41,6 +41,14 @@ export const checkMessage = (conversation: Conversation, message: Message, text:
     )
   }
   if (type === "certificate_accepted") checkReceipt(conversation, String(data["domain"]))
+}
+
+/** A certificate's key is for the gateways in whose view its domain is, or was at what its node knew when it told of it. */
+function mayKnow({ client }: Conversation, domain: string): boolean {
+  const { key: { ref }, level, simulation: { database } } = client
+  if (ref.type !== "gateway") return false
+  const states = database.history.slice(client.historyIndex)
+  return states.some(({ tables }) => project(tables, ref, level)?.certificates.has(domain) === true)
 }
 
 function checkSuccess(conversation: Conversation, { data }: Message): void {

@@ -149,7 +149,7 @@ export const sessionMutants: ReadonlyArray<Mutant> = [
   mutant(
     "a gateway's certificate is stored like an operator's",
     "src/certificates/Certificates.ts",
-    "yield* store.renew(yield* checked(data))",
+    "yield* store.renew(gateway, yield* checked(data))",
     "(yield* store.put(yield* checked(data))).value"
   ),
   mutant(

@@ -1,9 +1,9 @@
 /** The tables of agents, gateways and keys, over the simulated database: what the stores of `src/store` promise, without SQL. */
 import { agentAddress } from "#network/addresses.ts"
-import { AgentId, type ClientRef, GatewayId, KeyId, nameOf } from "#schema/ids.ts"
-import type { Agent, Gateway } from "#schema/resources.ts"
+import { AgentId, type ClientRef, GatewayId, HostName, KeyId, nameOf } from "#schema/ids.ts"
+import type { Agent, Gateway, GivenScope } from "#schema/resources.ts"
 import { AgentHasTunnels, AgentStore, type Identity, NetworkPoolExhausted } from "#store/AgentStore.ts"
-import { GatewayStore } from "#store/GatewayStore.ts"
+import { GatewayStore, NoSuchAgentInScope, scopeOf } from "#store/GatewayStore.ts"
 import { KeyStore, OwnerNotFound, TooManyKeys } from "#store/KeyStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
 import type { Database } from "./Database.ts"
@@ -91,14 +91,26 @@ export const gatewayStore = (link: Link) => {
   return Layer.succeed(
     GatewayStore,
     GatewayStore.of({
-      create: ({ id, key, listenPort, name, publicIp, wireguard }) =>
+      create: ({ id, key, listenPort, name, publicIp, serves, wireguard }) =>
         link.request("create gateway", () => {
+          const missing = missingIn(database, id, serves)
+          if (missing !== undefined) return Effect.fail(missing)
           database.transact((tx) => {
             const taken = new Set([...tx.tables.gateway.values()].map(({ slot }) => slot))
             let slot = 0
             while (taken.has(slot)) slot += 1
             const privateKey = Redacted.value(wireguard.privateKey)
-            tx.put("gateway", { id, name, publicIp, listenPort, slot, publicKey: wireguard.publicKey, privateKey })
+            const scope = serves === null ? null : scopeOf(serves)
+            tx.put("gateway", {
+              id,
+              name,
+              publicIp,
+              listenPort,
+              slot,
+              serves: scope,
+              publicKey: wireguard.publicKey,
+              privateKey
+            })
             tx.put("key", { id: key.id, owner: { type: "gateway", id }, hash: key.hash })
           })
           return Effect.succeed(written(database, Option.getOrThrow(shown(id))))
@@ -111,6 +123,8 @@ export const gatewayStore = (link: Link) => {
         ),
       update: (id, patch) =>
         link.request("update gateway", () => {
+          const missing = missingIn(database, id, patch.serves)
+          if (missing !== undefined) return Effect.fail(missing)
           database.transact((tx) => {
             const row = tx.tables.gateway.get(id)
             if (row === undefined) return
@@ -118,6 +132,7 @@ export const gatewayStore = (link: Link) => {
               ...row,
               name: patch.name ?? row.name,
               publicIp: patch.publicIp === undefined ? row.publicIp : patch.publicIp,
+              serves: patch.serves === undefined ? row.serves : patch.serves === null ? null : scopeOf(patch.serves),
               listenPort: patch.listenPort ?? row.listenPort
             })
           })
@@ -130,6 +145,14 @@ export const gatewayStore = (link: Link) => {
         })
     })
   )
+}
+
+function missingIn({ tables }: Database, id: string, scope: GivenScope | null | undefined) {
+  const known = tables.gateway.get(id)?.serves?.agents ?? []
+  const agents = scope?.agents ?? []
+  const index = agents.findIndex((agent) => !tables.agent.has(agent) && !known.includes(agent))
+  const agent = agents[index]
+  return agent === undefined ? undefined : new NoSuchAgentInScope({ id: agent, index })
 }
 
 const mostKeys = 2
@@ -185,7 +208,14 @@ function showAgent(database: Database, { id, name, publicKey, subnet, virtualIp 
   return { id: ref.id, name, virtualIp, subnet, wireguardPublicKey: publicKey, ...timesOf(database, ref) }
 }
 
-function showGateway(database: Database, { id, listenPort, name, publicIp, publicKey }: GatewayRow): Gateway {
+function showGateway(
+  database: Database,
+  { id, listenPort, name, publicIp, publicKey, serves: scope }: GatewayRow
+): Gateway {
   const ref = { type: "gateway" as const, id: GatewayId.make(id) }
-  return { id: ref.id, name, publicIp, listenPort, wireguardPublicKey: publicKey, ...timesOf(database, ref) }
+  const serves = scope === null ? null : {
+    agents: scope.agents.map((agent) => AgentId.make(agent)),
+    domains: scope.domains.map((domain) => HostName.make(domain))
+  }
+  return { id: ref.id, name, publicIp, listenPort, serves, wireguardPublicKey: publicKey, ...timesOf(database, ref) }
 }

@@ -10,6 +10,7 @@ import type { Link } from "./Link.ts"
 import { iso, pageOf, rowTimes, written } from "./resources.ts"
 import type { CertificateRow, TunnelRow } from "./tables.ts"
 import { type Transaction, Violated } from "./Transaction.ts"
+import { isServedBy } from "./views.ts"
 
 export const tunnelStore = (link: Link) => {
   const { database } = link
@@ -108,7 +109,7 @@ export const certificateStore = (link: Link) => {
           database.transact((tx) => tx.put("certificate", rowOf(database, row)))
           return Effect.succeed(written(database, Option.getOrThrow(shown(row.domain))))
         }),
-      renew: (row) => link.request("renew certificate", () => Effect.succeed(renew(database, row))),
+      renew: (gateway, row) => link.request("renew certificate", () => Effect.succeed(renew(database, gateway, row))),
       remove: (domain) =>
         link.request("remove certificate", () => {
           const removed = database.transact((tx) => tx.remove("certificate", domain))
@@ -118,9 +119,11 @@ export const certificateStore = (link: Link) => {
   )
 }
 
-function renew(database: Database, row: Given): Renewal {
-  const { certificate: stored, tunnel } = database.tables
-  if (![...tunnel.values()].some(({ domain }) => isServed(domain, row.domain))) return "unused"
+function renew(database: Database, id: string, row: Given): Renewal {
+  const { certificate: stored, gateway, tunnel } = database.tables
+  const by = gateway.get(id)
+  const isOurs = (one: TunnelRow) => by !== undefined && isServed(one.domain, row.domain) && isServedBy(by, one)
+  if (![...tunnel.values()].some(isOurs)) return "unused"
   const before = stored.get(row.domain)
   if (before?.certificate === row.certificate) return "unchanged"
   if (before !== undefined && before.expiresAt > row.expiresAt) return "outlived"

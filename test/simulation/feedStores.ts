@@ -216,9 +216,12 @@ function toChange(change: RowChange, revision: Revision): Change {
     }
     case "gateway": {
       if (change.row === undefined) return { _tag: "GatewayRemoved", revision, id: GatewayId.make(change.id) }
-      const { id, privateKey, publicKey, ...rest } = change.row
+      const { id, privateKey, publicKey, serves: scope, ...rest } = change.row
       const keys = { wireguardPublicKey: publicKey, wireguardPrivateKey: secret(privateKey) }
-      return { _tag: "GatewayPut", revision, gateway: { id: GatewayId.make(id), ...rest, ...keys } }
+      const serves = scope === null
+        ? null
+        : { agents: new Set(scope.agents.map((agent) => AgentId.make(agent))), domains: new Set(scope.domains) }
+      return { _tag: "GatewayPut", revision, gateway: { id: GatewayId.make(id), ...rest, serves, ...keys } }
     }
     case "tunnel": {
       if (change.row === undefined) return { _tag: "TunnelRemoved", revision, id: TunnelId.make(change.id) }

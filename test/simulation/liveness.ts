@@ -132,7 +132,7 @@ function checkLoneChange({ clients, database, world }: Simulation): void {
     const { conversation, key: { ref }, name } = client
     if (conversation?.isReady !== true) continue
     const told = conversation.pushes - (before[index] ?? 0)
-    const concerned = ref.type === "gateway" || ref.id === tunnel.agentId ? 1 : 0
+    const concerned = project(database.tables, ref, client.level)?.tunnels.has(tunnel.id) === true ? 1 : 0
     if (told !== concerned) world.violate("L1 convergence", `${name} was told a lone change in ${told} messages`)
   }
 }

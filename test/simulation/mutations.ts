@@ -76,7 +76,7 @@ const feed: ReadonlyArray<Mutant> = [
   mutant(
     "what waits for a slow connection has no bound",
     "src/feed/ChangeBus.ts",
-    "PubSub.sliding<Push>(topic === \"gateways\" ? capacity.gateways : capacity.agent)",
+    "PubSub.sliding<Push>(topic.startsWith(\"gateway\") ? capacity.gateway : capacity.agent)",
     "PubSub.unbounded<Push>()"
   )
 ]
@@ -109,13 +109,13 @@ const views: ReadonlyArray<Mutant> = [
   mutant(
     "the snapshot is taken before the subscription",
     "src/connection/outbound.ts",
-    "    const pushes = yield* bus.follow(client.ref)\n    const state = yield* network.state\n",
-    "    const state = yield* network.state\n    yield* Effect.sleep(3)\n    const pushes = yield* bus.follow(client.ref)\n"
+    "    const pushes = yield* bus.follow(topic)\n    const state = yield* network.state\n",
+    "    const state = yield* network.state\n    yield* Effect.sleep(3)\n    const pushes = yield* bus.follow(topic)\n"
   ),
   mutant(
     "a config is sent to whom the key was revoked meanwhile",
     "src/connection/outbound.ts",
-    "if (reason !== undefined) return socket.close(reason)\n    const following",
+    "if (reason !== undefined) return close(socket, reason)\n    const following",
     "const following"
   ),
   mutant(
@@ -147,6 +147,48 @@ const views: ReadonlyArray<Mutant> = [
     "src/network/resume.ts",
     "touch.own) return not(\"own\")",
     "false) return not(\"own\")"
+  ),
+  mutant(
+    "a limited gateway is told of every certificate",
+    "src/network/scope.ts",
+    "certificates: found<string, Certificate>(names, (name) => Table.get(state.certificates, name))",
+    "certificates: Table.values(state.certificates) as ReadonlyArray<Certificate>"
+  ),
+  mutant(
+    "a limited gateway is told of a certificate that it does not serve when that changes",
+    "src/network/limitedSteps.ts",
+    "|| !seesCertificate(current, gateway, domain)) return []",
+    ") return []"
+  ),
+  mutant(
+    "an agent sees gateways that do not serve it",
+    "src/network/scope.ts",
+    "if (gateway.serves === null || gateway.serves.agents.has(agent)) return true",
+    "return true"
+  ),
+  mutant(
+    "a gateway is not told that it was limited",
+    "src/network/tell.ts",
+    "slot: gateway.slot, serves: gateway.serves }",
+    "slot: gateway.slot }"
+  ),
+  mutant(
+    "a gateway that was limited goes on with what all gateways are told",
+    "src/connection/outbound.ts",
+    "          if (topicOf(state, client.ref) !== topic) return \"moved\" as const\n",
+    ""
+  ),
+  mutant(
+    "what comes with a tunnel is not told to the limited gateway that serves it",
+    "src/network/limitedSteps.ts",
+    "...Array.from(names).flatMap((name) => certificateInView(turn, gateway, name))",
+    ""
+  ),
+  mutant(
+    "a limited gateway resumes across changes of what it serves",
+    "src/network/resume.ts",
+    "if (mayHaveRescoped(state, receiver.ref, touch)) return not(\"own\")",
+    ""
   ),
   mutant(
     "a tunnel that moves away stays with its agent",

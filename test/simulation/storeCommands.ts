@@ -1,5 +1,6 @@
 /** Any list of requests to the stores, for those who compare two implementations of them: few ids, so that rows meet. */
 import { AgentId, type ClientRef, GatewayId, HostName, KeyId, Revision, SessionId, TunnelId } from "#schema/ids.ts"
+import type { GatewayPatch } from "#schema/resources.ts"
 import { AgentStore } from "#store/AgentStore.ts"
 import { CertificateStore } from "#store/CertificateStore.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
@@ -84,11 +85,19 @@ const createAgent = (random: Random, fresh: number, tables: Tables): Request => 
   }
 }
 
+/** Also of agents that are not there. */
+const someScope = (random: Random) => ({ agents: [one(random, agents)], domains: [one(random, names)] })
+
 const createGateway = (random: Random, fresh: number, tables: Tables): Request => {
   const id = free(gateways, tables.gateway)
   if (id === undefined) return updateClient(random)
   const publicIp = random.chance(0.5) ? null : `203.0.113.${fresh % 9}`
-  const row = { ...identity(id, fresh, tables), publicIp, listenPort: 51_820 }
+  const row = {
+    ...identity(id, fresh, tables),
+    publicIp,
+    listenPort: 51_820,
+    serves: one(random, [null, someScope(random)])
+  }
   return { name: "create gateway", effect: Effect.flatMap(GatewayStore, (store) => store.create(row)) }
 }
 
@@ -140,7 +149,15 @@ const updateClient = (random: Random): Request => {
     const id = one(random, agents)
     return { name: "update agent", effect: Effect.flatMap(AgentStore, (store) => store.update(id, patch)) }
   }
-  const more = one(random, [{ publicIp: null }, { publicIp: "2001:db8::7" }, { listenPort: 4_000 }, {}])
+  const more = one<GatewayPatch>(random, [
+    { serves: null },
+    { serves: {} },
+    { serves: someScope(random) },
+    { publicIp: null },
+    { publicIp: "2001:db8::7" },
+    { listenPort: 4_000 },
+    {}
+  ])
   const id = one(random, gateways)
   return {
     name: "update gateway",
@@ -188,7 +205,7 @@ const certificateRequest = (random: Random): Request => {
       CertificateStore,
       (store): Effect.Effect<unknown, unknown> =>
         drawn < 5
-          ? store.renew(row)
+          ? store.renew(one(random, gateways), row)
           : drawn < 7
           ? store.put(row)
           : drawn < 9

@@ -18,6 +18,7 @@ export interface GatewayRow {
   readonly publicIp: string | null
   readonly listenPort: number
   readonly slot: number
+  readonly serves: { readonly agents: ReadonlyArray<string>; readonly domains: ReadonlyArray<string> } | null
   readonly publicKey: string
   /** Null when its client keeps it to itself. */
   readonly privateKey: string | null

@@ -55,6 +55,7 @@ function viewOfAgent(tables: Tables, id: string, isPlain: boolean): View | undef
   for (const row of tables.tunnel.values()) if (row.agentId === id) tunnels.set(row.id, tunnelForAgent(row))
   const peers = new Map<string, string>()
   for (const row of tables.gateway.values()) {
+    if (!areConnected(tables, row, agent.id)) continue
     const { id, listenPort, name, publicIp, publicKey: wireguardPublicKey } = row
     const address = addressOf(agent, row)
     const virtualIps = address === null ? [] : [address]
@@ -76,21 +77,41 @@ function viewOfGateway(tables: Tables, id: string, isPlain: boolean): View | und
   const gateway = tables.gateway.get(id)
   if (gateway === undefined) return undefined
   const tunnels = new Map<string, string>()
-  for (const { agentId, domain, enabled, id, target } of tables.tunnel.values()) {
+  const served = [...tables.tunnel.values()].filter((row) => isServedBy(gateway, row))
+  for (const { agentId, domain, enabled, id, target } of served) {
     const agentVirtualIp = tables.agent.get(agentId)?.virtualIp
     tunnels.set(id, canonical({ id, domain, agentVirtualIp, target, enabled }))
   }
   const peers = new Map<string, string>()
   for (const row of tables.agent.values()) {
+    if (!areConnected(tables, gateway, row.id)) continue
     const { id, name, publicKey: wireguardPublicKey, subnet, virtualIp } = row
     const shown = { id, name, virtualIp, subnet, wireguardPublicKey }
     peers.set(id, canonical(isPlain ? shown : { ...shown, gatewayVirtualIp: addressOf(row, gateway) }))
   }
   const certificates = new Map<string, string>()
-  for (const row of tables.certificate.values()) certificates.set(row.id, certificate(row))
+  const covered = [...tables.certificate.values()].filter(({ id }) =>
+    gateway.serves === null || served.some(({ domain }) => covers(id, domain))
+  )
+  for (const row of covered) certificates.set(row.id, certificate(row))
   const { listenPort, name } = gateway
   const own = { id, name, ...ownKeys(gateway, isPlain), ...(isPlain ? {} : { listenPort }) }
   return { own: canonical(own), peers, tunnels, certificates }
+}
+
+/** Whether a name, such as a certificate's, covers a domain: it is the domain, or the wildcard of one label in its place. */
+function covers(name: string, domain: string): boolean {
+  return name === domain || name.startsWith("*.") && domain.endsWith(name.slice(1)) &&
+      !domain.slice(0, 1 - name.length).includes(".") && domain.length >= name.length
+}
+
+/** Whether this gateway takes this tunnel's traffic. */
+export const isServedBy = ({ serves }: GatewayRow, { agentId, domain }: TunnelRow): boolean =>
+  serves === null || serves.agents.includes(agentId) || serves.domains.some((name) => covers(name, domain))
+
+function areConnected({ tunnel }: Tables, gateway: GatewayRow, agent: string): boolean {
+  return gateway.serves === null || gateway.serves.agents.includes(agent) ||
+    [...tunnel.values()].some((row) => row.agentId === agent && isServedBy(gateway, row))
 }
 
 /** At the plain level a private key must be; at `control.v1` both are, but for the private key that its owner keeps to itself. */

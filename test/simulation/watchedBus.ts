@@ -1,21 +1,21 @@
 /** The real ChangeBus, with an eye on how much waits in it. */
 import { ChangeBus, type Pushes } from "#feed/ChangeBus.ts"
-import type { ClientRef } from "#schema/ids.ts"
+import type { Topic } from "#network/scope.ts"
 import { Effect, Layer } from "effect"
 
 /** What may wait for one connection: see ARCHITECTURE.md, "What is bounded". */
-const capacity = { gateway: 64, agent: 16 }
+const capacityOf = (topic: Topic) => topic.startsWith("gateway") ? 64 : 16
 
 /** Every subscription that is open. */
 export class Queues {
-  readonly #open = new Map<Pushes, ClientRef>()
+  readonly #open = new Map<Pushes, Topic>()
 
   get size(): number {
     return this.#open.size
   }
 
-  add(pushes: Pushes, client: ClientRef): void {
-    this.#open.set(pushes, client)
+  add(pushes: Pushes, topic: Topic): void {
+    this.#open.set(pushes, topic)
   }
 
   delete(pushes: Pushes): void {
@@ -25,7 +25,7 @@ export class Queues {
   /** How many batches the fullest queue holds above what it may. */
   excess(): number {
     let most = 0
-    for (const [{ size }, { type }] of this.#open) most = Math.max(most, size - capacity[type])
+    for (const [{ size }, topic] of this.#open) most = Math.max(most, size - capacityOf(topic))
     return most
   }
 }
@@ -36,9 +36,9 @@ export const watchedBus = (queues: Queues): Layer.Layer<ChangeBus> =>
     Effect.map(ChangeBus, (bus) =>
       ChangeBus.of({
         ...bus,
-        follow: (client) =>
+        follow: (topic) =>
           Effect.acquireRelease(
-            Effect.tap(bus.follow(client), (pushes) => Effect.sync(() => queues.add(pushes, client))),
+            Effect.tap(bus.follow(topic), (pushes) => Effect.sync(() => queues.add(pushes, topic))),
             (pushes) => Effect.sync(() => queues.delete(pushes))
           )
       }))

@@ -10,6 +10,8 @@ export const Command = Schema.Struct({
     "agentGone",
     "gateway",
     "gatewayGone",
+    "limit",
+    "limit",
     "tunnel",
     "tunnel",
     "tunnelGone",
@@ -41,6 +43,8 @@ function changeOf({ what, which, variant }: Command, revision: Revision): Change
       return { _tag: "AgentRemoved", revision, id: AgentId.make(`a${which}`) }
     case "gateway":
       return { _tag: "GatewayPut", revision, gateway: gateway(which, variant) }
+    case "limit":
+      return { _tag: "GatewayPut", revision, gateway: { ...gateway(which, 1), serves: scopes[variant] ?? null } }
     case "gatewayGone":
       return { _tag: "GatewayRemoved", revision, id: GatewayId.make(`g${which}`) }
     case "tunnel":
@@ -62,14 +66,14 @@ function changeOf({ what, which, variant }: Command, revision: Revision): Change
         _tag: "CertificatePut",
         revision,
         certificate: {
-          domain: `t${which}.example.com`,
+          domain: nameOf(which),
           certificate: `certificate ${variant}`,
-          privateKey: Redacted.make(`private ${variant}`),
+          privateKey: Redacted.make(`certificate key of ${nameOf(which)} ${variant}`),
           expiresAt: "2030-01-01T00:00:00.000Z"
         }
       }
     case "certificateGone":
-      return { _tag: "CertificateRemoved", revision, domain: `t${which}.example.com` }
+      return { _tag: "CertificateRemoved", revision, domain: nameOf(which) }
     case "key":
       return {
         _tag: "KeyPut",
@@ -84,6 +88,21 @@ function changeOf({ what, which, variant }: Command, revision: Revision): Change
       return { _tag: "KeyRemoved", revision, id: KeyId.make(`k${which}`) }
   }
 }
+
+const nameOf = (which: number) => which === 3 ? "*.example.com" : `t${which}.example.com`
+
+const scope = (agents: ReadonlyArray<string>, domains: ReadonlyArray<string>) => ({
+  agents: new Set(agents.map((id) => AgentId.make(id))),
+  domains: new Set(domains)
+})
+const scopes = [
+  null,
+  scope([], []),
+  scope(["a0"], []),
+  scope(["a1", "a9"], ["t0.example.com"]),
+  scope([], ["t1.example.com", "t2.example.com"]),
+  scope(["a3"], ["*.example.com"])
+]
 
 function agent(which: number, variant: number) {
   return {
@@ -103,6 +122,7 @@ function gateway(which: number, variant: number) {
     publicIp: variant % 3 === 0 ? null : `203.0.113.${variant}`,
     listenPort: 51820 + variant % 2,
     slot: which,
+    serves: null,
     wireguardPublicKey: `public ${which}`,
     wireguardPrivateKey: Redacted.make(`private ${variant % 3}`)
   }
