@@ -118,30 +118,12 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
       )
     }
     case "gateway": {
-      const {
-        id,
-        name,
-        serves,
-        slot,
-        public_ip: publicIp,
-        listen_port: listenPort,
-        wireguard_public_key: wireguardPublicKey
-      } = row.row_image
       return Result.map(
-        openOwn("gateways", id, row.row_image.wireguard_private_key),
+        openOwn("gateways", row.row_image.id, row.row_image.wireguard_private_key),
         (wireguardPrivateKey): Change => ({
           _tag: "GatewayPut",
           revision,
-          gateway: {
-            id,
-            name,
-            publicIp,
-            listenPort,
-            slot,
-            serves: scopeOf(serves),
-            wireguardPublicKey,
-            wireguardPrivateKey
-          }
+          gateway: { ...gatewayOf(row.row_image), wireguardPrivateKey }
         })
       )
     }
@@ -169,6 +151,12 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
       return Result.succeed({ _tag: "KeyPut", revision, key: { id, hash, owner } })
     }
   }
+}
+
+function gatewayOf(image: typeof GatewayImage.Type) {
+  const { id, listen_port: listenPort, name, public_ip: publicIp, slot, wireguard_public_key: wireguardPublicKey } =
+    image
+  return { id, name, publicIp, listenPort, slot, serves: scopeOf(image.serves), wireguardPublicKey }
 }
 
 function scopeOf(image: (typeof GatewayImage.Type)["serves"]) {

@@ -199,13 +199,14 @@ const certificateRequest = (random: Random): Request => {
     expiresAt: `2030-0${number}-01T00:00:00.000Z`
   }
   const drawn = random.int(10)
+  const gateway = one(random, gateways)
   return {
     name: "certificates",
     effect: Effect.flatMap(
       CertificateStore,
       (store): Effect.Effect<unknown, unknown> =>
         drawn < 5
-          ? store.renew(one(random, gateways), row)
+          ? store.renew(gateway, row)
           : drawn < 7
           ? store.put(row)
           : drawn < 9

@@ -1,0 +1,104 @@
+/** README, "Limit a gateway": what a gateway serves, live at both levels. */
+import { issueCertificate } from "#support/certificates.ts"
+import { TestServer } from "#support/server.ts"
+import { join, joinV1, type TestClient } from "#support/TestClient.ts"
+import { fromConfig, type View } from "#support/Viewer.ts"
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
+
+const shownBy = ({ certificates, peers, tunnels }: View) =>
+  [peers, tunnels, certificates].map((rows) => Object.keys(rows).toSorted())
+
+/** The next config. */
+const config = (client: TestClient) =>
+  Effect.gen(function*() {
+    while (true) {
+      const message = yield* client.next
+      if (message.type === "config") return message.data
+    }
+  })
+
+const a = "a.scope.example.com"
+const b = "b.scope.example.org"
+
+/** Two agents with a tunnel each, both with a certificate. */
+const setting = Effect.gen(function*() {
+  const server = yield* TestServer
+  const [one, other] = [yield* server.newAgent, yield* server.newAgent]
+  const tunnels = [
+    yield* server.newTunnel(one.id, { domain: a }),
+    yield* server.newTunnel(other.id, { domain: b })
+  ].map(({ id }) => id as string)
+  const keys = new Map<string, string>()
+  for (const domain of [a, b]) {
+    const { certificate, privateKey } = issueCertificate({ names: [domain] })
+    keys.set(domain, JSON.stringify(privateKey).slice(1, -1))
+    yield* Effect.promise(() => server.operator.put(`/api/certificates/${domain}`, { certificate, privateKey }))
+  }
+  return { ...server, one, other, tunnels, keys }
+})
+
+layer(TestServer.layer(), { excludeTestServices: true })("limited gateways", (it) => {
+  it.effect("a gateway that is limited loses everything else at once, keys too, and gets it back with the limit's end", () =>
+    Effect.gen(function*() {
+      const { keys, newGateway, one, operator, other, tunnels, wsPort } = yield* setting
+      for (const connect of [join, joinV1]) {
+        const gateway = yield* newGateway
+        const client = yield* connect(wsPort, "gateway", gateway.apiKey)
+        const agent = yield* connect(wsPort, "agent", one.apiKey)
+        const stranger = yield* connect(wsPort, "agent", other.apiKey)
+        const whole = yield* config(client)
+        assert.include(JSON.stringify(whole), keys.get(b) ?? "?")
+        for (const each of [agent, stranger]) assert.include(JSON.stringify(yield* config(each)), gateway.id)
+
+        const limit = (serves: unknown) =>
+          Effect.promise(() => operator.patch(`/api/gateways/${gateway.id}?wait=sent`, { serves }))
+        const { body, status } = yield* limit({ domains: ["*.SCOPE.example.com"] })
+        assert.strictEqual(status, 200)
+        assert.deepStrictEqual(body.serves, { agents: [], domains: ["*.scope.example.com"] })
+        const narrow = yield* config(client)
+        assert.deepStrictEqual(shownBy(fromConfig(narrow)), [[one.id], [tunnels[0] ?? ""], [a]])
+        assert.include(JSON.stringify(narrow), keys.get(a) ?? "?")
+        assert.notInclude(JSON.stringify(narrow), keys.get(b) ?? "?")
+        const told = connect === join ? yield* config(stranger) : (yield* stranger.expect("gateway_delete")).data
+        if (connect === join) assert.notInclude(JSON.stringify(told), gateway.id)
+        else assert.strictEqual(told["id"], gateway.id)
+
+        // What it does not serve changes past it: the next that it hears of is its own tunnel.
+        yield* Effect.promise(() => operator.patch(`/api/tunnels/${tunnels[1]}`, { enabled: false }))
+        yield* Effect.promise(() => operator.patch(`/api/tunnels/${tunnels[0]}`, { target: "localhost:1" }))
+        assert.strictEqual((yield* client.expect("tunnel_update")).data["id"], tunnels[0])
+
+        const foreign = issueCertificate({ names: [b] })
+        client.send({ type: "certificate_obtained", data: { domain: b, ...foreign } })
+        assert.strictEqual((yield* client.expect("error")).data["code"], "certificate_rejected")
+
+        yield* limit({})
+        assert.deepStrictEqual(shownBy(fromConfig(yield* config(client))), [[], [], []])
+        yield* limit(null)
+        assert.includeMembers(shownBy(fromConfig(yield* config(client)))[2] ?? [], [a, b])
+        yield* Effect.promise(() => operator.delete(`/api/gateways/${gateway.id}`))
+      }
+    }))
+
+  it.effect("a scope with an agent that is not there is refused, and one that has lost an agent may be written again", () =>
+    Effect.gen(function*() {
+      const { newAgent, operator } = yield* TestServer
+      const { body } = yield* Effect.promise(() =>
+        operator.post("/api/gateways", { name: "g", serves: { agents: [] } })
+      )
+      assert.deepStrictEqual(body.serves, { agents: [], domains: [] })
+      const path = `/api/gateways/${body.id}`
+      const refused = yield* Effect.promise(() => operator.patch(path, { serves: { agents: ["nobody"] } }))
+      assert.strictEqual(refused.status, 422)
+      assert.include(refused.body.detail, "serves.agents.0")
+      const agent = yield* newAgent
+      yield* Effect.promise(() => operator.patch(path, { serves: { agents: [agent.id] } }))
+      yield* Effect.promise(() => operator.delete(`/api/agents/${agent.id}`))
+      const { body: { serves } } = yield* Effect.promise(() => operator.get(path))
+      assert.deepStrictEqual(serves.agents, [agent.id])
+      assert.strictEqual((yield* Effect.promise(() => operator.patch(path, { serves }))).status, 200)
+      const domains = Array.from({ length: 1_001 }, (_, index) => `d${index}.example.com`)
+      assert.strictEqual((yield* Effect.promise(() => operator.patch(path, { serves: { domains } }))).status, 400)
+    }))
+})
