@@ -7,15 +7,15 @@ import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { HashMap, Option } from "effect"
 import { gatewayAddresses } from "./addresses.ts"
+import { gatewaysText } from "./gatewaysText.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
+import { remembered } from "./remembered.ts"
 import { inScope, limitedIn } from "./scope.ts"
 import * as Table from "./Table.ts"
 import {
   agentForGateways,
   agentForGatewayV1,
   certificateForGateways,
-  endpointOf,
-  gatewayForAgent,
   gatewaysOfAgent,
   ownAgent,
   ownAgentV1,
@@ -222,30 +222,17 @@ function tunnelsText(bucket: Bucket<Tunnel>, virtualIps: NetworkState["virtualIp
 function encodeForAgent(state: NetworkState, id: AgentId, level: Level): EncodedConfig | undefined {
   const agent = Option.getOrUndefined(Table.get(state.agents, id))
   if (agent === undefined) return undefined
-  const addressOf = gatewayAddresses(agent.subnet)
-  const gateways: Array<string> = []
-  for (const gateway of gatewaysOfAgent(state, id)) {
-    const address = addressOf(gateway.slot)
-    const tail = level === "plain" ? "}" : endpointTail(gateway)
-    gateways.push(`${gatewayHeadJson(gateway)}${address === undefined ? "" : `"${address}"`}]${tail}`)
-  }
+  const gateways = gatewaysText(state, agent, level)
   const head = level === "plain" ? "{\"type\":\"config\",\"data\":{" : headV1(state)
   const own = level === "plain" ? ownAgentJson(agent) : JSON.stringify(ownAgentV1(agent))
   const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgentJson)
-  return { own: `${head}"agent":${own},"gateways":[${gateways.join()}],"tunnels":[${tunnels.join()}]}}`, shared: [] }
+  return { own: `${head}"agent":${own},"gateways":[${gateways}],"tunnels":[${tunnels.join()}]}}`, shared: [] }
 }
-
-const endpointTail = remembered((gateway: Gateway) => `,"endpoint":${JSON.stringify(endpointOf(gateway))}}`)
 
 const ownAgentJson = remembered((agent: Agent) => JSON.stringify(ownAgent(agent)))
 const ownGatewayJson = remembered((gateway: Gateway) => JSON.stringify(ownGateway(gateway)))
 const agentForGatewaysJson = remembered((agent: Agent) => JSON.stringify(agentForGateways(agent)))
 const tunnelForAgentJson = remembered((tunnel: Tunnel) => JSON.stringify(tunnelForAgent(tunnel)))
-
-/** All but the addresses, which come last and are each agent's own. */
-const gatewayHeadJson = remembered((gateway: Gateway) =>
-  JSON.stringify({ ...gatewayForAgent(gateway, () => undefined), virtualIps: [] }).slice(0, -2)
-)
 
 const tunnelForGatewaysMemo = new WeakMap<Tunnel, { readonly agentVirtualIp: string; readonly json: string }>()
 
@@ -255,16 +242,4 @@ function tunnelForGatewaysJson(tunnel: Tunnel, agentVirtualIp: string): string {
   const json = JSON.stringify(tunnelForGateways(tunnel, agentVirtualIp))
   tunnelForGatewaysMemo.set(tunnel, { agentVirtualIp, json })
   return json
-}
-
-/** Rows and buckets are immutable, so what is made of one is as good as it; it goes when it goes. */
-function remembered<Value extends object, Made>(make: (value: Value) => Made): (value: Value) => Made {
-  const known = new WeakMap<Value, Made>()
-  return (value) => {
-    const before = known.get(value)
-    if (before !== undefined) return before
-    const made = make(value)
-    known.set(value, made)
-    return made
-  }
 }
