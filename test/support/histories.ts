@@ -109,7 +109,8 @@ function agent(which: number, variant: number) {
     id: AgentId.make(`a${which}`),
     name: `agent ${variant % 3}`,
     virtualIp: `10.64.${which}.${1 + variant % 2}`,
-    subnet: `10.64.${which}.0/24`,
+    // A size that Control does not give out is what somebody may have written by SQL.
+    subnet: which === 3 ? "10.65.0.0/16" : `10.64.${which}.0/24`,
     wireguardPublicKey: `public ${which}`,
     wireguardPrivateKey: Redacted.make(`private ${variant}`)
   }
@@ -121,7 +122,8 @@ function gateway(which: number, variant: number) {
     name: `gateway ${variant % 2}`,
     publicIp: variant % 3 === 0 ? null : `203.0.113.${variant}`,
     listenPort: 51820 + variant % 2,
-    slot: which,
+    // There is no room for this one in a /24.
+    slot: which === 2 ? 300 : which,
     serves: null,
     wireguardPublicKey: `public ${which}`,
     wireguardPrivateKey: Redacted.make(`private ${variant % 3}`)
