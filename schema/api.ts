@@ -7,6 +7,7 @@ import { waitQuery } from "./delivery.ts"
 import { SentEvent } from "./events.ts"
 import { HostNameFromInput } from "./ids.ts"
 import { NetworkGroup } from "./networkApi.ts"
+import { NodesGroup } from "./nodesApi.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 import { BackupGroup, DoctorGroup } from "./upkeepApi.ts"
@@ -229,7 +230,7 @@ class Health extends HttpApiGroup.make("health").add(
 
 export class Api extends HttpApi.make("control")
   .add(Agents, AgentKeys, Gateways, GatewayKeys, Tunnels, Certificates, Clients, Audit, Events, NetworkGroup, Health)
-  .add(BackupGroup, DoctorGroup)
+  .add(NodesGroup, BackupGroup, DoctorGroup)
   .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotateMerge(OpenApi.annotations({

@@ -6,6 +6,7 @@ import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import * as Heartbeat from "#clients/Heartbeat.ts"
 import { Keys } from "#clients/Keys.ts"
+import { Nodes } from "#clients/Nodes.ts"
 import { Presence } from "#clients/Presence.ts"
 import * as Revocations from "#clients/Revocations.ts"
 import { Listener } from "#connection/Listener.ts"
@@ -29,6 +30,7 @@ import { EventStore } from "#store/EventStore.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
 import { HighWater } from "#store/HighWater.ts"
 import { KeyStore } from "#store/KeyStore.ts"
+import { NodeStore } from "#store/NodeStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { Secrets } from "#store/Secrets.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
@@ -48,6 +50,7 @@ const store = Layer.mergeAll(
   AuditStore.layer,
   EventStore.layer,
   PresenceStore.layer,
+  NodeStore.layer,
   ChangeLog.layer,
   HighWater.layer,
   Backup.layer,
@@ -83,6 +86,7 @@ export const clients = Layer.mergeAll(
   Heartbeat.layer,
   Revocations.layer
 ).pipe(
+  Layer.provideMerge(Nodes.layer),
   Layer.provideMerge(ClientRegistry.layer)
 )
 

@@ -66,6 +66,7 @@ export const readSettings = Effect.fnUntraced(
       allowedHosts: plain(table.allowedHosts),
       allowedOrigins: plain(table.allowedOrigins),
       databaseUrl: secret(table.databaseUrl),
+      nodeName: plain(table.nodeName),
       dataDir: plain(table.dataDir),
       adminToken: secret(table.adminToken),
       masterKey: secret(table.masterKey),

@@ -68,6 +68,7 @@ describe("what is read", () => {
         CONTROL_MAX_UNAUTHENTICATED: "8",
         CONTROL_MAX_UNAUTHENTICATED_PER_IP: "9",
         CONTROL_NETWORK_POOL: "192.168.4.0/24",
+        CONTROL_NODE_NAME: "one",
         CONTROL_LOG_LEVEL: "warn",
         CONTROL_LOG_FORMAT: "pretty"
       })
@@ -87,6 +88,7 @@ describe("what is read", () => {
         ],
         allowedHosts: ["control.example.com", "control", "10.1.2.3"],
         allowedOrigins: ["https://console.example.com", "http://localhost:8080"],
+        nodeName: "one",
         dataDir: "/srv/control",
         heartbeatInterval: Duration.millis(1500),
         heartbeatTimeout: Duration.minutes(2),

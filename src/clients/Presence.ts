@@ -1,13 +1,16 @@
 /** Tells the database who is online: claims that go out together, touches every few seconds, releases that are retried. */
 import { newId } from "#crypto/identifiers.ts"
+import { Events } from "#events/Events.ts"
 import { nameOf, SessionId } from "#schema/ids.ts"
 import { Settings } from "#Settings.ts"
+import { NodeStore } from "#store/NodeStore.ts"
 import { type Claim, type Ended, type Held, type NotClaimed, PresenceStore, type Wanted } from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Context, Deferred, Duration, Effect, Exit, Layer, Queue, Schedule, Schema } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 import { loopTurn } from "./eventLoop.ts"
 import { monotonicMillis } from "./monotonic.ts"
+import { Nodes } from "./Nodes.ts"
 
 /** The client was deleted between its key being found and its session being claimed. */
 export class ClientGone extends Schema.TaggedError<ClientGone>()("ClientGone", {}) {}
@@ -17,6 +20,11 @@ const waitingLimit = 65_536
 
 const touchEvery = Duration.seconds(5)
 
+const sweepEvery = Duration.millis(2_500)
+
+/** A session that another node has taken over is closed within two seconds, whoever is told nothing. */
+const collectEvery = Duration.seconds(1)
+
 /** How much later than its deadline a silent client may still look alive in the database: two touches and some. */
 const sweepSlack = Duration.seconds(15)
 
@@ -25,18 +33,34 @@ export class Presence extends Context.Service<Presence, {
   readonly node: string
   /** Makes a new session the holder of its client, durably; whoever held it before is fenced off by that. */
   claim(wanted: Wanted): Effect.Effect<SessionId, ClientGone | StoreUnavailable>
-  /** The session has ended. Never fails: what the database does not take now is tried again until it does. */
-  release(ended: Ended): Effect.Effect<void>
+  /**
+   * The session has ended; tells whether its client is shown offline by that. It is not when this node stops and the client
+   * was told to come to another one: then that is for the end of this node's lease. Never fails: what the database does not
+   * take now is tried again until it does.
+   */
+  release(ended: Ended): Effect.Effect<boolean>
 }>()("control/clients/Presence") {
   static readonly layer = Layer.effect(
     Presence,
     Effect.gen(function*() {
       const store = yield* PresenceStore
+      const nodes = yield* Nodes
       const release = yield* makeReleases(store)
-      const node = newId()
-      const claim = yield* makeClaims(store, node)
-      yield* touchPeriodically(store)
-      return Presence.of({ node, claim, release })
+      const claimPlain = yield* makeClaims(store, nodes, release)
+      const claimChanging = yield* makeClaims(store, nodes, release)
+      yield* touchPeriodically(store, nodes)
+      yield* sweepPeriodically(store, nodes)
+      yield* collectPeriodically(store, nodes)
+      return Presence.of({
+        node: nodes.id,
+        // What changes more than presence waits for the log's counter, and nobody else waits with it.
+        claim: (wanted) =>
+          wanted.publicIp === null && wanted.wireguard === undefined ? claimPlain(wanted) : claimChanging(wanted),
+        release: Effect.fnUntraced(function*(ended: Ended) {
+          if (yield* nodes.isHandedOver) return false
+          return yield* Effect.as(release(ended), true)
+        })
+      })
     })
   )
 }
@@ -45,7 +69,11 @@ export class Presence extends Context.Service<Presence, {
  * One transaction at a time, and each takes what has come meanwhile. As long as a few turns of the event loop bring another
  * claim it waits for more: in a storm that gathers hundreds, and costs a lone client less than a millisecond.
  */
-const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"], node: string) {
+const makeClaims = Effect.fnUntraced(function*(
+  store: PresenceStore["Service"],
+  nodes: Nodes["Service"],
+  release: (ended: Ended) => Effect.Effect<void>
+) {
   interface Waiting {
     readonly claim: Claim
     readonly done: Deferred.Deferred<void, ClientGone | StoreUnavailable>
@@ -70,8 +98,16 @@ const makeClaims = Effect.fnUntraced(function*(store: PresenceStore["Service"], 
 
   const claimWaiting = Effect.gen(function*() {
     const waiting = yield* gather
-    const exit = yield* Effect.exit(store.claim(node, waiting.map(({ claim }) => claim)))
-    if (Exit.isFailure(exit)) yield* Effect.logWarning("sessions could not be claimed", exit.cause)
+    const exit = yield* Effect.exit(nodes.leased(store.claim(nodes.id, waiting.map(({ claim }) => claim))))
+    if (Exit.isFailure(exit)) {
+      yield* Effect.logWarning("sessions could not be claimed", exit.cause)
+      // It may have been committed all the same.
+      for (const { claim: { id, session, type } } of waiting) {
+        yield* release(
+          type === "agent" ? { type, id, session, nack: undefined } : { type, id, session, nack: undefined }
+        )
+      }
+    }
     for (const [index, { claim, done, tries }] of waiting.entries()) {
       // Each that is let in makes its config at once: in between, whoever is connected gets its turn.
       if (index % admittedTogether === admittedTogether - 1) yield* loopTurn
@@ -127,8 +163,9 @@ const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]
   const releaseEnded = Effect.gen(function*() {
     const held = [...ended.values()]
     if (held.length === 0) return
-    yield* store.release(held)
-    for (const { session } of held) ended.delete(session)
+    const busy = yield* store.release(held)
+    for (const { session } of held) if (!busy.has(session)) ended.delete(session)
+    if (busy.size > 0) return yield* new StoreUnavailable({ reason: "somebody has locked the rows of some clients" })
   })
   // Registered before the fiber, so that it runs after the fiber has been stopped: what a drain has ended is written at last.
   yield* Effect.addFinalizer(() =>
@@ -153,31 +190,81 @@ const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]
 })
 
 /** Who was heard of since the last time is written in one transaction; who turns out to have been taken over is closed. */
-const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
+const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: Nodes["Service"]) {
   const registry = yield* ClientRegistry
-  const settings = yield* Settings
-  const limit = Duration.sum(settings.heartbeatTimeout, sweepSlack)
   let written = yield* monotonicMillis
+  let known = yield* nodes.mark
 
   const touchSeen = Effect.gen(function*() {
     const now = yield* monotonicMillis
-    const seen = (yield* registry.newest).filter((client) => client.lastSeen >= written || !client.isWritten)
+    const clients = yield* registry.newest
+    const mark = yield* nodes.mark
+    // Others have shown all of them offline meanwhile: they are shown online again, heard of lately or not.
+    if (mark !== known) { for (const client of clients) client.isWritten = false }
+    const seen = clients.filter((client) => client.lastSeen >= written || !client.isWritten)
     for (const client of seen) client.isWritten = true
-    const held = yield* store.touch(seen.map((client) => ({
-      ...heldBy(client),
-      ageMillis: now - client.lastSeen,
-      sent: client.sent,
-      applied: client.applied,
-      nack: client.nack
-    }))).pipe(Effect.onError(() => Effect.sync(() => seen.forEach((client) => client.isWritten = false))))
+    const touched = store.touch(
+      nodes.id,
+      seen.map((client) => ({
+        ...heldBy(client),
+        ageMillis: now - client.lastSeen,
+        sent: client.sent,
+        applied: client.applied,
+        nack: client.nack
+      }))
+    )
+    const held = yield* nodes.leased(touched).pipe(
+      Effect.onError(() => Effect.sync(() => seen.forEach((client) => client.isWritten = false)))
+    )
     written = now
-    yield* closeLost(store, seen.filter(({ session }) => !held.has(session)))
+    known = mark
+    const lost = seen.filter(({ session }) => !held.has(session))
+    // Somebody may have locked its row.
+    for (const client of lost) client.isWritten = false
+    yield* closeLost(store, lost)
   })
-  // The sweep only follows a touch that went through, so that after an outage of the database nobody alive is swept away.
   yield* touchSeen.pipe(
-    Effect.andThen(store.sweep(limit)),
     Effect.catchCause((cause) => Effect.logWarning("presence could not be written; trying again", cause)),
     Effect.repeat(Schedule.spaced(touchEvery)),
+    Effect.forkScoped
+  )
+})
+
+/**
+ * Whose node is gone is shown offline. Only by a node that has held its own lease for a while: after an outage of the
+ * database nobody alive is swept away.
+ */
+const sweepPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: Nodes["Service"]) {
+  const settings = yield* Settings
+  const events = yield* Events
+  const limit = Duration.sum(settings.heartbeatTimeout, sweepSlack)
+
+  const sweep = Effect.gen(function*() {
+    if (!(yield* nodes.mayJudge)) return
+    const swept = yield* store.sweep(limit)
+    if (swept.length > 0) yield* Effect.logInfo(`${swept.length} clients are shown offline: their node is gone`)
+    for (const data of swept) events.publish({ event: "client.offline", data })
+  })
+  yield* sweep.pipe(
+    Effect.catchCause((cause) => Effect.logWarning("presence could not be swept; trying again", cause)),
+    Effect.repeat(Schedule.spaced(sweepEvery)),
+    Effect.forkScoped
+  )
+})
+
+/** Sessions that other nodes have taken over are closed. What is lost on the way is noticed by the next touch. */
+const collectPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: Nodes["Service"]) {
+  const registry = yield* ClientRegistry
+  const { collect } = yield* NodeStore
+
+  const closeTaken = Effect.gen(function*() {
+    const taken = yield* collect(nodes.id)
+    if (taken.size === 0) return
+    yield* closeLost(store, (yield* registry.newest).filter(({ session }) => taken.has(session)))
+  })
+  yield* closeTaken.pipe(
+    Effect.catchCause((cause) => Effect.logWarning("takeovers could not be read; trying again", cause)),
+    Effect.repeat(Schedule.spaced(collectEvery)),
     Effect.forkScoped
   )
 })

@@ -3,13 +3,14 @@ import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { loopTurn } from "#clients/eventLoop.ts"
 import { forgivenFor } from "#clients/Heartbeat.ts"
 import { monotonicMillis, monotonicMillisUnsafe } from "#clients/monotonic.ts"
+import { Nodes } from "#clients/Nodes.ts"
 import { textFrame } from "#feed/frames.ts"
 import { encodeMessage } from "#schema/protocol.ts"
 import { levels } from "#session/levels.ts"
 import { Settings } from "#Settings.ts"
 import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Metric, Random, Schedule } from "effect"
 import { makeServe } from "./Connection.ts"
-import { spread } from "./drain.ts"
+import { spread, windowMillis } from "./drain.ts"
 import type { Socket, TooSlow } from "./Socket.ts"
 import { type Place, type Upgrade, WaitingRoom } from "./upgrade.ts"
 
@@ -31,6 +32,7 @@ export class Sessions extends Context.Service<Sessions, {
     Effect.gen(function*() {
       const settings = yield* Settings
       const registry = yield* ClientRegistry
+      const nodes = yield* Nodes
       const clock = yield* Clock.Clock
       const converse = yield* makeServe
       const room = new WaitingRoom<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
@@ -41,6 +43,7 @@ export class Sessions extends Context.Service<Sessions, {
       yield* Effect.addFinalizer(() =>
         Effect.gen(function*() {
           yield* Effect.logInfo(`shutting down: ${open.size} connections are closed`)
+          yield* nodes.handOver(Duration.millis(windowMillis(open.size)))
           yield* sayGoodbye(registry, open)
           for (const socket of open) socket.close("restarting")
           yield* FiberSet.awaitEmpty(fibers)

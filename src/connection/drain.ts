@@ -6,12 +6,16 @@ const millisEach = 5
 const shortestMillis = 2_000
 const longestMillis = 30_000
 
+/** Within how many milliseconds so many clients come back. */
+export const windowMillis = (clients: number): number =>
+  Math.min(longestMillis, Math.max(shortestMillis, clients * millisEach))
+
 /** Each client with its delay in milliseconds: all different, gateways first, since agents need them. `shift` is a chance in [0, 1). */
 export const spread = <Client extends { readonly type: ClientType }>(
   clients: ReadonlyArray<Client>,
   shift: number
 ): ReadonlyArray<readonly [Client, number]> => {
-  const window = Math.min(longestMillis, Math.max(shortestMillis, clients.length * millisEach))
+  const window = windowMillis(clients.length)
   const gatewaysFirst = [
     ...clients.filter(({ type }) => type === "gateway"),
     ...clients.filter(({ type }) => type === "agent")

@@ -67,9 +67,9 @@ export const makeMembership = Effect.gen(function*() {
     if (forwarding !== undefined) yield* Fiber.interrupt(forwarding)
     yield* registry.leave(client)
     deliveries.noteLeft()
-    events.publish({ event: "client.offline", data: eventOf(client) })
     yield* Effect.logDebug(`session ${client.session}: ${nameOf(client.ref)} has left`)
-    yield* presence.release({ ...client.ref, session: client.session, nack: client.nack })
+    const isOffline = yield* presence.release({ ...client.ref, session: client.session, nack: client.nack })
+    if (isOffline) events.publish({ event: "client.offline", data: eventOf(client) })
   })
 
   return {

@@ -20,6 +20,7 @@ import * as Gateways from "./Gateways.ts"
 import * as Health from "./Health.ts"
 import * as Keys from "./Keys.ts"
 import * as Network from "./Network.ts"
+import * as Nodes from "./Nodes.ts"
 import * as Tunnels from "./Tunnels.ts"
 import * as Validation from "./Validation.ts"
 
@@ -35,6 +36,7 @@ const handlers = Layer.mergeAll(
   Health.layer,
   Keys.layer,
   Network.layer,
+  Nodes.layer,
   Tunnels.layer
 ).pipe(Layer.provide(Layer.mergeAll(Authorization.layer, Validation.layer)))
 

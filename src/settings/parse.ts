@@ -81,6 +81,12 @@ export const origins: Parser<ReadonlyArray<string>> = list(
   }
 )
 
+
+export const nodeName: Parser<string> = {
+  allowed: "a name of 1 to 128 characters",
+  parse: (text) => /^[^\p{Cc}]{1,128}$/u.test(text) ? Option.some(text) : Option.none()
+}
+
 const isCidr = Schema.is(Ipv4Cidr)
 
 /** A network from which at least one /24 can be cut; host bits are refused since they are most often a slip. */

@@ -1,5 +1,6 @@
 /** Every setting: its variable, its default, what it is for and what it may be. Reading and `.env.example` both follow this table. */
 import { Duration, Option, type Redacted } from "effect"
+import { hostname } from "node:os"
 import * as Parse from "./parse.ts"
 
 interface Described {
@@ -100,6 +101,12 @@ export const table = {
   databaseUrl: secret(Parse.databaseUrl, {
     name: "DATABASE_URL",
     description: "PostgreSQL 15 or newer. Unset: an embedded PostgreSQL in the data directory."
+  }),
+  nodeName: plain(Parse.nodeName, {
+    name: "CONTROL_NODE_NAME",
+    default: hostname().slice(0, 128) || "control",
+    defaultNote: "the host's name",
+    description: "What this process is called among those that share the database."
   }),
   dataDir: plain(Parse.path, {
     name: "CONTROL_DATA_DIR",

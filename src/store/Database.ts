@@ -7,8 +7,10 @@ import { Directory } from "./Directory.ts"
 import { startEmbeddedPostgres } from "./EmbeddedPostgres.ts"
 import { init } from "./migrations/0001_init.ts"
 import { history } from "./migrations/0002_history.ts"
+import { nodes } from "./migrations/0003_nodes.ts"
 import { scopes } from "./migrations/0004_scopes.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
+import { presenceConnections, PresencePool } from "./PresencePool.ts"
 import { atEdge, StoreUnavailable } from "./sql.ts"
 
 /** The database has a schema that only a later version of Control knows. */
@@ -34,6 +36,7 @@ export class MigrationFailed
 export const migrations = {
   "0001_init": init,
   "0002_history": history,
+  "0003_nodes": nodes,
   "0004_scopes": scopes,
   "0007_acceptance": acceptance
 }
@@ -62,14 +65,17 @@ export const client = Layer.unwrap(Effect.gen(function*() {
   const url = Option.isSome(settings.databaseUrl)
     ? settings.databaseUrl.value
     : (yield* startEmbeddedPostgres({ dataDir: (yield* directory.opened).path })).url
-  return PgClient.layer({
+  const config = {
     url,
-    maxConnections: 10,
     connectTimeout: "5 seconds",
     keepAlive: "15 seconds",
     applicationName: "control",
     startupParameters: timeouts
-  })
+  } as const
+  const presence = Layer.effect(PresencePool, SqlClient.SqlClient).pipe(
+    Layer.provide(Layer.fresh(PgClient.layer({ ...config, maxConnections: presenceConnections })))
+  )
+  return Layer.merge(PgClient.layer({ ...config, maxConnections: 10 }), presence)
 }))
 
 /** Waits for the database, then brings its schema up to date; two processes that start at once do not disturb each other. */
@@ -115,5 +121,5 @@ const refuseNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) 
 const decodeThere = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ there: Schema.Boolean })]))
 const decodeFound = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ found: Schema.Int })]))
 
-/** `SqlClient` and `PgClient` on a database with this version's schema. */
+/** `SqlClient`, `PgClient` and `PresencePool` on a database with this version's schema. */
 export const layer = migrated.pipe(Layer.provideMerge(client))

@@ -1,126 +1,98 @@
 /** Who is online, in the rows of agents and gateways. Every write is fenced by its session, and many go out as one. */
-import type { Cipher } from "#crypto/Cipher.ts"
-import type { NotedNack } from "#schema/client.ts"
-import {
-  AgentId,
-  type ClientRef,
-  type ClientType,
-  GatewayId,
-  type KeyId,
-  nameOf,
-  type Revision,
-  SessionId
-} from "#schema/ids.ts"
-import type { Level } from "#schema/protocol.ts"
+import { AgentId, type ClientType, GatewayId, nameOf, SessionId } from "#schema/ids.ts"
 import { ConnectedClient, type Page, type PageRequest } from "#schema/resources.ts"
-import { Context, Duration, Effect, Layer, Redacted, Schema } from "effect"
+import { Context, type Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { type Listed, pagesOf } from "./pages.ts"
-import { progressColumns } from "./presenceColumns.ts"
+import { isOnline, progressColumns } from "./presenceColumns.ts"
+import { PresencePool } from "./PresencePool.ts"
+import { changesRow, claimIn, fatesIn, releaseIn, type Rows, sweepWith, type Table, touchIn } from "./presenceStatements.ts"
 import { Secrets } from "./Secrets.ts"
+import {
+  type Begun,
+  type Claim,
+  type Ended,
+  type Fates,
+  type Held,
+  LeaseLapsed,
+  type NotClaimed,
+  type Seen,
+  type Swept
+} from "./sessions.ts"
 import { type StoreUnavailable, transaction } from "./sql.ts"
-import { storable } from "./storable.ts"
 
-/** A session and the client that it stands for. */
-export type Held = ClientRef & { readonly session: SessionId }
-
-/** What a session is claimed with. */
-export type Wanted = ClientRef & {
-  readonly address: string
-  /** The protocol level that was agreed on. */
-  readonly level: Level
-  /** The address that a gateway has told; null keeps the stored one. */
-  readonly publicIp: string | null
-  /** What it has authenticated with. */
-  readonly keyId: KeyId
-  /** Name and version of its software, if it told them. */
-  readonly version: string | undefined
-  /** Its WireGuard keys from now on; left out, the stored ones stay. `privateKey` is null for one that keeps it to itself. */
-  readonly wireguard?: WireguardKeys
-}
-
-export interface WireguardKeys {
-  readonly publicKey: string
-  readonly privateKey: Redacted.Redacted | null
-}
-
-export type Claim = Wanted & Held
-
-/** A session, how long ago its client last said something, in milliseconds, and how far it has come. */
-export type Seen = Held & {
-  readonly ageMillis: number
-  readonly sent: Revision
-  readonly applied: Revision | undefined
-  readonly nack: NotedNack | undefined
-}
-
-/** A session, and how long ago it began, in milliseconds. */
-export type Begun = Held & { readonly ageMillis: number }
-
-/** `taken`: a session that began later holds the client. `undone`: the database was set back to before the session. */
-export interface Fates {
-  readonly taken: ReadonlySet<SessionId>
-  readonly undone: ReadonlySet<SessionId>
-}
-
-/** A session that has ended, with what its client has refused last. */
-export type Ended = Held & { readonly nack: NotedNack | undefined }
-
-/** By `nameOf`. `gone`: there is no such client. `busy`: somebody's transaction holds its row; nobody else has to wait for that. */
-export interface NotClaimed {
-  readonly gone: ReadonlySet<string>
-  readonly busy: ReadonlySet<string>
-}
+export type { Begun, Claim, Ended, Fates, Held, NotClaimed, Seen, Swept, Wanted, WireguardKeys } from "./sessions.ts"
+export { LeaseLapsed } from "./sessions.ts"
 
 export class PresenceStore extends Context.Service<PresenceStore, {
-  /** Makes these sessions the holders of their clients, the last of two for one client; gives back for whom that failed. */
-  claim(node: string, claims: ReadonlyArray<Claim>): Effect.Effect<NotClaimed, StoreUnavailable>
-  /** They were heard of lately; gives back those that still hold their client. */
-  touch(seen: ReadonlyArray<Seen>): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
+  /**
+   * Makes these sessions the holders of their clients, the last of two for one client; gives back for whom that failed. The
+   * node of the session before, if it is another one, finds it in its mailbox (`NodeStore`).
+   */
+  claim(node: string, claims: ReadonlyArray<Claim>): Effect.Effect<NotClaimed, LeaseLapsed | StoreUnavailable>
+  /** They were heard of lately; gives back those that still hold their client, but for rows that somebody has locked. */
+  touch(node: string, seen: ReadonlyArray<Seen>): Effect.Effect<ReadonlySet<SessionId>, LeaseLapsed | StoreUnavailable>
   /** What became of sessions that do not hold their client any more; of one whose client is gone, nothing is said. */
   fatesOf(lost: ReadonlyArray<Begun>): Effect.Effect<Fates, StoreUnavailable>
-  /** They have ended; a client that has a newer session stays online. */
-  release(ended: ReadonlyArray<Ended>): Effect.Effect<void, StoreUnavailable>
-  /** Shows as offline who is marked online but was not touched for this long by the database's clock: its node is gone. */
-  sweep(limit: Duration.Duration): Effect.Effect<number, StoreUnavailable>
+  /**
+   * They have ended; a client that has a newer session stays online. Gives back those whose rows somebody has locked, to be
+   * released later.
+   */
+  release(ended: ReadonlyArray<Ended>): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
+  /**
+   * Shows as offline who is marked online but was not touched for this long by the database's clock. One process at a time.
+   */
+  sweep(limit: Duration.Duration): Effect.Effect<ReadonlyArray<Swept>, StoreUnavailable>
   /** Who is online, whichever node holds the connection. */
   connected(request: PageRequest): Effect.Effect<Page<ConnectedClient>, StoreUnavailable>
 }>()("control/store/PresenceStore") {
   static readonly layer = Layer.effect(
     PresenceStore,
     Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
+      const sql = yield* PresencePool
       const { cipher } = yield* Secrets
       const inTransaction = transaction(sql)
 
-      const forBoth = <Item extends Held>(
+      const forBoth = <Item extends Held, E = never>(
         all: ReadonlyArray<Item>,
         run: (table: Table, items: ReadonlyArray<Item>) => Effect.Effect<Rows, SqlError.SqlError>,
-        before: ReadonlyArray<Effect.Effect<Rows, SqlError.SqlError>> = []
+        before: Effect.Effect<void, E | SqlError.SqlError> = Effect.void
       ) => {
         const part = (type: ClientType) => {
           const items = sorted(all.filter((item) => item.type === type))
           return items.length === 0 ? Effect.succeed([]) : run(`${type}s`, items)
         }
         return inTransaction(
-          Effect.andThen(Effect.all(before, { discard: true }), Effect.all([part("agent"), part("gateway")]))
+          Effect.andThen(before, Effect.all([part("agent"), part("gateway")]))
         )
       }
 
+      /** The lease is held until the commit: whoever sweeps waits for that, and the next renewal does not. */
+      const leased = (node: string) =>
+        Effect.flatMap(
+          sql`select 1 from nodes where id = ${node} and lease_until > now() for key share`,
+          (rows) => rows.length === 0 ? Effect.fail(new LeaseLapsed()) : Effect.void
+        )
+
       const claim = Effect.fn("PresenceStore.claim")(function*(node: string, claims: ReadonlyArray<Claim>) {
         const newest = newestOfEach(claims)
-        const left = yield* forBoth(newest, (table, items) => claimIn(sql, cipher, node, table, items), [
-          ...(newest.some(changesRow) ? [sql`select set_config('control.actor', 'client', true)`] : []),
-          // A key that is being revoked is locked, and is not worth waiting for; a minute more or less is not worth a write.
-          sql`update api_keys set last_used_at = now() where id in
-            (select id from api_keys where id = any(${newest.map(({ keyId }) => keyId)}::text[])
-              and (last_used_at is null or last_used_at < now() - interval '1 minute') for no key update skip locked)`
-        ])
+        const left = yield* forBoth(
+          newest,
+          (table, items) => claimIn(sql, cipher, node, table, items),
+          Effect.gen(function*() {
+            yield* leased(node)
+            if (newest.some(changesRow)) yield* sql`select set_config('control.actor', 'client', true)`
+            // A key that is being revoked is locked, and is not worth waiting for; a minute more or less is not worth a write.
+            yield* sql`update api_keys set last_used_at = now() where id in
+              (select id from api_keys where id = any(${newest.map(({ keyId }) => keyId)}::text[])
+                and (last_used_at is null or last_used_at < now() - interval '1 minute') for no key update skip locked)`
+          })
+        )
         return outcomesOf(left)
       })
 
-      const touch = Effect.fn("PresenceStore.touch")(function*(seen: ReadonlyArray<Seen>) {
-        const rows = yield* forBoth(seen, (table, items) => touchIn(sql, table, items))
+      const touch = Effect.fn("PresenceStore.touch")(function*(node: string, seen: ReadonlyArray<Seen>) {
+        const rows = yield* forBoth(seen, (table, items) => touchIn(sql, table, items), leased(node))
         return sessionsOf(rows.flat())
       })
 
@@ -132,105 +104,23 @@ export class PresenceStore extends Context.Service<PresenceStore, {
       })
 
       const release = Effect.fn("PresenceStore.release")(function*(ended: ReadonlyArray<Ended>) {
-        yield* forBoth(ended, (table, items) => {
-          const sessions = items.map((item) => item.session)
-          return sql`update ${sql(table)} t set status = 'offline', session_id = null, nack = nullif(h.nack, '')::jsonb
-            from unnest(${idsIn(items)}::text[], ${sessions}::text[], ${items.map(nackText)}::text[])
-              as h (id, session, nack)
-            where t.id = h.id and t.session_id = h.session`
-        })
+        return sessionsOf((yield* forBoth(ended, (table, items) => releaseIn(sql, table, items))).flat())
       })
 
       const sweep = Effect.fn("PresenceStore.sweep")(function*(limit: Duration.Duration) {
-        const seconds = Duration.toSeconds(limit)
-        const rows = yield* inTransaction(
-          Effect.all((["agents", "gateways"] as const).map((table) =>
-            sql`update ${sql(table)} set status = 'offline'
-            where status = 'online' and last_seen_at < now() - make_interval(secs => ${seconds}) returning id`
-          ))
-        )
-        return rows.flat().length
+        return yield* inTransaction(sweepWith(sql, limit))
       })
 
-      const connected = pagesOf(sql, connectedClients, decodeConnected)
+      const connected = pagesOf(yield* SqlClient.SqlClient, connectedClients, decodeConnected)
 
       return PresenceStore.of({ claim, touch, fatesOf, release, sweep, connected })
     })
   )
 }
 
-type Rows = ReadonlyArray<object>
-
-type Table = "agents" | "gateways"
-
-/** Whether a claim may change more than presence: then it is audited. */
-const changesRow = ({ publicIp, wireguard }: Claim): boolean => publicIp !== null || wireguard !== undefined
-
-function claimIn(
-  sql: SqlClient.SqlClient,
-  cipher: Cipher,
-  node: string,
-  table: Table,
-  items: ReadonlyArray<Claim>
-): Effect.Effect<Rows, SqlError.SqlError> {
-  const place = (row: string) => ({ table, column: "wireguard_private_key", row })
-  const privateKeys = items.map(({ id, wireguard }) =>
-    wireguard?.privateKey ? cipher.encrypt(Redacted.value(wireguard.privateKey), place(id)) : ""
-  )
-  const told = sql.literal(
-    `${table === "gateways" ? toldAddress : ""} ${items.some(({ wireguard }) => wireguard) ? toldKeys : ""}`
-  )
-  return sql`with c as (select * from unnest(${items.map(({ id }) => id)}::text[],
-      ${items.map(({ session }) => session)}::text[], ${items.map(({ address }) => address)}::text[],
-      ${items.map(({ level }) => level)}::text[], ${items.map(({ version }) => storable(version ?? ""))}::text[],
-      ${items.map(({ publicIp }) => publicIp ?? "")}::text[],
-      ${items.map(({ wireguard }) => wireguard?.publicKey ?? "")}::text[], ${privateKeys}::text[])
-      as c (id, session, address, level, version, public_ip, public_key, private_key)),
-    free as (select t.id from ${sql(table)} t join c on c.id = t.id order by t.id for no key update of t skip locked),
-    u as (update ${sql(table)} t set ${told} status = 'online', last_seen_at = now(), session_id = c.session,
-        session_node = ${node}, session_since = now(), session_address = c.address, session_level = c.level,
-        session_version = nullif(c.version, ''), sent_revision = null, applied_revision = null, nack = null
-      from c join free on free.id = c.id where t.id = c.id returning t.id)
-    select c.id, ${table}::text as kind, exists (select 1 from ${sql(table)} t where t.id = c.id) as there
-    from c where not exists (select 1 from u where u.id = c.id)`
-}
-
-function touchIn(
-  sql: SqlClient.SqlClient,
-  table: Table,
-  items: ReadonlyArray<Seen>
-): Effect.Effect<Rows, SqlError.SqlError> {
-  return sql`update ${sql(table)} t set status = 'online',
-      last_seen_at = now() - h.age_ms * interval '1 millisecond',
-      sent_revision = h.sent, applied_revision = nullif(h.applied, -1), nack = nullif(h.nack, '')::jsonb
-    from unnest(${idsIn(items)}::text[], ${items.map(({ session }) => session)}::text[],
-      ${items.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[], ${items.map(({ sent }) => sent)}::bigint[],
-      ${items.map(({ applied }) => applied ?? -1)}::bigint[],
-      ${items.map(nackText)}::text[])
-      as h (id, session, age_ms, sent, applied, nack)
-    where t.id = h.id and t.session_id = h.session returning t.session_id as session`
-}
-
-function fatesIn(
-  sql: SqlClient.SqlClient,
-  table: Table,
-  items: ReadonlyArray<Begun>
-): Effect.Effect<Rows, SqlError.SqlError> {
-  return sql`select h.session, coalesce(t.session_id is not null and
-      t.session_since > now() - h.age_ms * interval '1 millisecond', false) as taken
-    from unnest(${idsIn(items)}::text[], ${items.map(({ session }) => session)}::text[],
-      ${items.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[]) as h (id, session, age_ms)
-    join ${sql(table)} t on t.id = h.id where t.session_id is distinct from h.session`
-}
-
 const decodeFates = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ session: SessionId, taken: Schema.Boolean }))
 )
-
-const toldAddress = "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip),"
-
-const toldKeys = `wireguard_public_key = coalesce(nullif(c.public_key, ''), t.wireguard_public_key),
-  wireguard_private_key = case when c.public_key = '' then t.wireguard_private_key else nullif(c.private_key, '') end,`
 
 function outcomesOf(left: ReadonlyArray<Rows>): NotClaimed {
   const names = (wanted: boolean) =>
@@ -250,16 +140,11 @@ const decodeLeft = Schema.decodeUnknownSync(
   )
 )
 
-const nackText = ({ nack }: { readonly nack: NotedNack | undefined }): string =>
-  nack === undefined ? "" : JSON.stringify(nack)
-
-const idsIn = (items: ReadonlyArray<Held>): ReadonlyArray<string> => items.map((item) => item.id)
-
 const everyConnected = `(${
   [["agent", "agents"], ["gateway", "gateways"]].map(([type, table]) =>
     `select '${type}' as type, id, name, session_since, session_address, session_level, session_version, last_seen_at,
       sent_revision, applied_revision, nack from ${table}
-      where status = 'online' and session_id is not null`
+      where ${isOnline}`
   ).join(" union all ")
 }) as connected`
 

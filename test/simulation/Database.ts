@@ -59,6 +59,9 @@ export class Database {
   /** Every state that was ever committed, in order of time; a restore is one more of them. */
   readonly history: Array<Snapshot> = []
   readonly presence = new Map<string, PresenceRow>()
+  /** Leases by node, and who is to be told that its session was taken over. They are in no backup: nodes come back by themselves. */
+  readonly nodes = new Map<string, { readonly until: number; readonly draining: boolean; readonly mark: number }>()
+  takeovers: Array<{ readonly node: string; readonly session: string }> = []
   /** The newest revision of each tunnel's row, and what its agent has said of it. */
   readonly tunnelRevisions = new Map<string, number>()
   readonly reports = new Map<string, { readonly status: string; readonly at: number }>()
@@ -89,6 +92,17 @@ export class Database {
   /** How many sessions were claimed for this client since then. */
   claimsSince(ref: ClientRef, at: number): number {
     return this.claims.filter((claim) => claim.name === nameOf(ref) && claim.at >= at).length
+  }
+
+  isLive(node: string): boolean {
+    return (this.nodes.get(node)?.until ?? Number.NEGATIVE_INFINITY) > this.world.now
+  }
+
+  /** Who is shown offline had nobody to speak for it: neither its node's lease, nor a touch for long. */
+  noteSwept({ lastSeenAt, node, ref }: PresenceRow): void {
+    if (this.isLive(node) && lastSeenAt > this.world.now - 20_000) {
+      this.world.violate("L2 presence", `${nameOf(ref)} was swept away, and its node lives`)
+    }
   }
 
   get listeners(): number {

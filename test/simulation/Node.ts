@@ -14,7 +14,7 @@ import { Context, Duration, Effect, Exit, Layer, Metric, Option, Scope } from "e
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
 import { certificateStore, tunnelStore } from "./contentStores.ts"
 import type { Database } from "./Database.ts"
-import { changeLog, presenceStore } from "./feedStores.ts"
+import { changeLog, nodeStore, presenceStore } from "./feedStores.ts"
 import { known } from "./known.ts"
 import { Link } from "./Link.ts"
 import { Process } from "./Process.ts"
@@ -44,6 +44,7 @@ const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWater>) 
     certificateStore(link),
     keyStore(link),
     presenceStore(link),
+    nodeStore(link),
     changeLog(link),
     highWater,
     // Nobody follows the events here, so none are read from the database.

@@ -68,7 +68,7 @@ export class Simulation {
     this.world = new World(seed, traced)
     this.database = new Database(this.world)
     const turnMillis = this.world.random.chance(0.2) ? 1 : 0
-    const nodes = this.world.random.chance(0.15) ? 2 : 1
+    const nodes = this.world.random.chance(0.4) ? 2 : 1
     if (nodes > 1) this.world.count("two nodes")
     this.nodes = Array.from({ length: nodes }, () => new Node(this.world, this.database, turnMillis))
     this.operator = new Operator(this)

@@ -8,6 +8,7 @@ import { CertificateStore } from "#store/CertificateStore.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
 import { KeyStore } from "#store/KeyStore.ts"
+import { NodeStore } from "#store/NodeStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
 import { TestDatabase } from "#support/database.ts"
@@ -17,7 +18,7 @@ import type { SqlClient } from "effect/sql"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
 import { certificateStore, tunnelStore } from "./contentStores.ts"
 import { Database } from "./Database.ts"
-import { changeLog, presenceStore } from "./feedStores.ts"
+import { changeLog, nodeStore, presenceStore } from "./feedStores.ts"
 import { Link } from "./Link.ts"
 import { Process } from "./Process.ts"
 import { Random } from "./Random.ts"
@@ -33,6 +34,7 @@ const real = Layer.mergeAll(
   CertificateStore.layer,
   KeyStore.layer,
   PresenceStore.layer,
+  NodeStore.layer,
   ChangeLog.layer
 ).pipe(Layer.provideMerge(TestDatabase))
 
@@ -49,6 +51,7 @@ const makeSimulated = () => {
     certificateStore(link),
     keyStore(link),
     presenceStore(link),
+    nodeStore(link),
     changeLog(link)
   )
   const run = <A, E>(effect: Effect.Effect<A, E, All>): Exit.Exit<A, E> => {

@@ -5,13 +5,14 @@ import { AgentStore } from "#store/AgentStore.ts"
 import { CertificateStore } from "#store/CertificateStore.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
 import { KeyStore } from "#store/KeyStore.ts"
+import { NodeStore } from "#store/NodeStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
 import { Duration, Effect, Redacted } from "effect"
 import type { Random } from "./Random.ts"
 import type { Tables } from "./tables.ts"
 
-export type Stores = AgentStore | GatewayStore | TunnelStore | CertificateStore | KeyStore | PresenceStore
+export type Stores = AgentStore | GatewayStore | TunnelStore | CertificateStore | KeyStore | PresenceStore | NodeStore
 
 /** A request; its answer is compared. */
 export interface Request {
@@ -240,7 +241,7 @@ const claim = (random: Random, fresh: number): Request => {
     ])
   }
   const wanted = [changing, ...Array.from({ length: random.between(0, 2) }, plain)]
-  return { name: "claim", effect: Effect.flatMap(PresenceStore, (store) => store.claim("node", wanted)) }
+  return { name: "claim", effect: Effect.flatMap(PresenceStore, (store) => store.claim(one(random, ["node", "node", "other"]), wanted)) }
 }
 
 const nackOf = (random: Random) =>
@@ -257,7 +258,7 @@ const touch = (random: Random): Request => {
     applied: random.chance(0.5) ? undefined : Revision.make(3),
     nack: nackOf(random)
   }))
-  return { name: "touch", effect: Effect.flatMap(PresenceStore, (store) => store.touch(seen)) }
+  return { name: "touch", effect: Effect.flatMap(PresenceStore, (store) => store.touch("node", seen)) }
 }
 
 const release = (random: Random): Request => {
@@ -268,6 +269,18 @@ const release = (random: Random): Request => {
 const sweep = (): Request => ({
   name: "sweep",
   effect: Effect.flatMap(PresenceStore, (store) => store.sweep(Duration.seconds(50)))
+})
+
+const renew = (random: Random): Request => ({
+  name: "renew",
+  effect: Effect.asVoid(Effect.flatMap(NodeStore, (store) =>
+    store.renew({ id: one(random, ["node", "other"]), name: "n", version: "1", clients: 0, revision: 0 }, Duration.hours(1))
+  ))
+})
+
+const collect = (random: Random): Request => ({
+  name: "collect",
+  effect: Effect.flatMap(NodeStore, (store) => store.collect(one(random, ["node", "other"])))
 })
 
 const look = (random: Random): Request => {

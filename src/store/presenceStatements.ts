@@ -1,0 +1,132 @@
+/** The statements that presence is written with. In each, a row that somebody else's transaction has locked holds up no other. */
+import type { Cipher } from "#crypto/Cipher.ts"
+import type { NotedNack } from "#schema/client.ts"
+import { Duration, Effect, Option, Redacted, Schema } from "effect"
+import type { SqlClient, SqlError } from "effect/sql"
+import { type Begun, type Claim, type Ended, type Held, type Seen, Swept } from "./sessions.ts"
+import { storable } from "./storable.ts"
+
+export type Rows = ReadonlyArray<object>
+
+export type Table = "agents" | "gateways"
+
+/** Whether a claim may change more than presence: then it is audited. */
+export const changesRow = ({ publicIp, wireguard }: Claim): boolean => publicIp !== null || wireguard !== undefined
+
+export function claimIn(
+  sql: SqlClient.SqlClient,
+  cipher: Cipher,
+  node: string,
+  table: Table,
+  items: ReadonlyArray<Claim>
+): Effect.Effect<Rows, SqlError.SqlError> {
+  const place = (row: string) => ({ table, column: "wireguard_private_key", row })
+  const privateKeys = items.map(({ id, wireguard }) =>
+    wireguard?.privateKey ? cipher.encrypt(Redacted.value(wireguard.privateKey), place(id)) : ""
+  )
+  const told = sql.literal(
+    `${table === "gateways" ? toldAddress : ""} ${items.some(({ wireguard }) => wireguard) ? toldKeys : ""}`
+  )
+  return sql`with c as (select * from unnest(${items.map(({ id }) => id)}::text[],
+      ${items.map(({ session }) => session)}::text[], ${items.map(({ address }) => address)}::text[],
+      ${items.map(({ level }) => level)}::text[], ${items.map(({ version }) => storable(version ?? ""))}::text[],
+      ${items.map(({ publicIp }) => publicIp ?? "")}::text[],
+      ${items.map(({ wireguard }) => wireguard?.publicKey ?? "")}::text[], ${privateKeys}::text[])
+      as c (id, session, address, level, version, public_ip, public_key, private_key)),
+    free as (select t.id, t.session_id, t.session_node from ${sql(table)} t join c on c.id = t.id order by t.id for no key update of t skip locked),
+    u as (update ${sql(table)} t set ${told} status = 'online', last_seen_at = now(), session_id = c.session,
+        session_node = ${node}, session_since = now(), session_address = c.address, session_level = c.level,
+        session_version = nullif(c.version, ''), sent_revision = null, applied_revision = null, nack = null
+      from c join free on free.id = c.id where t.id = c.id returning t.id),
+    m as (insert into takeovers (node, session) select session_node, session_id from free
+      where session_id is not null and session_node <> ${node}
+        and exists (select 1 from nodes n where n.id = session_node))
+    select c.id, ${table}::text as kind, exists (select 1 from ${sql(table)} t where t.id = c.id) as there
+    from c where not exists (select 1 from u where u.id = c.id)`
+}
+
+export function touchIn(
+  sql: SqlClient.SqlClient,
+  table: Table,
+  items: ReadonlyArray<Seen>
+): Effect.Effect<Rows, SqlError.SqlError> {
+  return sql`with h as (select * from unnest(${idsIn(items)}::text[], ${items.map(({ session }) => session)}::text[],
+      ${items.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[], ${items.map(({ sent }) => sent)}::bigint[],
+      ${items.map(({ applied }) => applied ?? -1)}::bigint[], ${items.map(nackText)}::text[])
+      as h (id, session, age_ms, sent, applied, nack)),
+    free as (select t.id from ${sql(table)} t join h on h.id = t.id and h.session = t.session_id
+      order by t.id for no key update of t skip locked)
+    update ${sql(table)} t set status = 'online',
+      last_seen_at = now() - h.age_ms * interval '1 millisecond',
+      sent_revision = h.sent, applied_revision = nullif(h.applied, -1), nack = nullif(h.nack, '')::jsonb
+    from h join free on free.id = h.id
+    where t.id = h.id and t.session_id = h.session returning t.session_id as session`
+}
+
+export function fatesIn(
+  sql: SqlClient.SqlClient,
+  table: Table,
+  items: ReadonlyArray<Begun>
+): Effect.Effect<Rows, SqlError.SqlError> {
+  return sql`select h.session, coalesce(t.session_id is not null and
+      t.session_since > now() - h.age_ms * interval '1 millisecond', false) as taken
+    from unnest(${idsIn(items)}::text[], ${items.map(({ session }) => session)}::text[],
+      ${items.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[]) as h (id, session, age_ms)
+    join ${sql(table)} t on t.id = h.id where t.session_id is distinct from h.session`
+}
+
+const toldAddress = "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip),"
+
+const toldKeys = `wireguard_public_key = coalesce(nullif(c.public_key, ''), t.wireguard_public_key),
+  wireguard_private_key = case when c.public_key = '' then t.wireguard_private_key else nullif(c.private_key, '') end,`
+
+const nackText = ({ nack }: { readonly nack: NotedNack | undefined }): string =>
+  nack === undefined ? "" : JSON.stringify(nack)
+
+const idsIn = (items: ReadonlyArray<Held>): ReadonlyArray<string> => items.map((item) => item.id)
+
+/** Gives back the sessions that hold their client still, since somebody has locked its row. */
+export function releaseIn(
+  sql: SqlClient.SqlClient,
+  table: Table,
+  items: ReadonlyArray<Ended>
+): Effect.Effect<Rows, SqlError.SqlError> {
+  const sessions = items.map(({ session }) => session)
+  return sql`with h as (select * from
+      unnest(${idsIn(items)}::text[], ${sessions}::text[], ${items.map(nackText)}::text[]) as h (id, session, nack)),
+    free as (select t.id from ${sql(table)} t join h on h.id = t.id and h.session = t.session_id
+      order by t.id for no key update of t skip locked),
+    u as (update ${sql(table)} t set status = 'offline', session_id = null, nack = nullif(h.nack, '')::jsonb
+      from h join free on free.id = h.id where t.id = h.id and t.session_id = h.session returning t.id)
+    select h.session from h join ${sql(table)} t on t.id = h.id and t.session_id = h.session
+    where not exists (select 1 from u where u.id = h.id)`
+}
+
+/**
+ * Nodes whose lease has lapsed are locked, so that none of them comes back in the midst of it: it renews its lease after
+ * that, and finds another mark. One that is just writing has its lease locked, and is passed over.
+ */
+export const sweepWith = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, limit: Duration.Duration) {
+  const [{ mine }] = decodeMine(yield* sql`select pg_try_advisory_xact_lock(hashtext('control sweep')) as mine`)
+  if (!mine) return []
+  const lapsed = decodeIds(yield* sql`select id from nodes where lease_until < now() for update skip locked`)
+  const nodes = lapsed.map(({ id }) => id)
+  const swept = yield* Effect.forEach(["agents", "gateways"] as const, (table) =>
+    sql`update ${sql(table)} t set status = 'offline' where t.id in
+        (select id from ${sql(table)} where status = 'online' and (session_node = any(${nodes}::text[])
+          or last_seen_at < now() - make_interval(secs => ${Duration.toSeconds(limit)})) for no key update skip locked)
+      returning ${table.slice(0, -1)}::text as "clientType", t.id as "clientId", t.session_id as session,
+        t.session_address as address, t.session_level as level`)
+  if (nodes.length === 0) return swept.flat().flatMap((row) => Option.toArray(decodeSwept(row)))
+  yield* sql`update nodes set mark = gen_random_uuid() where id = any(${nodes}::text[]) and lease_until > now() - interval '1 hour'`
+  yield* sql`delete from nodes n where id = any(${nodes}::text[]) and (draining or lease_until < now() - interval '1 hour')
+    and not exists (select 1 from agents where status = 'online' and session_node = n.id)
+    and not exists (select 1 from gateways where status = 'online' and session_node = n.id)`
+  yield* sql`delete from takeovers t where not exists (select 1 from nodes where id = t.node)`
+  return swept.flat().flatMap((row) => Option.toArray(decodeSwept(row)))
+})
+
+const decodeMine = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ mine: Schema.Boolean })]))
+const decodeIds = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: Schema.String })))
+/** None for a row that was marked online by hand. */
+const decodeSwept = Schema.decodeUnknownOption(Swept)
