@@ -10,6 +10,9 @@ export const layer = HttpApiBuilder.group(
   "nodes",
   Effect.fnUntraced(function*(handlers) {
     const nodes = yield* NodeStore
-    return handlers.handle("list", () => nodes.list.pipe(Effect.mapBoth({ onSuccess: (items) => ({ items }), onFailure: problemOf })))
+    return handlers.handle(
+      "list",
+      () => nodes.list.pipe(Effect.mapBoth({ onSuccess: (items) => ({ items }), onFailure: problemOf }))
+    )
   })
 )

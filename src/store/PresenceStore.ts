@@ -6,7 +6,16 @@ import { SqlClient, type SqlError } from "effect/sql"
 import { type Listed, pagesOf } from "./pages.ts"
 import { isOnline, progressColumns } from "./presenceColumns.ts"
 import { PresencePool } from "./PresencePool.ts"
-import { changesRow, claimIn, fatesIn, releaseIn, type Rows, sweepWith, type Table, touchIn } from "./presenceStatements.ts"
+import {
+  changesRow,
+  claimIn,
+  fatesIn,
+  releaseIn,
+  type Rows,
+  sweepWith,
+  type Table,
+  touchIn
+} from "./presenceStatements.ts"
 import { Secrets } from "./Secrets.ts"
 import {
   type Begun,

@@ -33,7 +33,9 @@ export function claimIn(
       ${items.map(({ publicIp }) => publicIp ?? "")}::text[],
       ${items.map(({ wireguard }) => wireguard?.publicKey ?? "")}::text[], ${privateKeys}::text[])
       as c (id, session, address, level, version, public_ip, public_key, private_key)),
-    free as (select t.id, t.session_id, t.session_node from ${sql(table)} t join c on c.id = t.id order by t.id for no key update of t skip locked),
+    free as (select t.id, t.session_id, t.session_node from ${
+    sql(table)
+  } t join c on c.id = t.id order by t.id for no key update of t skip locked),
     u as (update ${sql(table)} t set ${told} status = 'online', last_seen_at = now(), session_id = c.session,
         session_node = ${node}, session_since = now(), session_address = c.address, session_level = c.level,
         session_version = nullif(c.version, ''), sent_revision = null, applied_revision = null, nack = null
@@ -111,12 +113,15 @@ export const sweepWith = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, l
   if (!mine) return []
   const lapsed = decodeIds(yield* sql`select id from nodes where lease_until < now() for update skip locked`)
   const nodes = lapsed.map(({ id }) => id)
-  const swept = yield* Effect.forEach(["agents", "gateways"] as const, (table) =>
-    sql`update ${sql(table)} t set status = 'offline' where t.id in
+  const swept = yield* Effect.forEach(
+    ["agents", "gateways"] as const,
+    (table) =>
+      sql`update ${sql(table)} t set status = 'offline' where t.id in
         (select id from ${sql(table)} where status = 'online' and (session_node = any(${nodes}::text[])
           or last_seen_at < now() - make_interval(secs => ${Duration.toSeconds(limit)})) for no key update skip locked)
       returning ${table.slice(0, -1)}::text as "clientType", t.id as "clientId", t.session_id as session,
-        t.session_address as address, t.session_level as level`)
+        t.session_address as address, t.session_level as level`
+  )
   if (nodes.length === 0) return swept.flat().flatMap((row) => Option.toArray(decodeSwept(row)))
   yield* sql`update nodes set mark = gen_random_uuid() where id = any(${nodes}::text[]) and lease_until > now() - interval '1 hour'`
   yield* sql`delete from nodes n where id = any(${nodes}::text[]) and (draining or lease_until < now() - interval '1 hour')

@@ -1,8 +1,11 @@
 /** README, "One node or several": two whole servers on one database, over real sockets. */
+import { Presence } from "#clients/Presence.ts"
+import { AgentId, KeyId } from "#schema/ids.ts"
+import { PresencePool } from "#store/PresencePool.ts"
 import { newDatabase } from "#support/database.ts"
 import { start, temporaryDirectory } from "#support/process.ts"
 import { makeServer } from "#support/server.ts"
-import { connect, join } from "#support/TestClient.ts"
+import { join } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Option, Redacted, Schema, Scope } from "effect"
 import { SqlClient } from "effect/sql"
@@ -55,96 +58,116 @@ const statesOf = (server: Server) =>
   )
 
 describe("several nodes", () => {
-  it.live("a client that comes to another node takes its old session over, although nobody is notified", () =>
-    Effect.gen(function*() {
-      const { settings } = yield* shared
-      const one = yield* makeServer({ ...settings, nodeName: "one" })
-      const other = yield* makeServer({ ...settings, nodeName: "other" })
-      yield* loseNotifications(sqlOf(one))
-      const { apiKey, client, id } = yield* one.joinAgent
-      yield* untilTouched(one, id)
-      const second = yield* join(other.wsPort, "agent", apiKey)
-      // It is silent, so it is not touched: its node knows it from the mailbox.
-      assert.strictEqual((yield* client.closed).code, 4409)
-      assert.strictEqual(yield* seenBy(one, id), "online online")
-      assert.strictEqual(second.ws.readyState, second.ws.OPEN)
-      assert.strictEqual(yield* statesOf(other), "one live,other live")
-      for (const server of [one, other]) {
-        const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
-        assert.deepStrictEqual(body.items.map(({ clientId }: { readonly clientId: string }) => clientId), [id])
-      }
-    }), 30_000)
+  it.live(
+    "a client that comes to another node takes its old session over, although nobody is notified",
+    () =>
+      Effect.gen(function*() {
+        const { settings } = yield* shared
+        const one = yield* makeServer({ ...settings, nodeName: "one" })
+        const other = yield* makeServer({ ...settings, nodeName: "other" })
+        yield* loseNotifications(sqlOf(one))
+        const { apiKey, client, id } = yield* one.joinAgent
+        yield* untilTouched(one, id)
+        const second = yield* join(other.wsPort, "agent", apiKey)
+        // It is silent, so it is not touched: its node knows it from the mailbox.
+        assert.strictEqual((yield* client.closed).code, 4409)
+        assert.strictEqual(yield* seenBy(one, id), "online online")
+        assert.strictEqual(second.ws.readyState, second.ws.OPEN)
+        assert.strictEqual(yield* statesOf(other), "one live,other live")
+        for (const server of [one, other]) {
+          const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
+          assert.deepStrictEqual(body.items.map(({ clientId }: { readonly clientId: string }) => clientId), [id])
+        }
+      }),
+    30_000
+  )
 
-  it.live("a key that is revoked at one node closes its client at the other, although nobody is notified", () =>
-    Effect.gen(function*() {
-      const { settings } = yield* shared
-      const one = yield* makeServer(settings)
-      const other = yield* makeServer(settings)
-      yield* loseNotifications(sqlOf(one))
-      const { client, id } = yield* one.joinAgent
-      const { body } = yield* Effect.promise(() => other.operator.get(`/api/agents/${id}/keys`))
-      yield* Effect.promise(() => other.operator.delete(`/api/agents/${id}/keys/${body.items[0].id}`))
-      assert.strictEqual((yield* client.closed).code, 4403)
-    }), 30_000)
+  it.live(
+    "a key that is revoked at one node closes its client at the other, although nobody is notified",
+    () =>
+      Effect.gen(function*() {
+        const { settings } = yield* shared
+        const one = yield* makeServer(settings)
+        const other = yield* makeServer(settings)
+        yield* loseNotifications(sqlOf(one))
+        const { client, id } = yield* one.joinAgent
+        const { body } = yield* Effect.promise(() => other.operator.get(`/api/agents/${id}/keys`))
+        yield* Effect.promise(() => other.operator.delete(`/api/agents/${id}/keys/${body.items[0].id}`))
+        assert.strictEqual((yield* client.closed).code, 4403)
+      }),
+    30_000
+  )
 
-  it.live("the clients of a killed node are shown offline by the one that lives, and are welcome there", () =>
-    Effect.gen(function*() {
-      const { settings, url } = yield* shared
-      const one = yield* makeServer({ ...settings, nodeName: "one" })
-      const { apiKey, id } = yield* one.newAgent
-      const doomed = yield* start({
-        DATABASE_URL: url,
-        CONTROL_MASTER_KEY: masterKey,
-        CONTROL_ADMIN_TOKEN: "ctl_adm_of-the-other",
-        CONTROL_DATA_DIR: yield* temporaryDirectory,
-        CONTROL_NODE_NAME: "doomed"
-      })
-      yield* join(doomed.wsPort, "agent", apiKey)
-      assert.strictEqual(yield* seenBy(one, id), "online online")
-      doomed.signal("SIGKILL")
-      yield* until(seenBy(one, id), "offline offline")
-      assert.strictEqual(yield* statesOf(one), "one live,doomed lost")
-      const client = yield* join(one.wsPort, "agent", apiKey)
-      assert.strictEqual(yield* seenBy(one, id), "online online")
-      assert.strictEqual(client.ws.readyState, client.ws.OPEN)
-    }), 60_000)
+  it.live(
+    "the clients of a killed node are shown offline by the one that lives, and are welcome there",
+    () =>
+      Effect.gen(function*() {
+        const { settings, url } = yield* shared
+        const one = yield* makeServer({ ...settings, nodeName: "one" })
+        const { apiKey, id } = yield* one.newAgent
+        const doomed = yield* start({
+          DATABASE_URL: url,
+          CONTROL_MASTER_KEY: masterKey,
+          CONTROL_ADMIN_TOKEN: "ctl_adm_of-the-other",
+          CONTROL_DATA_DIR: yield* temporaryDirectory,
+          CONTROL_NODE_NAME: "doomed"
+        })
+        yield* join(doomed.wsPort, "agent", apiKey)
+        assert.strictEqual(yield* seenBy(one, id), "online online")
+        doomed.signal("SIGKILL")
+        yield* until(seenBy(one, id), "offline offline")
+        assert.strictEqual(yield* statesOf(one), "one live,doomed lost")
+        const client = yield* join(one.wsPort, "agent", apiKey)
+        assert.strictEqual(yield* seenBy(one, id), "online online")
+        assert.strictEqual(client.ws.readyState, client.ws.OPEN)
+      }),
+    60_000
+  )
 
-  it.live("a node that stood still comes back, and all of its clients are shown online again", () =>
-    Effect.gen(function*() {
-      const { settings, url } = yield* shared
-      const one = yield* makeServer({ ...settings, nodeName: "one" })
-      const { apiKey, id } = yield* one.newAgent
-      const stalled = yield* start({
-        DATABASE_URL: url,
-        CONTROL_MASTER_KEY: masterKey,
-        CONTROL_ADMIN_TOKEN: "ctl_adm_of-the-other",
-        CONTROL_DATA_DIR: yield* temporaryDirectory,
-        CONTROL_NODE_NAME: "stalled"
-      })
-      const client = yield* join(stalled.wsPort, "agent", apiKey)
-      yield* untilTouched(one, id)
-      stalled.signal("SIGSTOP")
-      yield* until(seenBy(one, id), "offline offline")
-      stalled.signal("SIGCONT")
-      // Silent all the while, and not evicted.
-      yield* until(seenBy(one, id), "online online")
-      assert.strictEqual(client.ws.readyState, client.ws.OPEN)
-    }), 60_000)
+  it.live(
+    "a node that stood still comes back, and all of its clients are shown online again",
+    () =>
+      Effect.gen(function*() {
+        const { settings, url } = yield* shared
+        const one = yield* makeServer({ ...settings, nodeName: "one" })
+        const { apiKey, id } = yield* one.newAgent
+        const stalled = yield* start({
+          DATABASE_URL: url,
+          CONTROL_MASTER_KEY: masterKey,
+          CONTROL_ADMIN_TOKEN: "ctl_adm_of-the-other",
+          CONTROL_DATA_DIR: yield* temporaryDirectory,
+          CONTROL_NODE_NAME: "stalled"
+        })
+        const client = yield* join(stalled.wsPort, "agent", apiKey)
+        yield* untilTouched(one, id)
+        stalled.signal("SIGSTOP")
+        yield* until(seenBy(one, id), "offline offline")
+        stalled.signal("SIGCONT")
+        // Silent all the while, and not evicted.
+        yield* until(seenBy(one, id), "online online")
+        assert.strictEqual(client.ws.readyState, client.ws.OPEN)
+      }),
+    60_000
+  )
 
-  it.live("who comes back at once from a node that stops is never shown offline; who does not come is, a little later", () =>
-    Effect.gen(function*() {
-      const { settings } = yield* shared
-      const one = yield* makeServer(settings)
-      const scope = yield* Scope.make()
-      const leaving = yield* Scope.provide(makeServer(settings), scope)
-      const [back, lost] = [yield* leaving.joinAgent, yield* leaving.joinAgent]
-      yield* Scope.close(scope, Exit.void)
-      assert.strictEqual((yield* back.client.closed).code, 1012)
-      for (const { id } of [back, lost]) assert.strictEqual(yield* seenBy(one, id), "online online")
-      yield* join(one.wsPort, "agent", back.apiKey)
-      yield* until(seenBy(one, lost.id), "offline offline")
-      assert.strictEqual(yield* seenBy(one, back.id), "online online")
-    }), 60_000)
+  it.live(
+    "who comes back at once from a node that stops is never shown offline; who does not come is, a little later",
+    () =>
+      Effect.gen(function*() {
+        const { settings } = yield* shared
+        const one = yield* makeServer(settings)
+        const scope = yield* Scope.make()
+        const leaving = yield* Scope.provide(makeServer(settings), scope)
+        const [back, lost] = [yield* leaving.joinAgent, yield* leaving.joinAgent]
+        yield* Scope.close(scope, Exit.void)
+        assert.strictEqual((yield* back.client.closed).code, 1012)
+        for (const { id } of [back, lost]) assert.strictEqual(yield* seenBy(one, id), "online online")
+        yield* join(one.wsPort, "agent", back.apiKey)
+        yield* until(seenBy(one, lost.id), "offline offline")
+        assert.strictEqual(yield* seenBy(one, back.id), "online online")
+      }),
+    60_000
+  )
 
   it.live("the last node that stops says at once who is offline", () =>
     Effect.gen(function*() {
@@ -157,18 +180,36 @@ describe("several nodes", () => {
       assert.strictEqual(yield* seenBy(reader, id), "offline offline")
     }), 30_000)
 
-  it.live("requests of operators that take every connection keep no client out, and no lease from being renewed", () =>
-    Effect.gen(function*() {
-      const { settings } = yield* shared
-      const one = yield* makeServer(settings)
-      const { apiKey } = yield* one.newAgent
-      const sql = sqlOf(one)
-      yield* Effect.forEach(Array.from({ length: 30 }), () => sql`select pg_sleep(8)`, { concurrency: "unbounded" }).pipe(
-        Effect.ignore,
-        Effect.forkScoped
-      )
-      const client = yield* connect(one.wsPort)
-      client.send({ type: "auth", data: { apiKey } })
-      yield* client.expect("auth_success")
-    }), 30_000)
+  it.live(
+    "statements that take every other connection keep no session from being claimed",
+    () =>
+      Effect.gen(function*() {
+        const { settings } = yield* shared
+        const one = yield* makeServer(settings)
+        const { id } = yield* one.newAgent
+        const sql = sqlOf(one)
+        const sleepers = Array.from({ length: 20 }, () => sql.withTransaction(sql`select pg_sleep(9)`))
+        yield* Effect.forkScoped(Effect.ignore(Effect.all(sleepers, { concurrency: "unbounded" })))
+        const presence = Context.get(one.context, PresencePool)
+        yield* until(
+          Effect.map(
+            presence`select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`,
+            (rows) => rows.length
+          ),
+          10
+        )
+        yield* Context.get(one.context, Presence).claim({
+          type: "agent",
+          id: AgentId.make(id),
+          address: "192.0.2.1",
+          level: "plain",
+          publicIp: null,
+          keyId: KeyId.make("of nobody"),
+          version: undefined
+        })
+        const [row] = yield* presence`select status from agents where id = ${id}`
+        assert.strictEqual(row?.["status"], "online")
+      }),
+    30_000
+  )
 })

@@ -65,14 +65,14 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   mutant(
     "a touch does not notice a takeover",
     "src/clients/Presence.ts",
-    "yield* closeLost(store, seen.filter(({ session }) => !held.has(session)))",
+    "yield* closeLost(store, lost)\n",
     ""
   ),
   mutant(
     "nobody is touched",
     "src/clients/Presence.ts",
-    "const seen = (yield* registry.newest).filter(",
-    "const seen = (yield* registry.newest).slice(0, 0).filter("
+    "const seen = clients.filter(",
+    "const seen = clients.slice(0, 0).filter("
   ),
   mutant(
     "a release that fails is forgotten",
@@ -86,7 +86,30 @@ export const clientMutants: ReadonlyArray<Mutant> = [
     "    releaseEnded.pipe(\n      Effect.timeout",
     "    Effect.void.pipe(\n      Effect.timeout"
   ),
-  mutant("a dead node's clients stay online", "src/clients/Presence.ts", "Effect.andThen(store.sweep(limit)),", "")
+  mutant(
+    "a dead node's clients stay online",
+    "src/clients/Presence.ts",
+    "const swept = yield* store.sweep(limit)",
+    "const swept: ReadonlyArray<never> = []"
+  ),
+  mutant(
+    "a node that was swept away does not say that its clients are there",
+    "src/clients/Presence.ts",
+    "if (mark !== known) for (const client of clients) client.isWritten = false",
+    ""
+  ),
+  mutant(
+    "a node that lives is swept away",
+    "test/simulation/feedStores.ts",
+    "filter((id) => !database.isLive(id))",
+    "filter(() => true)"
+  ),
+  mutant(
+    "a node that stops shows those offline who come to another one",
+    "src/clients/Nodes.ts",
+    "Effect.tap((there) => Effect.sync(() => isHandedOver = there))",
+    ""
+  )
 ]
 
 export const sessionMutants: ReadonlyArray<Mutant> = [

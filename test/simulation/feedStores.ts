@@ -39,17 +39,18 @@ export const presenceStore = (link: Link) => {
       claim: (node, claims) =>
         link.request("claim", () => leased(node, () => Effect.succeed(claim(database, node, claims)))),
       touch: (node, seen) =>
-        link.request("touch", () => leased(node, () => {
-          const held = seen.filter((item: Seen) => {
-            const row = holds(item)
-            if (row === undefined) return false
-            const { applied = null, nack = null, sent } = item
-            const lastSeenAt = world.now - Math.round(item.ageMillis)
-            presence.set(nameOf(item), { ...row, status: "online", lastSeenAt, sent, applied, nack })
-            return true
-          })
-          return Effect.succeed(new Set(held.map(({ session }) => session)))
-        })),
+        link.request("touch", () =>
+          leased(node, () => {
+            const held = seen.filter((item: Seen) => {
+              const row = holds(item)
+              if (row === undefined) return false
+              const { applied = null, nack = null, sent } = item
+              const lastSeenAt = world.now - Math.round(item.ageMillis)
+              presence.set(nameOf(item), { ...row, status: "online", lastSeenAt, sent, applied, nack })
+              return true
+            })
+            return Effect.succeed(new Set(held.map(({ session }) => session)))
+          })),
       fatesOf: (lost) =>
         link.request("fates", () => {
           const fates = { taken: new Set<SessionId>(), undone: new Set<SessionId>() }

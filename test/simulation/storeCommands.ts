@@ -50,6 +50,8 @@ export const request = (random: Random, fresh: number, tables: Tables): Request 
     [3, touch],
     [2, release],
     [1, sweep],
+    [2, renew],
+    [1, collect],
     [3, look]
   ]) ?? look
   return make(random, fresh, tables)
@@ -241,7 +243,10 @@ const claim = (random: Random, fresh: number): Request => {
     ])
   }
   const wanted = [changing, ...Array.from({ length: random.between(0, 2) }, plain)]
-  return { name: "claim", effect: Effect.flatMap(PresenceStore, (store) => store.claim(one(random, ["node", "node", "other"]), wanted)) }
+  return {
+    name: "claim",
+    effect: Effect.flatMap(PresenceStore, (store) => store.claim(one(random, ["node", "node", "other"]), wanted))
+  }
 }
 
 const nackOf = (random: Random) =>
@@ -273,9 +278,13 @@ const sweep = (): Request => ({
 
 const renew = (random: Random): Request => ({
   name: "renew",
-  effect: Effect.asVoid(Effect.flatMap(NodeStore, (store) =>
-    store.renew({ id: one(random, ["node", "other"]), name: "n", version: "1", clients: 0, revision: 0 }, Duration.hours(1))
-  ))
+  effect: Effect.asVoid(
+    Effect.flatMap(NodeStore, (store) =>
+      store.renew(
+        { id: one(random, ["node", "other"]), name: "n", version: "1", clients: 0, revision: 0 },
+        Duration.hours(1)
+      ))
+  )
 })
 
 const collect = (random: Random): Request => ({

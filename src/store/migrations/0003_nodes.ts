@@ -1,4 +1,4 @@
-/** Several processes on one database: who of them lives, what they tell each other, and what only one of them does. */
+/** Several processes on one database: who of them lives, and what they tell each other. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
@@ -24,16 +24,7 @@ const tables = [
     session text not null,
     at timestamptz not null default now()
   )`,
-  `create index takeovers_by_node on takeovers (node)`,
-  `create table chores (name text primary key, owner text not null, until timestamptz not null)`,
-  // Beside the certificates and not in them: what is noted here is no change of the network.
-  `create table certificate_notices (
-    domain text not null references certificates (domain) on update cascade on delete cascade,
-    expires_at timestamptz not null,
-    days integer not null,
-    at timestamptz not null default now(),
-    primary key (domain, expires_at, days)
-  )`
+  `create index takeovers_by_node on takeovers (node)`
 ]
 
 export const nodes = Effect.gen(function*() {
