@@ -100,7 +100,7 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "a node that lives is swept away",
-    "test/simulation/feedStores.ts",
+    "test/simulation/nodeStores.ts",
     "filter((id) => !database.isLive(id))",
     "filter(() => true)"
   ),

@@ -243,10 +243,8 @@ const claim = (random: Random, fresh: number): Request => {
     ])
   }
   const wanted = [changing, ...Array.from({ length: random.between(0, 2) }, plain)]
-  return {
-    name: "claim",
-    effect: Effect.flatMap(PresenceStore, (store) => store.claim(one(random, ["node", "node", "other"]), wanted))
-  }
+  const node = one(random, ["node", "node", "other"])
+  return { name: "claim", effect: Effect.flatMap(PresenceStore, (store) => store.claim(node, wanted)) }
 }
 
 const nackOf = (random: Random) =>
@@ -276,21 +274,16 @@ const sweep = (): Request => ({
   effect: Effect.flatMap(PresenceStore, (store) => store.sweep(Duration.seconds(50)))
 })
 
-const renew = (random: Random): Request => ({
-  name: "renew",
-  effect: Effect.asVoid(
-    Effect.flatMap(NodeStore, (store) =>
-      store.renew(
-        { id: one(random, ["node", "other"]), name: "n", version: "1", clients: 0, revision: 0 },
-        Duration.hours(1)
-      ))
-  )
-})
+const renew = (random: Random): Request => {
+  const node = { id: one(random, ["node", "other"]), name: "n", version: "1", clients: 0, revision: 0 }
+  const renewed = Effect.flatMap(NodeStore, (store) => store.renew(node, Duration.hours(1)))
+  return { name: "renew", effect: Effect.asVoid(renewed) }
+}
 
-const collect = (random: Random): Request => ({
-  name: "collect",
-  effect: Effect.flatMap(NodeStore, (store) => store.collect(one(random, ["node", "other"])))
-})
+const collect = (random: Random): Request => {
+  const node = one(random, ["node", "other"])
+  return { name: "collect", effect: Effect.flatMap(NodeStore, (store) => store.collect(node)) }
+}
 
 const look = (random: Random): Request => {
   const [agent, gateway, tunnel] = [one(random, agents), one(random, gateways), one(random, tunnels)]

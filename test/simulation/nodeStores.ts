@@ -1,0 +1,81 @@
+/** The nodes' leases and mailboxes, and the sweep, over the simulated database. */
+import { SessionId } from "#schema/ids.ts"
+import { NodeStore } from "#store/NodeStore.ts"
+import type { Swept } from "#store/PresenceStore.ts"
+import { Duration, Effect, Layer } from "effect"
+import type { Database } from "./Database.ts"
+import type { Link } from "./Link.ts"
+
+export function sweep(database: Database, limit: Duration.Duration): ReadonlyArray<Swept> {
+  const { nodes, presence, world } = database
+  const lapsed = new Set([...nodes.keys()].filter((id) => !database.isLive(id)))
+  const swept: Array<Swept> = []
+  for (const [name, row] of presence) {
+    const isDead = lapsed.has(row.node) || row.lastSeenAt < world.now - Duration.toMillis(limit)
+    if (row.status !== "online" || !isDead) continue
+    presence.set(name, { ...row, status: "offline" })
+    const { address, level, ref: { id, type }, session } = row
+    if (session !== null) {
+      swept.push({ clientType: type, clientId: id, session: SessionId.make(session), address, level })
+    }
+    database.noteSwept(row)
+  }
+  for (const id of lapsed) {
+    const node = nodes.get(id)
+    if (node === undefined) continue
+    if (node.draining || node.until < world.now - hour) nodes.delete(id)
+    else nodes.set(id, { ...node, mark: node.mark + 1 })
+  }
+  database.takeovers = database.takeovers.filter(({ node }) => nodes.has(node))
+  if (swept.length > 0) world.count("presence swept")
+  return swept
+}
+
+const hour = 3_600_000
+
+/** The nodes' leases and their mailboxes. */
+export const nodeStore = (link: Link) => {
+  const { database } = link
+  const { nodes, world } = database
+  return Layer.succeed(
+    NodeStore,
+    NodeStore.of({
+      renew: ({ id }, lease) =>
+        link.request("renew lease", () => {
+          const node = nodes.get(id) ?? { until: 0, draining: false, mark: world.now * 1_000 }
+          if (node.draining) return Effect.succeed(undefined)
+          nodes.set(id, { ...node, until: world.now + Duration.toMillis(lease) })
+          return Effect.succeed(`${node.mark}`)
+        }),
+      collect: (id) =>
+        link.request("collect", () => {
+          const mine = database.takeovers.filter(({ node }) => node === id)
+          database.takeovers = database.takeovers.filter(({ node }) => node !== id)
+          if (mine.length > 0) world.count("takeover told")
+          return Effect.succeed(new Set(mine.map(({ session }) => SessionId.make(session))))
+        }),
+      handOver: (id, patience) =>
+        link.request("hand over", () => {
+          const node = nodes.get(id)
+          const there = [...nodes].some(([other, { draining }]) => other !== id && !draining && database.isLive(other))
+          if (node === undefined || !there) return Effect.succeed(false)
+          world.count("clients handed over")
+          nodes.set(id, { ...node, draining: true, until: world.now + Duration.toMillis(patience) })
+          return Effect.succeed(true)
+        }),
+      leave: (id) =>
+        link.request("leave", () => {
+          const node = nodes.get(id)
+          const holds = [...database.presence.values()].some((row) => row.status === "online" && row.node === id)
+          if (!holds) nodes.delete(id)
+          else if (node !== undefined && !node.draining) nodes.set(id, { ...node, until: world.now })
+          if ([...nodes].some(([other, { draining }]) => !draining && database.isLive(other))) return Effect.void
+          for (const [name, row] of database.presence) {
+            if (nodes.has(row.node)) database.presence.set(name, { ...row, status: "offline" })
+          }
+          return Effect.void
+        }),
+      list: link.request("list nodes", () => Effect.succeed([]))
+    })
+  )
+}
