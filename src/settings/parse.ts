@@ -81,7 +81,6 @@ export const origins: Parser<ReadonlyArray<string>> = list(
   }
 )
 
-
 export const nodeName: Parser<string> = {
   allowed: "a name of 1 to 128 characters",
   parse: (text) => /^[^\p{Cc}]{1,128}$/u.test(text) ? Option.some(text) : Option.none()

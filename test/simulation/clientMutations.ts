@@ -95,8 +95,8 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   mutant(
     "a node that was swept away does not say that its clients are there",
     "src/clients/Presence.ts",
-    "if (mark !== known) for (const client of clients) client.isWritten = false",
-    ""
+    "if (mark !== known)",
+    "if (mark === \"never\")"
   ),
   mutant(
     "a node that lives is swept away",

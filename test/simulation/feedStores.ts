@@ -9,14 +9,14 @@ import {
   KeyId,
   nameOf,
   Revision,
-  SessionId,
+  type SessionId,
   Timeline,
   TunnelId
 } from "#schema/ids.ts"
 import { ChangeLog, pageSize } from "#store/ChangeLog.ts"
 import { historyOf } from "#store/snapshotRows.ts"
 import { type Claim, LeaseLapsed, type NotClaimed, PresenceStore, type Seen } from "#store/PresenceStore.ts"
-import { Duration, Effect, Layer, Redacted } from "effect"
+import { Effect, Layer, Redacted } from "effect"
 import type { Database, Logged } from "./Database.ts"
 import type { Link } from "./Link.ts"
 import { sweep } from "./nodeStores.ts"
