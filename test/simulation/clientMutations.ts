@@ -93,22 +93,10 @@ export const clientMutants: ReadonlyArray<Mutant> = [
     "const swept: ReadonlyArray<never> = []"
   ),
   mutant(
-    "a node that was swept away does not say that its clients are there",
-    "src/clients/Presence.ts",
-    "if (mark !== known)",
-    "if (mark === \"never\")"
-  ),
-  mutant(
     "a node that lives is swept away",
     "test/simulation/nodeStores.ts",
     "filter((id) => !database.isLive(id))",
     "filter(() => true)"
-  ),
-  mutant(
-    "a node that stops shows those offline who come to another one",
-    "src/clients/Nodes.ts",
-    "Effect.tap((there) => Effect.sync(() => isHandedOver = there))",
-    ""
   )
 ]
 
