@@ -1,0 +1,219 @@
+/** A client that does what protocol.md asks of one, at either level, and keeps what it was told: its view, and how often it was closed. */
+import { backOff } from "#agent/backOff.ts"
+import { now } from "#bench/support/clock.ts"
+import type { Random } from "#simulation/Random.ts"
+import type { Message } from "#support/TestClient.ts"
+import { Viewer } from "#support/Viewer.ts"
+import { WebSocket } from "ws"
+
+export interface Account {
+  readonly type: "agent" | "gateway"
+  readonly id: string
+  readonly name: string
+  apiKey: string
+  readonly level: "plain" | "v1"
+}
+
+export interface Watcher {
+  /** A config or step was taken in. */
+  told(client: FaultClient, message: Message): void
+  /** A heartbeat was answered after so many milliseconds. */
+  answered(client: FaultClient, millis: number): void
+  ready(client: FaultClient, resumed: boolean): void
+  closed(client: FaultClient, code: number): void
+}
+
+/** As Control's own default, until `auth_success` names another. */
+const defaultIntervalMillis = 2_000
+const authPatienceMillis = 15_000
+const ackEveryMillis = 200
+
+export class FaultClient {
+  readonly account: Account
+  viewer = new Viewer()
+  /** What broke the protocol; must stay empty. */
+  readonly faults: Array<string> = []
+  /** Authenticated, and nothing has ended the connection since. */
+  isReady = false
+  /** Its view is of this connection: a config has come, or what was missed. */
+  isCurrent = false
+  isStopped = true
+  /** Where it connects; the next one is tried after each loss. */
+  targets: ReadonlyArray<number>
+  /** How many heartbeat intervals without a frame it bears. */
+  patience = 2.5
+  /** Comes back also after codes that tell it to stop: a clone that knows no better. */
+  isStubborn = false
+  beats = true
+  ws: WebSocket | undefined
+  lastError = ""
+  readonly #random: Random
+  readonly #watcher: Watcher
+  #target = 0
+  #attempt = 0
+  #drainMillis: number | undefined
+  #intervalMillis = defaultIntervalMillis
+  #heardAt = 0
+  #beat: NodeJS.Timeout | undefined
+  #again: NodeJS.Timeout | undefined
+  #acks: NodeJS.Timeout | undefined
+
+  constructor(account: Account, targets: ReadonlyArray<number>, random: Random, watcher: Watcher) {
+    this.account = account
+    this.targets = targets
+    this.#random = random
+    this.#watcher = watcher
+    this.#target = random.int(targets.length)
+  }
+
+  start(): void {
+    this.isStopped = false
+    this.#attempt = 0
+    clearTimeout(this.#again)
+    if (this.ws === undefined) this.#dial()
+  }
+
+  /** Says good-bye. */
+  stop(): void {
+    this.isStopped = true
+    clearTimeout(this.#again)
+    this.ws?.close(1000)
+  }
+
+  /** A connection that has been good for as long as the last fault counts as a good one. */
+  forgetAttempts(): void {
+    this.#attempt = 0
+    if (this.isStopped || this.ws !== undefined) return
+    clearTimeout(this.#again)
+    this.#again = setTimeout(() => this.#dial(), this.#random.int(500))
+  }
+
+  send(message: object | string): void {
+    if (this.ws?.readyState === WebSocket.OPEN)
+      this.ws.send(typeof message === "string" ? message : JSON.stringify(message), () => {})
+  }
+
+  /** Forgets its view and its place, as a client that was installed anew. */
+  forgetView(): void {
+    this.viewer = new Viewer()
+  }
+
+  get place(): { timeline: string; revision: number } | undefined {
+    const { revision, timeline, view } = this.viewer
+    return view === undefined || timeline === undefined ? undefined : { timeline, revision }
+  }
+
+  #dial(): void {
+    const { apiKey, level, type } = this.account
+    const port = this.targets[this.#target % this.targets.length] ?? 0
+    const ws = new WebSocket(`ws://127.0.0.1:${port}/?type=${type}`, level === "v1" ? ["control.v1"] : [], {
+      perMessageDeflate: false
+    })
+    this.ws = ws
+    this.#heardAt = now()
+    this.#drainMillis = undefined
+    let code = 1006
+    const tooLate = setTimeout(() => ws.terminate(), authPatienceMillis)
+    ws.on("open", () => {
+      const resume = level === "v1" ? this.place : undefined
+      ws.send(JSON.stringify({ type: "auth", data: { apiKey, ...(resume && { resume }) } }), () => {})
+      this.#beat = setInterval(() => this.#heartbeat(), this.#jittered())
+    })
+    ws.on("message", (data) => {
+      this.#heardAt = now()
+      const message: Message = JSON.parse(String(data))
+      if (message.type === "auth_success") clearTimeout(tooLate)
+      this.#take(message)
+    })
+    ws.on("pong", () => this.#heardAt = now())
+    ws.on("ping", () => this.#heardAt = now())
+    ws.on("unexpected-response", (request, response) => {
+      code = response.statusCode ?? 1006
+      request.destroy()
+      ws.terminate()
+    })
+    ws.on("error", (error) => this.lastError = error.message)
+    ws.on("close", (closeCode) => {
+      clearTimeout(tooLate)
+      this.#lost(ws, code === 1006 ? closeCode : code)
+    })
+  }
+
+  #lost(ws: WebSocket, code: number): void {
+    if (this.ws !== ws) return
+    clearInterval(this.#beat)
+    clearTimeout(this.#acks)
+    this.#acks = undefined
+    this.ws = undefined
+    this.isReady = false
+    this.isCurrent = false
+    this.#watcher.closed(this, code)
+    if (this.isStopped) return
+    const next = backOff({
+      code: this.isStubborn && code >= 4400 ? 1006 : code,
+      attempt: this.#attempt++,
+      afterMillis: this.#drainMillis,
+      random: this.#random.next()
+    })
+    if (next._tag === "Stop") {
+      this.isStopped = true
+      return
+    }
+    this.#target += 1
+    this.#again = setTimeout(() => this.#dial(), this.isStubborn ? Math.min(next.millis, 200) : next.millis)
+  }
+
+  #take(message: Message): void {
+    const { data, type } = message
+    switch (type) {
+      case "auth_success": {
+        this.isReady = true
+        const interval = data["heartbeat"]?.intervalMs
+        if (typeof interval === "number") this.#intervalMillis = interval
+        this.isCurrent = data["resumed"] === true
+        this.#follow(message)
+        return this.#watcher.ready(this, this.isCurrent)
+      }
+      case "heartbeat_ack":
+        return this.#watcher.answered(this, now() - Number(data["timestamp"]))
+      case "drain":
+        this.#drainMillis = Number(data["reconnectAfterMs"])
+        return
+      case "auth_error":
+      case "error":
+        this.lastError = String(data["code"] ?? data["message"])
+        return
+      default:
+        this.#follow(message)
+    }
+  }
+
+  #follow(message: Message): void {
+    try {
+      this.viewer.take(message)
+    } catch (error) {
+      this.faults.push(`${this.account.name}: ${error instanceof Error ? error.message : String(error)}`)
+    }
+    if (message.type === "config") this.isCurrent = true
+    if (message.type === "auth_success") return
+    this.#watcher.told(this, message)
+    if (this.account.level === "plain") return
+    // Cumulative, so that a burst of steps does not become a burst of acknowledgements.
+    this.#acks ??= setTimeout(() => {
+      this.#acks = undefined
+      this.send({ type: "ack", data: { revision: this.viewer.revision } })
+    }, ackEveryMillis)
+  }
+
+  #heartbeat(): void {
+    if (now() - this.#heardAt > this.patience * this.#intervalMillis) return this.ws?.terminate()
+    if (!this.beats || !this.isReady) return
+    this.send({ type: "heartbeat", data: { timestamp: now() } })
+    // At the plain level heartbeats are not answered; pings are.
+    if (this.account.level === "plain" && this.ws?.readyState === WebSocket.OPEN) this.ws.ping()
+  }
+
+  #jittered(): number {
+    return this.#intervalMillis * (0.9 + this.#random.next() * 0.2)
+  }
+}

@@ -1,0 +1,230 @@
+/**
+ * A TCP proxy that makes the network's faults in user space, so that they are the same on every machine. Each connection can
+ * be picked out, and its two directions go wrong apart from each other.
+ */
+import { connect, createServer, type Server, type Socket } from "node:net"
+import { sleep } from "#bench/support/clock.ts"
+
+/** `up` is from whoever connected to the server behind the proxy. */
+export type Direction = "up" | "down"
+
+export type Mode =
+  | { readonly kind: "pass" }
+  /** Reads, and gives nothing on: the sender believes that all arrives. */
+  | { readonly kind: "blackhole" }
+  /** Reads nothing more: the sender's buffers fill up. */
+  | { readonly kind: "stall" }
+  | { readonly kind: "delay"; readonly millis: () => number }
+  | { readonly kind: "throttle"; readonly bytesPerSecond: number }
+  /** Ends this direction only. */
+  | { readonly kind: "half-close" }
+  /** Gives this many bytes more on, and then resets the connection. */
+  | { readonly kind: "truncate"; readonly after: number }
+  /** Gives on what the function makes of what comes. */
+  | { readonly kind: "rewrite"; readonly rewrite: (chunk: Buffer, link: Link) => Buffer }
+
+export const pass: Mode = { kind: "pass" }
+
+/** One connection through the proxy. */
+export class Link {
+  readonly id: number
+  /** The last few kilobytes that went up: what tells a LISTEN connection from others. */
+  said = ""
+  /** Whether bytes were swallowed: such a stream cannot be healed, only cut. */
+  isTorn = false
+  readonly #near: Socket
+  readonly #far: Socket
+  readonly #modes: Record<Direction, Mode>
+  readonly #idleMillis: number
+  #wake: Record<Direction, () => void> = { up: () => {}, down: () => {} }
+
+  constructor(
+    id: number,
+    near: Socket,
+    far: Socket,
+    options: {
+      readonly modes: Record<Direction, Mode>
+      readonly idleMillis: number
+      readonly onClosed: () => void
+      readonly onChunk: (link: Link, direction: Direction, chunk: Buffer) => void
+    }
+  ) {
+    this.id = id
+    this.#near = near
+    this.#far = far
+    this.#modes = { ...options.modes }
+    this.#idleMillis = options.idleMillis
+    for (const socket of [near, far]) {
+      socket.setNoDelay(true)
+      socket.on("error", () => this.cut())
+      if (this.#idleMillis > 0) socket.setTimeout(this.#idleMillis, () => this.cut())
+    }
+    near.once("close", options.onClosed)
+    void this.#pump(near, far, "up", options.onChunk)
+    void this.#pump(far, near, "down", options.onChunk)
+  }
+
+  /** Whether this is a connection on which PostgreSQL's notifications come. */
+  get isListen(): boolean {
+    return this.said.includes("LISTEN")
+  }
+
+  set(mode: Mode, direction?: Direction): void {
+    for (const which of direction === undefined ? ["up", "down"] as const : [direction]) {
+      this.#modes[which] = mode
+      this.#wake[which]()
+    }
+  }
+
+  /** Resets both sides. */
+  cut(): void {
+    for (const socket of [this.#near, this.#far]) if (!socket.destroyed) socket.resetAndDestroy()
+    this.#wake.up()
+    this.#wake.down()
+  }
+
+  get isOpen(): boolean {
+    return !this.#near.destroyed
+  }
+
+  async #pump(
+    from: Socket,
+    to: Socket,
+    direction: Direction,
+    onChunk: (link: Link, direction: Direction, chunk: Buffer) => void
+  ): Promise<void> {
+    try {
+      for await (const read of from) {
+        const chunk: Buffer = read
+        if (direction === "up") this.said = (this.said + chunk.toString("latin1")).slice(-8_192)
+        onChunk(this, direction, chunk)
+        await this.#give(chunk, to, direction)
+      }
+      to.end()
+    } catch {
+      this.cut()
+    }
+  }
+
+  async #give(chunk: Buffer, to: Socket, direction: Direction): Promise<void> {
+    while (this.#modes[direction].kind === "stall" && this.isOpen) {
+      await new Promise<void>((resolve) => this.#wake[direction] = resolve)
+    }
+    const mode = this.#modes[direction]
+    switch (mode.kind) {
+      case "pass":
+      case "stall":
+        return await write(to, chunk)
+      case "blackhole":
+        this.isTorn = true
+        return
+      case "delay":
+        await sleep(mode.millis())
+        return await write(to, chunk)
+      case "throttle":
+        await sleep(chunk.length / mode.bytesPerSecond * 1_000)
+        return await write(to, chunk)
+      case "half-close":
+        this.isTorn = true
+        return void to.end()
+      case "truncate":
+        await write(to, chunk.subarray(0, mode.after))
+        if (chunk.length >= mode.after) return this.cut()
+        this.#modes[direction] = { kind: "truncate", after: mode.after - chunk.length }
+        return
+      case "rewrite":
+        return await write(to, mode.rewrite(chunk, this))
+    }
+  }
+}
+
+export class Proxy {
+  readonly links = new Set<Link>()
+  /** What new connections begin with. */
+  readonly modes: Record<Direction, Mode> = { up: pass, down: pass }
+  /** Where it leads; may be changed at any time, for new connections. */
+  target: { host: string; port: number }
+  /** New connections are reset at once. */
+  isRefusing = false
+  /** A connection on which nothing goes either way for so long is reset, as reverse proxies do; 0 for never. */
+  idleMillis = 0
+  /** Sees every chunk before it is given on. */
+  onChunk: (link: Link, direction: Direction, chunk: Buffer) => void = () => {}
+  opened = 0
+  readonly #server: Server
+
+  private constructor(server: Server, target: { host: string; port: number }) {
+    this.#server = server
+    this.target = target
+    server.on("connection", (near) => this.#accept(near))
+  }
+
+  static async to(port: number, host = "127.0.0.1"): Promise<Proxy> {
+    const server = createServer({ allowHalfOpen: true })
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", reject)
+      server.listen(0, "127.0.0.1", resolve)
+    })
+    return new Proxy(server, { host, port })
+  }
+
+  get port(): number {
+    const address = this.#server.address()
+    return typeof address === "object" && address !== null ? address.port : 0
+  }
+
+  /** Sets the mode of all connections, also of those to come. */
+  set(mode: Mode, direction?: Direction): void {
+    if (direction !== "down") this.modes.up = mode
+    if (direction !== "up") this.modes.down = mode
+    for (const link of this.links) link.set(mode, direction)
+  }
+
+  cut(which: (link: Link) => boolean = () => true): number {
+    const found = [...this.links].filter(which)
+    for (const link of found) link.cut()
+    return found.length
+  }
+
+  /** From now on all is as without the proxy. Connections that have lost bytes are cut, since nobody could follow them. */
+  heal(): void {
+    this.isRefusing = false
+    this.idleMillis = 0
+    this.onChunk = () => {}
+    this.set(pass)
+    this.cut((link) => link.isTorn)
+  }
+
+  async close(): Promise<void> {
+    this.isRefusing = true
+    this.cut()
+    await new Promise<void>((resolve) => this.#server.close(() => resolve()))
+  }
+
+  #accept(near: Socket): void {
+    near.on("error", () => near.destroy())
+    if (this.isRefusing) return void near.resetAndDestroy()
+    const far = connect({ ...this.target, allowHalfOpen: true })
+    const link = new Link(this.opened += 1, near, far, {
+      modes: this.modes,
+      idleMillis: this.idleMillis,
+      onClosed: () => this.links.delete(link),
+      onChunk: (from, direction, chunk) => this.onChunk(from, direction, chunk)
+    })
+    this.links.add(link)
+  }
+}
+
+async function write(to: Socket, chunk: Buffer): Promise<void> {
+  if (to.destroyed || to.writableEnded) return
+  if (to.write(chunk)) return
+  await new Promise<void>((resolve) => {
+    const done = () => {
+      to.off("drain", done)
+      to.off("close", done)
+      resolve()
+    }
+    to.on("drain", done)
+    to.on("close", done)
+  })
+}

@@ -1,0 +1,222 @@
+/** The whole scene of a fault: PostgreSQL, a proxy before it for each node, the nodes, a proxy before each, and the clients. */
+import { mustHold } from "#faults/waiting.ts"
+import { Random } from "#simulation/Random.ts"
+import { issueCertificate } from "#support/certificates.ts"
+import { randomBytes } from "node:crypto"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { ControlNode } from "./ControlNode.ts"
+import { Crowd } from "./Crowd.ts"
+import type { Account } from "./FaultClient.ts"
+import { Postgres } from "./Postgres.ts"
+import { Proxy } from "./Proxy.ts"
+import { type Canary, pemCanary } from "./secrets.ts"
+
+export interface StageOptions {
+  readonly clients: number
+  readonly nodes: number
+  readonly seed: number
+}
+
+/** Shorter than by default, so that what must happen after a silence is seen in seconds. */
+export const heartbeatTimeoutMillis = 6_000
+
+export const stageEnv = {
+  CONTROL_HEARTBEAT_TIMEOUT: `${heartbeatTimeoutMillis} millis`,
+  CONTROL_HEARTBEAT_INTERVAL: "1 second",
+  CONTROL_AUTH_TIMEOUT: "4 seconds"
+}
+
+/** One gateway for so many clients. */
+const agentsForAGateway = 10
+
+export class Stage {
+  readonly options: StageOptions
+  readonly directory: string
+  postgres: Postgres
+  /** Before PostgreSQL, one for each node. */
+  readonly stores: ReadonlyArray<Proxy>
+  readonly nodes: ReadonlyArray<ControlNode>
+  /** Before each node, for clients. */
+  readonly edges: ReadonlyArray<Proxy>
+  crowd: Crowd
+  accounts: ReadonlyArray<Account> = []
+  agentIds: ReadonlyArray<string> = []
+  readonly canaries: Array<Canary>
+  readonly certificateKeys = new Map<string, string>()
+  /** A fault has left something that the next one should not find: a new stage is made. */
+  isSpoiled = false
+  /** Up to where the nodes' outputs were searched. */
+  readonly searched = new Map<string, number>()
+
+  private constructor(
+    options: StageOptions,
+    directory: string,
+    postgres: Postgres,
+    stores: ReadonlyArray<Proxy>,
+    nodes: ReadonlyArray<ControlNode>,
+    edges: ReadonlyArray<Proxy>,
+    masterKey: string
+  ) {
+    this.options = options
+    this.directory = directory
+    this.postgres = postgres
+    this.stores = stores
+    this.nodes = nodes
+    this.edges = edges
+    this.canaries = [{ name: "the master key", text: masterKey }]
+    this.crowd = new Crowd([], [], options.seed)
+  }
+
+  static async open(options: StageOptions): Promise<Stage> {
+    const directory = await mkdtemp(join(tmpdir(), "control-faults-"))
+    const postgres = await Postgres.open(join(directory, "postgres"))
+    const masterKey = randomBytes(32).toString("base64")
+    const numbers = Array.from({ length: options.nodes }, (_, index) => index)
+    const stores = await Promise.all(numbers.map(() => Proxy.to(postgres.port)))
+    const nodes = await Promise.all(numbers.map((index) =>
+      ControlNode.make({
+        name: `node ${index + 1}`,
+        dataDir: join(directory, `node-${index + 1}`),
+        env: {
+          ...stageEnv,
+          // Not the admin token: a process that was given everything keeps no file of how far it has seen the history.
+          CONTROL_MASTER_KEY: masterKey,
+          DATABASE_URL: postgres.urlAt(stores[index]?.port ?? 0)
+        }
+      })
+    ))
+    const edges = await Promise.all(nodes.map(({ wsPort }) => Proxy.to(wsPort)))
+    const stage = new Stage(options, directory, postgres, stores, nodes, edges, masterKey)
+    try {
+      for (const node of nodes) await node.start()
+      await stage.#seed()
+    } catch (error) {
+      await stage.close()
+      throw error
+    }
+    return stage
+  }
+
+  get node(): ControlNode {
+    const [first] = this.nodes
+    if (first === undefined) throw new Error("a stage without nodes")
+    return first
+  }
+
+  get store(): Proxy {
+    const [first] = this.stores
+    if (first === undefined) throw new Error("a stage without nodes")
+    return first
+  }
+
+  get edge(): Proxy {
+    const [first] = this.edges
+    if (first === undefined) throw new Error("a stage without nodes")
+    return first
+  }
+
+  async revision(): Promise<number> {
+    const [row] = await this.postgres.query("select revision::float8 as revision from control_meta")
+    return Number(row?.["revision"])
+  }
+
+  /** Whatever the fault has broken works again, and nobody is held back by what was before. */
+  async heal(): Promise<void> {
+    for (const proxy of [...this.stores, ...this.edges]) proxy.heal()
+    if (!this.postgres.isRunning) await this.postgres.start()
+    for (const node of this.nodes) {
+      if (node.isAlive) node.signal("SIGCONT")
+      else await node.start()
+    }
+    for (const client of this.crowd.clients) {
+      client.ws?.resume()
+      client.patience = 2.5
+      client.beats = true
+      client.isStubborn = false
+      if (client.isStopped) client.start()
+      else client.forgetAttempts()
+    }
+  }
+
+  /** Everything that its processes have said. */
+  get outputs(): ReadonlyArray<{ readonly name: string; readonly text: string }> {
+    return [
+      ...this.nodes.map(({ name, output }) => ({ name, text: output })),
+      { name: "PostgreSQL", text: this.postgres.log }
+    ]
+  }
+
+  async close(): Promise<void> {
+    for (const client of this.crowd.clients) client.stop()
+    await Promise.all(this.nodes.map((node) => node.stop(8_000)))
+    for (const { ws } of this.crowd.clients) ws?.terminate()
+    await Promise.all([...this.stores, ...this.edges].map((proxy) => proxy.close()))
+    await this.postgres.close()
+    await rm(this.directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
+  }
+
+  async #seed(): Promise<void> {
+    const { clients, seed } = this.options
+    const gateways = Math.max(2, Math.floor(clients / agentsForAGateway))
+    const wanted = Array.from({ length: clients }, (_, index) => ({
+      type: index < gateways ? "gateway" as const : "agent" as const,
+      name: `${index < gateways ? "gateway" : "agent"}-${index}`,
+      // Half of each type at each level.
+      level: index % 2 === 0 ? "v1" as const : "plain" as const
+    }))
+    const accounts: Array<Account> = []
+    // A few at a time: they take the same lock.
+    for (let at = 0; at < wanted.length; at += 8) {
+      accounts.push(
+        ...await Promise.all(wanted.slice(at, at + 8).map(async (account) => {
+          const { apiKey, id } = await this.create(`/api/${account.type}s`, { name: account.name })
+          this.canaries.push({ name: `the key of ${account.name}`, text: String(apiKey) })
+          return { ...account, id: String(id), apiKey: String(apiKey) }
+        }))
+      )
+    }
+    this.accounts = accounts
+    this.agentIds = accounts.filter(({ type }) => type === "agent").map(({ id }) => id)
+    for (const { name, token } of this.nodes) this.canaries.push({ name: `the admin token of ${name}`, text: token })
+    await this.postgres.query(
+      "insert into tunnels (agent_id, domain, target) select id, 'app-' || name || '.example.com', 'localhost:8080' from agents"
+    )
+    await this.postgres.query("update gateways set public_ip = '203.0.113.' || slot")
+    await this.#addCertificate(accounts.at(-1)?.name ?? "")
+    this.crowd = new Crowd(accounts, this.edges.map(({ port }) => port), seed)
+    await this.crowd.enter()
+    for (const client of this.crowd.clients) {
+      const own = client.viewer.view?.own as { wireguardPrivateKey?: string } | undefined
+      const text = own?.wireguardPrivateKey
+      if (text !== undefined) this.canaries.push({ name: `the private key of ${client.account.name}`, text })
+    }
+  }
+
+  async #addCertificate(agent: string): Promise<void> {
+    const domain = `app-${agent}.example.com`
+    const { certificate, expiresAt, privateKey } = issueCertificate({ names: [domain] })
+    this.certificateKeys.set(domain, privateKey)
+    this.canaries.push(pemCanary(`the private key of ${domain}`, privateKey))
+    const answer = await this.node.operator.put(`/api/certificates/${domain}`, { certificate, expiresAt, privateKey })
+    if (answer.status >= 300) throw new Error(`PUT ${domain}: ${answer.status} ${JSON.stringify(answer.body)}`)
+  }
+
+  /** As an operator of the first node; the answer's body. */
+  async create(path: string, body: object): Promise<Record<string, unknown>> {
+    const answer = await this.node.operator.post(path, body)
+    if (answer.status !== 201) throw new Error(`POST ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
+    return answer.body
+  }
+
+  /** Draws of its own for each fault. */
+  random(seed: number): Random {
+    return Random.of(seed, 0xfa17)
+  }
+
+  /** Everybody is there and nothing is on its way. */
+  async isCalm(): Promise<void> {
+    await mustHold("all clients are back before the next fault", 60_000, () => this.crowd.isComplete)
+  }
+}

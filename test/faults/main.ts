@@ -1,0 +1,31 @@
+/**
+ * Runs the fault matrix on real processes: `npm run faults -- [--only F5,F17] [--seed N] [--clients 200] [--repeat K]`. The
+ * whole matrix writes docs/faults.md.
+ */
+import { parseArgs } from "node:util"
+import { matrix } from "./matrix.ts"
+import { runFaults } from "./run.ts"
+import { writeTable } from "./table.ts"
+
+const { values } = parseArgs({
+  options: {
+    only: { type: "string", default: "" },
+    seed: { type: "string", default: "1" },
+    clients: { type: "string", default: "200" },
+    repeat: { type: "string", default: "1" },
+    write: { type: "boolean", default: false }
+  }
+})
+
+/** `F05` is `F5`. */
+const only = values.only.split(",").filter((id) => id !== "").map((id) => `F${Number(id.trim().replace(/^F/iu, ""))}`)
+const chosen = matrix.filter(({ id }) => only.length === 0 || only.includes(id))
+const unknown = only.filter((id) => !matrix.some((fault) => fault.id === id))
+if (unknown.length > 0) throw new Error(`there is no fault ${unknown.join(", ")}`)
+
+const options = { clients: Number(values.clients), seed: Number(values.seed), repeat: Number(values.repeat) }
+const results = await runFaults(chosen, options, (line) => process.stdout.write(`${line}\n`))
+if (only.length === 0 || values.write) writeTable(results, options)
+const failed = results.filter(({ verdict }) => verdict === "failed")
+process.stdout.write(`${results.length} faults, ${failed.length} failed\n`)
+process.exitCode = failed.length === 0 ? 0 : 1

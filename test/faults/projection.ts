@@ -1,0 +1,156 @@
+/** What each client must see, from rows read by plain SQL: nothing of Control's own way to a view is used here. */
+import type { View } from "#support/Viewer.ts"
+import { createPrivateKey, createPublicKey } from "node:crypto"
+import type { Account, FaultClient } from "./FaultClient.ts"
+import type { Postgres, Rows } from "./Postgres.ts"
+
+export interface World {
+  readonly revision: number
+  readonly agents: Rows
+  readonly gateways: Rows
+  readonly tunnels: Rows
+  readonly certificates: Rows
+  readonly online: ReadonlySet<string>
+}
+
+/** All at one moment. */
+export const readWorld = async (postgres: Postgres): Promise<World> => {
+  const [row] = await postgres.query(`select
+    (select revision::float8 from control_meta) as revision,
+    (select coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'virtualIp', virtual_ip, 'subnet', subnet,
+      'publicKey', wireguard_public_key, 'status', status)), '[]') from agents) as agents,
+    (select coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'publicIp', public_ip, 'slot', slot,
+      'listenPort', listen_port, 'publicKey', wireguard_public_key, 'status', status)), '[]') from gateways) as gateways,
+    (select coalesce(jsonb_agg(jsonb_build_object('id', id, 'agentId', agent_id, 'domain', domain, 'target', target,
+      'enabled', enabled)), '[]') from tunnels) as tunnels,
+    (select coalesce(jsonb_agg(jsonb_build_object('domain', domain, 'certificate', certificate,
+      'expiresAt', to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))), '[]')
+      from certificates) as certificates`)
+  const { agents, certificates, gateways, revision, tunnels } = row as unknown as Omit<World, "online">
+  const online = [...agents, ...gateways].filter(({ status }) => status === "online").map(({ id }) => String(id))
+  return { revision, agents, gateways, tunnels, certificates, online: new Set(online) }
+}
+
+/** What is wrong with the client's view, a sentence for the first few differences. */
+export const viewFaults = (
+  client: FaultClient,
+  world: World,
+  certificateKeys: ReadonlyMap<string, string>
+): ReadonlyArray<string> => {
+  const { view } = client.viewer
+  const { account } = client
+  if (view === undefined) return [`${account.name} has no view`]
+  const right = account.type === "agent" ? agentView(account, world) : gatewayView(account, world, certificateKeys)
+  if (right === undefined) return [`${account.name} has a view, and no row`]
+  return differences(comparable(view), right, account.name).slice(0, 3)
+}
+
+const agentView = ({ id, level }: Account, { agents, gateways, tunnels }: World) => {
+  const agent = agents.find((row) => row["id"] === id)
+  if (agent === undefined) return undefined
+  return {
+    own: {
+      ...only(agent, ["id", "name", "virtualIp", "subnet"]),
+      wireguardPrivateKey: `private half of ${agent["publicKey"]}`,
+      ...(level === "v1" && { wireguardPublicKey: agent["publicKey"] })
+    },
+    peers: byKey(gateways.map((gateway) => ({
+      ...only(gateway, ["id", "name", "publicIp"]),
+      wireguardPublicKey: gateway["publicKey"],
+      virtualIps: [inSubnet(String(agent["subnet"]), Number(gateway["slot"]))],
+      ...(level === "v1" && { endpoint: endpoint(gateway) })
+    }))),
+    tunnels: byKey(tunnels.filter(({ agentId }) => agentId === id).map(tunnelRow)),
+    certificates: {}
+  }
+}
+
+const gatewayView = (
+  { id, level }: Account,
+  { agents, certificates, gateways, tunnels }: World,
+  certificateKeys: ReadonlyMap<string, string>
+) => {
+  const gateway = gateways.find((row) => row["id"] === id)
+  if (gateway === undefined) return undefined
+  const addresses = new Map(agents.map((agent) => [agent["id"], agent["virtualIp"]]))
+  return {
+    own: {
+      ...only(gateway, ["id", "name"]),
+      wireguardPrivateKey: `private half of ${gateway["publicKey"]}`,
+      ...(level === "v1" && { listenPort: gateway["listenPort"], wireguardPublicKey: gateway["publicKey"] })
+    },
+    peers: byKey(agents.map((agent) => ({
+      ...only(agent, ["id", "name", "virtualIp", "subnet"]),
+      wireguardPublicKey: agent["publicKey"],
+      ...(level === "v1" && { gatewayVirtualIp: inSubnet(String(agent["subnet"]), Number(gateway["slot"])) })
+    }))),
+    tunnels: byKey(
+      tunnels.map((tunnel) => ({ ...tunnelRow(tunnel), agentVirtualIp: addresses.get(tunnel["agentId"]) }))
+    ),
+    certificates: byKey(certificates.map((certificate) => ({
+      ...only(certificate, ["domain", "certificate", "expiresAt"]),
+      privateKey: certificateKeys.get(String(certificate["domain"]))
+    })))
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>
+
+const only = (row: Fields, names: ReadonlyArray<string>): Fields =>
+  Object.fromEntries(names.map((name) => [name, row[name]]))
+
+const tunnelRow = (tunnel: Fields): Fields => only(tunnel, ["id", "domain", "target", "enabled"])
+
+const byKey = (rows: ReadonlyArray<Fields>): Fields =>
+  Object.fromEntries(rows.map((row) => [String(row["id"] ?? row["domain"]), row]))
+
+/** The agent is .1 in its /24; slot 0 is .2, and there is room up to .254. */
+const inSubnet = (subnet: string, slot: number): string | null =>
+  slot + 2 < 255 ? subnet.replace(/\d+\/24$/u, String(slot + 2)) : null
+
+const endpoint = ({ listenPort, publicIp }: Fields): string | null => {
+  if (typeof publicIp !== "string") return null
+  return `${publicIp.includes(":") ? `[${publicIp}]` : publicIp}:${listenPort}`
+}
+
+const comparable = ({ certificates, own, peers, tunnels }: View): Fields => {
+  const self = own as Fields
+  const privateKey = self["wireguardPrivateKey"]
+  return {
+    own: {
+      ...self,
+      wireguardPrivateKey: typeof privateKey === "string" ? `private half of ${publicHalf(privateKey)}` : privateKey
+    },
+    peers,
+    tunnels,
+    certificates
+  }
+}
+
+const halves = new Map<string, string>()
+
+/** A WireGuard key is an X25519 key (RFC 7748); this is the start of its PKCS #8 form (RFC 8410). */
+const publicHalf = (privateKey: string): string => {
+  const known = halves.get(privateKey)
+  if (known !== undefined) return known
+  const raw = Buffer.from(privateKey, "base64")
+  if (raw.length !== 32) return "nothing"
+  const key = Buffer.concat([Buffer.from("302e020100300506032b656e04220420", "hex"), raw])
+  const { x = "" } = createPublicKey(createPrivateKey({ key, format: "der", type: "pkcs8" })).export({ format: "jwk" })
+  const half = Buffer.from(x, "base64url").toString("base64")
+  halves.set(privateKey, half)
+  return half
+}
+
+const differences = (actual: unknown, right: unknown, path: string): ReadonlyArray<string> => {
+  if (actual === right) return []
+  if (isObject(actual) && isObject(right)) {
+    return [...new Set([...Object.keys(right), ...Object.keys(actual)])].flatMap((key) =>
+      differences(actual[key], right[key], `${path}.${key}`)
+    )
+  }
+  if (/private_?key$/iu.test(path)) return [`${path} is not the right key`]
+  return [`${path} is ${JSON.stringify(actual) ?? "missing"}, and must be ${JSON.stringify(right) ?? "missing"}`]
+}
+
+const isObject = (value: unknown): value is Fields => typeof value === "object" && value !== null

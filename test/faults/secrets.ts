@@ -1,0 +1,35 @@
+/** Whether anything that must stay secret stands in an output: as it is, in base64 at any alignment, or in hex. */
+
+/** A name for people, and the text that must not be found. */
+export interface Canary {
+  readonly name: string
+  readonly text: string
+}
+
+export const leaksIn = (output: string, canaries: ReadonlyArray<Canary>): ReadonlyArray<string> =>
+  canaries.filter(({ text }) => formsOf(text).some((form) => output.includes(form))).map(({ name }) => name)
+
+/** The middle line of a PEM: its head and its end tell nothing. */
+export const pemCanary = (name: string, pem: string): Canary => {
+  const lines = pem.trim().split("\n")
+  return { name, text: lines[Math.floor(lines.length / 2)] ?? "" }
+}
+
+const known = new Map<string, ReadonlyArray<string>>()
+
+export const formsOf = (text: string): ReadonlyArray<string> => {
+  const found = known.get(text)
+  if (found !== undefined) return found
+  const bytes = Buffer.from(text)
+  const forms = [text, bytes.toString("hex"), bytes.toString("hex").toUpperCase(), ...base64Forms(bytes)]
+  known.set(text, forms)
+  return forms
+}
+
+/** Wherever the text begins within the three bytes that make four letters; what the neighbours decide is left out. */
+const base64Forms = (bytes: Buffer): ReadonlyArray<string> =>
+  [0, 1, 2].flatMap((shift) => {
+    const encoded = Buffer.concat([Buffer.alloc(shift), bytes]).toString("base64").replace(/=+$/u, "")
+    const inner = encoded.slice(shift === 0 ? 0 : shift + 1, -2)
+    return [inner, inner.replaceAll("+", "-").replaceAll("/", "_")]
+  })

@@ -1,0 +1,30 @@
+/** Waiting for what must come true, with a bound: what runs in other processes and in PostgreSQL can only be asked. */
+import { now, sleep } from "#bench/support/clock.ts"
+
+const askEveryMillis = 25
+
+/** How many milliseconds it took until the condition held; undefined when it did not within the bound. */
+export const holdsWithin = async (
+  millis: number,
+  condition: () => boolean | Promise<boolean>
+): Promise<number | undefined> => {
+  const began = now()
+  while (true) {
+    if (await condition()) return now() - began
+    if (now() - began > millis) return undefined
+    await sleep(askEveryMillis)
+  }
+}
+
+/** As `holdsWithin`, for what is no question of the fault: without it the run cannot go on. */
+export const mustHold = async (
+  what: string,
+  millis: number,
+  condition: () => boolean | Promise<boolean>
+): Promise<number> => {
+  const took = await holdsWithin(millis, condition)
+  if (took === undefined) throw new Error(`${what}: not within ${Math.round(millis / 1_000)} s`)
+  return took
+}
+
+export const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
