@@ -2,8 +2,8 @@
 import { type Counts, ofEach } from "#network/losses.ts"
 import { type Change, load, type NetworkState } from "#network/NetworkState.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
-import { PgClient } from "@effect/sql-pg"
-import { Context, Duration, Effect, Layer, Queue, Result, Schema } from "effect"
+import { PgClient, PgConnection } from "@effect/sql-pg"
+import { Context, Duration, Effect, Layer, Queue, Result, Schema, Scope } from "effect"
 import { SqlClient } from "effect/sql"
 import { readRow, type UnreadableRow } from "./changeRows.ts"
 import { Secrets } from "./Secrets.ts"
@@ -144,9 +144,15 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   )
 }
 
+/**
+ * On a connection of its own, outside the pool, that is closed before the subscription is given back: on one that has died
+ * silently an UNLISTEN would be waited for without end, and nobody would subscribe anew.
+ */
 const listenOn = (pg: PgClient.PgClient) => (wake: Effect.Effect<void>) =>
   Effect.gen(function*() {
-    const notifications = yield* pg.listen(channel)
+    const subscription = yield* Effect.acquireRelease(Scope.make(), Scope.close)
+    const connection = yield* PgConnection.make(pg.config)
+    const notifications = yield* Scope.provide(connection.listen(channel), subscription)
     yield* wake
     while (true) {
       const notification = yield* Queue.take(notifications).pipe(Effect.timeout(longestSilence))

@@ -147,6 +147,17 @@ export class Postgres {
     )
   }
 
+  /** Beside the database that the nodes use, so that it can be copied and replaced. */
+  async administer(...statements: ReadonlyArray<string>): Promise<void> {
+    const layer = PgClient.layer({ url: Redacted.make(this.urlAt(this.port, "postgres")), maxConnections: 1 })
+    await Effect.runPromise(
+      Effect.flatMap(
+        SqlClient.SqlClient,
+        (sql) => Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true })
+      ).pipe(Effect.provide(layer), Effect.scoped)
+    )
+  }
+
   /** One connection with a node's own settings, that sends what it is told to and goes on holding its transaction. */
   async session(): Promise<{ run(...statements: ReadonlyArray<string>): Promise<void>; close(): Promise<void> }> {
     const runtime = ManagedRuntime.make(PgClient.layer({

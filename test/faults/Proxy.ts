@@ -54,12 +54,13 @@ export class Link {
     this.#far = far
     this.#modes = { ...options.modes }
     this.#idleMillis = options.idleMillis
-    for (const socket of [near, far]) {
+    for (const [socket, direction] of [[near, "up"], [far, "down"]] as const) {
       socket.setNoDelay(true)
-      socket.on("error", () => this.cut())
+      socket.on("error", () => this.#ended(direction))
       if (this.#idleMillis > 0) socket.setTimeout(this.#idleMillis, () => this.cut())
     }
-    near.once("close", options.onClosed)
+    let open = 2
+    for (const socket of [near, far]) socket.once("close", () => (open -= 1) === 0 && options.onClosed())
     void this.#pump(near, far, "up", options.onChunk)
     void this.#pump(far, near, "down", options.onChunk)
   }
@@ -84,7 +85,7 @@ export class Link {
   }
 
   get isOpen(): boolean {
-    return !this.#near.destroyed
+    return !this.#near.destroyed && !this.#far.destroyed
   }
 
   async #pump(
@@ -100,10 +101,16 @@ export class Link {
         onChunk(this, direction, chunk)
         await this.#give(chunk, to, direction)
       }
-      to.end()
+      if (this.#modes[direction].kind !== "blackhole") to.end()
     } catch {
-      this.cut()
+      this.#ended(direction)
     }
+  }
+
+  /** Where nothing passes, the end of one side does not pass either: the other hears of it when the fault is healed. */
+  #ended(direction: Direction): void {
+    if (this.#modes[direction].kind === "blackhole") this.isTorn = true
+    else this.cut()
   }
 
   async #give(chunk: Buffer, to: Socket, direction: Direction): Promise<void> {

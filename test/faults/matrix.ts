@@ -1,8 +1,11 @@
 /** The matrix of reliability.md, F1 to F40, in its order. */
 import { database } from "./faults/database.ts"
+import { history } from "./faults/history.ts"
+import { nodes } from "./faults/nodes.ts"
+import { notifications } from "./faults/notifications.ts"
 import type { Fault } from "./Trial.ts"
 
-export const matrix: ReadonlyArray<Fault> = [...database].toSorted((one, other) => numberOf(one) - numberOf(other))
+export const matrix: ReadonlyArray<Fault> = [...database, ...history, ...nodes, ...notifications].toSorted((one, other) => numberOf(one) - numberOf(other))
 
 function numberOf({ id }: Fault): number {
   return Number(id.slice(1))

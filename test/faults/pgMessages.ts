@@ -1,0 +1,25 @@
+/** PostgreSQL's messages to a client, told apart: a type of one byte, and a length that counts itself. */
+import type { Link, Mode } from "./Proxy.ts"
+
+const notificationResponse = 0x41
+
+/** Gives on everything but notifications. To be set while nothing is under way: it must begin where a message begins. */
+export const withoutNotifications = (dropped: () => void): Mode => {
+  const rests = new WeakMap<Link, Buffer>()
+  return {
+    kind: "rewrite",
+    rewrite: (chunk, link) => {
+      let data = Buffer.concat([rests.get(link) ?? Buffer.alloc(0), chunk])
+      const kept: Array<Buffer> = []
+      while (data.length >= 5) {
+        const end = 1 + data.readUInt32BE(1)
+        if (data.length < end) break
+        if (data[0] === notificationResponse) dropped()
+        else kept.push(data.subarray(0, end))
+        data = data.subarray(end)
+      }
+      rests.set(link, data)
+      return Buffer.concat(kept)
+    }
+  }
+}
