@@ -66,7 +66,7 @@ export class Crowd implements Watcher {
     if (type === "config") this.configs += 1
     if (type === "config") return
     const target: unknown = data["target"]
-    if (typeof target === "string") this.receipts.set(target, now())
+    if (typeof target === "string" && target.length < 64) this.receipts.set(target, now())
   }
 
   answered(_client: FaultClient, millis: number): void {

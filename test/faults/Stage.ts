@@ -43,6 +43,8 @@ export class Stage {
   crowd: Crowd
   accounts: ReadonlyArray<Account> = []
   agentIds: ReadonlyArray<string> = []
+  /** The key of an agent that is no part of the crowd. */
+  spareKey = ""
   readonly canaries: Array<Canary>
   readonly certificateKeys = new Map<string, string>()
   /** A fault has left something that the next one should not find: a new stage is made. */
@@ -179,6 +181,8 @@ export class Stage {
     }
     this.accounts = accounts
     this.agentIds = accounts.filter(({ type }) => type === "agent").map(({ id }) => id)
+    this.spareKey = String((await this.create("/api/agents", { name: "spare" }))["apiKey"])
+    this.canaries.push({ name: "the key of the spare", text: this.spareKey })
     for (const { name, token } of this.nodes) this.canaries.push({ name: `the admin token of ${name}`, text: token })
     await this.postgres.query(
       "insert into tunnels (agent_id, domain, target) select id, 'app-' || name || '.example.com', 'localhost:8080' from agents"

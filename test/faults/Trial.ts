@@ -9,10 +9,13 @@ export class Trial {
   readonly gaps: Array<string> = []
   readonly seed: number
   readonly random: Random
+  /** How many clients the run has, for a fault that makes its own scene. */
+  readonly clients: number
 
-  constructor(seed: number, random: Random) {
+  constructor(seed: number, random: Random, clients: number) {
     this.seed = seed
     this.random = random
+    this.clients = clients
   }
 
   check(holds: boolean, otherwise: string): void {

@@ -1,11 +1,13 @@
 /** The matrix of reliability.md, F1 to F40, in its order. */
+import { clients } from "./faults/clients.ts"
 import { database } from "./faults/database.ts"
+import { hostile } from "./faults/hostile.ts"
 import { history } from "./faults/history.ts"
 import { nodes } from "./faults/nodes.ts"
 import { notifications } from "./faults/notifications.ts"
 import type { Fault } from "./Trial.ts"
 
-export const matrix: ReadonlyArray<Fault> = [...database, ...history, ...nodes, ...notifications].toSorted((one, other) => numberOf(one) - numberOf(other))
+export const matrix: ReadonlyArray<Fault> = [...clients, ...database, ...history, ...hostile, ...nodes, ...notifications].toSorted((one, other) => numberOf(one) - numberOf(other))
 
 function numberOf({ id }: Fault): number {
   return Number(id.slice(1))

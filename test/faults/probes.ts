@@ -1,7 +1,6 @@
 /** Single clients beside the crowd, that try one thing. */
 import { now } from "#bench/support/clock.ts"
 import { WebSocket } from "ws"
-import type { Stage } from "./Stage.ts"
 
 export interface Probed {
   /** `ready`, a close code, or why there was no connection. */
@@ -32,22 +31,4 @@ export const tryKey = (
     ws.on("error", (error) => done(error.message))
     ws.on("close", (code) => done(String(code)))
   })
-}
-
-/** A client that is nobody's session yet is made on the spot the first time, while all is well. */
-export const probeAuth = async (stage: Stage, patienceMillis: number, port = stage.node.wsPort): Promise<Probed> => {
-  const spare = await spareKey(stage)
-  return tryKey(port, spare, { patienceMillis })
-}
-
-const spares = new WeakMap<Stage, string>()
-
-/** The key of an agent that is no part of the crowd; its row is part of the network. */
-export const spareKey = async (stage: Stage): Promise<string> => {
-  const known = spares.get(stage)
-  if (known !== undefined) return known
-  const { apiKey } = await stage.create("/api/agents", { name: "spare" })
-  spares.set(stage, String(apiKey))
-  stage.canaries.push({ name: "the key of the spare", text: String(apiKey) })
-  return String(apiKey)
 }

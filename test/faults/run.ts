@@ -42,6 +42,20 @@ export const runFaults = async (
   return results
 }
 
+/** One run of one fault. A stage on which something went wrong is not used again. */
+export const tryFault = async (fault: Fault, options: Options, seed: number, stages: Stages): Promise<Trial> => {
+  const trial = new Trial(seed, Random.of(seed, Number(fault.id.slice(1))), options.clients)
+  const stage = fault.nodes === 0 ? undefined : await stages.withNodes(fault.nodes)
+  try {
+    await fault.run(trial, stage ?? nowhere)
+  } catch (error) {
+    const place = error instanceof Error ? /faults\/\w+\.ts:\d+/u.exec(error.stack ?? "")?.[0] : undefined
+    trial.check(false, `${error instanceof Error ? error.message : String(error)} (${place ?? "elsewhere"})`)
+  }
+  if (trial.failures.length > 0 && stage !== undefined) stage.isSpoiled = true
+  return trial
+}
+
 const runFault = async (
   fault: Fault,
   options: Options,
@@ -52,17 +66,8 @@ const runFault = async (
   const trials: Array<Trial> = []
   for (let turn = 0; turn < options.repeat; turn += 1) {
     const seed = options.seed + turn
-    const trial = new Trial(seed, Random.of(seed, Number(fault.id.slice(1))))
+    const trial = await tryFault(fault, options, seed, stages)
     trials.push(trial)
-    const stage = fault.nodes === 0 ? undefined : await stages.withNodes(fault.nodes)
-    try {
-      await fault.run(trial, stage ?? nowhere)
-    } catch (error) {
-      trial.check(false, error instanceof Error ? error.message : String(error))
-      if (process.env["FAULTS_STACK"] !== undefined && error instanceof Error) print(String(error.stack))
-      if (stage !== undefined) stage.isSpoiled = true
-    }
-    if (trial.failures.length > 0 && stage !== undefined) stage.isSpoiled = true
     print(`${fault.id} ${fault.name}, seed ${seed}: ${describe(trial)}`)
   }
   const failures = [...new Set(trials.flatMap(({ failures: found }) => found))]
@@ -85,7 +90,7 @@ const nowhere: Stage = new Proxy({} as Stage, {
 })
 
 /** The stage in use. Another is made when the faults to come need more nodes, or one was spoiled. */
-class Stages {
+export class Stages {
   readonly #options: Options
   #current: Stage | undefined
 

@@ -4,7 +4,7 @@ import { quantile } from "#bench/support/quantiles.ts"
 import type { Fault, Trial } from "#faults/Trial.ts"
 import type { Stage } from "#faults/Stage.ts"
 import { underLoad } from "#faults/judge.ts"
-import { probeAuth, spareKey } from "#faults/probes.ts"
+import { tryKey } from "#faults/probes.ts"
 import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
 
 const noClose = (trial: Trial, { crowd }: Stage): void =>
@@ -61,7 +61,6 @@ const exhausted: Fault = {
   expected: "writes are refused in time (503), a new client is told to come later (1013), heartbeats are answered as ever",
   nodes: 1,
   run: async (trial, stage) => {
-    await spareKey(stage)
     await underLoad(trial, stage, async (ledger) => {
       const holders = await stage.postgres.session()
       try {
@@ -84,7 +83,7 @@ const exhausted: Fault = {
           ledger.note(answer.status === 201 ? "acked" : "unknown", 2)
           return answer.status
         })
-        const probe = await probeAuth(stage, 14_000)
+        const probe = await tryKey(stage.node.wsPort, stage.spareKey, { patienceMillis: 14_000 })
         const statuses = await Promise.all(writes)
         await holding
         const refused = statuses.filter((status) => status === 503).length

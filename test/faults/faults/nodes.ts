@@ -2,7 +2,7 @@
 import { now, sleep } from "#bench/support/clock.ts"
 import type { Close } from "#faults/Crowd.ts"
 import { presenceFaults, settle, summary, underLoad } from "#faults/judge.ts"
-import { spareKey, tryKey } from "#faults/probes.ts"
+import { tryKey } from "#faults/probes.ts"
 import type { Stage } from "#faults/Stage.ts"
 import type { Fault, Trial } from "#faults/Trial.ts"
 import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
@@ -22,7 +22,7 @@ const stall: Fault = {
   nodes: 2,
   run: async (trial, stage) => {
     await spread(stage)
-    for (const millis of [5_000, 30_000]) {
+    for (const millis of stage.options.clients < 100 ? [8_000] : [5_000, 30_000]) {
       // So that nobody leaves who would have been a reason to evict.
       for (const client of stage.crowd.clients) client.patience = Infinity
       await underLoad(trial, stage, async () => {
@@ -135,7 +135,7 @@ const cutOff: Fault = {
   nodes: 2,
   run: async (trial, stage) => {
     await spread(stage)
-    const key = await spareKey(stage)
+    const key = stage.spareKey
     const [, other] = stage.nodes
     await underLoad(trial, stage, async () => {
       let old: WebSocket | undefined

@@ -1,0 +1,32 @@
+/** A short selection of the fault matrix, with a small crowd: `npm run faults` runs all of it. */
+import { assert, describe, it } from "@effect/vitest"
+import { afterAll } from "vitest"
+import { matrix } from "./matrix.ts"
+import { Stages, tryFault } from "./run.ts"
+
+const options = { clients: 20, seed: 1, repeat: 1 }
+
+const selection = [
+  ["F1", "a restart of the database closes nobody and loses nothing"],
+  ["F2", "after a crash of the database everything that was acknowledged is there"],
+  ["F5", "a LISTEN connection that has died without a word is replaced, and the poll covers until then"],
+  ["F24", "clients that do not read hold up nobody, and have a right view once they read again"],
+  ["F25", "floods of messages, pings and connections hold up nobody"],
+  ["F17", "a node that stood still evicts nobody"],
+  ["F18", "after kill -9 of a node its clients are at another one, and shown online"],
+  ["F28", "of clones that fight over one key there is one at a time, and nobody else notices"]
+] as const
+
+describe("under faults", () => {
+  const stages = new Stages(options)
+  afterAll(() => stages.close())
+
+  for (const [id, guarantee] of selection) {
+    it(`${guarantee} (${id})`, { timeout: 120_000 }, async () => {
+      const fault = matrix.find((each) => each.id === id)
+      assert.isDefined(fault)
+      const trial = await tryFault(fault, options, options.seed, stages)
+      assert.deepStrictEqual(trial.failures, [], trial.figures.join("; "))
+    })
+  }
+})

@@ -1,0 +1,218 @@
+/** F23, F25 to F27: clients that are slow on purpose, flood, break RFC 6455, or send hostile JSON. */
+import { now, sleep } from "#bench/support/clock.ts"
+import { clientFrame } from "#bench/support/LeanClient.ts"
+import { quantile } from "#bench/support/quantiles.ts"
+import { underLoad } from "#faults/judge.ts"
+import { frame, RawSocket } from "#faults/RawSocket.ts"
+import type { Stage } from "#faults/Stage.ts"
+import type { Fault, Trial } from "#faults/Trial.ts"
+import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
+
+const noClose = (trial: Trial, { crowd }: Stage): void =>
+  trial.check(crowd.closes.length === 0, `others were closed: ${crowd.closesByCode()}`)
+
+/** How long the crowd's heartbeats took while something else went on. */
+const heartbeats = (trial: Trial, { crowd }: Stage, mostMillis: number): void => {
+  const p99 = quantile(crowd.heartbeats, 0.99)
+  trial.saw(`others' heartbeats: p99 ${p99.toFixed(0)} ms of ${crowd.heartbeats.length}`)
+  trial.check(crowd.heartbeats.length > 0 && p99 < mostMillis, `others' heartbeats took ${p99.toFixed(0)} ms`)
+}
+
+/** The key that a raw socket authenticates with, and the socket once it is in. */
+const enterRaw = async (stage: Stage): Promise<RawSocket> => {
+  const raw = new RawSocket(stage.node.wsPort)
+  await mustHold("the upgrade is answered", 5_000, () => raw.isOpen)
+  raw.send({ type: "auth", data: { apiKey: stage.spareKey } })
+  await mustHold("it is let in", 5_000, () => raw.texts.some((text) => text.includes("auth_success")))
+  return raw
+}
+
+const slowUpgrades: Fault = {
+  id: "F23",
+  name: "Slow-loris upgrade, slow auth",
+  injected: "200 sockets send their upgrade a byte a second, 200 more upgrade and stay silent (time for auth 4 s)",
+  expected: "all are cut: the first 5 to 10 s after they began, the others with 4408; heartbeats of others as ever",
+  nodes: 1,
+  run: async (trial, stage) => {
+    await underLoad(trial, stage, async () => {
+      const began = now()
+      const loris = Array.from({ length: 200 }, () => new RawSocket(stage.node.wsPort, false))
+      const silent = Array.from({ length: 200 }, () => new RawSocket(stage.node.wsPort))
+      const text = "GET / HTTP/1.1\r\nHost: x\r\nX-Long: aaaaaaaaaaaaaaaaaaa"
+      let sent = 0
+      const dripping = setInterval(() => {
+        for (const socket of loris) socket.write(text.charAt(sent % text.length))
+        sent += 1
+      }, 1_000)
+      const late = await holdsWithin(15_000, () => silent.every(({ closeCode }) => closeCode !== undefined))
+      trial.saw(`silent ones closed with ${codesOf(silent)} after ${seconds(late ?? Number.NaN)}`)
+      trial.check(silent.every(({ closeCode }) => closeCode === 4408), `silent ones: ${codesOf(silent)}`)
+      const cut = await holdsWithin(15_000, () => loris.every(({ closeCode }) => closeCode !== undefined))
+      clearInterval(dripping)
+      trial.check(cut !== undefined, "slow upgrades were not cut within 15 s more")
+      trial.saw(`slow upgrades cut after ${seconds(now() - began)}`)
+      for (const socket of [...loris, ...silent]) socket.cut()
+    })
+    heartbeats(trial, stage, 500)
+    noClose(trial, stage)
+  }
+}
+
+const codesOf = (sockets: ReadonlyArray<RawSocket>): string =>
+  [...new Set(sockets.map(({ closeCode }) => closeCode ?? "open"))].join(", ")
+
+const flood: Fault = {
+  id: "F25",
+  name: "Message, ping and connection flood",
+  injected: "one client sends 100,000 messages, one 100,000 pings, and 5,000 connections are made at once and say nothing",
+  expected: "4429 for the messages, an end for the pings, 503 for connections over the bound; others' heartbeats p99 under 500 ms",
+  nodes: 1,
+  run: async (trial, stage) => {
+    const key = stage.spareKey
+    const isShort = stage.options.clients < 100
+    await underLoad(trial, stage, async () => {
+      const talker = await enterRaw(stage)
+      const message = clientFrame(1, "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1}}")
+      await spill(talker, message, 100_000)
+      await holdsWithin(10_000, () => talker.closeCode !== undefined)
+      trial.saw(`messages: ${talker.closeCode}`)
+      trial.check(talker.closeCode === 4429, `the flood of messages ended with ${talker.closeCode}`)
+      const pinger = new RawSocket(stage.node.wsPort)
+      await mustHold("the upgrade is answered", 5_000, () => pinger.isOpen)
+      pinger.send({ type: "auth", data: { apiKey: key } })
+      await spill(pinger, frame(0x89, Buffer.alloc(0)), 100_000)
+      await holdsWithin(10_000, () => pinger.closeCode !== undefined)
+      trial.saw(`pings: ${pinger.closeCode}`)
+      trial.check(pinger.closeCode !== undefined, "the flood of pings was borne")
+      pinger.cut()
+      const sockets = Array.from({ length: isShort ? 1_500 : 5_000 }, () => new RawSocket(stage.node.wsPort))
+      await holdsWithin(10_000, () => sockets.every(({ closeCode, isOpen }) => isOpen || closeCode !== undefined))
+      const open = sockets.filter(({ isOpen }) => isOpen).length
+      const refused = sockets.filter(({ head }) => head.startsWith("HTTP/1.1 503")).length
+      trial.saw(`connections: ${open} wait, ${refused} 503`)
+      trial.check(open <= 1_024 && refused > 0, `${open} connections wait and ${refused} were refused`)
+      for (const socket of sockets) socket.cut()
+    })
+    heartbeats(trial, stage, 500)
+    noClose(trial, stage)
+  }
+}
+
+/** As fast as the socket takes them. */
+const spill = async (raw: RawSocket, bytes: Buffer, count: number): Promise<void> => {
+  const many = Buffer.concat(Array.from({ length: 500 }, () => bytes))
+  for (let sent = 0; sent < count && raw.closeCode === undefined && raw.socket.writable; sent += 500) {
+    if (!raw.socket.write(many)) {
+      await Promise.race([
+        new Promise((resolve) => raw.socket.once("drain", resolve)),
+        new Promise((resolve) => raw.socket.once("close", resolve)),
+        sleep(2_000)
+      ])
+    }
+  }
+}
+
+const frames: ReadonlyArray<readonly [what: string, bytes: Buffer, codes: ReadonlyArray<number>]> = [
+  ["a message of 1 MiB", frame(0x81, Buffer.alloc(1_048_576, 0x20)), [1009]],
+  ["the head of 2^40 bytes", Buffer.from([0x81, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [1009]],
+  ["bad UTF-8", frame(0x81, Buffer.from([0x7b, 0xff, 0xfe])), [1007]],
+  ["a reserved bit", frame(0xc1, Buffer.from("{}")), [1002]],
+  ["an unmasked frame", frame(0x81, Buffer.from("{}"), { masked: false }), [1002]],
+  ["a reserved opcode", frame(0x83, Buffer.from("{}")), [1002]],
+  ["a fragmented ping", frame(0x09, Buffer.alloc(2)), [1002]],
+  ["a ping of 126 bytes", frame(0x89, Buffer.alloc(126)), [1002]],
+  ["a continuation of nothing", frame(0x80, Buffer.from("{}")), [1002]],
+  ["a binary frame", frame(0x82, Buffer.from("{}")), [4400]],
+  [
+    "20,000 fragments of one byte",
+    Buffer.concat([frame(0x01, Buffer.from("{")), ...Array.from({ length: 20_000 }, () => frame(0, Buffer.from(" ")))]),
+    [1008, 1009, 4429, 4400]
+  ]
+]
+
+const brokenFrames: Fault = {
+  id: "F26",
+  name: "Oversize, fragments, bad UTF-8, RSV, unmasked, bomb",
+  injected: "hand-made frames after a good auth, and 20,000 mutated frames over some hundred connections",
+  expected: "each is closed with RFC 6455's code; the process lives and nobody else notices",
+  nodes: 1,
+  run: async (trial, stage) => {
+    await underLoad(trial, stage, async () => {
+      for (const [what, bytes, codes] of frames) {
+        const raw = new RawSocket(stage.node.wsPort)
+        await mustHold("the upgrade is answered", 5_000, () => raw.isOpen)
+        raw.write(bytes)
+        await holdsWithin(6_000, () => raw.closeCode !== undefined)
+        trial.check(codes.includes(raw.closeCode ?? 0), `${what}: ${raw.closeCode ?? "open"}`)
+        raw.cut()
+      }
+      trial.saw(`${frames.length} broken frames answered as they should be`)
+      let sent = 0
+      while (sent < 20_000) {
+        const sockets = Array.from({ length: 20 }, () => new RawSocket(stage.node.wsPort))
+        await mustHold("the upgrades are answered", 5_000, () => sockets.every(({ isOpen }) => isOpen))
+        for (const socket of sockets) {
+          for (let index = 0; index < 50; index += 1) socket.write(mutated(trial))
+          sent += 50
+        }
+        await sleep(20)
+        for (const socket of sockets) socket.cut()
+      }
+      trial.saw(`${sent} mutated frames`)
+    })
+    trial.notTried("a deflate bomb is an unknown reserved bit, since Control negotiates no compression")
+    noClose(trial, stage)
+  }
+}
+
+/** A frame with any of its bytes changed. */
+const mutated = ({ random }: Trial): Buffer => {
+  const bytes = clientFrame(1, "{\"type\":\"auth\",\"data\":{\"apiKey\":\"ctl_agt_nobody\"}}")
+  for (let index = random.between(1, 4); index > 0; index -= 1) bytes[random.int(bytes.length)] = random.int(256)
+  return bytes
+}
+
+const hostileTexts: ReadonlyArray<readonly [string, string]> = [
+  ["deep arrays", "[".repeat(60_000)],
+  ["deep data", `{"type":"status","data":${"[".repeat(20_000)}${"]".repeat(20_000)}}`],
+  ["many keys", `{"type":"heartbeat","data":{"timestamp":1,${
+    Array.from({ length: 15_000 }, (_, index) => `"k${index}":1`).join(",")
+  }}}`],
+  ["__proto__", "{\"type\":\"heartbeat\",\"__proto__\":{\"isAdmin\":true},\"data\":{\"timestamp\":1,\"__proto__\":{\"isAdmin\":true}}}"],
+  ["constructor", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1,\"constructor\":{\"prototype\":{\"isAdmin\":true}}}}"],
+  ["a lone surrogate", "{\"type\":\"status\",\"data\":{\"tunnels\":[{\"domain\":\"\\ud800\",\"status\":\"\\udfff\"}]}}"],
+  ["NUL", "{\"type\":\"status\",\"data\":{\"tunnels\":[{\"domain\":\"a\\u0000b\",\"status\":\"\\u0000\"}]}}"],
+  ["a number above 2^53", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":9007199254740993}}"],
+  ["a number above all", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1e999}}"],
+  ["NaN", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":NaN}}"],
+  ["null data", "{\"type\":\"heartbeat\",\"data\":null}"],
+  ["a type that objects have", "{\"type\":\"__proto__\",\"data\":{}}"],
+  ["another such type", "{\"type\":\"toString\",\"data\":{}}"],
+  ["an array", "[]"]
+]
+
+const hostileJson: Fault = {
+  id: "F27",
+  name: "Deep or hostile JSON",
+  injected: `${hostileTexts.length} texts: 60,000 open brackets, 15,000 keys, __proto__, lone surrogates, NUL, NaN, 2^53+1, …`,
+  expected: "an error, or nothing where it is harmless; the session lives on, nothing is polluted, no 5xx at the API",
+  nodes: 1,
+  run: async (trial, stage) => {
+    await underLoad(trial, stage, async () => {
+      for (const [what, text] of hostileTexts) {
+        const raw = await enterRaw(stage)
+        raw.send(text)
+        raw.send({ type: "no_such_type", data: {} })
+        const answered = await holdsWithin(5_000, () => raw.texts.some((each) => each.includes("no_such_type")))
+        trial.check(answered !== undefined, `after ${what} the session was no more: ${raw.closeCode ?? "silent"}`)
+        raw.cut()
+        const { status } = await stage.node.operator.post("/api/tunnels", text)
+        trial.check(status >= 400 && status < 500, `the API answered ${what} with ${status}`)
+      }
+      trial.saw(`${hostileTexts.length} texts, each at both edges`)
+    })
+    noClose(trial, stage)
+  }
+}
+
+export const hostile: ReadonlyArray<Fault> = [slowUpgrades, flood, brokenFrames, hostileJson]
