@@ -7,6 +7,7 @@ import * as Control from "./Control.ts"
 import * as Logging from "./logging.ts"
 import { Settings } from "./Settings.ts"
 import { Secrets } from "./store/Secrets.ts"
+import { DatabaseDamaged } from "./store/sql.ts"
 
 /** The one line that says all is up: where, on what, and where the admin token is found; never the token. */
 const announce = Layer.effectDiscard(Effect.gen(function*() {
@@ -28,7 +29,10 @@ const announce = Layer.effectDiscard(Effect.gen(function*() {
 
 /** A failure that was foreseen is one sentence; only a defect shows where it happened. */
 const report = (cause: Cause.Cause<unknown>) => {
-  const expected = cause.reasons.find(Cause.isFailReason)?.error
+  const expected = cause.reasons.find(Cause.isFailReason)?.error ??
+    cause.reasons.filter(Cause.isDieReason).map(({ defect }) => defect).find((defect) =>
+      defect instanceof DatabaseDamaged
+    )
   return Console.error(expected instanceof Error ? `control: ${expected.message}` : Cause.pretty(cause))
 }
 

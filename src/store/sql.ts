@@ -13,6 +13,15 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("St
   }
 }
 
+/** PostgreSQL cannot read its own files. Waiting mends nothing: a defect, with a message for whoever has to act. */
+export class DatabaseDamaged extends Schema.TaggedError<DatabaseDamaged>()("DatabaseDamaged", {
+  state: Schema.String
+}) {
+  override get message(): string {
+    return `the database is damaged (SQLSTATE ${this.state}): restore a backup; PostgreSQL's own log says which file it is`
+  }
+}
+
 /** A pool that is exhausted waits for ever; nobody else should. */
 const patience = Duration.seconds(8)
 
@@ -32,7 +41,9 @@ export const atEdge = <A, E, R>(
     Effect.catchCause((cause): Effect.Effect<never, Exclude<E, SqlError.SqlError> | StoreUnavailable> => {
       const error = sqlErrorOf(cause)
       if (error === undefined) return Effect.failCause(cause as Cause.Cause<Exclude<E, SqlError.SqlError>>)
-      return isPassing(error) ? Effect.fail(new StoreUnavailable({ reason: describe(error) })) : Effect.die(error)
+      if (isPassing(error)) return Effect.fail(new StoreUnavailable({ reason: describe(error) }))
+      const state = sqlState(error)
+      return Effect.die(/^XX00[12]$/u.test(state) ? new DatabaseDamaged({ state }) : error)
     })
   )
 

@@ -1,6 +1,6 @@
 /** One node: `node src/main.ts` as its users run it, with everything that it prints. */
 import { holdsWithin } from "#faults/waiting.ts"
-import { api, type Api } from "#support/api.ts"
+import { type Api, api } from "#support/api.ts"
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdir, readFile } from "node:fs/promises"
 import { join, resolve } from "node:path"

@@ -22,9 +22,7 @@ export class Crowd implements Watcher {
   readonly receipts = new Map<string, number>()
 
   constructor(accounts: ReadonlyArray<Account>, targets: ReadonlyArray<number>, seed: number) {
-    this.clients = accounts.map((account, index) =>
-      new FaultClient(account, targets, Random.of(seed, index + 1), this)
-    )
+    this.clients = accounts.map((account, index) => new FaultClient(account, targets, Random.of(seed, index + 1), this))
   }
 
   get live(): ReadonlyArray<FaultClient> {
@@ -57,9 +55,11 @@ export class Crowd implements Watcher {
 
   async leave(): Promise<void> {
     for (const client of this.clients) client.stop()
-    await mustHold("all clients have left", 10_000, () => this.clients.every(({ ws }) => ws === undefined)).catch(() => {
-      for (const { ws } of this.clients) ws?.terminate()
-    })
+    await mustHold("all clients have left", 10_000, () => this.clients.every(({ ws }) => ws === undefined)).catch(
+      () => {
+        for (const { ws } of this.clients) ws?.terminate()
+      }
+    )
   }
 
   told(_client: FaultClient, { data, type }: Message): void {

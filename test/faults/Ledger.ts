@@ -47,8 +47,9 @@ export class Ledger {
     const writers = http + sql
     for (let index = 0; index < writers; index += 1) {
       const own = tunnels.filter((_, at) => at % writers === index).slice(0, 40)
-      for (const { domain, id, target } of own)
+      for (const { domain, id, target } of own) {
         this.book.set(String(domain), { possible: [String(target)], id: String(id) })
+      }
       this.#writers.push(this.#write(own.map(({ domain }) => String(domain)), index >= http, index))
     }
   }
@@ -78,7 +79,7 @@ export class Ledger {
   }
 
   async #write(domains: Array<string>, bySql: boolean, index: number): Promise<void> {
-    for (let turn = 0; !this.#isOver; turn += 1) {
+    while (!this.#isOver) {
       const chance = this.#random.next()
       if (bySql || chance < 0.85) {
         const domain = this.#random.pick(domains)

@@ -23,7 +23,7 @@ export type Mode =
   /** Gives on what the function makes of what comes. */
   | { readonly kind: "rewrite"; readonly rewrite: (chunk: Buffer, link: Link) => Buffer }
 
-export const pass: Mode = { kind: "pass" }
+const pass: Mode = { kind: "pass" }
 
 /** One connection through the proxy. */
 export class Link {

@@ -82,6 +82,6 @@ const bigLength = (size: number): Buffer => {
   return bytes
 }
 
-export const upgradeRequest = (port: number): string =>
+const upgradeRequest = (port: number): string =>
   `GET / HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
   `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n\r\n`

@@ -22,7 +22,7 @@ export interface StageOptions {
 /** Shorter than by default, so that what must happen after a silence is seen in seconds. */
 export const heartbeatTimeoutMillis = 6_000
 
-export const stageEnv = {
+const stageEnv = {
   CONTROL_HEARTBEAT_TIMEOUT: `${heartbeatTimeoutMillis} millis`,
   CONTROL_HEARTBEAT_INTERVAL: "1 second",
   CONTROL_AUTH_TIMEOUT: "4 seconds"
@@ -172,11 +172,13 @@ export class Stage {
     // A few at a time: they take the same lock.
     for (let at = 0; at < wanted.length; at += 8) {
       accounts.push(
-        ...await Promise.all(wanted.slice(at, at + 8).map(async (account) => {
-          const { apiKey, id } = await this.create(`/api/${account.type}s`, { name: account.name })
-          this.canaries.push({ name: `the key of ${account.name}`, text: String(apiKey) })
-          return { ...account, id: String(id), apiKey: String(apiKey) }
-        }))
+        ...await Promise.all(
+          wanted.slice(at, at + 8).map(async (account) => {
+            const { apiKey, id } = await this.create(`/api/${account.type}s`, { name: account.name })
+            this.canaries.push({ name: `the key of ${account.name}`, text: String(apiKey) })
+            return { ...account, id: String(id), apiKey: String(apiKey) }
+          })
+        )
       )
     }
     this.accounts = accounts

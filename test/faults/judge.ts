@@ -44,7 +44,7 @@ export const underLoad = async (
   return ledger
 }
 
-export const judge = async (trial: Trial, stage: Stage, ledger: Ledger, wanted: Wanted = {}): Promise<void> => {
+const judge = async (trial: Trial, stage: Stage, ledger: Ledger, wanted: Wanted = {}): Promise<void> => {
   const { convergenceMillis = 15_000, presenceMillis = 25_000 } = wanted
   const converged = await settle(stage, convergenceMillis, (world) => contentFaults(stage, world))
   trial.check(converged.faults.length === 0, `views: ${summary(converged.faults)}`)
@@ -53,8 +53,9 @@ export const judge = async (trial: Trial, stage: Stage, ledger: Ledger, wanted: 
   trial.check(present.faults.length === 0, `presence: ${summary(present.faults)}`)
   if (present.millis > 1_000) trial.saw(`presence right after ${seconds(converged.millis + present.millis)}`)
   await judgeLedger(trial, stage, ledger)
-  for (const { faults } of stage.crowd.clients)
+  for (const { faults } of stage.crowd.clients) {
     for (const fault of faults.splice(0)) trial.check(false, `protocol: ${fault}`)
+  }
   judgeSecrets(trial, stage)
 }
 
@@ -64,7 +65,10 @@ const judgeLedger = async (trial: Trial, stage: Stage, ledger: Ledger): Promise<
   const { acked, unknown } = ledger
   trial.saw(`${acked} acked, ${unknown} unknown, ${revisions} revisions`)
   trial.check(acked <= revisions, `${acked} writes were acknowledged, and there are only ${revisions} revisions`)
-  trial.check(revisions <= acked + unknown, `${revisions} revisions of ${acked} acknowledged and ${unknown} unknown writes`)
+  trial.check(
+    revisions <= acked + unknown,
+    `${revisions} revisions of ${acked} acknowledged and ${unknown} unknown writes`
+  )
   const [log] = await stage.postgres.query(
     "select count(*)::int as count, (coalesce(max(revision), 0) - coalesce(min(revision), 1) + 1)::int as span, " +
       "coalesce(max(revision), 0)::float8 as newest from changes"
@@ -97,7 +101,7 @@ export const presenceFaults = (stage: Stage, world: World): ReadonlyArray<string
   )
 
 /** No secret in anything that was printed since it was looked at last. */
-export const judgeSecrets = (trial: Trial, stage: Stage): void => {
+const judgeSecrets = (trial: Trial, stage: Stage): void => {
   for (const { name, text } of stage.outputs) {
     const from = Math.max(0, (stage.searched.get(name) ?? 0) - 4_096)
     for (const leak of leaksIn(text.slice(from), stage.canaries)) trial.check(false, `${name} has printed ${leak}`)

@@ -5,9 +5,18 @@ import { hostile } from "./faults/hostile.ts"
 import { history } from "./faults/history.ts"
 import { nodes } from "./faults/nodes.ts"
 import { notifications } from "./faults/notifications.ts"
+import { storage } from "./faults/storage.ts"
 import type { Fault } from "./Trial.ts"
 
-export const matrix: ReadonlyArray<Fault> = [...clients, ...database, ...history, ...hostile, ...nodes, ...notifications].toSorted((one, other) => numberOf(one) - numberOf(other))
+export const matrix: ReadonlyArray<Fault> = [
+  ...clients,
+  ...database,
+  ...history,
+  ...hostile,
+  ...nodes,
+  ...notifications,
+  ...storage
+].toSorted((one, other) => numberOf(one) - numberOf(other))
 
 function numberOf({ id }: Fault): number {
   return Number(id.slice(1))

@@ -17,7 +17,7 @@ export const pemCanary = (name: string, pem: string): Canary => {
 
 const known = new Map<string, ReadonlyArray<string>>()
 
-export const formsOf = (text: string): ReadonlyArray<string> => {
+const formsOf = (text: string): ReadonlyArray<string> => {
   const found = known.get(text)
   if (found !== undefined) return found
   const bytes = Buffer.from(text)

@@ -22,7 +22,9 @@ const renderPage = (results: ReadonlyArray<Result>, { clients, repeat, seed }: O
     "acknowledged none is lost (`acked <= revisions <= acked + unknown`), the log has no gap, each client's view is what plain",
     "SQL says that it must be, who is connected is shown online and nobody else, and no output has a secret in it.",
     "",
-    `${results.length} faults, ${count("passed")} passed, ${count("failed")} failed, ${count("not tried")} not tried; ` +
+    `${results.length} faults, ${count("passed")} passed, ${count("failed")} failed, ${
+      count("not tried")
+    } not tried; ` +
     `${clients} clients, ${repeat === 1 ? "one seed" : `${repeat} seeds`} from ${seed}, ${minutes} minutes on ` +
     `${cpus().length} cores (${platform()}). Heartbeat timeout 6 s instead of 60 s, unless a row says otherwise.`,
     "",
@@ -34,7 +36,11 @@ const renderPage = (results: ReadonlyArray<Result>, { clients, repeat, seed }: O
 
 const row = ({ failures, fault, figures, gaps, verdict }: Result): string => {
   const seen = [...figures, ...failures.map((text) => `**${text}**`)].join("; ")
-  const why = gaps.length === 0 ? "" : verdict === "not tried" ? `: ${gaps.join("; ")}` : `; not tried: ${gaps.join("; ")}`
+  const why = gaps.length === 0
+    ? ""
+    : verdict === "not tried"
+    ? `: ${gaps.join("; ")}`
+    : `; not tried: ${gaps.join("; ")}`
   return `| ${
     [`${fault.id} ${fault.name}`, fault.injected, fault.expected, seen, `${verdict}${why}`].map(cell).join(" | ")
   } |`

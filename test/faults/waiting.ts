@@ -28,3 +28,25 @@ export const mustHold = async (
 }
 
 export const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
+
+/** Does this over and over until it is stopped. */
+export class Sampling {
+  #isOver = false
+  readonly #ended: Promise<void>
+
+  constructor(everyMillis: number, sample: () => Promise<void>) {
+    this.#ended = this.#run(everyMillis, sample)
+  }
+
+  async stop(): Promise<void> {
+    this.#isOver = true
+    await this.#ended
+  }
+
+  async #run(everyMillis: number, sample: () => Promise<void>): Promise<void> {
+    while (!this.#isOver) {
+      await sample()
+      await sleep(everyMillis)
+    }
+  }
+}

@@ -7,8 +7,8 @@ import { withoutNotifications } from "#faults/pgMessages.ts"
 import { tryKey } from "#faults/probes.ts"
 import { readWorld } from "#faults/projection.ts"
 import { heartbeatTimeoutMillis, type Stage } from "#faults/Stage.ts"
-import type { Fault, Trial } from "#faults/Trial.ts"
-import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
+import type { Fault } from "#faults/Trial.ts"
+import { holdsWithin, mustHold, Sampling, seconds } from "#faults/waiting.ts"
 import { Random } from "#simulation/Random.ts"
 
 /** Every third connection to the first node. */
@@ -65,13 +65,9 @@ const padding = "x".repeat(400)
 const manyChanges = async (stage: Stage, changes: number): Promise<{ made: number; peak: number }> => {
   let made = 0
   let peak = 0
-  let isOver = false
-  const watching = (async () => {
-    while (!isOver) {
-      peak = Math.max(peak, await metricOf(stage.node, "control_process_memory_bytes"))
-      await sleep(200)
-    }
-  })()
+  const watching = new Sampling(200, async () => {
+    peak = Math.max(peak, await metricOf(stage.node, "control_process_memory_bytes"))
+  })
   while (made < changes) {
     const rows = await stage.postgres.query(
       "update tunnels set target = $1 || right(domain, 20) where domain like 'app-%' returning 1",
@@ -79,8 +75,7 @@ const manyChanges = async (stage: Stage, changes: number): Promise<{ made: numbe
     )
     made += rows.length
   }
-  isOver = true
-  await watching
+  await watching.stop()
   return { made, peak }
 }
 
@@ -88,8 +83,10 @@ const manyChanges = async (stage: Stage, changes: number): Promise<{ made: numbe
 const slowConsumer: Fault = {
   id: "F24",
   name: "Slow consumer",
-  injected: "all gateways but two stop reading their sockets, while 50,000 long changes are made (24,000 in `npm test`)",
-  expected: "the others are told of everything; memory grows by 4 MiB at most for each slow one; those get one config, or 4441",
+  injected:
+    "all gateways but two stop reading their sockets, while 50,000 long changes are made (24,000 in `npm test`)",
+  expected:
+    "the others are told of everything; memory grows by 4 MiB at most for each slow one; those get one config, or 4441",
   nodes: 1,
   run: async (trial, stage) => {
     const isShort = stage.options.clients < 100
@@ -130,8 +127,10 @@ const isAt = ({ account, viewer }: FaultClient, revision: number): boolean =>
 const clones: Fault = {
   id: "F28",
   name: "Duplicate login, clones that fight",
-  injected: "two clients with one key, one at each of two nodes, come back at once whenever they are replaced, for 20 s (6 s in `npm test`)",
-  expected: "there is one session at a time and the newest wins; a node lets the client begin 30 in a row and one more every 2 s; nobody else notices",
+  injected:
+    "two clients with one key, one at each of two nodes, come back at once whenever they are replaced, for 20 s (6 s in `npm test`)",
+  expected:
+    "there is one session at a time and the newest wins; a node lets the client begin 30 in a row and one more every 2 s; nobody else notices",
   nodes: 2,
   run: async (trial, stage) => {
     const key = stage.spareKey
@@ -171,8 +170,10 @@ const clones: Fault = {
 const revoked: Fault = {
   id: "F29",
   name: "Key revoked or rotated live",
-  injected: "keys of connected clients are replaced and revoked through the API, and by SQL while notifications are lost",
-  expected: "closed with 4403 within 1 s (3 s when notifications are lost); the old key is refused, the new one lets in",
+  injected:
+    "keys of connected clients are replaced and revoked through the API, and by SQL while notifications are lost",
+  expected:
+    "closed with 4403 within 1 s (3 s when notifications are lost); the old key is refused, the new one lets in",
   nodes: 1,
   run: async (trial, stage) => {
     const [first, second] = stage.crowd.clients.filter(({ account }) => account.type === "agent")

@@ -57,8 +57,10 @@ const crash: Fault = {
 const exhausted: Fault = {
   id: "F7",
   name: "Pool exhausted",
-  injected: "the counter's row is locked from outside, and 40 writes at once wait for it with all of the node's connections",
-  expected: "writes are refused in time (503), a new client is told to come later (1013), heartbeats are answered as ever",
+  injected:
+    "the counter's row is locked from outside, and 40 writes at once wait for it with all of the node's connections",
+  expected:
+    "writes are refused in time (503), a new client is told to come later (1013), heartbeats are answered as ever",
   nodes: 1,
   run: async (trial, stage) => {
     await underLoad(trial, stage, async (ledger) => {
@@ -67,8 +69,9 @@ const exhausted: Fault = {
         const until = now() + 6_000
         const holding = (async () => {
           // Taken anew as soon as the server has ended it, so that the row is never free for long.
-          while (now() < until)
+          while (now() < until) {
             await holders.run("begin", takeCounter, "select pg_sleep(2.5)", "rollback").catch(() => sleep(20))
+          }
         })()
         await mustHold("the lock is taken", 5_000, async () => {
           const [row] = await stage.postgres.query(

@@ -14,8 +14,9 @@ const timelinesOf = (stage: Stage): ReadonlySet<string | undefined> =>
 /** Changes that will be lost; the last of them has been seen by everybody. */
 const changesToLose = async (stage: Stage, count: number): Promise<void> => {
   const [row] = await stage.postgres.query("select id from tunnels order by domain limit 1")
-  for (let index = 1; index <= count; index += 1)
+  for (let index = 1; index <= count; index += 1) {
     await stage.postgres.query("update tunnels set target = $1 where id = $2", [`lost-${index}:1`, row?.["id"]])
+  }
   if (count > 0)
     await mustHold("the changes that will be lost are seen", 10_000, () => stage.crowd.receipts.has(`lost-${count}:1`))
 }
@@ -28,7 +29,8 @@ const nobodyHasLostRows = (trial: Trial, stage: Stage): void => {
 const failover: Fault = {
   id: "F3",
   name: "Failover with lost tail",
-  injected: "a copy of the cluster, 30 changes old, is started as a standby, promoted, and takes the place of the other",
+  injected:
+    "a copy of the cluster, 30 changes old, is started as a standby, promoted, and takes the place of the other",
   expected: "another timeline: whole configs; no client keeps a row that the database has lost",
   nodes: 1,
   run: async (trial, stage) => {
@@ -93,11 +95,12 @@ const olderDump: Fault = {
       stage.store.isRefusing = true
       stage.store.cut()
       await restore(stage)
-      for (let index = 0; index < count + 3; index += 1)
+      for (let index = 0; index < count + 3; index += 1) {
         await stage.postgres.query(
           "update tunnels set target = $1 where id = (select min(id) from tunnels)",
           [`after-${count}-${index}:1`]
         )
+      }
       await stage.heal()
       await mustHold(`k = ${count}: every client of control.v1 has another timeline`, 30_000, () => {
         const timelines = timelinesOf(stage)

@@ -64,8 +64,10 @@ const codesOf = (sockets: ReadonlyArray<RawSocket>): string =>
 const flood: Fault = {
   id: "F25",
   name: "Message, ping and connection flood",
-  injected: "one client sends 100,000 messages, one 100,000 pings, and 5,000 connections are made at once and say nothing",
-  expected: "4429 for the messages, an end for the pings, 503 for connections over the bound; others' heartbeats p99 under 500 ms",
+  injected:
+    "one client sends 100,000 messages, one 100,000 pings, and 5,000 connections are made at once and say nothing",
+  expected:
+    "4429 for the messages, an end for the pings, 503 for connections over the bound; others' heartbeats p99 under 500 ms",
   nodes: 1,
   run: async (trial, stage) => {
     const key = stage.spareKey
@@ -175,12 +177,24 @@ const mutated = ({ random }: Trial): Buffer => {
 const hostileTexts: ReadonlyArray<readonly [string, string]> = [
   ["deep arrays", "[".repeat(60_000)],
   ["deep data", `{"type":"status","data":${"[".repeat(20_000)}${"]".repeat(20_000)}}`],
-  ["many keys", `{"type":"heartbeat","data":{"timestamp":1,${
-    Array.from({ length: 15_000 }, (_, index) => `"k${index}":1`).join(",")
-  }}}`],
-  ["__proto__", "{\"type\":\"heartbeat\",\"__proto__\":{\"isAdmin\":true},\"data\":{\"timestamp\":1,\"__proto__\":{\"isAdmin\":true}}}"],
-  ["constructor", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1,\"constructor\":{\"prototype\":{\"isAdmin\":true}}}}"],
-  ["a lone surrogate", "{\"type\":\"status\",\"data\":{\"tunnels\":[{\"domain\":\"\\ud800\",\"status\":\"\\udfff\"}]}}"],
+  [
+    "many keys",
+    `{"type":"heartbeat","data":{"timestamp":1,${
+      Array.from({ length: 15_000 }, (_, index) => `"k${index}":1`).join(",")
+    }}}`
+  ],
+  [
+    "__proto__",
+    "{\"type\":\"heartbeat\",\"__proto__\":{\"isAdmin\":true},\"data\":{\"timestamp\":1,\"__proto__\":{\"isAdmin\":true}}}"
+  ],
+  [
+    "constructor",
+    "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1,\"constructor\":{\"prototype\":{\"isAdmin\":true}}}}"
+  ],
+  [
+    "a lone surrogate",
+    "{\"type\":\"status\",\"data\":{\"tunnels\":[{\"domain\":\"\\ud800\",\"status\":\"\\udfff\"}]}}"
+  ],
   ["NUL", "{\"type\":\"status\",\"data\":{\"tunnels\":[{\"domain\":\"a\\u0000b\",\"status\":\"\\u0000\"}]}}"],
   ["a number above 2^53", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":9007199254740993}}"],
   ["a number above all", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1e999}}"],
@@ -194,7 +208,8 @@ const hostileTexts: ReadonlyArray<readonly [string, string]> = [
 const hostileJson: Fault = {
   id: "F27",
   name: "Deep or hostile JSON",
-  injected: `${hostileTexts.length} texts: 60,000 open brackets, 15,000 keys, __proto__, lone surrogates, NUL, NaN, 2^53+1, …`,
+  injected:
+    `${hostileTexts.length} texts: 60,000 open brackets, 15,000 keys, __proto__, lone surrogates, NUL, NaN, 2^53+1, …`,
   expected: "an error, or nothing where it is harmless; the session lives on, nothing is polluted, no 5xx at the API",
   nodes: 1,
   run: async (trial, stage) => {

@@ -5,7 +5,7 @@ import { presenceFaults, settle, summary, underLoad } from "#faults/judge.ts"
 import { tryKey } from "#faults/probes.ts"
 import type { Stage } from "#faults/Stage.ts"
 import type { Fault, Trial } from "#faults/Trial.ts"
-import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
+import { holdsWithin, mustHold, Sampling, seconds } from "#faults/waiting.ts"
 import type { WebSocket } from "ws"
 
 /** Half of the clients are at each node, whatever the faults before this one have made of it. */
@@ -74,27 +74,20 @@ const kill: Fault = {
 const watchOffline = (stage: Stage): { stop(): Promise<ReadonlyMap<string, number>> } => {
   const longest = new Map<string, number>()
   const since = new Map<string, number>()
-  let isOver = false
-  const watching = (async () => {
-    while (!isOver) {
-      const rows = await stage.postgres.query(
-        "select id, status from agents union all select id, status from gateways"
-      )
-      for (const { id, status } of rows) {
-        const name = String(id)
-        if (status === "online") since.delete(name)
-        else {
-          if (!since.has(name)) since.set(name, now())
-          longest.set(name, Math.max(longest.get(name) ?? 0, now() - (since.get(name) ?? 0)))
-        }
+  const watching = new Sampling(100, async () => {
+    const rows = await stage.postgres.query("select id, status from agents union all select id, status from gateways")
+    for (const { id, status } of rows) {
+      const name = String(id)
+      if (status === "online") since.delete(name)
+      else {
+        if (!since.has(name)) since.set(name, now())
+        longest.set(name, Math.max(longest.get(name) ?? 0, now() - (since.get(name) ?? 0)))
       }
-      await sleep(100)
     }
-  })()
+  })
   return {
     stop: async () => {
-      isOver = true
-      await watching
+      await watching.stop()
       return longest
     }
   }
@@ -104,7 +97,8 @@ const rolling: Fault = {
   id: "F20",
   name: "Rolling restart",
   injected: "SIGTERM and a new start of each of two nodes in turn",
-  expected: "each client is told to come back (1012) and is at the other node; nobody is shown offline for longer than 5 s",
+  expected:
+    "each client is told to come back (1012) and is at the other node; nobody is shown offline for longer than 5 s",
   nodes: 2,
   run: async (trial, stage) => {
     await spread(stage)
@@ -130,8 +124,10 @@ const rolling: Fault = {
 const cutOff: Fault = {
   id: "F30",
   name: "Node cut from DB, clients alive",
-  injected: "the proxy swallows everything between one of two nodes and the database, for 12 s; a client of it comes to the other node",
-  expected: "its sessions stay; it lets nobody in (1013); when it is back, the session that was taken over is closed (4409)",
+  injected:
+    "the proxy swallows everything between one of two nodes and the database, for 12 s; a client of it comes to the other node",
+  expected:
+    "its sessions stay; it lets nobody in (1013); when it is back, the session that was taken over is closed (4409)",
   nodes: 2,
   run: async (trial, stage) => {
     await spread(stage)
@@ -156,7 +152,10 @@ const cutOff: Fault = {
       const replaced = await holdsWithin(15_000, () => oldClose !== undefined)
       clearInterval(beating)
       old?.terminate()
-      trial.check(replaced !== undefined && oldClose === 4409, `the old session was closed with ${oldClose ?? "nothing"}`)
+      trial.check(
+        replaced !== undefined && oldClose === 4409,
+        `the old session was closed with ${oldClose ?? "nothing"}`
+      )
       if (replaced !== undefined) trial.saw(`the old session: ${oldClose} ${seconds(replaced)} after healing`)
     }, { http: 2, sql: 2 })
     noClose(trial, stage)

@@ -1,0 +1,72 @@
+/** Control as a newcomer runs it: one process with its embedded PostgreSQL in a data directory of its own. */
+import { type Api, api } from "#support/api.ts"
+import { createHash } from "node:crypto"
+import { readdirSync, readFileSync, rmSync } from "node:fs"
+import { mkdtemp } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join, relative } from "node:path"
+import { ControlNode } from "./ControlNode.ts"
+import { holdsWithin } from "./waiting.ts"
+
+export const newDirectory = (): Promise<string> => mkdtemp(join(tmpdir(), "control-faults-embedded-"))
+
+export const embedded = (dataDir: string, name = "the embedded one"): Promise<ControlNode> =>
+  ControlNode.make({ name, dataDir, env: {} })
+
+/** An agent and a tunnel each; how many were acknowledged, and with what the others were answered. */
+export const writeMany = async (
+  operator: Api,
+  agentId: string,
+  count: number,
+  label: string
+): Promise<{ acked: number; statuses: ReadonlyArray<number> }> => {
+  let acked = 0
+  const statuses: Array<number> = []
+  for (let index = 0; index < count; index += 1) {
+    const status = await operator.post("/api/tunnels", {
+      agentId,
+      domain: `${label}-${index}.example.com`,
+      target: "localhost:8080"
+    }).then((answer) => answer.status, () => 0)
+    if (status === 201) acked += 1
+    statuses.push(status)
+  }
+  return { acked, statuses }
+}
+
+export const operatorOf = (node: ControlNode): Api => api(`http://127.0.0.1:${node.apiPort}`, node.token)
+
+/** Of all files of the cluster, their names and contents. */
+export const hashOf = (dataDir: string): string => {
+  const cluster = join(dataDir, "postgres")
+  const hash = createHash("sha256")
+  const files = readdirSync(cluster, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .filter((path) => !/postmaster\.(?:pid|opts)$|\.s\.PGSQL/u.test(path))
+    .toSorted()
+  for (const path of files) hash.update(relative(cluster, path)).update(readFileSync(path))
+  return hash.digest("hex")
+}
+
+/** Ends the PostgreSQL that a killed Control has left behind, as the next start would. */
+export const endLeftovers = async (dataDir: string): Promise<void> => {
+  const pidOf = () => {
+    try {
+      return Number(readFileSync(join(dataDir, "postgres", "postmaster.pid"), "utf8").split("\n")[0])
+    } catch {
+      return 0
+    }
+  }
+  const pid = pidOf()
+  if (pid <= 0) return
+  try {
+    process.kill(pid, "SIGQUIT")
+  } catch {
+    return
+  }
+  await holdsWithin(5_000, () => pidOf() !== pid)
+}
+
+export const remove = (path: string): void =>
+  rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })
