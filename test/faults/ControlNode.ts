@@ -12,6 +12,8 @@ export interface NodeOptions {
   readonly env: Readonly<Record<string, string>>
   /** Of Node itself, such as `--max-old-space-size=256`. */
   readonly execArgv?: ReadonlyArray<string>
+  /** Another checkout, of an older version. */
+  readonly root?: string
   /** A shell's words before the program, such as `ulimit -n 256`. */
   readonly before?: string
 }
@@ -65,8 +67,8 @@ export class ControlNode {
 
   /** Starts it without waiting. */
   spawn(env: Readonly<Record<string, string>> = {}): void {
-    const { before, dataDir, execArgv = [], env: own } = this.options
-    const program = [process.execPath, ...execArgv, resolve("src/main.ts")]
+    const { before, dataDir, execArgv = [], env: own, root = "." } = this.options
+    const program = [process.execPath, ...execArgv, resolve(root, "src/main.ts")]
     const [command = "", ...args] = before === undefined
       ? program
       : ["/bin/sh", "-c", `${before}; exec "$@"`, "sh", ...program]
@@ -82,6 +84,7 @@ export class ControlNode {
         ...env
       },
       stdio: ["ignore", "pipe", "pipe", "ipc"],
+      cwd: resolve(root),
       detached: true
     })
     this.child = child

@@ -17,6 +17,8 @@ export interface StageOptions {
   readonly clients: number
   readonly nodes: number
   readonly seed: number
+  /** Of Node itself, for each node. */
+  readonly execArgv?: ReadonlyArray<string>
 }
 
 /** Shorter than by default, so that what must happen after a silence is seen in seconds. */
@@ -80,6 +82,7 @@ export class Stage {
     const nodes = await Promise.all(numbers.map((index) =>
       ControlNode.make({
         name: `node ${index + 1}`,
+        execArgv: options.execArgv ?? [],
         dataDir: join(directory, `node-${index + 1}`),
         env: {
           ...stageEnv,

@@ -3,6 +3,7 @@ import { clients } from "./faults/clients.ts"
 import { database } from "./faults/database.ts"
 import { hostile } from "./faults/hostile.ts"
 import { history } from "./faults/history.ts"
+import { inside } from "./faults/inside.ts"
 import { nodes } from "./faults/nodes.ts"
 import { notifications } from "./faults/notifications.ts"
 import { storage } from "./faults/storage.ts"
@@ -13,6 +14,7 @@ export const matrix: ReadonlyArray<Fault> = [
   ...database,
   ...history,
   ...hostile,
+  ...inside,
   ...nodes,
   ...notifications,
   ...storage
