@@ -4,7 +4,7 @@
  */
 import { parseArgs } from "node:util"
 import { matrix } from "./matrix.ts"
-import { runFaults } from "./run.ts"
+import { runFaults, Stages } from "./run.ts"
 import { writeTable } from "./table.ts"
 
 const { values } = parseArgs({
@@ -24,7 +24,12 @@ const unknown = only.filter((id) => !matrix.some((fault) => fault.id === id))
 if (unknown.length > 0) throw new Error(`there is no fault ${unknown.join(", ")}`)
 
 const options = { clients: Number(values.clients), seed: Number(values.seed), repeat: Number(values.repeat) }
-const results = await runFaults(chosen, options, (line) => process.stdout.write(`${line}\n`))
+const stages = new Stages(options)
+// Its processes are detached, so that no terminal ends them before their time: an interrupted run ends them itself.
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => void stages.close().finally(() => process.exit(130)))
+}
+const results = await runFaults(chosen, options, stages, (line) => process.stdout.write(`${line}\n`))
 if (only.length === 0 || values.write) writeTable(results, options)
 const failed = results.filter(({ verdict }) => verdict === "failed")
 process.stdout.write(`${results.length} faults, ${failed.length} failed\n`)

@@ -26,9 +26,9 @@ export interface Result {
 export const runFaults = async (
   faults: ReadonlyArray<Fault>,
   options: Options,
+  stages: Stages,
   print: (line: string) => void
 ): Promise<ReadonlyArray<Result>> => {
-  const stages = new Stages(options)
   const results: Array<Result> = []
   try {
     // Those with one node first, so that a stage is made as seldom as can be.

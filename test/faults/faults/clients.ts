@@ -159,7 +159,8 @@ const clones: Fault = {
     trial.saw(`${sessions} sessions in ${seconds(millis)}, closes: ${described}`)
     const most = stage.nodes.length * (30 + 10 + 1)
     trial.check(sessions <= most, `${sessions} sessions were let in, more than ${most}`)
-    trial.check(sessions >= 4, "the clones hardly fought")
+    // Each has begun one, and at least one has taken over from the other.
+    trial.check(sessions >= 3 && (codes.get(4409) ?? 0) > 0, "the clones did not fight")
     const last = await tryKey(stage.node.wsPort, key)
     trial.saw(`afterwards: ${last.outcome}`)
     trial.check(["ready", "4429"].includes(last.outcome), `afterwards the key was answered with ${last.outcome}`)
