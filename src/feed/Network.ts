@@ -111,6 +111,8 @@ interface Parts {
 /** Reads what is new, applies it, and gives it out, page by page until nothing is left. */
 const advanceBy = ({ applyPage, current, hold, log, reload }: Parts): Effect.Effect<void, StoreUnavailable> => {
   let isLost = false
+  /** What was read last may have been given to some and not to others: something failed in the middle of it. */
+  let isTorn = false
   return Effect.gen(function*() {
     while (true) {
       const { state, tag } = yield* current
@@ -125,11 +127,16 @@ const advanceBy = ({ applyPage, current, hold, log, reload }: Parts): Effect.Eff
       if (isLost) yield* beginTimeline(log, state)
       if (found === "missed")
         yield* Effect.logWarning("this process was away for too long: reading everything again")
-      if (isLost || found !== "continued") {
+      if (isTorn || isLost || found !== "continued") {
+        isTorn = true
         isLost = false
-        return yield* reload()
+        yield* reload()
+        isTorn = false
+        return
       }
+      isTorn = true
       yield* applyPage(state, page)
+      isTorn = false
       if (page.upTo - state.revision < pageSize) return
     }
   })

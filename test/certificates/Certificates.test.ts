@@ -22,6 +22,8 @@ const tunnelTo = Effect.fnUntraced(function*(...domains: ReadonlyArray<string>) 
   const agentId = AgentId.make("a1")
   yield* sql`insert into agents (id, name, virtual_ip, subnet, subnet_index, wireguard_public_key, wireguard_private_key)
     values (${agentId}, 'home', '10.64.0.1', '10.64.0.0/24', 0, '', '') on conflict do nothing`
+  yield* sql`insert into gateways (id, name, slot, wireguard_public_key, wireguard_private_key)
+    values (${gateway}, 'edge', 0, '', '') on conflict do nothing`
   for (const domain of domains) {
     yield* sql`insert into tunnels (agent_id, domain, target) values (${agentId}, ${domain}, 'localhost:80')`
   }

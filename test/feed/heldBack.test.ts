@@ -1,4 +1,5 @@
 /** protocol.md, "Order": a view never shrinks because something could not be read, or looks like a mistake. */
+import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import { newDatabase } from "#support/database.ts"
 import { makeServer } from "#support/server.ts"
@@ -161,4 +162,28 @@ describe("a row that cannot be read", () => {
       assert.deepStrictEqual(leftOut.map(({ entityId }: { entityId: string }) => entityId), [gateway.id])
       assert.notInclude(JSON.stringify(leftOut), "'damaged'")
     }), 60_000)
+})
+
+describe("a change whose giving out failed in the middle", () => {
+  it.live(
+    "is made up for by a whole config to everybody, so that no step is missing without a gap",
+    () =>
+      Effect.gen(function*() {
+        const { agent, catchUp, client, context, newTunnel } = yield* start
+        const bus = Context.get(context, ChangeBus)
+        const { publish } = bus
+        Object.assign(bus, {
+          publish: () => {
+            Object.assign(bus, { publish })
+            return Effect.die(new Error("it failed once"))
+          }
+        })
+        yield* newTunnel(agent.id)
+        yield* Effect.retry(catchUp, { times: 200, schedule: Schedule.spaced("50 millis") })
+        assert.lengthOf((yield* client.expect("config")).data["tunnels"], many + 1)
+        yield* newTunnel(agent.id)
+        yield* client.expect("tunnel_create")
+      }),
+    60_000
+  )
 })

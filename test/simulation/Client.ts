@@ -154,6 +154,7 @@ export class Client {
   refused(code: string): void {
     // Which one it was is not told: the oldest, since answers come in the order of what they answer.
     const [domain] = this.certificates.keys()
+    if (code === "wireguard_key_rejected") this.makeOwnKey()
     if (code === "certificate_rejected" && domain !== undefined) this.certificates.delete(domain)
   }
 

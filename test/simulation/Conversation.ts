@@ -35,6 +35,8 @@ export class Conversation implements Peer {
   /** What it has said that no client should, in all, and by the code of the error that is due. */
   faults = 0
   readonly provoked = new Map<string, number>()
+  /** The WireGuard key that it has announced. */
+  broughtKey: string | undefined
   readonly errors = new Map<string, number>()
   said = 0
   lastHeardAt: number
@@ -160,6 +162,7 @@ export class Conversation implements Peer {
     const { position, view } = client.follower
     const resume = client.takeResume() ?? (view === undefined ? undefined : position)
     this.offered = view === undefined ? undefined : position
+    this.broughtKey = client.ownKey
     return {
       clientVersion: `simulated/${client.ordinal}`,
       ...(resume === undefined ? {} : { resume }),

@@ -179,6 +179,11 @@ function undeserved(conversation: Conversation, reason: CloseReason): string | u
         ? undefined
         : "the database was well"
     case "protocolViolation":
+      if (conversation.errors.has("wireguard_key_rejected")) {
+        return database.history.some(({ tables }) => isAnothers(tables, conversation))
+          ? undefined
+          : "its WireGuard key was nobody else's"
+      }
       return conversation.faults >= 20 ? undefined : `it made ${conversation.faults} faults only`
     case "unauthenticated":
       return states.every((state) => keyOwner([state], authHash)?.type === (client.urlType ?? client.key.ref.type))
@@ -212,4 +217,11 @@ function undeserved(conversation: Conversation, reason: CloseReason): string | u
     default:
       return undefined
   }
+}
+
+/** Somebody else has had the WireGuard key that it brought. */
+function isAnothers({ agent, gateway }: Snapshot["tables"], { broughtKey, client }: Conversation): boolean {
+  return [...agent.values(), ...gateway.values()].some(({ id, publicKey }) =>
+    publicKey === broughtKey && id !== client.key.ref.id
+  )
 }
