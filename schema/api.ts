@@ -10,6 +10,7 @@ import { NetworkGroup } from "./networkApi.ts"
 import { NodesGroup } from "./nodesApi.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
+import { TokensGroup } from "./tokensApi.ts"
 import { BackupGroup, DoctorGroup } from "./upkeepApi.ts"
 
 const agent = { id: Resource.GivenAgentId }
@@ -22,20 +23,22 @@ class Agents extends HttpApiGroup.make("agents").add(
     payload: Resource.NewAgent,
     success: created(changed(Resource.CreatedAgent, "CreatedAgent")),
     error: [Problem.NetworkPoolExhausted, Problem.StoreUnavailable]
-  }).annotateMerge(says("Create an agent", "Gives it a subnet, a WireGuard key pair, and its first API key.")),
+  }).annotateMerge(
+    says("operate", "Create an agent", "Gives it a subnet, a WireGuard key pair, and its first API key.")
+  ),
   list("/api/agents", Resource.Agent, "List agents"),
   HttpApiEndpoint.get("get", "/api/agents/:id", {
     params: agent,
     success: Resource.Agent,
     error: [Problem.AgentNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("Get an agent")),
+  }).annotateMerge(says("read", "Get an agent")),
   HttpApiEndpoint.patch("update", "/api/agents/:id", {
     params: agent,
     query: waitQuery,
     payload: Resource.AgentPatch,
     success: changed(Resource.Agent, "ChangedAgent"),
     error: [Problem.AgentNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("Change an agent", "What is left out stays.")),
+  }).annotateMerge(says("operate", "Change an agent", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/agents/:id", {
     params: agent,
     query: {
@@ -46,7 +49,7 @@ class Agents extends HttpApiGroup.make("agents").add(
     },
     success: deleted,
     error: [Problem.AgentNotFound, Problem.AgentHasTunnels, Problem.StoreUnavailable]
-  }).annotateMerge(says("Delete an agent", "Its keys are revoked and its connection is closed."))
+  }).annotateMerge(says("operate", "Delete an agent", "Its keys are revoked and its connection is closed."))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Agents" })) {}
 
 class Gateways extends HttpApiGroup.make("gateways").add(
@@ -55,34 +58,34 @@ class Gateways extends HttpApiGroup.make("gateways").add(
     payload: Resource.NewGateway,
     success: created(changed(Resource.CreatedGateway, "CreatedGateway")),
     error: [Problem.NoSuchAgent, Problem.StoreUnavailable]
-  }).annotateMerge(says("Create a gateway", "Gives it a WireGuard key pair and its first API key.")),
+  }).annotateMerge(says("operate", "Create a gateway", "Gives it a WireGuard key pair and its first API key.")),
   list("/api/gateways", Resource.Gateway, "List gateways"),
   HttpApiEndpoint.get("get", "/api/gateways/:id", {
     params: gateway,
     success: Resource.Gateway,
     error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("Get a gateway")),
+  }).annotateMerge(says("read", "Get a gateway")),
   HttpApiEndpoint.patch("update", "/api/gateways/:id", {
     params: gateway,
     query: waitQuery,
     payload: Resource.GatewayPatch,
     success: changed(Resource.Gateway, "ChangedGateway"),
     error: [Problem.GatewayNotFound, Problem.NoSuchAgent, Problem.StoreUnavailable]
-  }).annotateMerge(says("Change a gateway", "What is left out stays.")),
+  }).annotateMerge(says("operate", "Change a gateway", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id", {
     params: gateway,
     query: waitQuery,
     success: deleted,
     error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("Delete a gateway", "Its keys are revoked and its connection is closed."))
+  }).annotateMerge(says("operate", "Delete a gateway", "Its keys are revoked and its connection is closed."))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Gateways" })) {}
 
 const CreatedKey = changed(Resource.CreatedKey, "CreatedKey")
 
 const keyTexts = {
-  list: says("List its API keys", "Without their secrets."),
-  create: says("Create a second API key", "To change keys without an interruption: at most two are live."),
-  remove: says("Revoke an API key", "Connections that use it are closed.")
+  list: says("read", "List its API keys", "Without their secrets."),
+  create: says("operate", "Create a second API key", "To change keys without an interruption: at most two are live."),
+  remove: says("operate", "Revoke an API key", "Connections that use it are closed.")
 }
 
 class AgentKeys extends HttpApiGroup.make("agentKeys").add(
@@ -137,26 +140,28 @@ class Tunnels extends HttpApiGroup.make("tunnels").add(
     payload: Resource.NewTunnel,
     success: created(ChangedTunnel),
     error: [Problem.DomainTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
-  }).annotateMerge(says("Create a tunnel", "It is on its way to its agent and every gateway when this answers.")),
+  }).annotateMerge(
+    says("operate", "Create a tunnel", "It is on its way to its agent and every gateway when this answers.")
+  ),
   list("/api/tunnels", Resource.Tunnel, "List tunnels"),
   HttpApiEndpoint.get("get", "/api/tunnels/:id", {
     params: tunnel,
     success: Resource.Tunnel,
     error: [Problem.TunnelNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("Get a tunnel")),
+  }).annotateMerge(says("read", "Get a tunnel")),
   HttpApiEndpoint.patch("update", "/api/tunnels/:id", {
     params: tunnel,
     query: waitQuery,
     payload: Resource.TunnelPatch,
     success: ChangedTunnel,
     error: [Problem.TunnelNotFound, Problem.DomainTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
-  }).annotateMerge(says("Change a tunnel", "What is left out stays.")),
+  }).annotateMerge(says("operate", "Change a tunnel", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/tunnels/:id", {
     params: tunnel,
     query: waitQuery,
     success: deleted,
     error: [Problem.TunnelNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("Delete a tunnel"))
+  }).annotateMerge(says("operate", "Delete a tunnel"))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Tunnels" })) {}
 
 const domain = { domain: HostNameFromInput }
@@ -167,20 +172,22 @@ class Certificates extends HttpApiGroup.make("certificates").add(
     params: domain,
     success: Resource.Certificate,
     error: [Problem.CertificateNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("Get a certificate", "Without its private key.")),
+  }).annotateMerge(says("read", "Get a certificate", "Without its private key.")),
   HttpApiEndpoint.put("put", "/api/certificates/:domain", {
     params: domain,
     query: waitQuery,
     payload: Resource.CertificatePut,
     success: changed(Resource.Certificate, "ChangedCertificate"),
     error: [Problem.CertificateRejected, Problem.StoreUnavailable]
-  }).annotateMerge(says("Store a certificate", "Replaces the one of this domain, if there is one; 200 either way.")),
+  }).annotateMerge(
+    says("operate", "Store a certificate", "Replaces the one of this domain, if there is one; 200 either way.")
+  ),
   HttpApiEndpoint.delete("remove", "/api/certificates/:domain", {
     params: domain,
     query: waitQuery,
     success: deleted,
     error: [Problem.CertificateNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("Delete a certificate"))
+  }).annotateMerge(says("operate", "Delete a certificate"))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Certificates" })) {}
 
 class Clients extends HttpApiGroup.make("clients").add(
@@ -188,7 +195,7 @@ class Clients extends HttpApiGroup.make("clients").add(
     query: listQuery,
     success: Resource.pageOf(Resource.ConnectedClient),
     error: Problem.StoreUnavailable
-  }).annotateMerge(says("List who is connected", "To any node, in the order of their connecting."))
+  }).annotateMerge(says("read", "List who is connected", "To any node, in the order of their connecting."))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Connected clients" })) {}
 
 class Audit extends HttpApiGroup.make("audit").add(
@@ -196,7 +203,9 @@ class Audit extends HttpApiGroup.make("audit").add(
     query: auditQuery,
     success: AuditPage,
     error: Problem.StoreUnavailable
-  }).annotateMerge(says("List who changed what", "The newest first; also what was written to the database directly."))
+  }).annotateMerge(
+    says("read", "List who changed what", "The newest first; also what was written to the database directly.")
+  )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Audit" })) {}
 
 const lastEventId = Schema.String.check(Schema.isMaxLength(256)).annotate({
@@ -210,6 +219,7 @@ class Events extends HttpApiGroup.make("events").add(
     success: HttpApiSchema.StreamSse({ events: SentEvent }),
     error: Problem.TooManyFollowers
   }).annotateMerge(says(
+    "read",
     "Follow what happens",
     "Server-sent events (WHATWG HTML, section 9.2), a comment every 15 seconds. `change` is told of every committed change; " +
       "the others of the clients of this process. Where events may be missing there is a `reset`: read the lists anew."
@@ -218,18 +228,33 @@ class Events extends HttpApiGroup.make("events").add(
 
 class Health extends HttpApiGroup.make("health").add(
   HttpApiEndpoint.get("live", "/healthz", { success: Schema.Struct({ status: Schema.Literal("ok") }) })
-    .annotateMerge(says("Is the process alive?", "200, whatever else is wrong.")),
+    .annotateMerge(says("anyone", "Is the process alive?", "200, whatever else is wrong.")),
   HttpApiEndpoint.get("ready", "/readyz", {
     success: Schema.Struct({ status: Schema.Literal("ok") }),
     error: Problem.NotReady
-  }).annotateMerge(says("Can it serve?", "200 when the database answers and the feed of changes is caught up.")),
+  }).annotateMerge(
+    says("anyone", "Can it serve?", "200 when the database answers and the feed of changes is caught up.")
+  ),
   HttpApiEndpoint.get("metrics", "/metrics", {
     success: Schema.String.pipe(HttpApiSchema.asText({ contentType: "text/plain; version=0.0.4; charset=utf-8" }))
-  }).annotateMerge(says("Figures for Prometheus"))
+  }).annotateMerge(says("anyone", "Figures for Prometheus"))
 ).annotateMerge(OpenApi.annotations({ title: "Health" })) {}
 
 export class Api extends HttpApi.make("control")
-  .add(Agents, AgentKeys, Gateways, GatewayKeys, Tunnels, Certificates, Clients, Audit, Events, NetworkGroup, Health)
+  .add(
+    Agents,
+    AgentKeys,
+    Gateways,
+    GatewayKeys,
+    Tunnels,
+    Certificates,
+    Clients,
+    Audit,
+    TokensGroup,
+    Events,
+    NetworkGroup,
+    Health
+  )
   .add(NodesGroup, BackupGroup, DoctorGroup)
   .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error", errors: "all" })

@@ -1,15 +1,22 @@
 /** What the groups of the API have in common: who is let in, what is judged, how answers look. */
-import { Schema } from "effect"
+import { Context, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiMiddleware, HttpApiSchema, HttpApiSecurity, OpenApi } from "effect/http-api"
 import { Deleted, delivery } from "./delivery.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
+import type { Operator, Role } from "./tokens.ts"
 
-/** Lets in who has the admin token. It comes before anything about the request is judged. */
-export class Authorization extends HttpApiMiddleware.Service<Authorization>()("control/http/Authorization", {
-  security: { bearer: HttpApiSecurity.bearer.pipe(HttpApiSecurity.annotate(OpenApi.Description, "The admin token.")) },
-  error: Problem.Unauthorized
-}) {}
+/** Which role an endpoint needs: said at each, by `says`. One that says nothing needs `admin`. */
+export class RequiredRole extends Context.Service<RequiredRole, Role | "anyone">()("control/http/RequiredRole") {}
+
+/** Lets in who has an admin token of the role that is needed. It comes before anything about the request is judged. */
+export class Authorization extends HttpApiMiddleware.Service<Authorization, { provides: Operator }>()(
+  "control/http/Authorization",
+  {
+    security: { bearer: HttpApiSecurity.bearer.pipe(HttpApiSecurity.annotate(OpenApi.Description, "An admin token.")) },
+    error: [Problem.Unauthorized, Problem.RoleTooLow, Problem.TooManyFailures, Problem.StoreUnavailable]
+  }
+) {}
 
 /** Refuses what does not fit the schemas, each fault with its path; unknown fields and parameters are faults too. */
 export class Validation extends HttpApiMiddleware.Service<Validation>()("control/http/Validation", {
@@ -25,12 +32,24 @@ export const changed = <Fields extends Schema.Struct.Fields>(resource: Schema.St
 /** Nothing, or how far it has come: in this order, since nothing can be made of anything. */
 export const deleted = [Deleted, HttpApiSchema.NoContent] as const
 
-export const says = (summary: string, description?: string) =>
-  OpenApi.annotations(description === undefined ? { summary } : { summary, description })
+/** What it does, and which role it needs: `anyone` is for what no token is asked for. */
+export const says = (role: Role | "anyone", summary: string, description?: string) => {
+  const needs = role === "anyone" ? undefined : `Needs the role \`${role}\`.`
+  const texts = [description, needs].filter((text) => text !== undefined)
+  return Context.add(
+    OpenApi.annotations({
+      summary,
+      ...(texts.length === 0 ? {} : { description: texts.join(" ") }),
+      ...(role === "anyone" ? {} : { override: { "x-required-role": role } })
+    }),
+    RequiredRole,
+    role
+  )
+}
 
 export const list = <const Path extends `/${string}`, S extends Schema.Top>(path: Path, item: S, summary: string) =>
   HttpApiEndpoint.get("list", path, {
     query: listQuery,
     success: Resource.pageOf(item),
     error: Problem.StoreUnavailable
-  }).annotateMerge(says(summary, "In the order of their creation."))
+  }).annotateMerge(says("read", summary, "In the order of their creation."))

@@ -4,8 +4,10 @@ import { EntityType } from "./events.ts"
 import { Revision, Timestamp } from "./ids.ts"
 import { Limit } from "./resources.ts"
 
-/** What changes are noted of: of the network itself, that a loss was accepted. */
-const AuditedType = Schema.Literals([...EntityType.literals, "network"]).annotate({ identifier: "AuditedType" })
+/** What changes are noted of: of the network itself, that a loss was accepted; of admin tokens, which have no revision. */
+const AuditedType = Schema.Literals([...EntityType.literals, "network", "token"]).annotate({
+  identifier: "AuditedType"
+})
 type AuditedType = typeof AuditedType.Type
 
 export const AuditEntry = Schema.Struct({
@@ -13,15 +15,24 @@ export const AuditEntry = Schema.Struct({
   at: Timestamp.annotate({ description: "When it was committed." }),
   actor: Schema.String.annotate({
     description:
-      "`admin`; `library`; `gateway:<id>`; `client` for what clients tell of themselves; `control`; `sql:<user>` for who wrote to the database directly."
+      "`admin` for the token that the server was started with; `token:<id>` for an admin token; `library`; `gateway:<id>`; `client` for what clients tell of themselves; `control`; `sql:<user>` for who wrote to the database directly."
   }),
+  actorName: Schema.NullOr(Schema.String).annotate({ description: "The name that an admin token had then." }),
   address: Schema.NullOr(Schema.String).annotate({ description: "From where; null if it was the server itself." }),
   action: Schema.String.annotate({ description: "Such as `tunnel.create`: what, and `create`, `update` or `delete`." }),
   entityType: AuditedType,
   entityId: Schema.String.annotate({
     description: "Its id; of a certificate, its domain; of the network, its timeline."
   }),
-  revision: Revision.annotate({ description: "The number of the change." })
+  name: Schema.NullOr(Schema.String).annotate({
+    description: "Its name then, or its domain; of an API key, whose it is. Null if that was not noted."
+  }),
+  fields: Schema.NullOr(Schema.Array(Schema.String)).annotate({
+    description: "Of an update, the columns that changed, never what is in them. Null if that was not noted."
+  }),
+  revision: Schema.NullOr(Revision).annotate({
+    description: "The number of the change; null where clients are not told, as of admin tokens."
+  })
 }).annotate({ identifier: "AuditEntry", description: "One change of one row. Entries are never changed." })
 export type AuditEntry = typeof AuditEntry.Type
 
@@ -45,7 +56,15 @@ export const auditQuery = {
   entityId: Schema.optionalKey(Schema.String.check(
     Schema.isBetweenLength(1, 256),
     Schema.isPattern(/^[^\0]*$/u, { message: "no id has a NUL character" })
-  )).annotate({ description: "Only changes of what has this id, or this domain." })
+  )).annotate({ description: "Only changes of what has this id, or this domain." }),
+  actor: Schema.optionalKey(
+    Schema.String.check(
+      Schema.isBetweenLength(1, 256),
+      Schema.isPattern(/^[^\0]*$/u, { message: "no actor has a NUL" })
+    )
+  ).annotate({ description: "Only changes by this `actor`." }),
+  since: Schema.optionalKey(Timestamp).annotate({ description: "Only changes at this time or later." }),
+  until: Schema.optionalKey(Timestamp).annotate({ description: "Only changes before this time." })
 }
 
 export interface AuditRequest {
@@ -54,6 +73,9 @@ export interface AuditRequest {
   readonly before: number | undefined
   readonly entityType: AuditedType | undefined
   readonly entityId: string | undefined
+  readonly actor?: string | undefined
+  readonly since?: string | undefined
+  readonly until?: string | undefined
 }
 
 export const AuditPage = Schema.Struct({ items: Schema.Array(AuditEntry), nextCursor: Schema.NullOr(AuditCursor) })

@@ -37,12 +37,13 @@ const Network = Schema.Struct({
 
 export class NetworkGroup extends HttpApiGroup.make("network").add(
   HttpApiEndpoint.get("get", "/api/network", { success: Network })
-    .annotateMerge(says("Get what this process knows", "Its place in the history, and what it holds back.")),
+    .annotateMerge(says("read", "Get what this process knows", "Its place in the history, and what it holds back.")),
   HttpApiEndpoint.post("accept", "/api/network/acceptance", {
     payload: Schema.Struct({ timeline: Timeline.annotate({ description: "The timeline of `held`." }) }),
     success: Network,
     error: [Problem.NothingHeld, Problem.StoreUnavailable]
   }).annotateMerge(says(
+    "operate",
     "Accept what is missing",
     "Gives what is held back to the clients, on every node. What the database does not have any more, they lose."
   ))

@@ -25,6 +25,10 @@ const Nodes = Schema.Struct({ items: Schema.Array(Node) }).annotate({ identifier
 
 export class NodesGroup extends HttpApiGroup.make("nodes").add(
   HttpApiEndpoint.get("list", "/api/nodes", { success: Nodes, error: Problem.StoreUnavailable }).annotateMerge(
-    says("List the nodes", "Every process that serves this database, and for an hour those that have fallen silent.")
+    says(
+      "read",
+      "List the nodes",
+      "Every process that serves this database, and for an hour those that have fallen silent."
+    )
   )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Nodes" })) {}

@@ -1,6 +1,7 @@
 /** Everything that the HTTP API may refuse with (RFC 9457): the types stay the same between versions. */
 import { Schema } from "effect"
 import { HttpApiError } from "effect/http-api"
+import { Role } from "./tokens.ts"
 
 const urn = <const Code extends string>(code: Code) => `urn:control:problem:${code}` as const
 
@@ -20,6 +21,33 @@ export class Unauthorized extends HttpApiError.Problem<Unauthorized>()("Unauthor
   type: urn("unauthorized"),
   status: 401,
   title: "The admin token is missing or wrong"
+}) {}
+
+export class RoleTooLow extends HttpApiError.Problem<RoleTooLow>()("RoleTooLow", {
+  type: urn("role-too-low"),
+  status: 403,
+  title: "The admin token's role does not allow this"
+}, {
+  needed: Role.annotate({ description: "The lowest role that may." }),
+  held: Role.annotate({ description: "The role of the token that was sent." })
+}) {}
+
+export class TooManyFailures extends HttpApiError.Problem<TooManyFailures>()("TooManyFailures", {
+  type: urn("too-many-failures"),
+  status: 429,
+  title: "Too many wrong admin tokens are waiting for their answer"
+}) {}
+
+export class TokenNotFound extends HttpApiError.Problem<TokenNotFound>()("TokenNotFound", {
+  type: urn("token-not-found"),
+  status: 404,
+  title: "No such admin token"
+}) {}
+
+export class ExpiryPast extends HttpApiError.Problem<ExpiryPast>()("ExpiryPast", {
+  type: urn("expiry-past"),
+  status: 422,
+  title: "The admin token would have expired already"
 }) {}
 
 export class AgentNotFound extends HttpApiError.Problem<AgentNotFound>()("AgentNotFound", {

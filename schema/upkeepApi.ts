@@ -9,6 +9,7 @@ export class BackupGroup extends HttpApiGroup.make("backup").add(
   HttpApiEndpoint.get("get", "/api/backup", {
     success: HttpApiSchema.StreamUint8Array({ contentType: "application/gzip" })
   }).annotateMerge(says(
+    "admin",
     "Make a backup",
     "Every row as of one moment, for `control restore`. What is encrypted stays so: the master key is not in it, and must " +
       "be kept apart. One that ends early lacks its last line, and is refused."
@@ -35,5 +36,7 @@ export type Diagnosis = typeof Diagnosis.Type
 
 export class DoctorGroup extends HttpApiGroup.make("doctor").add(
   HttpApiEndpoint.get("get", "/api/doctor", { success: Diagnosis, error: Problem.StoreUnavailable })
-    .annotateMerge(says("Say what is wrong", "Looks at the database, the clients and the settings of this process."))
+    .annotateMerge(
+      says("read", "Say what is wrong", "Looks at the database, the clients and the settings of this process.")
+    )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Doctor" })) {}

@@ -1,4 +1,5 @@
 /** The system on one page: rows → feed → network → connections, with operators on the other side of the rows. */
+import { AdminTokens } from "#admins/AdminTokens.ts"
 import { Agents } from "#agents/Agents.ts"
 import { Certificates } from "#certificates/Certificates.ts"
 import { Authenticator } from "#clients/Authenticator.ts"
@@ -19,6 +20,7 @@ import * as Compaction from "#feed/Compaction.ts"
 import { Network } from "#feed/Network.ts"
 import { Gateways } from "#gateways/Gateways.ts"
 import * as HttpServer from "#http/Server.ts"
+import { AdminTokenStore } from "#store/AdminTokenStore.ts"
 import { AgentStore } from "#store/AgentStore.ts"
 import { AuditStore } from "#store/AuditStore.ts"
 import { Backup } from "#store/Backup.ts"
@@ -47,6 +49,7 @@ const store = Layer.mergeAll(
   TunnelStore.layer,
   CertificateStore.layer,
   KeyStore.layer,
+  AdminTokenStore.layer,
   AuditStore.layer,
   EventStore.layer,
   PresenceStore.layer,
@@ -97,8 +100,10 @@ const sockets = Listener.layer.pipe(Layer.provide(Sessions.layer))
 /** Agents and gateways only: for an application that has an API of its own. */
 export const layerOfSockets = sockets.pipe(Layer.provide(Edge.layer), Layer.provideMerge(core))
 
+const operators = HttpServer.layer.pipe(Layer.provide([AdminTokens.layer, Doctor.layer]))
+
 /** Both edges: sockets for agents and gateways, HTTP for operators. They are closed before anything below them. */
-export const layer = Layer.mergeAll(sockets, HttpServer.layer.pipe(Layer.provide(Doctor.layer))).pipe(
+export const layer = Layer.mergeAll(sockets, operators).pipe(
   Layer.provide(Edge.layer),
   Layer.provideMerge(core)
 )

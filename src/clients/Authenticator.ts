@@ -5,6 +5,7 @@ import type { Key, NetworkState } from "#network/NetworkState.ts"
 import { addressBlock, type ClientType, nameOf } from "#schema/ids.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
+import { type Failures, noteFailure } from "./failures.ts"
 import { monotonicMillis } from "./monotonic.ts"
 
 /** The key is unknown, revoked, or of the other kind of client; which of them is not told. */
@@ -52,28 +53,6 @@ export class Authenticator extends Context.Service<Authenticator, {
       return Authenticator.of({ authenticate })
     })
   )
-}
-
-interface Failures {
-  readonly count: number
-  readonly at: number
-}
-
-/** The first ones are free: a person mistypes. */
-const freeFailures = 5
-const longestDelayMillis = 2_000
-const forgottenAfterMillis = 60_000
-/** The oldest addresses go first: the delay protects the database, and does not need to be perfect. */
-const rememberedAddresses = 10_000
-
-/** Counts a failure of this address, and says how long its answer waits. */
-function noteFailure(failures: Map<string, Failures>, address: string, now: number): number {
-  const before = failures.get(address)
-  const count = before !== undefined && now - before.at < forgottenAfterMillis ? before.count + 1 : 1
-  failures.delete(address)
-  failures.set(address, { count, at: now })
-  if (failures.size > rememberedAddresses) failures.delete(failures.keys().next().value ?? address)
-  return count <= freeFailures ? 0 : Math.min(longestDelayMillis, 50 * 2 ** (count - freeFailures))
 }
 
 /** Sessions of one client at once, and how soon one more is allowed. */

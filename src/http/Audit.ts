@@ -13,8 +13,8 @@ export const layer = HttpApiBuilder.group(
     const audit = yield* AuditStore
     return handlers.handle(
       "list",
-      ({ query: { cursor, entityId, entityType, limit } }) =>
-        audit.list({ limit: limit ?? defaultLimit, before: cursor, entityType, entityId }).pipe(
+      ({ query: { actor, cursor, entityId, entityType, limit, since, until } }) =>
+        audit.list({ limit: limit ?? defaultLimit, before: cursor, entityType, entityId, actor, since, until }).pipe(
           Effect.mapError(problemOf)
         )
     )

@@ -1,7 +1,8 @@
 /** /api/events */
 import { Events } from "#events/Events.ts"
 import { Api } from "#schema/api.ts"
-import { Effect, Layer } from "effect"
+import { Operator } from "#schema/tokens.ts"
+import { Effect, Layer, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import { eventStream } from "./eventStream.ts"
@@ -15,9 +16,11 @@ export const layer = HttpApiBuilder.group(
     return handlers.handleRaw(
       "follow",
       ({ headers, query }) =>
-        follow(headers["last-event-id"] ?? query.lastEventId).pipe(
-          Effect.map(({ events, from }) =>
-            HttpServerResponse.stream(eventStream(from, events), { contentType: "text/event-stream" })
+        Effect.all([follow(headers["last-event-id"] ?? query.lastEventId), Operator]).pipe(
+          Effect.map(([{ events, from }, { ended }]) =>
+            HttpServerResponse.stream(eventStream(from, Stream.interruptWhen(events, ended)), {
+              contentType: "text/event-stream"
+            })
           ),
           Effect.mapError(problemOf)
         )

@@ -21,6 +21,7 @@ import * as Health from "./Health.ts"
 import * as Keys from "./Keys.ts"
 import * as Network from "./Network.ts"
 import * as Nodes from "./Nodes.ts"
+import * as Tokens from "./Tokens.ts"
 import * as Tunnels from "./Tunnels.ts"
 import * as Validation from "./Validation.ts"
 
@@ -37,6 +38,7 @@ const handlers = Layer.mergeAll(
   Keys.layer,
   Network.layer,
   Nodes.layer,
+  Tokens.layer,
   Tunnels.layer
 ).pipe(Layer.provide(Layer.mergeAll(Authorization.layer, Validation.layer)))
 

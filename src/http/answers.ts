@@ -73,7 +73,7 @@ function framed(
       ? documentPolicy
       : "default-src 'none'; frame-ancestors 'none'",
     ...(response.status === 401 ? { "www-authenticate": "Bearer" } : {}),
-    ...(response.status === 503 ? { "retry-after": retryAfter } : {})
+    ...(response.status === 429 || response.status === 503 ? { "retry-after": retryAfter } : {})
   })
 }
 

@@ -1,4 +1,5 @@
 /** The one place where what went wrong becomes what is answered (RFC 9457). */
+import type { ExpiryPast, TokenNotFound } from "#admins/AdminTokens.ts"
 import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#agents/Agents.ts"
 import type { CertificateNotFound, CertificateRejected } from "#certificates/Certificates.ts"
 import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#clients/Keys.ts"
@@ -22,6 +23,8 @@ const table = {
   CertificateRejected: ({ message }: CertificateRejected) => new Problem.CertificateRejected({ detail: message }),
   KeyNotFound: ({ message }: KeyNotFound) => new Problem.KeyNotFound({ detail: message }),
   TooManyKeys: ({ message }: TooManyKeys) => new Problem.TooManyKeys({ detail: message }),
+  TokenNotFound: ({ message }: TokenNotFound) => new Problem.TokenNotFound({ detail: message }),
+  ExpiryPast: ({ message }: ExpiryPast) => new Problem.ExpiryPast({ detail: message }),
   TooManyFollowers: ({ message }: TooManyFollowers) => new Problem.TooManyFollowers({ detail: message }),
   StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: message })
 }

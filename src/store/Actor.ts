@@ -2,10 +2,12 @@
 import { Context, Effect } from "effect"
 
 export interface Acting {
-  /** Such as `admin`, `library` or `gateway:<id>`. */
+  /** Such as `admin`, `token:<id>`, `library` or `gateway:<id>`. */
   readonly actor: string
   /** From where; null when it is this process itself. */
   readonly address: string | null
+  /** What people call the actor, where its id says little: the name of an admin token. */
+  readonly name?: string
 }
 
 export const Actor = Context.Reference<Acting>("control/store/Actor", {
@@ -13,4 +15,5 @@ export const Actor = Context.Reference<Acting>("control/store/Actor", {
 })
 
 /** Whatever this effect writes, it writes in the name of this actor. */
-export const actingAs = (actor: string, address: string | null) => Effect.provideService(Actor, { actor, address })
+export const actingAs = (actor: string, address: string | null, name?: string) =>
+  Effect.provideService(Actor, { actor, address, ...(name === undefined ? {} : { name }) })

@@ -9,6 +9,7 @@ import { init } from "./migrations/0001_init.ts"
 import { history } from "./migrations/0002_history.ts"
 import { nodes } from "./migrations/0003_nodes.ts"
 import { scopes } from "./migrations/0004_scopes.ts"
+import { admins } from "./migrations/0005_admins.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
 import { presenceConnections, PresencePool } from "./PresencePool.ts"
 import { atEdge, StoreUnavailable } from "./sql.ts"
@@ -38,6 +39,7 @@ export const migrations = {
   "0002_history": history,
   "0003_nodes": nodes,
   "0004_scopes": scopes,
+  "0005_admins": admins,
   "0007_acceptance": acceptance
 }
 export const migrationsTable = "control_migrations"

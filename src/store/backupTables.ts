@@ -22,6 +22,7 @@ export const backedUp: ReadonlyArray<BackedUp> = [
   whole("tunnels", "id"),
   whole("certificates", "domain"),
   whole("api_keys", "id"),
+  whole("admin_tokens", "id"),
   whole("audit", "id")
 ]
 

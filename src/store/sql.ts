@@ -76,9 +76,10 @@ export const transaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effec
 
 /** A transaction that writes, in the name of the `Actor`. */
 export const writing = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  transaction(sql)(Effect.flatMap(Actor, ({ actor, address }) =>
+  transaction(sql)(Effect.flatMap(Actor, ({ actor, address, name }) =>
     Effect.andThen(
-      sql`select set_config('control.actor', ${actor}, true), set_config('control.address', ${address ?? ""}, true)`,
+      sql`select set_config('control.actor', ${actor}, true), set_config('control.address', ${address ?? ""}, true),
+        set_config('control.actor_name', ${name ?? ""}, true)`,
       effect
     )))
 

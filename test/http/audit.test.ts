@@ -1,5 +1,6 @@
 import { HostName } from "#schema/ids.ts"
 import { actingAs } from "#store/Actor.ts"
+import { api } from "#support/api.ts"
 import { TestServer } from "#support/server.ts"
 import { Tunnels } from "#tunnels/Tunnels.ts"
 import { assert, layer } from "@effect/vitest"
@@ -13,6 +14,8 @@ interface Entry {
   readonly action: string
   readonly entityType: string
   readonly entityId: string
+  readonly name: string | null
+  readonly fields: ReadonlyArray<string> | null
   readonly revision: number
 }
 
@@ -123,6 +126,57 @@ layer(TestServer.layer(), { excludeTestServices: true })("the audit", (it) => {
       assert.isTrue(agents.items.every(({ entityType }) => entityType === "agent"))
       assert.strictEqual(agents.items[0]?.entityId, agent.id)
       assert.deepStrictEqual((yield* entries("?entityType=gateway")).items, [])
+    }))
+
+  it.effect("names what was changed and which columns, also of what is gone, never what was in them", () =>
+    Effect.gen(function*() {
+      const { newAgent, newTunnel, operator } = yield* TestServer
+      const agent = yield* newAgent
+      const tunnel = yield* newTunnel(agent.id)
+      yield* Effect.promise(async () => {
+        await operator.patch(`/api/agents/${agent.id}`, { name: "renamed" })
+        await operator.patch(`/api/tunnels/${tunnel.id}`, { enabled: false, target: "localhost:99" })
+        await operator.delete(`/api/agents/${agent.id}?cascade=true`)
+      })
+      const { items } = yield* entries("?limit=8")
+      assert.sameDeepMembers(items.map(({ action, fields, name }) => [action, name, fields]), [
+        ["key.delete", `agent:${agent.id}`, null],
+        ["agent.delete", "renamed", null],
+        ["tunnel.delete", tunnel.domain, null],
+        ["tunnel.update", tunnel.domain, ["enabled", "target"]],
+        ["agent.update", "renamed", ["name"]],
+        ["tunnel.create", tunnel.domain, null],
+        ["key.create", `agent:${agent.id}`, null],
+        ["agent.create", items.at(-1)?.name, null]
+      ])
+      assert.match(items.at(-1)?.name ?? "", /^agent \d/u)
+    }))
+
+  it.effect("has admin tokens too, and calls who changes something by the token's id and name", () =>
+    Effect.gen(function*() {
+      const { apiUrl, operator } = yield* TestServer
+      yield* Effect.promise(async () => {
+        const { id, token } = (await operator.post("/api/tokens", { name: "deploy", role: "operate" })).body
+        const made = await api(apiUrl, token).post("/api/agents", { name: "by token" })
+        await operator.delete(`/api/tokens/${id}`)
+        const { items } = (await operator.get(`/api/audit?actor=token:${id}`)).body
+        assert.deepInclude(items.at(-1), {
+          action: "agent.create",
+          entityId: made.body.id,
+          name: "by token",
+          actorName: "deploy",
+          address: "127.0.0.1"
+        })
+        const own = (await operator.get(`/api/audit?entityType=token&entityId=${id}`)).body.items
+        assert.deepStrictEqual(
+          own.map((entry: Entry) => [entry.action, entry.name, entry.actor, entry.revision]),
+          [["token.delete", "deploy", "admin", null], ["token.create", "deploy", "admin", null]]
+        )
+        const later = await operator.get("/api/audit?since=2900-01-01T00:00:00.000Z")
+        assert.deepStrictEqual(later.body.items, [])
+        const earlier = await operator.get("/api/audit?until=2001-01-01T00:00:00.000Z")
+        assert.deepStrictEqual(earlier.body.items, [])
+      })
     }))
 
   it.effect("cannot be rewritten", () =>
