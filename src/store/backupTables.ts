@@ -26,5 +26,5 @@ export const backedUp: ReadonlyArray<BackedUp> = [
   whole("audit", "id")
 ]
 
-/** The history begins anew with a restored backup; `control_meta` is told in its first line. */
-export const leftOut: ReadonlyArray<string> = ["changes", "control_meta", "control_migrations"]
+/** The history begins anew with a restored backup; `control_meta` is told in its first line. Nodes are of the moment. */
+export const leftOut: ReadonlyArray<string> = ["changes", "control_meta", "control_migrations", "nodes", "takeovers"]
