@@ -127,7 +127,13 @@ describe("what is missing and was not deleted", () => {
           yield* Context.get(server.context, Network).catchUp
           return agent
         }))
-        yield* written(url, unseen, "delete from tunnels", "update control_meta set revision = 2")
+        yield* written(
+          url,
+          unseen,
+          "delete from tunnels",
+          "delete from changes where revision > 2",
+          "update control_meta set revision = 2"
+        )
         const server = yield* makeServer(settings)
         const refused = yield* connect(server.wsPort, "?type=agent")
         refused.send({ type: "auth", data: { apiKey: agent.apiKey } })
