@@ -1,4 +1,5 @@
 /** The command line as people and scripts run it: a process of its own, through the launcher. */
+import { sawOutput } from "#support/seen.ts"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import { resolve } from "node:path"
@@ -19,6 +20,10 @@ export const runIn = (env: Record<string, string>) => (...args: ReadonlyArray<st
     let stderr = ""
     child.stdout.on("data", (data) => stdout += String(data))
     child.stderr.on("data", (data) => stderr += String(data))
-    child.once("close", (code) => resume(Effect.succeed({ code, stdout, stderr })))
+    child.once("close", (code) => {
+      sawOutput(`control ${args.slice(0, 2).join(" ")}`, stdout, args[1] === "create")
+      sawOutput(`control ${args.slice(0, 2).join(" ")}`, stderr)
+      resume(Effect.succeed({ code, stdout, stderr }))
+    })
     return Effect.sync(() => child.kill("SIGKILL"))
   })

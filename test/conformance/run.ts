@@ -1,4 +1,5 @@
 /** The kit as its users run it: a process, of which the exit code and what it prints are all there is. */
+import { sawOutput } from "#support/seen.ts"
 import { Effect } from "effect"
 import { spawn, spawnSync } from "node:child_process"
 import { resolve } from "node:path"
@@ -20,7 +21,10 @@ export const conformance = (...args: ReadonlyArray<string>): Effect.Effect<Outco
     let printed = ""
     child.stdout.on("data", (data) => printed += String(data))
     child.stderr.on("data", (data) => printed += String(data))
-    child.once("close", (code) => resume(Effect.succeed({ code, printed })))
+    child.once("close", (code) => {
+      sawOutput("the conformance kit", printed)
+      resume(Effect.succeed({ code, printed }))
+    })
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 

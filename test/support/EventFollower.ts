@@ -1,6 +1,7 @@
 /** A reader of server-sent events that a test scripts: it keeps every event, and waits for what must come. */
 import { Deferred, Effect, Queue, type Scope } from "effect"
 import { type IncomingMessage, request } from "node:http"
+import { canaries } from "./canaries.ts"
 
 export interface Seen {
   readonly id: string
@@ -37,6 +38,7 @@ export const follow = Effect.fnUntraced(function*(
   const first = yield* Deferred.make<string>()
   let comments = 0
   const take = (block: string) => {
+    canaries.collect("event", block)
     const fields = new Map(
       block.split("\n").map((line) => {
         const [name = "", ...rest] = line.split(": ")

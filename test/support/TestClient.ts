@@ -1,6 +1,8 @@
 /** A client that a test scripts: it says what it is told to, keeps every message, and waits for what must come. */
 import { Deferred, Effect, Queue, type Scope } from "effect"
 import { WebSocket } from "ws"
+import { canaries } from "./canaries.ts"
+import { type Reader, sawFrame } from "./seen.ts"
 
 export interface Message {
   readonly type: string
@@ -47,9 +49,14 @@ export const connect = Effect.fnUntraced(function*(
         autoPong: options.autoPong ?? true,
         headers: options.headers ?? {}
       })
-      socket.on("message", (data) => Queue.offerUnsafe(inbox, JSON.parse(String(data))))
+      const reader: Reader = { isAgent: !query.includes("type=gateway") }
+      socket.on("message", (data) => {
+        sawFrame(String(data), reader)
+        Queue.offerUnsafe(inbox, JSON.parse(String(data)))
+      })
       socket.on("close", (code, reason) => {
         const end = { code, reason: String(reason) }
+        canaries.collect("reason of a close", end.reason)
         Queue.offerUnsafe(inbox, end)
         Deferred.doneUnsafe(closed, Effect.succeed(end))
       })

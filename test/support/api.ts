@@ -1,5 +1,7 @@
 /** A few lines around fetch: for tests, the demo and the benchmarks, which should see what is on the wire and nothing nicer. */
 
+import { sawAnswer } from "./seen.ts"
+
 export interface Answer {
   readonly status: number
   readonly headers: Headers
@@ -30,6 +32,7 @@ export const api = (baseUrl: string, token?: string): Api => {
         ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) })
       })
       const text = await response.text()
+      sawAnswer(`${method} ${path}`, response.status, JSON.stringify([...response.headers]), text)
       return { status: response.status, headers: response.headers, body: text === "" ? undefined : parse(text) }
     }
   return {

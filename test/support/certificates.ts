@@ -2,6 +2,7 @@
  * Self-signed certificates made on the spot, for tests and the demo: no file of them can expire, and no openssl is
  * needed.
  */
+import { canaries } from "./canaries.ts"
 import { generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto"
 
 export interface CertificateOptions {
@@ -46,9 +47,11 @@ export const issueCertificate = (options: CertificateOptions): IssuedCertificate
     ...(options.names.length === 0 ? [] : [explicit(3, sequence(subjectAltName(options.names)))])
   )
   const certificate = sequence(body, algorithm, bitString(sign("sha256", body, privateKey)))
+  const secret = privateKey.export({ type: "pkcs8", format: "pem" }).toString()
+  canaries.plant("private key of a certificate", secret)
   return {
     certificate: pem("CERTIFICATE", certificate),
-    privateKey: privateKey.export({ type: "pkcs8", format: "pem" }).toString(),
+    privateKey: secret,
     expiresAt: notAfter.toISOString()
   }
 }

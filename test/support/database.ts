@@ -1,19 +1,24 @@
 /** A database of its own for each test file, on the server of this run. */
+import { mintApiKey } from "#crypto/apiKeys.ts"
 import { defaults, Settings, type SettingsValues } from "#Settings.ts"
 import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
 import { Secrets } from "#store/Secrets.ts"
 import { PgClient } from "@effect/sql-pg"
-import { Effect, Layer, Option, Redacted, References, Schema } from "effect"
+import { Effect, Layer, Logger, LogLevel, Option, Redacted, References, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inject } from "vitest"
+import { canaries } from "./canaries.ts"
+import { watchingLogger } from "./seen.ts"
 
 /** The admin token of every server under test. */
-export const adminToken = "ctl_adm_test"
+export const adminToken = Redacted.value(mintApiKey("admin").apiKey)
+
+canaries.plant("admin token", adminToken)
 
 /** A new, empty database; dropped when the scope ends, whoever is still connected. */
 export const newDatabase = Effect.acquireRelease(
@@ -42,7 +47,7 @@ export const testSettings = (overrides: Partial<SettingsValues> = {}) =>
         apiHost: "127.0.0.1",
         apiPort: 0,
         databaseUrl: Option.some(Redacted.make(url)),
-        masterKey: Option.some(Redacted.make(randomBytes(32).toString("base64"))),
+        masterKey: Option.some(Redacted.make(newMasterKey())),
         adminToken: Option.some(Redacted.make(adminToken)),
         dataDir,
         ...overrides
@@ -50,12 +55,19 @@ export const testSettings = (overrides: Partial<SettingsValues> = {}) =>
     })
   )
 
-const LogLevel = Schema.Literals(["All", "Fatal", "Error", "Warn", "Info", "Debug", "Trace", "None"])
+const Level = Schema.Literals(["All", "Fatal", "Error", "Warn", "Info", "Debug", "Trace", "None"])
+const shownLevel = Schema.decodeUnknownSync(Level)(process.env["TEST_LOG_LEVEL"] ?? "None")
 
-/** Set `TEST_LOG_LEVEL` (such as `Debug`) to see what the code under test says. */
-export const quiet = Layer.effect(
-  References.MinimumLogLevel,
-  Effect.orDie(Schema.decodeUnknownEffect(LogLevel)(process.env["TEST_LOG_LEVEL"] ?? "None"))
+const shown = Logger.make<unknown, void>((options) => {
+  if (LogLevel.isGreaterThanOrEqualTo(options.logLevel, shownLevel)) Logger.defaultLogger.log(options)
+})
+
+/**
+ * What the code under test says is searched for secrets, and not shown: set `TEST_LOG_LEVEL` (such as `Debug`) to see it.
+ */
+export const quiet = Layer.mergeAll(
+  Logger.layer([watchingLogger, shown]),
+  Layer.succeed(References.MinimumLogLevel, "Debug")
 )
 
 /** `SqlClient`, `PgClient`, `Settings`, `Directory` and `Secrets` on a new database with the schema. */
@@ -66,10 +78,19 @@ export const TestDatabase = Secrets.layer.pipe(
   Layer.provideMerge(quiet)
 )
 
+/** The embedded server lets in whoever opens its socket, and asks for no password: so there is one to watch for. */
 function urlOf(database: string): string {
   const url = new URL(inject("serverUrl"))
   url.pathname = `/${database}`
+  if (url.password === "") url.password = randomBytes(18).toString("base64url")
+  canaries.plant("database password", decodeURIComponent(url.password))
   return url.toString()
+}
+
+function newMasterKey(): string {
+  const key = randomBytes(32).toString("base64")
+  canaries.plant("master key", key)
+  return key
 }
 
 function onServer(statement: string) {

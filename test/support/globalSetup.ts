@@ -11,6 +11,8 @@ declare module "vitest" {
   interface ProvidedContext {
     /** A server on which tests create databases of their own. */
     readonly serverUrl: string
+    /** Its log; empty when it is not this run's own. */
+    readonly serverLog: string
   }
 }
 
@@ -18,6 +20,7 @@ export default async function setup(project: TestProject): Promise<(() => Promis
   const external = process.env["TEST_DATABASE_URL"]
   if (external !== undefined && external !== "") {
     project.provide("serverUrl", external)
+    project.provide("serverLog", "")
     return undefined
   }
   const path = await mkdtemp(join(tmpdir(), "control-test-"))
@@ -30,6 +33,7 @@ export default async function setup(project: TestProject): Promise<(() => Promis
     scope
   ))
   project.provide("serverUrl", Redacted.value(url))
+  project.provide("serverLog", join(path, "postgres.log"))
   return async () => {
     await Effect.runPromise(Scope.close(scope, Exit.void))
     await rm(path, { recursive: true, force: true })

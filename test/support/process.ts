@@ -1,10 +1,13 @@
 /** Control as its users run it: a process of its own, with settings from the environment. */
 import { Effect, type Scope } from "effect"
 import { spawn } from "node:child_process"
+import { existsSync } from "node:fs"
 import { mkdtemp, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
+import { canaries, type Kind } from "./canaries.ts"
+import { sawOutput } from "./seen.ts"
 
 export interface Running {
   readonly pid: number
@@ -48,6 +51,7 @@ export const launch = (
       const exited = new Promise<number | string>((done) =>
         child.once("exit", (code, signal) => done(code ?? signal ?? "unknown"))
       )
+      child.once("close", () => sawOutput("a server", printed))
       const base = {
         pid: child.pid ?? 0,
         signal: (name: NodeJS.Signals) => void child.kill(name),
@@ -78,6 +82,14 @@ export const launch = (
 export const start = (env: Record<string, string>, openFiles?: number) =>
   Effect.flatMap(launch(env, openFiles), ({ serving }) => Effect.promise(() => serving))
 
-/** The admin token that a server has generated in its data directory. */
+/** The admin token that a server has generated in its data directory; its master key is watched for, too. */
 export const adminTokenIn = (dataDir: string) =>
-  Effect.promise(async () => (await readFile(join(dataDir, "admin-token"), "utf8")).trim())
+  Effect.promise(async () => {
+    const read = async (file: string, kind: Kind) => {
+      const secret = (await readFile(join(dataDir, file), "utf8")).trim()
+      canaries.plant(kind, secret)
+      return secret
+    }
+    if (existsSync(join(dataDir, "master-key"))) await read("master-key", "master key")
+    return await read("admin-token", "admin token")
+  })

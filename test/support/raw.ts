@@ -1,6 +1,7 @@
 /** Requests as bytes, for what no HTTP client would send. */
 import { Effect } from "effect"
 import { connect } from "node:net"
+import { sawAnswer } from "./seen.ts"
 
 export interface RawAnswer {
   /** 0 when the connection was cut without an answer. */
@@ -22,6 +23,7 @@ export const ask = (port: number, ...lines: ReadonlyArray<string>): Effect.Effec
       })
       socket.on("error", () => {})
       socket.on("close", () => {
+        sawAnswer("a raw request", 0, answer, "")
         const [head = "", body = ""] = answer.split("\r\n\r\n", 2)
         done({ status: Number(/^HTTP\/1\.1 (\d{3})/u.exec(head)?.[1] ?? 0), head: head.toLowerCase(), body })
       })
