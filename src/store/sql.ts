@@ -22,12 +22,25 @@ export class DatabaseDamaged extends Schema.TaggedError<DatabaseDamaged>()("Data
   }
 }
 
+/**
+ * The defect that a statement ends in when nothing passing is the matter. It takes the place of the `SqlError`, whose text and
+ * fields quote rows and parameters (a hash of a key, what is encrypted): a defect is logged with all that is in it.
+ */
+export class StatementFailed extends Schema.TaggedError<StatementFailed>()("StatementFailed", {
+  /** What the database said, by names alone: the kind, SQLSTATE, and the constraint and table if it is about one. */
+  facts: Schema.String
+}) {
+  override get message(): string {
+    return `a statement failed: ${this.facts}`
+  }
+}
+
 /** A pool that is exhausted waits for ever; nobody else should. */
 const patience = Duration.seconds(8)
 
 /**
  * Turns an `SqlError` of a passing kind (lost connection, shutdown, lock or statement time-out, disk full) into
- * `StoreUnavailable`; any other is a defect. An `SqlError` that arrives as a defect is treated alike, since a connection
+ * `StoreUnavailable`; any other is a defect, a `StatementFailed`. An `SqlError` that arrives as a defect is treated alike, since a connection
  * lost inside a transaction ends as one: its ROLLBACK fails.
  */
 export const atEdge = <A, E, R>(
@@ -43,7 +56,9 @@ export const atEdge = <A, E, R>(
       if (error === undefined) return Effect.failCause(cause as Cause.Cause<Exclude<E, SqlError.SqlError>>)
       if (isPassing(error)) return Effect.fail(new StoreUnavailable({ reason: describe(error) }))
       const state = sqlState(error)
-      return Effect.die(/^XX00[12]$/u.test(state) ? new DatabaseDamaged({ state }) : error)
+      return Effect.die(
+        /^XX00[12]$/u.test(state) ? new DatabaseDamaged({ state }) : new StatementFailed({ facts: factsOf(error) })
+      )
     })
   )
 
@@ -105,17 +120,15 @@ const decodeNewest = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ revi
 
 /** The name of the constraint that a statement has violated, if that is why it failed. */
 export const violated = (error: SqlError.SqlError): string | undefined => {
-  const cause = error.reason.cause
-  return typeof cause === "object" && cause !== null && "constraint" in cause && typeof cause.constraint === "string"
-    ? cause.constraint
-    : undefined
+  return fieldOf(error, "constraint")
 }
 
 /** In words that quote no row, for a person; whatever else it was, its kind. */
 export const describeSqlError = (cause: Cause.Cause<unknown>): string => {
   const error = sqlErrorOf(cause)
-  if (error !== undefined) return [describe(error), violated(error)].filter((part) => part !== undefined).join(", ")
+  if (error !== undefined) return factsOf(error)
   const other = Cause.squash(cause)
+  if (other instanceof StatementFailed) return other.facts
   return other instanceof Error ? other.name : "interrupted"
 }
 
@@ -136,10 +149,20 @@ function isPassing(error: SqlError.SqlError): boolean {
 }
 
 function sqlState(error: SqlError.SqlError): string {
-  const cause = error.reason.cause
-  return typeof cause === "object" && cause !== null && "code" in cause && typeof cause.code === "string"
-    ? cause.code
-    : ""
+  return fieldOf(error, "code") ?? ""
+}
+
+/** One of the fields of PostgreSQL's report that are names; `message`, `detail`, `where` and the others may quote what is stored. */
+function fieldOf(error: SqlError.SqlError, name: "code" | "constraint" | "table"): string | undefined {
+  const { cause } = error.reason
+  if (typeof cause !== "object" || cause === null || !(name in cause)) return undefined
+  const value = (cause as { readonly [name: string]: unknown })[name]
+  return typeof value === "string" ? value : undefined
+}
+
+function factsOf(error: SqlError.SqlError): string {
+  const table = fieldOf(error, "table")
+  return [describe(error), violated(error), table && `table ${table}`].filter((part) => part !== undefined).join(", ")
 }
 
 /** Never the server's own text: it may quote a row. */
