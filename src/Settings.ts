@@ -2,6 +2,7 @@
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { conflicts } from "./settings/conflicts.ts"
+import { mayBeSecret } from "./settings/quotable.ts"
 import { type Plain, type Secret, table } from "./settings/table.ts"
 import { unknownNames } from "./settings/unknownNames.ts"
 
@@ -25,7 +26,9 @@ export class Settings extends Context.Service<Settings, SettingsValues>()("contr
 
 export const SettingProblem = Schema.Struct({
   name: Schema.String,
-  given: Schema.optionalKey(Schema.String).annotate({ description: "What was set; left out for secrets." }),
+  given: Schema.optionalKey(Schema.String).annotate({
+    description: "What was set; left out for secrets, and for what may be one in the wrong variable."
+  }),
   allowed: Schema.String.annotate({ description: "Completes the sentence `NAME must be …`." })
 })
 export type SettingProblem = typeof SettingProblem.Type
@@ -129,8 +132,11 @@ const take = <A>(problems: Array<SettingProblem>, fallback: A, read: Option.Opti
 const readPlain = <A>(setting: Plain<A>, given: string | undefined): Option.Option<A> | SettingProblem => {
   if (given === undefined || given === "") return Option.none()
   const value = setting.parse(given)
-  return Option.isSome(value) ? value : { name: setting.name, given, allowed: setting.allowed }
+  return Option.isSome(value) ? value : refused(setting.name, given, setting.allowed)
 }
+
+const refused = (name: string, given: string, allowed: string): SettingProblem =>
+  mayBeSecret(given) ? { name, allowed } : { name, given, allowed }
 
 /** `Some(Some(secret))` when it is set, `None` when it is not. */
 const readSecret = (setting: Secret, env: Environment): Option.Option<Secret["fallback"]> | SettingProblem => {
@@ -144,11 +150,10 @@ const readSecret = (setting: Secret, env: Environment): Option.Option<Secret["fa
 
   const text = file === "" ? direct : readSecretFile(file)
   if (text === undefined)
-    return { name: fileName, given: file, allowed: "the path of a file that this process can read" }
+    return refused(fileName, file, "the path of a file that this process can read")
   return setting.parse(text).pipe(
     Option.match({
-      onNone: () =>
-        file === "" ? { name, allowed } : { name: fileName, given: file, allowed: `a file that holds ${allowed}` },
+      onNone: () => file === "" ? { name, allowed } : refused(fileName, file, `a file that holds ${allowed}`),
       onSome: (value) => Option.some(Option.some(Redacted.make(value, { label: name })))
     })
   )

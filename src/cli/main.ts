@@ -69,7 +69,15 @@ const control = Command.make("control").pipe(
   ])
 )
 
-const main = Command.run(control, { version: packageJson.version }).pipe(
+/** A PEM begins with dashes: it would be taken for a flag, and the complaint about an unknown flag quotes it. */
+const noPemInSight = Effect.suspend(() =>
+  process.argv.some((word) => word.startsWith("-----BEGIN"))
+    ? Effect.fail(fail("usage", "give a PEM as @FILE: anybody on this machine can read a command line"))
+    : Effect.void
+)
+
+const main = noPemInSight.pipe(
+  Effect.andThen(Command.run(control, { version: packageJson.version })),
   Effect.tapCause((cause) => {
     const error = Cause.squash(cause)
     if (Cause.hasInterruptsOnly(cause) || CliError.isCliError(error)) return Effect.void

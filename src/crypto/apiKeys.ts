@@ -27,6 +27,10 @@ export const hashApiKey = (key: string): string => createHash("sha256").update(k
  */
 export const sameSecret = (a: string, b: string): boolean => timingSafeEqual(digest(a), digest(b))
 
+/** The text with every minted key in it replaced by its prefix: for what repeats what somebody has sent to the wrong place. */
+export const withoutKeys = (text: string): string =>
+  text.replaceAll(/(ctl_(?:agt|gw|adm))_[A-Za-z0-9]{12}_[\w-]{43}/gu, "$1_…")
+
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 /** `randomInt` draws again rather than take a remainder, so every character is equally likely. */

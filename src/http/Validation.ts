@@ -1,4 +1,5 @@
 /** What does not fit the schemas of the API is refused here, each fault with its place. */
+import { withoutKeys } from "#crypto/apiKeys.ts"
 import { Validation } from "#schema/apiParts.ts"
 import { faultsOf } from "#schema/faults.ts"
 import { InvalidRequest } from "#schema/problems.ts"
@@ -26,7 +27,13 @@ export const layer = Layer.succeed(
 
 type Fault = (typeof InvalidRequest.Type)["errors"][number]
 
-const refuse = (errors: ReadonlyArray<Fault>) => {
+/** Names and values that were sent are repeated; a key among them is not. */
+const refuse = (faults: ReadonlyArray<Fault>) => {
+  const errors = faults.map((fault) => ({
+    ...fault,
+    path: withoutKeys(fault.path),
+    message: withoutKeys(fault.message)
+  }))
   const [first] = errors
   const detail = first === undefined ? "" : `${first.in}${first.path === "" ? "" : ` ${first.path}`}: ${first.message}`
   return Effect.fail(new InvalidRequest({ detail, errors }))

@@ -2,6 +2,7 @@
 import type { ExpiryPast, TokenNotFound } from "#admins/AdminTokens.ts"
 import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#agents/Agents.ts"
 import type { CertificateNotFound, CertificateRejected } from "#certificates/Certificates.ts"
+import { withoutKeys } from "#crypto/apiKeys.ts"
 import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#clients/Keys.ts"
 import type { TooManyFollowers } from "#events/Events.ts"
 import type { GatewayNotFound, NoSuchAgentInScope } from "#gateways/Gateways.ts"
@@ -11,22 +12,25 @@ import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#tunnels/Tunnels.
 import { type HttpServerResponse, ProblemDetails } from "effect/http"
 
 const table = {
-  AgentNotFound: ({ message }: AgentNotFound) => new Problem.AgentNotFound({ detail: message }),
-  AgentHasTunnels: ({ message }: AgentHasTunnels) => new Problem.AgentHasTunnels({ detail: message }),
-  NetworkPoolExhausted: ({ message }: NetworkPoolExhausted) => new Problem.NetworkPoolExhausted({ detail: message }),
-  GatewayNotFound: ({ message }: GatewayNotFound) => new Problem.GatewayNotFound({ detail: message }),
-  TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.TunnelNotFound({ detail: message }),
-  DomainTaken: ({ message }: DomainTaken) => new Problem.DomainTaken({ detail: message }),
-  NoSuchAgent: ({ message }: NoSuchAgent) => new Problem.NoSuchAgent({ detail: message }),
-  NoSuchAgentInScope: ({ message }: NoSuchAgentInScope) => new Problem.NoSuchAgent({ detail: message }),
-  CertificateNotFound: ({ message }: CertificateNotFound) => new Problem.CertificateNotFound({ detail: message }),
-  CertificateRejected: ({ message }: CertificateRejected) => new Problem.CertificateRejected({ detail: message }),
-  KeyNotFound: ({ message }: KeyNotFound) => new Problem.KeyNotFound({ detail: message }),
-  TooManyKeys: ({ message }: TooManyKeys) => new Problem.TooManyKeys({ detail: message }),
-  TokenNotFound: ({ message }: TokenNotFound) => new Problem.TokenNotFound({ detail: message }),
-  ExpiryPast: ({ message }: ExpiryPast) => new Problem.ExpiryPast({ detail: message }),
-  TooManyFollowers: ({ message }: TooManyFollowers) => new Problem.TooManyFollowers({ detail: message }),
-  StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: message })
+  AgentNotFound: ({ message }: AgentNotFound) => new Problem.AgentNotFound({ detail: withoutKeys(message) }),
+  AgentHasTunnels: ({ message }: AgentHasTunnels) => new Problem.AgentHasTunnels({ detail: withoutKeys(message) }),
+  NetworkPoolExhausted: ({ message }: NetworkPoolExhausted) =>
+    new Problem.NetworkPoolExhausted({ detail: withoutKeys(message) }),
+  GatewayNotFound: ({ message }: GatewayNotFound) => new Problem.GatewayNotFound({ detail: withoutKeys(message) }),
+  TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.TunnelNotFound({ detail: withoutKeys(message) }),
+  DomainTaken: ({ message }: DomainTaken) => new Problem.DomainTaken({ detail: withoutKeys(message) }),
+  NoSuchAgent: ({ message }: NoSuchAgent) => new Problem.NoSuchAgent({ detail: withoutKeys(message) }),
+  NoSuchAgentInScope: ({ message }: NoSuchAgentInScope) => new Problem.NoSuchAgent({ detail: withoutKeys(message) }),
+  CertificateNotFound: ({ message }: CertificateNotFound) =>
+    new Problem.CertificateNotFound({ detail: withoutKeys(message) }),
+  CertificateRejected: ({ message }: CertificateRejected) =>
+    new Problem.CertificateRejected({ detail: withoutKeys(message) }),
+  KeyNotFound: ({ message }: KeyNotFound) => new Problem.KeyNotFound({ detail: withoutKeys(message) }),
+  TooManyKeys: ({ message }: TooManyKeys) => new Problem.TooManyKeys({ detail: withoutKeys(message) }),
+  TokenNotFound: ({ message }: TokenNotFound) => new Problem.TokenNotFound({ detail: withoutKeys(message) }),
+  ExpiryPast: ({ message }: ExpiryPast) => new Problem.ExpiryPast({ detail: withoutKeys(message) }),
+  TooManyFollowers: ({ message }: TooManyFollowers) => new Problem.TooManyFollowers({ detail: withoutKeys(message) }),
+  StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: withoutKeys(message) })
 }
 
 type Table = typeof table
@@ -45,11 +49,11 @@ type DomainProblem = ReturnType<Table[keyof Table]>
 export const keyProblemOf = {
   agent: <E extends DomainError>(error: E | OwnerNotFound) =>
     error instanceof OwnerNotFound
-      ? new Problem.AgentNotFound({ detail: `there is no agent ${error.id}` })
+      ? new Problem.AgentNotFound({ detail: withoutKeys(`there is no agent ${error.id}`) })
       : problemOf(error),
   gateway: <E extends DomainError>(error: E | OwnerNotFound) =>
     error instanceof OwnerNotFound
-      ? new Problem.GatewayNotFound({ detail: `there is no gateway ${error.id}` })
+      ? new Problem.GatewayNotFound({ detail: withoutKeys(`there is no gateway ${error.id}`) })
       : problemOf(error)
 }
 

@@ -40,15 +40,18 @@ export const host: Parser<string> = {
   parse: (text) => isIP(text) !== 0 || (isHostName(text) && !text.startsWith("*.")) ? Option.some(text) : Option.none()
 }
 
+/** The contents of a file, or a URL, would else be told with the complaint that there is no such file. */
+const isPath = (text: string): boolean => !/[\0\r\n]|:\/\//u.test(text)
+
 export const path: Parser<string> = {
   allowed: "the path of a directory",
-  parse: (text) => text.includes("\0") ? Option.none() : Option.some(text)
+  parse: (text) => isPath(text) ? Option.some(text) : Option.none()
 }
 
 /** Unset is the empty text. */
 export const optionalPath: Parser<Option.Option<string>> = {
   allowed: "the path of a file",
-  parse: (text) => text.includes("\0") ? Option.none() : Option.some(text === "" ? Option.none() : Option.some(text))
+  parse: (text) => isPath(text) ? Option.some(text === "" ? Option.none() : Option.some(text)) : Option.none()
 }
 
 /** `one`, `other`: what is between the commas, and nothing for an empty text. */

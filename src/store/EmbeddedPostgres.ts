@@ -161,7 +161,9 @@ const fixedSettings = {
   log_timezone: "UTC",
   log_destination: "stderr",
   logging_collector: "off",
-  log_checkpoints: "off"
+  log_checkpoints: "off",
+  // A refused statement's DETAIL quotes its row: hashes of keys, and what is encrypted.
+  log_error_verbosity: "terse"
 }
 
 /** The longest path of a socket is 103 bytes on macOS and 107 on Linux. */

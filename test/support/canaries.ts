@@ -125,7 +125,7 @@ export class Canaries {
       for (const spot of this.#index.get(text.slice(at, at + block)) ?? []) {
         if (common(spot, text, at) < shortest) continue
         const { kind, spelling } = spot.needle
-        this.#leaks.set(`${path}|${kind}|${spelling}`, { path, kind, spelling })
+        if (!this.#leaks.has(`${kind} ${path}`)) this.#leaks.set(`${kind} ${path}`, { path, kind, spelling })
       }
     }
   }

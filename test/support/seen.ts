@@ -9,7 +9,11 @@ const mintedKey = /ctl_(?:agt|gw)_[A-Za-z0-9]{12}_[\w-]{43}/u
 export const sawAnswer = (request: string, status: number, head: string, body: string): void => {
   const key = status === 201 ? mintedKey.exec(body)?.[0] : undefined
   if (key !== undefined) canaries.plant("API key", key)
-  canaries.collect(`answer ${status} to ${request}`, head + (key === undefined ? body : body.replace(key, "")))
+  // The request may have a secret in its path, and the report must not.
+  canaries.collect(
+    `answer ${status} to ${request.replaceAll(/[^/?&=\s]{20,}/gu, "…")}`,
+    head + (key === undefined ? body : body.replace(key, ""))
+  )
 }
 
 /** Who reads messages, and who they have told it that it is. */
