@@ -1,8 +1,8 @@
 /** The one place where what went wrong becomes what is answered (RFC 9457). */
+import { withoutKeys } from "#crypto/apiKeys.ts"
 import type { ExpiryPast, TokenNotFound } from "#admins/AdminTokens.ts"
 import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#agents/Agents.ts"
 import type { CertificateNotFound, CertificateRejected } from "#certificates/Certificates.ts"
-import { withoutKeys } from "#crypto/apiKeys.ts"
 import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#clients/Keys.ts"
 import type { TooManyFollowers } from "#events/Events.ts"
 import type { GatewayNotFound, NoSuchAgentInScope } from "#gateways/Gateways.ts"
@@ -12,35 +12,32 @@ import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#tunnels/Tunnels.
 import { type HttpServerResponse, ProblemDetails } from "effect/http"
 
 const table = {
-  AgentNotFound: ({ message }: AgentNotFound) => new Problem.AgentNotFound({ detail: withoutKeys(message) }),
-  AgentHasTunnels: ({ message }: AgentHasTunnels) => new Problem.AgentHasTunnels({ detail: withoutKeys(message) }),
-  NetworkPoolExhausted: ({ message }: NetworkPoolExhausted) =>
-    new Problem.NetworkPoolExhausted({ detail: withoutKeys(message) }),
-  GatewayNotFound: ({ message }: GatewayNotFound) => new Problem.GatewayNotFound({ detail: withoutKeys(message) }),
-  TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.TunnelNotFound({ detail: withoutKeys(message) }),
-  DomainTaken: ({ message }: DomainTaken) => new Problem.DomainTaken({ detail: withoutKeys(message) }),
-  NoSuchAgent: ({ message }: NoSuchAgent) => new Problem.NoSuchAgent({ detail: withoutKeys(message) }),
-  NoSuchAgentInScope: ({ message }: NoSuchAgentInScope) => new Problem.NoSuchAgent({ detail: withoutKeys(message) }),
-  CertificateNotFound: ({ message }: CertificateNotFound) =>
-    new Problem.CertificateNotFound({ detail: withoutKeys(message) }),
-  CertificateRejected: ({ message }: CertificateRejected) =>
-    new Problem.CertificateRejected({ detail: withoutKeys(message) }),
-  KeyNotFound: ({ message }: KeyNotFound) => new Problem.KeyNotFound({ detail: withoutKeys(message) }),
-  TooManyKeys: ({ message }: TooManyKeys) => new Problem.TooManyKeys({ detail: withoutKeys(message) }),
-  TokenNotFound: ({ message }: TokenNotFound) => new Problem.TokenNotFound({ detail: withoutKeys(message) }),
-  ExpiryPast: ({ message }: ExpiryPast) => new Problem.ExpiryPast({ detail: withoutKeys(message) }),
-  TooManyFollowers: ({ message }: TooManyFollowers) => new Problem.TooManyFollowers({ detail: withoutKeys(message) }),
-  StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: withoutKeys(message) })
+  AgentNotFound: ({ message }: AgentNotFound) => new Problem.AgentNotFound({ detail: message }),
+  AgentHasTunnels: ({ message }: AgentHasTunnels) => new Problem.AgentHasTunnels({ detail: message }),
+  NetworkPoolExhausted: ({ message }: NetworkPoolExhausted) => new Problem.NetworkPoolExhausted({ detail: message }),
+  GatewayNotFound: ({ message }: GatewayNotFound) => new Problem.GatewayNotFound({ detail: message }),
+  TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.TunnelNotFound({ detail: message }),
+  DomainTaken: ({ message }: DomainTaken) => new Problem.DomainTaken({ detail: message }),
+  NoSuchAgent: ({ message }: NoSuchAgent) => new Problem.NoSuchAgent({ detail: message }),
+  NoSuchAgentInScope: ({ message }: NoSuchAgentInScope) => new Problem.NoSuchAgent({ detail: message }),
+  CertificateNotFound: ({ message }: CertificateNotFound) => new Problem.CertificateNotFound({ detail: message }),
+  CertificateRejected: ({ message }: CertificateRejected) => new Problem.CertificateRejected({ detail: message }),
+  KeyNotFound: ({ message }: KeyNotFound) => new Problem.KeyNotFound({ detail: message }),
+  TooManyKeys: ({ message }: TooManyKeys) => new Problem.TooManyKeys({ detail: message }),
+  TokenNotFound: ({ message }: TokenNotFound) => new Problem.TokenNotFound({ detail: message }),
+  ExpiryPast: ({ message }: ExpiryPast) => new Problem.ExpiryPast({ detail: message }),
+  TooManyFollowers: ({ message }: TooManyFollowers) => new Problem.TooManyFollowers({ detail: message }),
+  StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: message })
 }
 
 type Table = typeof table
 type DomainError = Parameters<Table[keyof Table]>[0]
 type ProblemOf<E extends DomainError> = { [Tag in E["_tag"]]: ReturnType<Table[Tag]> }[E["_tag"]]
 
-/** A failure that a service has foreseen → the problem that answers it. */
+/** A failure that a service has foreseen → the problem that answers it. It may name what was asked for; a key in its place it does not. */
 export const problemOf = <E extends DomainError>(error: E): ProblemOf<E> => {
   const answer: (error: never) => DomainProblem = table[error._tag]
-  return answer(error as never) as ProblemOf<E>
+  return answer({ message: withoutKeys(error.message) } as never) as ProblemOf<E>
 }
 
 type DomainProblem = ReturnType<Table[keyof Table]>

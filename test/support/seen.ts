@@ -3,12 +3,17 @@ import { Cause, Logger } from "effect"
 import { formatWithOptions } from "node:util"
 import { canaries } from "./canaries.ts"
 
-const mintedKey = /ctl_(?:agt|gw)_[A-Za-z0-9]{12}_[\w-]{43}/u
+const mintedKey = /ctl_(?:agt|gw|adm)_[A-Za-z0-9]{12}_[\w-]{43}/u
+
+function minted(text: string): string | undefined {
+  const key = mintedKey.exec(text)?.[0]
+  if (key !== undefined) canaries.plant(key.startsWith("ctl_adm") ? "admin token" : "API key", key)
+  return key
+}
 
 /** An answer of the API. The one that has made a key may tell it, once. */
 export const sawAnswer = (request: string, status: number, head: string, body: string): void => {
-  const key = status === 201 ? mintedKey.exec(body)?.[0] : undefined
-  if (key !== undefined) canaries.plant("API key", key)
+  const key = status === 201 ? minted(body) : undefined
   // The request may have a secret in its path, and the report must not.
   canaries.collect(
     `answer ${status} to ${request.replaceAll(/[^/?&=\s]{20,}/gu, "…")}`,
@@ -43,8 +48,7 @@ export const sawFrame = (text: string, reader: Reader): void => {
 
 /** Whatever a child process has printed. The command line may show the key that it has made, once. */
 export const sawOutput = (program: string, text: string, mayMint = false): void => {
-  const key = mayMint ? mintedKey.exec(text)?.[0] : undefined
-  if (key !== undefined) canaries.plant("API key", key)
+  const key = mayMint ? minted(text) : undefined
   canaries.collect(`output of ${program}`, key === undefined ? text : text.replace(key, ""))
 }
 
