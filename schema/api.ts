@@ -6,6 +6,7 @@ import { AuditPage, auditQuery } from "./audit.ts"
 import { waitQuery } from "./delivery.ts"
 import { SentEvent } from "./events.ts"
 import { HostNameFromInput } from "./ids.ts"
+import { MasterKeyGroup } from "./masterKeyApi.ts"
 import { NetworkGroup } from "./networkApi.ts"
 import { NodesGroup } from "./nodesApi.ts"
 import * as Problem from "./problems.ts"
@@ -255,7 +256,7 @@ export class Api extends HttpApi.make("control")
     NetworkGroup,
     Health
   )
-  .add(NodesGroup, BackupGroup, DoctorGroup)
+  .add(NodesGroup, BackupGroup, DoctorGroup, MasterKeyGroup)
   .annotate(HttpApi.QueryParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotate(HttpApi.PayloadParseOptions, { onExcessProperty: "error", errors: "all" })
   .annotateMerge(OpenApi.annotations({

@@ -4,8 +4,8 @@ import { EntityType } from "./events.ts"
 import { Revision, Timestamp } from "./ids.ts"
 import { Limit } from "./resources.ts"
 
-/** What changes are noted of: of the network itself, that a loss was accepted; of admin tokens, which have no revision. */
-const AuditedType = Schema.Literals([...EntityType.literals, "network", "token"]).annotate({
+/** What changes are noted of: of the network itself, that a loss was accepted; of the master key, that another one is; of admin tokens, which have no revision. */
+const AuditedType = Schema.Literals([...EntityType.literals, "network", "token", "master_key"]).annotate({
   identifier: "AuditedType"
 })
 type AuditedType = typeof AuditedType.Type
@@ -22,7 +22,7 @@ export const AuditEntry = Schema.Struct({
   action: Schema.String.annotate({ description: "Such as `tunnel.create`: what, and `create`, `update` or `delete`." }),
   entityType: AuditedType,
   entityId: Schema.String.annotate({
-    description: "Its id; of a certificate, its domain; of the network, its timeline."
+    description: "Its id; of a certificate, its domain; of the network, its timeline; of the master key, its id."
   }),
   name: Schema.NullOr(Schema.String).annotate({
     description: "Its name then, or its domain; of an API key, whose it is. Null if that was not noted."

@@ -110,6 +110,18 @@ export class NothingHeld extends HttpApiError.Problem<NothingHeld>()("NothingHel
   title: "Nothing of this timeline is held back"
 }) {}
 
+export class KeyNotEverywhere extends HttpApiError.Problem<KeyNotEverywhere>()("KeyNotEverywhere", {
+  type: urn("key-not-everywhere"),
+  status: 409,
+  title: "Not every process has the master key"
+}) {}
+
+export class KeyNotGenerated extends HttpApiError.Problem<KeyNotGenerated>()("KeyNotGenerated", {
+  type: urn("key-not-generated"),
+  status: 409,
+  title: "No master key can be made here now"
+}) {}
+
 export class NoSuchAgent extends HttpApiError.Problem<NoSuchAgent>()("NoSuchAgent", {
   type: urn("no-such-agent"),
   status: 422,

@@ -33,6 +33,7 @@ import { GatewayStore } from "#store/GatewayStore.ts"
 import { HighWater } from "#store/HighWater.ts"
 import { KeyStore } from "#store/KeyStore.ts"
 import { NodeStore } from "#store/NodeStore.ts"
+import { MasterKeyStore } from "#store/MasterKeyStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { Secrets } from "#store/Secrets.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
@@ -40,6 +41,7 @@ import { UpkeepStore } from "#store/UpkeepStore.ts"
 import { TunnelReports } from "#tunnels/TunnelReports.ts"
 import { Tunnels } from "#tunnels/Tunnels.ts"
 import { Doctor } from "#upkeep/Doctor.ts"
+import { MasterKeys } from "#upkeep/MasterKeys.ts"
 import { Layer } from "effect"
 
 /** Rows are the truth: one database, one store for each table. */
@@ -57,7 +59,8 @@ const store = Layer.mergeAll(
   ChangeLog.layer,
   HighWater.layer,
   Backup.layer,
-  UpkeepStore.layer
+  UpkeepStore.layer,
+  MasterKeyStore.layer
 ).pipe(
   Layer.provideMerge(Secrets.layer),
   Layer.provideMerge(Database.layer),
@@ -93,7 +96,11 @@ export const clients = Layer.mergeAll(
   Layer.provideMerge(ClientRegistry.layer)
 )
 
-const core = clients.pipe(Layer.provideMerge(services), Layer.provideMerge(feed), Layer.provideMerge(store))
+const core = Layer.mergeAll(clients, MasterKeys.layer).pipe(
+  Layer.provideMerge(services),
+  Layer.provideMerge(feed),
+  Layer.provideMerge(store)
+)
 
 const sockets = Listener.layer.pipe(Layer.provide(Sessions.layer))
 

@@ -73,6 +73,7 @@ export const readSettings = Effect.fnUntraced(
       dataDir: plain(table.dataDir),
       adminToken: secret(table.adminToken),
       masterKey: secret(table.masterKey),
+      oldMasterKeys: secret(table.oldMasterKeys),
       heartbeatInterval: plain(table.heartbeatInterval),
       heartbeatTimeout: plain(table.heartbeatTimeout),
       authTimeout: plain(table.authTimeout),

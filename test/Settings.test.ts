@@ -57,6 +57,7 @@ describe("what is read", () => {
         CONTROL_DATA_DIR: "/srv/control",
         CONTROL_ADMIN_TOKEN: token,
         CONTROL_MASTER_KEY: masterKey,
+        CONTROL_MASTER_KEYS_OLD: `${masterKey}, ${masterKey}`,
         CONTROL_HEARTBEAT_INTERVAL: "1500 millis",
         CONTROL_HEARTBEAT_TIMEOUT: "2 minutes",
         CONTROL_AUTH_TIMEOUT: "1 second",
@@ -72,7 +73,7 @@ describe("what is read", () => {
         CONTROL_LOG_LEVEL: "warn",
         CONTROL_LOG_FORMAT: "pretty"
       })
-      const { databaseUrl, adminToken, masterKey: key, ...rest } = values
+      const { databaseUrl, adminToken, masterKey: key, oldMasterKeys, ...rest } = values
       assert.deepStrictEqual(rest, {
         wsHost: "::1",
         wsPort: 0,
@@ -110,6 +111,7 @@ describe("what is read", () => {
       )
       assert.strictEqual(Redacted.value(Option.getOrThrow(adminToken)), token)
       assert.strictEqual(Redacted.value(Option.getOrThrow(key)), masterKey)
+      assert.strictEqual(Redacted.value(Option.getOrThrow(oldMasterKeys)), `${masterKey},${masterKey}`)
     }))
 
   it.effect("an empty string counts as unset", () =>
@@ -175,6 +177,7 @@ describe("what is refused", () => {
       const canary = "canary"
       const error = yield* Effect.flip(readSettings({
         CONTROL_MASTER_KEY: canary,
+        CONTROL_MASTER_KEYS_OLD: `${masterKey},${canary}`,
         CONTROL_ADMIN_TOKEN: canary,
         DATABASE_URL: `mysql://root:${canary}@localhost/db`,
         CONTROL_MASTERKEY: canary
@@ -183,6 +186,7 @@ describe("what is refused", () => {
         "DATABASE_URL",
         "CONTROL_ADMIN_TOKEN",
         "CONTROL_MASTER_KEY",
+        "CONTROL_MASTER_KEYS_OLD",
         "CONTROL_MASTERKEY"
       ])
       assert.notInclude(error.message + JSON.stringify(error), canary)

@@ -84,7 +84,7 @@ const lookAtRows = Effect.fnUntraced(function*(server: Finding) {
 const keyFindings = Effect.gen(function*() {
   const { masterKey: writtenUnder } = yield* (yield* UpkeepStore).facts
   const cipher = Option.getOrUndefined(yield* Offline.cipher)
-  if (writtenUnder === null || cipher?.keyId === writtenUnder) return []
+  if (writtenUnder === null || cipher?.readableIds.has(writtenUnder)) return []
   return [found("master-key", "fail", [
     `the database is encrypted under master key ${writtenUnder}, and here is ${
       cipher === undefined ? "none" : `master key ${cipher.keyId}`

@@ -44,7 +44,7 @@ const noun = <Input>(
 ) =>
   Command.make(name).pipe(
     Command.withDescription(
-      `What can be done with ${/^(?:network|audit)$/u.test(name) ? `the ${name}` : `each ${name}`}`
+      `What can be done with ${/^(?:network|audit|master-key)$/u.test(name) ? `the ${name}` : `each ${name}`}`
     ),
     Command.withSubcommands(subcommands)
   )

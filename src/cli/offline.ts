@@ -4,6 +4,7 @@ import { Settings } from "#Settings.ts"
 import { Backup } from "#store/Backup.ts"
 import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
+import { otherKeys } from "#store/KeyRing.ts"
 import { Restore } from "#store/Restore.ts"
 import { UpkeepStore } from "#store/UpkeepStore.ts"
 import { Effect, Layer, Logger, Option, Redacted, References } from "effect"
@@ -46,11 +47,13 @@ export const upToDate = stores.pipe(Layer.provideMerge(Database.layer), Layer.pr
 
 /** The cipher of the master key that this machine has; none is made here, since it could not open what there is. */
 export const cipher: Effect.Effect<Option.Option<Cipher>, never, Settings> = Effect.gen(function*() {
-  const { dataDir, masterKey } = yield* Settings
-  if (Option.isSome(masterKey)) return Option.some(makeCipher(masterKey.value))
-  const file = join(dataDir, "master-key")
-  return existsSync(file) ? yield* readKey(file) : Option.none()
+  const settings = yield* Settings
+  const others = otherKeys(settings)
+  if (Option.isSome(settings.masterKey)) return Option.some(makeCipher(settings.masterKey.value, others))
+  const files = ["master-key", "master-key.old"].map((name) => join(settings.dataDir, name)).filter(existsSync)
+  return yield* Effect.option(Effect.try(() => {
+    const [own, ...old] = files.map((file) => Redacted.make(readFileSync(file, "utf8").trim()))
+    if (own === undefined) throw new Error("there is no key")
+    return makeCipher(own, [...old, ...others])
+  }))
 })
-
-const readKey = (file: string) =>
-  Effect.option(Effect.try(() => makeCipher(Redacted.make(readFileSync(file, "utf8").trim()))))

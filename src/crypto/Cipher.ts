@@ -26,6 +26,8 @@ export interface Cipher {
   readonly encrypt: (plaintext: string, place: Place) => string
   /** The text that was encrypted for this very place, under any readable key. A value changed in any bit, or moved, is `damaged`. */
   readonly decrypt: (stored: string, place: Place) => Result.Result<string, CannotDecrypt>
+  /** The same keys, but another one of them writes; undefined where there is no such key. */
+  readonly under: (keyId: string) => Cipher | undefined
 }
 
 /**
@@ -35,9 +37,11 @@ export interface Cipher {
  * key can be replaced while both are in use.
  */
 export const makeCipher = (masterKey: Redacted.Redacted, others: ReadonlyArray<Redacted.Redacted> = []): Cipher => {
-  const { id: keyId, key } = toKey(masterKey)
-  const readable = new Map([...others.map(toKey), { id: keyId, key }].map((one) => [one.id, one.key]))
+  const own = toKey(masterKey)
+  return writingUnder(own, new Map([...others.map(toKey), own].map(({ id, key }) => [id, key])))
+}
 
+const writingUnder = ({ id: keyId, key }: MasterKey, ring: ReadonlyMap<string, KeyObject>): Cipher => {
   const encrypt = (plaintext: string, place: Place): string => {
     const nonce = randomBytes(12)
     const cipher = createCipheriv("aes-256-gcm", key, nonce, options).setAAD(additionalData(place))
@@ -49,7 +53,7 @@ export const makeCipher = (masterKey: Redacted.Redacted, others: ReadonlyArray<R
     const parts = parse(stored)
     const refused = (reason: string) => new CannotDecrypt({ place, reason })
     if (parts === undefined) return Result.fail(refused("damaged"))
-    const writtenUnder = readable.get(parts.keyId)
+    const writtenUnder = ring.get(parts.keyId)
     if (writtenUnder === undefined) return Result.fail(refused(`written under key ${parts.keyId}`))
     return Result.try({
       try: () => {
@@ -62,10 +66,20 @@ export const makeCipher = (masterKey: Redacted.Redacted, others: ReadonlyArray<R
     })
   }
 
-  return { keyId, readableIds: new Set(readable.keys()), encrypt, decrypt }
+  const under = (id: string): Cipher | undefined => {
+    const other = ring.get(id)
+    return other === undefined ? undefined : writingUnder({ id, key: other }, ring)
+  }
+
+  return { keyId, readableIds: new Set(ring.keys()), encrypt, decrypt, under }
 }
 
-function toKey(masterKey: Redacted.Redacted): { id: string; key: KeyObject } {
+interface MasterKey {
+  readonly id: string
+  readonly key: KeyObject
+}
+
+function toKey(masterKey: Redacted.Redacted): MasterKey {
   const bytes = Buffer.from(Redacted.value(masterKey), "base64")
   if (bytes.length !== 32 || bytes.toString("base64") !== Redacted.value(masterKey)) {
     throw new RangeError("the master key must be 32 bytes in base64")

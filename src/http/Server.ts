@@ -19,6 +19,7 @@ import * as Events from "./Events.ts"
 import * as Gateways from "./Gateways.ts"
 import * as Health from "./Health.ts"
 import * as Keys from "./Keys.ts"
+import * as MasterKey from "./MasterKey.ts"
 import * as Network from "./Network.ts"
 import * as Nodes from "./Nodes.ts"
 import * as Tokens from "./Tokens.ts"
@@ -36,6 +37,7 @@ const handlers = Layer.mergeAll(
   Gateways.layer,
   Health.layer,
   Keys.layer,
+  MasterKey.layer,
   Network.layer,
   Nodes.layer,
   Tokens.layer,

@@ -7,8 +7,10 @@ import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#clients/Keys
 import type { TooManyFollowers } from "#events/Events.ts"
 import type { GatewayNotFound, NoSuchAgentInScope } from "#gateways/Gateways.ts"
 import * as Problem from "#schema/problems.ts"
+import type { KeyNotEverywhere } from "#store/MasterKeyStore.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#tunnels/Tunnels.ts"
+import type { KeyNotGenerated } from "#upkeep/MasterKeys.ts"
 import { type HttpServerResponse, ProblemDetails } from "effect/http"
 
 const table = {
@@ -27,6 +29,8 @@ const table = {
   TokenNotFound: ({ message }: TokenNotFound) => new Problem.TokenNotFound({ detail: message }),
   ExpiryPast: ({ message }: ExpiryPast) => new Problem.ExpiryPast({ detail: message }),
   TooManyFollowers: ({ message }: TooManyFollowers) => new Problem.TooManyFollowers({ detail: message }),
+  KeyNotEverywhere: ({ message }: KeyNotEverywhere) => new Problem.KeyNotEverywhere({ detail: message }),
+  KeyNotGenerated: ({ message }: KeyNotGenerated) => new Problem.KeyNotGenerated({ detail: message }),
   StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: message })
 }
 

@@ -142,3 +142,12 @@ export const masterKey = text(
   "32 random bytes in base64, as `openssl rand -base64 32` prints them",
   (text) => /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/u.test(text)
 )
+
+/** As one text, like every secret: its parts are told apart by the comma, which base64 does not have. */
+export const masterKeys: Parser<string> = {
+  allowed: `${masterKey.allowed}; several between commas`,
+  parse: (text) => {
+    const keys = text.split(",").map((key) => masterKey.parse(key.trim()))
+    return keys.every(Option.isSome) ? Option.some(keys.map(({ value }) => value).join(",")) : Option.none()
+  }
+}

@@ -121,6 +121,10 @@ export const table = {
     name: "CONTROL_MASTER_KEY",
     description: "Encrypts private keys in the database. Unset: generated to the file master-key in the data directory."
   }),
+  oldMasterKeys: secret(Parse.masterKeys, {
+    name: "CONTROL_MASTER_KEYS_OLD",
+    description: "Other master keys that may still be needed to read, while the master key is being changed."
+  }),
   heartbeatInterval: plain(Parse.duration(shortestWait), {
     name: "CONTROL_HEARTBEAT_INTERVAL",
     default: "30 seconds",

@@ -48,12 +48,12 @@ export class AgentStore extends Context.Service<AgentStore, {
     AgentStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const { cipher } = yield* Secrets
+      const { writingCipher } = yield* Secrets
       const { networkPool } = yield* Settings
       const columns = sql.literal(agentColumns)
 
       const insert = Effect.fnUntraced(function*({ id, key, name, wireguard }: Identity<AgentId>) {
-        const privateKey = cipher.encrypt(Redacted.value(wireguard.privateKey), {
+        const privateKey = (yield* writingCipher(sql)).encrypt(Redacted.value(wireguard.privateKey), {
           table: "agents",
           column: "wireguard_private_key",
           row: id

@@ -33,11 +33,11 @@ export class CertificateStore extends Context.Service<CertificateStore, {
     CertificateStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const { cipher } = yield* Secrets
+      const { writingCipher } = yield* Secrets
       const columns = sql.literal(certificateColumns)
 
-      const upsert = ({ certificate, domain, expiresAt, privateKey }: CertificateRow) => {
-        const encrypted = cipher.encrypt(Redacted.value(privateKey), {
+      const upsert = Effect.fnUntraced(function*({ certificate, domain, expiresAt, privateKey }: CertificateRow) {
+        const encrypted = (yield* writingCipher(sql)).encrypt(Redacted.value(privateKey), {
           table: "certificates",
           column: "private_key",
           row: domain
@@ -46,7 +46,7 @@ export class CertificateStore extends Context.Service<CertificateStore, {
           values (${domain}, ${certificate}, ${encrypted}, ${expiresAt}::timestamptz)
           on conflict (domain) do update set certificate = excluded.certificate, private_key = excluded.private_key,
             expires_at = excluded.expires_at`
-      }
+      })
 
       const find = Effect.fn("CertificateStore.find")(function*(domain: HostName) {
         return Option.fromUndefinedOr(
@@ -61,7 +61,9 @@ export class CertificateStore extends Context.Service<CertificateStore, {
       )
 
       const put = Effect.fn("CertificateStore.put")((row: CertificateRow) =>
-        write(sql)(Effect.map(sql`${upsert(row)} returning ${columns}`, (rows) => decodeStored(rows)[0]))
+        write(sql)(Effect.gen(function*() {
+          return decodeStored(yield* sql`${yield* upsert(row)} returning ${columns}`)[0]
+        }))
       )
 
       const renew = Effect.fn("CertificateStore.renew")(function*(gateway: GatewayId, row: CertificateRow) {
@@ -73,7 +75,7 @@ export class CertificateStore extends Context.Service<CertificateStore, {
               or serves -> 'agents' @> to_jsonb(agent_id) or serves -> 'domains' @> to_jsonb(domain)
               or serves -> 'domains' @> to_jsonb('*' || substring(domain from position('.' in domain))))) limit 1`
           if (served.length === 0) return "unused" as const
-          const stored = yield* sql`${upsert(row)} where certificates.expires_at <= excluded.expires_at
+          const stored = yield* sql`${yield* upsert(row)} where certificates.expires_at <= excluded.expires_at
             and certificates.certificate <> excluded.certificate returning domain`
           if (stored.length > 0) return "stored" as const
           const same = yield* sql`select from certificates where domain = ${domain} and certificate = ${certificate}`

@@ -1,5 +1,5 @@
 /** The directory that a process keeps its own things in: generated secrets and the embedded database. One process at a time. */
-import { Effect, Redacted, Schema, type Scope } from "effect"
+import { Effect, Option, Redacted, Schema, type Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import { chmodSync } from "node:fs"
 import { access, chmod, constants, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises"
@@ -27,7 +27,7 @@ export class DataDirectoryUnusable extends Schema.TaggedError<DataDirectoryUnusa
   }
 }
 
-export type SecretName = "admin-token" | "master-key"
+export type SecretName = "admin-token" | "master-key" | "master-key.old"
 
 export interface DataDirectory {
   /** Absolute. */
@@ -42,6 +42,11 @@ export interface DataDirectory {
     name: SecretName,
     generate: Effect.Effect<string, E>
   ) => Effect.Effect<Redacted.Redacted, DataDirectoryUnusable | E>
+  /** The secret in the file of that name, if there is one. */
+  readonly find: (name: SecretName) => Effect.Effect<Option.Option<Redacted.Redacted>, DataDirectoryUnusable>
+  /** Puts the secret in the place of any other: all of it is there, or the other one still is. */
+  readonly store: (name: SecretName, secret: Redacted.Redacted) => Effect.Effect<void, DataDirectoryUnusable>
+  readonly remove: (name: SecretName) => Effect.Effect<void, DataDirectoryUnusable>
 }
 
 /** Creates the directory, mode 0700, if need be, and holds it until the scope ends: nobody else can open it meanwhile. */
@@ -59,19 +64,23 @@ export const openDataDirectory = Effect.fn("openDataDirectory")(
     )
 
     const pathOf = (name: SecretName): string => join(path, name)
+    const find = (name: SecretName) => Effect.map(readSecret(pathOf(name)), Option.fromUndefinedOr)
+    const store = (name: SecretName, secret: Redacted.Redacted) =>
+      attempt(pathOf(name), () => replaceFile(path, pathOf(name), `${Redacted.value(secret)}\n`))
+    const remove = (name: SecretName) => attempt(pathOf(name), () => rm(pathOf(name), { force: true }))
     const secret = Effect.fn("DataDirectory.secret")(
       function*<E>(name: SecretName, generate: Effect.Effect<string, E>) {
         const file = pathOf(name)
         const stored = yield* readSecret(file)
         if (stored !== undefined) return stored
         const generated = Redacted.make(yield* generate, { label: name })
-        yield* attempt(file, () => replaceFile(path, file, `${Redacted.value(generated)}\n`))
+        yield* store(name, generated)
         yield* Effect.logInfo(`generated ${file}`)
         return generated
       }
     )
 
-    return { path, pathOf, secret }
+    return { path, pathOf, secret, find, store, remove }
   }
 )
 

@@ -10,6 +10,7 @@ import { history } from "./migrations/0002_history.ts"
 import { nodes } from "./migrations/0003_nodes.ts"
 import { scopes } from "./migrations/0004_scopes.ts"
 import { admins } from "./migrations/0005_admins.ts"
+import { rotation } from "./migrations/0006_rotation.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
 import { presenceConnections, PresencePool } from "./PresencePool.ts"
 import { atEdge, StoreUnavailable } from "./sql.ts"
@@ -40,6 +41,7 @@ export const migrations = {
   "0003_nodes": nodes,
   "0004_scopes": scopes,
   "0005_admins": admins,
+  "0006_rotation": rotation,
   "0007_acceptance": acceptance
 }
 export const migrationsTable = "control_migrations"

@@ -44,7 +44,7 @@ export class GatewayStore extends Context.Service<GatewayStore, {
     GatewayStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const { cipher } = yield* Secrets
+      const { writingCipher } = yield* Secrets
       const columns = sql.literal(gatewayColumns)
 
       const checkScope = makeCheckScope(sql)
@@ -52,7 +52,7 @@ export class GatewayStore extends Context.Service<GatewayStore, {
       const insert = Effect.fnUntraced(function*(gateway: NewGatewayRow) {
         const { id, key, listenPort, name, publicIp, serves, wireguard } = gateway
         yield* checkScope(id, serves)
-        const privateKey = cipher.encrypt(Redacted.value(wireguard.privateKey), {
+        const privateKey = (yield* writingCipher(sql)).encrypt(Redacted.value(wireguard.privateKey), {
           table: "gateways",
           column: "wireguard_private_key",
           row: id

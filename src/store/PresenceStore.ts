@@ -59,12 +59,12 @@ export class PresenceStore extends Context.Service<PresenceStore, {
     PresenceStore,
     Effect.gen(function*() {
       const sql = yield* PresencePool
-      const { cipher } = yield* Secrets
+      const { writingCipher } = yield* Secrets
       const inTransaction = transaction(sql)
 
       const forBoth = <Item extends Held, E = never>(
         all: ReadonlyArray<Item>,
-        run: (table: Table, items: ReadonlyArray<Item>) => Effect.Effect<Rows, SqlError.SqlError>,
+        run: (table: Table, items: ReadonlyArray<Item>) => Effect.Effect<Rows, SqlError.SqlError | StoreUnavailable>,
         before: Effect.Effect<void, E | SqlError.SqlError> = Effect.void
       ) => {
         const part = (type: ClientType) => {
@@ -87,7 +87,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         const newest = newestOfEach(claims)
         const left = yield* forBoth(
           newest,
-          (table, items) => claimIn(sql, cipher, node, table, items),
+          (table, items) => claimIn(sql, writingCipher(sql), node, table, items),
           Effect.gen(function*() {
             yield* leased(node)
             if (newest.some(changesRow)) yield* sql`select set_config('control.actor', 'client', true)`

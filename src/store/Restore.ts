@@ -55,7 +55,7 @@ export class Restore extends Context.Service<Restore, {
             }
             yield* silently(sql, replaceRows(sql, file, summary))
             yield* sql`set constraints all immediate`
-            return { rows: summary.rows, ...yield* beginHistory(sql, summary) }
+            return { rows: summary.rows, ...yield* beginHistory(sql, summary, cipher) }
           })).pipe(Effect.catchCause((cause) => Effect.fail(failure(cause))))
         })
       }))
@@ -73,11 +73,11 @@ export const checkBackup = Effect.fn("checkBackup")(function*(file: string, ciph
     )
   }
   const { header: { masterKey }, keyIds } = summary
-  const foreign = [...masterKey === null ? [] : [masterKey], ...keyIds].find((id) => id !== cipher.keyId)
+  const foreign = [...masterKey === null ? [] : [masterKey], ...keyIds].find((id) => !cipher.readableIds.has(id))
   if (foreign !== undefined) {
     return yield* unusable(
-      `it is encrypted under master key ${foreign}, but the one given is ${cipher.keyId}: give the right one as ` +
-        "CONTROL_MASTER_KEY_FILE, or as the file master-key in the data directory"
+      `it is encrypted under master key ${foreign}, but the one given is ${[...cipher.readableIds].join(", ")}: ` +
+        "give the right one as CONTROL_MASTER_KEY_FILE, in CONTROL_MASTER_KEYS_OLD, or as the file master-key in the data directory"
     )
   }
   const known = new Set(backedUp.map(({ table }) => table))
@@ -177,10 +177,18 @@ const advanceSequences = Effect.fnUntraced(
  * Nobody who knows the old history may take this for its continuation, and no number is given out twice. Whoever restores
  * a backup means it: what is missing from it is accepted, so no node holds it back.
  */
-const beginHistory = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, { header }: BackupSummary) {
+const beginHistory = Effect.fnUntraced(function*(
+  sql: SqlClient.SqlClient,
+  { header, keyIds }: BackupSummary,
+  cipher: Cipher
+) {
   yield* sql`delete from changes`
-  yield* sql`update control_meta set timeline = gen_random_uuid()::text, master_key_id = ${header.masterKey},
-    revision = greatest(revision, ${header.revision})`
+  // What is written under stays, unless its key is lost; what the backup is encrypted under is encrypted anew by whoever serves.
+  yield* sql`update control_meta set timeline = gen_random_uuid()::text, revision = greatest(revision, ${header.revision}),
+    master_key_id = case when master_key_id = any (${[...cipher.readableIds]}::text[]) then master_key_id
+      else ${cipher.keyId} end`
+  yield* sql`update control_meta set
+    rotating_from = array(select unnest(${[...keyIds]}::text[]) except select master_key_id)`
   const [history] = decodeHistory(
     yield* sql.unsafe(
       `update control_meta m set accepted_timeline = ${historyName}, accepted_revision = revision

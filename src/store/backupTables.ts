@@ -27,4 +27,11 @@ export const backedUp: ReadonlyArray<BackedUp> = [
 ]
 
 /** The history begins anew with a restored backup; `control_meta` is told in its first line. Nodes are of the moment. */
-export const leftOut: ReadonlyArray<string> = ["changes", "control_meta", "control_migrations", "nodes", "takeovers"]
+export const leftOut: ReadonlyArray<string> = [
+  "changes",
+  "control_meta",
+  "control_migrations",
+  "nodes",
+  "readable_keys",
+  "takeovers"
+]

@@ -1,14 +1,12 @@
 /** Small numbers that are given out once and used again when they are free. */
 import { Effect, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
+import { locks, lockSpace } from "./locks.ts"
 
 const numbered = {
-  agents: { column: "subnet_index", lock: 1 },
-  gateways: { column: "slot", lock: 2 }
+  agents: { column: "subnet_index", lock: locks.subnets },
+  gateways: { column: "slot", lock: locks.slots }
 } as const
-
-/** Any number of our own: it keeps these locks apart from those of other applications in the same database. */
-const lockSpace = 0x43_54_52_4c
 
 /**
  * The lowest number from `from` on that no row has. To be called inside a transaction: whoever else asks waits until it

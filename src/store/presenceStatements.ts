@@ -1,8 +1,8 @@
 /** The statements that presence is written with. In each, a row that somebody else's transaction has locked holds up no other. */
-import type { Cipher } from "#crypto/Cipher.ts"
 import type { NotedNack } from "#schema/client.ts"
 import { Duration, Effect, Option, Redacted, Schema } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
+import type { Secrets } from "./Secrets.ts"
 import { type Begun, type Claim, type Ended, type Held, type Seen, Swept } from "./sessions.ts"
 import { storable } from "./storable.ts"
 
@@ -13,21 +13,23 @@ export type Table = "agents" | "gateways"
 /** Whether a claim may change more than presence: then it is audited. */
 export const changesRow = ({ publicIp, wireguard }: Claim): boolean => publicIp !== null || wireguard !== undefined
 
-export function claimIn(
+/** `writing` is asked for only where there is something to encrypt. */
+export const claimIn = Effect.fnUntraced(function*(
   sql: SqlClient.SqlClient,
-  cipher: Cipher,
+  writing: ReturnType<Secrets["Service"]["writingCipher"]>,
   node: string,
   table: Table,
   items: ReadonlyArray<Claim>
-): Effect.Effect<Rows, SqlError.SqlError> {
+) {
   const place = (row: string) => ({ table, column: "wireguard_private_key", row })
+  const cipher = items.some(({ wireguard }) => wireguard?.privateKey) ? yield* writing : undefined
   const privateKeys = items.map(({ id, wireguard }) =>
-    wireguard?.privateKey ? cipher.encrypt(Redacted.value(wireguard.privateKey), place(id)) : ""
+    cipher && wireguard?.privateKey ? cipher.encrypt(Redacted.value(wireguard.privateKey), place(id)) : ""
   )
   const told = sql.literal(
     `${table === "gateways" ? toldAddress : ""} ${items.some(({ wireguard }) => wireguard) ? toldKeys : ""}`
   )
-  return sql`with c as (select * from unnest(${items.map(({ id }) => id)}::text[],
+  return yield* sql`with c as (select * from unnest(${items.map(({ id }) => id)}::text[],
       ${items.map(({ session }) => session)}::text[], ${items.map(({ address }) => address)}::text[],
       ${items.map(({ level }) => level)}::text[], ${items.map(({ version }) => storable(version ?? ""))}::text[],
       ${items.map(({ publicIp }) => publicIp ?? "")}::text[],
@@ -45,7 +47,7 @@ export function claimIn(
         and exists (select 1 from nodes n where n.id = session_node))
     select c.id, ${table}::text as kind, exists (select 1 from ${sql(table)} t where t.id = c.id) as there
     from c where not exists (select 1 from u where u.id = c.id)`
-}
+})
 
 export function touchIn(
   sql: SqlClient.SqlClient,

@@ -1,0 +1,69 @@
+/** A master key is replaced while all goes on: the database names the key that is written under, and who can read which. */
+import { locks, lockSpace } from "#store/locks.ts"
+import { Effect } from "effect"
+import { SqlClient } from "effect/sql"
+
+const statements = [
+  // What may still be written under: a process that lacks one of these would not see all that there is. Empty when it is over.
+  `alter table control_meta add column rotating_from text[] not null default '{}'`,
+  `create table readable_keys (
+    process text not null,
+    key_id text not null,
+    seen_at timestamptz not null default now(),
+    primary key (process, key_id)
+  )`,
+  // Another key is named only while nobody encrypts, and its id is read only after that: the two statements see two moments.
+  `create function control_writing_key() returns text language plpgsql set search_path from current as $$
+   begin
+     perform pg_advisory_xact_lock_shared(${lockSpace}, ${locks.writingKey});
+     return (select master_key_id from control_meta);
+   end $$`,
+  // The same value under another key is no change, as long as nothing else of the row has changed.
+  `create function control_is_rotation(old_row jsonb, new_row jsonb) returns boolean language sql stable as $$
+     select coalesce(current_setting('control.rotating', true), '') = 'on'
+       and old_row - array['private_key', 'wireguard_private_key'] = new_row - array['private_key', 'wireguard_private_key']
+   $$`,
+  `create or replace function control_touch_updated_at() returns trigger
+   language plpgsql set search_path from current as $$
+   begin
+     if not control_is_rotation(to_jsonb(old), to_jsonb(new)) then
+       new.updated_at := now();
+     end if;
+     return new;
+   end $$`,
+  // As in 0002, but for its first condition.
+  `create or replace function control_record_change() returns trigger
+   language plpgsql set search_path from current as $$
+   declare
+     old_row jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
+     new_row jsonb := case when tg_op <> 'DELETE' then to_jsonb(new) end;
+     old_id text := old_row ->> tg_argv[1];
+     new_id text := new_row ->> tg_argv[1];
+     old_agent text := case when tg_argv[0] = 'tunnel' then old_row ->> 'agent_id' end;
+     renumbered boolean := tg_argv[0] = 'agent' and tg_op = 'UPDATE' and
+       (old_row -> 'virtual_ip', old_row -> 'subnet') is distinct from (new_row -> 'virtual_ip', new_row -> 'subnet');
+     own boolean := (control_row_image(old_row) - 'public_ip' - 'updated_at') is distinct from
+       (control_row_image(new_row) - 'public_ip' - 'updated_at');
+     put_revision bigint;
+   begin
+     if tg_op = 'UPDATE' and control_is_rotation(old_row, new_row) then
+       return null;
+     end if;
+     if old_id is not null and old_id is distinct from new_id then
+       perform control_append_change(tg_argv[0], 'delete', old_id, null, 'delete', old_agent, false, true);
+     end if;
+     if new_id is not null then
+       put_revision := control_append_change(tg_argv[0], 'put', new_id, control_row_image(new_row),
+         case when old_id = new_id then 'update' else 'create' end, old_agent, renumbered, own);
+       if tg_argv[0] = 'tunnel' then
+         update tunnels set revision = put_revision where id = new_id;
+       end if;
+     end if;
+     return null;
+   end $$`
+]
+
+export const rotation = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* Effect.forEach(statements, (statement) => sql.unsafe(statement), { discard: true })
+})
