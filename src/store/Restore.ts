@@ -166,7 +166,7 @@ const advanceSequences = Effect.fnUntraced(
   function*(sql: SqlClient.SqlClient, table: string, columns: ReadonlyArray<string>) {
     for (const column of columns) {
       yield* sql.unsafe(
-        `select setval(name, greatest((select max(to_jsonb(t) ->> '${column}')::bigint from ${table} t), 1))
+        `select setval(name, greatest((select max((to_jsonb(t) ->> '${column}')::bigint) from ${table} t), 1))
          from pg_get_serial_sequence('${table}', '${column}') as name where name is not null`
       )
     }
