@@ -44,7 +44,9 @@ const noun = <Input>(
 ) =>
   Command.make(name).pipe(
     Command.withDescription(
-      `What can be done with ${/^(?:network|audit|master-key)$/u.test(name) ? `the ${name}` : `each ${name}`}`
+      `What can be done with ${
+        /^(?:network|audit|master-key)$/u.test(name) ? `the ${name.replace("-", " ")}` : `each ${name}`
+      }`
     ),
     Command.withSubcommands(subcommands)
   )

@@ -7,10 +7,9 @@ import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#clients/Keys
 import type { TooManyFollowers } from "#events/Events.ts"
 import type { GatewayNotFound, NoSuchAgentInScope } from "#gateways/Gateways.ts"
 import * as Problem from "#schema/problems.ts"
-import type { KeyNotEverywhere } from "#store/MasterKeyStore.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#tunnels/Tunnels.ts"
-import type { KeyNotGenerated } from "#upkeep/MasterKeys.ts"
+import type { KeyNotEverywhere, KeyNotGenerated } from "#upkeep/MasterKeys.ts"
 import { type HttpServerResponse, ProblemDetails } from "effect/http"
 
 const table = {

@@ -5,6 +5,8 @@ import { Secrets } from "#store/Secrets.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, Effect, Layer, Option, Queue, Schedule, Schema, Semaphore } from "effect"
 
+export type { KeyNotEverywhere }
+
 /** No master key can be made here, or not now. */
 export class KeyNotGenerated extends Schema.TaggedError<KeyNotGenerated>()("KeyNotGenerated", {
   reason: Schema.String

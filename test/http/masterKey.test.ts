@@ -63,10 +63,10 @@ describe("/api/master-key", () => {
         assert.strictEqual((yield* rotate(server, { keyId })).status, 200)
         yield* over(server)
       }
-      const { body } = yield* Effect.promise(() => server.operator.get("/api/audit?entityType=master-key"))
+      const { body } = yield* Effect.promise(() => server.operator.get("/api/audit?entityType=master_key"))
       assert.deepStrictEqual(
         body.items.map(({ action, actor, entityId }: Record<string, string>) => [actor, action, entityId]),
-        [["admin", "master-key.update", old.id], ["admin", "master-key.update", fresh.id]]
+        [["admin", "master_key.update", old.id], ["admin", "master_key.update", fresh.id]]
       )
     }))
 

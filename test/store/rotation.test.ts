@@ -1,4 +1,9 @@
 /** The master key is replaced while everything goes on: nothing is lost, and nobody notices. */
+import { makeCipher } from "#crypto/Cipher.ts"
+import * as Table from "#network/Table.ts"
+import { Backup } from "#store/Backup.ts"
+import { Restore } from "#store/Restore.ts"
+import { PgClient } from "@effect/sql-pg"
 import { Agents } from "#agents/Agents.ts"
 import { Network } from "#feed/Network.ts"
 import { Revision } from "#schema/ids.ts"
@@ -9,8 +14,22 @@ import { issueCertificate } from "#support/certificates.ts"
 import { join, joinV1 } from "#support/TestClient.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Scope } from "effect"
-import { answered, bySql, newKey, over, rotate, serve, type Server, state, untouched } from "#support/masterKeys.ts"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Redacted, Scope, Stream } from "effect"
+import { writeFile } from "node:fs/promises"
+import { join as joinPath } from "node:path"
+import {
+  answered,
+  bySql,
+  type MasterKey,
+  newKey,
+  over,
+  rotate,
+  serve,
+  type Server,
+  state,
+  temporaryDirectory,
+  untouched
+} from "#support/masterKeys.ts"
 
 /** A server that can be ended before the test does. */
 const ending = Effect.fnUntraced(function*(...args: Parameters<typeof serve>) {
@@ -209,6 +228,41 @@ describe("a change of the master key", () => {
       assert.isTrue(ran)
       assert.isFalse(ranBoth)
       assert.isTrue(yield* two.alone(Effect.void))
+    }))
+
+  it.live("a backup that is under the old key is restored beside the new one, and encrypted anew", () =>
+    Effect.gen(function*() {
+      const { url } = yield* newDatabase
+      const [old, fresh] = [newKey(), newKey()]
+      const first = yield* ending(url, old)
+      yield* fill(first.server, 3)
+      const before = yield* snapshot(first.server)
+      const file = joinPath(yield* temporaryDirectory, "backup")
+      const chunks = yield* Stream.runCollect(Context.get(first.server.context, Backup).dump)
+      yield* Effect.promise(() => writeFile(file, Buffer.concat(chunks)))
+      yield* first.end
+      const server = yield* serve(url, fresh, old)
+      yield* rotate(server)
+      yield* over(server)
+
+      const restore = (key: MasterKey, ...others: ReadonlyArray<MasterKey>) =>
+        Effect.flatMap(Restore, (store) => {
+          const [own, ...rest] = [key, ...others].map(({ text }) => Redacted.make(text))
+          return store.restore(file, makeCipher(own ?? Redacted.make(""), rest), { replace: true })
+        }).pipe(
+          Effect.provide(Restore.layer.pipe(Layer.provide(PgClient.layer({ url: Redacted.make(url) })))),
+          Effect.scoped
+        )
+      assert.include((yield* Effect.flip(restore(fresh))).message, old.id)
+      yield* restore(fresh, old)
+      const restored = yield* state(server)
+      assert.deepInclude(restored, { writing: fresh.id, isRotating: true })
+      assert.isAbove(restored.counts[old.id], 0)
+      const { counts } = yield* over(yield* serve(url, fresh, old))
+      assert.deepStrictEqual(Object.keys(counts), [fresh.id])
+      const after = yield* snapshot(yield* serve(url, fresh))
+      assert.deepStrictEqual(Table.values(after.state.agents), Table.values(before.state.agents))
+      assert.lengthOf(after.leftOut, 0)
     }))
 
   it.live("leaves what cannot be read as it is, and ends", () =>

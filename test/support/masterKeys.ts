@@ -72,7 +72,7 @@ export const untouched = (url: string) =>
       'certificates', (select jsonb_agg(to_jsonb(c) - 'private_key' order by domain) from certificates c),
       'changes', (select jsonb_agg(to_jsonb(c) #- '{row_image,wireguard_private_key}' #- '{row_image,private_key}'
         order by revision) from changes c),
-      'audit', (select jsonb_agg(to_jsonb(a) order by id) from audit a where entity <> 'master-key')) as all`).pipe(
+      'audit', (select jsonb_agg(to_jsonb(a) order by id) from audit a where entity <> 'master_key')) as all`).pipe(
       Effect.map((rows) => rows[0]?.all)
     ))
 

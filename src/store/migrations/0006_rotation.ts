@@ -1,7 +1,9 @@
 /** A master key is replaced while all goes on: the database names the key that is written under, and who can read which. */
-import { locks, lockSpace } from "#store/locks.ts"
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
+
+/** `lockSpace` and `locks.writingKey` of `locks.ts`. */
+const writingKeyLock = "1129599564, 3"
 
 const statements = [
   // What may still be written under: a process that lacks one of these would not see all that there is. Empty when it is over.
@@ -15,7 +17,7 @@ const statements = [
   // Another key is named only while nobody encrypts, and its id is read only after that: the two statements see two moments.
   `create function control_writing_key() returns text language plpgsql set search_path from current as $$
    begin
-     perform pg_advisory_xact_lock_shared(${lockSpace}, ${locks.writingKey});
+     perform pg_advisory_xact_lock_shared(${writingKeyLock});
      return (select master_key_id from control_meta);
    end $$`,
   // The same value under another key is no change, as long as nothing else of the row has changed.
