@@ -1,7 +1,7 @@
 /** What operators are told as it happens: the server-sent events of `GET /api/events`, each with its name and its data. */
 import { Schema } from "effect"
 import { stored } from "./fields.ts"
-import { Revision, SessionId } from "./ids.ts"
+import { HostName, Revision, SessionId, Timestamp } from "./ids.ts"
 import { clientFields, nackFields } from "./resources.ts"
 
 /** What there are rows of whose changes have revisions. */
@@ -50,11 +50,21 @@ const Nack = happening("nack", "A client could not apply a revision; what it had
   ...nackFields
 })
 
+const CertificateExpiring = happening(
+  "certificate.expiring",
+  "A stored certificate ends soon, or has ended. Of all processes one tells it, once for each threshold.",
+  {
+    domain: HostName.annotate({ description: "The domain that it is stored for." }),
+    expiresAt: Timestamp.annotate({ description: "When it ends." }),
+    days: Schema.Int.annotate({ description: "It ends within so many days: 30, 7 or 1; 0 when it has ended." })
+  }
+)
+
 const Reset = happening("reset", "Events may be missing before this one: read the lists anew.", {
   reason: Schema.String.annotate({ description: "Why, for people." })
 })
 
-const members = [ClientOnline, ClientOffline, Change, Ack, Nack, Reset] as const
+const members = [ClientOnline, ClientOffline, Change, Ack, Nack, CertificateExpiring, Reset] as const
 
 export const ControlEvent = Schema.Union(members)
 export type ControlEvent = typeof ControlEvent.Type
@@ -75,5 +85,6 @@ export const SentEvent = Schema.Union([
   onWire(Change),
   onWire(Ack),
   onWire(Nack),
+  onWire(CertificateExpiring),
   onWire(Reset)
 ])

@@ -2,6 +2,7 @@
 import { AdminTokens } from "#admins/AdminTokens.ts"
 import { Agents } from "#agents/Agents.ts"
 import { Certificates } from "#certificates/Certificates.ts"
+import * as Expiry from "#certificates/Expiry.ts"
 import { Authenticator } from "#clients/Authenticator.ts"
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
@@ -68,7 +69,7 @@ const store = Layer.mergeAll(
 )
 
 /** What is committed comes in by its revision, is applied by one writer, and goes out to each audience. */
-const feed = Layer.mergeAll(Network.layer, Compaction.layer).pipe(
+const feed = Network.layer.pipe(
   Layer.provideMerge(ChangeBus.layer),
   Layer.provideMerge(ChangeFeed.layer),
   Layer.provideMerge(Events.layer)
@@ -96,7 +97,10 @@ export const clients = Layer.mergeAll(
   Layer.provideMerge(ClientRegistry.layer)
 )
 
-const core = Layer.mergeAll(clients, MasterKeys.layer).pipe(
+/** What has to be done once over all processes, whichever of them does it. */
+const chores = Layer.mergeAll(Compaction.layer, Expiry.layer, MasterKeys.layer)
+
+const core = Layer.merge(clients, chores).pipe(
   Layer.provideMerge(services),
   Layer.provideMerge(feed),
   Layer.provideMerge(store)

@@ -1,12 +1,12 @@
 /** The table of certificates. Private keys go in encrypted, and come out nowhere here. */
 import { Certificate, type Page, type PageRequest } from "#schema/resources.ts"
-import type { GatewayId, HostName } from "#schema/ids.ts"
+import { type GatewayId, HostName } from "#schema/ids.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { pagesOf } from "./pages.ts"
 import { timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./Secrets.ts"
-import { atEdge, type StoreUnavailable, write, writing, type Written } from "./sql.ts"
+import { atEdge, type StoreUnavailable, transaction, write, writing, type Written } from "./sql.ts"
 
 export interface CertificateRow {
   readonly domain: HostName
@@ -19,6 +19,14 @@ export interface CertificateRow {
 /** `unchanged`: the very certificate is stored already. `outlived`: one that ends later is. `unused`: no tunnel that its gateway serves is served by it. */
 export type Renewal = "stored" | "unchanged" | "outlived" | "unused"
 
+export interface Ending {
+  readonly domain: HostName
+  /** RFC 3339. */
+  readonly expiresAt: string
+  /** The threshold. */
+  readonly days: number
+}
+
 export class CertificateStore extends Context.Service<CertificateStore, {
   find(domain: HostName): Effect.Effect<Option.Option<Certificate>, StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
@@ -28,6 +36,13 @@ export class CertificateStore extends Context.Service<CertificateStore, {
   renew(gateway: GatewayId, row: CertificateRow): Effect.Effect<Renewal, StoreUnavailable>
   /** Tells whether it was there. */
   remove(domain: HostName): Effect.Effect<Written<boolean>, StoreUnavailable>
+  /**
+   * The certificates that end within so many days and of which nobody has been told that: whoever asks first is given them,
+   * each with the nearest of the thresholds, and nobody else ever is.
+   */
+  warn(thresholds: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<Ending>, StoreUnavailable>
+  /** How many end within so many days, or have ended. */
+  ending(thresholds: ReadonlyArray<number>): Effect.Effect<ReadonlyMap<number, number>, StoreUnavailable>
 }>()("control/store/CertificateStore") {
   static readonly layer = Layer.effect(
     CertificateStore,
@@ -90,10 +105,39 @@ export class CertificateStore extends Context.Service<CertificateStore, {
         )
       )
 
-      return CertificateStore.of({ find, list, put, renew, remove })
+      return CertificateStore.of({ find, list, put, renew, remove, ...endings(sql) })
     })
   )
 }
+
+function endings(sql: SqlClient.SqlClient) {
+  const warn = Effect.fn("CertificateStore.warn")(function*(thresholds: ReadonlyArray<number>) {
+    const rows = yield* transaction(sql)(Effect.andThen(
+      sql`delete from certificate_warnings w where not exists
+        (select from certificates c where c.domain = w.domain and c.expires_at = w.expires_at)`,
+      sql`insert into certificate_warnings (domain, expires_at, days)
+        select domain, expires_at, min(days) from certificates join unnest(${thresholds}::int[]) as t (days)
+          on expires_at <= now() + days * interval '24 hours' group by domain, expires_at order by domain
+        on conflict do nothing returning domain, control_iso(expires_at) as "expiresAt", days`
+    ))
+    return decodeEndings(rows)
+  })
+
+  const ending = Effect.fn("CertificateStore.ending")(function*(thresholds: ReadonlyArray<number>) {
+    const rows = yield* atEdge(sql`select days, count(domain)::int as certificates
+      from unnest(${thresholds}::int[]) as t (days) left join certificates on expires_at <= now() + days * interval '24 hours'
+      group by days`)
+    return new Map(decodeCounts(rows).map(({ certificates, days }) => [days, certificates]))
+  })
+  return { warn, ending }
+}
+
+const decodeEndings = Schema.decodeUnknownSync(
+  Schema.Array(Schema.Struct({ domain: HostName, expiresAt: Schema.String, days: Schema.Int }))
+)
+const decodeCounts = Schema.decodeUnknownSync(
+  Schema.Array(Schema.Struct({ days: Schema.Int, certificates: Schema.Int }))
+)
 
 const certificateColumns = `domain, certificate, control_iso(expires_at) as "expiresAt", ${timeColumns}`
 

@@ -4,11 +4,12 @@ import { type Change, load, type NetworkState } from "#network/NetworkState.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Context, Duration, Effect, Layer, Queue, Result, Schema, Scope } from "effect"
-import { SqlClient } from "effect/sql"
+import type { SqlClient } from "effect/sql"
 import { readRow, type UnreadableRow } from "./changeRows.ts"
 import { Secrets } from "./Secrets.ts"
 import { everyRow, historyOf, latestTouches } from "./snapshotRows.ts"
-import { atEdge, StoreUnavailable, transaction, writing } from "./sql.ts"
+import { atEdge, isMine, StoreUnavailable, transaction, writing } from "./sql.ts"
+import { VitalPool } from "./VitalPool.ts"
 
 /** What the log says at one moment: the newest revision of which history, and the changes that the reader lacks. */
 export interface Page {
@@ -67,7 +68,10 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   accept(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
   /** The history of this name is not continued: gives it another name, once, whoever notices first. */
   beginTimeline(lost: Timeline): Effect.Effect<void, StoreUnavailable>
-  /** Forgets the oldest changes, a thousand at most, as long as a day's and ten thousand remain; gives back how many it was. */
+  /**
+   * Forgets the oldest changes, a thousand at most, as long as a day's and ten thousand remain; gives back how many it was.
+   * One process at a time: none while another one does it.
+   */
   readonly compact: Effect.Effect<number, StoreUnavailable>
   /**
    * Runs `wake` after every subscription and every notification of a change; fails when the subscription is lost, or when
@@ -80,7 +84,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   static readonly layer = Layer.effect(
     ChangeLog,
     Effect.gen(function*() {
-      const sql = yield* SqlClient.SqlClient
+      const sql = yield* VitalPool
       const pg = yield* PgClient.PgClient
       const { cipher } = yield* Secrets
       const timeline = sql.literal(historyName)
@@ -137,7 +141,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
         return { timeline: name, newest, oldest: oldest ?? undefined, changes, tagBefore, accepted, leftOut, ...end }
       })
 
-      const probe = atEdge(pg.notify(channel, probePayload))
+      const probe = Effect.asVoid(atEdge(sql`select pg_notify(${channel}, ${probePayload})`))
 
       return ChangeLog.of({ snapshot, after, ...upkeep(sql), listen: listenOn(pg), probe })
     })
@@ -194,13 +198,14 @@ function upkeep(sql: SqlClient.SqlClient) {
     return rows.length === 1
   })
 
-  const compact = Effect.gen(function*() {
-    const rows = yield* atEdge(sql`delete from changes where revision in (
+  const compact = transaction(sql)(Effect.gen(function*() {
+    if (!(yield* isMine(sql, "compaction"))) return 0
+    const rows = yield* sql`delete from changes where revision in (
       select revision from changes
       where revision <= (select revision from control_meta) - ${keptAtLeast} and at < now() - interval '24 hours'
-      order by revision limit 1000) returning 1`)
+      order by revision limit 1000) returning 1`
     return rows.length
-  }).pipe(Effect.withSpan("ChangeLog.compact"))
+  })).pipe(Effect.withSpan("ChangeLog.compact"))
   return { tagAt, deletedSince, accept, beginTimeline, compact }
 }
 

@@ -12,7 +12,7 @@ import { scopes } from "./migrations/0004_scopes.ts"
 import { admins } from "./migrations/0005_admins.ts"
 import { rotation } from "./migrations/0006_rotation.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
-import { presenceConnections, PresencePool } from "./PresencePool.ts"
+import { vitalConnections, VitalPool } from "./VitalPool.ts"
 import { atEdge, StoreUnavailable } from "./sql.ts"
 
 /** The database has a schema that only a later version of Control knows. */
@@ -76,10 +76,10 @@ export const client = Layer.unwrap(Effect.gen(function*() {
     applicationName: "control",
     startupParameters: timeouts
   } as const
-  const presence = Layer.effect(PresencePool, SqlClient.SqlClient).pipe(
-    Layer.provide(Layer.fresh(PgClient.layer({ ...config, maxConnections: presenceConnections })))
+  const vital = Layer.effect(VitalPool, SqlClient.SqlClient).pipe(
+    Layer.provide(Layer.fresh(PgClient.layer({ ...config, maxConnections: vitalConnections })))
   )
-  return Layer.merge(PgClient.layer({ ...config, maxConnections: 10 }), presence)
+  return Layer.merge(PgClient.layer({ ...config, maxConnections: 10 }), vital)
 }))
 
 /** Waits for the database, then brings its schema up to date; two processes that start at once do not disturb each other. */
@@ -125,5 +125,5 @@ const refuseNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) 
 const decodeThere = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ there: Schema.Boolean })]))
 const decodeFound = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ found: Schema.Int })]))
 
-/** `SqlClient`, `PgClient` and `PresencePool` on a database with this version's schema. */
+/** `SqlClient`, `PgClient` and `VitalPool` on a database with this version's schema. */
 export const layer = migrated.pipe(Layer.provideMerge(client))

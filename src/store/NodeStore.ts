@@ -2,7 +2,7 @@
 import { SessionId } from "#schema/ids.ts"
 import { Node } from "#schema/nodesApi.ts"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
-import { PresencePool } from "./PresencePool.ts"
+import { VitalPool } from "./VitalPool.ts"
 import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
 
 /** What a node says of itself with each renewal. */
@@ -32,7 +32,7 @@ export class NodeStore extends Context.Service<NodeStore, {
   static readonly layer = Layer.effect(
     NodeStore,
     Effect.gen(function*() {
-      const sql = yield* PresencePool
+      const sql = yield* VitalPool
 
       const renew = Effect.fn("NodeStore.renew")(function*(node: Renewal, lease: Duration.Duration) {
         const until = sql`now() + make_interval(secs => ${Duration.toSeconds(lease)})`

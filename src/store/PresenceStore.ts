@@ -5,7 +5,7 @@ import { Context, type Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { type Listed, pagesOf } from "./pages.ts"
 import { isOnline, progressColumns } from "./presenceColumns.ts"
-import { PresencePool } from "./PresencePool.ts"
+import { VitalPool } from "./VitalPool.ts"
 import {
   changesRow,
   claimIn,
@@ -58,7 +58,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
   static readonly layer = Layer.effect(
     PresenceStore,
     Effect.gen(function*() {
-      const sql = yield* PresencePool
+      const sql = yield* VitalPool
       const { writingCipher } = yield* Secrets
       const inTransaction = transaction(sql)
 

@@ -26,12 +26,16 @@ export const backedUp: ReadonlyArray<BackedUp> = [
   whole("audit", "id")
 ]
 
-/** The history begins anew with a restored backup; `control_meta` is told in its first line. Nodes are of the moment. */
+/**
+ * The history begins anew with a restored backup; `control_meta` is told in its first line. Which processes there are, and
+ * what they have said to each other and to people, is of the moment.
+ */
 export const leftOut: ReadonlyArray<string> = [
   "changes",
   "control_meta",
   "control_migrations",
   "nodes",
   "readable_keys",
-  "takeovers"
+  "takeovers",
+  "certificate_warnings"
 ]

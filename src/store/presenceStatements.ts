@@ -4,6 +4,7 @@ import { Duration, Effect, Option, Redacted, Schema } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
 import type { Secrets } from "./Secrets.ts"
 import { type Begun, type Claim, type Ended, type Held, type Seen, Swept } from "./sessions.ts"
+import { isMine } from "./sql.ts"
 import { storable } from "./storable.ts"
 
 export type Rows = ReadonlyArray<object>
@@ -111,8 +112,7 @@ export function releaseIn(
  * that, and finds another mark. One that is just writing has its lease locked, and is passed over.
  */
 export const sweepWith = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, limit: Duration.Duration) {
-  const [{ mine }] = decodeMine(yield* sql`select pg_try_advisory_xact_lock(hashtext('control sweep')) as mine`)
-  if (!mine) return []
+  if (!(yield* isMine(sql, "sweep"))) return []
   const lapsed = decodeIds(yield* sql`select id from nodes where lease_until < now() for update skip locked`)
   const nodes = lapsed.map(({ id }) => id)
   const swept = yield* Effect.forEach(
@@ -133,7 +133,6 @@ export const sweepWith = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, l
   return swept.flat().flatMap((row) => Option.toArray(decodeSwept(row)))
 })
 
-const decodeMine = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ mine: Schema.Boolean })]))
 const decodeIds = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: Schema.String })))
 /** None for a row that was marked online by hand. */
 const decodeSwept = Schema.decodeUnknownOption(Swept)

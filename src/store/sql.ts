@@ -98,6 +98,15 @@ export const writing = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Ef
       effect
     )))
 
+/** Whether this transaction has the chore of this name to itself: until it ends, every other one is told no. */
+export const isMine = (sql: SqlClient.SqlClient, chore: string): Effect.Effect<boolean, SqlError.SqlError> =>
+  Effect.map(
+    sql`select pg_try_advisory_xact_lock(hashtext(${`control ${chore}`})) as mine`,
+    (rows) => decodeMine(rows)[0].mine
+  )
+
+const decodeMine = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ mine: Schema.Boolean })]))
+
 /** What a write has given, and a revision from which on every view has it. */
 export interface Written<A> {
   readonly value: A

@@ -1,7 +1,7 @@
 /** README, "One node or several": two whole servers on one database, over real sockets. */
 import { Presence } from "#clients/Presence.ts"
 import { AgentId, KeyId } from "#schema/ids.ts"
-import { PresencePool } from "#store/PresencePool.ts"
+import { VitalPool } from "#store/VitalPool.ts"
 import { newDatabase } from "#support/database.ts"
 import { start, temporaryDirectory } from "#support/process.ts"
 import { makeServer } from "#support/server.ts"
@@ -190,7 +190,7 @@ describe("several nodes", () => {
         const sql = sqlOf(one)
         const sleepers = Array.from({ length: 20 }, () => sql.withTransaction(sql`select pg_sleep(9)`))
         yield* Effect.forkScoped(Effect.ignore(Effect.all(sleepers, { concurrency: "unbounded" })))
-        const presence = Context.get(one.context, PresencePool)
+        const presence = Context.get(one.context, VitalPool)
         yield* until(
           Effect.map(
             presence`select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`,

@@ -24,7 +24,14 @@ const tables = [
     session text not null,
     at timestamptz not null default now()
   )`,
-  `create index takeovers_by_node on takeovers (node)`
+  `create index takeovers_by_node on takeovers (node)`,
+  // What has been said of a certificate's end, whichever process has said it.
+  `create table certificate_warnings (
+    domain text not null,
+    expires_at timestamptz not null,
+    days integer not null,
+    primary key (domain, expires_at, days)
+  )`
 ]
 
 export const nodes = Effect.gen(function*() {
