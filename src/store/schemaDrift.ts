@@ -29,7 +29,8 @@ class RolledBack {
 
 type Catalog = ReadonlyMap<string, string>
 
-const catalog = (sql: SqlClient.SqlClient) =>
+/** What there is, each with what it is. */
+export const catalog = (sql: SqlClient.SqlClient) =>
   Effect.map(
     sql.unsafe<{ name: string; definition: string }>(catalogQuery),
     (rows): Catalog => new Map(rows.map(({ definition, name }) => [name, definition]))

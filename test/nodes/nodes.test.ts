@@ -1,11 +1,10 @@
 /** README, "One node or several": two whole servers on one database, over real sockets. */
-import { Presence } from "#clients/Presence.ts"
-import { AgentId, KeyId } from "#schema/ids.ts"
+import { ChangeLog } from "#store/ChangeLog.ts"
 import { VitalPool } from "#store/VitalPool.ts"
 import { newDatabase } from "#support/database.ts"
 import { start, temporaryDirectory } from "#support/process.ts"
 import { makeServer } from "#support/server.ts"
-import { join } from "#support/TestClient.ts"
+import { connect, join } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Option, Redacted, Schema, Scope } from "effect"
 import { SqlClient } from "effect/sql"
@@ -45,8 +44,8 @@ const until = <A, E, R>(effect: Effect.Effect<A, E, R>, wanted: A) =>
   Effect.repeat(effect, { until: (found) => found === wanted })
 
 /** Not before it was touched: from then on a silent client is not touched again. */
-const untilTouched = (server: Server, id: string) =>
-  Effect.repeat(sqlOf(server)`select 1 from agents where id = ${id} and sent_revision is not null`, {
+const untilTouched = (sql: SqlClient.SqlClient, id: string) =>
+  Effect.repeat(sql`select 1 from agents where id = ${id} and sent_revision is not null`, {
     until: (rows) => rows.length > 0
   })
 
@@ -67,7 +66,7 @@ describe("several nodes", () => {
         const other = yield* makeServer({ ...settings, nodeName: "other" })
         yield* loseNotifications(sqlOf(one))
         const { apiKey, client, id } = yield* one.joinAgent
-        yield* untilTouched(one, id)
+        yield* untilTouched(sqlOf(one), id)
         const second = yield* join(other.wsPort, "agent", apiKey)
         // It is silent, so it is not touched: its node knows it from the mailbox.
         assert.strictEqual((yield* client.closed).code, 4409)
@@ -139,7 +138,7 @@ describe("several nodes", () => {
           CONTROL_NODE_NAME: "stalled"
         })
         const client = yield* join(stalled.wsPort, "agent", apiKey)
-        yield* untilTouched(one, id)
+        yield* untilTouched(sqlOf(one), id)
         stalled.signal("SIGSTOP")
         yield* until(seenBy(one, id), "offline offline")
         stalled.signal("SIGCONT")
@@ -181,34 +180,35 @@ describe("several nodes", () => {
     }), 30_000)
 
   it.live(
-    "statements that take every other connection keep no session from being claimed",
+    "statements that take every other connection keep nobody out, and hold up neither changes nor heartbeats",
     () =>
       Effect.gen(function*() {
         const { settings } = yield* shared
         const one = yield* makeServer(settings)
-        const { id } = yield* one.newAgent
+        const [before, after] = [yield* one.joinAgent, yield* one.newAgent]
         const sql = sqlOf(one)
         const sleepers = Array.from({ length: 20 }, () => sql.withTransaction(sql`select pg_sleep(9)`))
         yield* Effect.forkScoped(Effect.ignore(Effect.all(sleepers, { concurrency: "unbounded" })))
-        const presence = Context.get(one.context, VitalPool)
-        yield* until(
-          Effect.map(
-            presence`select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`,
-            (rows) => rows.length
-          ),
-          10
+        const vital = Context.get(one.context, VitalPool)
+        const asleep = Effect.map(
+          vital`select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`,
+          (rows) => rows.length
         )
-        yield* Context.get(one.context, Presence).claim({
-          type: "agent",
-          id: AgentId.make(id),
-          address: "192.0.2.1",
-          level: "plain",
-          publicIp: null,
-          keyId: KeyId.make("of nobody"),
-          version: undefined
-        })
-        const [row] = yield* presence`select status from agents where id = ${id}`
-        assert.strictEqual(row?.["status"], "online")
+        yield* until(asleep, 10)
+        const come = yield* join(one.wsPort, "agent", after.apiKey)
+        const stranger = yield* connect(one.wsPort, "?type=agent")
+        stranger.send({ type: "auth", data: { apiKey: "ctl_agt_of-nobody" } })
+        assert.strictEqual((yield* stranger.closed).code, 4401)
+        for (const [{ client }, id] of [[before, before.id], [{ client: come }, after.id]] as const) {
+          yield* vital`insert into tunnels (agent_id, domain, target) values (${id}, ${`${id}.example.com`}, 'localhost:1')`
+          assert.strictEqual((yield* client.expect("tunnel_create")).data.domain, `${id}.example.com`)
+          yield* untilTouched(vital, id)
+        }
+        for (const path of ["/healthz", "/readyz"]) {
+          assert.strictEqual((yield* Effect.promise(() => fetch(`${one.apiUrl}${path}`))).status, 200)
+        }
+        yield* Context.get(one.context, ChangeLog).probe
+        assert.isAbove(yield* asleep, 0, "all of that has gone on beside them")
       }),
     30_000
   )
