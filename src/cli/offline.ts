@@ -5,6 +5,7 @@ import { Backup } from "#store/Backup.ts"
 import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
 import { otherKeys } from "#store/KeyRing.ts"
+import { NodeStore } from "#store/NodeStore.ts"
 import { Restore } from "#store/Restore.ts"
 import { UpkeepStore } from "#store/UpkeepStore.ts"
 import { Effect, Layer, Logger, Option, Redacted, References } from "effect"
@@ -33,7 +34,7 @@ const existing = Layer.effectDiscard(Effect.gen(function*() {
   )
 }))
 
-const stores = Layer.mergeAll(Backup.layer, UpkeepStore.layer, Restore.layer)
+const stores = Layer.mergeAll(Backup.layer, UpkeepStore.layer, NodeStore.layer, Restore.layer)
 
 /** The stores on the database as it is, whatever its schema. */
 export const asItIs = stores.pipe(

@@ -36,15 +36,20 @@ export class NodeStore extends Context.Service<NodeStore, {
 
       const renew = Effect.fn("NodeStore.renew")(function*(node: Renewal, lease: Duration.Duration) {
         const until = sql`now() + make_interval(secs => ${Duration.toSeconds(lease)})`
-        const [row] = decodeMarks(
+        const [known] = decodeMarks(
+          yield* atEdge(sql`
+          update nodes set renewed_at = now(), lease_until = ${until}, clients = ${node.clients},
+            revision = ${node.revision} where id = ${node.id} and not draining returning mark`)
+        )
+        if (known !== undefined) return known.mark
+        // On its own: a renewal that arrives late, from a node that has left meanwhile, must not bring its row back.
+        const [made] = decodeMarks(
           yield* atEdge(sql`
           insert into nodes (id, name, version, clients, revision, lease_until)
           values (${node.id}, ${node.name}, ${node.version}, ${node.clients}, ${node.revision}, ${until})
-          on conflict (id) do update set renewed_at = now(), lease_until = excluded.lease_until,
-            clients = excluded.clients, revision = excluded.revision where not nodes.draining
-          returning mark`)
+          on conflict (id) do nothing returning mark`)
         )
-        return row?.mark
+        return made?.mark
       })
 
       const collect = Effect.fn("NodeStore.collect")(function*(node: string) {

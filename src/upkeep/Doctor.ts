@@ -4,6 +4,7 @@ import type { Diagnosis, Finding } from "#schema/upkeepApi.ts"
 import { Settings } from "#Settings.ts"
 import { Backup } from "#store/Backup.ts"
 import { HighWater } from "#store/HighWater.ts"
+import { NodeStore } from "#store/NodeStore.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { diskSpace, UpkeepStore } from "#store/UpkeepStore.ts"
 import { Clock, Context, DateTime, Effect, Layer, Option } from "effect"
@@ -25,6 +26,7 @@ export class Doctor extends Context.Service<Doctor, {
       const settings = yield* Settings
       const store = yield* UpkeepStore
       const backup = yield* Backup
+      const nodes = yield* NodeStore
       return Doctor.of({
         examine: Effect.fn("Doctor.examine")(function*({ findings, mark, unreadable }) {
           const facts = yield* store.facts
@@ -41,6 +43,7 @@ export class Doctor extends Context.Service<Doctor, {
             ...Findings.certificateFindings(facts, now),
             ...Findings.keyFindings(facts),
             ...Findings.clientFindings(facts),
+            ...Findings.nodeFindings(yield* nodes.list),
             ...settingsFindings(settings, facts)
           ])
         })

@@ -1,5 +1,6 @@
 /** From what was looked at to what an operator is told: how bad it is, why it matters, and what to do. Pure. */
 import { certificateFacts } from "#crypto/certificateFacts.ts"
+import type { Node } from "#schema/nodesApi.ts"
 import type { Finding } from "#schema/upkeepApi.ts"
 import type { DiskSpace, Facts } from "#store/UpkeepStore.ts"
 
@@ -146,6 +147,27 @@ export const clientFindings = (facts: Facts): ReadonlyArray<Finding> => {
     ])]
   ]
   return problems.length > 0 ? problems : [fine("clients", "who has tunnels is online, and up to date")]
+}
+
+export const nodeFindings = (nodes: ReadonlyArray<Node>): ReadonlyArray<Finding> => {
+  const live = nodes.filter(({ state }) => state === "live")
+  const lost = nodes.filter(({ state }) => state === "lost")
+  const versions = new Set(live.map(({ version }) => version))
+  const problems = [
+    ...lost.length === 0 ? [] : [found("nodes", "warn", [
+      `went away without a word: ${some(lost.map(({ lastSeenAt, name }) => `${name}, last seen ${lastSeenAt}`))}`,
+      "its clients were shown offline until they came to another node",
+      "see why it ended, or cannot reach the database; it is forgotten after an hour"
+    ])],
+    ...versions.size < 2 ? [] : [found("nodes", "warn", [
+      `nodes are of different versions: ${some(live.map(({ name, version }) => `${name} ${version}`))}`,
+      "the older ones know nothing of what the newer ones can",
+      "upgrade the others, too"
+    ])]
+  ]
+  return problems.length > 0
+    ? problems
+    : [fine("nodes", live.length === 1 ? "one node, alive" : `${live.length} nodes, of one version`)]
 }
 
 export const schemaFinding = (drift: ReadonlyArray<string> | undefined): Finding => {

@@ -1,7 +1,8 @@
 /** README, "One node or several": two whole servers on one database, over real sockets. */
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { VitalPool } from "#store/VitalPool.ts"
-import { newDatabase } from "#support/database.ts"
+import { adminToken, newDatabase } from "#support/database.ts"
+import { type EventFollower, follow } from "#support/EventFollower.ts"
 import { start, temporaryDirectory } from "#support/process.ts"
 import { makeServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
@@ -55,6 +56,17 @@ const statesOf = (server: Server) =>
       body.items.map(({ name, state }: { readonly name: string; readonly state: string }) => `${name} ${state}`).join()
     )
   )
+
+/** Of whom the follower was told that they are offline, up to a change that is made for that. */
+const offlineTo = Effect.fnUntraced(function*(follower: EventFollower, server: Server) {
+  const { id } = yield* server.newAgent
+  const told: Array<unknown> = []
+  while (true) {
+    const { data, event } = yield* follower.next
+    if (event === "client.offline") told.push(data.clientId)
+    if (event === "change" && data.entityId === id) return told
+  }
+})
 
 describe("several nodes", () => {
   it.live(
@@ -113,8 +125,15 @@ describe("several nodes", () => {
         })
         yield* join(doomed.wsPort, "agent", apiKey)
         assert.strictEqual(yield* seenBy(one, id), "online online")
+        const follower = yield* follow(one.apiUrl, adminToken)
         doomed.signal("SIGKILL")
+        // By its lease it is offline before it is swept.
+        yield* until(
+          Effect.map(sqlOf(one)`select status from agents where id = ${id}`, ([row]) => row?.["status"]),
+          "offline"
+        )
         yield* until(seenBy(one, id), "offline offline")
+        assert.deepStrictEqual(yield* offlineTo(follower, one), [id])
         assert.strictEqual(yield* statesOf(one), "one live,doomed lost")
         const client = yield* join(one.wsPort, "agent", apiKey)
         assert.strictEqual(yield* seenBy(one, id), "online online")
@@ -158,12 +177,14 @@ describe("several nodes", () => {
         const scope = yield* Scope.make()
         const leaving = yield* Scope.provide(makeServer(settings), scope)
         const [back, lost] = [yield* leaving.joinAgent, yield* leaving.joinAgent]
+        const follower = yield* follow(one.apiUrl, adminToken)
         yield* Scope.close(scope, Exit.void)
         assert.strictEqual((yield* back.client.closed).code, 1012)
         for (const { id } of [back, lost]) assert.strictEqual(yield* seenBy(one, id), "online online")
         yield* join(one.wsPort, "agent", back.apiKey)
         yield* until(seenBy(one, lost.id), "offline offline")
         assert.strictEqual(yield* seenBy(one, back.id), "online online")
+        assert.deepStrictEqual(yield* offlineTo(follower, one), [lost.id])
       }),
     60_000
   )

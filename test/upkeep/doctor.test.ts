@@ -64,6 +64,7 @@ describe("the doctor", () => {
         "certificates",
         "keys",
         "clients",
+        "nodes",
         "settings"
       ])
     }))
@@ -98,6 +99,19 @@ describe("the doctor", () => {
       assert.match(only(yield* examine, "schema"), /^ok/u)
       const [schemas] = yield* sql("select nspname from pg_namespace where nspname like 'control_doctor%'")
       assert.deepStrictEqual(schemas, [])
+    }))
+
+  it.live("finds nodes of different versions, and one that is lost", () =>
+    Effect.gen(function*() {
+      const { examine, sql } = yield* start({ nodeName: "today's" })
+      assert.strictEqual(only(yield* examine, "nodes"), "ok: one node, alive")
+      yield* sql(
+        "insert into nodes (id, name, version, lease_until) values ('o', 'old', '0.1.0', now() + interval '1 hour')",
+        "insert into nodes (id, name, version, lease_until) values ('l', 'gone', '0.1.0', now() - interval '1 minute')"
+      )
+      const [lost, versions] = of(yield* examine, "nodes")
+      assert.match(lost ?? "", /^warn: went away without a word: gone, last seen /u)
+      assert.match(versions ?? "", /^warn: nodes are of different versions: today's \S+, old 0\.1\.0$/u)
     }))
 
   it.live("finds rows that cannot be read", () =>
