@@ -1,5 +1,5 @@
 /** What keeps both ports up on a hostile network: fresh certificates, bounded connections, and an operator who is warned. */
-import { isLoopback, Settings, type SettingsValues } from "#Settings.ts"
+import { isOpenInPlaintext, Settings, type SettingsValues } from "#Settings.ts"
 import { Clock, Context, Effect, Layer, Metric, Queue, Schedule, type Scope } from "effect"
 import type { RequestListener, Server } from "node:http"
 import { Server as TlsServer } from "node:https"
@@ -42,8 +42,8 @@ export class Edge extends Context.Service<Edge, {
       const create = (bounds: Bounds, answer?: RequestListener) => makeServer(bounds, pair, answer)
 
       const keep = Effect.fnUntraced(function*(port: Port, server: Server) {
-        if (pair === undefined) yield* tellPlaintext(port, settings)
-        else renew(server, pair)
+        yield* tellPlaintext(port, settings)
+        if (pair !== undefined) renew(server, pair)
         server.maxConnections = places[port]
         // Where no descriptor is left the system accepts nobody, and says so here.
         const onError = (error: Error) =>
@@ -122,10 +122,9 @@ const portNames = {
   api: { who: "operators", what: "the admin token" }
 }
 
-/** A proxy that was named is taken to encrypt: whether it does is judged for each request, if that is asked for. */
-const tellPlaintext = Effect.fnUntraced(function*(port: Port, { apiHost, trustedProxies, wsHost }: SettingsValues) {
-  const host = port === "ws" ? wsHost : apiHost
-  if (isLoopback(host) || trustedProxies.length > 0) return
+const tellPlaintext = Effect.fnUntraced(function*(port: Port, settings: SettingsValues) {
+  const host = port === "ws" ? settings.wsHost : settings.apiHost
+  if (!isOpenInPlaintext(host, settings)) return
   const { what, who } = portNames[port]
   yield* Effect.logWarning(
     `${who} are served in plaintext on ${host}, and whoever is on the way reads ${what}: set CONTROL_TLS_CERTIFICATE and ` +

@@ -1,9 +1,22 @@
-/** Addresses as settings name them. */
+/** Addresses as settings name them, and who may read what goes to them. */
+import { Option } from "effect"
 import { isIP } from "node:net"
 
 /** `127.0.0.1`, `::1`, `localhost`: what only this machine reaches. */
 export const isLoopback = (host: string): boolean =>
   isLocalName(host) || host === "::1" || (isIP(host) === 4 && host.startsWith("127."))
+
+/**
+ * Whether a port that listens here serves others than this machine in plaintext. A proxy that was named is taken to encrypt:
+ * whether it does is judged for each request, if that is asked for.
+ */
+export const isOpenInPlaintext = (
+  host: string,
+  { tlsCertificate, trustedProxies }: {
+    readonly tlsCertificate: Option.Option<string>
+    readonly trustedProxies: ReadonlyArray<Cidr>
+  }
+): boolean => !isLoopback(host) && Option.isNone(tlsCertificate) && trustedProxies.length === 0
 
 /** RFC 6761 section 6.3. */
 const isLocalName = (host: string): boolean => /^(?:.+\.)?localhost$/iu.test(host)

@@ -1,6 +1,6 @@
 /** Settings that are fine each by itself and cannot be used together. */
 import { Duration, Option } from "effect"
-import { isLoopback } from "./addresses.ts"
+import { isOpenInPlaintext } from "./addresses.ts"
 import { durationInWords } from "./parse.ts"
 import { type Plain, table } from "./table.ts"
 
@@ -60,9 +60,8 @@ function halfAPair(values: Values): Conflict | undefined {
 
 /** Where nothing could ever come in encrypted, nothing could ever be let in. */
 function plaintext(values: Values): Conflict | undefined {
-  const isOpen = ![values.wsHost, values.apiHost].every(isLoopback)
-  if (!values.requireTls || !isOpen || Option.isSome(values.tlsCertificate) || values.trustedProxies.length > 0)
-    return undefined
+  const isOpen = [values.wsHost, values.apiHost].some((host) => isOpenInPlaintext(host, values))
+  if (!values.requireTls || !isOpen) return undefined
   const { apiHost, requireTls, tlsCertificate, tlsPrivateKey, trustedProxies, wsHost } = table
   return {
     between: [requireTls, wsHost, apiHost, tlsCertificate, tlsPrivateKey, trustedProxies],

@@ -24,11 +24,14 @@ export const Mark = Schema.Struct({
 })
 export type Mark = typeof Mark.Type
 
+/** `unused`: this process has no place of its own to keep a mark in. */
+export type MarkState = "kept" | "none" | "damaged" | "unused"
+
 export class HighWater extends Context.Service<HighWater, {
   /** The mark that was kept last; none at first, or where it cannot be read, which is reported. */
   readonly kept: Effect.Effect<Option.Option<Mark>>
   /** What this process found where the mark should be. */
-  readonly state: Effect.Effect<"kept" | "none" | "damaged" | "unused">
+  readonly state: Effect.Effect<MarkState>
   /** Keeps this one instead. A mark that cannot be written is reported: it is a precaution, and nothing waits for it. */
   keep(mark: Mark): Effect.Effect<void>
 }>()("control/store/HighWater") {

@@ -6,6 +6,7 @@ import { statfs } from "node:fs/promises"
 import { readRow } from "./changeRows.ts"
 import { migrationsTable } from "./Database.ts"
 import { schemaDrift } from "./schemaDrift.ts"
+import { isOnline } from "./presenceColumns.ts"
 import { everyRow } from "./snapshotRows.ts"
 import { atEdge, type StoreUnavailable } from "./sql.ts"
 
@@ -106,10 +107,13 @@ const decodeRows = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ facts:
 
 const array = (query: string): string => `(select coalesce(jsonb_agg(x.value), '[]') from (${query}) x)`
 
-const named = (type: string): string => `'type', '${type}', 'id', c.id, 'name', c.name`
+const named = `'type', c.type, 'id', c.id, 'name', c.name`
 
-const clients = `(select 'agent' as type, id, name, status, sent_revision, applied_revision, nack from agents
-  union all select 'gateway', id, name, status, sent_revision, applied_revision, nack from gateways) c`
+const clients = `(${
+  [["agent", "agents"], ["gateway", "gateways"]].map(([type, table]) =>
+    `select '${type}' as type, id, name, ${isOnline} as online, sent_revision, applied_revision, nack from ${table}`
+  ).join(" union all ")
+}) c`
 
 const keys = (condition: string): string =>
   array(`select to_jsonb(coalesce('agent ' || agent_id, 'gateway ' || gateway_id) || ', key ' || id) as value
@@ -130,20 +134,19 @@ const facts = `select jsonb_build_object(
 },
   'staleKeys', ${keys(`coalesce(last_used_at, created_at) < now() - interval '90 days'`)},
   'offlineAgents', ${
-  array(`select jsonb_build_object(${named("agent")}, 'tunnels', count(*)) as value
-    from agents c join tunnels t on t.agent_id = c.id and t.enabled
-    where c.status = 'offline' group by c.id, c.name order by c.name`)
+  array(`select jsonb_build_object(${named}, 'tunnels', count(*)) as value
+    from ${clients} join tunnels t on t.agent_id = c.id and t.enabled
+    where c.type = 'agent' and not c.online group by c.type, c.id, c.name order by c.name`)
 },
   'offlineGateways', ${
-  array(`select jsonb_build_object(${named("gateway")}) as value from gateways c
-    where c.status = 'offline' order by c.name`)
+  array(`select jsonb_build_object(${named}) as value from ${clients}
+    where c.type = 'gateway' and not c.online order by c.name`)
 },
   'behind', ${
-  array(`select jsonb_build_object('type', c.type, 'id', c.id, 'name', c.name,
-    'revisions', c.sent_revision - c.applied_revision) as value from ${clients}
-    where c.status = 'online' and c.sent_revision - c.applied_revision > ${farBehind}`)
+  array(`select jsonb_build_object(${named}, 'revisions', c.sent_revision - c.applied_revision) as value
+    from ${clients} where c.online and c.sent_revision - c.applied_revision > ${farBehind}`)
 },
   'refusing', ${
-  array(`select jsonb_build_object('type', c.type, 'id', c.id, 'name', c.name, 'code', c.nack ->> 'code',
-    'message', c.nack ->> 'message') as value from ${clients} where c.nack is not null`)
+  array(`select jsonb_build_object(${named}, 'code', c.nack ->> 'code', 'message', c.nack ->> 'message') as value
+    from ${clients} where c.nack is not null`)
 }) as facts`

@@ -3,7 +3,7 @@ import packageJson from "#package.json" with { type: "json" }
 import type { Diagnosis, Finding } from "#schema/upkeepApi.ts"
 import { Settings } from "#Settings.ts"
 import { Backup } from "#store/Backup.ts"
-import { HighWater } from "#store/HighWater.ts"
+import { HighWater, type MarkState } from "#store/HighWater.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { diskSpace, UpkeepStore } from "#store/UpkeepStore.ts"
@@ -17,7 +17,7 @@ export class Doctor extends Context.Service<Doctor, {
     readonly findings: ReadonlyArray<Finding>
     readonly unreadable: ReadonlyArray<string>
     /** What was found where the mark of the history should be; left out where nobody has looked. */
-    readonly mark?: "kept" | "none" | "damaged" | "unused"
+    readonly mark?: MarkState
   }): Effect.Effect<Diagnosis, StoreUnavailable>
 }>()("control/upkeep/Doctor") {
   static readonly layer = Layer.effect(

@@ -1,7 +1,9 @@
 /** From what was looked at to what an operator is told: how bad it is, why it matters, and what to do. Pure. */
 import { certificateFacts } from "#crypto/certificateFacts.ts"
+import { namesCovering } from "#network/names.ts"
 import type { Node } from "#schema/nodesApi.ts"
 import type { Finding } from "#schema/upkeepApi.ts"
+import type { MarkState } from "#store/HighWater.ts"
 import type { DiskSpace, Facts } from "#store/UpkeepStore.ts"
 
 type Worse = Exclude<Finding["severity"], "ok">
@@ -62,7 +64,8 @@ export const certificateFindings = ({ certificates, tunnels }: Facts, now: numbe
   const expired = domains((endsAt) => endsAt < now)
   const soon = domains((endsAt) => endsAt >= now && endsAt < now + 14 * dayMillis)
   const foreign = domains((_, covers) => !covers)
-  const bare = tunnels.filter((domain) => !certificates.some((certificate) => isFor(certificate.domain, domain)))
+  const stored = new Set(certificates.map(({ domain }) => domain))
+  const bare = tunnels.filter((domain) => !namesCovering(domain).some((name) => stored.has(name)))
   const problems = [
     ...unreadable.length === 0 ? [] : [found("certificates", "fail", [
       `the certificates of ${some(unreadable)} cannot be read`,
@@ -91,11 +94,6 @@ export const certificateFindings = ({ certificates, tunnels }: Facts, now: numbe
     ])]
   ]
   return problems.length > 0 ? problems : [fine("certificates", `${certificates.length} certificates, all in force`)]
-}
-
-/** A wildcard stands for one whole label. */
-function isFor(name: string, domain: string): boolean {
-  return name === domain || name === `*.${domain.slice(domain.indexOf(".") + 1)}`
 }
 
 export const keyFindings = ({ neverUsedKeys, staleKeys }: Facts): ReadonlyArray<Finding> => {
@@ -195,7 +193,7 @@ export const rowsFinding = (unreadable: ReadonlyArray<string>): Finding =>
       "write these rows anew, or delete them; many at once mean another master key, or a damaged database"
     ])
 
-export const markFinding = (state: "kept" | "none" | "damaged" | "unused"): Finding => {
+export const markFinding = (state: MarkState): Finding => {
   if (state === "damaged") {
     return found("high-water", "warn", [
       "high-water.json was damaged when this process started",

@@ -1,7 +1,7 @@
 /** Settings that are allowed, and that an operator may not have meant. Pure. */
 import { subnetCount } from "#network/addresses.ts"
 import type { Finding } from "#schema/upkeepApi.ts"
-import type { SettingsValues } from "#Settings.ts"
+import { isOpenInPlaintext, type SettingsValues } from "#Settings.ts"
 import { Duration, Option } from "effect"
 import { fine, found } from "./findings.ts"
 
@@ -15,15 +15,15 @@ export const settingsFindings = (
 
 /** What needs no database to be told. */
 export const fightingSettings = (settings: SettingsValues): ReadonlyArray<Finding> => [
-  ...isLoopback(settings.apiHost) ? [] : [found("settings", "warn", [
-    `CONTROL_API_HOST is ${settings.apiHost}: operators can reach the API from other machines, without TLS`,
-    "whoever listens on the way reads the admin token",
-    "leave it at 127.0.0.1 and put a reverse proxy with TLS before it, or let only that proxy reach it"
+  ...!isOpenInPlaintext(settings.apiHost, settings) ? [] : [found("settings", "warn", [
+    `CONTROL_API_HOST is ${settings.apiHost}: operators reach the API from other machines in plaintext`,
+    "whoever is on the way reads the admin token",
+    `leave it at 127.0.0.1, or ${encrypt}`
   ])],
-  ...isLoopback(settings.wsHost) ? [] : [found("settings", "note", [
-    `CONTROL_WS_HOST is ${settings.wsHost}: agents and gateways can connect without TLS`,
-    "whoever listens on the way reads their keys and WireGuard's private keys",
-    "let clients come by wss:// through a reverse proxy, and only that proxy reach this port"
+  ...!isOpenInPlaintext(settings.wsHost, settings) ? [] : [found("settings", "note", [
+    `CONTROL_WS_HOST is ${settings.wsHost}: agents and gateways connect in plaintext`,
+    "whoever is on the way reads API keys and WireGuard's private keys",
+    encrypt
   ])],
   ...Duration.isGreaterThan(Duration.times(settings.heartbeatInterval, 2), settings.heartbeatTimeout) &&
       Duration.isGreaterThan(settings.heartbeatInterval, Duration.seconds(30))
@@ -77,6 +77,5 @@ const poolFindings = (pool: string, agents: number, highestSubnet: number): Read
   ])]
 }
 
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || host.startsWith("127.")
-}
+const encrypt = "set CONTROL_TLS_CERTIFICATE and CONTROL_TLS_PRIVATE_KEY, or name the proxy that encrypts in " +
+  "CONTROL_TRUSTED_PROXIES"

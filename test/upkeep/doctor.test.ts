@@ -175,6 +175,21 @@ describe("the doctor", () => {
       assert.include(clients, `offline: gateway gateway`)
     }))
 
+  it.live("takes who is connected to a node whose lease has lapsed for offline, as the API does", () =>
+    Effect.gen(function*() {
+      const { examine, newAgent, newTunnel, sql } = yield* start()
+      const agent = yield* newAgent
+      yield* newTunnel(agent.id)
+      yield* sql(
+        `insert into nodes (id, name, version, lease_until) values ('gone', 'gone', '0', now() - interval '1 second')`,
+        `update agents set status = 'online', last_seen_at = now() + interval '1 hour', session_id = 's', session_node = 'gone'`
+      )
+      assert.include(
+        only(yield* examine, "clients"),
+        `offline, with tunnels that are enabled: agent agent 1 (${agent.id}), 1`
+      )
+    }))
+
   it.live("finds a history that is held back, and a mark that was damaged", () =>
     Effect.gen(function*() {
       const dataDir = yield* Effect.acquireRelease(
@@ -224,6 +239,15 @@ describe("what is told of settings", () => {
       assert.isTrue(`${found[0]?.severity}: ${found[0]?.what}`.startsWith(expected), JSON.stringify(found))
     })
   }
+
+  it("is nothing of plaintext where Control encrypts, or a proxy that is named", () => {
+    const open = { wsHost: "0.0.0.0", apiHost: "0.0.0.0" }
+    const tls = { tlsCertificate: Option.some("cert.pem"), tlsPrivateKey: Option.some("key.pem") }
+    const proxy = { trustedProxies: [{ address: "10.0.0.1", length: 32, family: "ipv4" as const }] }
+    for (const encrypted of [tls, proxy]) {
+      assert.deepStrictEqual(fightingSettings(settingsOf({ ...open, ...encrypted })), [])
+    }
+  })
 
   it("is nothing where nothing fights", () => {
     assert.deepStrictEqual(fightingSettings(settingsOf({})), [])
