@@ -1,5 +1,5 @@
 /** `control doctor`: asks the server, or where none answers, looks at what can be seen without one. */
-import { Diagnosis, type Finding } from "#schema/upkeepApi.ts"
+import { Diagnosis, type Finding } from "#schema/diagnosis.ts"
 import { Settings } from "#Settings.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { diskSpace, UpkeepStore } from "#store/UpkeepStore.ts"

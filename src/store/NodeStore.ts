@@ -1,6 +1,6 @@
 /** The processes that serve this database: their leases by its clock, and what they are told by each other. */
 import { SessionId } from "#schema/ids.ts"
-import { Node } from "#schema/nodesApi.ts"
+import { Node } from "#schema/nodes.ts"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import { VitalPool } from "./VitalPool.ts"
 import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"

@@ -1,6 +1,6 @@
 /** Looks at everything that an operator would look at, and says what is wrong. */
 import packageJson from "#package.json" with { type: "json" }
-import type { Diagnosis, Finding } from "#schema/upkeepApi.ts"
+import type { Diagnosis, Finding } from "#schema/diagnosis.ts"
 import { Settings } from "#Settings.ts"
 import { Backup } from "#store/Backup.ts"
 import { HighWater, type MarkState } from "#store/HighWater.ts"

@@ -1,8 +1,8 @@
 /** From what was looked at to what an operator is told: how bad it is, why it matters, and what to do. Pure. */
 import { certificateFacts } from "#crypto/certificateFacts.ts"
 import { namesCovering } from "#network/names.ts"
-import type { Node } from "#schema/nodesApi.ts"
-import type { Finding } from "#schema/upkeepApi.ts"
+import type { Finding } from "#schema/diagnosis.ts"
+import type { Node } from "#schema/nodes.ts"
 import type { MarkState } from "#store/HighWater.ts"
 import type { DiskSpace, Facts } from "#store/UpkeepStore.ts"
 

@@ -1,6 +1,6 @@
 /** Settings that are allowed, and that an operator may not have meant. Pure. */
 import { subnetCount } from "#network/addresses.ts"
-import type { Finding } from "#schema/upkeepApi.ts"
+import type { Finding } from "#schema/diagnosis.ts"
 import { isOpenInPlaintext, type SettingsValues } from "#Settings.ts"
 import { Duration, Option } from "effect"
 import { fine, found } from "./findings.ts"

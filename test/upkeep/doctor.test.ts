@@ -1,5 +1,5 @@
 /** Everything that the doctor looks at, provoked: it must find it, and say nothing of what is well. */
-import type { Finding } from "#schema/upkeepApi.ts"
+import type { Finding } from "#schema/diagnosis.ts"
 import { defaults, type SettingsValues } from "#Settings.ts"
 import { Backup } from "#store/Backup.ts"
 import { newDatabase } from "#support/database.ts"
