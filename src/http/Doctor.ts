@@ -6,9 +6,7 @@ import { fine, found } from "#upkeep/findings.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { problemOf } from "./problems.ts"
-
-/** The same patience as that of /readyz. */
-const patience = "2 seconds"
+import { reasonToWait } from "./readiness.ts"
 
 export const layer = HttpApiBuilder.group(
   Api,
@@ -17,10 +15,9 @@ export const layer = HttpApiBuilder.group(
     const network = yield* Network
     const doctor = yield* Doctor
     const mark = yield* markState
-    const feed = network.catchUp.pipe(
-      Effect.as(fine("feed", "all that was committed is read")),
-      Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed(behind("it is not caught up in time")) }),
-      Effect.catchTag("StoreUnavailable", ({ message }) => Effect.succeed(behind(message)))
+    const feed = Effect.map(
+      reasonToWait(network),
+      (reason) => reason === undefined ? fine("feed", "all that was committed is read") : behind(reason)
     )
     return handlers.handle("get", () =>
       Effect.gen(function*() {

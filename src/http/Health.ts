@@ -5,9 +5,7 @@ import { NotReady } from "#schema/problems.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { makeMetrics } from "./metrics.ts"
-
-/** A supervisor that asks has less patience than an operator. */
-const patience = "2 seconds"
+import { reasonToWait } from "./readiness.ts"
 
 const ok = { status: "ok" } as const
 
@@ -17,17 +15,12 @@ export const layer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const network = yield* Network
     const metrics = yield* makeMetrics
-    const notReady = (detail: string) => Effect.fail(new NotReady({ detail }))
     return handlers.handleAll({
       live: () => Effect.succeed(ok),
       ready: () =>
-        network.catchUp.pipe(
-          Effect.timeoutOrElse({
-            duration: patience,
-            orElse: () => notReady("the feed of changes is not caught up in time")
-          }),
-          Effect.catchTag("StoreUnavailable", ({ message }) => notReady(message)),
-          Effect.as(ok)
+        Effect.flatMap(
+          reasonToWait(network),
+          (detail) => detail === undefined ? Effect.succeed(ok) : Effect.fail(new NotReady({ detail }))
         ),
       metrics: () => metrics
     })
