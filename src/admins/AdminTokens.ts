@@ -4,7 +4,7 @@ import { monotonicMillis } from "#clients/monotonic.ts"
 import { hashApiKey, mintApiKey, sameSecret } from "#crypto/apiKeys.ts"
 import { addressBlock, KeyId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/resources.ts"
-import type { NewToken, Self, Token } from "#schema/tokens.ts"
+import type { NewToken, Operator, Token } from "#schema/tokens.ts"
 import { AdminTokenStore, type ExpiryPast } from "#store/AdminTokenStore.ts"
 import { Secrets } from "#store/Secrets.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
@@ -29,11 +29,6 @@ export class TokenNotFound extends Schema.TaggedError<TokenNotFound>()("TokenNot
   }
 }
 
-export interface Admitted {
-  readonly self: Self
-  readonly ended: Effect.Effect<void>
-}
-
 export class AdminTokens extends Context.Service<AdminTokens, {
   /**
    * Whom this token stands for; `ended` ends when it does, for as long as the scope lasts. Failures from one address are
@@ -42,7 +37,7 @@ export class AdminTokens extends Context.Service<AdminTokens, {
   authenticate(
     token: Redacted.Redacted,
     address: string | null
-  ): Effect.Effect<Admitted, InvalidToken | TooManyFailures | StoreUnavailable, Scope.Scope>
+  ): Effect.Effect<Operator["Service"], InvalidToken | TooManyFailures | StoreUnavailable, Scope.Scope>
   /** A new one; nobody can read its secret again. */
   create(token: NewToken): Effect.Effect<Token & { readonly token: Redacted.Redacted }, ExpiryPast | StoreUnavailable>
   find(id: KeyId): Effect.Effect<Token, TokenNotFound | StoreUnavailable>
@@ -99,7 +94,7 @@ export class AdminTokens extends Context.Service<AdminTokens, {
 }
 
 /** It is no row: it works without a database, and ends when the server gets another one. */
-const bootstrap: Admitted = {
+const bootstrap: Operator["Service"] = {
   self: { id: null, name: "bootstrap", role: "admin", expiresAt: null },
   ended: Effect.never
 }

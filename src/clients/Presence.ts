@@ -29,8 +29,6 @@ const collectEvery = Duration.seconds(1)
 const sweepSlack = Duration.seconds(15)
 
 export class Presence extends Context.Service<Presence, {
-  /** Names this process among all that serve the same database. */
-  readonly node: string
   /** Makes a new session the holder of its client, durably; whoever held it before is fenced off by that. */
   claim(wanted: Wanted): Effect.Effect<SessionId, ClientGone | StoreUnavailable>
   /**
@@ -52,7 +50,6 @@ export class Presence extends Context.Service<Presence, {
       yield* sweepPeriodically(store, nodes)
       yield* collectPeriodically(store, nodes)
       return Presence.of({
-        node: nodes.id,
         // What changes more than presence waits for the log's counter, and nobody else waits with it.
         claim: (wanted) =>
           wanted.publicIp === null && wanted.wireguard === undefined ? claimPlain(wanted) : claimChanging(wanted),

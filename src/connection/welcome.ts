@@ -1,6 +1,6 @@
 /** `auth_success` of `control.v1`: what a client should know of this connection before anything else. */
 import type { Client } from "#clients/ClientRegistry.ts"
-import { Presence } from "#clients/Presence.ts"
+import { Nodes } from "#clients/Nodes.ts"
 import type { ControlMessageV1 } from "#schema/controlV1.ts"
 import type { Timeline } from "#schema/ids.ts"
 import packageJson from "#package.json" with { type: "json" }
@@ -10,7 +10,7 @@ import { Duration, Effect } from "effect"
 
 export const makeWelcome = Effect.gen(function*() {
   const settings = yield* Settings
-  const { node } = yield* Presence
+  const { id: node } = yield* Nodes
   const timeoutMs = Math.round(Duration.toMillis(settings.heartbeatTimeout))
   const constant = {
     message: successText,

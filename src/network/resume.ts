@@ -17,10 +17,9 @@ import {
 } from "./view.ts"
 
 /**
- * `timeline`: its place is in another history. `ahead`: it has seen what this
- * history does not have. `compacted`: what it missed is partly forgotten. `own`: its own part has changed, or addresses have, or, where gateways are limited, what is
- * in its view may have.
- * `cheaper`: the config is shorter than what it missed.
+ * `timeline`: its place is in another history. `ahead`: it has seen what this history does not have. `compacted`: what it
+ * missed is partly forgotten. `own`: its own part has changed, or addresses have, or, where gateways are limited, what is in
+ * its view may have. `cheaper`: the config is shorter than what it missed.
  */
 export type NotResumed = "timeline" | "ahead" | "compacted" | "own" | "cheaper"
 

@@ -4,7 +4,10 @@ import { Cause, Clock, Duration, Effect, Fiber, Metric, Schema } from "effect"
 import { type SqlClient, SqlError } from "effect/sql"
 import { Actor } from "./Actor.ts"
 
-/** The database cannot be asked now, or what it has is held back; the same request may succeed later. Nothing was stored, unless it was a commit that got no answer. */
+/**
+ * The database cannot be asked now, or what it has is held back; the same request may succeed later. Nothing was stored,
+ * unless it was a commit that got no answer.
+ */
 export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("StoreUnavailable", {
   reason: Schema.String
 }) {
