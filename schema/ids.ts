@@ -179,8 +179,21 @@ export const WireguardKey = Schema.String.check(
   examples: ["xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="]
 })
 
+const daysIn = (year: number, month: number): number => {
+  if (month === 2) return year % 4 === 0 && (year % 100 !== 0 || year % 400 === 0) ? 29 : 28
+  return [4, 6, 9, 11].includes(month) ? 30 : 31
+}
+
+/** What PostgreSQL reads as well: it has no year 0, and no place is further than 14 hours from UTC. */
+const momentPattern =
+  /^(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d)$/u
+
 export const Timestamp = Schema.String.check(
-  Schema.isPattern(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)$/u)
+  Schema.isPattern(momentPattern, { message: "expected a moment such as 2026-01-31T12:00:00Z" }),
+  Schema.makeFilter((text: string) => {
+    const [year = 0, month = 0, day = 0] = text.slice(0, 10).split("-").map(Number)
+    return day <= daysIn(year, month) || "expected a day that there is"
+  }, { toJsonSchema: () => ({}) })
 ).annotate({
   identifier: "Timestamp",
   description: "A moment in RFC 3339; the server always writes UTC.",

@@ -6,6 +6,7 @@ import { Deferred, Effect, Schedule, type Scope } from "effect"
 const lookEvery = "1 second"
 
 interface Held {
+  readonly hash: string
   readonly role: Role
   readonly ended: Deferred.Deferred<void>
   holders: number
@@ -13,13 +14,14 @@ interface Held {
 
 /** One look for all tokens that are in use; none while no answer takes long. While the database is away nothing ends. */
 export const makeHolders = Effect.fnUntraced(function*(store: AdminTokenStore["Service"]) {
+  /** By role and hash: whoever was let in before its role was changed by SQL must not be lost sight of for who comes after. */
   const held = new Map<string, Held>()
 
   const look = Effect.gen(function*() {
-    const before = [...held]
+    const before = [...held.values()]
     if (before.length === 0) return
-    const live = yield* store.stillLive(before.map(([hash]) => hash))
-    for (const [hash, { ended, role }] of before) {
+    const live = yield* store.stillLive(before.map(({ hash }) => hash))
+    for (const { ended, hash, role } of before) {
       if (live.get(hash) !== role) yield* Deferred.succeed(ended, undefined)
     }
   })
@@ -31,18 +33,18 @@ export const makeHolders = Effect.fnUntraced(function*(store: AdminTokenStore["S
   )
 
   const enter = (hash: string, role: Role) => {
-    const there = held.get(hash)
-    const entry = there?.role === role && !Deferred.isDoneUnsafe(there.ended)
+    const there = held.get(keyOf({ hash, role }))
+    const entry = there !== undefined && !Deferred.isDoneUnsafe(there.ended)
       ? there
-      : { role, ended: Deferred.makeUnsafe<void>(), holders: 0 }
+      : { hash, role, ended: Deferred.makeUnsafe<void>(), holders: 0 }
     entry.holders += 1
-    held.set(hash, entry)
+    held.set(keyOf(entry), entry)
     return entry
   }
 
-  const leave = (hash: string, entry: Held) => {
+  const leave = (entry: Held) => {
     entry.holders -= 1
-    if (entry.holders === 0 && held.get(hash) === entry) held.delete(hash)
+    if (entry.holders === 0 && held.get(keyOf(entry)) === entry) held.delete(keyOf(entry))
   }
 
   return {
@@ -51,9 +53,11 @@ export const makeHolders = Effect.fnUntraced(function*(store: AdminTokenStore["S
       Effect.map(
         Effect.acquireRelease(
           Effect.sync(() => enter(hash, role)),
-          (entry) => Effect.sync(() => leave(hash, entry))
+          (entry) => Effect.sync(() => leave(entry))
         ),
         ({ ended }) => Deferred.await(ended)
       )
   }
 })
+
+const keyOf = ({ hash, role }: Pick<Held, "hash" | "role">): string => `${role}:${hash}`

@@ -1,7 +1,8 @@
 /** /api/backup */
 import { Api } from "#schema/api.ts"
-import { Backup } from "#store/Backup.ts"
-import { DateTime, Effect } from "effect"
+import { Operator } from "#schema/tokens.ts"
+import { Backup, BackupFailed } from "#store/Backup.ts"
+import { DateTime, Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 
@@ -10,11 +11,20 @@ export const layer = HttpApiBuilder.group(
   "backup",
   Effect.fnUntraced(function*(handlers) {
     const { dump } = yield* Backup
-    return handlers.handleRaw("get", () =>
-      Effect.map(DateTime.now, (now) =>
-        HttpServerResponse.stream(dump, {
-          contentType: "application/gzip",
-          headers: { "content-disposition": `attachment; filename="control-${DateTime.formatIsoDateUtc(now)}.backup"` }
-        })))
+    const revoked = Effect.fail(new BackupFailed({ reason: "the admin token has ended" }))
+    return handlers.handleRaw(
+      "get",
+      () =>
+        Effect.map(
+          Effect.all([DateTime.now, Operator]),
+          ([now, { ended }]) =>
+            HttpServerResponse.stream(Stream.interruptWhen(dump, Effect.andThen(ended, revoked)), {
+              contentType: "application/gzip",
+              headers: {
+                "content-disposition": `attachment; filename="control-${DateTime.formatIsoDateUtc(now)}.backup"`
+              }
+            })
+        )
+    )
   })
 )

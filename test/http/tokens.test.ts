@@ -117,7 +117,39 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       yield* reader.ended
     }))
 
-  it.effect("an expiry that is past, or given twice, is refused", () =>
+  it.effect("also when its role was changed before, and it was used again in the same moment", () =>
+    Effect.gen(function*() {
+      const { apiUrl, context, operator } = yield* TestServer
+      const { id, token } = yield* newToken("operate")
+      const before = yield* follow(apiUrl, token)
+      yield* Context.get(context, SqlClient.SqlClient)`update admin_tokens set role = 'read' where id = ${id}`
+      const after = yield* follow(apiUrl, token)
+      assert.deepStrictEqual([before.status, after.status], [200, 200])
+      yield* Effect.promise(() => operator.delete(`/api/tokens/${id}`))
+      yield* Effect.all([before.ended, after.ended])
+    }))
+
+  it.effect("a backup that is being taken ends when its token is revoked, and is no whole file", () =>
+    Effect.gen(function*() {
+      const { apiUrl, context, operator } = yield* TestServer
+      const { id, token } = yield* newToken("admin")
+      const sql = Context.get(context, SqlClient.SqlClient)
+      yield* sql`insert into audit (actor, entity, op, entity_id, revision)
+        select 'sql:test', 'agent', 'update', (select string_agg(md5(n || '.' || part), '') from generate_series(1, 30) part), 1
+        from generate_series(1, 20000) n`
+      const taken = yield* Effect.promise(() =>
+        fetch(new URL("/api/backup", apiUrl), { headers: { authorization: `Bearer ${token}` } })
+      )
+      assert.strictEqual(taken.status, 200)
+      yield* Effect.promise(() => operator.delete(`/api/tokens/${id}`))
+      const reading = sql`select 1 from pg_stat_activity
+        where datname = current_database() and xact_start is not null and query ~ '^(fetch|declare)'`
+      yield* Effect.repeat(reading, { until: (rows) => rows.length === 0 })
+      const rest = yield* Effect.promise(() => taken.arrayBuffer().then(() => "whole", () => "cut"))
+      assert.strictEqual(rest, "cut")
+    }))
+
+  it.effect("an expiry that is past, on no day, or given twice, is refused", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const ask = (more: object) =>
@@ -125,6 +157,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       assert.strictEqual((yield* ask({ expiresAt: "2001-01-01T00:00:00.000Z" })).status, 422)
       assert.strictEqual((yield* ask({ expiresAt: "2901-01-01T00:00:00.000Z", expiresIn: 5 })).status, 400)
       assert.strictEqual((yield* ask({ expiresIn: 0 })).status, 400)
+      assert.strictEqual((yield* ask({ expiresAt: "2901-02-31T00:00:00.000Z" })).status, 400)
     }))
 
   it.effect("wrong tokens wait, too many of them are turned away, and a right one is let in all the while", () =>

@@ -208,10 +208,15 @@ describe("the protocol", () => {
     for (const bad of ["", "256.1.1.1", "1.2.3", "::1::", "example.com", "1.2.3.4 ", "[::1]", "fe80::1%eth0"]) {
       assert.isFalse(accepts(IpAddress)(bad), bad)
     }
-    for (const good of ["2026-05-01T12:00:00Z", "2026-05-01T12:00:00.123+02:00"]) {
+    for (const good of ["2026-05-01T12:00:00Z", "2026-05-01T12:00:00.123+02:00", "2028-02-29T23:59:60-12:00"]) {
       assert.isTrue(accepts(Timestamp)(good), good)
     }
-    for (const bad of ["2026-05-01", "yesterday", "2026-05-01 12:00:00Z"]) assert.isFalse(accepts(Timestamp)(bad), bad)
+    const never = ["2026-13-01", "2026-00-10", "2026-04-31", "2026-02-30", "2027-02-29", "2100-02-29", "0000-01-01"]
+      .map((day) => `${day}T12:00:00Z`)
+    const noTimes = ["T24:00:00Z", "T12:60:00Z", "T12:00:61Z", "T12:00:00+99:00"].map((time) => `2026-05-01${time}`)
+    for (const bad of ["2026-05-01", "yesterday", "2026-05-01 12:00:00Z", ...never, ...noTimes]) {
+      assert.isFalse(accepts(Timestamp)(bad), bad)
+    }
   })
 
   it("the messages of the spec are accepted as the spec writes them", () => {
