@@ -8,7 +8,7 @@ import { diskFinding, found } from "#upkeep/findings.ts"
 import { fightingSettings } from "#upkeep/settingsFindings.ts"
 import { Clock, Effect, Layer, Option, Schema } from "effect"
 import { fail } from "./failures.ts"
-import type { Format } from "./output.ts"
+import { type Format, visible } from "./output.ts"
 import * as Offline from "./offline.ts"
 import { ask, findServer, givenUrl } from "./server.ts"
 
@@ -96,13 +96,17 @@ const keyFindings = Effect.gen(function*() {
 
 export const isWell = ({ findings }: Diagnosis): boolean => findings.every(({ severity }) => severity !== "fail")
 
-/** For people: what is wrong first, with why and what to do. */
+/** For people: what is wrong first, with why and what to do. What clients have said is quoted in it. */
 export const describe = (format: Format, found: Diagnosis): unknown => {
   if (format !== "table") return found
   const order: ReadonlyArray<Finding["severity"]> = ["fail", "warn", "note", "ok"]
+  // A line break in what is quoted must not begin what looks like another finding.
+  const text = (words: string) => visible(words).replaceAll("\n", `\n${indent}`)
   return found.findings.toSorted((one, other) => order.indexOf(one.severity) - order.indexOf(other.severity)).map(
     ({ check, remedy, severity, what, why }) =>
-      `${severity.padEnd(4)}  ${check.padEnd(12)}  ${what}` +
-      (severity === "ok" ? "" : `\n${" ".repeat(20)}why: ${why}\n${" ".repeat(20)}do:  ${remedy}`)
+      `${severity.padEnd(4)}  ${check.padEnd(12)}  ${text(what)}` +
+      (severity === "ok" ? "" : `\n${indent}why: ${text(why)}\n${indent}do:  ${text(remedy)}`)
   ).join("\n")
 }
+
+const indent = " ".repeat(20)

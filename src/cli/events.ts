@@ -3,7 +3,7 @@ import { Console, Effect, Option, Schedule, Stream } from "effect"
 import { Command, Flag } from "effect/cli"
 import { fail } from "./failures.ts"
 import { output, print } from "./nouns.ts"
-import type { Format } from "./output.ts"
+import { type Format, visible } from "./output.ts"
 import { Asking, download, findServer, type Server } from "./server.ts"
 
 export const events = Command.make("events", {
@@ -68,5 +68,7 @@ const withLine = (event: ServerSent, line: string): ServerSent => {
 const show = ({ data, event, id }: ServerSent, format: Format) => {
   if (event === undefined || data === undefined) return Effect.void
   const told: unknown = { id, event, data: JSON.parse(data) }
-  return format === "table" ? print("table", `${event}  ${data}`) : print(format === "json" ? "jsonl" : format, told)
+  return format === "table"
+    ? print("table", visible(`${event}  ${data}`))
+    : print(format === "json" ? "jsonl" : format, told)
 }

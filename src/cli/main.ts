@@ -6,6 +6,7 @@ import { Argument, CliError, Command, Flag } from "effect/cli"
 import { events } from "./events.ts"
 import { CommandFailed, exitCodes, fail } from "./failures.ts"
 import { nouns, output, print } from "./nouns.ts"
+import { visible } from "./output.ts"
 import { Asking } from "./server.ts"
 
 const file = Argument.String("file").pipe(Argument.withDescription("The backup file"))
@@ -81,7 +82,7 @@ const main = noPemInSight.pipe(
   Effect.tapCause((cause) => {
     const error = Cause.squash(cause)
     if (Cause.hasInterruptsOnly(cause) || CliError.isCliError(error)) return Effect.void
-    return Console.error(error instanceof CommandFailed ? `control: ${error.message}` : Cause.pretty(cause))
+    return Console.error(error instanceof CommandFailed ? `control: ${visible(error.message)}` : Cause.pretty(cause))
   }),
   Effect.provide(NodeServices.layer)
 )

@@ -9,11 +9,11 @@ type Row = Readonly<Record<string, unknown>>
 export const render = (format: Format, data: unknown, columns?: ReadonlyArray<string>): string => {
   switch (format) {
     case "json":
-      return `${JSON.stringify(data, null, 2)}\n`
+      return `${escaped(JSON.stringify(data, null, 2))}\n`
     case "jsonl":
-      return (Array.isArray(data) ? data : [data]).map((item) => `${JSON.stringify(item)}\n`).join("")
+      return (Array.isArray(data) ? data : [data]).map((item) => `${escaped(JSON.stringify(item))}\n`).join("")
     case "yaml":
-      return yaml(data, 0).replace(/^\n/u, "").trimStart() + "\n"
+      return escaped(yaml(data, 0).replace(/^\n/u, "").trimStart()) + "\n"
     case "table":
       return Array.isArray(data) ? tableOf(data.filter(isRow), columns) : isRow(data) ? fieldsOf(data) : `${data}\n`
   }
@@ -21,11 +21,22 @@ export const render = (format: Format, data: unknown, columns?: ReadonlyArray<st
 
 const isRow = (value: unknown): value is Row => typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** A control character from a row must not reach the terminal as one. */
+/** Lines of text in which no control character of a row, or of what a client has said, reaches the terminal as one. */
+export const visible = (text: string): string => text.replaceAll(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "�")
+
+/** The same in JSON and YAML, whose strings can name any character: JSON leaves those above 7F as they are. */
+const escaped = (text: string): string =>
+  text.replaceAll(
+    /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu,
+    (found) =>
+      Array.from({ length: found.length }, (_, at) => `\\u${found.charCodeAt(at).toString(16).padStart(4, "0")}`).join(
+        ""
+      )
+  )
+
 const plain = (value: unknown): string => {
   if (value === null || value === undefined) return "-"
-  const text = typeof value === "string" ? value : JSON.stringify(value)
-  return text.replaceAll(/[\p{Cc}\p{Cf}]/gu, "�")
+  return visible(typeof value === "string" ? value : JSON.stringify(value)).replaceAll("\n", "�")
 }
 
 const longest = 60

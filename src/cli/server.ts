@@ -62,8 +62,9 @@ const findToken = Effect.fnUntraced(function*(url: string) {
 })
 
 function isLocal(url: string): boolean {
+  // Also a name may begin with 127.
   const { hostname } = new URL(url)
-  return hostname === "localhost" || hostname === "[::1]" || hostname.startsWith("127.")
+  return hostname === "localhost" || hostname === "[::1]" || (isIP(hostname) === 4 && hostname.startsWith("127."))
 }
 
 export interface Question {

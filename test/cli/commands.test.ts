@@ -101,6 +101,8 @@ describe("control", () => {
       const elsewhere = runIn({ CONTROL_API_URL: apiUrl, CONTROL_ADMIN_TOKEN: "not-the-right-token" })
       const nowhere = runIn({ CONTROL_API_URL: "http://127.0.0.1:9", CONTROL_DATA_DIR: dataDir })
       const remote = runIn({ CONTROL_API_URL: "https://control.example.com", CONTROL_DATA_DIR: dataDir })
+      // A name may begin like an address of this machine: its server must not be given the token of this one.
+      const disguised = runIn({ CONTROL_API_URL: "http://127.0.0.1.invalid", CONTROL_DATA_DIR: dataDir })
       const failures = [
         [
           1,
@@ -123,6 +125,7 @@ describe("control", () => {
           runIn({ CONTROL_API_PORT: new URL(apiUrl).port, CONTROL_ADMIN_TOKEN: "not-the-right-token" })("doctor")
         ],
         [4, "CONTROL_ADMIN_TOKEN", remote("agent", "list")],
+        [4, "CONTROL_ADMIN_TOKEN", disguised("agent", "list")],
         [5, "no answer from http://127.0.0.1:9", nowhere("agent", "list")]
       ] as const
       for (const [code, words, run] of failures) {

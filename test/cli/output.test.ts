@@ -1,4 +1,5 @@
 /** The forms in which data is printed, and files that are whole or not there. */
+import { describe as diagnosisText } from "#cli/doctor.ts"
 import { render } from "#cli/output.ts"
 import { saveFile } from "#cli/saveFile.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -21,6 +22,22 @@ describe("data is printed", () => {
   it("as JSON, whole or line by line", () => {
     assert.deepStrictEqual(JSON.parse(render("json", rows)), rows)
     assert.deepStrictEqual(render("jsonl", rows).trimEnd().split("\n").map((line) => JSON.parse(line)), rows)
+  })
+
+  it("without a character that steers a terminal, also where JSON leaves it as it is", () => {
+    const name = "\u001b[2J\u009b2J\u202e\u2028\u{E0001}\u0085"
+    for (const format of ["json", "jsonl", "yaml", "table"] as const) {
+      assert.notMatch(render(format, [{ name }]), /(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u, format)
+    }
+    assert.deepStrictEqual(JSON.parse(render("json", { name })), { name })
+  })
+
+  it("of a client's own words in a diagnosis, none steers the terminal or looks like a finding", () => {
+    const words = "x\u001b]0;mine\u0007\nok    clients       all is well\u009b"
+    const findings = [{ check: "clients", severity: "warn", what: words, why: "why", remedy: "do" } as const]
+    const text = String(diagnosisText("table", { at: "2026-01-01T00:00:00Z", isWell: true, findings } as never))
+    assert.notMatch(text, /(?!\n)\p{Cc}/u)
+    assert.notMatch(text, /^ok/mu)
   })
 
   it("as YAML, in which every text is quoted, since `no` and `1e3` are none without", () => {
