@@ -26,8 +26,9 @@ export interface Obtained {
 
 export class Certificates extends Context.Service<Certificates, {
   /**
-   * From a gateway, which may only serve what is there: a tunnel that it serves must have the domain, or for `*.x` a name one label below
-   * x. It must not end before the one that is stored; the very same one again changes nothing.
+   * From a gateway, which may only serve what is there: a tunnel must have the domain, or for `*.x` a name one label below x,
+   * and the gateway must serve all that do, since the others that serve them would use it. It must not end before the one
+   * that is stored; the very same one again changes nothing.
    */
   obtained(gateway: GatewayId, data: Obtained): Effect.Effect<void, CertificateRejected | StoreUnavailable>
   /** From an operator: any domain, in the place of whatever is stored. */
@@ -76,7 +77,8 @@ const refusals: { readonly [R in Renewal]: string | undefined } = {
   stored: undefined,
   unchanged: undefined,
   outlived: "a certificate that ends later is already stored for this domain",
-  unused: "this gateway serves no tunnel whose domain the certificate is for"
+  unused: "this gateway serves no tunnel whose domain the certificate is for",
+  foreign: "this gateway does not serve every tunnel whose domain the certificate is for"
 }
 
 /** The row to store: what was given, with the end that the certificate itself tells. */

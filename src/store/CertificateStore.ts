@@ -16,8 +16,11 @@ export interface CertificateRow {
   readonly expiresAt: string
 }
 
-/** `unchanged`: the very certificate is stored already. `outlived`: one that ends later is. `unused`: no tunnel that its gateway serves is served by it. */
-export type Renewal = "stored" | "unchanged" | "outlived" | "unused"
+/**
+ * `unchanged`: the very certificate is stored already. `outlived`: one that ends later is. `unused`: no tunnel that its
+ * gateway serves is served by it. `foreign`: a tunnel that its gateway does not serve would be.
+ */
+export type Renewal = "stored" | "unchanged" | "outlived" | "unused" | "foreign"
 
 export interface Ending {
   readonly domain: HostName
@@ -32,7 +35,7 @@ export class CertificateStore extends Context.Service<CertificateStore, {
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
   /** Stores it in the place of any other. */
   put(row: CertificateRow): Effect.Effect<Written<Certificate>, StoreUnavailable>
-  /** From this gateway: stores it if it serves the domain of a tunnel that the gateway serves and the one that is stored does not end later. */
+  /** From this gateway: stores it if the gateway serves all tunnels that it is for, and the one that is stored does not end later. */
   renew(gateway: GatewayId, row: CertificateRow): Effect.Effect<Renewal, StoreUnavailable>
   /** Tells whether it was there. */
   remove(domain: HostName): Effect.Effect<Written<boolean>, StoreUnavailable>
@@ -84,12 +87,15 @@ export class CertificateStore extends Context.Service<CertificateStore, {
       const renew = Effect.fn("CertificateStore.renew")(function*(gateway: GatewayId, row: CertificateRow) {
         const { certificate, domain } = row
         const renewal = Effect.gen(function*() {
-          const served = yield* sql`select from tunnels where (domain = ${domain} or (${domain} like '*.%'
-            and substring(domain from position('.' in domain)) = substring(${domain} from 2)))
-            and exists (select from gateways where gateways.id = ${gateway} and (serves is null
+          const covered = decodeCovered(
+            yield* sql`select exists (select from gateways where gateways.id = ${gateway} and (serves is null
               or serves -> 'agents' @> to_jsonb(agent_id) or serves -> 'domains' @> to_jsonb(domain)
-              or serves -> 'domains' @> to_jsonb('*' || substring(domain from position('.' in domain))))) limit 1`
-          if (served.length === 0) return "unused" as const
+              or serves -> 'domains' @> to_jsonb('*' || substring(domain from position('.' in domain))))) as served
+            from tunnels where domain = ${domain} or (${domain} like '*.%'
+              and substring(domain from position('.' in domain)) = substring(${domain} from 2)) group by served`
+          )
+          if (!covered.some(({ served }) => served)) return "unused" as const
+          if (covered.length > 1) return "foreign" as const
           const stored = yield* sql`${yield* upsert(row)} where certificates.expires_at <= excluded.expires_at
             and certificates.certificate <> excluded.certificate returning domain`
           if (stored.length > 0) return "stored" as const
@@ -142,4 +148,5 @@ const decodeCounts = Schema.decodeUnknownSync(
 const certificateColumns = `domain, certificate, control_iso(expires_at) as "expiresAt", ${timeColumns}`
 
 const decodeCertificates = Schema.decodeUnknownSync(Schema.Array(Certificate))
+const decodeCovered = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ served: Schema.Boolean })))
 const decodeStored = Schema.decodeUnknownSync(Schema.NonEmptyArray(Certificate))

@@ -88,6 +88,26 @@ layer(TestServer.layer(), { excludeTestServices: true })("limited gateways", (it
       }
     }))
 
+  it.effect("a limited gateway stores no certificate that a tunnel of another scope would be served with", () =>
+    Effect.gen(function*() {
+      const { newGateway, newTunnel, one, operator, other, wsPort } = yield* TestServer.pipe(
+        Effect.flatMap((server) =>
+          Effect.map(Effect.all([server.newAgent, server.newAgent]), ([one, other]) => ({ ...server, one, other }))
+        )
+      )
+      yield* newTunnel(one.id, { domain: "a.planted.example.com" })
+      const { id } = yield* newTunnel(other.id, { domain: "b.planted.example.com" })
+      const gateway = yield* newGateway
+      yield* Effect.promise(() => operator.patch(`/api/gateways/${gateway.id}`, { serves: { agents: [one.id] } }))
+      const client = yield* joinV1(wsPort, "gateway", gateway.apiKey)
+      const obtained = { domain: "*.planted.example.com", ...issueCertificate({ names: ["*.planted.example.com"] }) }
+      client.send({ type: "certificate_obtained", data: obtained })
+      assert.strictEqual((yield* client.expect("error")).data["code"], "certificate_rejected")
+      yield* Effect.promise(() => operator.delete(`/api/tunnels/${id}`))
+      client.send({ type: "certificate_obtained", data: obtained })
+      yield* client.expect("certificate_accepted")
+    }))
+
   it.effect("a scope with an agent that is not there is refused, and one that has lost an agent may be written again", () =>
     Effect.gen(function*() {
       const { newAgent, operator } = yield* TestServer

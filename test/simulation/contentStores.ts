@@ -125,8 +125,10 @@ export const certificateStore = (link: Link) => {
 function renew(database: Database, id: string, row: Given): Renewal {
   const { certificate: stored, gateway, tunnel } = database.tables
   const by = gateway.get(id)
-  const isOurs = (one: TunnelRow) => by !== undefined && isServed(one.domain, row.domain) && isServedBy(by, one)
-  if (![...tunnel.values()].some(isOurs)) return "unused"
+  const isOurs = (one: TunnelRow) => by !== undefined && isServedBy(by, one)
+  const covered = [...tunnel.values()].filter((one) => isServed(one.domain, row.domain))
+  if (!covered.some(isOurs)) return "unused"
+  if (!covered.every(isOurs)) return "foreign"
   const before = stored.get(row.domain)
   if (before?.certificate === row.certificate) return "unchanged"
   if (before !== undefined && before.expiresAt > row.expiresAt) return "outlived"
