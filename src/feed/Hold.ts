@@ -47,6 +47,8 @@ const judgedAnewAfter = Duration.toNanosUnsafe("2 seconds")
 export class Hold {
   /** What is held back now. */
   held: Held | undefined
+  /** What was read and held back, if no more keys are missing from it than were deleted: then those were revoked. */
+  keysInForce: NetworkState | undefined
   readonly #log: ChangeLog["Service"]
   /** What every reading is judged by as long as one is held back. */
   #known: Known | undefined
@@ -66,6 +68,7 @@ export class Hold {
       if (losses.length === 0) {
         if (this.held !== undefined) yield* Effect.logWarning("what was held back is given to the clients now")
         this.held = undefined
+        this.keysInForce = undefined
         this.#known = undefined
         return
       }
@@ -95,7 +98,10 @@ export class Hold {
     const missing = known.missingIn(read)
     // Nearly always nothing is: then nobody is asked what was deleted.
     if (massive(known.counts, missing, none).length === 0) return Effect.succeed([])
-    return Effect.map(this.#log.deletedSince(known.revision), (deleted) => massive(known.counts, missing, deleted))
+    return Effect.map(this.#log.deletedSince(known.revision), (deleted) => {
+      this.keysInForce = missing.keys <= deleted.keys ? read : undefined
+      return massive(known.counts, missing, deleted)
+    })
   }
 
   #refusal(losses: ReadonlyArray<Loss>): StoreUnavailable {

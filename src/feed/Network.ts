@@ -1,6 +1,7 @@
 /** The network as this process knows it. One fiber writes it: what the feed brings is applied here and goes out from here. */
 import { Events } from "#events/Events.ts"
 import { keepKnown, stillLeftOut } from "#network/leftOut.ts"
+import { withoutLostKeys } from "#network/losses.ts"
 import { apply, type Change, empty, type NetworkState } from "#network/NetworkState.ts"
 import type { Step } from "#network/delta.ts"
 import { steps } from "#network/step.ts"
@@ -54,7 +55,15 @@ export class Network extends Context.Service<Network, {
         yield* bus.restart(state)
         events.restart(state.revision)
         yield* PubSub.publish(removed, undefined)
-      })
+      }, Effect.tapError(() => revoke))
+
+      /** A reading that is held back gives nobody anything, and a key that was revoked meanwhile opens nothing all the same. */
+      const revoke = Effect.suspend(() =>
+        hold.keysInForce === undefined ? Effect.void : Effect.andThen(
+          Ref.update(current, ({ state, tag }) => ({ state: withoutLostKeys(state, hold.keysInForce ?? state), tag })),
+          PubSub.publish(removed, undefined)
+        )
+      )
 
       const applyPage = Effect.fnUntraced(function*(before: NetworkState, page: Page) {
         const { after, out } = changedBy(before, page.changes)

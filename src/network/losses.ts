@@ -38,6 +38,13 @@ export const missingFrom = (before: NetworkState, after: NetworkState): Counts =
   keys: missingKeys(before.keys, after.keys)
 })
 
+/** What was known before, without the keys that are not there any more. */
+export const withoutLostKeys = (before: NetworkState, after: NetworkState): NetworkState => ({
+  ...before,
+  keys: HashMap.filter(before.keys, (_, id) => HashMap.has(after.keys, id)),
+  keysByHash: HashMap.filter(before.keysByHash, ({ id }) => HashMap.has(after.keys, id))
+})
+
 /** The same where only the numbers of before are known. */
 export const fewerThan = (before: Counts, after: Counts): Counts =>
   ofEach((kind) => Math.max(0, before[kind] - after[kind]))

@@ -79,6 +79,29 @@ describe("what is missing and was not deleted", () => {
     60_000
   )
 
+  it.live(
+    "holds up no revocation: whose key is deleted meanwhile is closed, and not let in again",
+    () =>
+      Effect.gen(function*() {
+        const { agent, catchUp, client, network, newAgent, operator, url, wsPort } = yield* start
+        const kept = yield* newAgent
+        const other = yield* join(wsPort, "agent", kept.apiKey)
+        yield* catchUp
+        yield* written(url, unseen, "delete from tunnels", renamed)
+        yield* Effect.flip(catchUp)
+        const { body } = yield* Effect.promise(() => operator.get(`/api/agents/${agent.id}/keys`))
+        yield* Effect.promise(() => operator.delete(`/api/agents/${agent.id}/keys/${body.items[0].id}`))
+        assert.strictEqual((yield* client.closed).code, 4403)
+        const again = yield* connect(wsPort, "?type=agent")
+        again.send({ type: "auth", data: { apiKey: agent.apiKey } })
+        assert.notStrictEqual((yield* again.closed).code, 1000)
+        assert.isNotNull((yield* network).held)
+        assert.strictEqual(other.waiting(), 0)
+        yield* join(wsPort, "agent", kept.apiKey)
+      }),
+    15_000
+  )
+
   it.live("is given by itself as soon as it is mended", () =>
     Effect.gen(function*() {
       const { catchUp, client, network, url } = yield* start
