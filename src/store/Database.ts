@@ -1,7 +1,7 @@
 /** The one PostgreSQL: an embedded one in the data directory, or the one that `DATABASE_URL` names. One code path from here on. */
 import { Settings } from "#Settings.ts"
 import { PgClient } from "@effect/sql-pg"
-import { Duration, Effect, Layer, Option, Schedule, Schema } from "effect"
+import { Cause, Duration, Effect, Layer, Option, Schedule, Schema } from "effect"
 import { Migrator, SqlClient } from "effect/sql"
 import { Directory } from "./Directory.ts"
 import { startEmbeddedPostgres } from "./EmbeddedPostgres.ts"
@@ -13,7 +13,7 @@ import { admins } from "./migrations/0005_admins.ts"
 import { rotation } from "./migrations/0006_rotation.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
 import { vitalConnections, VitalPool } from "./VitalPool.ts"
-import { atEdge, StoreUnavailable } from "./sql.ts"
+import { atEdge, describeSqlError, StoreUnavailable } from "./sql.ts"
 
 /** The database has a schema that only a later version of Control knows. */
 export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>()("SchemaTooNew", {
@@ -108,10 +108,15 @@ const migrated = Layer.effectDiscard(Effect.gen(function*() {
       schedule: Schedule.spaced("250 millis"),
       while: (error) => "kind" in error && error.kind === "Locked"
     }),
-    Effect.catchTag("MigrationError", (error) => Effect.fail(new MigrationFailed({ reason: error.message }))),
+    Effect.catchTag("MigrationError", (error) => Effect.fail(new MigrationFailed({ reason: reasonOf(error) }))),
     atEdge
   )
 }))
+
+/** Why in the database's own terms, which quote no row. */
+function reasonOf({ cause, message }: Migrator.MigrationError): string {
+  return cause === undefined ? message : `${message}: ${describeSqlError(Cause.fail(cause))}`
+}
 
 const refuseNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   const [table] = decodeThere(yield* atEdge(sql`select to_regclass(${migrationsTable}) is not null as there`))

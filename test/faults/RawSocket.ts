@@ -1,4 +1,5 @@
 /** A socket on which a fault says any bytes, and reads frames back: what no WebSocket library would send. */
+import { mustHold } from "#faults/waiting.ts"
 import { randomBytes } from "node:crypto"
 import { connect, type Socket } from "node:net"
 
@@ -12,7 +13,7 @@ export class RawSocket {
   readonly texts: Array<string> = []
   #rest: Buffer = Buffer.alloc(0)
 
-  constructor(port: number, upgrade = true) {
+  constructor(port: number, upgrade = true, isV1 = false) {
     this.socket = connect({ host: "127.0.0.1", port, noDelay: true })
     this.socket.on("error", () => {})
     this.socket.on("close", () => {
@@ -20,7 +21,7 @@ export class RawSocket {
       this.isOpen = false
     })
     this.socket.on("data", (chunk) => this.#read(chunk))
-    if (upgrade) this.socket.on("connect", () => this.socket.write(upgradeRequest(port)))
+    if (upgrade) this.socket.on("connect", () => this.socket.write(upgradeRequest(port, isV1)))
   }
 
   /** A whole message as a client sends it. */
@@ -82,6 +83,16 @@ const bigLength = (size: number): Buffer => {
   return bytes
 }
 
-const upgradeRequest = (port: number): string =>
+/** Connects and authenticates; there once it is let in. */
+export const enter = async (port: number, apiKey: string, isV1 = false): Promise<RawSocket> => {
+  const raw = new RawSocket(port, true, isV1)
+  await mustHold("the upgrade is answered", 5_000, () => raw.isOpen)
+  raw.send({ type: "auth", data: { apiKey } })
+  await mustHold("it is let in", 5_000, () => raw.texts.some((text) => text.includes("auth_success")))
+  return raw
+}
+
+const upgradeRequest = (port: number, isV1: boolean): string =>
   `GET / HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
-  `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n\r\n`
+  `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n` +
+  (isV1 ? "Sec-WebSocket-Protocol: control.v1\r\n\r\n" : "\r\n")

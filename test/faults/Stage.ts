@@ -19,6 +19,8 @@ export interface StageOptions {
   readonly seed: number
   /** Of Node itself, for each node. */
   readonly execArgv?: ReadonlyArray<string>
+  /** Settings of each node, beside the stage's own. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 /** Shorter than by default, so that what must happen after a silence is seen in seconds. */
@@ -47,6 +49,8 @@ export class Stage {
   agentIds: ReadonlyArray<string> = []
   /** The key of an agent that is no part of the crowd. */
   spareKey = ""
+  /** The same of a gateway. */
+  spareGatewayKey = ""
   readonly canaries: Array<Canary>
   readonly certificateKeys = new Map<string, string>()
   /** A fault has left something that the next one should not find: a new stage is made. */
@@ -88,7 +92,8 @@ export class Stage {
           ...stageEnv,
           // Not the admin token: a process that was given everything keeps no file of how far it has seen the history.
           CONTROL_MASTER_KEY: masterKey,
-          DATABASE_URL: postgres.urlAt(stores[index]?.port ?? 0)
+          DATABASE_URL: postgres.urlAt(stores[index]?.port ?? 0),
+          ...options.env
         }
       })
     ))
@@ -187,7 +192,9 @@ export class Stage {
     this.accounts = accounts
     this.agentIds = accounts.filter(({ type }) => type === "agent").map(({ id }) => id)
     this.spareKey = String((await this.create("/api/agents", { name: "spare" }))["apiKey"])
+    this.spareGatewayKey = String((await this.create("/api/gateways", { name: "spare" }))["apiKey"])
     this.canaries.push({ name: "the key of the spare", text: this.spareKey })
+    this.canaries.push({ name: "the key of the spare gateway", text: this.spareGatewayKey })
     for (const { name, token } of this.nodes) this.canaries.push({ name: `the admin token of ${name}`, text: token })
     await this.postgres.query(
       "insert into tunnels (agent_id, domain, target) select id, 'app-' || name || '.example.com', 'localhost:8080' from agents"

@@ -7,6 +7,8 @@ export class Trial {
   readonly figures: Array<string> = []
   /** Why it could not be tried here, wholly or in part. */
   readonly gaps: Array<string> = []
+  /** Of all ledgers of this run. */
+  readonly writes = { acked: 0, unknown: 0, refused: 0 }
   readonly seed: number
   readonly random: Random
   /** How many clients the run has, for a fault that makes its own scene. */

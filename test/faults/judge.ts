@@ -62,7 +62,10 @@ const judge = async (trial: Trial, stage: Stage, ledger: Ledger, wanted: Wanted 
 /** `acked <= revisions <= acked + unknown`, no gap in the log, and every row as its last acknowledged write made it, or a later one. */
 const judgeLedger = async (trial: Trial, stage: Stage, ledger: Ledger): Promise<void> => {
   const revisions = await stage.revision() - ledger.startRevision
-  const { acked, unknown } = ledger
+  const { acked, refused, unknown } = ledger
+  trial.writes.acked += acked
+  trial.writes.unknown += unknown
+  trial.writes.refused += refused
   trial.saw(`${acked} acked, ${unknown} unknown, ${revisions} revisions`)
   trial.check(acked <= revisions, `${acked} writes were acknowledged, and there are only ${revisions} revisions`)
   trial.check(

@@ -4,7 +4,7 @@
  */
 import { parseArgs } from "node:util"
 import { matrix } from "./matrix.ts"
-import { runFaults, Stages } from "./run.ts"
+import { runFaults, Stages, totalOf } from "./run.ts"
 import { writeTable } from "./table.ts"
 
 const { values } = parseArgs({
@@ -32,5 +32,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 const results = await runFaults(chosen, options, stages, (line) => process.stdout.write(`${line}\n`))
 if (only.length === 0 || values.write) writeTable(results, options)
 const failed = results.filter(({ verdict }) => verdict === "failed")
+const { acked, refused, unknown } = totalOf(results)
+process.stdout.write(`${acked} writes acknowledged, ${unknown} without an answer, ${refused} refused\n`)
 process.stdout.write(`${results.length} faults, ${failed.length} failed\n`)
 process.exitCode = failed.length === 0 ? 0 : 1

@@ -1,22 +1,32 @@
 /** The matrix of reliability.md, F1 to F40, in its order. */
+import { certificates } from "./faults/certificates.ts"
 import { clients } from "./faults/clients.ts"
 import { database } from "./faults/database.ts"
 import { hostile } from "./faults/hostile.ts"
 import { history } from "./faults/history.ts"
 import { inside } from "./faults/inside.ts"
+import { limits } from "./faults/limits.ts"
+import { migrations } from "./faults/migrations.ts"
 import { nodes } from "./faults/nodes.ts"
 import { notifications } from "./faults/notifications.ts"
+import { operators } from "./faults/operators.ts"
+import { security } from "./faults/security.ts"
 import { storage } from "./faults/storage.ts"
 import type { Fault } from "./Trial.ts"
 
 export const matrix: ReadonlyArray<Fault> = [
+  ...certificates,
   ...clients,
   ...database,
   ...history,
   ...hostile,
   ...inside,
+  ...limits,
+  ...migrations,
   ...nodes,
   ...notifications,
+  ...operators,
+  ...security,
   ...storage
 ].toSorted((one, other) => numberOf(one) - numberOf(other))
 

@@ -20,7 +20,14 @@ export interface Result {
   readonly figures: ReadonlyArray<string>
   readonly failures: ReadonlyArray<string>
   readonly gaps: ReadonlyArray<string>
+  /** By the writers, over all of its runs. */
+  readonly writes: Trial["writes"]
   readonly millis: number
+}
+
+export const totalOf = (all: ReadonlyArray<{ readonly writes: Trial["writes"] }>): Trial["writes"] => {
+  const sum = (which: keyof Trial["writes"]) => all.reduce((total, { writes }) => total + writes[which], 0)
+  return { acked: sum("acked"), unknown: sum("unknown"), refused: sum("refused") }
 }
 
 export const runFaults = async (
@@ -74,7 +81,15 @@ const runFault = async (
   const gaps = [...new Set(trials.flatMap(({ gaps: found }) => found))]
   const figures = trials.at(-1)?.figures ?? []
   const verdict = failures.length > 0 ? "failed" : figures.length === 0 && gaps.length > 0 ? "not tried" : "passed"
-  const result = { fault, verdict, seeds: trials.map(({ seed }) => seed), figures, failures, gaps } as const
+  const result = {
+    fault,
+    verdict,
+    seeds: trials.map(({ seed }) => seed),
+    figures,
+    failures,
+    gaps,
+    writes: totalOf(trials)
+  } as const
   print(`  ${verdict} in ${seconds(now() - began)}`)
   return { ...result, millis: now() - began }
 }

@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs"
 import { cpus, platform } from "node:os"
 import { join } from "node:path"
-import type { Options, Result } from "./run.ts"
+import { type Options, type Result, totalOf } from "./run.ts"
 
 const file = join(import.meta.dirname, "..", "..", "docs", "faults.md")
 
@@ -12,6 +12,7 @@ export const writeTable = (results: ReadonlyArray<Result>, options: Options): vo
 
 const renderPage = (results: ReadonlyArray<Result>, { clients, repeat, seed }: Options): string => {
   const count = (verdict: string) => results.filter((result) => result.verdict === verdict).length
+  const { acked, refused, unknown } = totalOf(results)
   const minutes = (results.reduce((sum, { millis }) => sum + millis, 0) / 60_000).toFixed(0)
   const sorted = results.toSorted((one, other) => Number(one.fault.id.slice(1)) - Number(other.fault.id.slice(1)))
   return [
@@ -27,6 +28,9 @@ const renderPage = (results: ReadonlyArray<Result>, { clients, repeat, seed }: O
     } not tried; ` +
     `${clients} clients, ${repeat === 1 ? "one seed" : `${repeat} seeds`} from ${seed}, ${minutes} minutes on ` +
     `${cpus().length} cores (${platform()}). Heartbeat timeout 6 s instead of 60 s, unless a row says otherwise.`,
+    "",
+    `Over all of them ${acked} writes were acknowledged, ${unknown} had no answer and ${refused} were refused; none of those`,
+    "that were acknowledged is missing, unless a row says otherwise in bold. Those of F10 to F15 and F38 are counted in their rows.",
     "",
     "| fault | injected | expected | seen | verdict |",
     "| ----- | -------- | -------- | ---- | ------- |",

@@ -3,7 +3,7 @@ import { now, sleep } from "#bench/support/clock.ts"
 import { clientFrame } from "#bench/support/LeanClient.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import { underLoad } from "#faults/judge.ts"
-import { frame, RawSocket } from "#faults/RawSocket.ts"
+import { enter, frame, RawSocket } from "#faults/RawSocket.ts"
 import type { Stage } from "#faults/Stage.ts"
 import type { Fault, Trial } from "#faults/Trial.ts"
 import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
@@ -16,15 +16,6 @@ const heartbeats = (trial: Trial, { crowd }: Stage, mostMillis: number): void =>
   const p99 = quantile(crowd.heartbeats, 0.99)
   trial.saw(`others' heartbeats: p99 ${p99.toFixed(0)} ms of ${crowd.heartbeats.length}`)
   trial.check(crowd.heartbeats.length > 0 && p99 < mostMillis, `others' heartbeats took ${p99.toFixed(0)} ms`)
-}
-
-/** The key that a raw socket authenticates with, and the socket once it is in. */
-const enterRaw = async (stage: Stage): Promise<RawSocket> => {
-  const raw = new RawSocket(stage.node.wsPort)
-  await mustHold("the upgrade is answered", 5_000, () => raw.isOpen)
-  raw.send({ type: "auth", data: { apiKey: stage.spareKey } })
-  await mustHold("it is let in", 5_000, () => raw.texts.some((text) => text.includes("auth_success")))
-  return raw
 }
 
 const slowUpgrades: Fault = {
@@ -73,7 +64,7 @@ const flood: Fault = {
     const key = stage.spareKey
     const isShort = stage.options.clients < 100
     await underLoad(trial, stage, async () => {
-      const talker = await enterRaw(stage)
+      const talker = await enter(stage.node.wsPort, stage.spareKey)
       const message = clientFrame(1, "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1}}")
       await spill(talker, message, 100_000)
       await holdsWithin(10_000, () => talker.closeCode !== undefined)
@@ -215,7 +206,7 @@ const hostileJson: Fault = {
   run: async (trial, stage) => {
     await underLoad(trial, stage, async () => {
       for (const [what, text] of hostileTexts) {
-        const raw = await enterRaw(stage)
+        const raw = await enter(stage.node.wsPort, stage.spareKey)
         raw.send(text)
         raw.send({ type: "no_such_type", data: {} })
         const answered = await holdsWithin(5_000, () => raw.texts.some((each) => each.includes("no_such_type")))

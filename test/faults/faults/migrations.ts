@@ -1,0 +1,288 @@
+/** F14 and F15: the schema is being brought up to date when something goes wrong, or somebody else does the same. */
+import { ControlNode } from "#faults/ControlNode.ts"
+import { newDirectory, operatorOf, remove } from "#faults/Embedded.ts"
+import { Postgres, type Rows } from "#faults/Postgres.ts"
+import { Proxy } from "#faults/Proxy.ts"
+import type { Fault, Trial } from "#faults/Trial.ts"
+import { holdsWithin } from "#faults/waiting.ts"
+import { schemaVersion } from "#store/Database.ts"
+import { PgClient } from "@effect/sql-pg"
+import { Effect, Redacted } from "effect"
+import { SqlClient } from "effect/sql"
+import { createHash, randomBytes } from "node:crypto"
+import { chmod } from "node:fs/promises"
+import { join } from "node:path"
+
+/** A PostgreSQL with a database for each try, and the proxy that its nodes go through. */
+class Scene {
+  readonly directory: string
+  readonly postgres: Postgres
+  readonly proxy: Proxy
+  readonly #masterKey = randomBytes(32).toString("base64")
+  #made = 0
+
+  private constructor(directory: string, postgres: Postgres, proxy: Proxy) {
+    this.directory = directory
+    this.postgres = postgres
+    this.proxy = proxy
+  }
+
+  static async open(): Promise<Scene> {
+    const directory = await newDirectory()
+    await chmod(directory, 0o755)
+    const postgres = await Postgres.open(join(directory, "postgres"))
+    return new Scene(directory, postgres, await Proxy.to(postgres.port))
+  }
+
+  async newDatabase(): Promise<string> {
+    const name = `migrated_${this.#made += 1}`
+    await this.postgres.administer(`create database ${name}`)
+    return name
+  }
+
+  newNode(database: string): Promise<ControlNode> {
+    const name = `${database}-${this.#made += 1}`
+    return ControlNode.make({
+      name,
+      dataDir: join(this.directory, name),
+      env: { CONTROL_MASTER_KEY: this.#masterKey, DATABASE_URL: this.postgres.urlAt(this.proxy.port, database) }
+    })
+  }
+
+  query(database: string, statement: string): Promise<Rows> {
+    const layer = PgClient.layer({
+      url: Redacted.make(this.postgres.urlAt(this.postgres.port, database)),
+      maxConnections: 1
+    })
+    return Effect.runPromise(
+      Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<Record<string, unknown>>(statement)).pipe(
+        Effect.provide(layer),
+        Effect.scoped
+      )
+    )
+  }
+
+  /** Columns, constraints, indexes, functions, triggers, and which migrations have run. */
+  async hashOf(database: string): Promise<string> {
+    return createHash("sha256").update(JSON.stringify(await this.query(database, shapeQuery))).digest("hex").slice(
+      0,
+      12
+    )
+  }
+
+  async close(): Promise<void> {
+    await this.proxy.close()
+    await this.postgres.close()
+    remove(this.directory)
+  }
+}
+
+const shapeQuery = `
+  select table_name || '.' || column_name as name, concat_ws(' ', data_type, is_nullable, column_default, is_identity) as text
+    from information_schema.columns where table_schema = 'public'
+  union all select conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = 'public'::regnamespace
+  union all select indexname, indexdef from pg_indexes where schemaname = 'public'
+  union all select proname, pg_get_functiondef(oid) from pg_proc
+    where pronamespace = 'public'::regnamespace and prokind in ('f', 'p')
+  union all select tgrelid::regclass || ' ' || tgname, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal
+  union all select 'migration ' || migration_id, name from control_migrations
+  order by 1, 2`
+
+/** Each statement is a chunk of its own: a migration waits for one before it sends the next. */
+const atChunk = (proxy: Proxy, wanted: number, act: () => void): { readonly seen: () => number } => {
+  let seen = 0
+  proxy.onChunk = (_, direction) => {
+    if (direction !== "up") return
+    seen += 1
+    if (seen === wanted) act()
+  }
+  return { seen: () => seen }
+}
+
+/** Starts it again without any fault, and compares what it has made with what a start without faults makes. */
+const judgeRestart = async (
+  trial: Trial,
+  scene: Scene,
+  database: string,
+  clean: string,
+  what: string
+): Promise<void> => {
+  const node = await scene.newNode(database)
+  try {
+    await node.start()
+    const made = await operatorOf(node).post("/api/agents", { name: "after" })
+    trial.check(made.status === 201, `${what}: afterwards a write was answered with ${made.status}`)
+    const hash = await scene.hashOf(database)
+    trial.check(hash === clean, `${what}: the schema is ${hash} instead of ${clean}`)
+  } finally {
+    await node.stop()
+  }
+}
+
+const cleanStart = async (scene: Scene): Promise<{ readonly hash: string; readonly chunks: number }> => {
+  const database = await scene.newDatabase()
+  const node = await scene.newNode(database)
+  const counter = atChunk(scene.proxy, -1, () => {})
+  let chunks = 0
+  node.spawn()
+  await holdsWithin(30_000, async () => {
+    const done = await scene.query(database, "select to_regclass('control_migrations') is not null as there")
+    if (done[0]?.["there"] !== true) return false
+    const [row] = await scene.query(database, "select coalesce(max(migration_id), 0) as newest from control_migrations")
+    chunks = counter.seen()
+    return row?.["newest"] === schemaVersion
+  })
+  await node.serves()
+  const hash = await scene.hashOf(database)
+  await node.stop()
+  scene.proxy.heal()
+  return { hash, chunks }
+}
+
+const halfWay: Fault = {
+  id: "F14",
+  name: "Migration fails half way",
+  injected:
+    "the first start on an empty database is killed (-9), or loses its connections, at the k-th message to the database; or its k-th DDL statement fails; k over the whole of it",
+  expected: "the next start completes it: the schema is the same as without the fault, for all k",
+  nodes: 0,
+  run: async (trial) => {
+    const scene = await Scene.open()
+    try {
+      const { chunks, hash } = await cleanStart(scene)
+      const tries = trial.clients < 100 ? 1 : 4
+      const tried: Record<string, Array<number>> = { killed: [], cut: [], failed: [] }
+      for (let index = 0; index < tries; index += 1) {
+        for (const how of ["killed", "cut"] as const) {
+          const at = 1 + Math.floor((index + trial.random.next()) * chunks / tries)
+          tried[how]?.push(at)
+          await interrupt(scene, how, at, hash, trial)
+        }
+        const statement = 1 + Math.floor((index + trial.random.next()) * ddlStatements / tries)
+        tried["failed"]?.push(statement)
+        await failStatement(scene, statement, hash, trial)
+      }
+      const text = Object.entries(tried).map(([how, ks]) => `${how} at ${ks.join(", ")}`).join("; ")
+      trial.saw(`${chunks} messages in a start: ${text}; each time the schema ${hash} in the end`)
+      if (tries < chunks) trial.notTried("every single k: a sample over the whole, another for each seed")
+    } finally {
+      await scene.close()
+    }
+  }
+}
+
+const interrupt = async (
+  scene: Scene,
+  how: "killed" | "cut",
+  at: number,
+  clean: string,
+  trial: Trial
+): Promise<void> => {
+  const database = await scene.newDatabase()
+  const node = await scene.newNode(database)
+  let fired = false
+  atChunk(scene.proxy, at, () => {
+    fired = true
+    if (how === "killed") node.signal("SIGKILL")
+    scene.proxy.cut()
+  })
+  node.spawn()
+  await holdsWithin(30_000, async () => !node.isAlive || fired && how === "cut" && await node.isReady())
+  scene.proxy.heal()
+  if (node.isAlive) await node.stop()
+  else if (how === "cut") {
+    const code = await node.exited
+    trial.check(code === 1, `cut at ${at}: it ended with ${code}`)
+  }
+  await judgeRestart(trial, scene, database, clean, `${how} at ${at}`)
+}
+
+/** About as many as there are; what comes after the last one fails nothing. */
+const ddlStatements = 60
+
+/** An event trigger that counts outside of transactions, in a schema that nobody compares. */
+const failStatement = async (scene: Scene, at: number, clean: string, trial: Trial): Promise<void> => {
+  const database = await scene.newDatabase()
+  await scene.query(database, "create schema faults")
+  await scene.query(database, "create sequence faults.statements")
+  await scene.query(
+    database,
+    `create function faults.fail() returns event_trigger language plpgsql as $$ begin
+      if nextval('faults.statements') = ${at} then raise exception 'the fault at statement ${at}'; end if; end $$`
+  )
+  await scene.query(database, "create event trigger faults_fail on ddl_command_start execute function faults.fail()")
+  const node = await scene.newNode(database)
+  node.spawn()
+  await holdsWithin(30_000, async () => !node.isAlive || await node.isReady())
+  if (node.isAlive) await node.stop()
+  else {
+    trial.check(await node.exited === 1, `a failing statement ${at}: it ended with ${await node.exited}`)
+    trial.check(
+      node.output.includes("SQLSTATE P0001"),
+      `the reason of the end is not told: ${node.output.slice(-300)}`
+    )
+  }
+  await scene.query(database, "drop event trigger faults_fail")
+  await judgeRestart(trial, scene, database, clean, `failed at ${at}`)
+}
+
+const together: Fault = {
+  id: "F15",
+  name: "Two nodes migrate at once; old node with new schema",
+  injected:
+    "two nodes start on one empty database in the same moment, several times; a node starts on a newer schema than it knows",
+  expected: "both serve, the schema is that of one clean start; the older node refuses to start and changes nothing",
+  nodes: 0,
+  run: async (trial) => {
+    const scene = await Scene.open()
+    try {
+      const { hash } = await cleanStart(scene)
+      const rounds = trial.clients < 100 ? 1 : 3
+      for (let round = 0; round < rounds; round += 1) {
+        const database = await scene.newDatabase()
+        const pair = [await scene.newNode(database), await scene.newNode(database)]
+        try {
+          for (const node of pair) node.spawn()
+          await Promise.all(pair.map((node) => node.serves()))
+          const statuses = await Promise.all(
+            pair.map((node, index) => operatorOf(node).post("/api/agents", { name: `by ${index}` }))
+          )
+          trial.check(statuses.every(({ status }) => status === 201), "one of the two does not write")
+          const found = await scene.hashOf(database)
+          trial.check(found === hash, `two at once have made ${found} instead of ${hash}`)
+        } finally {
+          await Promise.all(pair.map((node) => node.stop()))
+        }
+      }
+      trial.saw(`${rounds} pairs at once, each with the schema ${hash}`)
+      await newerSchema(trial, scene)
+      trial.notTried(
+        "the programs of an older version: none is at hand in a checkout; migrations only add, which the review of each one says"
+      )
+    } finally {
+      await scene.close()
+    }
+  }
+}
+
+const newerSchema = async (trial: Trial, scene: Scene): Promise<void> => {
+  const database = await scene.newDatabase()
+  const first = await scene.newNode(database)
+  await first.start()
+  await scene.query(database, "insert into control_migrations (migration_id, name) values (9000, 'of the future')")
+  const before = await scene.hashOf(database)
+  const writes = await operatorOf(first).post("/api/agents", { name: "by the one that runs" })
+  trial.check(writes.status === 201, `the node that runs is hindered: ${writes.status}`)
+  const second = await scene.newNode(database)
+  second.spawn()
+  await holdsWithin(30_000, () => !second.isAlive)
+  const code = second.isAlive ? "nothing" : await second.exited
+  trial.check(code === 1, `on a newer schema a node ended with ${code}`)
+  trial.check(second.output.includes("schema version 9000"), "it does not say which schema it has found")
+  trial.check(await scene.hashOf(database) === before, "it has changed the newer schema")
+  trial.saw(`on a newer schema: exit ${code}, nothing changed, the node that ran goes on`)
+  await second.kill()
+  await first.stop()
+}
+
+export const migrations: ReadonlyArray<Fault> = [halfWay, together]

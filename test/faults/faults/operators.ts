@@ -1,0 +1,211 @@
+/** F33 and F36: SQL in every text, and what browsers, guessers and smugglers try at the operators' port. */
+import { now } from "#bench/support/clock.ts"
+import { underLoad } from "#faults/judge.ts"
+import { enter, RawSocket } from "#faults/RawSocket.ts"
+import type { Stage } from "#faults/Stage.ts"
+import type { Fault, Trial } from "#faults/Trial.ts"
+import { holdsWithin } from "#faults/waiting.ts"
+import { api } from "#support/api.ts"
+import { ask } from "#support/raw.ts"
+import { Effect } from "effect"
+import { randomKey } from "./security.ts"
+import { WebSocket } from "ws"
+
+const injections = [
+  "' or '1'='1",
+  "'; drop table agents; --",
+  "\"; drop table tunnels; --",
+  "' union select wireguard_private_key from agents --",
+  "1; select pg_sleep(5)",
+  "'||pg_sleep(5)||'",
+  "$1",
+  "$$; delete from api_keys; $$",
+  "\\'; truncate changes; --",
+  "%' or name like '%",
+  "') returning (select string_agg(key_hash, ',') from api_keys) --",
+  "admin'/*",
+  "x' and 1=cast(version() as int) --",
+  "{\"$ne\":null}"
+]
+
+/** The schema and the number of rows of each table, as one text. */
+const shape = async ({ postgres }: Stage): Promise<string> => {
+  const columns = await postgres.query(
+    "select table_name, column_name, data_type from information_schema.columns where table_schema = 'public' order by 1, 2"
+  )
+  const counts = await Promise.all(
+    [...new Set(columns.map((row) => String(row["table_name"])))]
+      // Who is there, and what was done, are meant to grow.
+      .filter((table) => ["agents", "gateways", "tunnels", "certificates", "api_keys"].includes(table))
+      .map(async (table) => `${table} ${(await postgres.query(`select count(*)::int as n from "${table}"`))[0]?.["n"]}`)
+  )
+  const routines = await postgres.query(
+    "select proname, md5(prosrc) from pg_proc where pronamespace = 'public'::regnamespace order by 1, 2"
+  )
+  return JSON.stringify([columns, counts, routines])
+}
+
+const sqlInjection: Fault = {
+  id: "F33",
+  name: "SQL injection",
+  injected:
+    `${injections.length} texts in each field, path, query and header of the API, and in each text of the messages`,
+  expected: "no 5xx, no answer later than 3 s, and afterwards the schema and all counts are as before",
+  nodes: 1,
+  run: async (trial, stage) => {
+    const before = await shape(stage)
+    const { operator } = stage.node
+    const [agentId = ""] = stage.agentIds
+    const answers = new Map<number, number>()
+    let slowest = 0
+    const made: Array<string> = []
+    for (const text of injections) {
+      const inPath = encodeURIComponent(text)
+      for (
+        const [method, path, body, headers] of [
+          ["POST", "/api/agents", { name: text }],
+          ["POST", "/api/gateways", { name: text, publicIp: text }],
+          ["POST", "/api/gateways", { name: text, serves: { domains: [text], agents: [text] } }],
+          ["POST", "/api/tunnels", { agentId, domain: text, target: "localhost:1" }],
+          ["POST", "/api/tunnels", { agentId, domain: "injected.example.com", target: text }],
+          ["POST", "/api/tunnels", { agentId: text, domain: "injected.example.com", target: "localhost:1" }],
+          ["GET", `/api/agents/${inPath}`],
+          ["PATCH", `/api/agents/${inPath}`, { name: "x" }],
+          ["DELETE", `/api/tunnels/${inPath}`],
+          ["DELETE", `/api/agents/${agentId}/keys/${inPath}`],
+          ["GET", `/api/certificates/${inPath}`],
+          ["PUT", `/api/certificates/${inPath}`, { certificate: text, privateKey: text, expiresAt: text }],
+          ["GET", `/api/agents?cursor=${inPath}`],
+          ["GET", `/api/tunnels?limit=${inPath}&agentId=${inPath}`],
+          ["GET", `/api/audit?entityType=${inPath}&entityId=${inPath}&cursor=${inPath}`],
+          ["GET", "/api/agents", undefined, { "authorization": `Bearer ${text}` }],
+          ["GET", "/api/agents", undefined, { "x-forwarded-for": text, "user-agent": text, "x-request-id": text }],
+          ["POST", "/api/agents", { name: "keyed" }, { "idempotency-key": text }]
+        ] as const
+      ) {
+        const began = now()
+        const response = await fetch(`http://127.0.0.1:${stage.node.apiPort}${path}`, {
+          method,
+          headers: { "authorization": `Bearer ${stage.node.token}`, "content-type": "application/json", ...headers },
+          ...(body === undefined ? {} : { body: JSON.stringify(body) })
+        })
+        const answer = await response.text()
+        slowest = Math.max(slowest, now() - began)
+        answers.set(response.status, (answers.get(response.status) ?? 0) + 1)
+        trial.check(response.status < 500, `${method} ${path}: ${response.status} ${answer.slice(0, 200)}`)
+        const kind = /^\/api\/(?:agents|gateways|tunnels)$/u.exec(path)?.[0]
+        if (response.status === 201 && kind !== undefined) made.push(`${kind}/${JSON.parse(answer).id}`)
+      }
+      await inMessages(stage, text)
+    }
+    // What is a good name is a name, whatever it looks like.
+    for (const path of made) await operator.delete(path)
+    trial.check(await shape(stage) === before, "the schema or the counts are not as before")
+    trial.check(slowest < 3_000, `an answer took ${Math.round(slowest)} ms`)
+    trial.saw(
+      `answers: ${[...answers].map(([status, count]) => `${status} ×${count}`).join(", ")}; the slowest ${
+        Math.round(slowest)
+      } ms; ` +
+        `${made.length} texts were good names, and are gone again`
+    )
+    await underLoad(trial, stage, async () => {})
+    noClose(trial, stage)
+  }
+}
+
+const inMessages = async (stage: Stage, text: string): Promise<void> => {
+  const stranger = new RawSocket(stage.node.wsPort)
+  await holdsWithin(5_000, () => stranger.isOpen)
+  stranger.send({ type: "auth", data: { apiKey: text, publicIp: text, resume: { timeline: text, revision: 1 } } })
+  const raw = await enter(stage.node.wsPort, stage.spareKey, true)
+  raw.send({ type: "status", data: { tunnels: [{ domain: text, status: text, error: text }] } })
+  raw.send({ type: "nack", data: { revision: 1, code: text, message: text, reason: text } })
+  raw.send({ type: text, data: { [text]: text } })
+  raw.send({
+    type: "certificate_obtained",
+    data: { domain: text, certificate: text, privateKey: text, expiresAt: text }
+  })
+  raw.send({ type: "no_such_type", data: {} })
+  await holdsWithin(5_000, () => raw.texts.some((each) => each.includes("no_such_type")))
+  raw.cut()
+  stranger.cut()
+}
+
+const noClose = (trial: Trial, { crowd }: Stage): void =>
+  trial.check(crowd.closes.length === 0, `others were closed: ${crowd.closesByCode()}`)
+
+const operatorsPort: Fault = {
+  id: "F36",
+  name: "Admin API: brute force, CSRF, DNS rebinding, smuggling",
+  injected:
+    "500 wrong tokens; a foreign Origin, Host, and form; two Hosts, CL with TE, an absolute target; X-Forwarded-For from no proxy",
+  expected:
+    "401, 403, 421, 415 or 400, and 400 for what is ambiguous; nothing is made; a forged address is not believed",
+  nodes: 1,
+  run: async (trial, stage) => {
+    const before = await shape(stage)
+    const port = stage.node.apiPort
+    const began = now()
+    const statuses = new Set<number>()
+    for (let round = 0; round < 10; round += 1) {
+      const tries = Array.from(
+        { length: 50 },
+        () => api(`http://127.0.0.1:${port}`, `ctl_adm_${randomKey()}`).post("/api/agents", { name: "forced" })
+      )
+      for (const { status } of await Promise.all(tries)) statuses.add(status)
+    }
+    trial.saw(`500 wrong tokens: ${[...statuses].join(", ")} at ${Math.round(500 / (now() - began) * 1_000)} a second`)
+    trial.check(
+      [...statuses].every((status) => status === 401 || status === 429),
+      `wrong tokens: ${[...statuses].join()}`
+    )
+    const body = "{\"name\":\"forged\"}"
+    const authorized = `Authorization: Bearer ${stage.node.token}`
+    const json = "Content-Type: application/json"
+    const host = `Host: 127.0.0.1:${port}`
+    const length = `Content-Length: ${body.length}`
+    const requests: ReadonlyArray<readonly [string, ReadonlyArray<number>, ReadonlyArray<string>]> = [
+      ["a foreign Origin", [403], [host, authorized, json, length, "Origin: https://evil.example"]],
+      ["the Origin null", [403], [host, authorized, json, length, "Origin: null"]],
+      ["a foreign Host", [421], ["Host: evil.example", authorized, json, length]],
+      ["a form", [400, 415, 422], [host, authorized, "Content-Type: application/x-www-form-urlencoded", length]],
+      ["no token but a cookie", [401], [host, json, length, `Cookie: token=${stage.node.token}`]],
+      ["two Hosts", [400], [host, "Host: evil.example", authorized, json, length]],
+      ["Content-Length and Transfer-Encoding", [400], [host, authorized, json, length, "Transfer-Encoding: chunked"]],
+      ["two Content-Lengths", [400], [host, authorized, json, length, "Content-Length: 5"]],
+      ["an unknown Transfer-Encoding", [400, 501], [host, authorized, json, "Transfer-Encoding: gzip, chunked"]],
+      ["a space before the colon", [400], [host, authorized, json, `Content-Length : ${body.length}`]]
+    ]
+    for (const [what, wanted, headers] of requests) {
+      const lines = ["POST /api/agents HTTP/1.1", ...headers, "Connection: close", "", body]
+      const { status } = await Effect.runPromise(ask(port, ...lines))
+      trial.check(wanted.includes(status), `${what}: ${status}`)
+    }
+    trial.saw(`${requests.length} forged and ambiguous requests refused`)
+    trial.check(await shape(stage) === before, "something was made")
+    await forgedAddress(trial, stage)
+    await underLoad(trial, stage, async () => {})
+    noClose(trial, stage)
+    if (!statuses.has(429))
+      trial.notTried(
+        "429 for wrong tokens: nothing slows them down; 256 random bits are what withstands (a guess of 2^255 at this rate)"
+      )
+  }
+}
+
+/** The address that a client comes from is the socket's, unless a trusted proxy says otherwise. */
+const forgedAddress = async (trial: Trial, stage: Stage): Promise<void> => {
+  const ws = new WebSocket(`ws://127.0.0.1:${stage.node.wsPort}/`, { headers: { "X-Forwarded-For": "198.51.100.7" } })
+  ws.on("open", () => ws.send(JSON.stringify({ type: "auth", data: { apiKey: stage.spareKey } })))
+  ws.on("error", () => {})
+  let isIn = false
+  ws.on("message", () => isIn = true)
+  await holdsWithin(5_000, () => isIn)
+  const { body } = await stage.node.operator.get("/api/clients?limit=500")
+  const text = JSON.stringify(body)
+  trial.check(isIn && text.includes("127.0.0.1"), "the client is not listed with its address")
+  trial.check(!text.includes("198.51.100.7"), "a forged address was believed")
+  ws.terminate()
+}
+
+export const operators: ReadonlyArray<Fault> = [sqlInjection, operatorsPort]

@@ -1,0 +1,113 @@
+/** Thousands of clients that hold little, at a node that has little memory. */
+import { sleep } from "#bench/support/clock.ts"
+import { openDatabase } from "#bench/support/Database.ts"
+import { LeanClient, type Listener } from "#bench/support/LeanClient.ts"
+import { removeRunDirectory } from "#bench/support/temporary.ts"
+import { join } from "node:path"
+import { ControlNode } from "./ControlNode.ts"
+import { newDirectory, remove } from "./Embedded.ts"
+import { megabytes, metricOf } from "./measures.ts"
+import type { Trial } from "./Trial.ts"
+import { holdsWithin, Sampling, seconds } from "./waiting.ts"
+
+/** Comes back whenever it was cut, a while later. */
+class Returning implements Listener {
+  isIn = false
+  client: LeanClient | undefined
+  readonly #port: number
+  readonly #key: string
+  readonly #ends: Map<string, number>
+  readonly #again: () => number
+  #isOver = false
+
+  constructor(port: number, key: string, ends: Map<string, number>, again: () => number) {
+    this.#port = port
+    this.#key = key
+    this.#ends = ends
+    this.#again = again
+  }
+
+  dial(): void {
+    if (this.#isOver) return
+    this.client = new LeanClient(
+      { host: "127.0.0.1", port: this.#port, localAddress: undefined, type: "agent", apiKey: this.#key },
+      this
+    )
+  }
+
+  /** Cut as by a network that fails for a moment. */
+  lose(): void {
+    this.isIn = false
+    this.client?.cut()
+  }
+
+  leave(): void {
+    this.#isOver = true
+    this.client?.cut()
+  }
+
+  upgraded(): void {}
+
+  config(): void {
+    this.isIn = true
+  }
+
+  resumed(): void {
+    this.isIn = true
+  }
+
+  steps(): void {}
+
+  closed(_: LeanClient, reason: string): void {
+    this.isIn = false
+    if (this.#isOver) return
+    this.#ends.set(reason, (this.#ends.get(reason) ?? 0) + 1)
+    setTimeout(() => this.dial(), this.#again())
+  }
+}
+
+/** All of them come at once, see changes, are cut at once and come again; the node must live through it. */
+export const crowdOfMany = async (trial: Trial, count: number, execArgv: ReadonlyArray<string>): Promise<void> => {
+  const database = await openDatabase()
+  const network = await database.newNetwork({ agents: count, gateways: 2, tunnels: 20 })
+  const directory = await newDirectory()
+  const node = await ControlNode.make({
+    name: "the one with little memory",
+    dataDir: join(directory, "data"),
+    execArgv,
+    env: { DATABASE_URL: network.url, CONTROL_MASTER_KEY: network.masterKey, CONTROL_LOG_LEVEL: "warn" }
+  })
+  const ends = new Map<string, number>()
+  let clients: ReadonlyArray<Returning> = []
+  let peak = 0
+  try {
+    await node.start()
+    const watching = new Sampling(500, async () => {
+      peak = Math.max(peak, await metricOf(node, "control_process_memory_bytes").catch(() => 0))
+    })
+    clients = network.agentKeys.map((key) => new Returning(node.wsPort, key, ends, () => 500 + trial.random.int(3_000)))
+    const allIn = () => holdsWithin(60_000, () => !node.isAlive || clients.every(({ isIn }) => isIn))
+    for (const client of clients) client.dial()
+    const first = await allIn()
+    for (let round = 0; round < 100; round += 1) {
+      await network.query("update tunnels set target = $1", [`round-${round}:1`])
+    }
+    await sleep(1_000)
+    for (const client of clients) client.lose()
+    const second = await allIn()
+    await watching.stop()
+    const what = [...ends].map(([reason, times]) => `${reason.split("\r")[0]} ×${times}`).join(", ")
+    trial.saw(`${count} agents in after ${seconds(first ?? Number.NaN)}, again after ${seconds(second ?? Number.NaN)}`)
+    trial.saw(`ends: ${what}; memory at most ${megabytes(peak)}`)
+    trial.check(node.isAlive, `the node has ended: ${node.output.slice(-500)}`)
+    trial.check(first !== undefined && second !== undefined, "not all came in")
+    trial.check(await node.isReady(), "the node is not ready")
+  } finally {
+    for (const client of clients) client.leave()
+    await node.stop()
+    await network.close()
+    await database.close()
+    removeRunDirectory()
+    remove(directory)
+  }
+}
