@@ -32,7 +32,9 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 const results = await runFaults(chosen, options, stages, (line) => process.stdout.write(`${line}\n`))
 if (only.length === 0 || values.write) writeTable(results, options)
 const failed = results.filter(({ verdict }) => verdict === "failed")
-const { acked, refused, unknown } = totalOf(results)
-process.stdout.write(`${acked} writes acknowledged, ${unknown} without an answer, ${refused} refused\n`)
+const writes = totalOf(results)
+process.stdout.write(
+  `${writes.acked} writes acknowledged, ${writes.unknown} without an answer, ${writes.refused} refused\n`
+)
 process.stdout.write(`${results.length} faults, ${failed.length} failed\n`)
 process.exitCode = failed.length === 0 ? 0 : 1
