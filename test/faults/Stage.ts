@@ -90,6 +90,7 @@ export class Stage {
         dataDir: join(directory, `node-${index + 1}`),
         env: {
           ...stageEnv,
+          CONTROL_NODE_NAME: `node-${index + 1}`,
           // Not the admin token: a process that was given everything keeps no file of how far it has seen the history.
           CONTROL_MASTER_KEY: masterKey,
           DATABASE_URL: postgres.urlAt(stores[index]?.port ?? 0),

@@ -137,6 +137,7 @@ const clones: Fault = {
     const millis = stage.options.clients < 100 ? 6_000 : 20_000
     const codes = new Map<number, number>()
     let sessions = 0
+    let fought = 0
     const watcher = {
       told: () => {},
       answered: () => {},
@@ -150,17 +151,20 @@ const clones: Fault = {
       return clone
     })
     await underLoad(trial, stage, async () => {
+      const began = now()
       for (const fighter of fighters) fighter.start()
       await sleep(millis)
+      // On a busy machine a node that was asked for nothing yet has not refused anything either.
+      await mustHold("the clones fight", 20_000, () => sessions >= 3 && (codes.get(4409) ?? 0) > 0)
       for (const fighter of fighters) fighter.stop()
+      fought = now() - began
       await mustHold("the clones are gone", 10_000, () => fighters.every(({ ws }) => ws === undefined))
     })
     const described = [...codes].map(([code, count]) => `${code} ×${count}`).join(", ")
-    trial.saw(`${sessions} sessions in ${seconds(millis)}, closes: ${described}`)
-    const most = stage.nodes.length * (30 + 10 + 1)
+    trial.saw(`${sessions} sessions in ${seconds(fought)}, closes: ${described}`)
+    // What the bucket of each node holds, and what is filled into it meanwhile: they may have been stopped a little later.
+    const most = stage.nodes.length * (30 + Math.ceil(fought / 2_000) + 2)
     trial.check(sessions <= most, `${sessions} sessions were let in, more than ${most}`)
-    // Each has begun one, and at least one has taken over from the other.
-    trial.check(sessions >= 3 && (codes.get(4409) ?? 0) > 0, "the clones did not fight")
     const last = await tryKey(stage.node.wsPort, key)
     trial.saw(`afterwards: ${last.outcome}`)
     trial.check(["ready", "4429"].includes(last.outcome), `afterwards the key was answered with ${last.outcome}`)

@@ -5,8 +5,10 @@ import { Postgres } from "#faults/Postgres.ts"
 import type { Stage } from "#faults/Stage.ts"
 import type { Fault, Trial } from "#faults/Trial.ts"
 import { mustHold } from "#faults/waiting.ts"
+import { execFile } from "node:child_process"
 import { writeFile } from "node:fs/promises"
 import { join } from "node:path"
+import { promisify } from "node:util"
 
 const timelinesOf = (stage: Stage): ReadonlySet<string | undefined> =>
   new Set(stage.crowd.clients.filter(({ account }) => account.level === "v1").map(({ viewer }) => viewer.timeline))
@@ -80,7 +82,7 @@ const olderDump: Fault = {
   id: "F4",
   name: "Restore of an older dump",
   injected:
-    "the database is replaced by a copy of itself from k changes ago, in the same cluster, and new changes take their numbers: k = 1 and 500 while the node is stopped, k = 5 while it runs",
+    "the database is replaced by a copy of itself from k changes ago, in the same cluster, and new changes take their numbers: k = 1 and 500 while the node is stopped, k = 5 while it runs; then the same three by `control restore` of an older file beside the running node",
   expected: "a new timeline each time; no view has anything of what was lost",
   nodes: 1,
   run: async (trial, stage) => {
@@ -110,6 +112,37 @@ const olderDump: Fault = {
       nobodyHasLostRows(trial, stage)
       trial.saw(`k = ${count}: noticed`)
     }
+    await olderBackup(trial, stage)
+  }
+}
+
+/** The command as its users run it, beside the nodes, on the same database. */
+const control = (stage: Stage, ...args: ReadonlyArray<string>): Promise<unknown> =>
+  promisify(execFile)(process.execPath, [join(import.meta.dirname, "..", "..", "..", "bin", "control.mjs"), ...args], {
+    env: {
+      PATH: process.env["PATH"],
+      CONTROL_MASTER_KEY: stage.node.options.env["CONTROL_MASTER_KEY"],
+      CONTROL_DATA_DIR: join(stage.directory, "cli"),
+      DATABASE_URL: stage.postgres.urlAt(stage.postgres.port)
+    }
+  })
+
+/** The second half of F4: with Control's own backup, while the node runs and writes go on afterwards. */
+const olderBackup = async (trial: Trial, stage: Stage): Promise<void> => {
+  for (const count of [1, 5, 500]) {
+    const file = join(stage.directory, `${trial.seed}-${count}.backup`)
+    await control(stage, "backup", file)
+    await changesToLose(stage, count)
+    const before = timelinesOf(stage)
+    await control(stage, "restore", file, "--replace", "--yes")
+    await stage.heal()
+    await mustHold(`control restore, k = ${count}: every client of control.v1 has another timeline`, 30_000, () => {
+      const timelines = timelinesOf(stage)
+      return timelines.size === 1 && [...timelines].every((timeline) => !before.has(timeline))
+    })
+    await underLoad(trial, stage, () => sleep(300))
+    nobodyHasLostRows(trial, stage)
+    trial.saw(`control restore, k = ${count}: noticed`)
   }
 }
 

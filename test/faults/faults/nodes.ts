@@ -1,6 +1,7 @@
 /** F17, F18, F20, F30: one of two nodes stands still, dies, is replaced, or is cut off from the database. */
 import { now, sleep } from "#bench/support/clock.ts"
 import type { Close } from "#faults/Crowd.ts"
+import type { ControlNode } from "#faults/ControlNode.ts"
 import { presenceFaults, settle, summary, underLoad } from "#faults/judge.ts"
 import { tryKey } from "#faults/probes.ts"
 import type { Stage } from "#faults/Stage.ts"
@@ -14,11 +15,34 @@ const spread = async (stage: Stage): Promise<void> => {
   await stage.isCalm()
 }
 
+/** The last word that this node has of another one; such as `live` or `lost`. */
+const stateOf = async (asked: ControlNode, name: string): Promise<string | undefined> => {
+  const { body } = await asked.operator.get("/api/nodes")
+  const states: ReadonlyArray<{ readonly name: string; readonly state: string }> = body.items ?? []
+  return states.findLast((each) => each.name === name)?.state
+}
+
+/** As soon as it is said of the first node at the second, and how long that took. */
+const isSaid = async (trial: Trial, stage: Stage, wanted: string): Promise<void> => {
+  const [, other] = stage.nodes
+  if (other === undefined) throw new Error("one node only")
+  const took = await holdsWithin(20_000, async () => await stateOf(other, firstName) === wanted)
+  trial.check(took !== undefined, `the other node says ${await stateOf(other, firstName)} of it, not ${wanted}`)
+  if (took !== undefined) trial.saw(`${wanted} at the other node ${seconds(took)} later`)
+}
+
+/** Of a node, unless it renews it. */
+const leaseMillis = 15_000
+
+/** What the stage calls it. */
+const firstName = "node-1"
+
 const stall: Fault = {
   id: "F17",
   name: "Event-loop stall, paused VM",
   injected: "SIGSTOP of one of two nodes for 5 s, and for 30 s (five times the heartbeat timeout, twice the lease)",
-  expected: "nobody is evicted, since the silence was the node's; presence right in 15 s",
+  expected:
+    "nobody is evicted, since the silence was the node's; `GET /api/nodes` says lost, and then live; presence right in 15 s",
   nodes: 2,
   run: async (trial, stage) => {
     await spread(stage)
@@ -29,7 +53,10 @@ const stall: Fault = {
         for (const client of stage.crowd.clients) client.patience = Infinity
         stage.node.signal("SIGSTOP")
         await sleep(millis)
+        const isLong = millis > leaseMillis
+        if (isLong) await isSaid(trial, stage, "lost")
         stage.node.signal("SIGCONT")
+        if (isLong) await isSaid(trial, stage, "live")
         await mustHold("the node answers again", 10_000, () => stage.node.isReady())
         await sleep(2_000)
       }, { presenceMillis: 15_000 })
@@ -62,6 +89,7 @@ const kill: Fault = {
       trial.saw(`at most ${most} in a tenth of a second`)
       if (moved.length > 30)
         trial.check(most <= moved.length / 3, `${most} of ${moved.length} came back in one tenth of a second`)
+      await isSaid(trial, stage, "lost")
       // While the node is still dead.
       const present = await settle(stage, 25_000, (world) => presenceFaults(stage, world))
       trial.saw(`presence right ${seconds(now() - began)} after the kill`)
@@ -110,6 +138,7 @@ const rolling: Fault = {
         await mustHold("all clients are at the other node", 30_000, () => stage.crowd.isComplete)
         await node.start()
       }
+      await isSaid(trial, stage, "live")
     }, { mayRestart: true })
     const ids = new Set(stage.accounts.map(({ id }) => id))
     const times = [...await offline.stop()].filter(([id]) => ids.has(id)).map(([, millis]) => millis)
@@ -148,7 +177,9 @@ const cutOff: Fault = {
       const taken = await tryKey(other?.wsPort ?? 0, key, { keep: (ws) => setTimeout(() => ws.terminate(), 20_000) })
       trial.check(taken.outcome === "ready", `at the other node: ${taken.outcome}`)
       trial.check(oldClose === undefined || oldClose === 4409, `the old session was closed with ${oldClose}`)
+      await isSaid(trial, stage, "lost")
       await stage.heal()
+      await isSaid(trial, stage, "live")
       const replaced = await holdsWithin(15_000, () => oldClose !== undefined)
       clearInterval(beating)
       old?.terminate()
