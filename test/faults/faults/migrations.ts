@@ -150,7 +150,7 @@ const halfWay: Fault = {
     const scene = await Scene.open()
     try {
       const { chunks, hash } = await cleanStart(scene)
-      const tries = trial.clients < 100 ? 1 : 4
+      const tries = trial.clients < 100 ? 1 : 3
       const tried: Record<string, Array<number>> = { killed: [], cut: [], failed: [] }
       for (let index = 0; index < tries; index += 1) {
         for (const how of ["killed", "cut"] as const) {
