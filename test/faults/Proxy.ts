@@ -28,8 +28,8 @@ const pass: Mode = { kind: "pass" }
 /** One connection through the proxy. */
 export class Link {
   readonly id: number
-  /** The last few kilobytes that went up: what tells a LISTEN connection from others. */
-  said = ""
+  /** Whether PostgreSQL's notifications come on this connection. */
+  isListen = false
   /** Whether bytes were swallowed: such a stream cannot be healed, only cut. */
   isTorn = false
   readonly #near: Socket
@@ -65,11 +65,6 @@ export class Link {
     void this.#pump(far, near, "down", options.onChunk)
   }
 
-  /** Whether this is a connection on which PostgreSQL's notifications come. */
-  get isListen(): boolean {
-    return this.said.includes("LISTEN")
-  }
-
   set(mode: Mode, direction?: Direction): void {
     for (const which of direction === undefined ? ["up", "down"] as const : [direction]) {
       this.#modes[which] = mode
@@ -97,7 +92,7 @@ export class Link {
     try {
       for await (const read of from) {
         const chunk: Buffer = read
-        if (direction === "up") this.said = (this.said + chunk.toString("latin1")).slice(-8_192)
+        if (direction === "up" && chunk.includes("LISTEN ")) this.isListen = !chunk.includes("UNLISTEN ")
         onChunk(this, direction, chunk)
         await this.#give(chunk, to, direction)
       }

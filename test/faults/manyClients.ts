@@ -86,7 +86,7 @@ export const crowdOfMany = async (trial: Trial, count: number, execArgv: Readonl
       peak = Math.max(peak, await metricOf(node, "control_process_memory_bytes").catch(() => 0))
     })
     clients = network.agentKeys.map((key) => new Returning(node.wsPort, key, ends, () => 500 + trial.random.int(3_000)))
-    const allIn = () => holdsWithin(60_000, () => !node.isAlive || clients.every(({ isIn }) => isIn))
+    const allIn = () => holdsWithin(120_000, () => !node.isAlive || clients.every(({ isIn }) => isIn))
     for (const client of clients) client.dial()
     const first = await allIn()
     for (let round = 0; round < 100; round += 1) {

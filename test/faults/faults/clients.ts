@@ -84,7 +84,7 @@ const slowConsumer: Fault = {
   id: "F24",
   name: "Slow consumer",
   injected:
-    "all gateways but two stop reading their sockets, while 20,000 long changes are made (24,000 in `npm test`)",
+    "all gateways but two stop reading their sockets, while 20,000 long changes are made (24,000 with fewer than 100 clients)",
   expected:
     "the others are told of everything; memory grows by 4 MiB at most for each slow one; those get one config, or 4441",
   nodes: 1,
