@@ -4,6 +4,7 @@ import { type Api, api } from "#support/api.ts"
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdir, readFile } from "node:fs/promises"
 import { join, resolve } from "node:path"
+import { keep } from "./children.ts"
 import { freePort } from "./ports.ts"
 
 export interface NodeOptions {
@@ -88,6 +89,8 @@ export class ControlNode {
       detached: true
     })
     this.child = child
+    // Not kill -9: an embedded PostgreSQL would be left behind.
+    keep(child, "SIGTERM")
     this.#exited = new Promise((done) => child.once("exit", (code, signal) => done(code ?? signal ?? "unknown")))
     for (const stream of [child.stdout, child.stderr]) {
       stream?.on("data", (data) => this.output = (this.output + String(data)).slice(-largestOutput))

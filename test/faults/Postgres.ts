@@ -12,6 +12,7 @@ import { closeSync, openSync, readFileSync } from "node:fs"
 import { chown, cp, lchown, mkdir, readdir } from "node:fs/promises"
 import { connect } from "node:net"
 import { join } from "node:path"
+import { keep } from "./children.ts"
 import { freePort } from "./ports.ts"
 
 export type Rows = ReadonlyArray<Record<string, unknown>>
@@ -89,6 +90,7 @@ export class Postgres {
       detached: true
     })
     this.#child.on("error", () => {})
+    keep(this.#child, "SIGQUIT")
     closeSync(file)
   }
 

@@ -3,6 +3,7 @@
  * whole matrix writes docs/faults.md.
  */
 import { parseArgs } from "node:util"
+import { endAll } from "./children.ts"
 import { matrix } from "./matrix.ts"
 import { runFaults, Stages, totalOf } from "./run.ts"
 import { writeTable } from "./table.ts"
@@ -25,9 +26,11 @@ if (unknown.length > 0) throw new Error(`there is no fault ${unknown.join(", ")}
 
 const options = { clients: Number(values.clients), seed: Number(values.seed), repeat: Number(values.repeat) }
 const stages = new Stages(options)
-// Its processes are detached, so that no terminal ends them before their time: an interrupted run ends them itself.
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  process.once(signal, () => void stages.close().finally(() => process.exit(130)))
+  process.once(signal, () => {
+    endAll()
+    process.exit(130)
+  })
 }
 const results = await runFaults(chosen, options, stages, (line) => process.stdout.write(`${line}\n`))
 if (only.length === 0 || values.write) writeTable(results, options)
