@@ -40,6 +40,7 @@ const foreign: Fault = {
     const limited = await newGateway(stage, "limited", { domains: ["elsewhere.example.com"] })
     const open = { id: "spare", apiKey: stage.spareGatewayKey }
     const before = await stored(stage)
+    stage.crowd.reset()
     const good = issueCertificate({ names: [domain], notAfter: new Date(Date.now() + 200 * day) })
     const other = issueCertificate({ names: [domain] })
     const old = issueCertificate({ names: [domain], notAfter: new Date(Date.now() + 10 * day) })
