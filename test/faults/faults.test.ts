@@ -9,7 +9,6 @@ const options = { clients: 16, seed: 1, repeat: 1 }
 const selection = [
   ["F1", "a restart of the database closes nobody and loses nothing"],
   ["F2", "after a crash of the database everything that was acknowledged is there"],
-  ["F5", "a LISTEN connection that has died without a word is replaced, and the poll covers until then"],
   ["F25", "floods of messages, pings and connections hold up nobody"],
   ["F17", "a node that stood still evicts nobody"],
   ["F18", "after kill -9 of a node its clients are at another one, and shown online"],
