@@ -65,7 +65,10 @@ export const Delivery = Schema.Struct({
   offline: Schema.Array(Schema.Struct(clientFields)).annotate({
     description: "Whom the change concerns and who is not connected: they get it when they come. The first thousand."
   })
-}).annotate({ identifier: "Delivery", description: "How far a change has come." })
+}).annotate({
+  identifier: "Delivery",
+  description: "How far a change has come. What clients of other nodes have reached is known up to five seconds later."
+})
 export type Delivery = typeof Delivery.Type
 
 /** What a change answers beside its resource when it was asked to wait. */

@@ -13,14 +13,17 @@ import { type ClientRef, nameOf, Revision, type Timeline, TunnelId } from "#sche
 import { canSay } from "#schema/protocol.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { storable } from "#store/storable.ts"
-import { Context, DateTime, type Duration, Effect, HashMap, Layer, Option } from "effect"
+import { PresenceStore } from "#store/PresenceStore.ts"
+import { Context, DateTime, Duration, Effect, HashMap, Layer, Option } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
+import { withOthers } from "./elsewhere.ts"
+import { monotonicMillis } from "./monotonic.ts"
 
 export type Goal = "sent" | "applied"
 
 /** What has become of one change among the clients that it concerns. */
 export interface Delivery extends Reached {
-  /** Whom it concerns and who is not connected to this process: they get it when they come. The first thousand. */
+  /** Whom it concerns and who is not connected to any process: they get it when they come. The first thousand. */
   readonly offline: ReadonlyArray<ClientRef>
 }
 
@@ -77,6 +80,7 @@ export class Deliveries extends Context.Service<Deliveries, {
       const network = yield* Network
       const bus = yield* ChangeBus
       const events = yield* Events
+      const presence = yield* PresenceStore
       const progress = new WakeUps()
       /** Nobody is told of progress as long as nobody waits: that is nearly always. */
       let waiting = 0
@@ -124,9 +128,11 @@ export class Deliveries extends Context.Service<Deliveries, {
       const awaitDelivery = Effect.fn("Deliveries.awaitDelivery")(
         function*(revision: Revision, goal: Goal, timeout: Duration.Duration) {
           const isOver = Effect.map(deliveryOf(revision, goal), ({ hopeful }) => hopeful === 0)
+          const deadline = (yield* monotonicMillis) + Duration.toMillis(timeout)
           yield* Effect.timeoutOption(until(revision, isOver), timeout)
           const { reached } = yield* deliveryOf(revision, goal)
-          return { ...reached, offline: yield* offlineOf(revision) }
+          const here = { ...reached, offline: yield* offlineOf(revision) }
+          return yield* withOthers(presence, here, goal, deadline - (yield* monotonicMillis))
         }
       )
 

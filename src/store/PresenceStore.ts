@@ -1,5 +1,6 @@
 /** Who is online, in the rows of agents and gateways. Every write is fenced by its session, and many go out as one. */
-import { AgentId, type ClientType, GatewayId, nameOf, SessionId } from "#schema/ids.ts"
+import { Nack, type NotedNack } from "#schema/client.ts"
+import { AgentId, type ClientRef, type ClientType, GatewayId, nameOf, Revision, SessionId } from "#schema/ids.ts"
 import { ConnectedClient, type Page, type PageRequest } from "#schema/resources.ts"
 import { Context, type Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
@@ -28,10 +29,18 @@ import {
   type Seen,
   type Swept
 } from "./sessions.ts"
-import { type StoreUnavailable, transaction } from "./sql.ts"
+import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
 
 export type { Begun, Claim, Ended, Fates, Held, NotClaimed, Seen, Swept, Wanted, WireguardKeys } from "./sessions.ts"
 export { LeaseLapsed } from "./sessions.ts"
+
+/** A client that another process serves. */
+export interface Elsewhere {
+  readonly client: ClientRef
+  readonly sent: Revision | null
+  readonly applied: Revision | null
+  readonly nack: NotedNack | null
+}
 
 export class PresenceStore extends Context.Service<PresenceStore, {
   /**
@@ -54,6 +63,8 @@ export class PresenceStore extends Context.Service<PresenceStore, {
   sweep(limit: Duration.Duration): Effect.Effect<ReadonlyArray<Swept>, StoreUnavailable>
   /** Who is online, whichever node holds the connection. */
   connected(request: PageRequest): Effect.Effect<Page<ConnectedClient>, StoreUnavailable>
+  /** Which of these clients are online, and how far they have come by their last touch. */
+  elsewhere(clients: ReadonlyArray<ClientRef>): Effect.Effect<ReadonlyArray<Elsewhere>, StoreUnavailable>
 }>()("control/store/PresenceStore") {
   static readonly layer = Layer.effect(
     PresenceStore,
@@ -122,10 +133,25 @@ export class PresenceStore extends Context.Service<PresenceStore, {
 
       const connected = pagesOf(yield* SqlClient.SqlClient, connectedClients, decodeConnected)
 
-      return PresenceStore.of({ claim, touch, fatesOf, release, sweep, connected })
+      return PresenceStore.of({ claim, touch, fatesOf, release, sweep, connected, elsewhere: elsewhereIn(sql) })
     })
   )
 }
+
+const elsewhereIn = (sql: SqlClient.SqlClient) =>
+  Effect.fn("PresenceStore.elsewhere")(function*(clients: ReadonlyArray<ClientRef>) {
+    const idsOf = (type: ClientType) => clients.flatMap((client) => client.type === type ? [client.id] : [])
+    const rows = yield* atEdge(sql`select type, id, sent_revision::float8 as sent, applied_revision::float8 as applied,
+      nack from ${sql.literal(everyConnected)}
+      where type = 'agent' and id = any(${idsOf("agent")}::text[])
+        or type = 'gateway' and id = any(${idsOf("gateway")}::text[])`)
+    return decodeElsewhere(rows).map(({ applied, nack, sent, ...client }): Elsewhere => ({
+      client,
+      sent,
+      applied,
+      nack
+    }))
+  })
 
 const decodeFates = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ session: SessionId, taken: Schema.Boolean }))
@@ -165,6 +191,16 @@ const connectedClients: Listed = {
   when: "session_since",
   key: "type || ':' || id"
 }
+
+const how = {
+  sent: Schema.NullOr(Revision),
+  applied: Schema.NullOr(Revision),
+  nack: Schema.NullOr(Schema.Struct({ ...Nack.fields.data.fields, at: Schema.String }))
+}
+const decodeElsewhere = Schema.decodeUnknownSync(Schema.Array(Schema.Union([
+  Schema.Struct({ type: Schema.Literal("agent"), id: AgentId, ...how }),
+  Schema.Struct({ type: Schema.Literal("gateway"), id: GatewayId, ...how })
+])))
 
 const decodeConnected = Schema.decodeUnknownSync(Schema.Array(ConnectedClient))
 

@@ -73,6 +73,7 @@ export const presenceStore = (link: Link) => {
           return Effect.succeed(new Set<SessionId>())
         }),
       sweep: (limit) => link.request("sweep", () => Effect.succeed(sweep(database, limit))),
+      elsewhere: () => link.request("elsewhere", () => Effect.succeed([])),
       connected: () => link.request("connected", () => Effect.succeed({ items: [], nextCursor: null }))
     })
   )
