@@ -161,14 +161,20 @@ const insert = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, file: strin
   )
 })
 
-/** What is numbered goes on after the last that was restored. */
+/**
+ * What is numbered goes on after the last that was restored, and after the last that was there. `setval` would outlive a
+ * rollback, and a live server would then give out numbers that its rows have.
+ */
 const advanceSequences = Effect.fnUntraced(
   function*(sql: SqlClient.SqlClient, table: string, columns: ReadonlyArray<string>) {
     for (const column of columns) {
-      yield* sql.unsafe(
-        `select setval(name, greatest((select max((to_jsonb(t) ->> '${column}')::bigint) from ${table} t), 1))
-         from pg_get_serial_sequence('${table}', '${column}') as name where name is not null`
+      const [sequence] = yield* sql<{ name: string | null }>`select pg_get_serial_sequence(${table}, ${column}) as name`
+      if (sequence === undefined || sequence.name === null) continue
+      const [next] = yield* sql.unsafe<{ number: string }>(
+        `select (greatest((select max("${column}") from ${table}), (select last_value from ${sequence.name})) + 1)::text
+           as number`
       )
+      if (next !== undefined) yield* sql.unsafe(`alter sequence ${sequence.name} restart with ${next.number}`)
     }
   }
 )

@@ -24,7 +24,9 @@ const Rows = Schema.Struct({
   offlineAgents: Schema.Array(Schema.Struct({ ...Named.fields, tunnels: Schema.Int })),
   offlineGateways: Schema.Array(Named),
   behind: Schema.Array(Schema.Struct({ ...Named.fields, revisions: Schema.Int })),
-  refusing: Schema.Array(Schema.Struct({ ...Named.fields, code: Schema.String, message: Schema.String }))
+  refusing: Schema.Array(Schema.Struct({ ...Named.fields, code: Schema.String, message: Schema.String })),
+  /** The tables whose next number is not above all that they have. */
+  numberedTwice: Schema.Array(Schema.String)
 })
 
 /** What the rows say, with the clock of the database beside this process's own. */
@@ -149,4 +151,11 @@ const facts = `select jsonb_build_object(
   'refusing', ${
   array(`select jsonb_build_object(${named}, 'code', c.nack ->> 'code', 'message', c.nack ->> 'message') as value
     from ${clients} where c.nack is not null`)
+},
+  'numberedTwice', ${
+  array(["audit", "takeovers"].map((table) =>
+    `select to_jsonb('${table}'::text) as value
+      where coalesce(pg_sequence_last_value(pg_get_serial_sequence('${table}', 'id')::regclass), 0)
+        < (select coalesce(max(id), 0) from ${table})`
+  ).join(" union all "))
 }) as facts`

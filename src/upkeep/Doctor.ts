@@ -38,6 +38,7 @@ export class Doctor extends Context.Service<Doctor, {
             Findings.diskFinding(settings.dataDir, yield* diskSpace(settings.dataDir)),
             Findings.schemaFinding(yield* store.drift),
             Findings.rowsFinding(unreadable),
+            Findings.numbersFinding(facts),
             ...mark === undefined ? [] : [Findings.markFinding(mark)],
             Findings.backupFinding(last?.epochMilliseconds, now),
             ...Findings.certificateFindings(facts, now),

@@ -184,6 +184,17 @@ export const schemaFinding = (drift: ReadonlyArray<string> | undefined): Finding
   ])
 }
 
+export const numbersFinding = ({ numberedTwice }: Facts): Finding =>
+  numberedTwice.length === 0
+    ? fine("numbers", "rows are numbered after the last")
+    : found("numbers", "fail", [
+      `the next number is one that a row has: ${some(numberedTwice)}`,
+      "every write that needs a number fails until they are used up",
+      numberedTwice.map((table) =>
+        `select setval(pg_get_serial_sequence('${table}', 'id'), (select max(id) from ${table}))`
+      ).join("; ")
+    ])
+
 export const rowsFinding = (unreadable: ReadonlyArray<string>): Finding =>
   unreadable.length === 0
     ? fine("rows", "every row can be read")

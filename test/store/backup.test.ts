@@ -98,6 +98,42 @@ describe("a backup", () => {
       assert.notInclude(image, "\"status\"")
     }))
 
+  it.live("with many numbered rows: writes go on after it, and after a restore that fails at its end", () =>
+    Effect.gen(function*() {
+      const { agent, backup, file, server, url } = yield* network
+      yield* Effect.forEach(Array.from({ length: 30 }), () => server.newTunnel(agent.id))
+      yield* saved(file, backup)
+      const other = yield* newDatabase
+      yield* Effect.scoped(start(other.url))
+      yield* restored(other.url, file, false)
+      const again = yield* start(other.url)
+      yield* Effect.forEach([1, 2, 3], (n) => again.newTunnel(agent.id, { domain: `after${n}.example.com` }))
+
+      // The live one is further than the backup by now, and refuses what a restore does last.
+      yield* Effect.forEach(Array.from({ length: 15 }), () => server.newTunnel(agent.id))
+      yield* Effect.flatMap(SqlClient.SqlClient, (sql) =>
+        sql`alter table audit add constraint no_restore check (actor <> 'restore')`).pipe(
+          Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 }))
+        )
+      const failed = yield* Effect.flip(restored(url, file))
+      assert.strictEqual(failed._tag, "RestoreFailed")
+      yield* Effect.forEach([1, 2, 3], () => server.newTunnel(agent.id))
+
+      // A `setval` by hand is found, and the doctor's own words put it right.
+      const numbers = Effect.map(
+        Effect.promise(() => server.operator.get("/api/doctor")),
+        ({ body }) => body.findings.find(({ check }: { check: string }) => check === "numbers")
+      )
+      const sql = Context.get(server.context, SqlClient.SqlClient)
+      assert.strictEqual((yield* numbers).severity, "ok")
+      yield* sql`select setval(pg_get_serial_sequence('audit', 'id'), 1)`
+      const { remedy, severity, what } = yield* numbers
+      assert.strictEqual(`${severity}: ${what}`, "fail: the next number is one that a row has: audit")
+      yield* sql.unsafe(remedy)
+      assert.strictEqual((yield* numbers).severity, "ok")
+      yield* server.newTunnel(agent.id)
+    }))
+
   it.live("is restored by a role that is no superuser, and owns the database", () =>
     Effect.gen(function*() {
       const role = `control_test_${randomBytes(6).toString("hex")}`

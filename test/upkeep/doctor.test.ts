@@ -59,6 +59,7 @@ describe("the doctor", () => {
         "disk",
         "schema",
         "rows",
+        "numbers",
         "high-water",
         "backup",
         "certificates",
