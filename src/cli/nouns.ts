@@ -1,5 +1,5 @@
 /** A command for each noun of the API and each of its verbs. */
-import { Console, Effect, Option, Stdio, Stream } from "effect"
+import { Console, Effect, Option, Schema, Stdio, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { readFile } from "node:fs/promises"
 import { type CommandFailed, fail } from "./failures.ts"
@@ -73,7 +73,8 @@ const flag = ({ choices, description, isRequired, name, type }: Input) => {
     : type === "boolean"
     ? Flag.map(Flag.Boolean(kebab(name)), String)
     : Flag.String(kebab(name))
-  const described = base.pipe(Flag.withDescription(type === "string" ? `${description} (@FILE reads it)` : description))
+  const form = type === "object" ? " (JSON, or @FILE)" : type === "string" && choices.length === 0 ? " (@FILE reads it)" : ""
+  const described = base.pipe(Flag.withDescription(`${description}${form}`))
   return isRequired ? Flag.map(described, (value) => Option.some(value)) : Flag.optional(described)
 }
 
@@ -128,7 +129,8 @@ const perform = Effect.fnUntraced(
 const valueOf = (input: Input, said: string) =>
   Effect.gen(function*() {
     if (input.isNullable && said === "null") return null
-    const text = input.type === "string" && said.startsWith("@") ? yield* fileText(said.slice(1)) : said
+    const isRead = (input.type === "string" || input.type === "object") && said.startsWith("@")
+    const text = isRead ? yield* fileText(said.slice(1)) : said
     if (input.place !== "body") return text
     switch (input.type) {
       case "number":
@@ -137,10 +139,22 @@ const valueOf = (input: Input, said: string) =>
         return text === "true"
       case "list":
         return text === "" ? [] : text.split(",")
+      case "object":
+        return yield* objectIn(input.name, text)
       case "string":
         return text
     }
   })
+
+/** What its fields may be is for the API to say. */
+const objectIn = (name: string, text: string) =>
+  decodeObject(text).pipe(
+    Effect.mapError(() => fail("usage", `--${kebab(name)} must be a JSON object, such as '{"agents":["ID"]}', or @FILE`))
+  )
+
+const decodeObject = Schema.decodeUnknownEffect(
+  Schema.fromJsonString(Schema.NullOr(Schema.Record(Schema.String, Schema.Unknown)))
+)
 
 const fileText = (path: string) =>
   Effect.tryPromise({ try: () => readFile(path, "utf8"), catch: () => fail("usage", `${path} cannot be read`) })

@@ -7,7 +7,7 @@ export interface Input {
   /** As the API calls it. */
   readonly name: string
   readonly place: "path" | "query" | "body"
-  readonly type: "string" | "number" | "boolean" | "list"
+  readonly type: "string" | "number" | "boolean" | "list" | "object"
   readonly isNullable: boolean
   readonly isRequired: boolean
   readonly choices: ReadonlyArray<string>
@@ -91,6 +91,8 @@ function shapeOf(document: unknown, given: unknown): Pick<Input, "type" | "isNul
       ? "boolean"
       : type === "array"
       ? "list"
+      : type === "object"
+      ? "object"
       : "string",
     isNullable: options.some((option) => at(option, "type") === "null"),
     choices: list(at(own, "enum")).filter((choice) => typeof choice === "string"),
