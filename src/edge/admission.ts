@@ -38,6 +38,8 @@ export const makeAdmission = (
     const peer = peerOf({
       remote: socket.remoteAddress,
       encrypted: socket instanceof TLSSocket,
+      isForwarded: port === "ws" || !isOurName(headers.host, "127.0.0.1", []) ||
+        Object.keys(headers).some((name) => forwarding.test(name)),
       forwardedFor: joined(headers["x-forwarded-for"]),
       forwardedProto: joined(headers["x-forwarded-proto"])
     }, isTrusted)
@@ -72,6 +74,9 @@ function ambiguityOf({ headers, httpVersion, method, rawHeaders, url = "" }: Ask
 function isForSupervisors(port: "ws" | "api", { url }: Asked): boolean {
   return port === "api" && /^\/(?:healthz|readyz|metrics)(?:\?|$)/u.test(url ?? "")
 }
+
+/** What proxies add, whichever they are. Only the API is asked by `control`, which calls this machine by its own name. */
+const forwarding = /^(?:x-forwarded-.*|x-real-ip|forwarded|via)$/u
 
 const joined = (header: string | Array<string> | undefined): string | undefined =>
   Array.isArray(header) ? header.join(",") : header

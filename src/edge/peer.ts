@@ -9,6 +9,8 @@ export interface Arrival {
   readonly remote: string | undefined
   /** Whether the socket itself is TLS. */
   readonly encrypted: boolean
+  /** Whether any header says that somebody has passed it on. */
+  readonly isForwarded: boolean
   readonly forwardedFor: string | undefined
   readonly forwardedProto: string | undefined
 }
@@ -25,7 +27,8 @@ export interface Peer {
  */
 export const peerOf = (arrival: Arrival, isTrusted: (address: string) => boolean): Peer => {
   const remote = unmappedAddress(arrival.remote ?? "unknown")
-  if (!isTrusted(remote)) {
+  // A proxy on this machine is not the only one who asks from it: `control` does, and says nothing of forwarding.
+  if (!isTrusted(remote) || isLoopback(remote) && !arrival.isForwarded) {
     return { address: remote, encrypted: arrival.encrypted ? "yes" : isLoopback(remote) ? "local" : "no" }
   }
   return {

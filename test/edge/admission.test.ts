@@ -185,7 +185,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("without such a proxy",
     }))
 })
 
-layer(TestServer.layer({ trustedProxies: [loopback], requireTls: true }), { excludeTestServices: true })(
+layer(TestServer.layer({ ...allowed, trustedProxies: [loopback], requireTls: true }), { excludeTestServices: true })(
   "where TLS is required",
   (it) => {
     it.effect("what a proxy has not taken in by https is refused on both ports, but for health and metrics", () =>
@@ -193,7 +193,13 @@ layer(TestServer.layer({ trustedProxies: [loopback], requireTls: true }), { excl
         const { api, ws } = yield* ports
         const https = { "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7" }
         for (
-          const [headers, refused] of [[{}, true], [{ "X-Forwarded-Proto": "http" }, true], [https, false]] as const
+          const [headers, refused] of [
+            [{ "X-Forwarded-Proto": "http" }, true],
+            [{ "X-Forwarded-For": "203.0.113.7" }, true],
+            [{ Via: "1.1 proxy" }, true],
+            [{ Host: "control.example.com" }, true],
+            [https, false]
+          ] as const
         ) {
           const answer = yield* get(api, "/api/agents", headers)
           assert.strictEqual(answer.status, refused ? 403 : 401)
@@ -203,7 +209,14 @@ layer(TestServer.layer({ trustedProxies: [loopback], requireTls: true }), { excl
             assert.notStrictEqual(yield* statusOf(get(api, path, headers)), 403, path)
           }
         }
-        assert.strictEqual(yield* statusOf(get(api, "/healthz/../api/agents")), 403)
+        assert.strictEqual(yield* statusOf(get(api, "/healthz/../api/agents", { Via: "1.1 proxy" })), 403)
+      }))
+
+    it.effect("`control` on the proxy's machine asks the API in plaintext, which no agent or gateway may", () =>
+      Effect.gen(function*() {
+        const { api, ws } = yield* ports
+        assert.strictEqual(yield* statusOf(get(api, "/api/agents")), 401)
+        assert.strictEqual(yield* statusOf(upgrade(ws)), 403)
       }))
   }
 )

@@ -8,7 +8,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
 const isProxy = (address: string) => address.startsWith("10.") || address === "2001:db8::1"
-const arrival = { remote: "10.0.0.1", encrypted: false, forwardedFor: undefined, forwardedProto: undefined }
+const arrival = {
+  remote: "10.0.0.1",
+  encrypted: false,
+  isForwarded: true,
+  forwardedFor: undefined,
+  forwardedProto: undefined
+}
 
 /** `203.0.113.n` and `10.0.0.n`: a stranger, or one of our proxies. */
 const octet = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 254 }))
@@ -31,7 +37,7 @@ describe("the address of a client", () => {
     { remote: stranger, forwardedFor: Schema.String, forwardedProto: Schema.String },
     ({ forwardedFor, forwardedProto, remote }) =>
       Effect.sync(() =>
-        assert.deepStrictEqual(peerOf({ remote, encrypted: false, forwardedFor, forwardedProto }, isProxy), {
+        assert.deepStrictEqual(peerOf({ ...arrival, remote, forwardedFor, forwardedProto }, isProxy), {
           address: remote,
           encrypted: "no"
         })
@@ -72,6 +78,10 @@ describe("the address of a client", () => {
     assert.strictEqual(encrypted({}), "no", "a proxy that says nothing")
     assert.strictEqual(encrypted({ remote: "203.0.113.7", encrypted: true }), "yes")
     assert.strictEqual(encrypted({ remote: "127.0.0.1" }), "local")
+    const onLoopback = (more: object) =>
+      peerOf({ ...arrival, remote: "127.0.0.1", ...more }, (address) => address === "127.0.0.1").encrypted
+    assert.strictEqual(onLoopback({ isForwarded: true }), "no", "a proxy on this machine that says nothing of https")
+    assert.strictEqual(onLoopback({ isForwarded: false }), "local", "whoever else asks from this machine")
   })
 })
 
