@@ -6,6 +6,8 @@ import { Listener } from "./connection/Listener.ts"
 import * as Control from "./Control.ts"
 import * as Logging from "./logging.ts"
 import { Settings } from "./Settings.ts"
+import { localUrlOf, tellApiAddress } from "./store/apiAddress.ts"
+import { Directory } from "./store/Directory.ts"
 import { Secrets } from "./store/Secrets.ts"
 import { DatabaseDamaged } from "./store/sql.ts"
 
@@ -21,6 +23,9 @@ const announce = Layer.effectDiscard(Effect.gen(function*() {
     : `an embedded PostgreSQL in ${settings.dataDir}`
   const token = Option.match(adminTokenFile, { onNone: () => "from the settings", onSome: (path) => `in ${path}` })
   const secured = Option.isSome(settings.tlsCertificate) ? "s" : ""
+  const directory = yield* (yield* Directory).held
+  if (Option.isSome(directory))
+    yield* tellApiAddress(directory.value.path, localUrlOf(`http${secured}`, settings.apiHost, apiPort))
   yield* Effect.logInfo(
     `Control serves agents and gateways on ws${secured}://${listener.host}:${listener.port} and operators on ` +
       `http${secured}://${settings.apiHost}:${apiPort}, with ${database}; the admin token is ${token}`

@@ -38,7 +38,7 @@ const withoutServer = Effect.fnUntraced(function*(reason: string) {
     "while none runs, no change reaches a client; and only some of what can go wrong was looked at",
     "start it, and run this again with its token"
   ])
-  const looked = yield* Effect.result(Effect.provide(lookAtDatabase(server), Offline.settings))
+  const looked = yield* Effect.result(Effect.provide(lookAtDatabase(server, reason), Offline.settings))
   if (looked._tag === "Success") return looked.success
   return diagnosis(yield* Clock.currentTimeMillis, [
     server,
@@ -47,22 +47,33 @@ const withoutServer = Effect.fnUntraced(function*(reason: string) {
 })
 
 /** What is wrong with the database is a finding too, and the settings and the disk can be looked at whatever it is. */
-const lookAtDatabase = Effect.fnUntraced(function*(server: Finding) {
+const lookAtDatabase = Effect.fnUntraced(function*(server: Finding, reason: string) {
   const settings = yield* Settings
   const database = Layer.provideMerge(Doctor.layer, Offline.asItIs)
   const seen = yield* Effect.result(lookAtRows(server).pipe(Effect.provide(database), Effect.provide(Offline.quietLog)))
   if (seen._tag === "Success") return seen.success
+  const { failure } = seen
+  const beside = [diskFinding(settings.dataDir, yield* diskSpace(settings.dataDir)), ...fightingSettings(settings)]
+  if (failure._tag === "DataDirectoryBusy")
+    return diagnosis(yield* Clock.currentTimeMillis, [runningFinding(failure.holder, reason), ...beside])
   return diagnosis(yield* Clock.currentTimeMillis, [
     server,
     found("database", "fail", [
-      seen.failure._tag === "SqlError" ? "the database of DATABASE_URL does not answer" : seen.failure.message,
+      failure._tag === "SqlError" ? "the database of DATABASE_URL does not answer" : failure.message,
       "Control does not start without it",
       "see to the database; if its files are damaged, `control restore FILE` into a new data directory"
     ]),
-    diskFinding(settings.dataDir, yield* diskSpace(settings.dataDir)),
-    ...fightingSettings(settings)
+    ...beside
   ])
 })
+
+/** Who holds the data directory has its database, too: nothing can be told of it but by asking. */
+const runningFinding = (holder: string, reason: string): Finding =>
+  found("server", "warn", [
+    `a server runs here (${holder}), and it was not asked: ${reason}`,
+    "it has the database for itself, so only the disk and the settings were looked at",
+    "say with CONTROL_API_URL where it serves operators: it has logged that when it started"
+  ])
 
 const lookAtRows = Effect.fnUntraced(function*(server: Finding) {
   const store = yield* UpkeepStore

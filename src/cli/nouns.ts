@@ -73,7 +73,11 @@ const flag = ({ choices, description, isRequired, name, type }: Input) => {
     : type === "boolean"
     ? Flag.map(Flag.Boolean(kebab(name)), String)
     : Flag.String(kebab(name))
-  const form = type === "object" ? " (JSON, or @FILE)" : type === "string" && choices.length === 0 ? " (@FILE reads it)" : ""
+  const form = type === "object"
+    ? " (JSON, or @FILE)"
+    : type === "string" && choices.length === 0
+    ? " (@FILE reads it)"
+    : ""
   const described = base.pipe(Flag.withDescription(`${description}${form}`))
   return isRequired ? Flag.map(described, (value) => Option.some(value)) : Flag.optional(described)
 }
@@ -149,7 +153,9 @@ const valueOf = (input: Input, said: string) =>
 /** What its fields may be is for the API to say. */
 const objectIn = (name: string, text: string) =>
   decodeObject(text).pipe(
-    Effect.mapError(() => fail("usage", `--${kebab(name)} must be a JSON object, such as '{"agents":["ID"]}', or @FILE`))
+    Effect.mapError(() =>
+      fail("usage", `--${kebab(name)} must be a JSON object, such as '{"agents":["ID"]}', or @FILE`)
+    )
   )
 
 const decodeObject = Schema.decodeUnknownEffect(

@@ -1,8 +1,8 @@
 /** Where the HTTP API is, how it is asked, and what its refusals mean for a command. */
+import { localUrlOf, toldApiAddress } from "#store/apiAddress.ts"
 import { Config, Effect, Option, Redacted, Schema, type Scope, Stream } from "effect"
 import { FetchHttpClient, HttpClient, HttpClientRequest, type HttpClientResponse } from "effect/http"
 import { readFile } from "node:fs/promises"
-import { isIP } from "node:net"
 import { join } from "node:path"
 import { type CommandFailed, fail } from "./failures.ts"
 
@@ -18,16 +18,19 @@ const text = (name: string) =>
 /** The URL that was given; none if the server is to be looked for on this machine. */
 export const givenUrl = Effect.orDie(text("CONTROL_API_URL"))
 
-const localUrl = Effect.gen(function*() {
-  const host = Option.getOrElse(yield* text("CONTROL_API_HOST"), () => "127.0.0.1")
-  const port = Option.getOrElse(yield* text("CONTROL_API_PORT"), () => "3000")
-  const reachable = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host
-  return `http://${isIP(reachable) === 6 ? `[${reachable}]` : reachable}:${port}`
-})
-
 const dataDirectory = Effect.orDie(
   Effect.map(text("CONTROL_DATA_DIR"), Option.getOrElse(() => "./data"))
 )
+
+/** As the server has told beside its data; one of an older version listens where its settings say. */
+const localUrl = Effect.gen(function*() {
+  const told = yield* toldApiAddress(yield* dataDirectory)
+  if (Option.isSome(told)) return told.value
+  const host = Option.getOrElse(yield* text("CONTROL_API_HOST"), () => "127.0.0.1")
+  const port = Option.getOrElse(yield* text("CONTROL_API_PORT"), () => "3000")
+  const certificate = yield* text("CONTROL_TLS_CERTIFICATE")
+  return localUrlOf(Option.isSome(certificate) ? "https" : "http", host, port)
+})
 
 /** From the environment; on the server's own machine, from where the server itself has them. */
 export const findServer = Effect.gen(function*() {
@@ -39,15 +42,15 @@ export const findServer = Effect.gen(function*() {
       `CONTROL_API_URL is ${JSON.stringify(url)}, but must be a URL such as http://127.0.0.1:3000`
     )
   }
-  return { url, token: yield* findToken(url) } satisfies Server
+  return { url, token: yield* findToken(Option.isNone(given) || isLocal(url)) } satisfies Server
 })
 
-const findToken = Effect.fnUntraced(function*(url: string) {
+const findToken = Effect.fnUntraced(function*(isHere: boolean) {
   const direct = yield* Effect.orDie(text("CONTROL_ADMIN_TOKEN"))
   if (Option.isSome(direct)) return Redacted.make(direct.value)
   const file = yield* Effect.orDie(text("CONTROL_ADMIN_TOKEN_FILE"))
   // The token of this machine's server is nobody else's business.
-  if (Option.isNone(file) && !isLocal(url)) {
+  if (Option.isNone(file) && !isHere) {
     return yield* fail("unauthorized", "set CONTROL_ADMIN_TOKEN or CONTROL_ADMIN_TOKEN_FILE")
   }
   const path = Option.isSome(file) ? file.value : join(yield* dataDirectory, "admin-token")
@@ -104,7 +107,7 @@ const send = Effect.fnUntraced(
       HttpClientRequest.bearerToken(server.token)
     )
     const request = body === undefined ? base : yield* Effect.orDie(HttpClientRequest.bodyJson(base, body))
-    const response = yield* Effect.mapError(client.execute(request), () => unreachable(server))
+    const response = yield* Effect.mapError(client.execute(request), (error) => unreachable(server, error))
     if (response.status < 300) return response
     return yield* refusal(server, response)
   }
@@ -112,8 +115,32 @@ const send = Effect.fnUntraced(
 
 export const Asking = FetchHttpClient.layer
 
-const unreachable = ({ url }: Server) =>
-  fail("unreachable", `no answer from ${url}: is Control running there? CONTROL_API_URL says where to ask`)
+/** What a connection failed of is deep in the causes of what `fetch` says. */
+const codeIn = (error: unknown): string => {
+  if (!(error instanceof Error)) return ""
+  return "code" in error && typeof error.code === "string" ? error.code : codeIn(error.cause)
+}
+
+/** OpenSSL's names for a chain that ends at nobody who is trusted. */
+const isUntrusted = (code: string): boolean => /SELF_SIGNED_CERT|UNABLE_TO_(?:VERIFY|GET)|CERT_UNTRUSTED/u.test(code)
+
+const unreachable = ({ url }: Server, error: unknown) => {
+  const code = codeIn(error)
+  if (isUntrusted(code)) {
+    return fail(
+      "unreachable",
+      `the certificate of ${url} is not trusted here: NODE_EXTRA_CA_CERTS=FILE names who has issued it (PEM)`
+    )
+  }
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
+    return fail(
+      "unreachable",
+      `the certificate of ${url} is for other names: ask by one of them, with CONTROL_API_URL=https://NAME:PORT`
+    )
+  }
+  if (code === "CERT_HAS_EXPIRED") return fail("unreachable", `the certificate of ${url} has expired`)
+  return fail("unreachable", `no answer from ${url}: is Control running there? CONTROL_API_URL says where to ask`)
+}
 const lost = ({ url }: Server) => fail("unreachable", `the answer of ${url} was cut off`)
 const notControl = ({ url }: Server) => fail("failed", `what answers at ${url} is not Control`)
 
@@ -127,7 +154,11 @@ const decodeProblem = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.St
 
 const refusal = Effect.fnUntraced(function*(server: Server, response: HttpClientResponse.HttpClientResponse) {
   const problem = Option.getOrUndefined(decodeProblem(yield* Effect.orElseSucceed(response.text, () => "")))
-  if (problem === undefined) return yield* notControl(server)
+  if (problem === undefined) {
+    return yield* response.status < 500
+      ? notControl(server)
+      : fail("unreachable", `HTTP ${response.status} from something before Control at ${server.url}`)
+  }
   const { detail, errors = [], title } = problem
   const faults = errors.map(({ message, path }) => path === "" ? message : `${path}: ${message}`)
   const said = faults.length > 0 ? faults.join("; ") : detail

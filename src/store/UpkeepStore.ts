@@ -153,9 +153,11 @@ const facts = `select jsonb_build_object(
     from ${clients} where c.nack is not null`)
 },
   'numberedTwice', ${
-  array(["audit", "takeovers"].map((table) =>
-    `select to_jsonb('${table}'::text) as value
+  array(
+    ["audit", "takeovers"].map((table) =>
+      `select to_jsonb('${table}'::text) as value
       where coalesce(pg_sequence_last_value(pg_get_serial_sequence('${table}', 'id')::regclass), 0)
         < (select coalesce(max(id), 0) from ${table})`
-  ).join(" union all "))
+    ).join(" union all ")
+  )
 }) as facts`

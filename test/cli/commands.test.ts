@@ -65,7 +65,15 @@ describe("control", () => {
       const limited = yield* control("gateway", "update", gateway.id, "--serves", serves, "-o", "json")
       assert.deepStrictEqual(JSON.parse(limited.stdout).serves, { agents: [agent.id], domains: [] }, limited.stderr)
       yield* Effect.promise(() => writeFile(join(dataDir, "scope"), `{"domains":["app.example.com"]}\n`))
-      const read = yield* control("gateway", "update", gateway.id, "--serves", `@${join(dataDir, "scope")}`, "-o", "json")
+      const read = yield* control(
+        "gateway",
+        "update",
+        gateway.id,
+        "--serves",
+        `@${join(dataDir, "scope")}`,
+        "-o",
+        "json"
+      )
       assert.deepStrictEqual(JSON.parse(read.stdout).serves, { agents: [], domains: ["app.example.com"] }, read.stderr)
       const unread = yield* control("gateway", "update", gateway.id, "--serves", "app.example.com")
       assert.strictEqual(unread.code, 2)

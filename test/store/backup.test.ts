@@ -111,10 +111,12 @@ describe("a backup", () => {
 
       // The live one is further than the backup by now, and refuses what a restore does last.
       yield* Effect.forEach(Array.from({ length: 15 }), () => server.newTunnel(agent.id))
-      yield* Effect.flatMap(SqlClient.SqlClient, (sql) =>
-        sql`alter table audit add constraint no_restore check (actor <> 'restore')`).pipe(
-          Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 }))
-        )
+      yield* Effect.flatMap(
+        SqlClient.SqlClient,
+        (sql) => sql`alter table audit add constraint no_restore check (actor <> 'restore')`
+      ).pipe(
+        Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 }))
+      )
       const failed = yield* Effect.flip(restored(url, file))
       assert.strictEqual(failed._tag, "RestoreFailed")
       yield* Effect.forEach([1, 2, 3], () => server.newTunnel(agent.id))
