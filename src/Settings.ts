@@ -94,7 +94,7 @@ export const readSettings = Effect.fnUntraced(
         .map(({ problem }) => problem),
       ...unknownNames(env).map(({ name, nearest }) => ({
         name,
-        allowed: `left out: there is no such setting; did you mean ${nearest}?`
+        allowed: `left out: there is no such setting${nearest === undefined ? "" : `; did you mean ${nearest}?`}`
       }))
     )
     return problems.length === 0 ? values : yield* new SettingsInvalid({ problems })

@@ -14,6 +14,10 @@ const stateFile = env.CONTROL_STATE_FILE ?? "control-state.json"
 const url = new URL(env.CONTROL_URL ?? "ws://127.0.0.1:3001")
 url.searchParams.set("type", type)
 
+if (typeof WebSocket === "undefined") {
+  console.error(`this client needs Node 22 or newer, and this is ${process.version}`)
+  process.exit(1)
+}
 if (!env.CONTROL_API_KEY) {
   console.error("CONTROL_API_KEY is not set")
   process.exit(1)

@@ -1,10 +1,10 @@
 /** Finds settings whose name was mistyped: they must not pass silently as if the default had been wanted. */
 import { knownNames } from "./table.ts"
 
-/** Names in `env` that begin like a setting of Control and are none, each with the nearest name that is one. */
+/** Names in `env` that begin like a setting of Control and are none, each with the name that was likely meant. */
 export const unknownNames = (
   env: Readonly<Record<string, string | undefined>>
-): ReadonlyArray<{ readonly name: string; readonly nearest: string }> =>
+): ReadonlyArray<{ readonly name: string; readonly nearest: string | undefined }> =>
   Object.entries(env)
     .filter(([name, value]) =>
       name.startsWith("CONTROL_") && value !== undefined && value !== "" && !knownNames.includes(name) &&
@@ -20,8 +20,13 @@ const ofTheCommandLine = "CONTROL_API_URL"
 const isServiceLink = (name: string, value: string): boolean =>
   /^(?:tcp|udp):\/\//u.test(value) || /_SERVICE_(?:HOST|PORT(?:_\w+)?)$|_PORT_\d+_(?:TCP|UDP)/u.test(name)
 
-const nearestName = (name: string): string =>
-  knownNames.reduce((nearest, known) => editDistance(name, known) < editDistance(name, nearest) ? known : nearest)
+/** None where a third of the letters would have to be others: that is no slip of the fingers. */
+const nearestName = (name: string): string | undefined => {
+  const nearest = knownNames.reduce((nearest, known) =>
+    editDistance(name, known) < editDistance(name, nearest) ? known : nearest
+  )
+  return editDistance(name, nearest) <= (name.length - "CONTROL_".length) / 3 ? nearest : undefined
+}
 
 /** Levenshtein's distance, one row of the matrix at a time. */
 const editDistance = (from: string, to: string): number => {
