@@ -13,7 +13,9 @@ export const Node = Schema.Struct({
     description:
       "Whether it renews its lease; or stops, and its clients are on their way to another; or has fallen silent: then its clients count as offline."
   }),
-  clients: Schema.Int.annotate({ description: "How many clients were connected to it when it was last seen." }),
+  clients: Schema.Int.annotate({
+    description: "How many clients are connected to it, as of when it was last seen; none to a lost one."
+  }),
   revision: Revision.annotate({ description: "Up to which revision it knew the network when it was last seen." })
 }).annotate({ identifier: "Node", description: "A process of Control that serves this database." })
 export type Node = typeof Node.Type

@@ -221,6 +221,9 @@ export const CreatedKey = Schema.Struct({ id: KeyId, apiKey })
 export const ConnectedClient = Schema.Struct({
   ...clientFields,
   name: stored("Its name."),
+  node: Schema.NullOr(Schema.String).annotate({
+    description: "The name of the node that holds the connection; null for a node of 0.2.0."
+  }),
   ...connectionFields,
   lastSeenAt: presence.lastSeenAt,
   ...progress

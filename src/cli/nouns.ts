@@ -13,7 +13,7 @@ const columns: Readonly<Record<string, ReadonlyArray<string>>> = {
   gateways: ["id", "name", "publicIp", "listenPort", "status", "lastSeenAt", "sentRevision", "appliedRevision"],
   tunnels: ["id", "domain", "target", "agentId", "enabled", "revision", "reported"],
   certificates: ["domain", "expiresAt", "updatedAt"],
-  clients: ["clientType", "clientId", "name", "address", "level", "since", "sentRevision", "appliedRevision"],
+  clients: ["clientType", "clientId", "name", "node", "address", "level", "since", "sentRevision", "appliedRevision"],
   audit: ["at", "actor", "address", "action", "entityId", "revision"]
 }
 

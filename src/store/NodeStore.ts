@@ -90,10 +90,11 @@ export class NodeStore extends Context.Service<NodeStore, {
       const list = atEdge(sql`select id, name, version, control_iso(started_at) as "startedAt",
           control_iso(renewed_at) as "lastSeenAt",
           case when lease_until < now() then 'lost' when draining then 'draining' else 'live' end as state,
-          clients, revision::float8 as revision from nodes order by nodes.started_at, id`).pipe(
-        Effect.map(decodeNodes),
-        Effect.withSpan("NodeStore.list")
-      )
+          case when lease_until < now() then 0 else clients end as clients, revision::float8 as revision from nodes order by nodes.started_at, id`)
+        .pipe(
+          Effect.map(decodeNodes),
+          Effect.withSpan("NodeStore.list")
+        )
 
       return NodeStore.of({ renew, collect, handOver, leave, list })
     })

@@ -178,13 +178,13 @@ const decodeLeft = Schema.decodeUnknownSync(
 const everyConnected = `(${
   [["agent", "agents"], ["gateway", "gateways"]].map(([type, table]) =>
     `select '${type}' as type, id, name, session_since, session_address, session_level, session_version, last_seen_at,
-      sent_revision, applied_revision, nack from ${table}
+      sent_revision, applied_revision, nack, (select n.name from nodes n where n.id = session_node) as node from ${table}
       where ${isOnline}`
   ).join(" union all ")
 }) as connected`
 
 const connectedClients: Listed = {
-  columns: `type as "clientType", id as "clientId", name, control_iso(session_since) as since,
+  columns: `type as "clientType", id as "clientId", name, node, control_iso(session_since) as since,
     session_address as address, session_level as level, session_version as "clientVersion",
     control_iso(last_seen_at) as "lastSeenAt", ${progressColumns}`,
   from: everyConnected,

@@ -68,6 +68,11 @@ const offlineTo = Effect.fnUntraced(function*(follower: EventFollower, server: S
   }
 })
 
+const clientsOf = (server: Server, node: string) =>
+  Effect.promise(() => server.operator.get("/api/nodes")).pipe(
+    Effect.map(({ body }): number => body.items.find(({ name }: { readonly name: string }) => name === node)?.clients)
+  )
+
 describe("several nodes", () => {
   it.live(
     "a client that comes to another node takes its old session over, although nobody is notified",
@@ -87,7 +92,12 @@ describe("several nodes", () => {
         assert.strictEqual(yield* statesOf(other), "one live,other live")
         for (const server of [one, other]) {
           const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
-          assert.deepStrictEqual(body.items.map(({ clientId }: { readonly clientId: string }) => clientId), [id])
+          assert.deepStrictEqual(
+            body.items.map((
+              { clientId, node }: { readonly clientId: string; readonly node: string }
+            ) => [clientId, node]),
+            [[id, "other"]]
+          )
         }
       }),
     30_000
@@ -126,6 +136,7 @@ describe("several nodes", () => {
         yield* join(doomed.wsPort, "agent", apiKey)
         assert.strictEqual(yield* seenBy(one, id), "online online")
         const follower = yield* follow(one.apiUrl, adminToken)
+        yield* until(clientsOf(one, "doomed"), 1)
         doomed.signal("SIGKILL")
         // By its lease it is offline before it is swept.
         yield* until(
@@ -135,6 +146,7 @@ describe("several nodes", () => {
         yield* until(seenBy(one, id), "offline offline")
         assert.deepStrictEqual(yield* offlineTo(follower, one), [id])
         assert.strictEqual(yield* statesOf(one), "one live,doomed lost")
+        assert.strictEqual(yield* clientsOf(one, "doomed"), 0)
         const client = yield* join(one.wsPort, "agent", apiKey)
         assert.strictEqual(yield* seenBy(one, id), "online online")
         assert.strictEqual(client.ws.readyState, client.ws.OPEN)
