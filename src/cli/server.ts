@@ -3,6 +3,7 @@ import { localUrlOf, toldApiAddress } from "#store/apiAddress.ts"
 import { Config, Effect, Option, Redacted, Schema, type Scope, Stream } from "effect"
 import { FetchHttpClient, HttpClient, HttpClientRequest, type HttpClientResponse } from "effect/http"
 import { readFile } from "node:fs/promises"
+import { isIP } from "node:net"
 import { join } from "node:path"
 import { type CommandFailed, fail } from "./failures.ts"
 
