@@ -30,7 +30,7 @@ export const withOthers = (
   }).pipe(Effect.catchTag("StoreUnavailable", () => Effect.succeed(here)))
 
 /** Pure. */
-export function together(here: Delivery, others: ReadonlyArray<Elsewhere>, goal: Goal): Delivery {
+function together(here: Delivery, others: ReadonlyArray<Elsewhere>, goal: Goal): Delivery {
   const { revision } = here
   const online = new Map(others.map((other) => [nameOf(other.client), other]))
   const refusing = others.flatMap(({ client, nack }) =>
