@@ -27,11 +27,10 @@ export class Changes {
 
   /** Many changes, each of another tunnel, in one transaction of another program; latencies count from the commit's answer. */
   bySql(network: Network, count: number): Promise<Seen> {
-    const from = this.#last + 1
-    return this.#watch(count, () =>
+    return this.#watch(count, (first) =>
       network.query(`do $$ begin
         for i in 0..${count - 1} loop
-          update tunnels set target = 'localhost:' || (${from} + i)
+          update tunnels set target = 'localhost:' || (${first} + i)
             where domain = 'app-' || lpad((i % ${network.tunnels.length})::text, 5, '0') || '.example.com';
         end loop;
       end $$`), "after")
@@ -93,6 +92,8 @@ export class Changes {
   }
 
   async #watch(count: number, change: (first: number) => Promise<unknown>, since: "before" | "after"): Promise<Seen> {
+    // Five digits: then they begin anew.
+    if (this.#last + count > 99_999) this.#last = 10_000
     const first = this.#last + 1
     const { load } = this.#bench
     await load.call("expect", { name: this.#group, stepsEach: count, after: this.#last })

@@ -165,8 +165,9 @@ const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]
     if (busy.size > 0) return yield* new StoreUnavailable({ reason: "somebody has locked the rows of some clients" })
   })
   // Registered before the fiber, so that it runs after the fiber has been stopped: what a drain has ended is written at last.
+  // A write that was under way then may still hold the rows for a moment.
   yield* Effect.addFinalizer(() =>
-    releaseEnded.pipe(
+    Effect.retry(releaseEnded, Schedule.spaced("50 millis")).pipe(
       Effect.timeout("3 seconds"),
       Effect.catchCause((cause) =>
         Effect.logWarning("some clients are left marked online; the next sweep mends it", cause)
