@@ -83,7 +83,7 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   mutant(
     "a stop leaves everybody online",
     "src/clients/Presence.ts",
-    "    releaseEnded.pipe(\n      Effect.timeout",
+    "    Effect.retry(releaseEnded, Schedule.spaced(\"50 millis\")).pipe(\n      Effect.timeout",
     "    Effect.void.pipe(\n      Effect.timeout"
   ),
   mutant(
