@@ -1,31 +1,7 @@
 /** Changes as operators are told of them: which row, not what is in it. Pure. */
 import type { Change } from "#network/NetworkState.ts"
+import { rowOf } from "#network/rowOf.ts"
 import type { ControlEvent } from "#schema/events.ts"
 
 export const happenings = (changes: ReadonlyArray<Change>): ReadonlyArray<ControlEvent> =>
   changes.map((change) => ({ event: "change", data: { revision: change.revision, ...rowOf(change) } }))
-
-function rowOf(change: Change) {
-  switch (change._tag) {
-    case "AgentPut":
-      return { entityType: "agent", entityId: change.agent.id, op: "put" } as const
-    case "AgentRemoved":
-      return { entityType: "agent", entityId: change.id, op: "delete" } as const
-    case "GatewayPut":
-      return { entityType: "gateway", entityId: change.gateway.id, op: "put" } as const
-    case "GatewayRemoved":
-      return { entityType: "gateway", entityId: change.id, op: "delete" } as const
-    case "TunnelPut":
-      return { entityType: "tunnel", entityId: change.tunnel.id, op: "put" } as const
-    case "TunnelRemoved":
-      return { entityType: "tunnel", entityId: change.id, op: "delete" } as const
-    case "CertificatePut":
-      return { entityType: "certificate", entityId: change.certificate.domain, op: "put" } as const
-    case "CertificateRemoved":
-      return { entityType: "certificate", entityId: change.domain, op: "delete" } as const
-    case "KeyPut":
-      return { entityType: "key", entityId: change.key.id, op: "put" } as const
-    case "KeyRemoved":
-      return { entityType: "key", entityId: change.id, op: "delete" } as const
-  }
-}

@@ -2,6 +2,7 @@
 import { AgentId, GatewayId, KeyId, type Revision, TunnelId } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
 import { type Change, type NetworkState, putRow } from "./NetworkState.ts"
+import { rowOf } from "./rowOf.ts"
 import * as Table from "./Table.ts"
 
 /** `entity` is as the log names it; nothing is known of one that it does not name. */
@@ -17,7 +18,7 @@ export const stillLeftOut = <Row extends RowName>(
   more: ReadonlyArray<Row>
 ): ReadonlyArray<Row> => {
   if (before.length === 0) return more
-  const mended = new Set([...changes.map(rowOf), ...more].map(textOf))
+  const mended = new Set([...changes.map(nameOf), ...more].map(textOf))
   return [...before.filter((row) => !mended.has(textOf(row))), ...more]
 }
 
@@ -57,27 +58,7 @@ function found<Row>(row: Option.Option<Row>, put: (row: Row) => Change): Change 
 
 const textOf = ({ entity, id }: RowName): string => `${entity}:${id}`
 
-function rowOf(change: Change): RowName {
-  switch (change._tag) {
-    case "AgentPut":
-      return { entity: "agent", id: change.agent.id }
-    case "AgentRemoved":
-      return { entity: "agent", id: change.id }
-    case "GatewayPut":
-      return { entity: "gateway", id: change.gateway.id }
-    case "GatewayRemoved":
-      return { entity: "gateway", id: change.id }
-    case "TunnelPut":
-      return { entity: "tunnel", id: change.tunnel.id }
-    case "TunnelRemoved":
-      return { entity: "tunnel", id: change.id }
-    case "CertificatePut":
-      return { entity: "certificate", id: change.certificate.domain }
-    case "CertificateRemoved":
-      return { entity: "certificate", id: change.domain }
-    case "KeyPut":
-      return { entity: "key", id: change.key.id }
-    case "KeyRemoved":
-      return { entity: "key", id: change.id }
-  }
+function nameOf(change: Change): RowName {
+  const { entityId, entityType } = rowOf(change)
+  return { entity: entityType, id: entityId }
 }
