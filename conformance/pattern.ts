@@ -56,17 +56,22 @@ export const listOf = (value: Json | undefined): ReadonlyArray<Json> => {
   return isList(value) ? value : [value]
 }
 
+/** A field that the value itself has: what every object inherits (`constructor`) is none. */
+const own = (value: { readonly [key: string]: Json }, key: string): Json | undefined =>
+  Object.hasOwn(value, key) ? value[key] : undefined
+
 const isList = (value: Json | undefined): value is ReadonlyArray<Json> => Array.isArray(value)
 
-const kinds: Readonly<Record<string, (value: Json) => boolean>> = {
-  $any: () => true,
-  $string: (value) => typeof value === "string",
-  $int: (value) => Number.isSafeInteger(value),
-  $number: (value) => typeof value === "number",
-  $bool: (value) => typeof value === "boolean",
-  $object: isObject,
-  $array: isList
-}
+/** A `Map`, since a text of a transcript may be any word, also one that every object has (`constructor`, `__proto__`). */
+const kinds: ReadonlyMap<string, (value: Json) => boolean> = new Map([
+  ["$any", () => true],
+  ["$string", (value: Json) => typeof value === "string"],
+  ["$int", (value: Json) => Number.isSafeInteger(value)],
+  ["$number", (value: Json) => typeof value === "number"],
+  ["$bool", (value: Json) => typeof value === "boolean"],
+  ["$object", isObject],
+  ["$array", isList]
+])
 
 function mismatchText(path: string, pattern: string, value: Json, scope: Scope): string | undefined {
   const capture = /^\$(\w+)=(.*)$/u.exec(pattern)
@@ -76,7 +81,7 @@ function mismatchText(path: string, pattern: string, value: Json, scope: Scope):
     if (fault === undefined) scope.found.set(name, value)
     return fault
   }
-  const isKind = kinds[pattern]
+  const isKind = kinds.get(pattern)
   if (isKind !== undefined) return isKind(value) ? undefined : differs(pattern, value, path)
   const expected = fillText(pattern, scope.known)
   return sameJson(expected, value) ? undefined : differs(expected, value, path)
@@ -97,7 +102,7 @@ function mismatchObject(
   if (!isObject(value)) return differs(pattern, value, path)
   return first(
     Object.entries(pattern).map(([key, item]) => () =>
-      mismatchAt(path === "" ? key : `${path}.${key}`, item, value[key], scope)
+      mismatchAt(path === "" ? key : `${path}.${key}`, item, own(value, key), scope)
     )
   )
 }
@@ -143,7 +148,7 @@ function matchesAny(pattern: Json, value: Json, scope: Scope): boolean {
 
 function unexpected(operand: Json, value: Json, path: string): string | undefined {
   if (!isObject(operand) || !isObject(value)) return undefined
-  const more = Object.keys(value).filter((key) => !(key in operand))
+  const more = Object.keys(value).filter((key) => !Object.hasOwn(operand, key))
   return more.length === 0 ? undefined : `${where(path)} has fields that it should not have: ${more.join(", ")}`
 }
 
@@ -179,7 +184,7 @@ function sameJson(left: Json, right: Json): boolean {
   }
   if (!isObject(left)) return left === right
   if (!isObject(right) || Object.keys(left).length !== Object.keys(right).length) return false
-  return Object.entries(left).every(([key, item]) => key in right && sameJson(item, right[key] ?? null))
+  return Object.entries(left).every(([key, item]) => Object.hasOwn(right, key) && sameJson(item, right[key] ?? null))
 }
 
 function differs(expected: Json, value: Json, path: string): string {

@@ -20,6 +20,16 @@ describe("a pattern", () => {
       })
   )
 
+  it("takes the words that every object has for plain ones", () => {
+    for (const word of Object.getOwnPropertyNames(Object.prototype)) {
+      assert.isTrue(isLike(word, word), word)
+      const field = JSON.parse(`{${JSON.stringify(word)}:1}`)
+      assert.isTrue(isLike(field, field), word)
+      assert.isTrue(isLike({ [word]: "$absent" }, {}) || word === "__proto__", word)
+      assert.isFalse(isLike({ $exactly: {} }, field), word)
+    }
+  })
+
   it("ignores fields that it does not name, and only those", () => {
     assert.isTrue(isLike({ a: 1 }, { a: 1, b: 2 }))
     assert.isFalse(isLike({ a: 1, b: 2 }, { a: 1 }))
