@@ -4,12 +4,7 @@ import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { Authorization, says, Validation } from "./apiParts.ts"
 import { Revision, Timeline, Timestamp } from "./ids.ts"
 import * as Problem from "./problems.ts"
-
-const Loss = Schema.Struct({
-  kind: Schema.Literals(["agents", "gateways", "tunnels", "certificates", "keys"]),
-  known: Schema.Int.annotate({ description: "How many there were." }),
-  missing: Schema.Int.annotate({ description: "How many of them are not there any more, and were not deleted." })
-})
+import { Loss } from "./rows.ts"
 
 const Held = Schema.Struct({
   timeline: Timeline,

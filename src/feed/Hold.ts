@@ -2,9 +2,10 @@
  * Holds back what was read when much is missing from it that nobody deleted: an older backup, the wrong database, a table
  * emptied past the triggers. Clients keep what they have until an operator says that it is meant, or it is mended.
  */
-import { type Counts, countsOf, fewerThan, type Loss, massive, missingFrom, none } from "#network/losses.ts"
+import { countsOf, fewerThan, massive, missingFrom, none } from "#network/losses.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
 import type { Revision, Timeline } from "#schema/ids.ts"
+import type { Loss, RowCounts } from "#schema/rows.ts"
 import type { Accepted, ChangeLog, Page, Snapshot } from "#store/ChangeLog.ts"
 import type { Mark } from "#store/HighWater.ts"
 import { StoreUnavailable } from "#store/sql.ts"
@@ -14,8 +15,8 @@ import { Clock, DateTime, Duration, Effect, Metric } from "effect"
 interface Known {
   readonly timeline: Timeline
   readonly revision: Revision
-  readonly counts: Counts
-  readonly missingIn: (state: NetworkState) => Counts
+  readonly counts: RowCounts
+  readonly missingIn: (state: NetworkState) => RowCounts
 }
 
 /** What is held back: the reading at this place in the history, and what is missing from it. */

@@ -2,26 +2,14 @@
  * What a whole reading of the rows no longer has, although nobody deleted it: a failed, partial or mistaken reading must
  * never look like an empty network. Pure.
  */
+import { type Loss, ofEach, type RowCounts, RowKind } from "#schema/rows.ts"
 import { HashMap } from "effect"
 import type { NetworkState } from "./NetworkState.ts"
 import * as Table from "./Table.ts"
 
-export const kinds = ["agents", "gateways", "tunnels", "certificates", "keys"] as const
-export type Kind = (typeof kinds)[number]
+export const none: RowCounts = ofEach(() => 0)
 
-/** A number of rows of each kind. */
-export type Counts = { readonly [kind in Kind]: number }
-
-/** `missing` rows of this kind are not there any more and were not deleted, of `known` that were there. */
-export interface Loss {
-  readonly kind: Kind
-  readonly known: number
-  readonly missing: number
-}
-
-export const none: Counts = { agents: 0, gateways: 0, tunnels: 0, certificates: 0, keys: 0 }
-
-export const countsOf = (state: NetworkState): Counts => ({
+export const countsOf = (state: NetworkState): RowCounts => ({
   agents: state.agents.size,
   gateways: HashMap.size(state.gateways),
   tunnels: state.tunnels.size,
@@ -30,7 +18,7 @@ export const countsOf = (state: NetworkState): Counts => ({
 })
 
 /** How many rows of `before` are not in `after`, whatever else came. */
-export const missingFrom = (before: NetworkState, after: NetworkState): Counts => ({
+export const missingFrom = (before: NetworkState, after: NetworkState): RowCounts => ({
   agents: missingRows(before.agents, after.agents),
   gateways: missingKeys(before.gateways, after.gateways),
   tunnels: missingRows(before.tunnels, after.tunnels),
@@ -46,24 +34,16 @@ export const withoutLostKeys = (before: NetworkState, after: NetworkState): Netw
 })
 
 /** The same where only the numbers of before are known. */
-export const fewerThan = (before: Counts, after: Counts): Counts =>
+export const fewerThan = (before: RowCounts, after: RowCounts): RowCounts =>
   ofEach((kind) => Math.max(0, before[kind] - after[kind]))
 
 /** More than this many rows, and more than half of them, is what no honest history takes away without deleting it. */
 const fewest = 10
 
 /** The kinds of which so much is missing, less what was deleted, that somebody has to say that it is meant. */
-export const massive = (known: Counts, missing: Counts, deleted: Counts): ReadonlyArray<Loss> =>
-  kinds.map((kind) => ({ kind, known: known[kind], missing: Math.max(0, missing[kind] - deleted[kind]) }))
+export const massive = (known: RowCounts, missing: RowCounts, deleted: RowCounts): ReadonlyArray<Loss> =>
+  RowKind.literals.map((kind) => ({ kind, known: known[kind], missing: Math.max(0, missing[kind] - deleted[kind]) }))
     .filter(({ known, missing }) => missing > fewest && missing > known / 2)
-
-export const ofEach = (count: (kind: Kind) => number): Counts => ({
-  agents: count("agents"),
-  gateways: count("gateways"),
-  tunnels: count("tunnels"),
-  certificates: count("certificates"),
-  keys: count("keys")
-})
 
 function missingRows<Id extends string, Row>(before: Table.Table<Id, Row>, after: Table.Table<Id, Row>): number {
   let missing = 0

@@ -1,7 +1,7 @@
 /** The log of committed changes: read it whole once, then by revision; and hear when to look again. */
-import { type Counts, ofEach } from "#network/losses.ts"
 import { type Change, load, type NetworkState } from "#network/NetworkState.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
+import { ofEach, type RowCounts } from "#schema/rows.ts"
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Context, Duration, Effect, Layer, Queue, Result, Schema, Scope } from "effect"
 import type { SqlClient } from "effect/sql"
@@ -63,7 +63,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   /** The tag of one change; null where the log does not have it. */
   tagAt(revision: Revision): Effect.Effect<Tag, StoreUnavailable>
   /** How many rows of each kind were deleted after a revision, as the audit has it, which forgets nothing. */
-  deletedSince(revision: Revision): Effect.Effect<Counts, StoreUnavailable>
+  deletedSince(revision: Revision): Effect.Effect<RowCounts, StoreUnavailable>
   /** Notes that what is missing now is meant to be; false, and nothing is noted, unless the history is of this name. */
   accept(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
   /** The history of this name is not continued: gives it another name, once, whoever notices first. */

@@ -1,5 +1,6 @@
 /** How far this process has seen the history, kept outside the database: a restored backup is behind it. */
 import { Revision, Timeline } from "#schema/ids.ts"
+import { RowCounts } from "#schema/rows.ts"
 import { Settings } from "#Settings.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { readFile, rename, writeFile } from "node:fs/promises"
@@ -12,15 +13,7 @@ export const Mark = Schema.Struct({
   revision: Revision,
   tag: Schema.NullOr(Schema.String),
   /** How many rows there were; version 0.2.0 did not say. */
-  rows: Schema.optionalKey(
-    Schema.Struct({
-      agents: Schema.Int,
-      gateways: Schema.Int,
-      tunnels: Schema.Int,
-      certificates: Schema.Int,
-      keys: Schema.Int
-    })
-  )
+  rows: Schema.optionalKey(RowCounts)
 })
 export type Mark = typeof Mark.Type
 
