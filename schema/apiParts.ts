@@ -9,11 +9,16 @@ import type { Operator, Role } from "./tokens.ts"
 /** Which role an endpoint needs: said at each, by `says`. One that says nothing needs `admin`. */
 export class RequiredRole extends Context.Service<RequiredRole, Role | "anyone">()("control/http/RequiredRole") {}
 
+/** In lower case, as IANA's registry has it: some readers of OpenAPI take `Bearer` for a scheme that they do not know. */
+const adminToken = HttpApiSecurity.http({ scheme: "bearer" }).pipe(
+  HttpApiSecurity.annotate(OpenApi.Description, "An admin token.")
+)
+
 /** Lets in who has an admin token of the role that is needed. It comes before anything about the request is judged. */
 export class Authorization extends HttpApiMiddleware.Service<Authorization, { provides: Operator }>()(
   "control/http/Authorization",
   {
-    security: { bearer: HttpApiSecurity.bearer.pipe(HttpApiSecurity.annotate(OpenApi.Description, "An admin token.")) },
+    security: { bearer: adminToken },
     error: [Problem.Unauthorized, Problem.RoleTooLow, Problem.TooManyFailures, Problem.StoreUnavailable]
   }
 ) {}

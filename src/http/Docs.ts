@@ -9,5 +9,8 @@ import { HttpApiScalar } from "effect/http-api"
 export const layer = Layer.mergeAll(
   HttpRouter.add("GET", "/openapi.json", HttpServerResponse.jsonUnsafe(openApi())),
   HttpRouter.add("GET", "/asyncapi.json", HttpServerResponse.jsonUnsafe(asyncApi())),
-  HttpApiScalar.layer(Api, { path: "/docs", scalar: { withDefaultFonts: false } })
+  HttpApiScalar.layer(Api, {
+    path: "/docs",
+    scalar: { withDefaultFonts: false, authentication: { preferredSecurityScheme: "bearer" } }
+  })
 )
