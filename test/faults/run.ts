@@ -9,6 +9,8 @@ export interface Options {
   readonly clients: number
   readonly seed: number
   readonly repeat: number
+  /** Of Node itself, for each node of a stage. */
+  readonly execArgv?: ReadonlyArray<string>
 }
 
 export type Verdict = "passed" | "failed" | "not tried"
@@ -117,7 +119,8 @@ export class Stages {
     const current = this.#current
     if (current !== undefined && !current.isSpoiled && current.options.nodes === nodes) return current
     await this.close()
-    this.#current = await Stage.open({ clients: this.#options.clients, seed: this.#options.seed, nodes })
+    const { clients, execArgv = [], seed } = this.#options
+    this.#current = await Stage.open({ clients, seed, nodes, execArgv })
     return this.#current
   }
 

@@ -1,0 +1,80 @@
+/**
+ * One node for hours, under one fault after the other that does not restart it: `npm run soak -- [--minutes 60] [--seed N]
+ * [--clients 200] [--rest 20]`. Each fault is judged as in the matrix, and after each the node rests and is measured: what it
+ * keeps then must not grow with the hours.
+ */
+import { now, sleep } from "#bench/support/clock.ts"
+import { seconds } from "#faults/waiting.ts"
+import { Random } from "#simulation/Random.ts"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import { endAll } from "./children.ts"
+import { matrix } from "./matrix.ts"
+import { Stages, totalOf, tryFault } from "./run.ts"
+import { type Figures, figuresOf, inWords, medianOf } from "./soakFigures.ts"
+import type { Trial } from "./Trial.ts"
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: "string", default: "60" },
+    seed: { type: "string", default: "1" },
+    clients: { type: "string", default: "200" },
+    rest: { type: "string", default: "20" }
+  }
+})
+
+/** Those after which the same process goes on, and that take no longer than a minute. */
+const lasting = new Set(["F1", "F2", "F5", "F6", "F8", "F9", "F21", "F22", "F25", "F26", "F27", "F29"])
+const faults = matrix.filter(({ id }) => lasting.has(id))
+
+const options = {
+  clients: Number(values.clients),
+  seed: Number(values.seed),
+  repeat: 1,
+  execArgv: ["--import", join(import.meta.dirname, "preload", "collect.ts")]
+}
+const random = Random.of(options.seed, 0x50a6)
+const stages = new Stages(options)
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => {
+    endAll()
+    process.exit(130)
+  })
+}
+
+const trials: Array<Trial> = []
+const figures: Array<Figures> = []
+/** More than one after a failure: then another stage is made. */
+const processes = new Set<number>()
+const began = now()
+const end = began + Number(values.minutes) * 60_000
+const print = (line: string) => process.stdout.write(`${seconds(now() - began)} ${line}\n`)
+try {
+  for (let turn = 0; now() < end; turn += 1) {
+    const fault = random.pick(faults)
+    if (fault === undefined) break
+    const trial = await tryFault(fault, options, options.seed + turn, stages)
+    trials.push(trial)
+    for (const failure of trial.failures) print(`${fault.id} FAILED with seed ${trial.seed}: ${failure}`)
+    const stage = await stages.withNodes(1)
+    processes.add(stage.node.pid)
+    await sleep(Number(values.rest) * 1_000)
+    const seen = await figuresOf(stage)
+    figures.push(seen)
+    print(`${fault.id} ${fault.name}: ${inWords(seen)}`)
+  }
+} finally {
+  await stages.close()
+}
+
+const quarter = Math.max(1, figures.length >> 2)
+const failed = trials.filter(({ failures }) => failures.length > 0)
+print(`the first quarter: ${inWords(medianOf(figures.slice(0, quarter)))}`)
+print(`the last quarter: ${inWords(medianOf(figures.slice(-quarter)))}`)
+print(
+  `${processes.size === 1 ? "one process" : `${processes.size} processes`}; ${
+    totalOf(trials).acked
+  } writes acknowledged`
+)
+process.stdout.write(`${trials.length} faults, ${failed.length} failed\n`)
+process.exitCode = failed.length === 0 ? 0 : 1
