@@ -66,6 +66,7 @@ export const readSettings = Effect.fnUntraced(
       tlsPrivateKey: plain(table.tlsPrivateKey),
       requireTls: plain(table.requireTls),
       trustedProxies: plain(table.trustedProxies),
+      proxyProtocol: plain(table.proxyProtocol),
       allowedHosts: plain(table.allowedHosts),
       allowedOrigins: plain(table.allowedOrigins),
       databaseUrl: secret(table.databaseUrl),

@@ -51,6 +51,7 @@ describe("what is read", () => {
         CONTROL_TLS_PRIVATE_KEY: "/etc/control/key.pem",
         CONTROL_REQUIRE_TLS: "true",
         CONTROL_TRUSTED_PROXIES: "10.0.0.0/8, 2001:db8::/32,192.0.2.1",
+        CONTROL_PROXY_PROTOCOL: "both",
         CONTROL_ALLOWED_HOSTS: "Control.example.com, control,10.1.2.3",
         CONTROL_ALLOWED_ORIGINS: "https://Console.example.com/,http://localhost:8080",
         DATABASE_URL: "postgres://user@localhost/db?host=%2Frun%2Fpostgresql",
@@ -87,6 +88,7 @@ describe("what is read", () => {
           { address: "2001:db8::", length: 32, family: "ipv6" },
           { address: "192.0.2.1", length: 32, family: "ipv4" }
         ],
+        proxyProtocol: "both",
         allowedHosts: ["control.example.com", "control", "10.1.2.3"],
         allowedOrigins: ["https://console.example.com", "http://localhost:8080"],
         nodeName: "one",
@@ -234,14 +236,6 @@ describe("what is refused", () => {
         CONTROL_HEARTBEAT_INTERVAL: "often"
       })
       assert.deepStrictEqual(problems.map(({ given }) => given), ["often"])
-    }))
-
-  it.effect("both servers on one port are refused only where their addresses overlap", () =>
-    Effect.gen(function*() {
-      const problems = yield* problemsOf({ CONTROL_WS_PORT: "3000" })
-      assert.deepStrictEqual(problems.map(({ name }) => name), ["CONTROL_API_PORT"])
-      yield* readSettings({ CONTROL_WS_PORT: "3000", CONTROL_WS_HOST: "192.0.2.1" })
-      yield* readSettings({ CONTROL_WS_PORT: "0", CONTROL_API_PORT: "0" })
     }))
 })
 

@@ -29,7 +29,7 @@ export class Listener extends Context.Service<Listener, {
       const edge = yield* Edge
       const server = given ??
         (yield* Effect.acquireRelease(
-          listen(edge.create(requestBounds, answerPlainRequest), settings),
+          listen(edge.create("ws", requestBounds, answerPlainRequest), settings),
           stopListening
         ))
       yield* edge.keep("ws", server)

@@ -4,13 +4,12 @@ import { Clock, Context, Effect, Layer, Metric, Queue, Schedule, type Scope } fr
 import type { RequestListener, Server } from "node:http"
 import { Server as TlsServer } from "node:https"
 import { CertificateUnusable, complaintOf, type Pair, pairFrom, readContents, readPair } from "./certificate.ts"
-import { type Bounds, makeServer, openFilesLimit, placesOf } from "./servers.ts"
-
-type Port = "ws" | "api"
+import { headerPhaseOf } from "./headerPhase.ts"
+import { type Bounds, makeServer, openFilesLimit, placesOf, type Port } from "./servers.ts"
 
 export class Edge extends Context.Service<Edge, {
   /** A server that does not listen yet; it speaks TLS if the settings have a certificate. */
-  create(bounds: Bounds, answer?: RequestListener): Server
+  create(port: Port, bounds: Bounds, answer?: RequestListener): Server
   /**
    * Until the scope ends, the server has the newest certificate, has no more connections than its share, and no fault of its
    * socket ends the process.
@@ -39,7 +38,8 @@ export class Edge extends Context.Service<Edge, {
       const troubles = yield* Queue.dropping<string>(1)
       yield* Effect.forkScoped(tellTroubles(troubles))
 
-      const create = (bounds: Bounds, answer?: RequestListener) => makeServer(bounds, pair, answer)
+      const create = (port: Port, bounds: Bounds, answer?: RequestListener) =>
+        makeServer(port, settings, pair, bounds, answer)
 
       const keep = Effect.fnUntraced(function*(port: Port, server: Server) {
         yield* tellPlaintext(port, settings)
@@ -54,6 +54,7 @@ export class Edge extends Context.Service<Edge, {
             `connections are cut as they come: ${portNames[port].who} have ${places[port]}`
           )
         server.on("error", onError).on("drop", onDrop)
+        yield* keepHeaderPhase(server, troubles)
         servers.add(server)
         yield* Effect.addFinalizer(() => Effect.sync(() => servers.delete(server)))
       })
@@ -69,6 +70,14 @@ export class Edge extends Context.Service<Edge, {
     })
   )
 }
+
+/** Who has not said within ten seconds at most whose connection it is, is cut; who is trusted and says it wrongly is told of. */
+const keepHeaderPhase = Effect.fnUntraced(function*(server: Server, troubles: Queue.Enqueue<string>) {
+  const phase = headerPhaseOf(server)
+  if (phase === undefined) return
+  phase.onRefusal = (trouble) => void Queue.offerUnsafe(troubles, trouble)
+  yield* Effect.forkScoped(Effect.repeat(Effect.sync(() => phase.cutOverdue()), Schedule.spaced("5 seconds")))
+})
 
 const attempt = <A>(read: () => A): Effect.Effect<A, CertificateUnusable> =>
   Effect.try({

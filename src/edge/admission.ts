@@ -1,8 +1,10 @@
 /** What both ports ask of every request before anything else is looked at: decided from the request and the settings alone. */
 import type { SettingsValues } from "#Settings.ts"
 import type { IncomingMessage } from "node:http"
-import { BlockList, isIP, type Socket } from "node:net"
+import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
+import { within } from "./addresses.ts"
+import { remoteOf } from "./headerPhase.ts"
 import { isOurName, isSameOrigin } from "./hosts.ts"
 import { peerOf } from "./peer.ts"
 
@@ -10,7 +12,7 @@ import { peerOf } from "./peer.ts"
 export type Asked =
   & Pick<IncomingMessage, "headers" | "rawHeaders" | "httpVersion">
   & {
-    readonly socket: Pick<Socket, "remoteAddress">
+    readonly socket: Pick<Socket, "remoteAddress" | "remotePort" | "localAddress" | "localPort">
     readonly method?: string | undefined
     readonly url?: string | undefined
   }
@@ -24,19 +26,14 @@ export const makeAdmission = (
   port: "ws" | "api",
   { allowedHosts, allowedOrigins, apiHost, requireTls, trustedProxies }: SettingsValues
 ) => {
-  const trusted = new BlockList()
-  for (const { address, family, length } of trustedProxies) trusted.addSubnet(address, length, family)
-  const isTrusted = (address: string) => {
-    const version = isIP(address)
-    return trustedProxies.length > 0 && version !== 0 && trusted.check(address, version === 6 ? "ipv6" : "ipv4")
-  }
+  const isTrusted = within(trustedProxies)
 
   return (request: Asked): Admission => {
     const ambiguity = ambiguityOf(request)
     if (ambiguity !== undefined) return refused(400, ambiguity)
     const { headers, socket } = request
     const peer = peerOf({
-      remote: socket.remoteAddress,
+      remote: remoteOf(socket),
       encrypted: socket instanceof TLSSocket,
       isForwarded: port === "ws" || !isOurName(headers.host, "127.0.0.1", []) ||
         Object.keys(headers).some((name) => forwarding.test(name)),

@@ -1,12 +1,21 @@
 /** Whose request it is, and whether it came encrypted: as the socket says, or as a proxy that is trusted says. Pure. */
 import { unmappedAddress } from "#schema/ids.ts"
 import { isLoopback } from "#Settings.ts"
-import { isIP, SocketAddress } from "node:net"
+import { plainAddress } from "./addresses.ts"
+
+/** Who is at the other end of a socket. */
+export interface Remote {
+  readonly address: string | undefined
+  /**
+   * Whether it is whoever has that address, as this machine sees it. If not, the address is the best there is, and neither
+   * the word of a proxy nor of this machine comes from it.
+   */
+  readonly isKnown: boolean
+}
 
 /** What a request shows of where it comes from. */
 export interface Arrival {
-  /** The other end of the socket. */
-  readonly remote: string | undefined
+  readonly remote: Remote
   /** Whether the socket itself is TLS. */
   readonly encrypted: boolean
   /** Whether any header says that somebody has passed it on. */
@@ -26,10 +35,11 @@ export interface Peer {
  * whatever stands before the first address that is not trusted was made up by whoever sent it.
  */
 export const peerOf = (arrival: Arrival, isTrusted: (address: string) => boolean): Peer => {
-  const remote = unmappedAddress(arrival.remote ?? "unknown")
+  const remote = unmappedAddress(arrival.remote.address ?? "unknown")
+  const isHere = arrival.remote.isKnown && isLoopback(remote)
   // A proxy on this machine is not the only one who asks from it: `control` does, and says nothing of forwarding.
-  if (!isTrusted(remote) || isLoopback(remote) && !arrival.isForwarded) {
-    return { address: remote, encrypted: arrival.encrypted ? "yes" : isLoopback(remote) ? "local" : "no" }
+  if (!arrival.remote.isKnown || !isTrusted(remote) || isHere && !arrival.isForwarded) {
+    return { address: remote, encrypted: arrival.encrypted ? "yes" : isHere ? "local" : "no" }
   }
   return {
     address: clientBehind(remote, arrival.forwardedFor ?? "", isTrusted),
@@ -55,7 +65,5 @@ const listed = (header: string): ReadonlyArray<string> => header.split(",").map(
 /** Some proxies name the port as well: `192.0.2.1:4711`, `[2001:db8::1]:4711`. */
 function addressIn(item: string): string | undefined {
   const bare = /^\[([^\]]*)\](?::\d{1,5})?$/u.exec(item)?.[1] ?? /^([\d.]+):\d{1,5}$/u.exec(item)?.[1] ?? item
-  const version = isIP(bare)
-  if (version === 0 || bare.includes("%")) return undefined
-  return unmappedAddress(new SocketAddress({ address: bare, family: version === 4 ? "ipv4" : "ipv6" }).address)
+  return plainAddress(bare)
 }

@@ -3,6 +3,9 @@ import type { SettingsValues } from "#Settings.ts"
 import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http"
 import { createServer as createTlsServer } from "node:https"
 import type { Pair } from "./certificate.ts"
+import { expectHeaders } from "./headerPhase.ts"
+
+export type Port = "ws" | "api"
 
 /** Who does not finish in time is cut, so that slow senders hold no places. */
 const timeouts = { headersTimeout: 5_000, connectionsCheckingInterval: 1_000 }
@@ -11,16 +14,20 @@ const handshakeTimeout = 5_000
 /** How long a request may take to come, in milliseconds, and how many bytes its headers may have. */
 export type Bounds = Required<Pick<ServerOptions, "requestTimeout" | "maxHeaderSize">>
 
-/** Speaks TLS where there is a pair. */
+/** Speaks TLS where there is a pair, and expects headers of the PROXY protocol before it where the settings say so. */
 export const makeServer = (
-  bounds: Bounds,
+  port: Port,
+  settings: SettingsValues,
   pair: Pair | undefined,
+  bounds: Bounds,
   answer?: RequestListener
 ): Server => {
   const all = { ...timeouts, ...bounds }
-  return pair === undefined
+  const server = pair === undefined
     ? createServer(all, answer)
     : createTlsServer({ ...all, ...pair.options, handshakeTimeout }, answer)
+  if (settings.proxyProtocol === "both" || settings.proxyProtocol === port) expectHeaders(server, settings)
+  return server
 }
 
 /** Descriptors for the database, files, and whatever else is not a connection. */

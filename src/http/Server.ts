@@ -58,7 +58,7 @@ const routerConfig = { maxParamLength: 3 * 253 }
 export const layer = Layer.unwrap(Effect.gen(function*() {
   const { apiHost: host, apiPort: port } = yield* Settings
   const edge = yield* Edge
-  const server = edge.create(requestBounds)
+  const server = edge.create("api", requestBounds)
   const kept = Layer.effectDiscard(edge.keep("api", server))
   const listening = Layer.effectContext(
     Layer.build(

@@ -57,7 +57,7 @@ export class WSServer {
     const closing = Promise.withResolvers<void>()
     this.closed = closing.promise
     this.#beginClosing = closing.resolve
-    this.#server = makeServer(requestBounds, readPair(settings), answerPlainRequest)
+    this.#server = makeServer("ws", settings, readPair(settings), requestBounds, answerPlainRequest)
     this.#runtime = ManagedRuntime.make(
       Control.layerOfSockets.pipe(
         Layer.provide(Layer.succeed(ListeningServer, this.#server)),

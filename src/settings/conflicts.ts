@@ -12,9 +12,9 @@ interface Conflict {
 }
 
 export const conflicts = (values: Values): ReadonlyArray<Conflict> =>
-  [hurriedHeartbeat(values), samePort(values), halfAPair(values), plaintext(values)].flatMap((conflict) =>
-    conflict === undefined ? [] : [conflict]
-  )
+  [hurriedHeartbeat(values), samePort(values), halfAPair(values), plaintext(values), headersOfNobody(values)].flatMap((
+    conflict
+  ) => conflict === undefined ? [] : [conflict])
 
 function hurriedHeartbeat(values: Values): Conflict | undefined {
   const { heartbeatInterval, heartbeatTimeout } = table
@@ -70,6 +70,20 @@ function plaintext(values: Values): Conflict | undefined {
       given: "true",
       allowed: `false, unless ${tlsCertificate.name} and ${tlsPrivateKey.name}, or ${trustedProxies.name}, are set: ` +
         "plaintext would be listened for beyond this machine"
+    }
+  }
+}
+
+/** Where no proxy is trusted, no header would ever be believed. */
+function headersOfNobody(values: Values): Conflict | undefined {
+  const { proxyProtocol, trustedProxies } = table
+  if (values.proxyProtocol === "off" || values.trustedProxies.length > 0) return undefined
+  return {
+    between: [proxyProtocol, trustedProxies],
+    problem: {
+      name: proxyProtocol.name,
+      given: values.proxyProtocol,
+      allowed: `off, unless ${trustedProxies.name} has the addresses from which the proxies connect`
     }
   }
 }

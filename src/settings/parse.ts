@@ -118,6 +118,13 @@ export const logLevel: Parser<LogLevel.LogLevel> = choice<LogLevel.LogLevel>({
   none: "None"
 })
 
+export const ports: Parser<"off" | "ws" | "api" | "both"> = choice<"off" | "ws" | "api" | "both">({
+  off: "off",
+  ws: "ws",
+  api: "api",
+  both: "both"
+})
+
 export const flag: Parser<boolean> = choice<boolean>({ true: true, false: false })
 
 export const logFormat: Parser<"json" | "pretty"> = choice<"json" | "pretty">({ json: "json", pretty: "pretty" })

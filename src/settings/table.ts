@@ -86,7 +86,14 @@ export const table = {
   trustedProxies: plain(Parse.cidrs, {
     name: "CONTROL_TRUSTED_PROXIES",
     default: "",
-    description: "Reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."
+    description:
+      "Proxies that are believed: X-Forwarded-For, X-Forwarded-Proto, and with CONTROL_PROXY_PROTOCOL its header."
+  }),
+  proxyProtocol: plain(Parse.ports, {
+    name: "CONTROL_PROXY_PROTOCOL",
+    default: "off",
+    description:
+      "Ports on which trusted proxies must begin each connection with a header of the PROXY protocol (1 or 2)."
   }),
   allowedHosts: plain(Parse.hosts, {
     name: "CONTROL_ALLOWED_HOSTS",

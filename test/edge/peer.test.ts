@@ -8,8 +8,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
 const isProxy = (address: string) => address.startsWith("10.") || address === "2001:db8::1"
+const known = (address: string) => ({ address, isKnown: true })
 const arrival = {
-  remote: "10.0.0.1",
+  remote: known("10.0.0.1"),
   encrypted: false,
   isForwarded: true,
   forwardedFor: undefined,
@@ -37,7 +38,7 @@ describe("the address of a client", () => {
     { remote: stranger, forwardedFor: Schema.String, forwardedProto: Schema.String },
     ({ forwardedFor, forwardedProto, remote }) =>
       Effect.sync(() =>
-        assert.deepStrictEqual(peerOf({ ...arrival, remote, forwardedFor, forwardedProto }, isProxy), {
+        assert.deepStrictEqual(peerOf({ ...arrival, remote: known(remote), forwardedFor, forwardedProto }, isProxy), {
           address: remote,
           encrypted: "no"
         })
@@ -64,9 +65,27 @@ describe("the address of a client", () => {
       "beyond what cannot be read nothing is believed"
     )
     assert.strictEqual(
-      peerOf({ ...arrival, remote: "::ffff:10.0.0.1", forwardedFor: "203.0.113.7" }, isProxy).address,
+      peerOf({ ...arrival, remote: known("::ffff:10.0.0.1"), forwardedFor: "203.0.113.7" }, isProxy).address,
       "203.0.113.7"
     )
+  })
+
+  it("is nobody's word and not this machine where a PROXY header leaves open who it is", () => {
+    const unknown = (address: string, more: object = {}) =>
+      peerOf(
+        {
+          ...arrival,
+          remote: { address, isKnown: false },
+          forwardedFor: "203.0.113.7",
+          forwardedProto: "https",
+          ...more
+        },
+        () => true
+      )
+    assert.deepStrictEqual(unknown("10.0.0.1"), { address: "10.0.0.1", encrypted: "no" })
+    assert.deepStrictEqual(unknown("127.0.0.1"), { address: "127.0.0.1", encrypted: "no" })
+    assert.deepStrictEqual(unknown("127.0.0.1", { isForwarded: false }), { address: "127.0.0.1", encrypted: "no" })
+    assert.strictEqual(unknown("127.0.0.1", { encrypted: true }).encrypted, "yes")
   })
 
   it("is encrypted when the socket is, or every hop that a proxy of ours tells of", () => {
@@ -76,10 +95,10 @@ describe("the address of a client", () => {
     assert.strictEqual(encrypted({ forwardedProto: "https, http" }), "no")
     assert.strictEqual(encrypted({ forwardedProto: "http" }), "no")
     assert.strictEqual(encrypted({}), "no", "a proxy that says nothing")
-    assert.strictEqual(encrypted({ remote: "203.0.113.7", encrypted: true }), "yes")
-    assert.strictEqual(encrypted({ remote: "127.0.0.1" }), "local")
+    assert.strictEqual(encrypted({ remote: known("203.0.113.7"), encrypted: true }), "yes")
+    assert.strictEqual(encrypted({ remote: known("127.0.0.1") }), "local")
     const onLoopback = (more: object) =>
-      peerOf({ ...arrival, remote: "127.0.0.1", ...more }, (address) => address === "127.0.0.1").encrypted
+      peerOf({ ...arrival, remote: known("127.0.0.1"), ...more }, (address) => address === "127.0.0.1").encrypted
     assert.strictEqual(onLoopback({ isForwarded: true }), "no", "a proxy on this machine that says nothing of https")
     assert.strictEqual(onLoopback({ isForwarded: false }), "local", "whoever else asks from this machine")
   })

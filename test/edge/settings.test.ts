@@ -18,6 +18,7 @@ describe("what is refused", () => {
       "fe80::1%eth0",
       "10.0.0.1 ::1"
     ]],
+    ["CONTROL_PROXY_PROTOCOL", ["true", "v2", "ws,api"]],
     ["CONTROL_ALLOWED_HOSTS", ["control:3000", "https://control", "*.example.com", "a b", "*"]],
     ["CONTROL_ALLOWED_ORIGINS", ["*", "null", "console.example.com", "https://console.example.com/path", "ws://a"]],
     ["CONTROL_MAX_BYTES_PER_SECOND", ["1024"]],
@@ -53,5 +54,23 @@ describe("what is refused", () => {
       yield* readSettings({ ...requireTls, CONTROL_WS_HOST: "127.0.0.1" })
       yield* readSettings({ ...requireTls, CONTROL_TRUSTED_PROXIES: "10.0.0.1" })
       yield* readSettings({ ...requireTls, CONTROL_TLS_CERTIFICATE: "/c", CONTROL_TLS_PRIVATE_KEY: "/k" })
+    }))
+
+  it.effect("headers of the PROXY protocol are expected only where proxies are trusted", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* problemsOf({ CONTROL_PROXY_PROTOCOL: "ws" }), [{
+        name: "CONTROL_PROXY_PROTOCOL",
+        given: "ws",
+        allowed: "off, unless CONTROL_TRUSTED_PROXIES has the addresses from which the proxies connect"
+      }])
+      yield* readSettings({ CONTROL_PROXY_PROTOCOL: "api", CONTROL_TRUSTED_PROXIES: "10.0.0.1" })
+    }))
+
+  it.effect("both servers on one port are refused only where their addresses overlap", () =>
+    Effect.gen(function*() {
+      const problems = yield* problemsOf({ CONTROL_WS_PORT: "3000" })
+      assert.deepStrictEqual(problems.map(({ name }) => name), ["CONTROL_API_PORT"])
+      yield* readSettings({ CONTROL_WS_PORT: "3000", CONTROL_WS_HOST: "192.0.2.1" })
+      yield* readSettings({ CONTROL_WS_PORT: "0", CONTROL_API_PORT: "0" })
     }))
 })

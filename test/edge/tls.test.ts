@@ -181,7 +181,7 @@ const makeEdge = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) 
 })
 
 const serve = Effect.fnUntraced(function*(edge: Edge["Service"]) {
-  const server = edge.create({ requestTimeout: 10_000, maxHeaderSize: 8_192 }, (_, response) => response.end())
+  const server = edge.create("ws", { requestTimeout: 10_000, maxHeaderSize: 8_192 }, (_, response) => response.end())
   yield* edge.keep("ws", server)
   yield* Effect.promise(() => new Promise<void>((done) => server.listen(0, "127.0.0.1", done)))
   yield* Effect.addFinalizer(() =>
@@ -267,7 +267,7 @@ it.effect("plaintext beyond this machine is warned about in one line for each po
   Effect.gen(function*() {
     const warnings = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) {
       const { edge, lines, logging } = yield* makeEdge(settings)
-      const server = edge.create({ requestTimeout: 10_000, maxHeaderSize: 8_192 })
+      const server = edge.create("ws", { requestTimeout: 10_000, maxHeaderSize: 8_192 })
       yield* Effect.andThen(edge.keep("ws", server), edge.keep("api", server)).pipe(logging)
       return lines.filter((line) => line.includes("in plaintext"))
     })
