@@ -76,7 +76,9 @@ const keepHeaderPhase = Effect.fnUntraced(function*(server: Server, troubles: Qu
   const phase = headerPhaseOf(server)
   if (phase === undefined) return
   phase.onRefusal = (trouble) => void Queue.offerUnsafe(troubles, trouble)
-  yield* Effect.forkScoped(Effect.repeat(Effect.sync(() => phase.cutOverdue()), Schedule.spaced("5 seconds")))
+  // After a stall, what has come meanwhile is read before anybody is judged.
+  const look = Effect.sync(() => void setImmediate(() => phase.cutOverdue()))
+  yield* Effect.forkScoped(Effect.repeat(look, Schedule.spaced("5 seconds")))
 })
 
 const attempt = <A>(read: () => A): Effect.Effect<A, CertificateUnusable> =>

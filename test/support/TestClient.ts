@@ -1,5 +1,6 @@
 /** A client that a test scripts: it says what it is told to, keeps every message, and waits for what must come. */
 import { Deferred, Effect, Queue, type Scope } from "effect"
+import type { Socket } from "node:net"
 import { WebSocket } from "ws"
 import { canaries } from "./canaries.ts"
 import { type Reader, sawFrame } from "./seen.ts"
@@ -39,15 +40,19 @@ export const connect = Effect.fnUntraced(function*(
     readonly protocols?: ReadonlyArray<string>
     readonly autoPong?: boolean
     readonly headers?: Readonly<Record<string, string>>
+    /** A socket of one's own making; TLS, where it speaks that. */
+    readonly createConnection?: () => Socket
   } = {}
 ): Effect.fn.Return<TestClient, Error, Scope.Scope> {
   const inbox = yield* Queue.unbounded<Message | Closed>()
   const closed = yield* Deferred.make<Closed>()
   const ws = yield* Effect.acquireRelease(
     Effect.callback<WebSocket, Error>((resume) => {
+      const { createConnection } = options
       const socket = new WebSocket(`ws://127.0.0.1:${port}/${query}`, [...options.protocols ?? []], {
         autoPong: options.autoPong ?? true,
-        headers: options.headers ?? {}
+        headers: options.headers ?? {},
+        ...createConnection === undefined ? {} : { createConnection }
       })
       const reader: Reader = { isAgent: !query.includes("type=gateway") }
       socket.on("message", (data) => {

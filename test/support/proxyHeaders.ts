@@ -1,5 +1,53 @@
 /** Headers of the PROXY protocol as proxies write them: the other way round of `src/edge/proxyProtocol.ts`. */
-import { isIPv6, SocketAddress } from "node:net"
+import { Effect } from "effect"
+import { connect, isIPv6, type Socket, SocketAddress } from "node:net"
+import type { RawAnswer } from "./raw.ts"
+import { sawAnswer } from "./seen.ts"
+
+/** A second address of this machine's loopback, from which a balancer connects. */
+export const balancer = "127.0.0.2"
+
+export const trusting = (...addresses: ReadonlyArray<string>) => ({
+  trustedProxies: addresses.map((address) => ({ address, length: 32, family: "ipv4" as const }))
+})
+
+/** For `createConnection`: a socket from the balancer that begins with these bytes. */
+export const through = (port: number, header: Buffer, from = balancer) => (): Socket => {
+  const socket = connect({ port, host: "127.0.0.1", localAddress: from })
+  socket.write(header)
+  return socket
+}
+
+/** One event-loop turn and more: servers of this process have read what was written before it. */
+const turns = async () => {
+  for (let turn = 0; turn < 3; turn += 1) await new Promise((done) => setImmediate(done))
+}
+
+/** Sends the pieces one after the other, each read by itself, and gives all that is answered until the connection's end. */
+export const send = (port: number, from: string, ...pieces: ReadonlyArray<Buffer>): Effect.Effect<RawAnswer> =>
+  Effect.promise(() =>
+    new Promise((done) => {
+      let answer = ""
+      const socket = connect({ port, host: "127.0.0.1", localAddress: from, noDelay: true })
+      socket.setEncoding("utf8").on("data", (text) => {
+        answer += text
+        if (answer.startsWith("HTTP/1.1 101")) socket.destroy()
+      })
+      socket.on("error", () => {})
+      socket.on("close", () => {
+        sawAnswer("a raw request", 0, answer, "")
+        const [head = "", body = ""] = answer.split("\r\n\r\n", 2)
+        done({ status: Number(/^HTTP\/1\.1 (\d{3})/u.exec(head)?.[1] ?? 0), head: head.toLowerCase(), body })
+      })
+      socket.on("connect", async () => {
+        for (const piece of pieces) {
+          if (!socket.writable) return
+          socket.write(piece)
+          await turns()
+        }
+      })
+    })
+  )
 
 export interface End {
   readonly address: string
