@@ -6,7 +6,7 @@ import { mayBeSecret } from "./settings/quotable.ts"
 import { type Plain, type Secret, table } from "./settings/table.ts"
 import { unknownNames } from "./settings/unknownNames.ts"
 
-export { type Cidr, isLoopback, isOpenInPlaintext } from "./settings/addresses.ts"
+export { type Cidr, isLoopback, isOpenInPlaintext, isOwnMachineShutOut, within } from "./settings/addresses.ts"
 export { PortUnavailable } from "./settings/PortUnavailable.ts"
 
 type FromTable = { readonly [Key in keyof typeof table]: (typeof table)[Key]["fallback"] }

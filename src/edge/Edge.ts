@@ -1,5 +1,6 @@
 /** What keeps both ports up on a hostile network: fresh certificates, bounded connections, and an operator who is warned. */
-import { isOpenInPlaintext, Settings, type SettingsValues } from "#Settings.ts"
+import { loopTurn } from "#clients/eventLoop.ts"
+import { isOpenInPlaintext, isOwnMachineShutOut, Settings, type SettingsValues } from "#Settings.ts"
 import { Clock, Context, Effect, Layer, Metric, Queue, Schedule, type Scope } from "effect"
 import type { RequestListener, Server } from "node:http"
 import { Server as TlsServer } from "node:https"
@@ -43,6 +44,7 @@ export class Edge extends Context.Service<Edge, {
 
       const keep = Effect.fnUntraced(function*(port: Port, server: Server) {
         yield* tellPlaintext(port, settings)
+        if (port === "api" && isOwnMachineShutOut(settings)) yield* Effect.logWarning(shutOut)
         if (pair !== undefined) renew(server, pair)
         server.maxConnections = places[port]
         // Where no descriptor is left the system accepts nobody, and says so here.
@@ -77,7 +79,7 @@ const keepHeaderPhase = Effect.fnUntraced(function*(server: Server, troubles: Qu
   if (phase === undefined) return
   phase.onRefusal = (trouble) => void Queue.offerUnsafe(troubles, trouble)
   // After a stall, what has come meanwhile is read before anybody is judged.
-  const look = Effect.sync(() => void setImmediate(() => phase.cutOverdue()))
+  const look = Effect.andThen(loopTurn, Effect.sync(() => phase.cutOverdue()))
   yield* Effect.forkScoped(Effect.repeat(look, Schedule.spaced("5 seconds")))
 })
 
@@ -142,6 +144,10 @@ const tellPlaintext = Effect.fnUntraced(function*(port: Port, settings: Settings
       "CONTROL_TLS_PRIVATE_KEY, or name the proxy that encrypts in CONTROL_TRUSTED_PROXIES"
   )
 })
+
+const shutOut =
+  "`control` and health checks on this machine send no header, and their connections to the API are closed: set " +
+  "CONTROL_PROXY_PROTOCOL to ws, or take loopback out of CONTROL_TRUSTED_PROXIES"
 
 /** One line in ten seconds at most: a flood must not become a flood of lines. */
 const tellTroubles = (troubles: Queue.Dequeue<string>) =>

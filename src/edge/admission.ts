@@ -1,9 +1,8 @@
 /** What both ports ask of every request before anything else is looked at: decided from the request and the settings alone. */
-import type { SettingsValues } from "#Settings.ts"
+import { type SettingsValues, within } from "#Settings.ts"
 import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
-import { within } from "./addresses.ts"
 import { remoteOf } from "./headerPhase.ts"
 import { isOurName, isSameOrigin } from "./hosts.ts"
 import { peerOf } from "./peer.ts"

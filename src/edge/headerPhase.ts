@@ -1,11 +1,10 @@
 /** The time of a connection before HTTP and TLS, in which a proxy says whose it is: the socket's part of `proxyProtocol.ts`. */
 import { addressBlock, unmappedAddress } from "#schema/ids.ts"
-import { isLoopback, type SettingsValues } from "#Settings.ts"
+import { type SettingsValues, within } from "#Settings.ts"
 import type { Server } from "node:http"
 import { Server as TlsServer } from "node:https"
 import type { Socket } from "node:net"
-import { within } from "./addresses.ts"
-import type { Remote } from "./peer.ts"
+import { type Remote, remoteTold } from "./peer.ts"
 import { decide } from "./proxyProtocol.ts"
 
 type Ends = Pick<Socket, "remoteAddress" | "remotePort" | "localAddress" | "localPort">
@@ -140,12 +139,9 @@ class Waiting {
   }
 }
 
-/** An address of loopback, told of by another machine, is not this machine. */
 function remember(socket: Socket, proxy: string, client: string | undefined): void {
   const four = fourOf(socket)
-  const remote = client === undefined
-    ? { address: proxy, isKnown: false }
-    : { address: client, isKnown: !isLoopback(client) || isLoopback(proxy) }
+  const remote = remoteTold(proxy, client)
   told.set(four, remote)
   // The same four may belong to the next one before this one is known to be closed.
   socket.once("close", () => told.get(four) === remote && told.delete(four))

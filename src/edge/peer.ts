@@ -13,6 +13,12 @@ export interface Remote {
   readonly isKnown: boolean
 }
 
+/** As the header of a proxy tells. An address of loopback is that of the proxy's machine, which may not be this one. */
+export const remoteTold = (proxy: string, client: string | undefined): Remote =>
+  client === undefined
+    ? { address: proxy, isKnown: false }
+    : { address: client, isKnown: !isLoopback(client) || isLoopback(proxy) }
+
 /** What a request shows of where it comes from. */
 export interface Arrival {
   readonly remote: Remote

@@ -1,6 +1,6 @@
 /** Addresses as settings name them, and who may read what goes to them. */
 import { Option } from "effect"
-import { isIP } from "node:net"
+import { BlockList, isIP } from "node:net"
 
 /** `127.0.0.1`, `::1`, `localhost`: what only this machine reaches. */
 export const isLoopback = (host: string): boolean =>
@@ -37,3 +37,21 @@ export const parseCidr = (text: string): Cidr | undefined => {
   if (given !== undefined && !(/^\d{1,3}$/u.test(given) && Number(given) <= longest)) return undefined
   return { address, length: given === undefined ? longest : Number(given), family: version === 4 ? "ipv4" : "ipv6" }
 }
+
+/** Gives whether an address lies in one of the networks. */
+export const within = (networks: ReadonlyArray<Cidr>): (address: string) => boolean => {
+  const list = new BlockList()
+  for (const { address, family, length } of networks) list.addSubnet(address, length, family)
+  return (address) => {
+    const version = isIP(address)
+    return networks.length > 0 && version !== 0 && list.check(address, version === 6 ? "ipv6" : "ipv4")
+  }
+}
+
+/** Whether the API closes what comes from this machine itself, where only proxies send headers of the PROXY protocol. */
+export const isOwnMachineShutOut = (
+  { proxyProtocol, trustedProxies }: {
+    readonly proxyProtocol: "off" | "ws" | "api" | "both"
+    readonly trustedProxies: ReadonlyArray<Cidr>
+  }
+): boolean => (proxyProtocol === "api" || proxyProtocol === "both") && ["127.0.0.1", "::1"].some(within(trustedProxies))

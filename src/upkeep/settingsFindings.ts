@@ -1,7 +1,7 @@
 /** Settings that are allowed, and that an operator may not have meant. Pure. */
 import { subnetCount } from "#network/addresses.ts"
 import type { Finding } from "#schema/diagnosis.ts"
-import { isOpenInPlaintext, type SettingsValues } from "#Settings.ts"
+import { isOpenInPlaintext, isOwnMachineShutOut, type SettingsValues } from "#Settings.ts"
 import { Duration, Option } from "effect"
 import { fine, found } from "./findings.ts"
 
@@ -25,6 +25,7 @@ export const fightingSettings = (settings: SettingsValues): ReadonlyArray<Findin
     "whoever is on the way reads API keys and WireGuard's private keys",
     encrypt
   ])],
+  ...proxyFindings(settings),
   ...Duration.isGreaterThan(Duration.times(settings.heartbeatInterval, 2), settings.heartbeatTimeout) &&
       Duration.isGreaterThan(settings.heartbeatInterval, Duration.seconds(30))
     ? [found("settings", "warn", [
@@ -52,6 +53,26 @@ export const fightingSettings = (settings: SettingsValues): ReadonlyArray<Findin
       "keep a copy of the file, or give the key as CONTROL_MASTER_KEY_FILE"
     ])] :
     []
+]
+
+const proxyFindings = (settings: SettingsValues): ReadonlyArray<Finding> => [
+  ...settings.trustedProxies.every(({ length }) => length > 0) ? [] : [found("settings", "warn", [
+    "CONTROL_TRUSTED_PROXIES trusts every address",
+    "whoever connects says from where and whether it was encrypted: the audit and all limits by address can be got around",
+    "name the networks from which your proxies connect"
+  ])],
+  ...!isOwnMachineShutOut(settings) ? [] : [found("settings", "warn", [
+    "CONTROL_PROXY_PROTOCOL demands a header of whoever calls the API from this machine, since loopback is trusted",
+    "`control` and health checks on this machine send none, and their connections are closed",
+    "set it to ws, or take loopback out of CONTROL_TRUSTED_PROXIES"
+  ])],
+  ...!settings.requireTls || settings.proxyProtocol === "off" || Option.isSome(settings.tlsCertificate) ?
+    []
+    : [found("settings", "warn", [
+      "CONTROL_REQUIRE_TLS refuses plaintext, and with CONTROL_PROXY_PROTOCOL the balancer passes on what it gets",
+      "its header does not tell of TLS that the balancer takes off, so whoever comes by it is refused",
+      "let Control speak TLS (CONTROL_TLS_CERTIFICATE), or the balancer HTTP, with X-Forwarded-Proto"
+    ])]
 ]
 
 const poolFindings = (pool: string, agents: number, highestSubnet: number): ReadonlyArray<Finding> => {

@@ -6,7 +6,7 @@ import { defaults, Settings, type SettingsValues } from "#Settings.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { newDatabase } from "#support/database.ts"
 import { temporaryDirectory } from "#support/process.ts"
-import { balancer, type End, send, through, trusting, v1, v2, v2Local } from "#support/proxyHeaders.ts"
+import { balancer, send, through, trusting, v1, v2, v2Local } from "#support/proxyHeaders.ts"
 import { makeServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, it } from "@effect/vitest"
@@ -29,25 +29,25 @@ const portOf = (server: Server | TcpServer) => {
 }
 
 /** A server that answers with the address that it takes its client for; the test moves the time, and sees what is logged. */
-const serve = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}) {
+const serve = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}, kind: "ws" | "api" = "ws") {
   const lines: Array<string> = []
-  const logger = Logger.make(({ message }) => lines.push(String(message)))
+  const logger = Logger.layer([Logger.make(({ message }) => lines.push(String(message)))])
   const edge = Context.get(
     yield* Layer.build(
       Edge.layer.pipe(
         Layer.provide(Settings.layerOf({ ...defaults, ...on, ...settings })),
-        Layer.provideMerge(Logger.layer([logger])),
+        Layer.provideMerge(logger),
         Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "All"))
       )
     ),
     Edge
   )
   const server = edge.create(
-    "ws",
+    kind,
     { requestTimeout: 10_000, maxHeaderSize: 8_192 },
     ({ socket }, response) => response.end(remoteOf(socket).address)
   )
-  yield* edge.keep("ws", server)
+  yield* Effect.provide(edge.keep(kind, server), logger)
   yield* Effect.promise(() => new Promise<void>((done) => server.listen(0, "127.0.0.1", done)))
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -65,7 +65,7 @@ const closing = (socket: Socket) =>
 
 /** Says what it is told to, and lives until the test ends. */
 const visit = Effect.fnUntraced(function*(server: Server, from: string, bytes = Buffer.alloc(0)) {
-  // An event that comes only where no headers are expected, or before one is: the server has it.
+  // Comes with the connection itself, whatever has been said in it.
   const accepted = new Promise((done) => server.once("connection", done))
   const socket = connectTcp({ port: portOf(server), host: "127.0.0.1", localAddress: from })
   socket.on("error", () => {}).resume()
@@ -162,6 +162,14 @@ it.effect("a balancer that is set up wrongly is told of in one line at a time, w
     assert.strictEqual((yield* send(port, balancer, Buffer.concat([header, request]))).body, "203.0.113.1")
   }))
 
+it.effect("an operator is warned at the start where the API closes what comes from this machine", () =>
+  Effect.gen(function*() {
+    const { lines } = yield* serve({ ...trusting("127.0.0.1"), proxyProtocol: "both" }, "api")
+    assert.lengthOf(lines.filter((line) => /health checks on this machine.*CONTROL_PROXY_PROTOCOL/u.test(line)), 1)
+    const { lines: others } = yield* serve({ ...trusting("127.0.0.1"), proxyProtocol: "ws" }, "api")
+    assert.lengthOf(others.filter((line) => line.includes("on this machine")), 0)
+  }))
+
 it.effect("who has not sent a header within ten seconds is cut, however slowly it goes on; who has is not", () =>
   Effect.gen(function*() {
     const { server, troubles } = yield* serve()
@@ -182,18 +190,40 @@ it.effect("who has not sent a header within ten seconds is cut, however slowly i
 
 it.effect("who says nothing takes a place among those of its address, and none of the balancer's", () =>
   Effect.gen(function*() {
-    const { port, server } = yield* serve({ maxUnauthenticatedPerIp: 2, maxUnauthenticated: 3 })
+    const { port, server } = yield* serve({ maxUnauthenticatedPerIp: 1, maxUnauthenticated: 2 })
     const first = yield* visit(server, stranger)
-    yield* visit(server, stranger)
     yield* closing(yield* visit(server, stranger))
     yield* visit(server, "127.0.0.3")
-    yield* closing(yield* visit(server, "127.0.0.3"))
+    yield* closing(yield* visit(server, "127.0.0.4"))
     assert.strictEqual((yield* send(port, balancer, Buffer.concat([header, request]))).body, "203.0.113.1")
     first.destroy()
     // Until its place is free again.
     const asked = Effect.map(send(port, stranger, request), ({ body }) => body)
     assert.strictEqual(yield* Effect.repeat(asked, { until: (body) => body !== "" }), stranger)
+    assert.strictEqual(yield* asked, stranger)
   }))
+
+it.effect("what a header has told is forgotten with its connection", () =>
+  Effect.gen(function*() {
+    const files = yield* makeFiles
+    files.write()
+    for (const settings of [{}, files.settings]) {
+      const { port, server } = yield* serve(settings)
+      const socket = through(port, header)()
+      const told = Effect.sync(() => {
+        const ends = { remoteAddress: balancer, remotePort: socket.localPort, localAddress: stranger, localPort: port }
+        return remoteOf(ends).address
+      })
+      yield* Effect.promise(() => new Promise((done) => server.once("connection", done)))
+      const isNow = (address: string) =>
+        Effect.repeat(Effect.andThen(turn, told), { until: (seen) => seen === address })
+      yield* isNow("203.0.113.1")
+      yield* askEncrypted(socket)
+      yield* isNow(balancer)
+    }
+  }))
+
+const turn = Effect.promise(() => new Promise((done) => setImmediate(done)))
 
 it.effect("a server that stops waits for nobody who has not sent a header", () =>
   Effect.gen(function*() {

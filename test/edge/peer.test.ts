@@ -1,5 +1,5 @@
 /** Whose request it is: what proxies say, and what strangers make up. */
-import { peerOf } from "#edge/peer.ts"
+import { peerOf, remoteTold } from "#edge/peer.ts"
 import { isOurName, isSameOrigin } from "#edge/hosts.ts"
 import { placesOf } from "#edge/servers.ts"
 import { complaintOf } from "#edge/certificate.ts"
@@ -86,6 +86,10 @@ describe("the address of a client", () => {
     assert.deepStrictEqual(unknown("127.0.0.1"), { address: "127.0.0.1", encrypted: "no" })
     assert.deepStrictEqual(unknown("127.0.0.1", { isForwarded: false }), { address: "127.0.0.1", encrypted: "no" })
     assert.strictEqual(unknown("127.0.0.1", { encrypted: true }).encrypted, "yes")
+    assert.isTrue(remoteTold("10.0.0.1", "203.0.113.7").isKnown)
+    assert.isTrue(remoteTold("127.0.0.1", "127.0.0.1").isKnown)
+    assert.isFalse(remoteTold("10.0.0.1", "127.0.0.1").isKnown, "the loopback of another machine")
+    assert.deepStrictEqual(remoteTold("10.0.0.1", undefined), { address: "10.0.0.1", isKnown: false })
   })
 
   it("is encrypted when the socket is, or every hop that a proxy of ours tells of", () => {
