@@ -210,11 +210,9 @@ it.effect("what a header has told is forgotten with its connection", () =>
     for (const settings of [{}, files.settings]) {
       const { port, server } = yield* serve(settings)
       const socket = through(port, header)()
-      const told = Effect.sync(() => {
-        const ends = { remoteAddress: balancer, remotePort: socket.localPort, localAddress: stranger, localPort: port }
-        return remoteOf(ends).address
-      })
       yield* Effect.promise(() => new Promise((done) => server.once("connection", done)))
+      const ends = { remoteAddress: balancer, remotePort: socket.localPort, localAddress: stranger, localPort: port }
+      const told = Effect.sync(() => remoteOf(ends).address)
       const isNow = (address: string) =>
         Effect.repeat(Effect.andThen(turn, told), { until: (seen) => seen === address })
       yield* isNow("203.0.113.1")
