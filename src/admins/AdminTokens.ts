@@ -1,8 +1,9 @@
 /** Admin tokens as operators ask for them, and whom they let in. Nothing is remembered of a token: each request asks the database. */
-import { type Failures, noteFailure } from "#clients/failures.ts"
 import { monotonicMillis } from "#clients/monotonic.ts"
 import { hashApiKey, mintApiKey, sameSecret } from "#crypto/apiKeys.ts"
-import { addressBlock, KeyId } from "#schema/ids.ts"
+import { Failures } from "#rates/Failures.ts"
+import { Places } from "#rates/Places.ts"
+import { KeyId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/resources.ts"
 import type { NewToken, Operator, Token } from "#schema/tokens.ts"
 import { AdminTokenStore, type ExpiryPast } from "#store/AdminTokenStore.ts"
@@ -124,31 +125,20 @@ const mostWaitingOfOne = 16
 const mostWaiting = 1_024
 
 function makeRefusal() {
-  const failures = new Map<string, Failures>()
-  const waiting = new Map<string, number>()
-  let all = 0
-
-  const wait = (address: string, millis: number) =>
-    Effect.acquireUseRelease(
-      Effect.sync(() => {
-        all += 1
-        waiting.set(address, (waiting.get(address) ?? 0) + 1)
-      }),
-      () => Effect.sleep(millis),
-      () =>
-        Effect.sync(() => {
-          all -= 1
-          const left = (waiting.get(address) ?? 1) - 1
-          if (left === 0) waiting.delete(address)
-          else waiting.set(address, left)
-        })
-    )
+  const failures = new Failures()
+  const waiting = new Places(mostWaiting, mostWaitingOfOne)
 
   return Effect.fnUntraced(function*(from: string | null) {
-    const address = addressBlock(from ?? "")
-    const delay = noteFailure(failures, address, yield* monotonicMillis)
-    if (all >= mostWaiting || (waiting.get(address) ?? 0) >= mostWaitingOfOne) return yield* new TooManyFailures()
-    if (delay > 0) yield* wait(address, delay)
+    const address = from ?? ""
+    const delay = failures.note(address, yield* monotonicMillis)
+    yield* Effect.acquireUseRelease(
+      Effect.suspend(() => {
+        const leave = waiting.take(address)
+        return leave === undefined ? Effect.fail(new TooManyFailures()) : Effect.succeed(leave)
+      }),
+      () => Effect.sleep(delay),
+      (leave) => Effect.sync(leave)
+    )
     return yield* new InvalidToken()
   })
 }

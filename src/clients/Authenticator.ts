@@ -2,10 +2,11 @@
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
 import type { Key, NetworkState } from "#network/NetworkState.ts"
-import { addressBlock, type ClientType, nameOf } from "#schema/ids.ts"
+import { Buckets } from "#rates/Buckets.ts"
+import { Failures } from "#rates/Failures.ts"
+import { type ClientType, nameOf } from "#schema/ids.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
-import { type Failures, noteFailure } from "./failures.ts"
 import { monotonicMillis } from "./monotonic.ts"
 
 /** The key is unknown, revoked, or of the other kind of client; which of them is not told. */
@@ -29,10 +30,10 @@ export class Authenticator extends Context.Service<Authenticator, {
     Authenticator,
     Effect.gen(function*() {
       const network = yield* Network
-      const failures = new Map<string, Failures>()
-      const sessions = new Map<string, Spent>()
+      const failures = new Failures()
+      const sessions = new Buckets(sessionLimit)
       const admit = Effect.fnUntraced(function*(key: Key) {
-        if (!mayBegin(sessions, nameOf(key.owner), yield* monotonicMillis)) return yield* new TooManySessions()
+        if (!sessions.take(nameOf(key.owner), yield* monotonicMillis)) return yield* new TooManySessions()
         return yield* Effect.as(Metric.update(accepted, 1), key)
       })
 
@@ -45,7 +46,7 @@ export class Authenticator extends Context.Service<Authenticator, {
           const fresh = find(yield* network.state, hash, type)
           if (fresh !== undefined) return yield* admit(fresh)
           yield* Metric.update(refused, 1)
-          yield* Effect.sleep(noteFailure(failures, addressBlock(address), yield* monotonicMillis))
+          yield* Effect.sleep(failures.note(address, yield* monotonicMillis))
           return yield* new InvalidKey()
         }
       )
@@ -55,30 +56,8 @@ export class Authenticator extends Context.Service<Authenticator, {
   )
 }
 
-/** Sessions of one client at once, and how soon one more is allowed. */
-const mostSessions = 30
-const millisForOne = 2_000
-
-/** What a client has spent of its sessions: `tokens` were left at the moment `at`. */
-interface Spent {
-  readonly tokens: number
-  readonly at: number
-}
-
-/** A token bucket for each client; who is full again is forgotten first. */
-function mayBegin(sessions: Map<string, Spent>, name: string, now: number): boolean {
-  const before = sessions.get(name)
-  const tokens = before === undefined
-    ? mostSessions
-    : Math.min(mostSessions, before.tokens + (now - before.at) / millisForOne)
-  sessions.delete(name)
-  sessions.set(name, { tokens: tokens >= 1 ? tokens - 1 : tokens, at: now })
-  for (const [oldest, { at }] of sessions) {
-    if (now - at < mostSessions * millisForOne) break
-    sessions.delete(oldest)
-  }
-  return tokens >= 1
-}
+/** Sessions of one client: so many at once, and then one every two seconds. */
+const sessionLimit = { perSecond: 0.5, burst: 30 }
 
 function find(state: NetworkState, hash: string, type: ClientType | undefined): Key | undefined {
   const key = Option.getOrUndefined(HashMap.get(state.keysByHash, hash))

@@ -1,7 +1,8 @@
 /** One client, one fiber: frames are decoded, the session decides, and what it decides is carried out. */
 import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
 import { decodeFrame } from "#schema/protocol.ts"
-import { largestFirstMessage, type Limits } from "#session/limits.ts"
+import type { Rate } from "#rates/bucket.ts"
+import { largestFirstMessage } from "#session/limits.ts"
 import * as Session from "#session/Session.ts"
 import { Settings, type SettingsValues } from "#Settings.ts"
 import { Clock, Effect } from "effect"
@@ -28,7 +29,7 @@ export interface Connection {
  * looked up once, here: a connection costs only what is its own.
  */
 export const makeServe = Effect.gen(function*() {
-  const limits = limitsOf(yield* Settings)
+  const limit = messageLimit(yield* Settings)
   const clock = yield* Clock.Clock
   const { carryOut, giveBack } = yield* makePerform
 
@@ -67,7 +68,7 @@ export const makeServe = Effect.gen(function*() {
       const connection: Connection = {
         socket,
         upgrade,
-        session: Session.initial(limits, at, upgrade.level),
+        session: Session.initial(limit, at, upgrade.level),
         at,
         member: undefined
       }
@@ -87,6 +88,6 @@ function toEvent(frame: Frame, { at, session, upgrade }: Connection): Session.Ev
 }
 
 /** A burst of four seconds' worth is let through: clients that reconnect have something to tell. */
-function limitsOf({ maxMessagesPerSecond }: SettingsValues): Limits {
-  return { messagesPerSecond: maxMessagesPerSecond, burst: maxMessagesPerSecond * 4 }
+function messageLimit({ maxMessagesPerSecond }: SettingsValues): Rate {
+  return { perSecond: maxMessagesPerSecond, burst: maxMessagesPerSecond * 4 }
 }

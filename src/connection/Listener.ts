@@ -89,6 +89,8 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
   const settings = yield* Settings
   const sessions = yield* Sessions
   const admit = makeAdmission("ws", settings)
+  const { maxBytesPerSecond } = settings
+  const byteLimit = { perSecond: maxBytesPerSecond, burst: maxBytesPerSecond * 4 }
   const wss = new WebSocketServer(webSocketOptions(settings.maxMessageBytes))
   yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
 
@@ -105,7 +107,7 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
     }
     raw.once("close", () => place.leave())
     wss.handleUpgrade(request, raw, head, (ws) => {
-      sessions.serve(new WsSocket(ws, raw, settings.maxBytesPerSecond), place, {
+      sessions.serve(new WsSocket(ws, raw, byteLimit), place, {
         type: verdict.type,
         level: verdict.level,
         address

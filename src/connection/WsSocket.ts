@@ -4,8 +4,8 @@ import { Effect } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
+import { type Bucket, charge, full, type Rate, restMillis } from "#rates/bucket.ts"
 import { largestFirstMessage } from "#session/limits.ts"
-import { Bucket } from "./Bucket.ts"
 import { waitingLimitBytes } from "./plan.ts"
 import { type Frame, type Socket, SocketClosed, TooSlow } from "./Socket.ts"
 
@@ -20,9 +20,8 @@ const drainPatienceMillis = (bytes: number): number => 10_000 + bytes / 16.384
 
 const closePatienceMillis = 2_000
 
-/** Pings and pongs: ten a second in the long run. */
-const controlsPerSecond = 10
-const controlBurst = 200
+/** Of pings and pongs. */
+const controlLimit: Rate = { perSecond: 10, burst: 200 }
 
 /** How many bytes may come without a message in them, while nobody knows whose they are: its frames' heads are counted too. */
 const firstMessageBytes = largestFirstMessage + 64
@@ -40,8 +39,10 @@ export class WsSocket implements Socket {
   readonly #inbox: Array<Frame> = []
   #waiting: Resume | undefined
   #closing = false
-  readonly #controls = new Bucket(controlsPerSecond, controlBurst, performance.now())
-  readonly #bytes: Bucket
+  readonly #byteLimit: Rate
+  #bytes: Bucket
+  /** Most clients never ping: then there is none. */
+  #controls: Bucket | undefined
   /** What has come of the first message of an unknown peer; undefined as soon as there is a message to judge it by. */
   #unheard: number | undefined = 0
   #isFull = false
@@ -49,10 +50,11 @@ export class WsSocket implements Socket {
   #rest: NodeJS.Timeout | undefined
   #closed = false
 
-  constructor(ws: WebSocket, raw: Duplex, bytesPerSecond: number) {
+  constructor(ws: WebSocket, raw: Duplex, byteLimit: Rate) {
     this.#ws = ws
     this.#raw = raw
-    this.#bytes = new Bucket(bytesPerSecond, bytesPerSecond * 4, performance.now())
+    this.#byteLimit = byteLimit
+    this.#bytes = full(byteLimit, performance.now())
     ws.on("message", (data, isBinary) => {
       this.#unheard = undefined
       this.#offer(isBinary ? { _tag: "Binary" } : { _tag: "Text", text: String(data) })
@@ -130,19 +132,22 @@ export class WsSocket implements Socket {
 
   /** Pings and pongs are no messages, and are counted apart: nobody needs more than a few a second. */
   #controlled(): void {
-    if (this.#controls.take(1, performance.now()) > 0) this.close("tooMany")
+    const now = performance.now()
+    this.#controls = charge(this.#controls ?? full(controlLimit, now), controlLimit, now, 1)
+    if (restMillis(this.#controls, controlLimit) > 0) this.close("tooMany")
   }
 
   /** Who sends too much is read from more slowly: what was read beyond the limit is made up for by a rest. */
   #came(bytes: number): void {
-    const restMillis = this.#bytes.take(bytes, performance.now())
+    this.#bytes = charge(this.#bytes, this.#byteLimit, performance.now(), bytes)
+    const rest = restMillis(this.#bytes, this.#byteLimit)
     if (this.#closing) return
     if (this.#unheard !== undefined && (this.#unheard += bytes) > firstMessageBytes) return this.close("tooBig")
-    if (restMillis === 0 || this.#rest !== undefined) return
+    if (rest === 0 || this.#rest !== undefined) return
     this.#rest = setTimeout(() => {
       this.#rest = undefined
       this.#flow()
-    }, restMillis)
+    }, rest)
     this.#flow()
   }
 

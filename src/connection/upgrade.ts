@@ -1,5 +1,6 @@
 /** Which upgrade requests are let in, decided from the request alone. Pure but for the counting of who is waiting. */
-import { addressBlock, ClientType } from "#schema/ids.ts"
+import { Places } from "#rates/Places.ts"
+import { ClientType } from "#schema/ids.ts"
 import { type Level, subprotocols } from "#schema/protocol.ts"
 import { Schema } from "effect"
 import type { IncomingMessage } from "node:http"
@@ -49,30 +50,23 @@ function refused(reason: string): Verdict {
   return { _tag: "Refused", reason }
 }
 
-/** The sockets that have not authenticated yet: counted in all and by address, and each with the time it came. */
+/** The sockets that have not authenticated yet: so many places, and each with the time at which it was taken. */
 export class WaitingRoom<Guest> {
-  readonly #limit: number
-  readonly #limitPerAddress: number
-  readonly #byAddress = new Map<string, number>()
+  readonly #free: Places
   /** In the order of coming, so that whose time is over stands first. */
   readonly #places = new Set<Place<Guest>>()
 
   constructor(limit: number, limitPerAddress: number) {
-    this.#limit = limit
-    this.#limitPerAddress = limitPerAddress
+    this.#free = new Places(limit, limitPerAddress)
   }
 
   /** A place from this moment on, or nothing when there is none. */
   enter(from: string, at: number): Place<Guest> | undefined {
-    const address = addressBlock(from)
-    const here = this.#byAddress.get(address) ?? 0
-    if (this.#places.size >= this.#limit || here >= this.#limitPerAddress) return undefined
-    this.#byAddress.set(address, here + 1)
+    const leave = this.#free.take(from)
+    if (leave === undefined) return undefined
     const place = new Place<Guest>(at, () => {
-      if (!this.#places.delete(place)) return
-      const left = (this.#byAddress.get(address) ?? 1) - 1
-      if (left === 0) this.#byAddress.delete(address)
-      else this.#byAddress.set(address, left)
+      this.#places.delete(place)
+      leave()
     })
     this.#places.add(place)
     return place

@@ -7,9 +7,10 @@ import type { ControlMessageV1 } from "#schema/controlV1.ts"
 import type { CertificateObtained } from "#schema/gateway.ts"
 import type { AgentId, ClientRef, ClientType, GatewayId, Revision } from "#schema/ids.ts"
 import type { ClientMessage, FrameError, Level } from "#schema/protocol.ts"
+import type { Rate } from "#rates/bucket.ts"
 import { Result } from "effect"
 import { levels } from "./levels.ts"
-import { fault, type Limits, mayResync, resyncEverySeconds, take, unused, type Usage } from "./limits.ts"
+import { fault, mayResync, resyncEverySeconds, take, unused, type Usage } from "./limits.ts"
 
 /** `connected`: upgraded. `authenticating`: a key is being looked up. `ready`: who it is, is known. `closed`: nothing counts any more. */
 export type State =
@@ -21,7 +22,8 @@ export type State =
 export interface Session {
   readonly state: State
   readonly level: Level
-  readonly limits: Limits
+  /** Of its messages. */
+  readonly limit: Rate
   readonly usage: Usage
 }
 
@@ -76,11 +78,11 @@ export type Action =
 
 export type Transition = readonly [actions: ReadonlyArray<Action>, next: Session]
 
-export const initial = (limits: Limits, at: number, level: Level = "plain"): Session => ({
+export const initial = (limit: Rate, at: number, level: Level = "plain"): Session => ({
   state: { _tag: "connected" },
   level,
-  limits,
-  usage: unused(limits, at)
+  limit,
+  usage: unused(limit, at)
 })
 
 /** Defined for every state and every event; an event that a state does not expect changes nothing. */
@@ -136,12 +138,12 @@ function concludeAuth(
 }
 
 function receive(session: Session, frame: Result.Result<ClientMessage, FrameError>, at: number): Transition {
-  const [verdict, usage] = take(session.usage, session.limits, at)
+  const [verdict, usage] = take(session.usage, session.limit, at)
   const next = { ...session, usage }
   if (verdict === "stop") return close(next, "tooMany")
   if (verdict === "drop") {
     // One answer until it has slowed down: a flood must not be answered by a flood.
-    const answer = usage.dropped === 1 ? [error("rate_limited", rateText(session.limits))] : []
+    const answer = usage.dropped === 1 ? [error("rate_limited", rateText(session.limit))] : []
     return [answer, next]
   }
   if (next.state._tag === "connected") return receiveConnected(next, frame, at)
@@ -229,6 +231,6 @@ function notAllowed(type: string, sender: ClientType): FrameError {
   return { code: "not_allowed", message: `${type} is not a message of ${sender}s` }
 }
 
-function rateText({ messagesPerSecond, burst }: Limits): string {
-  return `more than ${messagesPerSecond} messages a second (bursts of ${burst} are let through); messages are dropped`
+function rateText({ burst, perSecond }: Rate): string {
+  return `more than ${perSecond} messages a second (bursts of ${burst} are let through); messages are dropped`
 }

@@ -1,9 +1,5 @@
 /** How much one connection may say. Pure: time comes in with each message, in milliseconds of one monotonic clock. */
-
-export interface Limits {
-  readonly messagesPerSecond: number
-  readonly burst: number
-}
+import { type Bucket, full, left, type Rate, take as takeOf } from "#rates/bucket.ts"
 
 /** Bytes of the largest message before `auth`: a key, an address and a place, and room to spare. */
 export const largestFirstMessage = 8_192
@@ -17,8 +13,8 @@ export const resyncEverySeconds = 5
 
 /** What a connection has used of its limits. */
 export interface Usage {
-  readonly tokens: number
-  readonly refilledAt: number
+  /** A token for each message. */
+  readonly messages: Bucket
   /** Messages dropped since the client was last within its limits for a while. */
   readonly dropped: number
   /** When the last faulty messages came; at most as many as the limit. */
@@ -27,9 +23,8 @@ export interface Usage {
   readonly resyncedAt: number | undefined
 }
 
-export const unused = (limits: Limits, at: number): Usage => ({
-  tokens: limits.burst,
-  refilledAt: at,
+export const unused = (limit: Rate, at: number): Usage => ({
+  messages: full(limit, at),
   dropped: 0,
   faults: [],
   resyncedAt: undefined
@@ -38,17 +33,13 @@ export const unused = (limits: Limits, at: number): Usage => ({
 /** `pass`: within the limits. `drop`: over them. `stop`: a whole burst was dropped before the client slowed down. */
 export type Verdict = "pass" | "drop" | "stop"
 
-/**
- * A token bucket: one token for each message, refilled at the rate, never above the burst. What was dropped is forgotten when
- * half of the burst is free again: a token now and then does not make a flood a conversation.
- */
-export const take = (usage: Usage, limits: Limits, at: number): readonly [Verdict, Usage] => {
-  const elapsed = Math.max(0, at - usage.refilledAt)
-  const tokens = Math.min(limits.burst, usage.tokens + elapsed * limits.messagesPerSecond / 1_000)
-  const before = tokens >= limits.burst / 2 ? 0 : usage.dropped
-  if (tokens >= 1) return ["pass", { ...usage, tokens: tokens - 1, refilledAt: at, dropped: before }]
+/** What was dropped is forgotten when half of the burst is free again: a token now and then does not make a flood a conversation. */
+export const take = (usage: Usage, limit: Rate, at: number): readonly [Verdict, Usage] => {
+  const before = left(usage.messages, limit, at) >= limit.burst / 2 ? 0 : usage.dropped
+  const messages = takeOf(usage.messages, limit, at)
+  if (messages !== undefined) return ["pass", { ...usage, messages, dropped: before }]
   const dropped = before + 1
-  return [dropped > limits.burst ? "stop" : "drop", { ...usage, tokens, refilledAt: at, dropped }]
+  return [dropped > limit.burst ? "stop" : "drop", { ...usage, dropped }]
 }
 
 /** Counts a faulty message; true when it was one too many within a minute. */

@@ -1,10 +1,9 @@
 /** How much comes in: of connections, and of bytes from one of them. */
-import { Bucket } from "#connection/Bucket.ts"
 import { upgrade } from "#support/raw.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
-import { assert, it, layer } from "@effect/vitest"
-import { Effect, Schema } from "effect"
+import { assert, layer } from "@effect/vitest"
+import { Effect } from "effect"
 import type { Socket } from "node:net"
 
 layer(TestServer.layer({ maxConnections: 3 }), { excludeTestServices: true })("connections in all", (it) => {
@@ -109,27 +108,4 @@ layer(TestServer.layer({ maxBytesPerSecond: 65_536 }), { excludeTestServices: tr
 /** The stream below a client's `ws`, to send what it would not. */
 function socketOf({ ws }: { readonly ws: object }): Socket {
   return (ws as { readonly _socket: Socket })._socket
-}
-
-it.effect.prop(
-  "a bucket lets no more through than its burst and its rate, whatever is taken when",
-  { takes: Schema.Array(Schema.Struct({ amount: small(1_000), after: small(500) })) },
-  ({ takes }) =>
-    Effect.sync(() => {
-      const bucket = new Bucket(1_000, 4_000, 0)
-      let at = 0
-      let taken = 0
-      for (const { after, amount } of takes) {
-        at += after
-        taken += amount
-        const rest = bucket.take(amount, at)
-        // Who rests for as long as it is told is within its limits again.
-        at += rest
-        assert.isAtMost(taken, 4_000 + at)
-      }
-    })
-)
-
-function small(maximum: number) {
-  return Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 }

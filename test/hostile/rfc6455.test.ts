@@ -17,7 +17,7 @@ const wss = new WebSocketServer(webSocketOptions(maxPayload))
 server.on("upgrade", (request, raw, head) => {
   raw.on("error", () => raw.destroy())
   wss.handleUpgrade(request, raw, head, (ws) => {
-    const socket = new WsSocket(ws, raw, Infinity)
+    const socket = new WsSocket(ws, raw, { perSecond: Infinity, burst: Infinity })
     ws.on("message", (data, isBinary) => ws.send(data, { binary: isBinary }))
     Effect.runFork(Effect.ignore(Effect.forever(socket.receive)))
   })

@@ -1,12 +1,12 @@
 import { closeCodes, type CloseReason } from "#schema/codes.ts"
 import { AgentId, type ClientRef, GatewayId } from "#schema/ids.ts"
 import { decodeFrame } from "#schema/protocol.ts"
-import type { Limits } from "#session/limits.ts"
+import type { Rate } from "#rates/bucket.ts"
 import * as Session from "#session/Session.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
-const limits: Limits = { messagesPerSecond: 10, burst: 40 }
+const limits: Rate = { perSecond: 10, burst: 40 }
 const agent: ClientRef = { type: "agent", id: AgentId.make("a1") }
 const gateway: ClientRef = { type: "gateway", id: GatewayId.make("g1") }
 

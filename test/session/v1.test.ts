@@ -1,11 +1,12 @@
 import { AgentId, type ClientRef, Revision, Timeline } from "#schema/ids.ts"
 import { decodeFrame, type Level } from "#schema/protocol.ts"
-import { type Limits, resyncEverySeconds } from "#session/limits.ts"
+import type { Rate } from "#rates/bucket.ts"
+import { resyncEverySeconds } from "#session/limits.ts"
 import * as Session from "#session/Session.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
-const limits: Limits = { messagesPerSecond: 50, burst: 200 }
+const limits: Rate = { perSecond: 50, burst: 200 }
 const agent: ClientRef = { type: "agent", id: AgentId.make("a1") }
 const place = { timeline: Timeline.make("t"), revision: Revision.make(7) }
 

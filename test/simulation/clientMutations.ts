@@ -141,8 +141,8 @@ export const sessionMutants: ReadonlyArray<Mutant> = [
   mutant(
     "a flood is answered without end",
     "src/session/limits.ts",
-    "if (tokens >= 1) return",
-    "if (tokens > -1e9) return"
+    "if (messages !== undefined) return [\"pass\", { ...usage, messages,",
+    "return [\"pass\", { ...usage,"
   ),
   mutant(
     "a stop is not announced",
