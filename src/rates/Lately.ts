@@ -1,8 +1,9 @@
 /** What is remembered of those who were heard of lately, by name. */
 
 /**
- * A value stays for at least so long after it was noted, and for twice as long at most. Two generations: whoever is noted is in
- * the young one; now and then it becomes the old one, and the old one is forgotten whole.
+ * A value stays for at least so long after it was noted. Two generations: whoever is noted is in the young one; with the first
+ * note after so long it becomes the old one, and the old one is forgotten whole. So where notes come all the time a value goes
+ * after about twice as long, and where none comes nothing does: who asks judges a value's age.
  */
 export class Lately<Value> {
   readonly #forMillis: number
