@@ -1,7 +1,7 @@
 /** The network as this process knows it. One fiber writes it: what the feed brings is applied here and goes out from here. */
 import { Events } from "#events/Events.ts"
 import { keepKnown, stillLeftOut } from "#network/leftOut.ts"
-import { withoutLostKeys } from "#network/losses.ts"
+import { withoutKeys } from "#network/losses.ts"
 import { apply, type Change, empty, type NetworkState } from "#network/NetworkState.ts"
 import type { Step } from "#network/delta.ts"
 import { steps } from "#network/step.ts"
@@ -13,9 +13,9 @@ import { StoreUnavailable } from "#store/sql.ts"
 import { Context, Deferred, Effect, Exit, Layer, Metric, Option, PubSub, Queue, Ref, type Scope } from "effect"
 import { ChangeBus } from "./ChangeBus.ts"
 import { ChangeFeed } from "./ChangeFeed.ts"
-import { continuity, isBehind } from "./continuity.ts"
+import { continuity, isBehind, type Seen } from "./continuity.ts"
 import { happenings } from "./happenings.ts"
-import { type Held, Hold, knownMark, knownState } from "./Hold.ts"
+import { type Held, Hold, knownAudit, knownMark, knownState } from "./Hold.ts"
 import { keepMark, type Place } from "./keepMark.ts"
 
 export class Network extends Context.Service<Network, {
@@ -46,10 +46,11 @@ export class Network extends Context.Service<Network, {
       events.restart(first.state.revision)
       const removed = yield* PubSub.sliding<void>(1)
       const reload = Effect.fnUntraced(function*() {
-        const snapshot = yield* log.snapshot
+        const known = knownState(yield* Ref.get(current))
+        const snapshot = yield* readWhole(log, hold.known ?? known)
         const { state: before } = yield* Ref.get(current)
         const state = keepKnown(before, snapshot.state, snapshot.leftOut)
-        yield* hold.admit(knownState(before), { ...snapshot, state })
+        yield* hold.admit(known, { ...snapshot, state })
         yield* Ref.set(current, { state, tag: snapshot.tag })
         leftOut = snapshot.leftOut
         yield* bus.restart(state)
@@ -59,8 +60,8 @@ export class Network extends Context.Service<Network, {
 
       /** A reading that is held back gives nobody anything, and a key that was revoked meanwhile opens nothing all the same. */
       const revoke = Effect.suspend(() =>
-        hold.keysInForce === undefined ? Effect.void : Effect.andThen(
-          Ref.update(current, ({ state, tag }) => ({ state: withoutLostKeys(state, hold.keysInForce ?? state), tag })),
+        hold.revoked.size === 0 ? Effect.void : Effect.andThen(
+          Ref.update(current, ({ state, tag }) => ({ state: withoutKeys(state, hold.revoked), tag })),
           PubSub.publish(removed, undefined)
         )
       )
@@ -80,8 +81,20 @@ export class Network extends Context.Service<Network, {
       yield* keepMark(Effect.map(Ref.get(current), (place) => hold.held === undefined ? place : undefined))
 
       const accept = Effect.fn("Network.accept")(function*(timeline: Timeline) {
-        if (hold.held?.timeline !== timeline || !(yield* log.accept(timeline))) return false
-        return yield* Effect.as(catchUp, true)
+        const isHeld = hold.held?.timeline === timeline || (yield* isMissedHere(timeline))
+        if (!isHeld) return false
+        if (yield* log.accept(timeline)) return yield* Effect.as(catchUp, true)
+        // Somebody was first, here or at another node: then it is as it was wished.
+        yield* Effect.ignore(catchUp)
+        return hold.held === undefined
+      })
+
+      /** Another node may hold back what this one has not read: it goes on with what it knew. */
+      const isMissedHere = Effect.fnUntraced(function*(timeline: Timeline) {
+        if (hold.held !== undefined) return false
+        const snapshot = yield* log.snapshot
+        if (snapshot.state.timeline !== timeline) return false
+        return (yield* hold.judge(knownState(yield* Ref.get(current)), snapshot)).losses.length > 0
       })
 
       return Network.of({
@@ -128,7 +141,9 @@ const advanceBy = ({ applyPage, current, hold, log, reload }: Parts): Effect.Eff
       const page = yield* log.after(state.revision)
       if (hold.held !== undefined) {
         yield* hold.check(page)
-        return yield* reload()
+        yield* reload()
+        isTorn = false
+        return
       }
       const found = continuity(state, tag, page)
       // Once noticed, a loss stays one until it has its timeline, even if the log forgets what gave it away.
@@ -194,6 +209,15 @@ const beginTimeline = Effect.fnUntraced(function*(
   yield* log.beginTimeline(timeline)
 })
 
+/** What the database has, on a timeline of its own if it is behind what was seen of the history of this name. */
+const readWhole = Effect.fnUntraced(function*(log: ChangeLog["Service"], seen: Seen) {
+  const snapshot = yield* log.snapshot
+  if (snapshot.state.timeline !== seen.timeline) return snapshot
+  if (!isBehind(snapshot, seen, yield* log.tagAt(seen.revision))) return snapshot
+  yield* beginTimeline(log, seen)
+  return yield* log.snapshot
+})
+
 /**
  * What the database has, on a timeline of its own if it is behind what this process had seen before it was started. Nothing
  * yet, if it is held back: then nobody is let in until it is mended or accepted.
@@ -201,12 +225,10 @@ const beginTimeline = Effect.fnUntraced(function*(
 const firstPlace = Effect.fnUntraced(function*(hold: Hold) {
   const log = yield* ChangeLog
   const mark = Option.getOrUndefined(yield* (yield* HighWater).kept)
-  const snapshot = yield* log.snapshot
-  if (mark === undefined) return snapshot
-  const isLost = isBehind(snapshot, mark, yield* log.tagAt(mark.revision))
-  if (isLost) yield* beginTimeline(log, mark)
-  const read = isLost ? yield* log.snapshot : snapshot
-  yield* Effect.ignore(hold.admit(knownMark(mark), read))
+  const read = yield* mark === undefined ? log.snapshot : readWhole(log, mark)
+  const known = mark === undefined ? knownAudit(read) : knownMark(mark)
+  // What could not be judged is not taken for harmless.
+  yield* Effect.catch(hold.admit(known, read), (error) => hold.held === undefined ? Effect.fail(error) : Effect.void)
   return hold.held === undefined ? read : { ...read, state: empty(read.state.timeline, Revision.make(0)), tag: null }
 })
 

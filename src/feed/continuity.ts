@@ -16,8 +16,11 @@ export const continuity = ({ revision, timeline }: NetworkState, tag: Tag, page:
   return isNext ? "continued" : "missed"
 }
 
-/** Whether the database is behind the mark, in the same history; `found` is the tag that it has at the mark's revision. */
-export const isBehind = ({ state }: Snapshot, { revision, tag, timeline }: Mark, found: Tag): boolean =>
+/** A place in a history that this process, or the one before it, has seen. */
+export type Seen = Pick<Mark, "timeline" | "revision" | "tag">
+
+/** Whether the database is behind what was seen, in the same history; `found` is the tag that it has at that revision. */
+export const isBehind = ({ state }: Snapshot, { revision, tag, timeline }: Seen, found: Tag): boolean =>
   state.timeline === timeline && (state.revision < revision || differs(tag, found))
 
 /** A tag that is not there was forgotten, and says nothing. */

@@ -1,4 +1,5 @@
 /** The log of committed changes: read it whole once, then by revision; and hear when to look again. */
+import type { RowIds, Turnover } from "#network/losses.ts"
 import { type Change, load, type NetworkState } from "#network/NetworkState.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
 import { ofEach, type RowCounts } from "#schema/rows.ts"
@@ -62,9 +63,14 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   after(revision: Revision): Effect.Effect<Page, StoreUnavailable>
   /** The tag of one change; null where the log does not have it. */
   tagAt(revision: Revision): Effect.Effect<Tag, StoreUnavailable>
-  /** How many rows of each kind were deleted after a revision, as the audit has it, which forgets nothing. */
-  deletedSince(revision: Revision): Effect.Effect<RowCounts, StoreUnavailable>
-  /** Notes that what is missing now is meant to be; false, and nothing is noted, unless the history is of this name. */
+  /** Which rows of each kind were deleted after a revision, as the audit has it, which forgets nothing. */
+  deletedSince(revision: Revision): Effect.Effect<RowIds, StoreUnavailable>
+  /** How many rows of each kind were created and deleted after the one revision and up to the other, by the audit. */
+  turnover(after: Revision, upTo: Revision): Effect.Effect<Turnover, StoreUnavailable>
+  /**
+   * Notes that what is missing now is meant to be, and gives the history another name: so every process reads it anew, also
+   * one that had not noticed. False, and nothing is noted, unless the history is of this name.
+   */
   accept(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
   /** The history of this name is not continued: gives it another name, once, whoever notices first. */
   beginTimeline(lost: Timeline): Effect.Effect<void, StoreUnavailable>
@@ -182,16 +188,34 @@ function upkeep(sql: SqlClient.SqlClient) {
 
   const deletedSince = Effect.fn("ChangeLog.deletedSince")(function*(revision: Revision) {
     const rows = decodeDeletions(
-      yield* atEdge(sql`
-      select entity, count(*)::int as deleted from audit where op = 'delete' and revision > ${revision} group by entity`)
+      yield* atEdge(sql`select entity, entity_id from audit where op = 'delete' and revision > ${revision}`)
     )
-    return ofEach((kind) => rows.find(({ entity }) => `${entity}s` === kind)?.deleted ?? 0)
+    const all = Map.groupBy(rows, ({ entity }) => `${entity}s`)
+    return ofEach((kind) => new Set(all.get(kind)?.map(({ entity_id: id }) => id)))
+  })
+
+  /** The audit's own numbers are in the order of revisions, so what is older need not be looked at. */
+  const turnover = Effect.fn("ChangeLog.turnover")(function*(from: Revision, upTo: Revision) {
+    const rows = decodeTurnover(
+      yield* atEdge(sql`
+      select entity, count(*) filter (where op = 'create')::int as created,
+        count(*) filter (where op = 'delete')::int as deleted
+      from audit where revision > ${from} and revision <= ${upTo} and id > coalesce(
+        (select id from audit where op = 'delete' and revision <= ${from} order by revision desc limit 1), 0)
+      group by entity`)
+    )
+    const count = (what: "created" | "deleted"): RowCounts =>
+      ofEach((kind) => rows.find(({ entity }) => `${entity}s` === kind)?.[what] ?? 0)
+    return { created: count("created"), deleted: count("deleted") }
   })
 
   const accept = Effect.fn("ChangeLog.accept")(function*(name: Timeline) {
     const rows = yield* writing(sql)(sql`
-      with accepted as (update control_meta m set accepted_timeline = ${name}, accepted_revision = m.revision
-        where ${timeline} = ${name} returning m.revision)
+      with m as materialized (select gen_random_uuid()::text as timeline),
+        accepted as (update control_meta c
+          set timeline = m.timeline, accepted_timeline = ${timeline}, accepted_revision = c.revision
+          from m where ${sql.literal(historyNameOf("c"))} = ${name}
+          returning c.revision, pg_notify(${channel}, ''))
       insert into audit (actor, address, entity, op, entity_id, revision)
         select current_setting('control.actor'), nullif(current_setting('control.address'), ''), 'network', 'update',
           ${name}, revision from accepted returning 1`)
@@ -206,7 +230,7 @@ function upkeep(sql: SqlClient.SqlClient) {
       order by revision limit 1000) returning 1`
     return rows.length
   })).pipe(Effect.withSpan("ChangeLog.compact"))
-  return { tagAt, deletedSince, accept, beginTimeline, compact }
+  return { tagAt, deletedSince, turnover, accept, beginTimeline, compact }
 }
 
 const probePayload = "probe"
@@ -215,10 +239,14 @@ const keptAtLeast = 10_000
 
 /**
  * The history's name: the stored one, the cluster's identity, and the cluster's own timeline, which a promoted standby and a
- * recovery to a point in time change by themselves. `m` is the row of `control_meta`.
+ * recovery to a point in time change by themselves. `row` is that of `control_meta`.
  */
-export const historyName = `md5(concat_ws(':', m.timeline, (select system_identifier from pg_control_system()),
+const historyNameOf = (row: string) =>
+  `md5(concat_ws(':', ${row}.timeline, (select system_identifier from pg_control_system()),
   substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)))::uuid::text`
+
+/** Where the row of `control_meta` is called `m`. */
+export const historyName = historyNameOf("m")
 
 const tag = Schema.NullOr(Schema.String)
 const meta = {
@@ -233,7 +261,10 @@ const decodeMeta = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct(meta)]))
 const decodeTags = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ tag })))
 
 const decodeDeletions = Schema.decodeUnknownSync(
-  Schema.Array(Schema.Struct({ entity: Schema.String, deleted: Schema.Int }))
+  Schema.Array(Schema.Struct({ entity: Schema.String, entity_id: Schema.String }))
+)
+const decodeTurnover = Schema.decodeUnknownSync(
+  Schema.Array(Schema.Struct({ entity: Schema.String, created: Schema.Int, deleted: Schema.Int }))
 )
 
 function acceptedIn(

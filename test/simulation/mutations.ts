@@ -38,14 +38,15 @@ const feed: ReadonlyArray<Mutant> = [
     edits: [
       {
         file: "src/feed/Network.ts",
-        find: "yield* hold.admit(knownState(before), { ...snapshot, state })",
+        find: "yield* hold.admit(known, { ...snapshot, state })",
         replace: ""
       },
       {
         file: "src/feed/Network.ts",
-        find: "const snapshot = yield* log.snapshot\n        const { state: before } = yield* Ref.get(current)",
+        find:
+          "const snapshot = yield* readWhole(log, hold.known ?? known)\n        const { state: before } = yield* Ref.get(current)",
         replace: "const { state: before } = yield* Ref.get(current)\n" +
-          "        const snapshot = yield* Effect.orElseSucceed(log.snapshot, () => ({ state: empty(before.timeline, before.revision), tag: null, leftOut: [], accepted: undefined }))"
+          "        const snapshot = yield* Effect.orElseSucceed(readWhole(log, known), () => ({ state: empty(before.timeline, before.revision), tag: null, leftOut: [], accepted: undefined }))"
       }
     ]
   },
