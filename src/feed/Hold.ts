@@ -114,6 +114,15 @@ export class Hold {
     return isAccepted(read.accepted, known, read.state) ? Effect.succeed(nothing) : known.judge(read.state, this.#log)
   }
 
+  /** Whether the history of this name is held back, here or at another node: that one may have read what this one has not. */
+  isToAccept(timeline: Timeline, before: Known): Effect.Effect<boolean, StoreUnavailable> {
+    return Effect.gen({ self: this }, function*() {
+      if (this.held !== undefined) return this.held.timeline === timeline
+      const read = yield* this.#log.snapshot
+      return read.state.timeline === timeline && (yield* this.judge(before, read)).losses.length > 0
+    })
+  }
+
   /** Fails, and holds the reading back, when it must not be given to anybody. */
   admit(before: Known, read: Snapshot): Effect.Effect<void, StoreUnavailable> {
     return Effect.gen({ self: this }, function*() {

@@ -81,20 +81,11 @@ export class Network extends Context.Service<Network, {
       yield* keepMark(Effect.map(Ref.get(current), (place) => hold.held === undefined ? place : undefined))
 
       const accept = Effect.fn("Network.accept")(function*(timeline: Timeline) {
-        const isHeld = hold.held?.timeline === timeline || (yield* isMissedHere(timeline))
-        if (!isHeld) return false
+        if (!(yield* hold.isToAccept(timeline, knownState(yield* Ref.get(current))))) return false
         if (yield* log.accept(timeline)) return yield* Effect.as(catchUp, true)
         // Somebody was first, here or at another node: then it is as it was wished.
         yield* Effect.ignore(catchUp)
         return hold.held === undefined
-      })
-
-      /** Another node may hold back what this one has not read: it goes on with what it knew. */
-      const isMissedHere = Effect.fnUntraced(function*(timeline: Timeline) {
-        if (hold.held !== undefined) return false
-        const snapshot = yield* log.snapshot
-        if (snapshot.state.timeline !== timeline) return false
-        return (yield* hold.judge(knownState(yield* Ref.get(current)), snapshot)).losses.length > 0
       })
 
       return Network.of({
@@ -228,7 +219,9 @@ const firstPlace = Effect.fnUntraced(function*(hold: Hold) {
   const read = yield* mark === undefined ? log.snapshot : readWhole(log, mark)
   const known = mark === undefined ? knownAudit(read) : knownMark(mark)
   // What could not be judged is not taken for harmless.
-  yield* Effect.catch(hold.admit(known, read), (error) => hold.held === undefined ? Effect.fail(error) : Effect.void)
+  yield* hold.admit(known, read).pipe(
+    Effect.catchTag("StoreUnavailable", (error) => hold.held === undefined ? Effect.fail(error) : Effect.void)
+  )
   return hold.held === undefined ? read : { ...read, state: empty(read.state.timeline, Revision.make(0)), tag: null }
 })
 
