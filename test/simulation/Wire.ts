@@ -69,7 +69,7 @@ export class Wire implements Socket {
   latency = 5
   readonly openedAt: number
   /** When the client last said something valid on its way to the server. */
-  saidAt: number
+  readonly said: Array<number> = []
   /** Why the server closed it. */
   reason: CloseReason | undefined
   /** When this client has been too slow for the first time. */
@@ -79,7 +79,7 @@ export class Wire implements Socket {
     this.#world = world
     this.#process = process
     this.#peer = peer
-    this.saidAt = world.now
+    this.said.push(world.now)
     this.openedAt = world.now
   }
 
@@ -152,7 +152,7 @@ export class Wire implements Socket {
 
   send(frame: Frame, isValid: boolean): void {
     if (this.#left || this.isBlackhole) return
-    if (isValid) this.saidAt = this.#world.now
+    if (isValid) this.said.push(this.#world.now)
     this.#toServer(() => {
       if (this.#ended || this.#closing) return
       const resume = this.#reader

@@ -149,6 +149,9 @@ const reasonOf: ReadonlyMap<number, CloseReason> = new Map([
   [4441, "tooSlow"]
 ])
 
+/** What is said in the moment of a close crosses it: at most this many milliseconds each way, and a turn. */
+const underWay = 12
+
 /** Whether the client deserved it. */
 export const checkClose = (conversation: Conversation, code: number): void => {
   const { client } = conversation
@@ -200,7 +203,7 @@ function undeserved(conversation: Conversation, reason: CloseReason): string | u
     case "silent": {
       // What is dropped for being too much is no sign of life.
       if (conversation.errors.has("rate_limited")) return undefined
-      const since = conversation.isReady ? wire?.saidAt ?? 0 : conversation.openedAt
+      const since = conversation.isReady ? wire?.said.findLast((at) => now - at > underWay) ?? 0 : conversation.openedAt
       const limit = Duration.toMillis(conversation.isReady ? settings.heartbeatTimeout : settings.authTimeout)
       return now - since >= limit ? undefined : `that is ${now - since} ms ago`
     }
