@@ -1,12 +1,12 @@
 /** Agents as a part of the API. */
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, changed, created, deleted, list, says, Validation } from "./apiParts.ts"
+import { AgentIdInPath, Authorization, changed, created, deleted, list, says, Validation } from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
-const agent = { id: Resource.GivenAgentId }
+const agent = { id: AgentIdInPath }
 
 export class AgentsGroup extends HttpApiGroup.make("agents").add(
   HttpApiEndpoint.post("create", "/api/agents", {
@@ -21,14 +21,14 @@ export class AgentsGroup extends HttpApiGroup.make("agents").add(
   HttpApiEndpoint.get("get", "/api/agents/:id", {
     params: agent,
     success: Resource.Agent,
-    error: [Problem.AgentNotFound, Problem.StoreUnavailable]
+    error: [Problem.AgentNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(says("read", "Get an agent")),
   HttpApiEndpoint.patch("update", "/api/agents/:id", {
     params: agent,
     query: waitQuery,
     payload: Resource.AgentPatch,
     success: changed(Resource.Agent, "ChangedAgent"),
-    error: [Problem.AgentNotFound, Problem.StoreUnavailable]
+    error: [Problem.AgentNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(says("operate", "Change an agent", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/agents/:id", {
     params: agent,

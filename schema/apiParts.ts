@@ -28,6 +28,12 @@ export class Validation extends HttpApiMiddleware.Service<Validation>()("control
   error: Problem.InvalidRequest
 }) {}
 
+/** The ids of rows in paths: also of one that cannot be read, so that it can be deleted. PostgreSQL counts a pair of halves as one. */
+const idInPath = Schema.String.check(Schema.isBetweenLength(1, 256), Resource.withoutNul)
+export const AgentIdInPath = idInPath.pipe(Schema.brand("AgentId"))
+export const GatewayIdInPath = idInPath.pipe(Schema.brand("GatewayId"))
+export const TunnelIdInPath = idInPath.pipe(Schema.brand("TunnelId"))
+
 export const listQuery = { limit: Schema.optionalKey(Resource.Limit), cursor: Schema.optionalKey(Resource.Cursor) }
 
 export const created = <S extends Schema.Top>(schema: S) => schema.pipe(HttpApiSchema.status(201))

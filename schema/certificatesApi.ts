@@ -13,7 +13,7 @@ export class CertificatesGroup extends HttpApiGroup.make("certificates").add(
   HttpApiEndpoint.get("get", "/api/certificates/:domain", {
     params: domain,
     success: Resource.Certificate,
-    error: [Problem.CertificateNotFound, Problem.StoreUnavailable]
+    error: [Problem.CertificateNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(says("read", "Get a certificate", "Without its private key.")),
   HttpApiEndpoint.put("put", "/api/certificates/:domain", {
     params: domain,

@@ -1,11 +1,11 @@
 /** Gateways as a part of the API. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, changed, created, deleted, list, says, Validation } from "./apiParts.ts"
+import { Authorization, changed, created, deleted, GatewayIdInPath, list, says, Validation } from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
-const gateway = { id: Resource.GivenGatewayId }
+const gateway = { id: GatewayIdInPath }
 
 export class GatewaysGroup extends HttpApiGroup.make("gateways").add(
   HttpApiEndpoint.post("create", "/api/gateways", {
@@ -18,14 +18,14 @@ export class GatewaysGroup extends HttpApiGroup.make("gateways").add(
   HttpApiEndpoint.get("get", "/api/gateways/:id", {
     params: gateway,
     success: Resource.Gateway,
-    error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
+    error: [Problem.GatewayNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(says("read", "Get a gateway")),
   HttpApiEndpoint.patch("update", "/api/gateways/:id", {
     params: gateway,
     query: waitQuery,
     payload: Resource.GatewayPatch,
     success: changed(Resource.Gateway, "ChangedGateway"),
-    error: [Problem.GatewayNotFound, Problem.NoSuchAgent, Problem.StoreUnavailable]
+    error: [Problem.GatewayNotFound, Problem.NoSuchAgent, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(says("operate", "Change a gateway", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id", {
     params: gateway,

@@ -4,6 +4,7 @@ import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { Authorization, says, Validation } from "./apiParts.ts"
 import { Revision, Timeline, Timestamp } from "./ids.ts"
 import * as Problem from "./problems.ts"
+import * as Resource from "./resources.ts"
 import { Loss } from "./rows.ts"
 
 const Held = Schema.Struct({
@@ -17,11 +18,9 @@ const Held = Schema.Struct({
     "What the database has and no client is given, since so much is missing from it that it looks like a mistake."
 })
 
-const LeftOut = Schema.Struct({
-  entityType: Schema.String,
-  entityId: Schema.String,
-  reason: Schema.String
-}).annotate({ description: "A row that cannot be read. What was known of it before stays." })
+const LeftOut = Resource.LeftOut.annotate({
+  description: "A row that cannot be read. What was known of it before stays."
+})
 
 const Network = Schema.Struct({
   timeline: Timeline,

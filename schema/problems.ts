@@ -122,6 +122,12 @@ export class KeyNotGenerated extends HttpApiError.Problem<KeyNotGenerated>()("Ke
   title: "No master key can be made here now"
 }) {}
 
+export class UnreadableRow extends HttpApiError.Problem<UnreadableRow>()("UnreadableRow", {
+  type: urn("unreadable-row"),
+  status: 409,
+  title: "The row cannot be read"
+}) {}
+
 export class NoSuchAgent extends HttpApiError.Problem<NoSuchAgent>()("NoSuchAgent", {
   type: urn("no-such-agent"),
   status: 422,

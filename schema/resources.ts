@@ -72,7 +72,7 @@ const Session = Schema.NullOr(Schema.Struct(connectionFields)).annotate({
 })
 
 /** PostgreSQL's text cannot hold NUL, so no row has such an id: it is refused here instead of asked for. */
-const withoutNul = Schema.isPattern(/^[^\0]*$/u, { message: "no id has a NUL character" })
+export const withoutNul = Schema.isPattern(/^[^\0]*$/u, { message: "no id has a NUL character" })
 
 /** The ids in paths and bodies, told apart from rows: here they come from outside. */
 export const GivenAgentId = AgentId.check(withoutNul)
@@ -279,7 +279,22 @@ export interface Page<A> {
   readonly items: ReadonlyArray<A>
   /** Null when nothing follows. */
   readonly nextCursor: Place | null
+  readonly leftOut?: ReadonlyArray<typeof LeftOut.Type>
 }
 
+/** A row that is there and cannot be read, by name. */
+export const LeftOut = Schema.Struct({
+  entityType: Schema.String,
+  entityId: Schema.String,
+  reason: Schema.String
+})
+
 export const pageOf = <S extends Schema.Constraint>(item: S) =>
-  Schema.Struct({ items: Schema.Array(item), nextCursor: Schema.NullOr(Cursor) })
+  Schema.Struct({
+    items: Schema.Array(item),
+    nextCursor: Schema.NullOr(Cursor),
+    leftOut: Schema.optionalKey(Schema.Array(LeftOut)).annotate({
+      description:
+        "Rows of this page that another application has written in a way that cannot be read; absent if there are none."
+    })
+  })

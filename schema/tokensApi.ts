@@ -22,7 +22,7 @@ export class TokensGroup extends HttpApiGroup.make("tokens").add(
   HttpApiEndpoint.get("get", "/api/tokens/:id", {
     params: token,
     success: Token,
-    error: [Problem.TokenNotFound, Problem.StoreUnavailable]
+    error: [Problem.TokenNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(says("admin", "Get an admin token", "Without its secret.")),
   HttpApiEndpoint.delete("remove", "/api/tokens/:id", {
     params: token,

@@ -1,11 +1,11 @@
 /** Tunnels as a part of the API. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, changed, created, deleted, list, says, Validation } from "./apiParts.ts"
+import { Authorization, changed, created, deleted, list, says, TunnelIdInPath, Validation } from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
-const tunnel = { id: Resource.GivenTunnelId }
+const tunnel = { id: TunnelIdInPath }
 
 const ChangedTunnel = changed(Resource.Tunnel, "ChangedTunnel")
 
@@ -22,14 +22,20 @@ export class TunnelsGroup extends HttpApiGroup.make("tunnels").add(
   HttpApiEndpoint.get("get", "/api/tunnels/:id", {
     params: tunnel,
     success: Resource.Tunnel,
-    error: [Problem.TunnelNotFound, Problem.StoreUnavailable]
+    error: [Problem.TunnelNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(says("read", "Get a tunnel")),
   HttpApiEndpoint.patch("update", "/api/tunnels/:id", {
     params: tunnel,
     query: waitQuery,
     payload: Resource.TunnelPatch,
     success: ChangedTunnel,
-    error: [Problem.TunnelNotFound, Problem.DomainTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
+    error: [
+      Problem.TunnelNotFound,
+      Problem.DomainTaken,
+      Problem.NoSuchAgent,
+      Problem.UnreadableRow,
+      Problem.StoreUnavailable
+    ]
   }).annotateMerge(says("operate", "Change a tunnel", "What is left out stays.")),
   HttpApiEndpoint.delete("remove", "/api/tunnels/:id", {
     params: tunnel,

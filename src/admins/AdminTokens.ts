@@ -9,6 +9,7 @@ import type { NewToken, Operator, Token } from "#schema/tokens.ts"
 import { AdminTokenStore, type ExpiryPast } from "#store/AdminTokenStore.ts"
 import { Secrets } from "#store/Secrets.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
+import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema, type Scope } from "effect"
 import { makeHolders } from "./holders.ts"
 
@@ -41,7 +42,7 @@ export class AdminTokens extends Context.Service<AdminTokens, {
   ): Effect.Effect<Operator["Service"], InvalidToken | TooManyFailures | StoreUnavailable, Scope.Scope>
   /** A new one; nobody can read its secret again. */
   create(token: NewToken): Effect.Effect<Token & { readonly token: Redacted.Redacted }, ExpiryPast | StoreUnavailable>
-  find(id: KeyId): Effect.Effect<Token, TokenNotFound | StoreUnavailable>
+  find(id: KeyId): Effect.Effect<Token, TokenNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Token>, StoreUnavailable>
   /** From now on it opens nothing, on any node. */
   revoke(id: KeyId): Effect.Effect<void, TokenNotFound | StoreUnavailable>

@@ -7,11 +7,12 @@ import { AgentId, type Revision } from "#schema/ids.ts"
 import type { Agent, AgentPatch, NewAgent, Page, PageRequest } from "#schema/resources.ts"
 import { type AgentHasTunnels, AgentStore, type NetworkPoolExhausted } from "#store/AgentStore.ts"
 import type { StoreUnavailable, Written } from "#store/sql.ts"
+import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
 export { AgentHasTunnels, NetworkPoolExhausted } from "#store/AgentStore.ts"
 
-export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNotFound", { id: AgentId }) {
+export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNotFound", { id: Schema.String }) {
   override get message(): string {
     return `there is no agent ${this.id}`
   }
@@ -23,9 +24,12 @@ export class Agents extends Context.Service<Agents, {
     { readonly agent: Agent; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
     NetworkPoolExhausted | StoreUnavailable
   >
-  find(id: AgentId): Effect.Effect<Agent, AgentNotFound | StoreUnavailable>
+  find(id: AgentId): Effect.Effect<Agent, AgentNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Agent>, StoreUnavailable>
-  update(id: AgentId, patch: AgentPatch): Effect.Effect<Written<Agent>, AgentNotFound | StoreUnavailable>
+  update(
+    id: AgentId,
+    patch: AgentPatch
+  ): Effect.Effect<Written<Agent>, AgentNotFound | UnreadableRow | StoreUnavailable>
   /** An agent that has tunnels stays, unless they are to go with it. Its session is being closed when this returns. */
   remove(
     id: AgentId,

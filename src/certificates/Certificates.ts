@@ -4,6 +4,7 @@ import { type GatewayId, HostName, type Revision } from "#schema/ids.ts"
 import type { Certificate, CertificatePut, Page, PageRequest } from "#schema/resources.ts"
 import { CertificateStore, type Renewal } from "#store/CertificateStore.ts"
 import type { StoreUnavailable, Written } from "#store/sql.ts"
+import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Clock, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
 export { CertificateRejected } from "#crypto/certificates.ts"
@@ -36,7 +37,7 @@ export class Certificates extends Context.Service<Certificates, {
     domain: HostName,
     certificate: CertificatePut
   ): Effect.Effect<Written<Certificate>, CertificateRejected | StoreUnavailable>
-  find(domain: HostName): Effect.Effect<Certificate, CertificateNotFound | StoreUnavailable>
+  find(domain: HostName): Effect.Effect<Certificate, CertificateNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
   remove(domain: HostName): Effect.Effect<Revision, CertificateNotFound | StoreUnavailable>
 }>()("control/certificates/Certificates") {

@@ -1,10 +1,11 @@
 /** A command for each noun of the API and each of its verbs. */
+import { LeftOut } from "#schema/resources.ts"
 import { Console, Effect, Option, Schema, Stdio, Stream } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { readFile } from "node:fs/promises"
 import { type CommandFailed, fail } from "./failures.ts"
 import { type Input, kebab, type Operation, operations } from "./operations.ts"
-import { type Format, formats, render } from "./output.ts"
+import { type Format, formats, render, visible } from "./output.ts"
 import { ask, Asking, findServer, type Server } from "./server.ts"
 
 /** What a table shows of a list; of a group that is not here, whatever is short. */
@@ -173,6 +174,10 @@ interface Page {
 const isPage = (value: unknown): value is Page =>
   typeof value === "object" && value !== null && "items" in value && Array.isArray(value.items)
 
+const leftOutOf = (page: Page): ReadonlyArray<typeof LeftOut.Type> =>
+  Option.getOrElse(Option.map(decodeLeftOut(page), ({ leftOut }) => leftOut), () => [])
+const decodeLeftOut = Schema.decodeUnknownOption(Schema.Struct({ leftOut: Schema.Array(LeftOut) }))
+
 /** A list is given whole, unless somebody has said how much of it. */
 const everyPage = Effect.fnUntraced(function*(
   server: Server,
@@ -184,6 +189,9 @@ const everyPage = Effect.fnUntraced(function*(
     const page = yield* ask(server, { ...question, query: { ...question.query, ...cursor } })
     if (!isPage(page)) return page
     items.push(...page.items)
+    for (const { entityId, entityType, reason } of leftOutOf(page)) {
+      yield* Console.error(visible(`control: ${entityType} ${entityId} is left out: ${reason}`))
+    }
     if (typeof page.nextCursor !== "string" || question.query["limit"] !== undefined) return items
     cursor = { cursor: page.nextCursor }
   }

@@ -7,11 +7,12 @@ import { GatewayId, type Revision } from "#schema/ids.ts"
 import type { Gateway, GatewayPatch, NewGateway, Page, PageRequest } from "#schema/resources.ts"
 import { GatewayStore, type NoSuchAgentInScope } from "#store/GatewayStore.ts"
 import type { StoreUnavailable, Written } from "#store/sql.ts"
+import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
 export type { NoSuchAgentInScope } from "#store/GatewayStore.ts"
 
-export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("GatewayNotFound", { id: GatewayId }) {
+export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("GatewayNotFound", { id: Schema.String }) {
   override get message(): string {
     return `there is no gateway ${this.id}`
   }
@@ -23,12 +24,12 @@ export class Gateways extends Context.Service<Gateways, {
     { readonly gateway: Gateway; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
     NoSuchAgentInScope | StoreUnavailable
   >
-  find(id: GatewayId): Effect.Effect<Gateway, GatewayNotFound | StoreUnavailable>
+  find(id: GatewayId): Effect.Effect<Gateway, GatewayNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
   update(
     id: GatewayId,
     patch: GatewayPatch
-  ): Effect.Effect<Written<Gateway>, GatewayNotFound | NoSuchAgentInScope | StoreUnavailable>
+  ): Effect.Effect<Written<Gateway>, GatewayNotFound | NoSuchAgentInScope | UnreadableRow | StoreUnavailable>
   /** Its session is being closed when this returns. */
   remove(id: GatewayId): Effect.Effect<Revision, GatewayNotFound | StoreUnavailable>
 }>()("control/gateways/Gateways") {

@@ -20,5 +20,5 @@ export const pageOf = <A, E>(
 ) =>
   Effect.flatMap(
     list(pageRequest(query)),
-    ({ items, nextCursor }) => Effect.map(Effect.forEach(items, shown), (items) => ({ items, nextCursor }))
+    ({ items, ...rest }) => Effect.map(Effect.forEach(items, shown), (items) => ({ items, ...rest }))
   )

@@ -8,6 +8,7 @@ import type { TooManyFollowers } from "#events/Events.ts"
 import type { GatewayNotFound, NoSuchAgentInScope } from "#gateways/Gateways.ts"
 import * as Problem from "#schema/problems.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
+import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#tunnels/Tunnels.ts"
 import type { KeyNotEverywhere, KeyNotGenerated } from "#upkeep/MasterKeys.ts"
 import { type HttpServerResponse, ProblemDetails } from "effect/http"
@@ -30,6 +31,7 @@ const table = {
   TooManyFollowers: ({ message }: TooManyFollowers) => new Problem.TooManyFollowers({ detail: message }),
   KeyNotEverywhere: ({ message }: KeyNotEverywhere) => new Problem.KeyNotEverywhere({ detail: message }),
   KeyNotGenerated: ({ message }: KeyNotGenerated) => new Problem.KeyNotGenerated({ detail: message }),
+  UnreadableRow: ({ message }: UnreadableRow) => new Problem.UnreadableRow({ detail: message }),
   StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: message })
 }
 

@@ -6,6 +6,7 @@ import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { pagesOf } from "./pages.ts"
 import { atEdge, type StoreUnavailable, writing } from "./sql.ts"
+import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
 
 export interface NewTokenRow {
   readonly id: KeyId
@@ -27,7 +28,7 @@ const Live = Schema.Struct({ ...Token.fields, hash: Schema.String, useUnknown: S
 
 export class AdminTokenStore extends Context.Service<AdminTokenStore, {
   create(token: NewTokenRow): Effect.Effect<Token, ExpiryPast | StoreUnavailable>
-  find(id: KeyId): Effect.Effect<Option.Option<Token>, StoreUnavailable>
+  find(id: KeyId): Effect.Effect<Option.Option<Token>, UnreadableRow | StoreUnavailable>
   /** Also those that have expired. */
   list(request: PageRequest): Effect.Effect<Page<Token>, StoreUnavailable>
   /** Tells whether it was there. */
@@ -50,20 +51,20 @@ export class AdminTokenStore extends Context.Service<AdminTokenStore, {
           from (select coalesce(${token.expiresAt ?? null}::timestamptz,
             now() + ${token.expiresIn ?? null}::float8 * interval '1 second') as expiry) given
           where expiry is null or expiry > now() returning ${columns}`
-        return yield* Option.match(one(yield* writing(sql)(insert)), {
+        return yield* Option.match(yield* Effect.orDie(tokens.first(yield* writing(sql)(insert))), {
           onNone: () => Effect.fail(new ExpiryPast()),
           onSome: Effect.succeed
         })
       })
 
       const find = Effect.fn("AdminTokenStore.find")(function*(id: KeyId) {
-        return one(yield* atEdge(sql`select ${columns} from admin_tokens where id = ${id}`))
+        return yield* tokens.first(yield* atEdge(sql`select ${columns} from admin_tokens where id = ${id}`))
       })
 
       const list = pagesOf(
         sql,
         { columns: tokenColumns, from: "admin_tokens", when: "created_at", key: "id" },
-        decodeTokens
+        tokens.read
       )
 
       const remove = Effect.fn("AdminTokenStore.remove")(function*(id: KeyId) {
@@ -97,10 +98,8 @@ export class AdminTokenStore extends Context.Service<AdminTokenStore, {
 const tokenColumns = `id, name, role, control_iso(expires_at) as "expiresAt", control_iso(created_at) as "createdAt",
   created_by as "createdBy", control_iso(last_used_at) as "lastUsedAt"`
 
-const decodeTokens = Schema.decodeUnknownSync(Schema.Array(Token))
+const tokens = readerOf(Token, ({ id }) => ({ entity: "token", id }))
 const decodeLive = Schema.decodeUnknownOption(Live)
 const decodeHeld = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ hash: Schema.String, role: Token.fields.role }))
 )
-
-const one = (rows: ReadonlyArray<object>): Option.Option<Token> => Option.fromUndefinedOr(decodeTokens(rows)[0])

@@ -1,7 +1,7 @@
 /** The table of agents. */
 import { agentAddress } from "#network/addresses.ts"
 import { Agent, type AgentPatch, type Page, type PageRequest } from "#schema/resources.ts"
-import { AgentId, type KeyId } from "#schema/ids.ts"
+import type { AgentId, KeyId } from "#schema/ids.ts"
 import { Settings } from "#Settings.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
@@ -10,6 +10,7 @@ import { pagesOf } from "./pages.ts"
 import { presenceColumns, timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./Secrets.ts"
 import { atEdge, type StoreUnavailable, violated, write, type Written } from "./sql.ts"
+import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
 
 /** Every /24 of the pool (`CONTROL_NETWORK_POOL`) belongs to an agent. */
 export class NetworkPoolExhausted extends Schema.TaggedError<NetworkPoolExhausted>()("NetworkPoolExhausted", {
@@ -21,7 +22,7 @@ export class NetworkPoolExhausted extends Schema.TaggedError<NetworkPoolExhauste
 }
 
 /** The agent cannot go while tunnels lead to it. */
-export class AgentHasTunnels extends Schema.TaggedError<AgentHasTunnels>()("AgentHasTunnels", { id: AgentId }) {
+export class AgentHasTunnels extends Schema.TaggedError<AgentHasTunnels>()("AgentHasTunnels", { id: Schema.String }) {
   override get message(): string {
     return "the agent has tunnels: delete them first, or with it"
   }
@@ -38,9 +39,13 @@ export interface Identity<Id> {
 export class AgentStore extends Context.Service<AgentStore, {
   /** Gives it the lowest free subnet. */
   create(agent: Identity<AgentId>): Effect.Effect<Written<Agent>, NetworkPoolExhausted | StoreUnavailable>
-  find(id: AgentId): Effect.Effect<Option.Option<Agent>, StoreUnavailable>
+  find(id: AgentId): Effect.Effect<Option.Option<Agent>, UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Agent>, StoreUnavailable>
-  update(id: AgentId, patch: AgentPatch): Effect.Effect<Written<Option.Option<Agent>>, StoreUnavailable>
+  /** A row that cannot be read even so stays as it was. */
+  update(
+    id: AgentId,
+    patch: AgentPatch
+  ): Effect.Effect<Written<Option.Option<Agent>>, UnreadableRow | StoreUnavailable>
   /** Its keys go with it, and on `cascade` its tunnels; tells whether it was there. */
   remove(id: AgentId, cascade: boolean): Effect.Effect<Written<boolean>, AgentHasTunnels | StoreUnavailable>
 }>()("control/store/AgentStore") {
@@ -67,7 +72,7 @@ export class AgentStore extends Context.Service<AgentStore, {
             insert into agents (id, name, virtual_ip, subnet, subnet_index, wireguard_public_key, wireguard_private_key)
             values (${id}, ${name}, ${address.virtualIp}, ${address.subnet}, ${index}, ${wireguard.publicKey}, ${privateKey})
             on conflict (subnet) do nothing returning ${columns}`
-          const [agent] = decodeAgents(rows)
+          const agent = Option.getOrUndefined(yield* Effect.orDie(agents.first(rows)))
           if (agent === undefined) {
             from = index + 1
             continue
@@ -80,15 +85,17 @@ export class AgentStore extends Context.Service<AgentStore, {
       const create = Effect.fn("AgentStore.create")((agent: Identity<AgentId>) => write(sql)(insert(agent)))
 
       const find = Effect.fn("AgentStore.find")(function*(id: AgentId) {
-        return one(yield* atEdge(sql`select ${columns} from agents where id = ${id}`))
+        return yield* agents.first(yield* atEdge(sql`select ${columns} from agents where id = ${id}`))
       })
 
-      const list = pagesOf(sql, { columns: agentColumns, from: "agents", when: "created_at", key: "id" }, decodeAgents)
+      const list = pagesOf(sql, { columns: agentColumns, from: "agents", when: "created_at", key: "id" }, agents.read)
 
       const update = Effect.fn("AgentStore.update")(function*(id: AgentId, { name }: AgentPatch) {
-        const rows = sql`
+        const change = sql`
           update agents set name = coalesce(${name ?? null}::text, name) where id = ${id} returning ${columns}`
-        return yield* write(sql)(Effect.map(rows, one))
+        // No operator can say anything in the place of what a client has said.
+        const forgetNack = sql`update agents set nack = null where id = ${id} returning ${columns}`
+        return yield* write(sql)(agents.firstOf(change, forgetNack))
       })
 
       /** The lock keeps new tunnels away until the agent is gone. */
@@ -117,6 +124,4 @@ export class AgentStore extends Context.Service<AgentStore, {
 const agentColumns = `id, name, virtual_ip as "virtualIp", subnet, wireguard_public_key as "wireguardPublicKey",
   ${presenceColumns}, ${timeColumns}`
 
-const decodeAgents = Schema.decodeUnknownSync(Schema.Array(Agent))
-
-const one = (rows: ReadonlyArray<object>): Option.Option<Agent> => Option.fromUndefinedOr(decodeAgents(rows)[0])
+const agents = readerOf(Agent, ({ id }) => ({ entity: "agent", id }))

@@ -1,12 +1,13 @@
 /** The table of certificates. Private keys go in encrypted, and come out nowhere here. */
 import { Certificate, type Page, type PageRequest } from "#schema/resources.ts"
 import { type GatewayId, HostName } from "#schema/ids.ts"
-import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { pagesOf } from "./pages.ts"
 import { timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./Secrets.ts"
 import { atEdge, type StoreUnavailable, transaction, write, writing, type Written } from "./sql.ts"
+import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
 
 export interface CertificateRow {
   readonly domain: HostName
@@ -31,7 +32,7 @@ export interface Ending {
 }
 
 export class CertificateStore extends Context.Service<CertificateStore, {
-  find(domain: HostName): Effect.Effect<Option.Option<Certificate>, StoreUnavailable>
+  find(domain: HostName): Effect.Effect<Option.Option<Certificate>, UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
   /** Stores it in the place of any other. */
   put(row: CertificateRow): Effect.Effect<Written<Certificate>, StoreUnavailable>
@@ -67,15 +68,15 @@ export class CertificateStore extends Context.Service<CertificateStore, {
       })
 
       const find = Effect.fn("CertificateStore.find")(function*(domain: HostName) {
-        return Option.fromUndefinedOr(
-          decodeCertificates(yield* atEdge(sql`select ${columns} from certificates where domain = ${domain}`))[0]
+        return yield* certificates.first(
+          yield* atEdge(sql`select ${columns} from certificates where domain = ${domain}`)
         )
       })
 
       const list = pagesOf(
         sql,
         { columns: certificateColumns, from: "certificates", when: "created_at", key: "domain" },
-        decodeCertificates
+        certificates.read
       )
 
       const put = Effect.fn("CertificateStore.put")((row: CertificateRow) =>
@@ -147,6 +148,6 @@ const decodeCounts = Schema.decodeUnknownSync(
 
 const certificateColumns = `domain, certificate, control_iso(expires_at) as "expiresAt", ${timeColumns}`
 
-const decodeCertificates = Schema.decodeUnknownSync(Schema.Array(Certificate))
+const certificates = readerOf(Certificate, ({ domain }) => ({ entity: "certificate", id: domain }))
 const decodeCovered = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ served: Schema.Boolean })))
 const decodeStored = Schema.decodeUnknownSync(Schema.NonEmptyArray(Certificate))

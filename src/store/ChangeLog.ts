@@ -6,10 +6,11 @@ import { ofEach, type RowCounts } from "#schema/rows.ts"
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Context, Duration, Effect, Layer, Queue, Result, Schema, Scope } from "effect"
 import type { SqlClient } from "effect/sql"
-import { readRow, type UnreadableRow } from "./changeRows.ts"
+import { readRow } from "./changeRows.ts"
 import { Secrets } from "./Secrets.ts"
 import { everyRow, historyOf, latestTouches } from "./snapshotRows.ts"
 import { atEdge, isMine, StoreUnavailable, transaction, writing } from "./sql.ts"
+import type { UnreadableRow } from "./UnreadableRow.ts"
 import { VitalPool } from "./VitalPool.ts"
 
 /** What the log says at one moment: the newest revision of which history, and the changes that the reader lacks. */

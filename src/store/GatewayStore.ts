@@ -2,7 +2,7 @@
 import { gatewayAddresses } from "#network/addresses.ts"
 import { Gateway, type GatewayPatch, type GivenScope, type Page, type PageRequest } from "#schema/resources.ts"
 import { AgentId, type GatewayId } from "#schema/ids.ts"
-import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import type { Identity } from "./AgentStore.ts"
 import { lowestFree } from "./lowestFree.ts"
@@ -10,6 +10,7 @@ import { pagesOf } from "./pages.ts"
 import { presenceColumns, timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./Secrets.ts"
 import { atEdge, type StoreUnavailable, write, type Written } from "./sql.ts"
+import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
 
 export interface NewGatewayRow extends Identity<GatewayId> {
   readonly publicIp: string | null
@@ -30,13 +31,13 @@ export class NoSuchAgentInScope extends Schema.TaggedError<NoSuchAgentInScope>()
 export class GatewayStore extends Context.Service<GatewayStore, {
   /** Gives it the lowest free slot. */
   create(gateway: NewGatewayRow): Effect.Effect<Written<Gateway>, NoSuchAgentInScope | StoreUnavailable>
-  find(id: GatewayId): Effect.Effect<Option.Option<Gateway>, StoreUnavailable>
+  find(id: GatewayId): Effect.Effect<Option.Option<Gateway>, UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
-  /** An agent that the scope names already may be gone. */
+  /** An agent that the scope names already may be gone. A row that cannot be read even so stays as it was. */
   update(
     id: GatewayId,
     patch: GatewayPatch
-  ): Effect.Effect<Written<Option.Option<Gateway>>, NoSuchAgentInScope | StoreUnavailable>
+  ): Effect.Effect<Written<Option.Option<Gateway>>, NoSuchAgentInScope | UnreadableRow | StoreUnavailable>
   /** Its keys go with it; tells whether it was there. */
   remove(id: GatewayId): Effect.Effect<Written<boolean>, StoreUnavailable>
 }>()("control/store/GatewayStore") {
@@ -77,17 +78,17 @@ export class GatewayStore extends Context.Service<GatewayStore, {
       const create = Effect.fn("GatewayStore.create")((gateway: NewGatewayRow) => write(sql)(insert(gateway)))
 
       const find = Effect.fn("GatewayStore.find")(function*(id: GatewayId) {
-        return one(yield* atEdge(sql`select ${columns} from gateways where id = ${id}`))
+        return yield* gateways.first(yield* atEdge(sql`select ${columns} from gateways where id = ${id}`))
       })
 
       const list = pagesOf(
         sql,
         { columns: gatewayColumns, from: "gateways", when: "created_at", key: "id" },
-        decodeGateways
+        gateways.read
       )
 
       const update = Effect.fn("GatewayStore.update")(function*(id: GatewayId, patch: GatewayPatch) {
-        const rows = Effect.andThen(
+        const change = Effect.andThen(
           checkScope(id, patch.serves),
           sql`
           update gateways set name = coalesce(${patch.name ?? null}::text, name),
@@ -98,7 +99,9 @@ export class GatewayStore extends Context.Service<GatewayStore, {
             listen_port = coalesce(${patch.listenPort ?? null}::int, listen_port)
           where id = ${id} returning ${columns}`
         )
-        return yield* write(sql)(Effect.map(rows, one))
+        // No operator can say anything in the place of what a client has said.
+        const forgetNack = sql`update gateways set nack = null where id = ${id} returning ${columns}`
+        return yield* write(sql)(gateways.firstOf(change, forgetNack))
       })
 
       const remove = Effect.fn("GatewayStore.remove")((id: GatewayId) =>
@@ -139,7 +142,6 @@ const jsonOf = (scope: GivenScope | null | undefined): string | null =>
   scope == null ? null : JSON.stringify(scopeOf(scope))
 
 const decodeMissing = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: AgentId, index: Schema.Int })))
-const decodeGateways = Schema.decodeUnknownSync(Schema.Array(Gateway))
 const decodeCreated = Schema.decodeUnknownSync(Schema.NonEmptyArray(Gateway))
 
-const one = (rows: ReadonlyArray<object>): Option.Option<Gateway> => Option.fromUndefinedOr(decodeGateways(rows)[0])
+const gateways = readerOf(Gateway, ({ id }) => ({ entity: "gateway", id }))

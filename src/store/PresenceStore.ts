@@ -30,6 +30,7 @@ import {
   type Swept
 } from "./sessions.ts"
 import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
+import { readerOf } from "./UnreadableRow.ts"
 
 export type { Begun, Claim, Ended, Fates, Held, NotClaimed, Seen, Swept, Wanted, WireguardKeys } from "./sessions.ts"
 export { LeaseLapsed } from "./sessions.ts"
@@ -131,7 +132,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         return yield* inTransaction(sweepWith(sql, limit))
       })
 
-      const connected = pagesOf(yield* SqlClient.SqlClient, connectedClients, decodeConnected)
+      const connected = pagesOf(yield* SqlClient.SqlClient, connectedClients, connections.read)
 
       return PresenceStore.of({ claim, touch, fatesOf, release, sweep, connected, elsewhere: elsewhereIn(sql) })
     })
@@ -202,7 +203,10 @@ const decodeElsewhere = Schema.decodeUnknownSync(Schema.Array(Schema.Union([
   Schema.Struct({ type: Schema.Literal("gateway"), id: GatewayId, ...how })
 ])))
 
-const decodeConnected = Schema.decodeUnknownSync(Schema.Array(ConnectedClient))
+const connections = readerOf(
+  ConnectedClient,
+  ({ clientId, clientType }) => ({ entity: String(clientType), id: clientId })
+)
 
 const sessionsOf = (rows: ReadonlyArray<unknown>): ReadonlySet<SessionId> =>
   new Set(decodeSessions(rows).map((row) => row.session))

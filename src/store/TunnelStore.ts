@@ -6,6 +6,7 @@ import { SqlClient, type SqlError } from "effect/sql"
 import { pagesOf } from "./pages.ts"
 import { timeColumns } from "./presenceColumns.ts"
 import { atEdge, type StoreUnavailable, violated, write, writing } from "./sql.ts"
+import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
 
 /** Another tunnel has the domain. */
 export class DomainTaken extends Schema.TaggedError<DomainTaken>()("DomainTaken", { domain: Schema.NullOr(HostName) }) {
@@ -36,14 +37,14 @@ export interface Report {
 
 export class TunnelStore extends Context.Service<TunnelStore, {
   create(tunnel: NewTunnelRow): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | StoreUnavailable>
-  find(id: TunnelId): Effect.Effect<Option.Option<Tunnel>, StoreUnavailable>
+  find(id: TunnelId): Effect.Effect<Option.Option<Tunnel>, UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Tunnel>, StoreUnavailable>
   update(
     id: TunnelId,
     patch: TunnelPatch
-  ): Effect.Effect<Option.Option<Tunnel>, DomainTaken | NoSuchAgent | StoreUnavailable>
+  ): Effect.Effect<Option.Option<Tunnel>, DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
   /** Makes the row of this id so, whether or not it is there; one that is so already keeps its revision. */
-  put(tunnel: NewTunnelRow): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | StoreUnavailable>
+  put(tunnel: NewTunnelRow): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
   /** Tells whether it was there, and the newest revision afterwards. */
   remove(id: TunnelId): Effect.Effect<{ readonly removed: boolean; readonly revision: Revision }, StoreUnavailable>
   /** Keeps what agents say of their own tunnels, where it is new; gives back how many rows that was. */
@@ -66,8 +67,8 @@ export class TunnelStore extends Context.Service<TunnelStore, {
           Effect.andThen(sql`set constraints all immediate`),
           Effect.andThen(select(id)),
           Effect.catchTag("SqlError", (error) => Effect.fail(refusal(error, agentId ?? null, domain ?? null))),
-          writing(sql),
-          Effect.map(one)
+          Effect.flatMap(tunnels.first),
+          writing(sql)
         )
 
       const insert = (tunnel: NewTunnelRow) =>
@@ -75,7 +76,8 @@ export class TunnelStore extends Context.Service<TunnelStore, {
           values (${tunnel.id}, ${tunnel.agentId}, ${tunnel.domain}, ${tunnel.target}, ${tunnel.enabled ?? true})`
 
       const create = Effect.fn("TunnelStore.create")(function*(tunnel: NewTunnelRow) {
-        return Option.getOrThrow(yield* written(tunnel.id, tunnel, insert(tunnel)))
+        const created = written(tunnel.id, tunnel, insert(tunnel))
+        return Option.getOrThrow(yield* Effect.catchTag(created, "UnreadableRow", Effect.die))
       })
 
       const put = Effect.fn("TunnelStore.put")(function*(tunnel: NewTunnelRow) {
@@ -85,13 +87,13 @@ export class TunnelStore extends Context.Service<TunnelStore, {
       })
 
       const find = Effect.fn("TunnelStore.find")(function*(id: TunnelId) {
-        return one(yield* atEdge(select(id)))
+        return yield* tunnels.first(yield* atEdge(select(id)))
       })
 
       const list = pagesOf(
         sql,
         { columns: tunnelColumns, from: "tunnels", when: "created_at", key: "id" },
-        decodeTunnels
+        tunnels.read
       )
 
       const update = Effect.fn("TunnelStore.update")(function*(id: TunnelId, patch: TunnelPatch) {
@@ -143,6 +145,4 @@ const tunnelColumns = `id, agent_id as "agentId", domain, target, enabled, coale
   case when reported_status is not null then jsonb_build_object('status', reported_status,
     'at', control_iso(coalesce(reported_at, updated_at))) end as reported, ${timeColumns}`
 
-const decodeTunnels = Schema.decodeUnknownSync(Schema.Array(Tunnel))
-
-const one = (rows: ReadonlyArray<object>): Option.Option<Tunnel> => Option.fromUndefinedOr(decodeTunnels(rows)[0])
+const tunnels = readerOf(Tunnel, ({ id }) => ({ entity: "tunnel", id }))

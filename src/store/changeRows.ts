@@ -3,6 +3,7 @@ import { type CannotDecrypt, type Cipher } from "#crypto/Cipher.ts"
 import type { Change } from "#network/NetworkState.ts"
 import { AgentId, GatewayId, KeyId, Revision, TunnelId } from "#schema/ids.ts"
 import { DateTime, Redacted, Result, Schema } from "effect"
+import { UnreadableRow } from "./UnreadableRow.ts"
 
 const AgentImage = Schema.Struct({
   id: AgentId,
@@ -72,17 +73,6 @@ const ChangeRow = Schema.Union([
   removed("key", KeyId)
 ])
 type ChangeRow = typeof ChangeRow.Type
-
-/** A row that somebody wrote past Control: of another shape, or with a secret that is not under Control's key. */
-export class UnreadableRow extends Schema.TaggedError<UnreadableRow>()("UnreadableRow", {
-  entity: Schema.String.annotate({ description: "As the row says; one that this version does not know is possible." }),
-  id: Schema.String,
-  reason: Schema.String
-}) {
-  override get message(): string {
-    return `${this.entity} ${this.id} cannot be read: ${this.reason}`
-  }
-}
 
 /** One row of `changes` → the change that it means. Secrets are opened here, on the way in. */
 export const readRow = (row: Record<string, unknown>, cipher: Cipher): Result.Result<Change, UnreadableRow> => {

@@ -1,8 +1,9 @@
 /** Lists in pages that stay right while rows come and go: each page begins after the last row of the one before. */
 import type { Page, PageRequest, Place } from "#schema/resources.ts"
-import { Effect, Schema } from "effect"
+import { Array, Effect, type Result, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
 import { atEdge } from "./sql.ts"
+import type { UnreadableRow } from "./UnreadableRow.ts"
 
 /** SQL of our own, never input: what to show of which rows, ordered by when (a `timestamptz`), then by a unique text. */
 export interface Listed {
@@ -12,27 +13,16 @@ export interface Listed {
   readonly key: string
 }
 
-/**
- * Reads pages of these rows; `decode` makes items of them, one each. Other applications write rows too: one that cannot be
- * shown is left out and reported, and the page has fewer items.
- */
+/** Reads pages of these rows. Other applications write rows too: one that cannot be read is told beside the items. */
 export const pagesOf = <A>(
   sql: SqlClient.SqlClient,
   { columns, from, when, key }: Listed,
-  decode: (rows: ReadonlyArray<object>) => ReadonlyArray<A>
+  read: (row: Readonly<Record<string, unknown>>) => Result.Result<A, UnreadableRow>
 ) => {
   const selected = sql.literal(`select ${columns}, ${key} as place_id,
     (extract(epoch from ${when}) * 1000000)::float8 as place_micros from ${from}`)
   const order = sql.literal(`order by ${when}, ${key}`)
   const place = sql.literal(`(${when}, ${key})`)
-  const name = from.split(" ").at(-1)
-
-  const decodeOne = (row: object): Effect.Effect<ReadonlyArray<A>> =>
-    Effect.try({ try: () => decode([row]), catch: () => "unfit" as const }).pipe(
-      Effect.catch(() =>
-        Effect.as(Effect.logWarning(`a row is left out of the list of ${name}: ${describe(row)} cannot be shown`), [])
-      )
-    )
 
   return Effect.fnUntraced(function*({ after, limit }: PageRequest) {
     const where = after === undefined ? sql.literal("") : sql`where ${place} >
@@ -40,14 +30,16 @@ export const pagesOf = <A>(
     const rows = yield* atEdge(sql`${selected} ${where} ${order} limit ${limit + 1}`)
     const shown = rows.slice(0, limit)
     const last = rows.length > limit ? shown.at(-1) : undefined
-    const items = (yield* Effect.forEach(shown, decodeOne)).flat()
-    const page: Page<A> = { items, nextCursor: last === undefined ? null : placeOf(last) }
+    const [items, unreadable] = Array.partition(shown, read)
+    const leftOut = unreadable.map(({ entity, id, reason }) => ({ entityType: entity, entityId: id, reason }))
+    const page: Page<A> = {
+      items,
+      nextCursor: last === undefined ? null : placeOf(last),
+      ...(leftOut.length === 0 ? {} : { leftOut })
+    }
     return page
   })
 }
-
-/** Its key, for a log line: nothing else of it, since a row may hold secrets. */
-const describe = (row: object): string => JSON.stringify("place_id" in row ? row.place_id : null)
 
 /** What a cursor can express: the years 1685 to 2255. */
 const farthest = 8_999_999_999_999_999

@@ -11,11 +11,12 @@ import {
 } from "#schema/resources.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { type DomainTaken, type NoSuchAgent, TunnelStore } from "#store/TunnelStore.ts"
+import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 
 export { DomainTaken, NoSuchAgent } from "#store/TunnelStore.ts"
 
-export class TunnelNotFound extends Schema.TaggedError<TunnelNotFound>()("TunnelNotFound", { id: TunnelId }) {
+export class TunnelNotFound extends Schema.TaggedError<TunnelNotFound>()("TunnelNotFound", { id: Schema.String }) {
   override get message(): string {
     return `there is no tunnel ${this.id}`
   }
@@ -40,13 +41,13 @@ export interface GivenTunnel {
 export class Tunnels extends Context.Service<Tunnels, {
   /** The row, with the revision that every connected client is brought up to. */
   create(tunnel: NewTunnel): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | StoreUnavailable>
-  find(id: TunnelId): Effect.Effect<Tunnel, TunnelNotFound | StoreUnavailable>
+  find(id: TunnelId): Effect.Effect<Tunnel, TunnelNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Tunnel>, StoreUnavailable>
   /** A patch that changes nothing gives no new revision. */
   update(
     id: TunnelId,
     patch: TunnelPatch
-  ): Effect.Effect<Tunnel, TunnelNotFound | DomainTaken | NoSuchAgent | StoreUnavailable>
+  ): Effect.Effect<Tunnel, TunnelNotFound | DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
   remove(id: TunnelId): Effect.Effect<Revision, TunnelNotFound | StoreUnavailable>
   /**
    * Makes it so, for applications that embed Control: a tunnel with an id is created or brought to this, one without is
@@ -54,7 +55,7 @@ export class Tunnels extends Context.Service<Tunnels, {
    */
   ensure(
     tunnel: GivenTunnel
-  ): Effect.Effect<Tunnel, InvalidTunnel | DomainTaken | NoSuchAgent | StoreUnavailable>
+  ): Effect.Effect<Tunnel, InvalidTunnel | DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
   /** Gone, whether or not it was there; gives a revision from which on no view has it. */
   ensureRemoved(id: string): Effect.Effect<Revision, InvalidTunnel | StoreUnavailable>
 }>()("control/tunnels/Tunnels") {
