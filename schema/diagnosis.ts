@@ -14,7 +14,7 @@ export const Finding = Schema.Struct({
 export type Finding = typeof Finding.Type
 
 export const Diagnosis = Schema.Struct({
-  at: Timestamp,
+  at: Timestamp.annotate({ description: "When it was looked; whoever asks within two seconds is told the same." }),
   version: Schema.String.annotate({ description: "The version of Control that has looked." }),
   findings: Schema.Array(Finding)
 }).annotate({ identifier: "Diagnosis" })

@@ -18,6 +18,10 @@ export class BackupGroup extends HttpApiGroup.make("backup").add(
 export class DoctorGroup extends HttpApiGroup.make("doctor").add(
   HttpApiEndpoint.get("get", "/api/doctor", { success: Diagnosis, error: Problem.StoreUnavailable })
     .annotateMerge(
-      says("read", "Say what is wrong", "Looks at the database, the clients and the settings of this process.")
+      says(
+        "read",
+        "Say what is wrong",
+        "Looks at the database, the clients and the settings of this process; again after two seconds, as `at` says."
+      )
     )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Doctor" })) {}

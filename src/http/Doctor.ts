@@ -3,10 +3,14 @@ import { Network } from "#feed/Network.ts"
 import { Api } from "#schema/api.ts"
 import { Doctor, markState } from "#upkeep/Doctor.ts"
 import { fine, found } from "#upkeep/findings.ts"
-import { Effect } from "effect"
+import { Duration, Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { problemOf } from "./problems.ts"
 import { reasonToWait } from "./readiness.ts"
+import { recent } from "./recent.ts"
+
+/** Anybody with a `read` token may ask, and each look reads most of the database. */
+const keepFor = Duration.seconds(2)
 
 export const layer = HttpApiBuilder.group(
   Api,
@@ -19,16 +23,13 @@ export const layer = HttpApiBuilder.group(
       reasonToWait(network),
       (reason) => reason === undefined ? fine("feed", "all that was committed is read") : behind(reason)
     )
-    return handlers.handle("get", () =>
-      Effect.gen(function*() {
-        const findings = [yield* feed]
-        const leftOut = yield* network.leftOut
-        return yield* doctor.examine({
-          findings,
-          unreadable: leftOut.map(({ message }) => message),
-          mark: yield* mark
-        })
-      }).pipe(Effect.mapError(problemOf)))
+    const examine = Effect.gen(function*() {
+      const findings = [yield* feed]
+      const leftOut = yield* network.leftOut
+      return yield* doctor.examine({ findings, unreadable: leftOut.map(({ message }) => message), mark: yield* mark })
+    })
+    const diagnosis = yield* recent(examine, keepFor)
+    return handlers.handle("get", () => Effect.mapError(diagnosis, problemOf))
   })
 )
 

@@ -8,7 +8,7 @@ import { join, joinV1, type TestClient } from "#support/TestClient.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Redacted, Stream } from "effect"
+import { Context, Effect, Redacted, Schedule, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { readFile } from "node:fs/promises"
@@ -122,9 +122,13 @@ describe("a backup", () => {
       yield* Effect.forEach([1, 2, 3], () => server.newTunnel(agent.id))
 
       // A `setval` by hand is found, and the doctor's own words put it right.
-      const numbers = Effect.map(
-        Effect.promise(() => server.operator.get("/api/doctor")),
-        ({ body }) => body.findings.find(({ check }: { check: string }) => check === "numbers")
+      let last = ""
+      const numbers = Effect.promise(() => server.operator.get("/api/doctor")).pipe(
+        Effect.repeat({ until: ({ body }) => body.at !== last, schedule: Schedule.spaced("50 millis") }),
+        Effect.map(({ body }) => {
+          last = body.at
+          return body.findings.find(({ check }: { check: string }) => check === "numbers")
+        })
       )
       const sql = Context.get(server.context, SqlClient.SqlClient)
       assert.strictEqual((yield* numbers).severity, "ok")

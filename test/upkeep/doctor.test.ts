@@ -9,7 +9,7 @@ import * as Findings from "#upkeep/findings.ts"
 import { fightingSettings, settingsFindings } from "#upkeep/settingsFindings.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Duration, Effect, Option, Redacted, Stream } from "effect"
+import { Context, Duration, Effect, Option, Redacted, Schedule, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -21,9 +21,13 @@ const certificateFor = (name: string, end: number) =>
 const start = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}) {
   const { url } = yield* newDatabase
   const server = yield* makeServer({ databaseUrl: Option.some(Redacted.make(url)), ...settings })
-  const examine = Effect.map(
-    Effect.promise(() => server.operator.get("/api/doctor")),
-    ({ body }) => body.findings as ReadonlyArray<Finding>
+  let last = ""
+  const examine = Effect.promise(() => server.operator.get("/api/doctor")).pipe(
+    Effect.repeat({ until: ({ body }) => body.at !== last, schedule: Schedule.spaced("50 millis") }),
+    Effect.map(({ body }) => {
+      last = body.at
+      return body.findings as ReadonlyArray<Finding>
+    })
   )
   const sql = (...statements: ReadonlyArray<string>) =>
     Effect.flatMap(
