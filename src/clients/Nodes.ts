@@ -43,6 +43,7 @@ export class Nodes extends Context.Service<Nodes, {
       const id = newId()
       let mark: string | undefined
       let isHandedOver = false
+      let isLeaving = false
       let renewedAt = yield* monotonicMillis
       let heldSince = renewedAt
 
@@ -50,8 +51,11 @@ export class Nodes extends Context.Service<Nodes, {
         const begun = yield* monotonicMillis
         const { length: clients } = yield* registry.newest
         const { revision } = yield* network.state
-        mark = (yield* store.renew({ id, name: nodeName, version: packageJson.version, clients, revision }, lease)) ??
-          mark
+        const renewed = store.renew({ id, name: nodeName, version: packageJson.version, clients, revision }, lease)
+        const goesOn = Effect.logWarning(`node ${id} was set to drain by somebody else, and goes on`)
+        const found = yield* renewed
+        if (found !== undefined || isLeaving) mark = found ?? mark
+        else mark = (yield* goesOn.pipe(Effect.andThen(store.reclaim(id)), Effect.andThen(renewed))) ?? mark
         const ended = yield* monotonicMillis
         if (ended - renewedAt > Duration.toMillis(lease)) heldSince = ended
         renewedAt = begun
@@ -63,7 +67,10 @@ export class Nodes extends Context.Service<Nodes, {
         )
 
       const handOver = (within: Duration.Duration) =>
-        store.handOver(id, Duration.sum(within, grace)).pipe(
+        Effect.suspend(() => {
+          isLeaving = true
+          return store.handOver(id, Duration.sum(within, grace))
+        }).pipe(
           Effect.timeout("3 seconds"),
           Effect.catchCause((cause) =>
             Effect.as(Effect.logWarning("it could not be asked whether there is another node", cause), false)

@@ -20,6 +20,8 @@ export class NodeStore extends Context.Service<NodeStore, {
    * its clients offline; none for a node that drains, whose lease ends when it does.
    */
   renew(node: Renewal, lease: Duration.Duration): Effect.Effect<string | undefined, StoreUnavailable>
+  /** The node does not drain, whatever its row says: somebody else has written that. */
+  reclaim(node: string): Effect.Effect<void, StoreUnavailable>
   /** The sessions that other nodes have taken over since the last time. They are told once: `touch` is the net below. */
   collect(node: string): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
   /** If there is another node to go to, this one's clients have so long to come to it before they are shown offline. */
@@ -44,13 +46,16 @@ export class NodeStore extends Context.Service<NodeStore, {
         if (known !== undefined) return known.mark
         // On its own: a renewal that arrives late, from a node that has left meanwhile, must not bring its row back.
         const [made] = decodeMarks(
-          yield* atEdge(sql`
-          insert into nodes (id, name, version, clients, revision, lease_until)
+          yield* atEdge(sql`insert into nodes (id, name, version, clients, revision, lease_until)
           values (${node.id}, ${node.name}, ${node.version}, ${node.clients}, ${node.revision}, ${until})
           on conflict (id) do nothing returning mark`)
         )
         return made?.mark
       })
+
+      const reclaim = Effect.fn("NodeStore.reclaim")((node: string) =>
+        Effect.asVoid(atEdge(sql`update nodes set draining = false where id = ${node} and draining`))
+      )
 
       const collect = Effect.fn("NodeStore.collect")(function*(node: string) {
         const rows = yield* atEdge(sql`delete from takeovers where node = ${node} returning session`)
@@ -96,7 +101,7 @@ export class NodeStore extends Context.Service<NodeStore, {
           Effect.withSpan("NodeStore.list")
         )
 
-      return NodeStore.of({ renew, collect, handOver, leave, list })
+      return NodeStore.of({ renew, reclaim, collect, handOver, leave, list })
     })
   )
 }

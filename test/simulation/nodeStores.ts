@@ -47,6 +47,12 @@ export const nodeStore = (link: Link) => {
           nodes.set(id, { ...node, until: world.now + Duration.toMillis(lease) })
           return Effect.succeed(`${node.mark}`)
         }),
+      reclaim: (id) =>
+        link.request("reclaim", () => {
+          const node = nodes.get(id)
+          if (node !== undefined) nodes.set(id, { ...node, draining: false })
+          return Effect.void
+        }),
       collect: (id) =>
         link.request("collect", () => {
           const mine = database.takeovers.filter(({ node }) => node === id)
