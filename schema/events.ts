@@ -16,8 +16,14 @@ const happening = <const Name extends string, Fields extends Schema.Struct.Field
   data: Fields
 ) => Schema.Struct({ event: Schema.Literal(event), data: Schema.Struct(data) }).annotate({ description })
 
+/** Left out by a node of before 0.3.0. */
+const node = Schema.optionalKey(Schema.String).annotate({
+  description: "The name of the node that the client is, or was, connected to."
+})
+
 const connectionOf = {
   ...clientFields,
+  node,
   session: SessionId,
   address: stored("From where it connected."),
   level: stored("The protocol level that was agreed on.")
@@ -27,11 +33,16 @@ const revision = Revision.annotate({ description: "The number of the change." })
 
 const ClientOnline = happening(
   "client.online",
-  "A client has connected to this process and authenticated.",
+  "A client has connected to any node and authenticated, or is heard of again after it was shown offline. " +
+    "Whatever session it had before has ended.",
   connectionOf
 )
 
-const ClientOffline = happening("client.offline", "Its connection to this process has ended.", connectionOf)
+const ClientOffline = happening(
+  "client.offline",
+  "The client is shown offline: this session of it has ended, or its node is gone, and there is no newer one.",
+  connectionOf
+)
 
 const Change = happening("change", "A change was committed, whoever made it; to be read where it is.", {
   revision,
@@ -42,11 +53,13 @@ const Change = happening("change", "A change was committed, whoever made it; to 
 
 const Ack = happening("ack", "A client has said that everything up to this revision is in force.", {
   ...clientFields,
+  node,
   revision
 })
 
 const Nack = happening("nack", "A client could not apply a revision; what it had stays in force.", {
   ...clientFields,
+  node,
   ...nackFields
 })
 

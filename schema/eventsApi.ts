@@ -18,7 +18,7 @@ export class EventsGroup extends HttpApiGroup.make("events").add(
   }).annotateMerge(says(
     "read",
     "Follow what happens",
-    "Server-sent events (WHATWG HTML, section 9.2), a comment every 15 seconds. `change` is told of every committed change; " +
-      "the others of the clients of this process. Where events may be missing there is a `reset`: read the lists anew."
+    "Server-sent events (WHATWG HTML, section 9.2), a comment every 15 seconds. All of them are told at every node, those of " +
+      "clients of another node up to two seconds later, and of several acknowledgements within that time the last. Where events may be missing there is a `reset`: read the lists anew."
   ))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Events" })) {}

@@ -6,6 +6,7 @@ import * as Expiry from "#certificates/Expiry.ts"
 import { Authenticator } from "#clients/Authenticator.ts"
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
+import * as EventRelay from "#clients/EventRelay.ts"
 import * as Heartbeat from "#clients/Heartbeat.ts"
 import { Keys } from "#clients/Keys.ts"
 import { Nodes } from "#clients/Nodes.ts"
@@ -91,6 +92,7 @@ export const clients = Layer.mergeAll(
   Presence.layer,
   Deliveries.layer,
   Heartbeat.layer,
+  EventRelay.layer,
   Revocations.layer
 ).pipe(
   Layer.provideMerge(Nodes.layer),

@@ -16,7 +16,7 @@ export const tellOnce = Effect.gen(function*() {
   const store = yield* CertificateStore
   const events = yield* Events
   for (const ending of yield* store.warn(thresholds)) {
-    events.publish({ event: "certificate.expiring", data: ending })
+    events.tell({ event: "certificate.expiring", data: ending })
     yield* Effect.logWarning(inWords(ending))
   }
   for (const [days, certificates] of yield* store.ending(thresholds)) {

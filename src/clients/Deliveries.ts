@@ -18,6 +18,8 @@ import { Context, DateTime, Duration, Effect, HashMap, Layer, Option } from "eff
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 import { withOthers } from "./elsewhere.ts"
 import { monotonicMillis } from "./monotonic.ts"
+import { Nodes } from "./Nodes.ts"
+import { clientOf } from "./told.ts"
 
 export type Goal = "sent" | "applied"
 
@@ -80,6 +82,7 @@ export class Deliveries extends Context.Service<Deliveries, {
       const network = yield* Network
       const bus = yield* ChangeBus
       const events = yield* Events
+      const nodes = yield* Nodes
       const presence = yield* PresenceStore
       const progress = new WakeUps()
       /** Nobody is told of progress as long as nobody waits: that is nearly always. */
@@ -137,7 +140,7 @@ export class Deliveries extends Context.Service<Deliveries, {
       )
 
       return Deliveries.of({
-        ...makeNotes(events, noteLeft),
+        ...makeNotes(events, nodes.name, noteLeft),
         noteLeft,
         progressOf,
         awaitSent,
@@ -156,7 +159,7 @@ const sentBy = (bus: ChangeBus["Service"]) => (state: NetworkState) => (client: 
 }
 
 /** What a client has been sent, and what it says of that; whoever waits for it is woken. */
-function makeNotes(events: Events["Service"], wake: () => void) {
+function makeNotes(events: Events["Service"], node: string, wake: () => void) {
   const begin = (client: Client, at: Place & { readonly timeline: Timeline }) => {
     const { timeline } = at
     if (client.timeline !== timeline) {
@@ -194,7 +197,7 @@ function makeNotes(events: Events["Service"], wake: () => void) {
     client.applied = revision
     client.isWritten = false
     if (client.nack !== undefined && client.nack.revision <= revision) client.nack = undefined
-    events.publish({ event: "ack", data: { ...named(client.ref), revision } })
+    events.tell({ event: "ack", data: { ...clientOf(client.ref, node), revision } })
     wake()
     return true
   }
@@ -204,7 +207,7 @@ function makeNotes(events: Events["Service"], wake: () => void) {
     if (nack.revision > client.told || nack.revision <= (client.applied ?? -1)) return false
     client.nack = { ...nack, ...storableNack(nack), at: DateTime.formatIso(yield* DateTime.now) }
     client.isWritten = false
-    events.publish({ event: "nack", data: { ...named(client.ref), ...nack } })
+    events.tell({ event: "nack", data: { ...clientOf(client.ref, node), ...nack } })
     wake()
     return true
   })
@@ -272,5 +275,3 @@ function clientsOf({ agents, gateways }: NetworkState): ReadonlyArray<ClientRef>
 function isRefused({ nack, told }: Client, revision: Revision): boolean {
   return nack !== undefined && nack.revision >= Math.min(revision, told)
 }
-
-const named = ({ id, type }: ClientRef) => ({ clientType: type, clientId: id })

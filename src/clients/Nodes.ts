@@ -3,7 +3,7 @@ import { newId } from "#crypto/identifiers.ts"
 import { Network } from "#feed/Network.ts"
 import packageJson from "#package.json" with { type: "json" }
 import { Settings } from "#Settings.ts"
-import { NodeStore } from "#store/NodeStore.ts"
+import { NodeStore, type Renewal } from "#store/NodeStore.ts"
 import { type LeaseLapsed } from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
@@ -20,6 +20,10 @@ const grace = Duration.seconds(12)
 export class Nodes extends Context.Service<Nodes, {
   /** Names this process among all that serve the same database. */
   readonly id: string
+  /** The same for people, who may have given several the same name. */
+  readonly name: string
+  /** Whether another node lives, as it was when the lease was renewed last. */
+  readonly hasOthers: Effect.Effect<boolean>
   /** The mark of its lease: another one after others have shown this node's clients offline. */
   readonly mark: Effect.Effect<string | undefined>
   /** Writes what only a node with a lease may write; one that has lapsed is renewed before that. */
@@ -42,6 +46,7 @@ export class Nodes extends Context.Service<Nodes, {
       const network = yield* Network
       const id = newId()
       let mark: string | undefined
+      let hasOthers = false
       let isHandedOver = false
       let isLeaving = false
       let renewedAt = yield* monotonicMillis
@@ -51,11 +56,10 @@ export class Nodes extends Context.Service<Nodes, {
         const begun = yield* monotonicMillis
         const { length: clients } = yield* registry.newest
         const { revision } = yield* network.state
-        const renewed = store.renew({ id, name: nodeName, version: packageJson.version, clients, revision }, lease)
-        const goesOn = Effect.logWarning(`node ${id} was set to drain by somebody else, and goes on`)
-        const found = yield* renewed
-        if (found !== undefined || isLeaving) mark = found ?? mark
-        else mark = (yield* goesOn.pipe(Effect.andThen(store.reclaim(id)), Effect.andThen(renewed))) ?? mark
+        const renewal = { id, name: nodeName, version: packageJson.version, clients, revision }
+        const renewed = (yield* store.renew(renewal, lease)) ??
+          (isLeaving ? undefined : yield* takeBack(store, renewal))
+        if (renewed !== undefined) ({ hasOthers, mark } = renewed)
         const ended = yield* monotonicMillis
         if (ended - renewedAt > Duration.toMillis(lease)) heldSince = ended
         renewedAt = begun
@@ -93,6 +97,8 @@ export class Nodes extends Context.Service<Nodes, {
 
       return Nodes.of({
         id,
+        name: nodeName,
+        hasOthers: Effect.sync(() => hasOthers),
         mark: Effect.sync(() => mark),
         leased,
         mayJudge: Effect.map(
@@ -105,3 +111,10 @@ export class Nodes extends Context.Service<Nodes, {
     })
   )
 }
+
+/** A node that does not stop and drains all the same: its row was changed by somebody else. */
+const takeBack = Effect.fnUntraced(function*(store: NodeStore["Service"], renewal: Renewal) {
+  yield* Effect.logWarning(`node ${renewal.id} was set to drain by somebody else, and goes on`)
+  yield* store.reclaim(renewal.id)
+  return yield* store.renew(renewal, lease)
+})

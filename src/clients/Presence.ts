@@ -1,16 +1,26 @@
 /** Tells the database who is online: claims that go out together, touches every few seconds, releases that are retried. */
 import { newId } from "#crypto/identifiers.ts"
 import { Events } from "#events/Events.ts"
-import { nameOf, SessionId } from "#schema/ids.ts"
+import { type ClientRef, nameOf, SessionId } from "#schema/ids.ts"
 import { Settings } from "#Settings.ts"
 import { NodeStore } from "#store/NodeStore.ts"
-import { type Claim, type Ended, type Held, type NotClaimed, PresenceStore, type Wanted } from "#store/PresenceStore.ts"
+import {
+  type Claim,
+  type Claimed,
+  type Ended,
+  type Held,
+  type Moment,
+  PresenceStore,
+  type Wanted
+} from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Context, Deferred, Duration, Effect, Exit, Layer, Queue, Schedule, Schema } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 import { loopTurn } from "./eventLoop.ts"
 import { monotonicMillis } from "./monotonic.ts"
 import { Nodes } from "./Nodes.ts"
+import { type Leaving, makeReleases } from "./releases.ts"
+import { type Connected, connectionOf } from "./told.ts"
 
 /** The client was deleted between its key being found and its session being claimed. */
 export class ClientGone extends Schema.TaggedError<ClientGone>()("ClientGone", {}) {}
@@ -29,14 +39,16 @@ const collectEvery = Duration.seconds(1)
 const sweepSlack = Duration.seconds(15)
 
 export class Presence extends Context.Service<Presence, {
-  /** Makes a new session the holder of its client, durably; whoever held it before is fenced off by that. */
-  claim(wanted: Wanted): Effect.Effect<SessionId, ClientGone | StoreUnavailable>
+  /** Makes a new session the holder of its client, durably, at that moment; whoever held it before is fenced off by that. */
+  claim(
+    wanted: Wanted
+  ): Effect.Effect<{ readonly session: SessionId; readonly at: Moment }, ClientGone | StoreUnavailable>
   /**
-   * The session has ended; tells whether its client is shown offline by that. It is not when this node stops and the client
-   * was told to come to another one: then that is for the end of this node's lease. Never fails: what the database does not
-   * take now is tried again until it does.
+   * The session has ended: its client is shown offline, and that is told, unless a newer session holds it. Not so when this node
+   * stops and the client was told to come to another one: then that is for the end of this node's lease. Never fails: what the
+   * database does not take now is tried again until it does.
    */
-  release(ended: Ended): Effect.Effect<boolean>
+  release(client: Connected & { readonly nack: Ended["nack"] }): Effect.Effect<void>
 }>()("control/clients/Presence") {
   static readonly layer = Layer.effect(
     Presence,
@@ -53,9 +65,8 @@ export class Presence extends Context.Service<Presence, {
         // What changes more than presence waits for the log's counter, and nobody else waits with it.
         claim: (wanted) =>
           wanted.publicIp === null && wanted.wireguard === undefined ? claimPlain(wanted) : claimChanging(wanted),
-        release: Effect.fnUntraced(function*(ended: Ended) {
-          if (yield* nodes.isHandedOver) return false
-          return yield* Effect.as(release(ended), true)
+        release: Effect.fnUntraced(function*({ address, level, nack, ref, session }) {
+          if (!(yield* nodes.isHandedOver)) yield* release({ ref, session, address, level, nack, wasTold: true })
         })
       })
     })
@@ -69,11 +80,11 @@ export class Presence extends Context.Service<Presence, {
 const makeClaims = Effect.fnUntraced(function*(
   store: PresenceStore["Service"],
   nodes: Nodes["Service"],
-  release: (ended: Ended) => Effect.Effect<void>
+  release: (leaving: Leaving) => Effect.Effect<void>
 ) {
   interface Waiting {
     readonly claim: Claim
-    readonly done: Deferred.Deferred<void, ClientGone | StoreUnavailable>
+    readonly done: Deferred.Deferred<Moment, ClientGone | StoreUnavailable>
     /** How often its row was locked by somebody else's transaction. */
     readonly tries: number
   }
@@ -99,10 +110,9 @@ const makeClaims = Effect.fnUntraced(function*(
     if (Exit.isFailure(exit)) {
       yield* Effect.logWarning("sessions could not be claimed", exit.cause)
       // It may have been committed all the same.
-      for (const { claim: { id, session, type } } of waiting) {
-        yield* release(
-          type === "agent" ? { type, id, session, nack: undefined } : { type, id, session, nack: undefined }
-        )
+      for (const { claim } of waiting) {
+        const { address, level, session } = claim
+        yield* release({ ref: refOf(claim), session, address, level, nack: undefined, wasTold: false })
       }
     }
     for (const [index, { claim, done, tries }] of waiting.entries()) {
@@ -122,10 +132,9 @@ const makeClaims = Effect.fnUntraced(function*(
 
   return Effect.fnUntraced(function*(wanted: Wanted) {
     const session = SessionId.make(newId())
-    const done = Deferred.makeUnsafe<void, ClientGone | StoreUnavailable>()
+    const done = Deferred.makeUnsafe<Moment, ClientGone | StoreUnavailable>()
     yield* Queue.offer(queue, { claim: { ...wanted, session }, done, tries: 0 })
-    yield* Deferred.await(done)
-    return session
+    return { session, at: yield* Deferred.await(done) }
   })
 })
 
@@ -144,52 +153,21 @@ const tryAgainAfter = Duration.millis(50)
 const mostTries = 60
 
 /** The store names those that were not claimed. */
-function outcomeOf(exit: Exit.Exit<NotClaimed, StoreUnavailable>, claim: Claim) {
+function outcomeOf(exit: Exit.Exit<Claimed, StoreUnavailable>, claim: Claim) {
   if (Exit.isFailure(exit)) return Exit.fail(new StoreUnavailable({ reason: "the session could not be claimed" }))
   if (exit.value.gone.has(nameOf(claim))) return Exit.fail(new ClientGone())
   return exit.value.busy.has(nameOf(claim))
     ? Exit.fail(new StoreUnavailable({ reason: "the client's row is locked" }))
-    : Exit.void
+    : Exit.succeed(exit.value.at)
 }
 
-/** Kept by session until the database has taken them: as many as there were clients, however long it is away. */
-const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
-  const ended = new Map<SessionId, Ended>()
-  const wake = yield* Queue.sliding<void>(1)
-
-  const releaseEnded = Effect.gen(function*() {
-    const held = [...ended.values()]
-    if (held.length === 0) return
-    const busy = yield* store.release(held)
-    for (const { session } of held) if (!busy.has(session)) ended.delete(session)
-    if (busy.size > 0) return yield* new StoreUnavailable({ reason: "somebody has locked the rows of some clients" })
-  })
-  // Registered before the fiber, so that it runs after the fiber has been stopped: what a drain has ended is written at last.
-  // A write that was under way then may still hold the rows for a moment.
-  yield* Effect.addFinalizer(() =>
-    Effect.retry(releaseEnded, Schedule.spaced("50 millis")).pipe(
-      Effect.timeout("3 seconds"),
-      Effect.catchCause((cause) =>
-        Effect.logWarning("some clients are left marked online; the next sweep mends it", cause)
-      )
-    )
-  )
-  yield* Queue.take(wake).pipe(
-    Effect.andThen(Effect.retry(releaseEnded, Schedule.spaced("1 second"))),
-    Effect.catchCause((cause) => Effect.logError("presence could not be released", cause)),
-    Effect.forever,
-    Effect.forkScoped
-  )
-
-  return Effect.fnUntraced(function*(held: Ended) {
-    ended.set(held.session, held)
-    yield* Queue.offer(wake, undefined)
-  })
-})
+const refOf = (held: Held): ClientRef =>
+  held.type === "agent" ? { type: held.type, id: held.id } : { type: held.type, id: held.id }
 
 /** Who was heard of since the last time is written in one transaction; who turns out to have been taken over is closed. */
 const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: Nodes["Service"]) {
   const registry = yield* ClientRegistry
+  const events = yield* Events
   let written = yield* monotonicMillis
   let known = yield* nodes.mark
 
@@ -211,11 +189,15 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
         nack: client.nack
       }))
     )
-    const held = yield* nodes.leased(touched).pipe(
+    const { again, at, held } = yield* nodes.leased(touched).pipe(
       Effect.onError(() => Effect.sync(() => seen.forEach((client) => client.isWritten = false)))
     )
     written = now
     known = mark
+    for (const client of seen) {
+      if (!again.has(client.session)) continue
+      events.tell({ event: "client.online", data: connectionOf(client, nodes.name) }, at)
+    }
     const lost = seen.filter(({ session }) => !held.has(session))
     // Somebody may have locked its row.
     for (const client of lost) client.isWritten = false
@@ -241,7 +223,9 @@ const sweepPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
     if (!(yield* nodes.mayJudge)) return
     const swept = yield* store.sweep(limit)
     if (swept.length > 0) yield* Effect.logInfo(`${swept.length} clients are shown offline: their node is gone`)
-    for (const data of swept) events.publish({ event: "client.offline", data })
+    for (const { at, node, ...data } of swept) {
+      events.tell({ event: "client.offline", data: node === null ? data : { ...data, node } }, at)
+    }
   })
   yield* sweep.pipe(
     Effect.catchCause((cause) => Effect.logWarning("presence could not be swept; trying again", cause)),

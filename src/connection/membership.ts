@@ -3,7 +3,9 @@ import { Authenticator } from "#clients/Authenticator.ts"
 import { type Client, ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillisUnsafe } from "#clients/monotonic.ts"
+import { Nodes } from "#clients/Nodes.ts"
 import { Presence } from "#clients/Presence.ts"
+import { connectionOf } from "#clients/told.ts"
 import { keysToStore } from "#clients/wireguard.ts"
 import { Events } from "#events/Events.ts"
 import { Network } from "#feed/Network.ts"
@@ -26,6 +28,7 @@ export const makeMembership = Effect.gen(function*() {
   const deliveries = yield* Deliveries
   const network = yield* Network
   const events = yield* Events
+  const nodes = yield* Nodes
   const clock = yield* Clock.Clock
 
   const enter = Effect.fnUntraced(
@@ -46,13 +49,13 @@ export const makeMembership = Effect.gen(function*() {
         ...(wireguard === undefined ? {} : { wireguard })
       })
       // Not to be interrupted between the claim and its note: what is noted is given back.
-      const client = yield* Effect.uninterruptible(Effect.flatMap(claim, (session) => {
+      const client = yield* Effect.uninterruptible(Effect.flatMap(claim, ({ at, session }) => {
         const lastSeen = monotonicMillisUnsafe(clock)
         const told = { session, ref: key.owner, key, level, address, since, lastSeen }
         const client: Client = { ...told, peer: socket, ...unheard }
         connection.member = { client, forwarding: undefined }
         admitted()
-        events.publish({ event: "client.online", data: eventOf(client) })
+        events.tell({ event: "client.online", data: connectionOf(client, nodes.name) }, at)
         return Effect.as(registry.enter(client), client)
       }))
       yield* Effect.logDebug(`session ${client.session}: ${nameOf(client.ref)} from ${address} at level ${level}`)
@@ -68,8 +71,7 @@ export const makeMembership = Effect.gen(function*() {
     yield* registry.leave(client)
     deliveries.noteLeft()
     yield* Effect.logDebug(`session ${client.session}: ${nameOf(client.ref)} has left`)
-    const isOffline = yield* presence.release({ ...client.ref, session: client.session, nack: client.nack })
-    if (isOffline) events.publish({ event: "client.offline", data: eventOf(client) })
+    yield* presence.release(client)
   })
 
   return {
@@ -97,11 +99,3 @@ const unheard = {
   nack: undefined,
   isWritten: true
 }
-
-const eventOf = ({ address, level, ref: { id, type }, session }: Client) => ({
-  clientType: type,
-  clientId: id,
-  session,
-  address,
-  level
-})

@@ -4,7 +4,10 @@ import type { ControlEvent } from "#schema/events.ts"
 import type { Revision } from "#schema/ids.ts"
 import { EventStore } from "#store/EventStore.ts"
 import { Context, Deferred, Effect, Layer, Option, Schema, type Scope, Stream } from "effect"
+import { Presences } from "./Presences.ts"
+import { Outbox } from "./Outbox.ts"
 import { type Place, Recent, resetFor, type Told } from "./Recent.ts"
+import type { Telling } from "./Telling.ts"
 import { WakeUps } from "./WakeUps.ts"
 
 /** As many follow as one process serves. */
@@ -15,8 +18,17 @@ export class TooManyFollowers extends Schema.TaggedError<TooManyFollowers>()("To
 }
 
 export class Events extends Context.Service<Events, {
-  /** Tells everybody who follows. Never waits and never fails: who reads too slowly misses events, and is told so. */
+  /**
+   * Tells everybody who follows at this node what each node finds out by itself. Never waits and never fails, as the next two:
+   * who reads too slowly misses events, and is told so.
+   */
   publish(event: ControlEvent): void
+  /** Tells everybody who follows at any node, unless it is of a client's presence and something later was told already. */
+  tell(event: ControlEvent, at?: number): void
+  /** Tells on, to those who follow at this node, what another one has told. */
+  hear(telling: Telling): void
+  /** What was told here and the other nodes have to be told yet: one fiber takes it. */
+  readonly outbox: Outbox
   /** The network was read whole at this revision: changes up to it may not have been published. Everybody is told so. */
   restart(revision: Revision): void
   /**
@@ -36,12 +48,25 @@ export class Events extends Context.Service<Events, {
       const recent = new Recent(newId(), mostKept)
       const added = new WakeUps()
       const ended = yield* Deferred.make<void>()
+      const presences = new Presences(mostPresences)
+      const outbox = new Outbox(mostKept)
       const eventsAt = yield* makeReader(recent, added)
       let followers = 0
 
       const publish = (event: ControlEvent) => {
         recent.add(event)
         added.wake()
+      }
+
+      const hear = (telling: Telling) => {
+        const isNews = presences.isNews(telling)
+        if (isNews) publish(telling.event)
+        return isNews
+      }
+
+      const tell = (event: ControlEvent, at?: number) => {
+        const telling = at === undefined ? { event } : { event, at }
+        if (hear(telling)) outbox.add(telling)
       }
 
       const restart = (revision: Revision) => {
@@ -60,13 +85,17 @@ export class Events extends Context.Service<Events, {
         return { from: begin.from, events: Stream.interruptWhen(eventsAt(begin), Deferred.await(ended)) }
       })
 
-      return Events.of({ publish, restart, follow, end: Effect.asVoid(Deferred.succeed(ended, undefined)) })
+      const end = Effect.asVoid(Deferred.succeed(ended, undefined))
+      return Events.of({ publish, tell, hear, outbox, restart, follow, end })
     })
   )
 }
 
 /** For so many events a reader may be away, or behind. */
 const mostKept = 10_000
+
+/** As many clients as connect to several nodes, and more. */
+const mostPresences = 32_768
 
 const mostFollowers = 100
 

@@ -12,6 +12,7 @@ import { scopes } from "./migrations/0004_scopes.ts"
 import { admins } from "./migrations/0005_admins.ts"
 import { rotation } from "./migrations/0006_rotation.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
+import { nodeEvents } from "./migrations/0008_node_events.ts"
 import { vitalConnections, VitalPool } from "./VitalPool.ts"
 import { atEdge, describeSqlError, StoreUnavailable } from "./sql.ts"
 
@@ -42,7 +43,8 @@ export const migrations = {
   "0004_scopes": scopes,
   "0005_admins": admins,
   "0006_rotation": rotation,
-  "0007_acceptance": acceptance
+  "0007_acceptance": acceptance,
+  "0008_node_events": nodeEvents
 }
 export const migrationsTable = "control_migrations"
 

@@ -14,12 +14,17 @@ export interface Renewal {
   readonly revision: number
 }
 
+/** The lease lasts again. */
+export interface Renewed {
+  /** Another one after somebody has shown this node's clients offline. */
+  readonly mark: string
+  /** Whether another node lives. */
+  readonly hasOthers: boolean
+}
+
 export class NodeStore extends Context.Service<NodeStore, {
-  /**
-   * The node lives, for so long from now. Gives back the mark of its lease, which is another one after somebody has shown
-   * its clients offline; none for a node that drains, whose lease ends when it does.
-   */
-  renew(node: Renewal, lease: Duration.Duration): Effect.Effect<string | undefined, StoreUnavailable>
+  /** The node lives, for so long from now. Gives nothing for a node that drains, whose lease ends when it does. */
+  renew(node: Renewal, lease: Duration.Duration): Effect.Effect<Renewed | undefined, StoreUnavailable>
   /** The node does not drain, whatever its row says: somebody else has written that. */
   reclaim(node: string): Effect.Effect<void, StoreUnavailable>
   /** The sessions that other nodes have taken over since the last time. They are told once: `touch` is the net below. */
@@ -38,19 +43,22 @@ export class NodeStore extends Context.Service<NodeStore, {
 
       const renew = Effect.fn("NodeStore.renew")(function*(node: Renewal, lease: Duration.Duration) {
         const until = sql`now() + make_interval(secs => ${Duration.toSeconds(lease)})`
-        const [known] = decodeMarks(
+        const others = sql`exists (select 1 from nodes o where o.id <> ${node.id} and o.lease_until > now())`
+        const [known] = decodeRenewed(
           yield* atEdge(sql`
           update nodes set renewed_at = now(), lease_until = ${until}, clients = ${node.clients},
-            revision = ${node.revision} where id = ${node.id} and not draining returning mark`)
+            revision = ${node.revision} where id = ${node.id} and not draining
+          returning mark, ${others} as "hasOthers"`)
         )
-        if (known !== undefined) return known.mark
+        if (known !== undefined) return known
         // On its own: a renewal that arrives late, from a node that has left meanwhile, must not bring its row back.
-        const [made] = decodeMarks(
-          yield* atEdge(sql`insert into nodes (id, name, version, clients, revision, lease_until)
+        const [made] = decodeRenewed(
+          yield* atEdge(sql`
+          insert into nodes (id, name, version, clients, revision, lease_until)
           values (${node.id}, ${node.name}, ${node.version}, ${node.clients}, ${node.revision}, ${until})
-          on conflict (id) do nothing returning mark`)
+          on conflict (id) do nothing returning mark, ${others} as "hasOthers"`)
         )
-        return made?.mark
+        return made
       })
 
       const reclaim = Effect.fn("NodeStore.reclaim")((node: string) =>
@@ -106,6 +114,8 @@ export class NodeStore extends Context.Service<NodeStore, {
   )
 }
 
-const decodeMarks = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ mark: Schema.String })))
+const decodeRenewed = Schema.decodeUnknownSync(
+  Schema.Array(Schema.Struct({ mark: Schema.String, hasOthers: Schema.Boolean }))
+)
 const decodeSessions = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ session: SessionId })))
 const decodeNodes = Schema.decodeUnknownSync(Schema.Array(Node))

@@ -21,18 +21,34 @@ import { Secrets } from "./Secrets.ts"
 import {
   type Begun,
   type Claim,
+  type Claimed,
   type Ended,
   type Fates,
   type Held,
   LeaseLapsed,
-  type NotClaimed,
+  type Released,
   type Seen,
-  type Swept
+  type Swept,
+  type Touched
 } from "./sessions.ts"
 import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
 import { readerOf } from "./UnreadableRow.ts"
 
-export type { Begun, Claim, Ended, Fates, Held, NotClaimed, Seen, Swept, Wanted, WireguardKeys } from "./sessions.ts"
+export type {
+  Begun,
+  Claim,
+  Claimed,
+  Ended,
+  Fates,
+  Held,
+  Moment,
+  Released,
+  Seen,
+  Swept,
+  Touched,
+  Wanted,
+  WireguardKeys
+} from "./sessions.ts"
 export { LeaseLapsed } from "./sessions.ts"
 
 /** A client that another process serves. */
@@ -45,19 +61,16 @@ export interface Elsewhere {
 
 export class PresenceStore extends Context.Service<PresenceStore, {
   /**
-   * Makes these sessions the holders of their clients, the last of two for one client; gives back for whom that failed. The
+   * Makes these sessions the holders of their clients, the last of two for one client; says for whom that failed. The
    * node of the session before, if it is another one, finds it in its mailbox (`NodeStore`).
    */
-  claim(node: string, claims: ReadonlyArray<Claim>): Effect.Effect<NotClaimed, LeaseLapsed | StoreUnavailable>
-  /** They were heard of lately; gives back those that still hold their client, but for rows that somebody has locked. */
-  touch(node: string, seen: ReadonlyArray<Seen>): Effect.Effect<ReadonlySet<SessionId>, LeaseLapsed | StoreUnavailable>
+  claim(node: string, claims: ReadonlyArray<Claim>): Effect.Effect<Claimed, LeaseLapsed | StoreUnavailable>
+  /** They were heard of lately; says who still holds its client, but for rows that somebody has locked. */
+  touch(node: string, seen: ReadonlyArray<Seen>): Effect.Effect<Touched, LeaseLapsed | StoreUnavailable>
   /** What became of sessions that do not hold their client any more; of one whose client is gone, nothing is said. */
   fatesOf(lost: ReadonlyArray<Begun>): Effect.Effect<Fates, StoreUnavailable>
-  /**
-   * They have ended; a client that has a newer session stays online. Gives back those whose rows somebody has locked, to be
-   * released later.
-   */
-  release(ended: ReadonlyArray<Ended>): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
+  /** They have ended; a client that has a newer session stays online. */
+  release(ended: ReadonlyArray<Ended>): Effect.Effect<Released, StoreUnavailable>
   /**
    * Shows as offline who is marked online but was not touched for this long by the database's clock. One process at a time.
    */
@@ -109,12 +122,12 @@ export class PresenceStore extends Context.Service<PresenceStore, {
                 and (last_used_at is null or last_used_at < now() - interval '1 minute') for no key update skip locked)`
           })
         )
-        return outcomesOf(left)
+        return claimedOf(left.flat())
       })
 
       const touch = Effect.fn("PresenceStore.touch")(function*(node: string, seen: ReadonlyArray<Seen>) {
         const rows = yield* forBoth(seen, (table, items) => touchIn(sql, table, items), leased(node))
-        return sessionsOf(rows.flat())
+        return touchedOf(rows.flat())
       })
 
       const fatesOf = Effect.fn("PresenceStore.fatesOf")(function*(lost: ReadonlyArray<Begun>) {
@@ -125,7 +138,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
       })
 
       const release = Effect.fn("PresenceStore.release")(function*(ended: ReadonlyArray<Ended>) {
-        return sessionsOf((yield* forBoth(ended, (table, items) => releaseIn(sql, table, items))).flat())
+        return releasedOf((yield* forBoth(ended, (table, items) => releaseIn(sql, table, items))).flat())
       })
 
       const sweep = Effect.fn("PresenceStore.sweep")(function*(limit: Duration.Duration) {
@@ -158,23 +171,50 @@ const decodeFates = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ session: SessionId, taken: Schema.Boolean }))
 )
 
-function outcomesOf(left: ReadonlyArray<Rows>): NotClaimed {
+function claimedOf(rows: Rows): Claimed {
+  const left = decodeLeft(rows)
   const names = (wanted: boolean) =>
     new Set(
-      decodeLeft(left.flat()).filter(({ there }) => there === wanted).map(({ id, kind }) =>
-        nameOf(
-          kind === "agents" ? { type: "agent", id: AgentId.make(id) } : { type: "gateway", id: GatewayId.make(id) }
-        )
+      left.flatMap((row) =>
+        row.at !== null || row.there !== wanted ? [] : [nameOf(
+          row.kind === "agents"
+            ? { type: "agent", id: AgentId.make(row.id) }
+            : { type: "gateway", id: GatewayId.make(row.id) }
+        )]
       )
     )
-  return { gone: names(false), busy: names(true) }
+  return { at: newestOf(left.map(({ at }) => at)), gone: names(false), busy: names(true) }
 }
 
-const decodeLeft = Schema.decodeUnknownSync(
-  Schema.Array(
-    Schema.Struct({ id: Schema.String, kind: Schema.Literals(["agents", "gateways"]), there: Schema.Boolean })
-  )
-)
+/** The row that says when it was, behind the others. */
+const Moment = Schema.Struct({ at: Schema.Finite })
+
+const decodeLeft = Schema.decodeUnknownSync(Schema.Array(Schema.Union([
+  Moment,
+  Schema.Struct({
+    id: Schema.String,
+    kind: Schema.Literals(["agents", "gateways"]),
+    there: Schema.Boolean,
+    at: Schema.Null
+  })
+])))
+
+function releasedOf(rows: Rows): Released {
+  const left = decodeReleased(rows)
+  const those = (wanted: "busy" | "taken" | "gone") =>
+    new Set(left.flatMap((row) => row.at === null && row.why === wanted ? [row.session] : []))
+  return { at: newestOf(left.map(({ at }) => at)), busy: those("busy"), taken: those("taken"), gone: those("gone") }
+}
+
+const decodeReleased = Schema.decodeUnknownSync(Schema.Array(Schema.Union([
+  Moment,
+  Schema.Struct({ session: SessionId, why: Schema.Literals(["busy", "taken", "gone"]), at: Schema.Null })
+])))
+
+/** All in one transaction: as long as the first row is locked, so is the last, and the newest moment is right for both. */
+function newestOf(moments: ReadonlyArray<number | null>): number {
+  return moments.reduce<number>((newest, at) => at !== null && at > newest ? at : newest, 0)
+}
 
 const everyConnected = `(${
   [["agent", "agents"], ["gateway", "gateways"]].map(([type, table]) =>
@@ -208,9 +248,18 @@ const connections = readerOf(
   ({ clientId, clientType }) => ({ entity: String(clientType), id: clientId })
 )
 
-const sessionsOf = (rows: ReadonlyArray<unknown>): ReadonlySet<SessionId> =>
-  new Set(decodeSessions(rows).map((row) => row.session))
-const decodeSessions = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ session: SessionId })))
+function touchedOf(rows: Rows): Touched {
+  const touched = decodeTouched(rows)
+  return {
+    at: newestOf(touched.map(({ againAt }) => againAt)),
+    held: new Set(touched.map(({ session }) => session)),
+    again: new Set(touched.flatMap(({ againAt, session }) => againAt === null ? [] : [session]))
+  }
+}
+
+const decodeTouched = Schema.decodeUnknownSync(
+  Schema.Array(Schema.Struct({ session: SessionId, againAt: Schema.NullOr(Schema.Finite) }))
+)
 
 /** One order for all, so that two nodes that write the same rows never wait for each other in a circle. */
 function sorted<Item extends Held>(items: ReadonlyArray<Item>): ReadonlyArray<Item> {

@@ -35,6 +35,7 @@ export const leftOut: ReadonlyArray<string> = [
   "control_meta",
   "control_migrations",
   "nodes",
+  "node_events",
   "readable_keys",
   "takeovers",
   "certificate_warnings"

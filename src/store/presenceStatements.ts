@@ -46,8 +46,10 @@ export const claimIn = Effect.fnUntraced(function*(
     m as (insert into takeovers (node, session) select session_node, session_id from free
       where session_id is not null and session_node <> ${node}
         and exists (select 1 from nodes n where n.id = session_node))
-    select c.id, ${table}::text as kind, exists (select 1 from ${sql(table)} t where t.id = c.id) as there
-    from c where not exists (select 1 from u where u.id = c.id)`
+    select c.id, ${table}::text as kind, exists (select 1 from ${sql(table)} t where t.id = c.id) as there,
+      null::float8 as at
+    from c where not exists (select 1 from u where u.id = c.id)
+    union all select null, null, null, ${sql.literal(moment)} from (select count(*) from u) as done`
 })
 
 export function touchIn(
@@ -59,13 +61,14 @@ export function touchIn(
       ${items.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[], ${items.map(({ sent }) => sent)}::bigint[],
       ${items.map(({ applied }) => applied ?? -1)}::bigint[], ${items.map(nackText)}::text[])
       as h (id, session, age_ms, sent, applied, nack)),
-    free as (select t.id from ${sql(table)} t join h on h.id = t.id and h.session = t.session_id
+    free as (select t.id, t.status from ${sql(table)} t join h on h.id = t.id and h.session = t.session_id
       order by t.id for no key update of t skip locked)
     update ${sql(table)} t set status = 'online',
       last_seen_at = now() - h.age_ms * interval '1 millisecond',
       sent_revision = h.sent, applied_revision = nullif(h.applied, -1), nack = nullif(h.nack, '')::jsonb
     from h join free on free.id = h.id
-    where t.id = h.id and t.session_id = h.session returning t.session_id as session`
+    where t.id = h.id and t.session_id = h.session returning t.session_id as session,
+      case when free.status <> 'online' then ${sql.literal(moment)} end as "againAt"`
 }
 
 export function fatesIn(
@@ -80,6 +83,12 @@ export function fatesIn(
     join ${sql(table)} t on t.id = h.id where t.session_id is distinct from h.session`
 }
 
+/**
+ * In microseconds, and read while the rows are locked: of two sessions of one client, what was written later has the later one.
+ * `now()` would not do, being that of a beginning that may lie before the other's.
+ */
+const moment = "(extract(epoch from clock_timestamp()) * 1000000)::float8"
+
 const toldAddress = "public_ip = coalesce(nullif(c.public_ip, ''), t.public_ip),"
 
 const toldKeys = `wireguard_public_key = coalesce(nullif(c.public_key, ''), t.wireguard_public_key),
@@ -90,7 +99,7 @@ const nackText = ({ nack }: { readonly nack: NotedNack | undefined }): string =>
 
 const idsIn = (items: ReadonlyArray<Held>): ReadonlyArray<string> => items.map((item) => item.id)
 
-/** Gives back the sessions that hold their client still, since somebody has locked its row. */
+/** Gives back the sessions that were not released, and why not; and when the others were. */
 export function releaseIn(
   sql: SqlClient.SqlClient,
   table: Table,
@@ -103,8 +112,10 @@ export function releaseIn(
       order by t.id for no key update of t skip locked),
     u as (update ${sql(table)} t set status = 'offline', session_id = null, nack = nullif(h.nack, '')::jsonb
       from h join free on free.id = h.id where t.id = h.id and t.session_id = h.session returning t.id)
-    select h.session from h join ${sql(table)} t on t.id = h.id and t.session_id = h.session
-    where not exists (select 1 from u where u.id = h.id)`
+    select h.session, case when t.session_id is null then 'gone' when t.session_id = h.session then 'busy' else 'taken' end
+      as why, null::float8 as at from h left join ${sql(table)} t on t.id = h.id
+    where not exists (select 1 from u where u.id = h.id)
+    union all select null, null, ${sql.literal(moment)} from (select count(*) from u) as done`
 }
 
 /**
@@ -122,8 +133,12 @@ export const sweepWith = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, l
         (select id from ${sql(table)} where status = 'online' and (session_node = any(${nodes}::text[])
           or last_seen_at < now() - make_interval(secs => ${Duration.toSeconds(limit)})) for no key update skip locked)
       returning ${table.slice(0, -1)}::text as "clientType", t.id as "clientId", t.session_id as session,
-        t.session_address as address, t.session_level as level`
+        t.session_address as address, t.session_level as level, ${sql.literal(moment)} as at,
+        (select n.name from nodes n where n.id = t.session_node) as node`
   )
+  yield* sql`delete from node_events where told_at < now() - make_interval(secs => ${
+    Duration.toSeconds(eventsKeptFor)
+  })`
   if (nodes.length === 0) return swept.flat().flatMap((row) => Option.toArray(decodeSwept(row)))
   yield* sql`update nodes set mark = gen_random_uuid() where id = any(${nodes}::text[]) and lease_until > now() - interval '1 hour'`
   yield* sql`delete from nodes n where id = any(${nodes}::text[]) and (draining or lease_until < now() - interval '1 hour')
@@ -132,6 +147,9 @@ export const sweepWith = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, l
   yield* sql`delete from takeovers t where not exists (select 1 from nodes where id = t.node)`
   return swept.flat().flatMap((row) => Option.toArray(decodeSwept(row)))
 })
+
+/** For so long a node may be away and miss nothing that another one tells. */
+const eventsKeptFor = Duration.minutes(1)
 
 const decodeIds = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: Schema.String })))
 /** None for a row that was marked online by hand. */

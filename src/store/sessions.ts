@@ -40,6 +40,12 @@ export type Seen = Held & {
 /** A session, and how long ago it began, in milliseconds. */
 export type Begun = Held & { readonly ageMillis: number }
 
+/**
+ * When something was written of who is there, by the database's clock, in microseconds: of two moments of one client, the later
+ * one is that of the later write, whichever nodes have written.
+ */
+export type Moment = number
+
 /** `taken`: a session that began later holds the client. `undone`: the database was set back to before the session. */
 export interface Fates {
   readonly taken: ReadonlySet<SessionId>
@@ -58,12 +64,37 @@ export const Swept = Schema.Struct({
   clientId: Schema.String,
   session: SessionId,
   address: Schema.String,
-  level: Schema.String
+  level: Schema.String,
+  at: Schema.Finite,
+  /** The name of the node that held the session; none for one that no lease is known of. */
+  node: Schema.NullOr(Schema.String)
 })
 export type Swept = typeof Swept.Type
 
-/** By `nameOf`. `gone`: there is no such client. `busy`: somebody's transaction holds its row; nobody else has to wait for that. */
-export interface NotClaimed {
+/**
+ * All were claimed but those named here, by `nameOf`. `gone`: there is no such client. `busy`: somebody's transaction holds its
+ * row; nobody else has to wait for that.
+ */
+export interface Claimed {
+  readonly at: Moment
   readonly gone: ReadonlySet<string>
   readonly busy: ReadonlySet<string>
+}
+
+/** `held`: who holds its client still. `again`: whose client had been shown offline, and is shown online again since `at`. */
+export interface Touched {
+  readonly at: Moment
+  readonly held: ReadonlySet<SessionId>
+  readonly again: ReadonlySet<SessionId>
+}
+
+/**
+ * All were released but those named here. `busy`: somebody has locked the row, and it is to be tried again. `taken`: a newer
+ * session holds the client. `gone`: nobody holds it, or there is no such client any more.
+ */
+export interface Released {
+  readonly at: Moment
+  readonly busy: ReadonlySet<SessionId>
+  readonly taken: ReadonlySet<SessionId>
+  readonly gone: ReadonlySet<SessionId>
 }

@@ -62,6 +62,8 @@ export class Database {
   /** Leases by node, and who is to be told that its session was taken over. They are in no backup: nodes come back by themselves. */
   readonly nodes = new Map<string, { readonly until: number; readonly draining: boolean; readonly mark: number }>()
   takeovers: Array<{ readonly node: string; readonly session: string }> = []
+  nodeEvents: Array<{ readonly node: string; readonly number: number; readonly at: number; readonly events: string }> =
+    []
   /** The newest revision of each tunnel's row, and what its agent has said of it. */
   readonly tunnelRevisions = new Map<string, number>()
   readonly reports = new Map<string, { readonly status: string; readonly at: number }>()

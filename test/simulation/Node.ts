@@ -8,7 +8,6 @@ import { Network } from "#feed/Network.ts"
 import type { ClientType } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { defaults, Settings } from "#Settings.ts"
-import { EventStore } from "#store/EventStore.ts"
 import { HighWater, type Mark } from "#store/HighWater.ts"
 import { Context, Duration, Effect, Exit, Layer, Metric, Option, Scope } from "effect"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
@@ -17,7 +16,7 @@ import type { Database } from "./Database.ts"
 import { changeLog, presenceStore } from "./feedStores.ts"
 import { known } from "./known.ts"
 import { Link } from "./Link.ts"
-import { nodeStore } from "./nodeStores.ts"
+import { eventStore, nodeStore } from "./nodeStores.ts"
 import { Process } from "./Process.ts"
 import { Queues, watchedBus } from "./watchedBus.ts"
 import { type Peer, Wire } from "./Wire.ts"
@@ -48,8 +47,7 @@ const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWater>) 
     nodeStore(link),
     changeLog(link),
     highWater,
-    // Nobody follows the events here, so none are read from the database.
-    Layer.succeed(EventStore, EventStore.of({ changes: () => Effect.succeed([]) }))
+    eventStore(link)
   )
   const feed = Network.layer.pipe(
     Layer.provideMerge(watchedBus(queues)),

@@ -79,7 +79,7 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "a release that fails is forgotten",
-    "src/clients/Presence.ts",
+    "src/clients/releases.ts",
     "Effect.andThen(Effect.retry(releaseEnded, Schedule.spaced(\"1 second\")))",
     "Effect.andThen(Effect.ignore(releaseEnded))"
   ),

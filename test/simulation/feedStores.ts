@@ -16,7 +16,7 @@ import {
 import { ofEach } from "#schema/rows.ts"
 import { ChangeLog, pageSize } from "#store/ChangeLog.ts"
 import { historyOf } from "#store/snapshotRows.ts"
-import { type Claim, LeaseLapsed, type NotClaimed, PresenceStore, type Seen } from "#store/PresenceStore.ts"
+import { type Claim, type Claimed, LeaseLapsed, PresenceStore, type Seen } from "#store/PresenceStore.ts"
 import { Effect, Layer, Redacted } from "effect"
 import type { Database, Logged } from "./Database.ts"
 import type { Link } from "./Link.ts"
@@ -42,15 +42,17 @@ export const presenceStore = (link: Link) => {
       touch: (node, seen) =>
         link.request("touch", () =>
           leased(node, () => {
+            const again = new Set<SessionId>()
             const held = seen.filter((item: Seen) => {
               const row = holds(item)
               if (row === undefined) return false
+              if (row.status === "offline") again.add(item.session)
               const { applied = null, nack = null, sent } = item
               const lastSeenAt = world.now - Math.round(item.ageMillis)
               presence.set(nameOf(item), { ...row, status: "online", lastSeenAt, sent, applied, nack })
               return true
             })
-            return Effect.succeed(new Set(held.map(({ session }) => session)))
+            return Effect.succeed({ at: world.now, held: new Set(held.map(({ session }) => session)), again })
           })),
       fatesOf: (lost) =>
         link.request("fates", () => {
@@ -66,12 +68,17 @@ export const presenceStore = (link: Link) => {
         }),
       release: (held) =>
         link.request("release", () => {
+          const [taken, gone] = [new Set<SessionId>(), new Set<SessionId>()]
           for (const item of held) {
             const row = holds(item)
-            if (row === undefined) continue
+            if (row === undefined) {
+              const isTaken = presence.get(nameOf(item))?.session != null
+              ;(isTaken ? taken : gone).add(item.session)
+              continue
+            }
             presence.set(nameOf(item), { ...row, status: "offline", session: null, nack: item.nack ?? null })
           }
-          return Effect.succeed(new Set<SessionId>())
+          return Effect.succeed({ at: world.now, busy: new Set<SessionId>(), taken, gone })
         }),
       sweep: (limit) => link.request("sweep", () => Effect.succeed(sweep(database, limit))),
       elsewhere: () => link.request("elsewhere", () => Effect.succeed([])),
@@ -80,7 +87,7 @@ export const presenceStore = (link: Link) => {
   )
 }
 
-function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): NotClaimed {
+function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): Claimed {
   const { world } = database
   const gone = new Set<string>()
   for (const wanted of claims) database.claims.push({ name: nameOf(wanted), at: world.now })
@@ -126,7 +133,7 @@ function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): 
       })
     }
   })
-  return { gone, busy: new Set() }
+  return { at: world.now, gone, busy: new Set() }
 }
 
 /** The order of the database's locks: the agents before the gateways, each by id. */

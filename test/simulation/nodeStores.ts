@@ -1,5 +1,6 @@
 /** The nodes' leases and mailboxes, and the sweep, over the simulated database. */
 import { SessionId } from "#schema/ids.ts"
+import { EventStore } from "#store/EventStore.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import type { Swept } from "#store/PresenceStore.ts"
 import { Duration, Effect, Layer } from "effect"
@@ -16,10 +17,12 @@ export function sweep(database: Database, limit: Duration.Duration): ReadonlyArr
     presence.set(name, { ...row, status: "offline" })
     const { address, level, ref: { id, type }, session } = row
     if (session !== null) {
-      swept.push({ clientType: type, clientId: id, session: SessionId.make(session), address, level })
+      const told = { clientType: type, clientId: id, session: SessionId.make(session), address, level }
+      swept.push({ ...told, at: world.now, node: nodes.has(row.node) ? "n" : null })
     }
     database.noteSwept(row)
   }
+  database.nodeEvents = database.nodeEvents.filter(({ at }) => at > world.now - minute)
   for (const id of lapsed) {
     const node = nodes.get(id)
     if (node === undefined) continue
@@ -31,7 +34,37 @@ export function sweep(database: Database, limit: Duration.Duration): ReadonlyArr
   return swept
 }
 
+const minute = 60_000
 const hour = 3_600_000
+
+/** What the nodes tell each other. Nobody follows the events here, so no changes are read for that. */
+export const eventStore = (link: Link) => {
+  const { database } = link
+  return Layer.succeed(
+    EventStore,
+    EventStore.of({
+      changes: () => Effect.succeed([]),
+      append: (node, number, events) =>
+        link.request("tell events", () => {
+          const isThere = database.nodeEvents.some((batch) => batch.node === node && batch.number === number)
+          if (!isThere) database.nodeEvents.push({ node, number, at: database.world.now, events })
+          return Effect.void
+        }),
+      numbers: link.request(
+        "count events",
+        () => Effect.sync(() => new Map(database.nodeEvents.map(({ node, number }) => [node, number])))
+      ),
+      newer: (node, after) =>
+        link.request("hear events", () => {
+          const batches = database.nodeEvents.filter((batch) =>
+            batch.node !== node && batch.number > (after.get(batch.node) ?? 0)
+          )
+          if (batches.length > 0) database.world.count("events told to another node")
+          return Effect.succeed({ batches: batches.map((batch) => ({ ...batch, name: "n" })), isAll: true })
+        })
+    })
+  )
+}
 
 /** The nodes' leases and their mailboxes. */
 export const nodeStore = (link: Link) => {
@@ -45,7 +78,8 @@ export const nodeStore = (link: Link) => {
           const node = nodes.get(id) ?? { until: 0, draining: false, mark: world.now * 1_000 }
           if (node.draining) return Effect.succeed(undefined)
           nodes.set(id, { ...node, until: world.now + Duration.toMillis(lease) })
-          return Effect.succeed(`${node.mark}`)
+          const hasOthers = [...nodes.keys()].some((other) => other !== id && database.isLive(other))
+          return Effect.succeed({ mark: `${node.mark}`, hasOthers })
         }),
       reclaim: (id) =>
         link.request("reclaim", () => {

@@ -1,0 +1,24 @@
+/** Clients as the events name them. */
+import type { ControlEvent } from "#schema/events.ts"
+import type { Level } from "#schema/protocol.ts"
+import type { ClientRef, SessionId } from "#schema/ids.ts"
+
+type DataOf<Name extends ControlEvent["event"]> = Extract<ControlEvent, { readonly event: Name }>["data"]
+
+/** A session and from where its client has connected. */
+export interface Connected {
+  readonly ref: ClientRef
+  readonly session: SessionId
+  readonly address: string
+  readonly level: Level
+}
+
+/** A client of the node of this name. */
+export const clientOf = ({ id, type }: ClientRef, node: string) => ({ clientType: type, clientId: id, node })
+
+export const connectionOf = (client: Connected, node: string): DataOf<"client.online"> => ({
+  ...clientOf(client.ref, node),
+  session: client.session,
+  address: client.address,
+  level: client.level
+})
