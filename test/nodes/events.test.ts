@@ -6,7 +6,8 @@ import { Revision, SessionId } from "#schema/ids.ts"
 import { adminToken, newDatabase } from "#support/database.ts"
 import { type EventFollower, follow } from "#support/EventFollower.ts"
 import { makeServer } from "#support/server.ts"
-import { join } from "#support/TestClient.ts"
+import { start, temporaryDirectory } from "#support/process.ts"
+import { join, joinV1 } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Option, Redacted } from "effect"
 import { Nodes } from "#clients/Nodes.ts"
@@ -14,9 +15,10 @@ import { randomBytes } from "node:crypto"
 
 const twoNodes = Effect.gen(function*() {
   const { url } = yield* newDatabase
+  const key = randomBytes(32).toString("base64")
   const settings = {
     databaseUrl: Option.some(Redacted.make(url)),
-    masterKey: Option.some(Redacted.make(randomBytes(32).toString("base64")))
+    masterKey: Option.some(Redacted.make(key))
   }
   const one = yield* makeServer({ ...settings, nodeName: "one" })
   const other = yield* makeServer({ ...settings, nodeName: "other" })
@@ -24,7 +26,8 @@ const twoNodes = Effect.gen(function*() {
   for (const { context } of [one, other]) {
     yield* Effect.repeat(Context.get(context, Nodes).hasOthers, { until: (has) => has })
   }
-  return { one, other, followers: [yield* follow(one.apiUrl, adminToken), yield* follow(other.apiUrl, adminToken)] }
+  const followers = [yield* follow(one.apiUrl, adminToken), yield* follow(other.apiUrl, adminToken)]
+  return { url, key, one, other, followers }
 })
 
 /** What a follower is told of presence, up to the last word that is expected. */
@@ -40,20 +43,69 @@ const presenceUpTo = Effect.fnUntraced(function*(follower: EventFollower, last: 
 })
 
 describe("events of several nodes", () => {
-  it.live("who comes and goes at one node is told at both, once and in order", () =>
-    Effect.gen(function*() {
-      const { followers, one } = yield* twoNodes
-      const first = yield* one.joinAgent
-      first.client.ws.close()
-      const second = yield* one.joinAgent
-      for (const follower of followers) {
-        const told = yield* presenceUpTo(follower, (word) => word === `client.online ${second.id} one`)
-        assert.deepStrictEqual(told.filter((word) => word.includes(first.id)).slice(0, 1), [
-          `client.online ${first.id} one`
-        ])
-        assert.strictEqual(new Set(told).size, told.length)
-      }
-    }).pipe(Effect.scoped), 30_000)
+  it.live(
+    "who comes, acknowledges, refuses and goes at one node is told at both, once and in order",
+    () =>
+      Effect.gen(function*() {
+        const { followers, one } = yield* twoNodes
+        const { apiKey, id } = yield* one.newAgent
+        const client = yield* joinV1(one.wsPort, "agent", apiKey)
+        const { revision } = yield* client.expect("config")
+        client.send({ type: "ack", data: { revision } })
+        const tunnel = yield* one.newTunnel(id)
+        yield* client.expect("tunnel_create")
+        // What PostgreSQL's JSON could not keep.
+        client.send({ type: "nack", data: { revision: tunnel.revision, code: "no\0", message: "not \ud800 so" } })
+        // It has been read when this is answered.
+        client.send({ type: "heartbeat", data: { timestamp: 1 } })
+        yield* client.expect("heartbeat_ack")
+        client.ws.close()
+        for (const follower of followers) {
+          const told: Array<string> = []
+          while (told.at(-1) !== "client.offline") {
+            const { data, event } = yield* follower.next
+            if (data.clientId !== id) continue
+            assert.strictEqual(data.node, "one")
+            told.push(event)
+            if (event === "nack") assert.strictEqual(data.code, "no\0")
+          }
+          assert.deepStrictEqual(told, ["client.online", "ack", "nack", "client.offline"])
+        }
+        const next = yield* one.joinAgent
+        for (const follower of followers) {
+          assert.deepStrictEqual(yield* presenceUpTo(follower, () => true), [`client.online ${next.id} one`])
+        }
+      }).pipe(Effect.scoped),
+    30_000
+  )
+
+  it.live(
+    "the clients of a node that stands still, comes back and is killed are told of once each time at both others",
+    () =>
+      Effect.gen(function*() {
+        const { followers, key, one, url } = yield* twoNodes
+        const { apiKey, id } = yield* one.newAgent
+        const doomed = yield* start({
+          DATABASE_URL: url,
+          CONTROL_MASTER_KEY: key,
+          CONTROL_ADMIN_TOKEN: "ctl_adm_of-the-other",
+          CONTROL_DATA_DIR: yield* temporaryDirectory,
+          CONTROL_NODE_NAME: "doomed"
+        })
+        const toldNext = Effect.forEach(followers, (follower) => presenceUpTo(follower, () => true))
+        const toBoth = (event: string) => [[`${event} ${id} doomed`], [`${event} ${id} doomed`]]
+        const { ws } = yield* join(doomed.wsPort, "agent", apiKey)
+        assert.deepStrictEqual(yield* toldNext, toBoth("client.online"))
+        doomed.signal("SIGSTOP")
+        assert.deepStrictEqual(yield* toldNext, toBoth("client.offline"))
+        doomed.signal("SIGCONT")
+        assert.deepStrictEqual(yield* toldNext, toBoth("client.online"))
+        assert.strictEqual(ws.readyState, ws.OPEN)
+        doomed.signal("SIGKILL")
+        assert.deepStrictEqual(yield* toldNext, toBoth("client.offline"))
+      }).pipe(Effect.scoped),
+    90_000
+  )
 
   it.live(
     "who goes from one node to the other is told to be online at both, and never offline",
