@@ -2,6 +2,7 @@
 import { SessionId } from "#schema/ids.ts"
 import { Node } from "#schema/nodes.ts"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
+import type { SqlClient } from "effect/sql"
 import { VitalPool } from "./VitalPool.ts"
 import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
 
@@ -40,30 +41,6 @@ export class NodeStore extends Context.Service<NodeStore, {
     NodeStore,
     Effect.gen(function*() {
       const sql = yield* VitalPool
-
-      const renew = Effect.fn("NodeStore.renew")(function*(node: Renewal, lease: Duration.Duration) {
-        const until = sql`now() + make_interval(secs => ${Duration.toSeconds(lease)})`
-        const others = sql`exists (select 1 from nodes o where o.id <> ${node.id} and o.lease_until > now())`
-        const [known] = decodeRenewed(
-          yield* atEdge(sql`
-          update nodes set renewed_at = now(), lease_until = ${until}, clients = ${node.clients},
-            revision = ${node.revision} where id = ${node.id} and not draining
-          returning mark, ${others} as "hasOthers"`)
-        )
-        if (known !== undefined) return known
-        // On its own: a renewal that arrives late, from a node that has left meanwhile, must not bring its row back.
-        const [made] = decodeRenewed(
-          yield* atEdge(sql`
-          insert into nodes (id, name, version, clients, revision, lease_until)
-          values (${node.id}, ${node.name}, ${node.version}, ${node.clients}, ${node.revision}, ${until})
-          on conflict (id) do nothing returning mark, ${others} as "hasOthers"`)
-        )
-        return made
-      })
-
-      const reclaim = Effect.fn("NodeStore.reclaim")((node: string) =>
-        Effect.asVoid(atEdge(sql`update nodes set draining = false where id = ${node} and draining`))
-      )
 
       const collect = Effect.fn("NodeStore.collect")(function*(node: string) {
         const rows = yield* atEdge(sql`delete from takeovers where node = ${node} returning session`)
@@ -109,9 +86,38 @@ export class NodeStore extends Context.Service<NodeStore, {
           Effect.withSpan("NodeStore.list")
         )
 
-      return NodeStore.of({ renew, reclaim, collect, handOver, leave, list })
+      return NodeStore.of({ ...leases(sql), collect, handOver, leave, list })
     })
   )
+}
+
+/** How a node keeps its lease. */
+function leases(sql: SqlClient.SqlClient) {
+  const renew = Effect.fn("NodeStore.renew")(function*(node: Renewal, lease: Duration.Duration) {
+    const until = sql`now() + make_interval(secs => ${Duration.toSeconds(lease)})`
+    const others = sql`exists (select 1 from nodes o where o.id <> ${node.id} and o.lease_until > now())`
+    const [known] = decodeRenewed(
+      yield* atEdge(sql`
+      update nodes set renewed_at = now(), lease_until = ${until}, clients = ${node.clients},
+        revision = ${node.revision} where id = ${node.id} and not draining
+      returning mark, ${others} as "hasOthers"`)
+    )
+    if (known !== undefined) return known
+    // On its own: a renewal that arrives late, from a node that has left meanwhile, must not bring its row back.
+    const [made] = decodeRenewed(
+      yield* atEdge(sql`
+      insert into nodes (id, name, version, clients, revision, lease_until)
+      values (${node.id}, ${node.name}, ${node.version}, ${node.clients}, ${node.revision}, ${until})
+      on conflict (id) do nothing returning mark, ${others} as "hasOthers"`)
+    )
+    return made
+  })
+
+  const reclaim = Effect.fn("NodeStore.reclaim")((node: string) =>
+    Effect.asVoid(atEdge(sql`update nodes set draining = false where id = ${node} and draining`))
+  )
+
+  return { renew, reclaim }
 }
 
 const decodeRenewed = Schema.decodeUnknownSync(
