@@ -1,5 +1,6 @@
 /** Where the HTTP API is, how it is asked, and what its refusals mean for a command. */
 import { localUrlOf, toldApiAddress } from "#store/apiAddress.ts"
+import { isDataDirectoryHeld } from "#store/DataDirectory.ts"
 import { Config, Effect, Option, Redacted, Schema, type Scope, Stream } from "effect"
 import { FetchHttpClient, HttpClient, HttpClientRequest, type HttpClientResponse } from "effect/http"
 import { readFile } from "node:fs/promises"
@@ -43,18 +44,26 @@ export const findServer = Effect.gen(function*() {
       `CONTROL_API_URL is ${JSON.stringify(url)}, but must be a URL such as http://127.0.0.1:3000`
     )
   }
-  return { url, token: yield* findToken(Option.isNone(given) || isLocal(url)) } satisfies Server
+  return { url, token: yield* findToken(given, url) } satisfies Server
 })
 
-const findToken = Effect.fnUntraced(function*(isHere: boolean) {
+const findToken = Effect.fnUntraced(function*(given: Option.Option<string>, url: string) {
   const direct = yield* Effect.orDie(text("CONTROL_ADMIN_TOKEN"))
   if (Option.isSome(direct)) return Redacted.make(direct.value)
   const file = yield* Effect.orDie(text("CONTROL_ADMIN_TOKEN_FILE"))
   // The token of this machine's server is nobody else's business.
-  if (Option.isNone(file) && !isHere) {
+  if (Option.isNone(file) && Option.isSome(given) && !isLocal(url)) {
     return yield* fail("unauthorized", "set CONTROL_ADMIN_TOKEN or CONTROL_ADMIN_TOKEN_FILE")
   }
-  const path = Option.isSome(file) ? file.value : join(yield* dataDirectory, "admin-token")
+  const directory = yield* dataDirectory
+  // While that server does not run, whatever listens where it was is a stranger.
+  if (Option.isNone(file) && Option.isNone(given) && !(yield* isDataDirectoryHeld(directory))) {
+    return yield* fail(
+      "unreachable",
+      `no server runs on ${directory}: start one, or say with CONTROL_API_URL where to ask`
+    )
+  }
+  const path = Option.isSome(file) ? file.value : join(directory, "admin-token")
   const read = yield* Effect.option(Effect.tryPromise(() => readFile(path, "utf8")))
   if (Option.isNone(read)) {
     return yield* fail(

@@ -1,7 +1,7 @@
 /** The directory that a process keeps its own things in: generated secrets and the embedded database. One process at a time. */
 import { Effect, Option, Redacted, Schema, type Scope } from "effect"
 import { randomBytes } from "node:crypto"
-import { chmodSync } from "node:fs"
+import { chmodSync, existsSync } from "node:fs"
 import { access, chmod, constants, mkdir, open, readFile, rename, rm, stat, writeFile } from "node:fs/promises"
 import { hostname } from "node:os"
 import { join, resolve } from "node:path"
@@ -116,6 +116,22 @@ const lockedFile = (path: string): DatabaseSync | "locked" => {
     throw error
   }
 }
+
+/** Whether a living process has the directory. Looks without taking the lock; for other processes than the one that has it. */
+export const isDataDirectoryHeld = (given: string): Effect.Effect<boolean> =>
+  Effect.sync(() => {
+    const file = join(resolve(given), "lock")
+    if (!existsSync(file)) return false
+    const database = new DatabaseSync(file, { timeout: 0, readOnly: true })
+    try {
+      database.exec("SELECT count(*) FROM sqlite_schema")
+      return false
+    } catch (error) {
+      return isLocked(error)
+    } finally {
+      database.close()
+    }
+  })
 
 /** A lock that nothing refers to would be given back when its object is collected. */
 const held = new Set<DatabaseSync>()

@@ -80,6 +80,36 @@ describe("control on the server's machine", () => {
     }), 60_000)
 })
 
+it.live(
+  "the token of a server that was killed is not sent to whatever listens in its place",
+  () =>
+    Effect.gen(function*() {
+      const dataDir = yield* temporaryDirectory
+      const server = yield* start({ CONTROL_DATA_DIR: dataDir, DATABASE_URL: (yield* newDatabase).url })
+      server.signal("SIGKILL")
+      yield* Effect.promise(() => server.exited)
+      const asked: Array<string> = []
+      const stranger = createServer((request, answer) => {
+        asked.push(`${request.headers.authorization}`)
+        answer.end("{}")
+      })
+      yield* Effect.acquireRelease(
+        Effect.promise(() => new Promise<void>((done) => stranger.listen(0, "127.0.0.1", done))),
+        () => Effect.sync(() => stranger.close())
+      )
+      const url = `http://127.0.0.1:${(stranger.address() as AddressInfo).port}`
+      yield* Effect.promise(() => writeFile(join(dataDir, "api-url"), `${url}\n`))
+      const { code, stderr } = yield* runIn({ CONTROL_DATA_DIR: dataDir })("agent", "list")
+      assert.strictEqual(code, 5, stderr)
+      assert.include(stderr, `no server runs on ${dataDir}`)
+      assert.deepStrictEqual(asked, [])
+      // A server is needed for the test to mean something: the stranger hears whoever says that it is to be asked.
+      yield* runIn({ CONTROL_DATA_DIR: dataDir, CONTROL_API_URL: url })("agent", "list")
+      assert.lengthOf(asked, 1)
+    }),
+  60_000
+)
+
 it.live("what a balancer answers by itself is told from what Control answers", () =>
   Effect.gen(function*() {
     const server = createServer((_, answer) => void answer.writeHead(503).end("<h1>no server is available</h1>"))
