@@ -19,7 +19,7 @@ const patience = 60_000
 /** Of one batch. One a second. */
 const mostCharacters = 524_288
 
-/** Of all of them together somebody has read to the end within the last minute. */
+/** Those that have told something lately, of whom it is remembered how far they were heard. */
 const mostNodesKnown = 1_000
 
 export const layer = Layer.effectDiscard(Effect.gen(function*() {
