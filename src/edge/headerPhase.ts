@@ -1,5 +1,6 @@
 /** The time of a connection before HTTP and TLS, in which a proxy says whose it is: the socket's part of `proxyProtocol.ts`. */
-import { addressBlock, unmappedAddress } from "#schema/ids.ts"
+import { Places } from "#rates/Places.ts"
+import { unmappedAddress } from "#schema/ids.ts"
 import { type SettingsValues, within } from "#Settings.ts"
 import type { Server } from "node:http"
 import { Server as TlsServer } from "node:https"
@@ -38,15 +39,15 @@ class HeaderPhase {
   readonly #server: Server
   readonly #handlers: ReadonlyArray<(socket: Socket) => void>
   readonly #isTrusted: (address: string) => boolean
-  readonly #rules: Rules
   readonly #waiting = new Set<Waiting>()
-  /** How many of them are from where; of the trusted proxies together, since each speaks for many. */
-  readonly #counts = new Map<string, number>()
-  #strangers = 0
+  readonly #strangers: Places
+  /** As many from one of them as from all, since each speaks for many. */
+  readonly #proxies: Places
 
   constructor(server: Server, rules: Rules) {
     this.#server = server
-    this.#rules = rules
+    this.#strangers = new Places(rules.maxUnauthenticated, rules.maxUnauthenticatedPerIp)
+    this.#proxies = new Places(rules.maxUnauthenticated, rules.maxUnauthenticated)
     this.#isTrusted = within(rules.trustedProxies)
     this.#handlers = server.listeners("connection") as Array<(socket: Socket) => void>
     server.removeAllListeners("connection").on("connection", (socket: Socket) => this.#begin(socket))
@@ -96,21 +97,12 @@ class HeaderPhase {
 
   /** Gives how it leaves; undefined when too many are there. */
   #enter(waiting: Waiting): (() => void) | undefined {
-    const { maxUnauthenticated, maxUnauthenticatedPerIp } = this.#rules
-    const { isTrusted } = waiting
-    const from = isTrusted ? "" : addressBlock(waiting.address)
-    const here = this.#counts.get(from) ?? 0
-    if (here >= (isTrusted ? maxUnauthenticated : maxUnauthenticatedPerIp)) return undefined
-    if (!isTrusted && this.#strangers >= maxUnauthenticated) return undefined
-    this.#counts.set(from, here + 1)
-    if (!isTrusted) this.#strangers += 1
+    const leave = (waiting.isTrusted ? this.#proxies : this.#strangers).take(waiting.address)
+    if (leave === undefined) return undefined
     this.#waiting.add(waiting)
     return () => {
-      if (!this.#waiting.delete(waiting)) return
-      const left = (this.#counts.get(from) ?? 1) - 1
-      if (left === 0) this.#counts.delete(from)
-      else this.#counts.set(from, left)
-      if (!isTrusted) this.#strangers -= 1
+      this.#waiting.delete(waiting)
+      leave()
     }
   }
 

@@ -1,4 +1,5 @@
 /** Which word of a client's presence is news, when several nodes tell of it and their words arrive in any order. */
+import { Lately } from "#rates/Lately.ts"
 import type { ControlEvent } from "#schema/events.ts"
 import type { Telling } from "./Telling.ts"
 
@@ -13,27 +14,21 @@ interface Known {
  * is not offline, although the word of its end comes after that of its beginning. Forgets the clients of long ago.
  */
 export class Presences {
-  readonly #most: number
-  #young = new Map<string, Known>()
-  #old = new Map<string, Known>()
+  readonly #lately: Lately<Known>
 
   /** Remembers the latest so many clients, or up to twice as many. */
   constructor(most: number) {
-    this.#most = most
+    this.#lately = new Lately(Number.POSITIVE_INFINITY, most)
   }
 
   /** Whether this is to be told; if so, it is from now on what was told last. */
   isNews({ at, event: { data, event } }: Telling): boolean {
     if (at === undefined || (event !== "client.online" && event !== "client.offline")) return true
     const name = nameOfTold(data)
-    const last = this.#young.get(name) ?? this.#old.get(name)
+    const last = this.#lately.get(name)
     const next = { at, isOnline: event === "client.online", session: data.session }
     if (last !== undefined && !follows(last, next)) return false
-    this.#young.set(name, next)
-    if (this.#young.size >= this.#most) {
-      this.#old = this.#young
-      this.#young = new Map()
-    }
+    this.#lately.note(name, next, at)
     return true
   }
 }

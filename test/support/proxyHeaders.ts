@@ -1,8 +1,7 @@
 /** Headers of the PROXY protocol as proxies write them: the other way round of `src/edge/proxyProtocol.ts`. */
 import { Effect } from "effect"
 import { connect, isIPv6, type Socket, SocketAddress } from "node:net"
-import type { RawAnswer } from "./raw.ts"
-import { sawAnswer } from "./seen.ts"
+import { answerOf, type RawAnswer } from "./raw.ts"
 
 /** A second address of this machine's loopback, from which a balancer connects. */
 export const balancer = "127.0.0.2"
@@ -25,29 +24,17 @@ const turns = async () => {
 
 /** Sends the pieces one after the other, each read by itself, and gives all that is answered until the connection's end. */
 export const send = (port: number, from: string, ...pieces: ReadonlyArray<Buffer>): Effect.Effect<RawAnswer> =>
-  Effect.promise(() =>
-    new Promise((done) => {
-      let answer = ""
-      const socket = connect({ port, host: "127.0.0.1", localAddress: from, noDelay: true })
-      socket.setEncoding("utf8").on("data", (text) => {
-        answer += text
-        if (answer.startsWith("HTTP/1.1 101")) socket.destroy()
-      })
-      socket.on("error", () => {})
-      socket.on("close", () => {
-        sawAnswer("a raw request", 0, answer, "")
-        const [head = "", body = ""] = answer.split("\r\n\r\n", 2)
-        done({ status: Number(/^HTTP\/1\.1 (\d{3})/u.exec(head)?.[1] ?? 0), head: head.toLowerCase(), body })
-      })
-      socket.on("connect", async () => {
-        for (const piece of pieces) {
-          if (!socket.writable) return
-          socket.write(piece)
-          await turns()
-        }
-      })
+  Effect.promise(() => {
+    const socket = connect({ port, host: "127.0.0.1", localAddress: from, noDelay: true })
+    socket.on("connect", async () => {
+      for (const piece of pieces) {
+        if (!socket.writable) return
+        socket.write(piece)
+        await turns()
+      }
     })
-  )
+    return answerOf(socket)
+  })
 
 export interface End {
   readonly address: string

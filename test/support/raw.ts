@@ -1,6 +1,6 @@
 /** Requests as bytes, for what no HTTP client would send. */
 import { Effect } from "effect"
-import { connect } from "node:net"
+import { connect, type Socket } from "node:net"
 import { sawAnswer } from "./seen.ts"
 
 export interface RawAnswer {
@@ -12,23 +12,27 @@ export interface RawAnswer {
 
 /** Sends the lines as they are, and gives the one answer: the request has to ask for the connection's end, or to be refused with it. */
 export const ask = (port: number, ...lines: ReadonlyArray<string>): Effect.Effect<RawAnswer> =>
-  Effect.promise(() =>
-    new Promise((done) => {
-      let answer = ""
-      const socket = connect(port, "127.0.0.1", () => socket.write(lines.join("\r\n")))
-      socket.setEncoding("utf8").on("data", (text) => {
-        answer += text
-        // An upgrade has no end of its own.
-        if (answer.startsWith("HTTP/1.1 101")) socket.destroy()
-      })
-      socket.on("error", () => {})
-      socket.on("close", () => {
-        sawAnswer("a raw request", 0, answer, "")
-        const [head = "", body = ""] = answer.split("\r\n\r\n", 2)
-        done({ status: Number(/^HTTP\/1\.1 (\d{3})/u.exec(head)?.[1] ?? 0), head: head.toLowerCase(), body })
-      })
+  Effect.promise(() => {
+    const socket = connect(port, "127.0.0.1", () => socket.write(lines.join("\r\n")))
+    return answerOf(socket)
+  })
+
+/** All that the socket is answered until its end. */
+export const answerOf = (socket: Socket): Promise<RawAnswer> =>
+  new Promise((done) => {
+    let answer = ""
+    socket.setEncoding("utf8").on("data", (text) => {
+      answer += text
+      // An upgrade has no end of its own.
+      if (answer.startsWith("HTTP/1.1 101")) socket.destroy()
     })
-  )
+    socket.on("error", () => {})
+    socket.on("close", () => {
+      sawAnswer("a raw request", 0, answer, "")
+      const [head = "", body = ""] = answer.split("\r\n\r\n", 2)
+      done({ status: Number(/^HTTP\/1\.1 (\d{3})/u.exec(head)?.[1] ?? 0), head: head.toLowerCase(), body })
+    })
+  })
 
 /** A whole request without a body that asks for the connection's end. */
 export const get = (port: number, path: string, headers: Readonly<Record<string, string>> = {}) =>
