@@ -25,4 +25,4 @@ EXPOSE 3000 3001
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
   CMD ["env", "NODE_TLS_REJECT_UNAUTHORIZED=0", "node", "-e", "fetch(`http${process.env.CONTROL_TLS_CERTIFICATE ? 's' : ''}://127.0.0.1:${process.env.CONTROL_API_PORT ?? 3000}/healthz`).then((response) => process.exit(response.ok ? 0 : 1), () => process.exit(1))"]
 
-CMD ["node", "src/main.ts"]
+CMD ["node", "src/server/main.ts"]

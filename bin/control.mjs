@@ -16,7 +16,7 @@ const nodeAbove = (directory) => {
 const here = dirname(fileURLToPath(import.meta.url))
 const node = nodeAbove(here) ?? process.execPath
 const args = process.argv.slice(2)
-const programs = new Map([["start", ["src", "main.ts"]], ["demo", ["demo", "main.ts"]]])
+const programs = new Map([["start", ["src", "server", "main.ts"]], ["demo", ["demo", "main.ts"]]])
 const program = args.length === 1 ? programs.get(args[0]) : undefined
 const child = spawn(node, [join(here, "..", ...program ?? ["src", "cli", "main.ts"]), ...program ? [] : args], {
   stdio: "inherit"

@@ -13,7 +13,7 @@ import { tell, type Told } from "./story.ts"
 const demo = Effect.scoped(Effect.gen(function*() {
   const start = process.hrtime.bigint()
   line("Times are from the beginning of an action until the client's process had the message.")
-  title("Start a server with an embedded PostgreSQL: node src/main.ts")
+  title("Start a server with an embedded PostgreSQL: node src/server/main.ts")
   const server = yield* startServer(yield* temporaryDirectory)
   event(
     process.hrtime.bigint() - start,

@@ -1,4 +1,4 @@
-/** The server under demonstration: `node src/main.ts` as a process of its own, and its HTTP API. */
+/** The server under demonstration: `node src/server/main.ts` as a process of its own, and its HTTP API. */
 import { Effect, Schema } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -70,7 +70,7 @@ export const startServer = Effect.fn("startServer")(function*(dataDir: string) {
 /** The settings are the demo's own: it must never touch a database that the environment happens to name. */
 const spawnServer = (dataDir: string): ChildProcess => {
   const own = Object.entries(process.env).filter(([name]) => !/^(?:CONTROL_|DATABASE_URL)/u.test(name))
-  return spawn(process.execPath, [join(import.meta.dirname, "..", "src", "main.ts")], {
+  return spawn(process.execPath, [join(import.meta.dirname, "..", "src", "server", "main.ts")], {
     cwd: dataDir,
     env: {
       ...Object.fromEntries(own),

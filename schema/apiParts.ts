@@ -4,7 +4,7 @@ import { HttpApiEndpoint, HttpApiMiddleware, HttpApiSchema, HttpApiSecurity, Ope
 import { Deleted, delivery } from "./delivery.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
-import type { Operator, Role } from "./tokens.ts"
+import type { Operator, Role } from "./adminTokens.ts"
 
 /** Which role an endpoint needs: said at each, by `says`. One that says nothing needs `admin`. */
 export class RequiredRole extends Context.Service<RequiredRole, Role | "anyone">()("control/http/RequiredRole") {}

@@ -1,6 +1,6 @@
 /** What operators are told as it happens: the server-sent events of `GET /api/events`, each with its name and its data. */
 import { Schema } from "effect"
-import { stored } from "./fields.ts"
+import { stored } from "./sharedFields.ts"
 import { HostName, Revision, SessionId, Timestamp } from "./ids.ts"
 import { clientFields, nackFields } from "./resources.ts"
 

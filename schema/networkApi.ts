@@ -5,7 +5,7 @@ import { Authorization, says, Validation } from "./apiParts.ts"
 import { Revision, Timeline, Timestamp } from "./ids.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
-import { Loss } from "./rows.ts"
+import { Loss } from "./rowKinds.ts"
 
 const Held = Schema.Struct({
   timeline: Timeline,

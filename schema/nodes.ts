@@ -1,6 +1,6 @@
 /** The processes that serve one database together, as operators see them. */
 import { Schema } from "effect"
-import { stored } from "./fields.ts"
+import { stored } from "./sharedFields.ts"
 import { Revision, Timestamp } from "./ids.ts"
 
 export const Node = Schema.Struct({

@@ -1,7 +1,7 @@
 /** Everything that the HTTP API may refuse with (RFC 9457): the types stay the same between versions. */
 import { Schema } from "effect"
 import { HttpApiError } from "effect/http-api"
-import { Role } from "./tokens.ts"
+import { Role } from "./adminTokens.ts"
 
 const urn = <const Code extends string>(code: Code) => `urn:control:problem:${code}` as const
 

@@ -1,24 +1,24 @@
 /** The protocol as one value: which messages there are, who may say them, and how a frame becomes a message. */
 import { Result, Schema, type SchemaIssue } from "effect"
-import { AgentAuth, AgentAuthV1, type AgentMessage, type AgentMessageV1, Status } from "./agent.ts"
-import { Ack, Heartbeat, Nack, Resync } from "./client.ts"
+import { AgentAuth, AgentAuthV1, type AgentMessage, type AgentMessageV1, Status } from "./agentMessages.ts"
+import { Ack, Heartbeat, Nack, Resync } from "./clientMessages.ts"
 import type { ErrorCode } from "./codes.ts"
-import type { ControlMessage } from "./control.ts"
-import type { ControlMessageV1 } from "./controlV1.ts"
-import { faultsOf } from "./faults.ts"
+import type { ControlMessage } from "./controlMessages.ts"
+import type { ControlMessageV1 } from "./controlMessagesV1.ts"
+import { faultsOf } from "./inputErrors.ts"
 import {
   CertificateObtained,
   GatewayAuth,
   GatewayAuthV1,
   type GatewayMessage,
   type GatewayMessageV1
-} from "./gateway.ts"
+} from "./gatewayMessages.ts"
 import type { ClientType } from "./ids.ts"
 
-export { AgentMessage, AgentMessageV1 } from "./agent.ts"
-export { ControlMessage } from "./control.ts"
-export { ControlMessageV1 } from "./controlV1.ts"
-export { GatewayMessage, GatewayMessageV1 } from "./gateway.ts"
+export { AgentMessage, AgentMessageV1 } from "./agentMessages.ts"
+export { ControlMessage } from "./controlMessages.ts"
+export { ControlMessageV1 } from "./controlMessagesV1.ts"
+export { GatewayMessage, GatewayMessageV1 } from "./gatewayMessages.ts"
 
 /**
  * How much of the protocol a connection speaks; agreed on at the upgrade. `plain`: no subprotocol. Any other is the name of

@@ -1,9 +1,9 @@
 /** Each level's messages as a JSON Schema (draft 2020-12), and what can be asked of it. Pure. */
 import { Schema, SchemaRepresentation } from "effect"
-import { AgentMessage, AgentMessageV1 } from "./agent.ts"
-import { ControlMessage } from "./control.ts"
-import { ControlMessageV1 } from "./controlV1.ts"
-import { GatewayMessage, GatewayMessageV1 } from "./gateway.ts"
+import { AgentMessage, AgentMessageV1 } from "./agentMessages.ts"
+import { ControlMessage } from "./controlMessages.ts"
+import { ControlMessageV1 } from "./controlMessagesV1.ts"
+import { GatewayMessage, GatewayMessageV1 } from "./gatewayMessages.ts"
 import type { ClientType } from "./ids.ts"
 import type { Level } from "./protocol.ts"
 

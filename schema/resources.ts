@@ -1,6 +1,6 @@
 /** What operators see and give: the resources of the HTTP API. Never a private key, never a hash. */
 import { Schema, SchemaGetter } from "effect"
-import { pemFields, stored, tunnelFields } from "./fields.ts"
+import { pemFields, stored, tunnelFields } from "./sharedFields.ts"
 import {
   AgentId,
   ClientType,

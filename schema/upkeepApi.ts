@@ -1,7 +1,7 @@
 /** What keeps the control plane well, as two parts of the API: its backup, and what is wrong with it. */
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Authorization, says, Validation } from "./apiParts.ts"
-import { Diagnosis } from "./diagnosis.ts"
+import { Diagnosis } from "./doctor.ts"
 import * as Problem from "./problems.ts"
 
 export class BackupGroup extends HttpApiGroup.make("backup").add(

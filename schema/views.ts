@@ -1,6 +1,6 @@
 /** What a client may see of the network, at each level: `config` carries it whole, every other message a part of it. */
 import { Schema } from "effect"
-import { stored, tunnelFields } from "./fields.ts"
+import { stored, tunnelFields } from "./sharedFields.ts"
 import { AgentId, GatewayId, Ipv4, Ipv4Cidr, Timestamp, TunnelId, WireguardKey } from "./ids.ts"
 
 const wireguardPrivateKey = WireguardKey.annotate({

@@ -1,7 +1,7 @@
 /** The watch itself: it finds a secret in every spelling, and nothing else. */
 import { mintApiKey } from "#crypto/apiKeys.ts"
-import { Canaries } from "#support/canaries.ts"
-import { issueCertificate } from "#support/certificates.ts"
+import { Canaries } from "./support/canaries.ts"
+import { issueCertificate } from "./support/certificates.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Redacted } from "effect"
 import { randomBytes } from "node:crypto"

@@ -1,9 +1,9 @@
 /** One PostgreSQL for the whole run, with fsync: the embedded one, or the server that `BENCH_DATABASE_URL` names. */
-import { defaults, Settings } from "#Settings.ts"
+import { defaults, Settings } from "#server/Settings.ts"
 import * as Schema from "#store/Database.ts"
 import { openDataDirectory } from "#store/DataDirectory.ts"
 import { Directory } from "#store/Directory.ts"
-import { startEmbeddedPostgres } from "#store/EmbeddedPostgres.ts"
+import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Exit, Layer, ManagedRuntime, Option, Redacted, References, Scope } from "effect"
 import { SqlClient } from "effect/sql"

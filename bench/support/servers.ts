@@ -53,7 +53,7 @@ export const startControl = async (
   const dataDir = knownDataDir ?? await mkdtemp(join(runDirectory, "control-"))
   const [port, apiPort] = [await freePort(), await freePort()]
   const token = "ctl_adm_bench_0123456789abcdefghijklmnopqrstuvwxyz"
-  const child = startNode("src/main.ts", {
+  const child = startNode("src/server/main.ts", {
     probed: true,
     env: {
       ...inherited(),

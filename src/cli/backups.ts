@@ -1,16 +1,16 @@
 /** `control backup FILE` and `control restore FILE`: through a server, or on the database itself. */
-import { Settings } from "#Settings.ts"
-import { Backup, type BackupFailed } from "#store/Backup.ts"
-import { type BackupSummary, verifyBackup } from "#store/backupFile.ts"
-import { checkBackup, Restore } from "#store/Restore.ts"
-import { UpkeepStore } from "#store/UpkeepStore.ts"
+import { Settings } from "#server/Settings.ts"
+import { Backup, type BackupFailed } from "#store/backup/Backup.ts"
+import { type BackupSummary, verifyBackup } from "#store/backup/file.ts"
+import { checkBackup, Restore } from "#store/backup/Restore.ts"
+import { UpkeepStore } from "#store/DoctorStore.ts"
 import { Console, Effect, Option, Stream } from "effect"
 import { Prompt } from "effect/cli"
 import { join } from "node:path"
-import { type CommandFailed, fail } from "./failures.ts"
+import { type CommandFailed, fail } from "./CommandFailed.ts"
 import * as Offline from "./offline.ts"
 import { saveFile } from "./saveFile.ts"
-import { Asking, download, findServer, givenUrl } from "./server.ts"
+import { Asking, download, findServer, givenUrl } from "./apiClient.ts"
 
 /** What was backed up or restored, as it is printed. */
 const told = (file: string, rows: BackupSummary["rows"], revision: number) => ({ file, revision, ...rows })

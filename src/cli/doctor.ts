@@ -1,16 +1,16 @@
 /** `control doctor`: asks the server, or where none answers, looks at what can be seen without one. */
-import { Diagnosis, type Finding } from "#schema/diagnosis.ts"
-import { Settings } from "#Settings.ts"
+import { Diagnosis, type Finding } from "#schema/doctor.ts"
+import { Settings } from "#server/Settings.ts"
 import { schemaVersion } from "#store/Database.ts"
-import { diskSpace, UpkeepStore } from "#store/UpkeepStore.ts"
-import { diagnosis, Doctor } from "#upkeep/Doctor.ts"
-import { diskFinding, found } from "#upkeep/findings.ts"
-import { fightingSettings } from "#upkeep/settingsFindings.ts"
+import { diskSpace, UpkeepStore } from "#store/DoctorStore.ts"
+import { diagnosis, Doctor } from "#doctor/Doctor.ts"
+import { diskFinding, found } from "#doctor/findings.ts"
+import { fightingSettings } from "#doctor/settingsFindings.ts"
 import { Clock, Effect, Layer, Option, Schema } from "effect"
-import { fail } from "./failures.ts"
+import { fail } from "./CommandFailed.ts"
 import { type Format, visible } from "./output.ts"
 import * as Offline from "./offline.ts"
-import { ask, findServer, givenUrl } from "./server.ts"
+import { ask, findServer, givenUrl } from "./apiClient.ts"
 
 /** A server that was named, or that refuses the token, is no reason to look elsewhere. */
 export const examine = Effect.gen(function*() {

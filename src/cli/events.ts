@@ -1,10 +1,10 @@
 /** `control events --follow`: what happens, as it happens. */
 import { Console, Effect, Option, Schedule, Stream } from "effect"
 import { Command, Flag } from "effect/cli"
-import { fail } from "./failures.ts"
-import { output, print } from "./nouns.ts"
+import { fail } from "./CommandFailed.ts"
+import { output, print } from "./resourceCommands.ts"
 import { type Format, visible } from "./output.ts"
-import { Asking, download, findServer, type Server } from "./server.ts"
+import { Asking, download, findServer, type Server } from "./apiClient.ts"
 
 export const events = Command.make("events", {
   follow: Flag.Boolean("follow").pipe(

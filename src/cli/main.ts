@@ -4,10 +4,10 @@ import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Cause, Console, Effect, Exit, type Runtime } from "effect"
 import { Argument, CliError, Command, Flag } from "effect/cli"
 import { events } from "./events.ts"
-import { CommandFailed, exitCodes, fail } from "./failures.ts"
-import { nouns, output, print } from "./nouns.ts"
+import { CommandFailed, exitCodes, fail } from "./CommandFailed.ts"
+import { nouns, output, print } from "./resourceCommands.ts"
 import { visible } from "./output.ts"
-import { Asking } from "./server.ts"
+import { Asking } from "./apiClient.ts"
 
 const file = Argument.String("file").pipe(Argument.withDescription("The backup file"))
 

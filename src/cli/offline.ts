@@ -1,17 +1,17 @@
 /** The database without a server: the one that `DATABASE_URL` names, or the embedded one while nobody else has it. */
 import { type Cipher, makeCipher } from "#crypto/Cipher.ts"
-import { Settings } from "#Settings.ts"
-import { Backup } from "#store/Backup.ts"
+import { Settings } from "#server/Settings.ts"
+import { Backup } from "#store/backup/Backup.ts"
 import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
-import { otherKeys } from "#store/KeyRing.ts"
+import { otherKeys } from "#store/secrets/KeyRing.ts"
 import { NodeStore } from "#store/NodeStore.ts"
-import { Restore } from "#store/Restore.ts"
-import { UpkeepStore } from "#store/UpkeepStore.ts"
+import { Restore } from "#store/backup/Restore.ts"
+import { UpkeepStore } from "#store/DoctorStore.ts"
 import { Effect, Layer, Logger, Option, Redacted, References } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
-import { fail } from "./failures.ts"
+import { fail } from "./CommandFailed.ts"
 
 /** The environment as the server reads it; what a server would refuse is a usage error here. */
 export const settings = Settings.layer.pipe(

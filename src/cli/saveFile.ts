@@ -3,7 +3,7 @@ import { Effect, Stream } from "effect"
 import { randomBytes } from "node:crypto"
 import { type FileHandle, open, rename, rm } from "node:fs/promises"
 import { dirname } from "node:path"
-import { type CommandFailed, fail } from "./failures.ts"
+import { type CommandFailed, fail } from "./CommandFailed.ts"
 
 /** `check` looks at what was written before it takes the place of an older file. */
 export const saveFile = <E>(

@@ -1,5 +1,5 @@
-/** One node: `node src/main.ts` as its users run it, with everything that it prints. */
-import { holdsWithin } from "#faults/waiting.ts"
+/** One node: `node src/server/main.ts` as its users run it, with everything that it prints. */
+import { holdsWithin } from "./waiting.ts"
 import { type Api, api } from "#support/api.ts"
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdir, readFile } from "node:fs/promises"
@@ -69,7 +69,7 @@ export class ControlNode {
   /** Starts it without waiting. */
   spawn(env: Readonly<Record<string, string>> = {}): void {
     const { before, dataDir, execArgv = [], env: own, root = "." } = this.options
-    const program = [process.execPath, ...execArgv, resolve(root, "src/main.ts")]
+    const program = [process.execPath, ...execArgv, resolve(root, "src/server/main.ts")]
     const [command = "", ...args] = before === undefined
       ? program
       : ["/bin/sh", "-c", `${before}; exec "$@"`, "sh", ...program]

@@ -1,5 +1,5 @@
 /** A client that does what protocol.md asks of one, at either level, and keeps what it was told: its view, and how often it was closed. */
-import { backOff } from "#agent/backOff.ts"
+import { backOff } from "#sdk/backOff.ts"
 import { now } from "#bench/support/clock.ts"
 import type { Random } from "#simulation/Random.ts"
 import type { Message } from "#support/TestClient.ts"

@@ -1,8 +1,8 @@
 /** A real PostgreSQL of the suite's own, on loopback TCP so that a proxy can stand before it: the project's embedded one. */
-import { mustHold } from "#faults/waiting.ts"
-import { findBinaries } from "#store/postgresBinaries.ts"
-import { accountFor, clusterIn, pathFor, prepareCluster } from "#store/postgresCluster.ts"
-import { childEnvironment } from "#store/processes.ts"
+import { mustHold } from "./waiting.ts"
+import { findBinaries } from "#store/postgres/binaries.ts"
+import { accountFor, clusterIn, pathFor, prepareCluster } from "#store/postgres/cluster.ts"
+import { childEnvironment } from "#store/postgres/processes.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, ManagedRuntime, Redacted } from "effect"
 import { SqlClient } from "effect/sql"

@@ -1,5 +1,5 @@
 /** The whole scene of a fault: PostgreSQL, a proxy before it for each node, the nodes, a proxy before each, and the clients. */
-import { mustHold } from "#faults/waiting.ts"
+import { mustHold } from "./waiting.ts"
 import { Random } from "#simulation/Random.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { randomBytes } from "node:crypto"

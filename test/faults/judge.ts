@@ -1,6 +1,6 @@
 /** After the fault was healed: whether nothing acknowledged was lost, every view is right, and whoever is there is shown so. */
 import { now, sleep } from "#bench/support/clock.ts"
-import { seconds } from "#faults/waiting.ts"
+import { seconds } from "./waiting.ts"
 import { Ledger } from "./Ledger.ts"
 import { readWorld, viewFaults, type World } from "./projection.ts"
 import { leaksIn } from "./secrets.ts"

@@ -1,6 +1,6 @@
 /** Faults one after the other, on one stage for as long as none has spoiled it. */
 import { now } from "#bench/support/clock.ts"
-import { seconds } from "#faults/waiting.ts"
+import { seconds } from "./waiting.ts"
 import { Random } from "#simulation/Random.ts"
 import { Stage } from "./Stage.ts"
 import { type Fault, Trial } from "./Trial.ts"

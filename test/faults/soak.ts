@@ -4,7 +4,7 @@
  * keeps then must not grow with the hours.
  */
 import { now, sleep } from "#bench/support/clock.ts"
-import { seconds } from "#faults/waiting.ts"
+import { seconds } from "./waiting.ts"
 import { Random } from "#simulation/Random.ts"
 import { join } from "node:path"
 import { parseArgs } from "node:util"

@@ -1,5 +1,5 @@
 /** What a node holds while nothing happens. */
-import { mustHold } from "#faults/waiting.ts"
+import { mustHold } from "./waiting.ts"
 import { readdir } from "node:fs/promises"
 import { megabytes } from "./measures.ts"
 import type { Stage } from "./Stage.ts"

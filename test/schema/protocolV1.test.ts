@@ -1,7 +1,7 @@
 /** What `control.v1` adds to the messages: they come back from their frames, and are nothing at the plain level. */
-import { AgentAuthV1 } from "#schema/agent.ts"
-import { Ack, authFieldsV1, Nack, Resync } from "#schema/client.ts"
-import { ControlMessageV1 } from "#schema/controlV1.ts"
+import { AgentAuthV1 } from "#schema/agentMessages.ts"
+import { Ack, authFieldsV1, Nack, Resync } from "#schema/clientMessages.ts"
+import { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
 import type { ClientType } from "#schema/ids.ts"
 import { type ClientMessage, decodeFrame, encodeMessage } from "#schema/protocol.ts"
 import { assert, describe, it } from "@effect/vitest"

@@ -1,5 +1,5 @@
 /** The simulated PostgreSQL: rows, the numbered log of their changes, who is online, and those who listen. It outlives nodes. */
-import type { NotedNack } from "#schema/client.ts"
+import type { NotedNack } from "#schema/clientMessages.ts"
 import { type ClientRef, nameOf, type Revision } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { type Faults, makeFaults } from "./faults.ts"

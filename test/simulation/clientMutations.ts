@@ -1,61 +1,61 @@
 /**
  * Deliberate faults in what is done for clients: presence, membership, their conversation. That a stopping node releases its
- * sessions one by one is none: `NodeStore.leave` and the sweep of those handed over show the same (test/nodes/nodes.test.ts).
+ * sessions one by one is none: `NodeStore.leave` and the sweep of those handed over show the same (test/server/cluster/nodes.test.ts).
  */
 import { type Mutant, mutant } from "./Mutant.ts"
 
 export const clientMutants: ReadonlyArray<Mutant> = [
   mutant(
     "a stall is not forgiven",
-    "src/clients/Heartbeat.ts",
+    "src/server/clients/Heartbeat.ts",
     "const forgiven = forgivenFor(late)",
     "const forgiven = 0"
   ),
   mutant(
     "silence is not looked for",
-    "src/clients/Heartbeat.ts",
+    "src/server/clients/Heartbeat.ts",
     "for (const { peer } of silent) peer.close(\"silent\")",
     ""
   ),
   mutant(
     "one silent client takes all others with it",
-    "src/clients/Heartbeat.ts",
+    "src/server/clients/Heartbeat.ts",
     "for (const { peer } of silent) peer.close(\"silent\")",
     "if (silent.length > 0) for (const { peer } of clients) peer.close(\"silent\")"
   ),
   mutant(
     "a revoked key opens the door still",
-    "src/network/NetworkState.ts",
+    "src/server/network/NetworkState.ts",
     "    case \"KeyRemoved\":\n      return removeKey(state, change.id)",
     "    case \"KeyRemoved\":\n      return state"
   ),
   mutant(
     "a revoked client is not closed",
-    "src/clients/Revocations.ts",
+    "src/server/clients/Revocations.ts",
     "if (reason !== undefined) client.peer.close(reason)",
     ""
   ),
   mutant(
     "a key is refused without a look at the log",
-    "src/clients/Authenticator.ts",
+    "src/server/clients/Authenticator.ts",
     "yield* Effect.tapError(network.catchUp, () => Metric.update(unavailable, 1))",
     ""
   ),
   mutant(
     "an outage is told as a bad key",
-    "src/connection/membership.ts",
+    "src/server/connection/login.ts",
     "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"Unavailable\" })",
     "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"Refused\" })"
   ),
   mutant(
     "a takeover does not close the old session",
-    "src/clients/ClientRegistry.ts",
+    "src/server/clients/ClientRegistry.ts",
     "replaced.value.peer.close(\"replaced\")",
     "undefined"
   ),
   mutant(
     "a replaced session takes the newer one's place with it",
-    "src/clients/ClientRegistry.ts",
+    "src/server/clients/ClientRegistry.ts",
     "newest.value.session === client.session",
     "true"
   ),
@@ -67,25 +67,25 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "a touch does not notice a takeover",
-    "src/clients/Presence.ts",
+    "src/server/clients/Presence.ts",
     "yield* closeLost(store, lost)\n",
     ""
   ),
   mutant(
     "nobody is touched",
-    "src/clients/Presence.ts",
+    "src/server/clients/Presence.ts",
     "const seen = clients.filter(",
     "const seen = clients.slice(0, 0).filter("
   ),
   mutant(
     "a release that fails is forgotten",
-    "src/clients/releases.ts",
+    "src/server/clients/presenceReleases.ts",
     "Effect.andThen(Effect.retry(releaseEnded, Schedule.spaced(\"1 second\")))",
     "Effect.andThen(Effect.ignore(releaseEnded))"
   ),
   mutant(
     "a dead node's clients stay online",
-    "src/clients/Presence.ts",
+    "src/server/clients/Presence.ts",
     "const swept = yield* store.sweep(limit)",
     "const swept: ReadonlyArray<never> = []"
   ),
@@ -100,69 +100,79 @@ export const clientMutants: ReadonlyArray<Mutant> = [
 export const sessionMutants: ReadonlyArray<Mutant> = [
   mutant(
     "an acknowledgement of what was never sent is believed",
-    "src/clients/Deliveries.ts",
+    "src/server/clients/Deliveries.ts",
     "if (revision > client.told) return isLate(client, revision)",
     ""
   ),
   mutant(
     "an acknowledgement that was under way when the history changed is taken for one of what was never sent",
-    "src/clients/Deliveries.ts",
+    "src/server/clients/Deliveries.ts",
     "toldBefore !== undefined && revision > told && revision <= toldBefore",
     "false"
   ),
   mutant(
     "a client is told what was committed after its deletion",
-    "src/connection/outbound.ts",
+    "src/server/connection/forward.ts",
     "if (state.keys !== keys) {",
     "if (state.keys === undefined) {"
   ),
   mutant(
     "an acknowledgement leaves a refusal standing",
-    "src/clients/Deliveries.ts",
+    "src/server/clients/Deliveries.ts",
     "if (client.nack !== undefined && client.nack.revision <= revision) client.nack = undefined",
     ""
   ),
   mutant(
     "a refusal of what was never sent is believed",
-    "src/clients/Deliveries.ts",
+    "src/server/clients/Deliveries.ts",
     "nack.revision > client.told || ",
     ""
   ),
   mutant(
     "heartbeat_ack names what the client was not told",
-    "src/connection/perform.ts",
+    "src/server/connection/perform.ts",
     "revision: client.told }",
     "revision: client.sent }"
   ),
-  mutant("configs may be asked for without end", "src/session/limits.ts", "? [false, usage]", "? [true, usage]"),
+  mutant(
+    "configs may be asked for without end",
+    "src/server/session/messageLimits.ts",
+    "? [false, usage]",
+    "? [true, usage]"
+  ),
   mutant(
     "a flood is answered without end",
-    "src/session/limits.ts",
+    "src/server/session/messageLimits.ts",
     "if (messages !== undefined) return [\"pass\", { ...usage, messages,",
     "return [\"pass\", { ...usage,"
   ),
   mutant(
     "a stop is not announced",
-    "src/connection/Sessions.ts",
+    "src/server/connection/Connections.ts",
     "if (goodbye !== undefined) socket.write([textFrame(encodeMessage(goodbye))])",
     ""
   ),
-  mutant("nobody is hurried to authenticate", "src/connection/Sessions.ts", "socket.close(\"silent\")", "void socket"),
+  mutant(
+    "nobody is hurried to authenticate",
+    "src/server/connection/Connections.ts",
+    "socket.close(\"silent\")",
+    "void socket"
+  ),
   mutant(
     "a certificate is accepted before it is stored",
-    "src/connection/perform.ts",
+    "src/server/connection/perform.ts",
     "    certificates.obtained(gateway, certificate).pipe(\n",
     "    Effect.forkDetach(Effect.ignore(certificates.obtained(gateway, certificate))).pipe(\n"
   ),
   mutant(
     "a gateway's certificate is stored like an operator's",
-    "src/certificates/Certificates.ts",
+    "src/server/services/Certificates.ts",
     "yield* store.renew(gateway, yield* checked(data))",
     "(yield* store.put(yield* checked(data))).value"
   ),
   mutant(
     "a stopping node waits for nobody",
-    "src/connection/Sessions.ts",
+    "src/server/connection/Connections.ts",
     "for (const socket of open) socket.close(\"restarting\")",
     ""
   )

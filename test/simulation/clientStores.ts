@@ -4,7 +4,7 @@ import { AgentId, type ClientRef, GatewayId, HostName, KeyId, nameOf } from "#sc
 import type { Agent, Gateway, GivenScope } from "#schema/resources.ts"
 import { AgentHasTunnels, AgentStore, type Identity, NetworkPoolExhausted } from "#store/AgentStore.ts"
 import { GatewayStore, NoSuchAgentInScope, scopeOf } from "#store/GatewayStore.ts"
-import { KeyStore, OwnerNotFound, TooManyKeys } from "#store/KeyStore.ts"
+import { KeyStore, OwnerNotFound, TooManyKeys } from "#store/ApiKeyStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
 import type { Database } from "./Database.ts"
 import type { Link } from "./Link.ts"

@@ -1,6 +1,6 @@
 /** Presence and the log of changes, over the simulated database. */
 import * as History from "#network/History.ts"
-import { none } from "#network/losses.ts"
+import { none } from "#network/lossDetection.ts"
 import { type Change, load } from "#network/NetworkState.ts"
 import {
   AgentId,
@@ -13,7 +13,7 @@ import {
   Timeline,
   TunnelId
 } from "#schema/ids.ts"
-import { ofEach } from "#schema/rows.ts"
+import { ofEach } from "#schema/rowKinds.ts"
 import { ChangeLog, pageSize } from "#store/ChangeLog.ts"
 import { historyOf } from "#store/snapshotRows.ts"
 import { type Claim, type Claimed, LeaseLapsed, PresenceStore, type Seen } from "#store/PresenceStore.ts"
@@ -186,7 +186,7 @@ export const changeLog = (link: Link) => {
           })
         }),
       tagAt: (revision) => link.request("read tag", () => Effect.sync(() => database.tagAt(revision))),
-      // No simulated network is large enough for a loss that is held back: test/nodes/held.test.ts has those.
+      // No simulated network is large enough for a loss that is held back: test/server/cluster/held.test.ts has those.
       deletedSince: () => link.request("count deletions", () => Effect.succeed(ofEach(() => new Set<string>()))),
       turnover: () => link.request("count turnover", () => Effect.succeed({ created: none, deleted: none })),
       accept: () => link.request("accept", () => Effect.succeed(false)),

@@ -1,6 +1,6 @@
 /** What must be right once everything has been mended and some time has passed. */
 import { Network } from "#feed/Network.ts"
-import { Nodes } from "#clients/Nodes.ts"
+import { Nodes } from "#cluster/NodeLease.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Duration, Effect } from "effect"
 import type { Client } from "./Client.ts"

@@ -11,25 +11,25 @@ const feed: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "the log is not polled",
-    "src/feed/ChangeFeed.ts",
+    "src/server/feed/ChangeNotifier.ts",
     "yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(catchUpEvery)))",
     ""
   ),
   mutant(
     "a lost LISTEN connection is not made anew",
-    "src/feed/ChangeFeed.ts",
+    "src/server/feed/ChangeNotifier.ts",
     "Effect.retry(backOff),",
     "Effect.ignore,"
   ),
   mutant(
     "after a whole reading nobody is sent a config",
-    "src/feed/Network.ts",
+    "src/server/feed/Network.ts",
     "yield* bus.restart",
     "yield* Effect.void"
   ),
   mutant(
     "removals are not published",
-    "src/feed/Network.ts",
+    "src/server/feed/Network.ts",
     "if (page.changes.some((change) => removing.has(change._tag))) yield* PubSub.publish(removed, undefined)",
     ""
   ),
@@ -37,12 +37,12 @@ const feed: ReadonlyArray<Mutant> = [
     name: "a failed reading is taken for an empty world",
     edits: [
       {
-        file: "src/feed/Network.ts",
+        file: "src/server/feed/Network.ts",
         find: "yield* hold.admit(known, { ...snapshot, state })",
         replace: ""
       },
       {
-        file: "src/feed/Network.ts",
+        file: "src/server/feed/Network.ts",
         find:
           "const snapshot = yield* readWhole(log, hold.known ?? known)\n        const { state: before } = yield* Ref.get(current)",
         replace: "const { state: before } = yield* Ref.get(current)\n" +
@@ -52,31 +52,31 @@ const feed: ReadonlyArray<Mutant> = [
   },
   mutant(
     "a change at the same number is not told from another",
-    "src/feed/continuity.ts",
+    "src/server/feed/continuity.ts",
     "|| differs(tag, page.tagBefore)) return \"lost\"",
     ") return \"lost\""
   ),
   mutant(
     "a history that has become shorter is not noticed",
-    "src/feed/continuity.ts",
+    "src/server/feed/continuity.ts",
     "if (page.newest < revision || differs",
     "if (differs"
   ),
   mutant(
     "another timeline is not noticed",
-    "src/feed/continuity.ts",
+    "src/server/feed/continuity.ts",
     "if (page.timeline !== timeline) return \"renamed\"",
     ""
   ),
   mutant(
     "a forgotten part of the log is not noticed",
-    "src/feed/continuity.ts",
+    "src/server/feed/continuity.ts",
     "return isNext ? \"continued\" : \"missed\"",
     "return \"continued\""
   ),
   mutant(
     "what waits for a slow connection has no bound",
-    "src/feed/ChangeBus.ts",
+    "src/server/feed/ChangeBus.ts",
     "PubSub.sliding<Push>(topic.startsWith(\"gateway\") ? capacity.gateway : capacity.agent)",
     "PubSub.unbounded<Push>()"
   )
@@ -85,115 +85,115 @@ const feed: ReadonlyArray<Mutant> = [
 const views: ReadonlyArray<Mutant> = [
   mutant(
     "a gap before a batch is not noticed",
-    "src/connection/plan.ts",
+    "src/server/connection/updatePlan.ts",
     "if (push.previous > revision) return { _tag: \"Config\", missed: true }",
     ""
   ),
   mutant(
     "a lone step is left out",
-    "src/connection/plan.ts",
+    "src/server/connection/updatePlan.ts",
     "if (push.revision <= revision) continue",
     "if (push.revision <= revision + 1) continue"
   ),
   mutant(
     "a step names itself as the one before it",
-    "src/feed/Batch.ts",
+    "src/server/views/Batch.ts",
     "parts[index - 1]?.revision ?? told",
     "revision"
   ),
   mutant(
     "a gateway is told the private keys of agents",
-    "src/network/view.ts",
+    "src/server/views/view.ts",
     "  wireguardPublicKey: agent.wireguardPublicKey\n})",
     "  wireguardPublicKey: agent.wireguardPublicKey,\n  wireguardPrivateKey: privateKeyOf(agent)\n})"
   ),
   mutant(
     "the snapshot is taken before the subscription",
-    "src/connection/outbound.ts",
+    "src/server/connection/forward.ts",
     "    const pushes = yield* bus.follow(topic)\n    const state = yield* network.state\n",
     "    const state = yield* network.state\n    yield* Effect.sleep(3)\n    const pushes = yield* bus.follow(topic)\n"
   ),
   mutant(
     "a config is sent to whom the key was revoked meanwhile",
-    "src/connection/outbound.ts",
+    "src/server/connection/forward.ts",
     "if (reason !== undefined) return close(socket, reason)\n    const following",
     "const following"
   ),
   mutant(
     "a slow client is not waited for",
-    "src/connection/outbound.ts",
+    "src/server/connection/forward.ts",
     "          deliveries.note(client, at)\n        }\n        if (socket.isBackedUp()) yield* socket.drained",
     "          deliveries.note(client, at)\n        }"
   ),
   mutant(
     "resuming goes across timelines",
-    "src/network/resume.ts",
+    "src/server/views/resume.ts",
     "if (from.timeline !== state.timeline) return not(\"timeline\")",
     ""
   ),
   mutant(
     "resuming from the future is admitted",
-    "src/network/resume.ts",
+    "src/server/views/resume.ts",
     "if (from.revision > state.revision) return not(\"ahead\")",
     ""
   ),
   mutant(
     "resuming from before what is kept is admitted",
-    "src/network/History.ts",
+    "src/server/network/History.ts",
     "if (revision < history.from) return undefined",
     ""
   ),
   mutant(
     "resuming leaves out that the client's own part has changed",
-    "src/network/resume.ts",
+    "src/server/views/resume.ts",
     "touch.own) return not(\"own\")",
     "false) return not(\"own\")"
   ),
   mutant(
     "a limited gateway is told of every certificate",
-    "src/network/scope.ts",
+    "src/server/network/scope.ts",
     "certificates: found<string, Certificate>(names, (name) => Table.get(state.certificates, name))",
     "certificates: Table.values(state.certificates) as ReadonlyArray<Certificate>"
   ),
   mutant(
     "a limited gateway is told of a certificate that it does not serve when that changes",
-    "src/network/limitedSteps.ts",
+    "src/server/views/scopedSteps.ts",
     "|| !seesCertificate(current, gateway, domain)) return []",
     ") return []"
   ),
   mutant(
     "an agent sees gateways that do not serve it",
-    "src/network/scope.ts",
+    "src/server/network/scope.ts",
     "if (gateway.serves === null || gateway.serves.agents.has(agent)) return true",
     "return true"
   ),
   mutant(
     "a gateway is not told that it was limited",
-    "src/network/tell.ts",
+    "src/server/views/messages.ts",
     "slot: gateway.slot, serves: gateway.serves }",
     "slot: gateway.slot }"
   ),
   mutant(
     "a gateway that was limited goes on with what all gateways are told",
-    "src/connection/outbound.ts",
+    "src/server/connection/forward.ts",
     "          if (topicOf(state, client.ref) !== topic) return \"moved\" as const\n",
     ""
   ),
   mutant(
     "what comes with a tunnel is not told to the limited gateway that serves it",
-    "src/network/limitedSteps.ts",
+    "src/server/views/scopedSteps.ts",
     "...Array.from(names).flatMap((name) => certificateInView(turn, gateway, name))",
     ""
   ),
   mutant(
     "a limited gateway resumes across changes of what it serves",
-    "src/network/resume.ts",
+    "src/server/views/resume.ts",
     "if (mayHaveRescoped(state, receiver.ref, touch)) return not(\"own\")",
     ""
   ),
   mutant(
     "a tunnel that moves away stays with its agent",
-    "src/network/step.ts",
+    "src/server/views/steps.ts",
     "[old, current].flatMap",
     "[current].flatMap"
   )

@@ -1,9 +1,9 @@
 /** A database of its own for each test file, on the server of this run. */
 import { mintApiKey } from "#crypto/apiKeys.ts"
-import { defaults, Settings, type SettingsValues } from "#Settings.ts"
+import { defaults, Settings, type SettingsValues } from "#server/Settings.ts"
 import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
-import { Secrets } from "#store/Secrets.ts"
+import { Secrets } from "#store/secrets/Secrets.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, Logger, LogLevel, Option, Redacted, References, Schema } from "effect"
 import { SqlClient } from "effect/sql"

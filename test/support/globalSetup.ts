@@ -1,6 +1,6 @@
 /** One PostgreSQL for the whole run: the embedded one, or the server that `TEST_DATABASE_URL` names. */
 import { openDataDirectory } from "#store/DataDirectory.ts"
-import { startEmbeddedPostgres } from "#store/EmbeddedPostgres.ts"
+import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
 import { Effect, Exit, Redacted, Scope } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"

@@ -33,7 +33,7 @@ export const launch = (
 ): Effect.Effect<Omit<Running, "wsPort" | "apiUrl"> & { readonly serving: Promise<Running> }, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const main = [process.execPath, resolve("src/main.ts")]
+      const main = [process.execPath, resolve("src/server/main.ts")]
       const limited = openFiles === undefined ? [] : ["/bin/sh", "-c", `ulimit -n ${openFiles}; exec "$@"`, "sh"]
       const [command = "", ...words] = [...limited, ...main]
       const child = spawn(command, words, {

@@ -1,4 +1,4 @@
-/** Headers of the PROXY protocol as proxies write them: the other way round of `src/edge/proxyProtocol.ts`. */
+/** Headers of the PROXY protocol as proxies write them: the other way round of `src/server/ingress/proxyProtocol.ts`. */
 import { Effect } from "effect"
 import { connect, isIPv6, type Socket, SocketAddress } from "node:net"
 import { answerOf, type RawAnswer } from "./raw.ts"

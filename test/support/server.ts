@@ -1,7 +1,7 @@
 /** A whole Control in the test's own process: real sockets, real PostgreSQL, nothing replaced. */
 import { Listener } from "#connection/Listener.ts"
-import * as Control from "#Control.ts"
-import type { SettingsValues } from "#Settings.ts"
+import * as Control from "#server/Control.ts"
+import type { SettingsValues } from "#server/Settings.ts"
 import { Context, Effect, Layer } from "effect"
 import { HttpServer } from "effect/http"
 import { api } from "./api.ts"

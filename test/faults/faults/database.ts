@@ -6,7 +6,7 @@ import type { Stage } from "#faults/Stage.ts"
 import { underLoad } from "#faults/judge.ts"
 import { tryKey } from "#faults/probes.ts"
 import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
-import { vitalConnections } from "#store/VitalPool.ts"
+import { vitalConnections } from "#store/ReservedPool.ts"
 
 const noClose = (trial: Trial, { crowd }: Stage): void =>
   trial.check(crowd.closes.length === 0, `connections were closed: ${crowd.closesByCode()}`)

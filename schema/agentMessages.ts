@@ -1,0 +1,45 @@
+/** What agents say. */
+import { Schema } from "effect"
+import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./clientMessages.ts"
+import { message } from "./envelope.ts"
+import { Revision, Timeline } from "./ids.ts"
+
+export const AgentAuth = message("auth", "Who I am. The first message on every connection.", { apiKey: ApiKey }, {
+  apiKey: "ctl_agt_4hV0s2Qp7LxT_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE"
+}).annotate({ identifier: "auth_agent" })
+
+export const TunnelReport = Schema.Struct({
+  domain: Schema.String.check(Schema.isMaxLength(253)).annotate({ description: "The tunnel's domain." }),
+  status: Schema.String.check(Schema.isMaxLength(64)).annotate({
+    description: "In the agent's own words, such as `active` or `error`."
+  })
+})
+export type TunnelReport = typeof TunnelReport.Type
+
+export const Status = message(
+  "status",
+  "How my tunnels do. A report stays until the next one for its domain: send what you know at once after connecting, and again on every change; of more than 1,000 tunnels in several messages.",
+  {
+    tunnels: Schema.Array(TunnelReport).check(Schema.isMaxLength(1_000)).annotate({
+      description: "One report a tunnel."
+    })
+  },
+  { tunnels: [{ domain: "app.example.com", status: "active" }] }
+)
+
+export const AgentAuthV1 = message(
+  "auth",
+  "Who I am, and how far I had come. The first message on every connection.",
+  { ...AgentAuth.fields.data.fields, ...authFieldsV1 },
+  {
+    apiKey: "ctl_agt_4hV0s2Qp7LxT_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE",
+    resume: { timeline: Timeline.make("6b0c2a52-9f7e-4d57-8a54-3f6a4b1c7d10"), revision: Revision.make(57) },
+    clientVersion: "my-agent/1.0.0"
+  }
+).annotate({ identifier: "auth_agent_v1" })
+
+export const AgentMessage = Schema.Union([AgentAuth, Heartbeat, Status])
+export type AgentMessage = typeof AgentMessage.Type
+
+export const AgentMessageV1 = Schema.Union([AgentAuthV1, Heartbeat, Status, Ack, Nack, Resync])
+export type AgentMessageV1 = typeof AgentMessageV1.Type

@@ -1,0 +1,54 @@
+/** What gateways say. */
+import { Schema } from "effect"
+import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./clientMessages.ts"
+import { message } from "./envelope.ts"
+import { pemFields } from "./sharedFields.ts"
+import { HostName, HostNameFromInput, IpAddress, Revision, Timeline, Timestamp } from "./ids.ts"
+
+export const GatewayAuth = message(
+  "auth",
+  "Who I am and where I can be reached. The first message on every connection.",
+  {
+    apiKey: ApiKey,
+    publicIp: Schema.optionalKey(Schema.Union([IpAddress, Schema.Literal("")])).annotate({
+      description: "Replaces the stored address; left out or empty, the stored one stays."
+    })
+  },
+  { apiKey: "ctl_gw_9kQ2m5Zr1BnC_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE", publicIp: "203.0.113.7" }
+).annotate({ identifier: "auth_gateway" })
+
+export const CertificateObtained = message(
+  "certificate_obtained",
+  "I have a certificate for this domain: keep it and pass it on to every gateway. Without an `error` in reply it was stored, and comes back in the next `config`; in `control.v1` `certificate_accepted` says so, and a step brings it.",
+  {
+    domain: HostNameFromInput,
+    ...pemFields,
+    expiresAt: Timestamp.annotate({
+      description: "When the certificate ends (RFC 3339); must agree with the certificate itself."
+    })
+  },
+  {
+    domain: HostName.make("app.example.com"),
+    certificate: "-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n",
+    privateKey: "-----BEGIN PRIVATE KEY-----\n…\n-----END PRIVATE KEY-----\n",
+    expiresAt: "2026-05-01T12:00:00.000Z"
+  }
+)
+
+export const GatewayAuthV1 = message(
+  "auth",
+  "Who I am, where I can be reached, and how far I had come. The first message on every connection.",
+  { ...GatewayAuth.fields.data.fields, ...authFieldsV1 },
+  {
+    apiKey: "ctl_gw_9kQ2m5Zr1BnC_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE",
+    publicIp: "203.0.113.7",
+    resume: { timeline: Timeline.make("6b0c2a52-9f7e-4d57-8a54-3f6a4b1c7d10"), revision: Revision.make(57) },
+    clientVersion: "my-gateway/1.0.0"
+  }
+).annotate({ identifier: "auth_gateway_v1" })
+
+export const GatewayMessage = Schema.Union([GatewayAuth, Heartbeat, CertificateObtained])
+export type GatewayMessage = typeof GatewayMessage.Type
+
+export const GatewayMessageV1 = Schema.Union([GatewayAuthV1, Heartbeat, CertificateObtained, Ack, Nack, Resync])
+export type GatewayMessageV1 = typeof GatewayMessageV1.Type

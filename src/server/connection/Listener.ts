@@ -1,0 +1,131 @@
+/** The WebSocket port: judges upgrades, and hands each socket to `Sessions`. */
+import { subprotocols } from "#schema/protocol.ts"
+import { makeAdmission } from "#ingress/admission.ts"
+import { Edge } from "#ingress/Ingress.ts"
+import { PortUnavailable, Settings } from "#server/Settings.ts"
+import { Context, Effect, Layer } from "effect"
+import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http"
+import type { Duplex } from "node:stream"
+import { WebSocketServer } from "ws"
+import { Sessions } from "./Connections.ts"
+import { judgeRequest } from "./upgrade.ts"
+import { WsSocket } from "./WsSocket.ts"
+
+/** A server that listens already, for those who must have the port before everything else is ready. */
+export const ListeningServer = Context.Reference<Server | undefined>("control/connection/ListeningServer", {
+  defaultValue: () => undefined
+})
+
+export class Listener extends Context.Service<Listener, {
+  readonly host: string
+  /** The port in fact, also where any free one was asked for. */
+  readonly port: number
+}>()("control/connection/Listener") {
+  static readonly layer = Layer.effect(
+    Listener,
+    Effect.gen(function*() {
+      const settings = yield* Settings
+      const given = yield* ListeningServer
+      const edge = yield* Edge
+      const server = given ??
+        (yield* Effect.acquireRelease(
+          listen(edge.create("ws", requestBounds, answerPlainRequest), settings),
+          stopListening
+        ))
+      yield* edge.keep("ws", server)
+      server.on("upgrade", yield* makeAccept(server))
+      const address = server.address()
+      const port = typeof address === "object" && address !== null ? address.port : settings.wsPort
+      return Listener.of({ host: settings.wsHost, port })
+    })
+  )
+}
+
+/** Of an upgrade request, which is small and has no body. */
+export const requestBounds = { requestTimeout: 10_000, maxHeaderSize: 8_192 }
+
+function listen(
+  server: Server,
+  { wsHost: host, wsPort: port }: Settings["Service"]
+): Effect.Effect<Server, PortUnavailable> {
+  return Effect.callback((resume) => {
+    const onError = (error: NodeJS.ErrnoException) =>
+      resume(Effect.fail(new PortUnavailable({ edge: "ws", host, port, reason: error.code ?? error.message })))
+    server.once("error", onError)
+    server.listen({ port, host }, () => {
+      server.off("error", onError)
+      resume(Effect.succeed(server))
+    })
+  })
+}
+
+/** Of every answer that is no WebSocket. */
+const plainHeaders = { "Content-Type": "text/plain", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store" }
+
+/** RFC 9110 section 15.5.22: this resource is there, but only for those who upgrade. */
+export function answerPlainRequest(_request: unknown, response: ServerResponse): void {
+  response.writeHead(426, { ...plainHeaders, "Upgrade": "websocket", "Connection": "close" })
+  response.end("This port speaks WebSocket only.\n")
+}
+
+function stopListening(server: Server): Effect.Effect<void> {
+  return Effect.sync(() => {
+    server.close()
+    server.closeAllConnections()
+  })
+}
+
+/** For `ws`, which keeps RFC 6455; test/hostile/rfc6455.test.ts asks it to, with these very options. */
+export const webSocketOptions = (maxPayload: number) => ({
+  noServer: true,
+  maxPayload,
+  perMessageDeflate: false,
+  clientTracking: false,
+  handleProtocols: (offered: Set<string>) => subprotocols.find((name) => offered.has(name)) ?? false
+})
+
+/** Gives the handler of upgrades; nobody is let in any more when the scope ends. */
+const makeAccept = Effect.fnUntraced(function*(server: Server) {
+  const settings = yield* Settings
+  const sessions = yield* Sessions
+  const admit = makeAdmission("ws", settings)
+  const { maxBytesPerSecond } = settings
+  const byteLimit = { perSecond: maxBytesPerSecond, burst: maxBytesPerSecond * 4 }
+  const wss = new WebSocketServer(webSocketOptions(settings.maxMessageBytes))
+  yield* Effect.addFinalizer(() => Effect.sync(() => server.close()))
+
+  return (request: IncomingMessage, raw: Duplex, head: Buffer): void => {
+    raw.on("error", () => raw.destroy())
+    const admission = admit(request)
+    if (admission._tag === "Refused") return refuse(raw, admission.status, admission.reason)
+    const verdict = judgeRequest(request)
+    if (verdict._tag === "Refused") return refuse(raw, 400, verdict.reason)
+    const { address } = admission
+    const place = sessions.reserve(address)
+    if (place === undefined) {
+      return refuse(raw, 503, "there are too many connections, or too many that have not authenticated")
+    }
+    raw.once("close", () => place.leave())
+    wss.handleUpgrade(request, raw, head, (ws) => {
+      sessions.serve(new WsSocket(ws, raw, byteLimit), place, {
+        type: verdict.type,
+        level: verdict.level,
+        address
+      })
+    })
+  }
+})
+
+function refuse(raw: Duplex, status: number, reason: string): void {
+  const body = `${reason}\n`
+  // The peer may leave its half open for ever: once told, it is cut off.
+  raw.once("finish", () => raw.destroy())
+  const headers = {
+    ...plainHeaders,
+    "Content-Length": Buffer.byteLength(body),
+    ...(status === 503 ? { "Retry-After": 5 } : {}),
+    "Connection": "close"
+  }
+  const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
+  raw.end([`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines, "", body].join("\r\n"))
+}

@@ -1,0 +1,25 @@
+/** `auth_success` of `control.v1`: what a client should know of this connection before anything else. */
+import type { Client } from "#clients/ClientRegistry.ts"
+import { Nodes } from "#cluster/NodeLease.ts"
+import type { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
+import type { Timeline } from "#schema/ids.ts"
+import packageJson from "#package.json" with { type: "json" }
+import { idOf, successText } from "#session/replies.ts"
+import { Settings } from "#server/Settings.ts"
+import { Duration, Effect } from "effect"
+
+export const makeWelcome = Effect.gen(function*() {
+  const settings = yield* Settings
+  const { id: node } = yield* Nodes
+  const timeoutMs = Math.round(Duration.toMillis(settings.heartbeatTimeout))
+  const constant = {
+    message: successText,
+    heartbeat: { intervalMs: Math.max(1, Math.round(timeoutMs / 3)), timeoutMs },
+    limits: { maxMessageBytes: settings.maxMessageBytes, maxMessagesPerSecond: settings.maxMessagesPerSecond },
+    server: { version: packageJson.version, node }
+  }
+  return ({ ref, session }: Client, timeline: Timeline, resumed: boolean): ControlMessageV1 => ({
+    type: "auth_success",
+    data: { ...idOf(ref), sessionId: session, timeline, resumed, ...constant }
+  })
+})

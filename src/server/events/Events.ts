@@ -1,0 +1,138 @@
+/** What happens, as operators follow it: kept for a while, read by whoever wants to, and nobody is waited for. */
+import { newId } from "#crypto/identifiers.ts"
+import type { ControlEvent } from "#schema/events.ts"
+import type { Revision } from "#schema/ids.ts"
+import { EventStore } from "#store/EventStore.ts"
+import { Context, Deferred, Effect, Layer, Option, Schema, type Scope, Stream } from "effect"
+import { Presences } from "./PresenceOrder.ts"
+import { Outbox } from "./Outbox.ts"
+import { type Place, Recent, resetFor, type Told } from "./EventBuffer.ts"
+import type { Telling } from "./RelayedEvent.ts"
+import { WakeUps } from "./Signal.ts"
+
+/** As many follow as one process serves. */
+export class TooManyFollowers extends Schema.TaggedError<TooManyFollowers>()("TooManyFollowers", {}) {
+  override get message(): string {
+    return `${mostFollowers} follow the events already`
+  }
+}
+
+export class Events extends Context.Service<Events, {
+  /**
+   * Tells everybody who follows at this node what each node finds out by itself. Never waits and never fails, as the next two:
+   * who reads too slowly misses events, and is told so.
+   */
+  publish(event: ControlEvent): void
+  /** Tells everybody who follows at any node, unless it is of a client's presence and something later was told already. */
+  tell(event: ControlEvent, at?: number): void
+  /** Tells on, to those who follow at this node, what another one has told. */
+  hear(telling: Telling): void
+  /** What was told here and the other nodes have to be told yet: one fiber takes it. */
+  readonly outbox: Outbox
+  /** The network was read whole at this revision: changes up to it may not have been published. Everybody is told so. */
+  restart(revision: Revision): void
+  /**
+   * Everything from now on; or what has come after the event of this id, as far as it is still known, and everything from
+   * then on. `from` is the id to begin with. Where events may be missing there is a `reset`. A place is taken until the
+   * scope ends.
+   */
+  follow(
+    lastEventId: string | undefined
+  ): Effect.Effect<{ readonly from: string; readonly events: Stream.Stream<Told> }, TooManyFollowers, Scope.Scope>
+  /** Ends what is followed, now and from now on. */
+  readonly end: Effect.Effect<void>
+}>()("control/events/Events") {
+  static readonly layer = Layer.effect(
+    Events,
+    Effect.gen(function*() {
+      const recent = new Recent(newId(), mostKept)
+      const added = new WakeUps()
+      const ended = yield* Deferred.make<void>()
+      const presences = new Presences(mostPresences)
+      const outbox = new Outbox(mostKept)
+      const eventsAt = yield* makeReader(recent, added)
+      let followers = 0
+
+      const publish = (event: ControlEvent) => {
+        recent.add(event)
+        added.wake()
+      }
+
+      const hear = (telling: Telling) => {
+        const isNews = presences.isNews(telling)
+        if (isNews) publish(telling.event)
+        return isNews
+      }
+
+      const tell = (event: ControlEvent, at?: number) => {
+        const telling = at === undefined ? { event } : { event, at }
+        if (hear(telling)) outbox.add(telling)
+      }
+
+      const restart = (revision: Revision) => {
+        recent.restart(revision)
+        added.wake()
+      }
+
+      const place = Effect.acquireRelease(
+        Effect.suspend(() => followers < mostFollowers ? Effect.sync(() => followers += 1) : new TooManyFollowers()),
+        () => Effect.sync(() => followers -= 1)
+      )
+
+      const follow = Effect.fn("Events.follow")(function*(lastEventId: string | undefined) {
+        yield* place
+        const begin = recent.placeAfter(lastEventId)
+        return { from: begin.from, events: Stream.interruptWhen(eventsAt(begin), Deferred.await(ended)) }
+      })
+
+      const end = Effect.asVoid(Deferred.succeed(ended, undefined))
+      return Events.of({ publish, tell, hear, outbox, restart, follow, end })
+    })
+  )
+}
+
+/** For so many events a reader may be away, or behind. */
+const mostKept = 10_000
+
+/** As many clients as connect to several nodes, and more. */
+const mostPresences = 32_768
+
+const mostFollowers = 100
+
+/** Events that are handed on at a time. */
+const mostTogether = 256
+
+const makeReader = Effect.fnUntraced(function*(recent: Recent, added: WakeUps) {
+  const store = yield* EventStore
+
+  const live = (first: number) =>
+    Stream.unwrap(Effect.map(added.subscribe, (woken) =>
+      Stream.paginate(
+        first,
+        Effect.fnUntraced(function*(next) {
+          while (next > recent.newest) yield* woken
+          const page = recent.page(next, mostTogether)
+          return [page.told, Option.some(page.next)] as const
+        })
+      )))
+
+  /** The missed changes come from the database; whatever cannot be had is covered by the `reset` before them. */
+  const missed = ({ from, next }: Place, { after, upTo }: NonNullable<Place["missed"]>) =>
+    Stream.make<[Told]>({ id: from, event: resetFor("what came after the last event is not known any more") }).pipe(
+      Stream.concat(
+        store.changes(after, upTo, mostKept).pipe(
+          Effect.catchCause((cause) =>
+            Effect.as(Effect.logWarning("changes that a reader of events has missed could not be read", cause), [])
+          ),
+          Stream.fromIterableEffect,
+          Stream.map((data): Told => ({
+            id: recent.idOf(next - 1, data.revision),
+            event: { event: "change", data }
+          }))
+        )
+      )
+    )
+
+  return (place: Place): Stream.Stream<Told> =>
+    place.missed === undefined ? live(place.next) : Stream.concat(missed(place, place.missed), live(place.next))
+})

@@ -1,0 +1,37 @@
+/** Follows the log of changes: whatever happens to notifications and connections, it looks again in time. */
+import { ChangeLog } from "#store/ChangeLog.ts"
+import { Context, Effect, Layer, Schedule, type Scope } from "effect"
+
+/** The longest that a change waits when every notification is lost. */
+const catchUpEvery = "2 seconds"
+
+const probeEvery = "5 seconds"
+
+export class ChangeFeed extends Context.Service<ChangeFeed, {
+  /**
+   * Runs `wake` whenever there may be something new: on every notification, after every new subscription, and every two
+   * seconds in any case. The fibers that do so live as long as the scope.
+   */
+  follow(wake: Effect.Effect<void>): Effect.Effect<void, never, Scope.Scope>
+}>()("control/feed/ChangeNotifier") {
+  static readonly layer = Layer.effect(
+    ChangeFeed,
+    Effect.gen(function*() {
+      const log = yield* ChangeLog
+
+      const follow = Effect.fn("ChangeFeed.follow")(function*(wake: Effect.Effect<void>) {
+        yield* log.listen(wake).pipe(
+          Effect.tapError((error) => Effect.logWarning(`notifications are lost, polling goes on: ${error.message}`)),
+          Effect.retry(backOff),
+          Effect.forkScoped
+        )
+        yield* Effect.forkScoped(Effect.repeat(Effect.ignore(log.probe), Schedule.spaced(probeEvery)))
+        yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(catchUpEvery)))
+      })
+
+      return ChangeFeed.of({ follow })
+    })
+  )
+}
+
+const backOff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")])

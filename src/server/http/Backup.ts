@@ -1,0 +1,30 @@
+/** /api/backup */
+import { Api } from "#schema/api.ts"
+import { Operator } from "#schema/adminTokens.ts"
+import { Backup, BackupFailed } from "#store/backup/Backup.ts"
+import { DateTime, Effect, Stream } from "effect"
+import { HttpServerResponse } from "effect/http"
+import { HttpApiBuilder } from "effect/http-api"
+
+export const layer = HttpApiBuilder.group(
+  Api,
+  "backup",
+  Effect.fnUntraced(function*(handlers) {
+    const { dump } = yield* Backup
+    const revoked = Effect.fail(new BackupFailed({ reason: "the admin token has ended" }))
+    return handlers.handleRaw(
+      "get",
+      () =>
+        Effect.map(
+          Effect.all([DateTime.now, Operator]),
+          ([now, { ended }]) =>
+            HttpServerResponse.stream(Stream.interruptWhen(dump, Effect.andThen(ended, revoked)), {
+              contentType: "application/gzip",
+              headers: {
+                "content-disposition": `attachment; filename="control-${DateTime.formatIsoDateUtc(now)}.backup"`
+              }
+            })
+        )
+    )
+  })
+)

@@ -1,0 +1,81 @@
+/** Gateways as operators ask for them. */
+import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
+import { newId } from "#crypto/identifiers.ts"
+import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
+import { Network } from "#feed/Network.ts"
+import { GatewayId, type Revision } from "#schema/ids.ts"
+import type { Gateway, GatewayPatch, NewGateway, Page, PageRequest } from "#schema/resources.ts"
+import { GatewayStore, type NoSuchAgentInScope } from "#store/GatewayStore.ts"
+import type { StoreUnavailable, Written } from "#store/sql.ts"
+import type { UnreadableRow } from "#store/UnreadableRow.ts"
+import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+
+export type { NoSuchAgentInScope } from "#store/GatewayStore.ts"
+
+export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("GatewayNotFound", { id: Schema.String }) {
+  override get message(): string {
+    return `there is no gateway ${this.id}`
+  }
+}
+
+export class Gateways extends Context.Service<Gateways, {
+  /** With a WireGuard key pair and one API key, which nobody can read again. */
+  create(gateway: NewGateway): Effect.Effect<
+    { readonly gateway: Gateway; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
+    NoSuchAgentInScope | StoreUnavailable
+  >
+  find(id: GatewayId): Effect.Effect<Gateway, GatewayNotFound | UnreadableRow | StoreUnavailable>
+  list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
+  update(
+    id: GatewayId,
+    patch: GatewayPatch
+  ): Effect.Effect<Written<Gateway>, GatewayNotFound | NoSuchAgentInScope | UnreadableRow | StoreUnavailable>
+  /** Its session is being closed when this returns. */
+  remove(id: GatewayId): Effect.Effect<Revision, GatewayNotFound | StoreUnavailable>
+}>()("control/services/Gateways") {
+  static readonly layer = Layer.effect(
+    Gateways,
+    Effect.gen(function*() {
+      const store = yield* GatewayStore
+      const network = yield* Network
+
+      const create = Effect.fn("Gateways.create")(function*({ listenPort, name, publicIp, serves }: NewGateway) {
+        const { apiKey, keyId } = mintApiKey("gateway")
+        const { revision, value: gateway } = yield* store.create({
+          id: GatewayId.make(newId()),
+          name,
+          publicIp: publicIp ?? null,
+          listenPort: listenPort ?? usualPort,
+          serves: serves ?? null,
+          wireguard: generateWireguardKeyPair(),
+          key: { id: keyId, hash: hashApiKey(Redacted.value(apiKey)) }
+        })
+        return { gateway, apiKey, revision }
+      })
+
+      const found = (id: GatewayId) => (gateway: Option.Option<Gateway>) =>
+        Option.isSome(gateway) ? Effect.succeed(gateway.value) : Effect.fail(new GatewayNotFound({ id }))
+
+      const find = Effect.fn("Gateways.find")((id: GatewayId) => Effect.flatMap(store.find(id), found(id)))
+
+      const update = Effect.fn("Gateways.update")((id: GatewayId, patch: GatewayPatch) =>
+        Effect.flatMap(
+          store.update(id, patch),
+          ({ revision, value }) => Effect.map(found(id)(value), (gateway) => ({ value: gateway, revision }))
+        )
+      )
+
+      const remove = Effect.fn("Gateways.remove")(function*(id: GatewayId) {
+        const { revision, value: removed } = yield* store.remove(id)
+        if (!removed) return yield* new GatewayNotFound({ id })
+        yield* Effect.ignore(network.catchUp)
+        return revision
+      })
+
+      return Gateways.of({ create, find, list: store.list, update, remove })
+    })
+  )
+}
+
+/** The port that WireGuard's own documentation uses. */
+const usualPort = 51_820

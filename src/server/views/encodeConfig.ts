@@ -1,0 +1,245 @@
+/**
+ * A client's config as JSON text, joined from parts: each row is encoded once when it changes, not once for each client, and
+ * rows are joined by bucket, so that a change costs its bucket. What the parts look like is `view`'s business; a property
+ * holds the two together.
+ */
+import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
+import { HashMap, Option } from "effect"
+import { gatewayAddresses } from "#network/addresses.ts"
+import { gatewaysText } from "./encodeGateways.ts"
+import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "#network/NetworkState.ts"
+import { remembered } from "./memoize.ts"
+import { inScope, limitedIn } from "#network/scope.ts"
+import * as Table from "#network/BucketMap.ts"
+import {
+  agentForGateways,
+  agentForGatewayV1,
+  certificateForGateways,
+  gatewaysOfAgent,
+  ownAgent,
+  ownAgentV1,
+  ownGateway,
+  ownGatewayV1,
+  tunnelForAgent,
+  tunnelForGateways,
+  tunnelsOfAgent
+} from "./view.ts"
+
+/**
+ * A `config` message as the text of its frame: the parts one after the other. A part that many clients share is the same
+ * value for all of them, not just an equal one, so that it can be turned into bytes once.
+ */
+export interface EncodedConfig {
+  readonly own: string
+  readonly shared: ReadonlyArray<SharedText>
+}
+
+/** Text that many configs have in them; its identity is what caches go by. */
+export interface SharedText {
+  readonly text: string
+}
+
+/** The `config` for a client at its level; undefined when the state does not know it. */
+export const encodeConfig = (
+  state: NetworkState,
+  client: ClientRef,
+  level: Level = "plain"
+): EncodedConfig | undefined =>
+  client.type === "gateway" ? encodeForGateway(state, client.id, level) : encodeForAgent(state, client.id, level)
+
+/** How long a client's config is at least, in bytes, without making it: shorter than any row is written. */
+export const leastConfigBytes = (state: NetworkState, client: ClientRef): number => {
+  if (client.type === "agent") {
+    const gateways = state.limits === undefined
+      ? HashMap.size(state.gateways)
+      : gatewaysOfAgent(state, client.id).length
+    return gateways * 80 + tunnelsOfAgent(state, client.id).length * 60
+  }
+  const limited = limitedIn(state, client.id)
+  if (limited === undefined) return state.agents.size * 90 + state.tunnels.size * 80 + state.certificates.size * 80
+  const { agents, certificates, tunnels } = inScope(state, limited)
+  return agents.length * 90 + tunnels.length * 80 + certificates.length * 80
+}
+
+function encodeForGateway(state: NetworkState, id: GatewayId, level: Level): EncodedConfig | undefined {
+  const gateway = Option.getOrUndefined(HashMap.get(state.gateways, id))
+  if (gateway === undefined) return undefined
+  if (gateway.serves !== null) return { own: limitedConfig(state, gateway, level), shared: [] }
+  const { all, rest } = allForGateways(state)
+  if (level === "plain") {
+    return { own: `{"type":"config","data":{"gateway":${ownGatewayJson(gateway)},"agents":[`, shared: all }
+  }
+  return {
+    own: `${headV1(state)}"gateway":${JSON.stringify(ownGatewayV1(gateway))},"agents":[${
+      agentsOfGateway(state.agents, gateway.slot)
+    }`,
+    shared: rest
+  }
+}
+
+/** Its rows are encoded once as everybody's are; which of them it has is its own. */
+function limitedConfig(state: NetworkState, gateway: Gateway, level: Level): string {
+  const { agents, certificates, tunnels } = inScope(state, gateway)
+  const isPlain = level === "plain"
+  const head = isPlain
+    ? `{"type":"config","data":{"gateway":${ownGatewayJson(gateway)}`
+    : `${headV1(state)}"gateway":${JSON.stringify(ownGatewayV1(gateway))}`
+  const agentTexts = agents.map((agent) =>
+    isPlain ? agentForGatewaysJson(agent) : JSON.stringify(agentForGatewayV1(agent, gateway.slot))
+  )
+  const tunnelTexts = tunnels.flatMap((tunnel) =>
+    Option.toArray(HashMap.get(state.virtualIps, tunnel.agentId)).map((ip) => tunnelForGatewaysJson(tunnel, ip))
+  )
+  const certificateTexts = certificates.map((row) => JSON.stringify(certificateForGateways(row)))
+  return `${head},"agents":[${agentTexts.join()}],"tunnels":[${tunnelTexts.join()}],"certificates":[${certificateTexts.join()}]}}`
+}
+
+/** In `control.v1` a config names its place in the history. */
+function headV1({ revision, timeline }: NetworkState): string {
+  return `{"type":"config","revision":${revision},"timeline":${JSON.stringify(timeline)},"data":{`
+}
+
+/** Each with this gateway's own address in it, which is what gateways do not share. */
+function agentsOfGateway(agents: NetworkState["agents"], slot: number): string {
+  const texts: Array<string> = []
+  for (const bucket of agents.buckets) {
+    for (const agent of bucket.values()) {
+      const address = gatewayAddresses(agent.subnet)(slot)
+      texts.push(
+        `${agentForGatewaysJson(agent).slice(0, -1)},"gatewayVirtualIp":${
+          address === undefined ? "null" : `"${address}"`
+        }}`
+      )
+    }
+  }
+  return texts.join()
+}
+
+/** Good for as long as the rows that it is made of are the same values, whatever else has changed. */
+const sharedByAgents = new WeakMap<
+  NetworkState["agents"],
+  Pick<NetworkState, "tunnels" | "virtualIps" | "certificates"> & { readonly shared: SharedByGateways }
+>()
+
+interface SharedByGateways {
+  /** From the first agent to the end of the message. */
+  readonly all: ReadonlyArray<SharedText>
+  /** From behind the last agent. */
+  readonly rest: ReadonlyArray<SharedText>
+}
+
+function allForGateways(state: NetworkState): SharedByGateways {
+  const { agents, certificates, tunnels, virtualIps } = state
+  const known = sharedByAgents.get(agents)
+  if (known?.tunnels === tunnels && known.virtualIps === virtualIps && known.certificates === certificates) {
+    return known.shared
+  }
+  const rest = [
+    afterAgents,
+    ...joined(tunnels, (bucket) => tunnelsText(bucket, virtualIps)),
+    afterTunnels,
+    ...joined(certificates, certificatesText),
+    afterCertificates
+  ]
+  const shared = { all: [...joined(agents, agentsText), ...rest], rest }
+  sharedByAgents.set(agents, { tunnels, virtualIps, certificates, shared })
+  return shared
+}
+
+const afterAgents: SharedText = { text: "],\"tunnels\":[" }
+const afterTunnels: SharedText = { text: "],\"certificates\":[" }
+const afterCertificates: SharedText = { text: "]}}" }
+const comma: SharedText = { text: "," }
+
+type Bucket<Row> = ReadonlyMap<string, Row>
+
+/** How many buckets' texts are joined to one: a change makes a sixteenth of its table's text anew. */
+const groupSize = 16
+
+/** The table's text in some parts: groups of buckets, with a comma between any two that are not empty. */
+function joined<Row>(
+  table: Table.Table<string, Row>,
+  textOf: (bucket: Bucket<Row>) => SharedText
+): ReadonlyArray<SharedText> {
+  const parts: Array<SharedText> = []
+  for (let from = 0; from < table.buckets.length; from += groupSize) {
+    const members: Array<SharedText> = []
+    for (const bucket of table.buckets.slice(from, from + groupSize)) {
+      const part = bucket.size === 0 ? undefined : textOf(bucket)
+      if (part !== undefined && part.text !== "") members.push(part)
+    }
+    if (members.length === 0) continue
+    if (parts.length > 0) parts.push(comma)
+    parts.push(groupText(members))
+  }
+  return parts
+}
+
+const groups = new WeakMap<SharedText, { readonly members: ReadonlyArray<SharedText>; readonly group: SharedText }>()
+
+/** The same members give the same value again. */
+function groupText(members: ReadonlyArray<SharedText>): SharedText {
+  const first = members[0] ?? comma
+  const known = groups.get(first)
+  if (known?.members.length === members.length && members.every((member, index) => member === known.members[index])) {
+    return known.group
+  }
+  const group = { text: members.map(({ text }) => text).join() }
+  groups.set(first, { members, group })
+  return group
+}
+
+const agentsText = remembered((bucket: Bucket<Agent>): SharedText => ({
+  text: Array.from(bucket.values(), (row) => agentForGatewaysJson(row)).join()
+}))
+
+const certificatesText = remembered((bucket: Bucket<Certificate>): SharedText => ({
+  text: Array.from(bucket.values(), (row) => JSON.stringify(certificateForGateways(row))).join()
+}))
+
+const tunnelTexts = new WeakMap<
+  Bucket<Tunnel>,
+  { readonly virtualIps: NetworkState["virtualIps"]; readonly part: SharedText }
+>()
+
+/** A tunnel whose agent is not there is in no gateway's view. */
+function tunnelsText(bucket: Bucket<Tunnel>, virtualIps: NetworkState["virtualIps"]): SharedText {
+  const known = tunnelTexts.get(bucket)
+  if (known?.virtualIps === virtualIps) return known.part
+  const texts: Array<string> = []
+  for (const tunnel of bucket.values()) {
+    const virtualIp = HashMap.get(virtualIps, tunnel.agentId)
+    if (Option.isSome(virtualIp)) texts.push(tunnelForGatewaysJson(tunnel, virtualIp.value))
+  }
+  const text = texts.join()
+  // Where only an address elsewhere has changed, the same text stays the same value.
+  const part = known?.part.text === text ? known.part : { text }
+  tunnelTexts.set(bucket, { virtualIps, part })
+  return part
+}
+
+function encodeForAgent(state: NetworkState, id: AgentId, level: Level): EncodedConfig | undefined {
+  const agent = Option.getOrUndefined(Table.get(state.agents, id))
+  if (agent === undefined) return undefined
+  const gateways = gatewaysText(state, agent, level)
+  const head = level === "plain" ? "{\"type\":\"config\",\"data\":{" : headV1(state)
+  const own = level === "plain" ? ownAgentJson(agent) : JSON.stringify(ownAgentV1(agent))
+  const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgentJson)
+  return { own: `${head}"agent":${own},"gateways":[${gateways}],"tunnels":[${tunnels.join()}]}}`, shared: [] }
+}
+
+const ownAgentJson = remembered((agent: Agent) => JSON.stringify(ownAgent(agent)))
+const ownGatewayJson = remembered((gateway: Gateway) => JSON.stringify(ownGateway(gateway)))
+const agentForGatewaysJson = remembered((agent: Agent) => JSON.stringify(agentForGateways(agent)))
+const tunnelForAgentJson = remembered((tunnel: Tunnel) => JSON.stringify(tunnelForAgent(tunnel)))
+
+const tunnelForGatewaysMemo = new WeakMap<Tunnel, { readonly agentVirtualIp: string; readonly json: string }>()
+
+function tunnelForGatewaysJson(tunnel: Tunnel, agentVirtualIp: string): string {
+  const known = tunnelForGatewaysMemo.get(tunnel)
+  if (known?.agentVirtualIp === agentVirtualIp) return known.json
+  const json = JSON.stringify(tunnelForGateways(tunnel, agentVirtualIp))
+  tunnelForGatewaysMemo.set(tunnel, { agentVirtualIp, json })
+  return json
+}

@@ -1,0 +1,49 @@
+/** The gateways in an agent's config as text: all agents are told the same, but for the addresses inside their own subnets. */
+import type { Level } from "#schema/protocol.ts"
+import { HashMap } from "effect"
+import { gatewayAddresses } from "#network/addresses.ts"
+import type { Agent, Gateway, NetworkState } from "#network/NetworkState.ts"
+import { remembered } from "./memoize.ts"
+import { endpointOf, gatewayForAgent, gatewaysOfAgent } from "./view.ts"
+
+/** The members of the array, without its brackets. */
+export function gatewaysText(state: NetworkState, agent: Agent, level: Level): string {
+  const [, network] = /^((?:\d+\.){3})0\/24$/u.exec(agent.subnet) ?? []
+  // As every agent's that was made by Control: then all that differs between two agents is these three numbers.
+  if (network !== undefined && state.limits === undefined) return gapsOf[level](state.gateways).join(network)
+  const addressOf = gatewayAddresses(agent.subnet)
+  return gatewaysOfAgent(state, agent.id).map((gateway) => {
+    const address = addressOf(gateway.slot)
+    return `${head(gateway)}${address === undefined ? "" : `"${address}"`}${tail(gateway, level)}`
+  }).join()
+}
+
+/** What stands between the places where an agent's own network comes in: good for as long as no gateway changes. */
+const gapsOf: Record<Level, (gateways: NetworkState["gateways"]) => ReadonlyArray<string>> = {
+  plain: remembered((gateways: NetworkState["gateways"]) => gaps(gateways, "plain")),
+  "control.v1": remembered((gateways: NetworkState["gateways"]) => gaps(gateways, "control.v1"))
+}
+
+function gaps(gateways: NetworkState["gateways"], level: Level): ReadonlyArray<string> {
+  const result: Array<string> = []
+  let gap = ""
+  for (const gateway of HashMap.values(gateways)) {
+    const host = gatewayAddresses("0.0.0.0/24")(gateway.slot)?.slice("0.0.0.".length)
+    gap += gap === "" && result.length === 0 ? head(gateway) : `,${head(gateway)}`
+    if (host !== undefined) {
+      result.push(`${gap}"`)
+      gap = `${host}"`
+    }
+    gap += tail(gateway, level)
+  }
+  return [...result, gap]
+}
+
+/** All but the addresses, which come last and are each agent's own. */
+const head = remembered((gateway: Gateway) =>
+  JSON.stringify({ ...gatewayForAgent(gateway, () => undefined), virtualIps: [] }).slice(0, -2)
+)
+
+const endpointTail = remembered((gateway: Gateway) => `],"endpoint":${JSON.stringify(endpointOf(gateway))}}`)
+
+const tail = (gateway: Gateway, level: Level): string => level === "plain" ? "]}" : endpointTail(gateway)

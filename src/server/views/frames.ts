@@ -1,0 +1,75 @@
+/** WebSocket text frames as bytes, so that one encoding serves every receiver and many frames go out in one write. */
+import type { EncodedConfig, SharedText } from "./encodeConfig.ts"
+import { Buffer } from "node:buffer"
+
+/** One unfragmented, unmasked text frame (RFC 6455 section 5.2), which is what a server sends. */
+export const textFrame = (text: string): Buffer => {
+  const payload = Buffer.byteLength(text)
+  const header = headerLength(payload)
+  const frame = Buffer.allocUnsafe(header + payload)
+  writeHeader(frame, payload)
+  frame.write(text, header)
+  return frame
+}
+
+/** One text frame with the text of a config; the bytes of what it shares are made once and used by all. */
+export const configFrame = ({ own, shared }: EncodedConfig): ReadonlyArray<Buffer> => {
+  if (shared.length === 0) return [textFrame(own)]
+  const { buffers, length } = bytesOfAll(shared)
+  const head = Buffer.byteLength(own)
+  const header = headerLength(head + length)
+  const first = Buffer.allocUnsafe(header + head)
+  writeHeader(first, head + length)
+  first.write(own, header)
+  return [first, ...buffers]
+}
+
+/** FIN and opcode 1 (text). */
+const finText = 0x81
+
+function headerLength(payload: number): number {
+  return payload < 126 ? 2 : payload < 65_536 ? 4 : 10
+}
+
+function writeHeader(frame: Buffer, payload: number): void {
+  frame[0] = finText
+  if (payload < 126) {
+    frame[1] = payload
+  } else if (payload < 65_536) {
+    frame[1] = 126
+    frame.writeUInt16BE(payload, 2)
+  } else {
+    frame[1] = 127
+    frame.writeBigUInt64BE(BigInt(payload), 2)
+  }
+}
+
+interface SharedBytes {
+  readonly buffers: ReadonlyArray<Buffer>
+  readonly length: number
+}
+
+const sharedBytes = new WeakMap<ReadonlyArray<SharedText>, SharedBytes>()
+
+/**
+ * For the first who asks the parts as they are, since most of their bytes are there from before the last change; who asks
+ * next gets them in one piece, since there will be more to ask.
+ */
+function bytesOfAll(parts: ReadonlyArray<SharedText>): SharedBytes {
+  const known = sharedBytes.get(parts)
+  if (known?.buffers.length === 1) return known
+  const buffers = known === undefined ? parts.map(bytesOf) : [Buffer.concat(known.buffers, known.length)]
+  const made = { buffers, length: known?.length ?? buffers.reduce((sum, buffer) => sum + buffer.length, 0) }
+  sharedBytes.set(parts, made)
+  return made
+}
+
+const bytes = new WeakMap<SharedText, Buffer>()
+
+function bytesOf(part: SharedText): Buffer {
+  const known = bytes.get(part)
+  if (known !== undefined) return known
+  const made = Buffer.from(part.text)
+  bytes.set(part, made)
+  return made
+}

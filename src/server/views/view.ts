@@ -1,0 +1,176 @@
+/** What one client may see of the network: the pure function that `config` carries whole and every other message a step of. */
+import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
+import type { Level } from "#schema/protocol.ts"
+import type {
+  AgentConfig,
+  AgentConfigV1,
+  AgentOfGateway,
+  AgentTunnel,
+  CertificateOfDomain,
+  GatewayConfig,
+  GatewayConfigV1,
+  GatewayOfAgent,
+  GatewayTunnel
+} from "#schema/views.ts"
+import { HashMap, Option, Redacted } from "effect"
+import { gatewayAddresses } from "#network/addresses.ts"
+import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "#network/NetworkState.ts"
+import { areConnected, inScope, limitedIn } from "#network/scope.ts"
+import * as Table from "#network/BucketMap.ts"
+
+export type View = AgentConfig | GatewayConfig | AgentConfigV1 | GatewayConfigV1
+
+/** A client's whole view at its level; undefined when the state does not know the client. */
+export const view = (state: NetworkState, client: ClientRef, level: Level = "plain"): View | undefined =>
+  client.type === "agent" ? agentView(state, client.id, level) : gatewayView(state, client.id, level)
+
+/** The agent's own part of its view. */
+export const ownAgent = (agent: Agent): AgentConfig["agent"] => ({
+  id: agent.id,
+  name: agent.name,
+  virtualIp: agent.virtualIp,
+  subnet: agent.subnet,
+  wireguardPrivateKey: privateKeyOf(agent)
+})
+
+export const ownAgentV1 = (agent: Agent): AgentConfigV1["agent"] => ({
+  id: agent.id,
+  name: agent.name,
+  virtualIp: agent.virtualIp,
+  subnet: agent.subnet,
+  ...ownKeys(agent)
+})
+
+/** A gateway as one agent sees it: of its addresses only the one inside the agent's own subnet. */
+export const gatewayForAgent = (
+  gateway: Gateway,
+  addressOf: ReturnType<typeof gatewayAddresses>
+): AgentConfig["gateways"][number] => {
+  const address = addressOf(gateway.slot)
+  return {
+    id: gateway.id,
+    name: gateway.name,
+    publicIp: gateway.publicIp,
+    wireguardPublicKey: gateway.wireguardPublicKey,
+    virtualIps: address === undefined ? [] : [address]
+  }
+}
+
+export const gatewayForAgentV1 = (
+  gateway: Gateway,
+  addressOf: ReturnType<typeof gatewayAddresses>
+): GatewayOfAgent => ({ ...gatewayForAgent(gateway, addressOf), endpoint: endpointOf(gateway) })
+
+/** As WireGuard's own configuration writes it. */
+export const endpointOf = ({ listenPort, publicIp }: Gateway): string | null =>
+  publicIp === null ? null : `${publicIp.includes(":") ? `[${publicIp}]` : publicIp}:${listenPort}`
+
+export const tunnelForAgent = (tunnel: Tunnel): AgentTunnel => ({
+  id: tunnel.id,
+  domain: tunnel.domain,
+  target: tunnel.target,
+  enabled: tunnel.enabled
+})
+
+/** The gateway's own part of its view. */
+export const ownGateway = (gateway: Gateway): GatewayConfig["gateway"] => ({
+  id: gateway.id,
+  name: gateway.name,
+  wireguardPrivateKey: privateKeyOf(gateway)
+})
+
+export const ownGatewayV1 = (gateway: Gateway): GatewayConfigV1["gateway"] => ({
+  id: gateway.id,
+  name: gateway.name,
+  listenPort: gateway.listenPort,
+  ...ownKeys(gateway)
+})
+
+export const agentForGateways = (agent: Agent): GatewayConfig["agents"][number] => ({
+  id: agent.id,
+  name: agent.name,
+  virtualIp: agent.virtualIp,
+  subnet: agent.subnet,
+  wireguardPublicKey: agent.wireguardPublicKey
+})
+
+/** An agent as the gateway with this slot sees it. */
+export const agentForGatewayV1 = (agent: Agent, slot: number): AgentOfGateway => ({
+  ...agentForGateways(agent),
+  gatewayVirtualIp: gatewayAddresses(agent.subnet)(slot) ?? null
+})
+
+export const tunnelForGateways = (tunnel: Tunnel, agentVirtualIp: string): GatewayTunnel => ({
+  id: tunnel.id,
+  domain: tunnel.domain,
+  agentVirtualIp,
+  target: tunnel.target,
+  enabled: tunnel.enabled
+})
+
+export const certificateForGateways = (certificate: Certificate): CertificateOfDomain => ({
+  domain: certificate.domain,
+  certificate: certificate.certificate,
+  privateKey: Redacted.value(certificate.privateKey),
+  expiresAt: certificate.expiresAt
+})
+
+/** An agent's own tunnels. */
+export const tunnelsOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<Tunnel> =>
+  Option.match(HashMap.get(state.tunnelsOf, id), { onNone: () => [], onSome: HashMap.toValues })
+
+/** The gateways in this agent's view. */
+export const gatewaysOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<Gateway> => {
+  const gateways = HashMap.toValues(state.gateways)
+  return state.limits === undefined ? gateways : gateways.filter((gateway) => areConnected(state, gateway, id))
+}
+
+/** A client that has made its keys itself gets new ones before it gets a view at a level that must have one. */
+function privateKeyOf({ wireguardPrivateKey }: Agent | Gateway): string {
+  return wireguardPrivateKey === null ? "" : Redacted.value(wireguardPrivateKey)
+}
+
+function ownKeys({ wireguardPrivateKey, wireguardPublicKey }: Agent | Gateway) {
+  return wireguardPrivateKey === null
+    ? { wireguardPublicKey }
+    : { wireguardPublicKey, wireguardPrivateKey: Redacted.value(wireguardPrivateKey) }
+}
+
+function agentView(state: NetworkState, id: AgentId, level: Level): AgentConfig | AgentConfigV1 | undefined {
+  const agent = Option.getOrUndefined(Table.get(state.agents, id))
+  if (agent === undefined) return undefined
+  const addressOf = gatewayAddresses(agent.subnet)
+  const gateways = gatewaysOfAgent(state, id)
+  const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgent)
+  return level === "plain"
+    ? { agent: ownAgent(agent), gateways: gateways.map((gateway) => gatewayForAgent(gateway, addressOf)), tunnels }
+    : { agent: ownAgentV1(agent), gateways: gateways.map((gateway) => gatewayForAgentV1(gateway, addressOf)), tunnels }
+}
+
+function gatewayView(state: NetworkState, id: GatewayId, level: Level): GatewayConfig | GatewayConfigV1 | undefined {
+  const gateway = Option.getOrUndefined(HashMap.get(state.gateways, id))
+  if (gateway === undefined) return undefined
+  const { agents, certificates, tunnels } = limitedIn(state, id) === undefined
+    ? everything(state)
+    : inScope(state, gateway)
+  const shared = {
+    tunnels: tunnels.flatMap((tunnel) =>
+      Option.match(HashMap.get(state.virtualIps, tunnel.agentId), {
+        onNone: () => [],
+        onSome: (virtualIp) => [tunnelForGateways(tunnel, virtualIp)]
+      })
+    ),
+    certificates: certificates.map(certificateForGateways)
+  }
+  return level === "plain"
+    ? { gateway: ownGateway(gateway), agents: agents.map(agentForGateways), ...shared }
+    : {
+      gateway: ownGatewayV1(gateway),
+      agents: agents.map((agent) => agentForGatewayV1(agent, gateway.slot)),
+      ...shared
+    }
+}
+
+function everything({ agents, certificates, tunnels }: NetworkState) {
+  return { agents: Table.values(agents), tunnels: Table.values(tunnels), certificates: Table.values(certificates) }
+}

@@ -1,0 +1,110 @@
+/** What has to be done once, on two whole servers on one database. */
+import { tellOnce } from "#services/CertificateExpiry.ts"
+import { ChangeLog } from "#store/ChangeLog.ts"
+import { newDatabase } from "#support/database.ts"
+import { issueCertificate } from "#support/certificates.ts"
+import { adminToken } from "#support/database.ts"
+import { type EventFollower, follow } from "#support/EventFollower.ts"
+import { makeServer } from "#support/server.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Effect, Logger, Option, Redacted, References } from "effect"
+import { SqlClient } from "effect/sql"
+import { randomBytes } from "node:crypto"
+
+type Server = Effect.Success<ReturnType<typeof makeServer>>
+
+const domain = "app.example.com"
+
+const settings = Effect.map(newDatabase, ({ url }) => ({
+  databaseUrl: Option.some(Redacted.make(url)),
+  masterKey: Option.some(Redacted.make(randomBytes(32).toString("base64")))
+}))
+
+const sqlOf = (server: Server) => Context.get(server.context, SqlClient.SqlClient)
+
+const store = (server: Server, days: number) =>
+  Effect.promise(async () => {
+    const notAfter = new Date(Date.now() + days * 86_400_000)
+    const { certificate, privateKey } = issueCertificate({ names: [domain], notAfter })
+    const { status } = await server.operator.put(`/api/certificates/${domain}`, { certificate, privateKey })
+    assert.include([200, 201], status)
+  })
+
+/** Every server at once, twice: gives the warnings that were logged. */
+const tellAt = Effect.fnUntraced(function*(...servers: ReadonlyArray<Server>) {
+  const warnings: Array<string> = []
+  const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
+    if (logLevel === "Warn") warnings.push(String(message))
+  })
+  yield* Effect.forEach([...servers, ...servers], ({ context }) =>
+    tellOnce.pipe(
+      Effect.provide(Logger.layer([logger])),
+      Effect.provideService(References.MinimumLogLevel, "All"),
+      Effect.provide(context)
+    ), { concurrency: "unbounded" })
+  return warnings
+})
+
+/** What the follower is told next of certificates. */
+const toldTo = (follower: EventFollower) =>
+  Effect.map(follower.until("certificate.expiring"), ({ data }) => `${data.domain} ${data.days}`)
+
+describe("chores of several nodes", () => {
+  it.live(
+    "one event and one warning for each certificate and threshold, over both servers and a restart",
+    () =>
+      Effect.gen(function*() {
+        const given = yield* settings
+        const [one, other] = [yield* makeServer(given), yield* makeServer(given)]
+        const followers = [yield* follow(one.apiUrl, adminToken), yield* follow(other.apiUrl, adminToken)]
+        // Each of them at both: what is told twice, or not to be told, is found in the place of the next.
+        const told = Effect.map(Effect.forEach(followers, toldTo), (all) => [...new Set(all)])
+
+        yield* store(one, 60)
+        assert.deepStrictEqual(yield* tellAt(one, other), [])
+
+        yield* store(one, 20)
+        assert.lengthOf(yield* tellAt(one, other), 1)
+        assert.deepStrictEqual(yield* told, [`${domain} 30`])
+
+        const restarted = yield* makeServer(given)
+        assert.deepStrictEqual(yield* tellAt(restarted, one, other), [])
+
+        // Nearer by two thresholds: the nearest counts.
+        yield* sqlOf(one)`update certificates set expires_at = now() + interval '3 hours'`
+        assert.lengthOf(yield* tellAt(other, one), 1)
+        assert.deepStrictEqual(yield* told, [`${domain} 1`])
+
+        yield* store(one, 5)
+        assert.match((yield* tellAt(one, other)).join(), /ends within 7 days/u)
+        assert.deepStrictEqual(yield* told, [`${domain} 7`])
+        const rows = yield* sqlOf(one)`select days from certificate_warnings`
+        assert.deepStrictEqual(rows.map(({ days }) => days), [7], "those of replaced certificates are gone")
+
+        yield* sqlOf(one)`update certificates set expires_at = now() - interval '1 second'`
+        assert.match((yield* tellAt(one, other)).join(), /has ended/u)
+        assert.deepStrictEqual(yield* told, [`${domain} 0`])
+        const metrics = yield* Effect.promise(async () => (await fetch(`${one.apiUrl}/metrics`)).text())
+        for (const days of [0, 1, 7, 30]) assert.include(metrics, `control_certificates_expiring{within="${days}d"} 1`)
+      }),
+    60_000
+  )
+
+  it.live("two nodes that trim the log at once trim it once", () =>
+    Effect.gen(function*() {
+      const given = yield* settings
+      const [one, other] = [yield* makeServer(given), yield* makeServer(given)]
+      const sql = sqlOf(one)
+      yield* sql`insert into changes (revision, at, entity, op, entity_id)
+        select n, now() - interval '2 days', 'tunnel', 'delete', 'of before' from generate_series(1, 500) n`
+      yield* sql`update control_meta set revision = 20000`
+      const compact = (server: Server) => Context.get(server.context, ChangeLog).compact
+      yield* sql.withTransaction(Effect.gen(function*() {
+        yield* sql`select pg_advisory_xact_lock(hashtext('control compaction'))`
+        assert.strictEqual(yield* compact(other), 0, "another one is at it")
+      }))
+      const removed = yield* Effect.all([compact(one), compact(other)], { concurrency: "unbounded" })
+      assert.strictEqual(Math.max(...removed), 500)
+      assert.strictEqual(Math.min(...removed), 0)
+    }), 30_000)
+})

@@ -1,0 +1,111 @@
+/** protocol.md, "Coming back": a server that stops tells each client of control.v1 when to come back, and one that starts knows what it had seen. */
+import { spread } from "#connection/reconnectSchedule.ts"
+import type { ClientType } from "#schema/ids.ts"
+import { newDatabase } from "#support/database.ts"
+import { makeServer } from "#support/server.ts"
+import { join, joinV1 } from "#support/TestClient.ts"
+import { fromConfig } from "#support/Viewer.ts"
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Option, Redacted, Schema, Scope } from "effect"
+import { SqlClient } from "effect/sql"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join as joinPath } from "node:path"
+
+const temporaryDirectory = Effect.acquireRelease(
+  Effect.promise(() => mkdtemp(joinPath(tmpdir(), "control-leaving-"))),
+  (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
+)
+
+/** The change of this revision is undone, as a backup from before it has it; then its number is given to another one. */
+const restore = (url: string, agentId: string, revision: number) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql.withTransaction(Effect.gen(function*() {
+      yield* sql`set session_replication_role = replica`
+      yield* sql`delete from tunnels`
+      yield* sql`delete from changes where revision = ${revision}`
+      yield* sql`update control_meta set revision = revision - 1`
+    }))
+    yield* sql`set session_replication_role = origin`
+    yield* sql`insert into tunnels (id, agent_id, domain, target)
+      values ('other', ${agentId}, 'other.example.com', 'localhost:1')`
+  }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })), Effect.scoped)
+
+describe("a server that stops", () => {
+  it.effect.prop("gives every client a delay of its own, gateways first, none above half a minute", {
+    types: Schema.Array(Schema.Literals(["agent", "gateway"])).check(Schema.isBetweenLength(1, 300)),
+    shift: Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 0.999 }))
+  }, ({ shift, types }) =>
+    Effect.sync(() => {
+      const clients = types.map((type: ClientType, id) => ({ type, id }))
+      const delays = spread(clients, shift)
+      assert.lengthOf(delays, clients.length)
+      assert.strictEqual(new Set(delays.map(([{ id }]) => id)).size, clients.length)
+      assert.strictEqual(new Set(delays.map(([, delay]) => delay)).size, clients.length)
+      const ordered = delays.toSorted(([, one], [, other]) => one - other).map(([{ type }]) => type)
+      assert.deepStrictEqual(ordered, ordered.toSorted((one, other) => one === other ? 0 : one === "gateway" ? -1 : 1))
+      for (const [, delay] of delays) assert.isTrue(delay >= 0 && delay <= 30_000)
+    }), { arbitrary: { runs: 100, size: 60 } })
+
+  it.live("says so to control.v1, with a delay for each, before it closes; the plain level is closed alike", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const server = yield* Scope.provide(makeServer(), scope)
+      const agents = [yield* server.newAgent, yield* server.newAgent]
+      const gateway = yield* server.newGateway
+      const [one, other] = [
+        yield* joinV1(server.wsPort, "agent", agents[0]?.apiKey ?? ""),
+        yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
+      ]
+      const plain = yield* join(server.wsPort, "agent", agents[1]?.apiKey ?? "")
+      yield* one.expect("config")
+      yield* other.expect("config")
+      yield* Effect.forkChild(Scope.close(scope, Exit.void))
+      const [first, second] = [yield* other.expect("drain"), yield* one.expect("drain")]
+      assert.isBelow(first.data["reconnectAfterMs"], second.data["reconnectAfterMs"])
+      for (const client of [one, other, plain]) assert.strictEqual((yield* client.closed).code, 1012)
+      assert.strictEqual(plain.waiting(), 1)
+    }))
+})
+
+describe("a server that starts", () => {
+  it.live(
+    "on a database that was restored from a backup lets nobody resume what the backup does not have",
+    () =>
+      Effect.gen(function*() {
+        const { url } = yield* newDatabase
+        // Its secrets lie in the data directory, so the mark does too.
+        const settings = {
+          databaseUrl: Option.some(Redacted.make(url)),
+          masterKey: Option.none(),
+          dataDir: yield* temporaryDirectory
+        }
+        const before = yield* Effect.scoped(Effect.gen(function*() {
+          const server = yield* makeServer(settings)
+          const agent = yield* server.newAgent
+          const client = yield* joinV1(server.wsPort, "agent", agent.apiKey)
+          yield* client.expect("config")
+          yield* server.newTunnel(agent.id)
+          const { revision } = yield* client.expect("tunnel_create")
+          return { agent, revision, timeline: client.success.data["timeline"] }
+        }))
+        const resume = { timeline: before.timeline, revision: before.revision }
+        yield* Effect.scoped(Effect.gen(function*() {
+          const server = yield* makeServer(settings)
+          const client = yield* joinV1(server.wsPort, "agent", before.agent.apiKey, { resume })
+          assert.isTrue(client.success.data["resumed"])
+        }))
+        yield* restore(url, before.agent.id, before.revision ?? 0)
+        yield* Effect.scoped(Effect.gen(function*() {
+          const server = yield* makeServer(settings)
+          const client = yield* joinV1(server.wsPort, "agent", before.agent.apiKey, { resume })
+          assert.isFalse(client.success.data["resumed"])
+          assert.notStrictEqual(client.success.data["timeline"], before.timeline)
+          assert.deepStrictEqual(Object.keys(fromConfig((yield* client.expect("config")).data).tunnels), ["other"])
+        }))
+      }),
+    60_000
+  )
+})

@@ -1,0 +1,169 @@
+import { decide, type Position } from "#connection/updatePlan.ts"
+import { Batch } from "#views/Batch.ts"
+import { textFrame } from "#views/frames.ts"
+import type { Agent, Gateway } from "#network/NetworkState.ts"
+import type { Delta, Step } from "#views/delta.ts"
+import { encodePart, type Receiver, tell } from "#views/messages.ts"
+import { AgentId, GatewayId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Redacted, Schema } from "effect"
+
+const me: Receiver = { ref: { type: "gateway", id: GatewayId.make("me") }, level: "plain", subnet: "", slot: 0 }
+const meV1: Receiver = { ...me, level: "control.v1" }
+
+const timeline = Timeline.make("t")
+
+/** A run of batches: how many steps each has, which are lost before they are taken, and where the client stands. */
+const Case = {
+  sizes: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 4 }))).check(
+    Schema.isBetweenLength(1, 8)
+  ),
+  lost: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 8 })),
+  at: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 40 })),
+  odd: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60 })),
+  kind: Schema.Literals(["agent", "certificate", "own", "othersOwn"])
+}
+
+const agent: Agent = {
+  id: AgentId.make("a"),
+  name: "a",
+  virtualIp: "10.64.0.1",
+  subnet: "10.64.0.0/24",
+  wireguardPublicKey: "public",
+  wireguardPrivateKey: null
+}
+
+const gateway = (id: string, name: string): Gateway => ({
+  id: GatewayId.make(id),
+  name,
+  publicIp: null,
+  listenPort: 51_820,
+  slot: 0,
+  wireguardPublicKey: "public",
+  serves: null,
+  wireguardPrivateKey: null
+})
+
+const oddDelta = (kind: string): Delta => {
+  switch (kind) {
+    case "agent":
+      return { _tag: "Agent", uproots: false, before: undefined, after: agent }
+    case "certificate":
+      return {
+        _tag: "Certificate",
+        before: undefined,
+        after: { domain: "d", certificate: "c", privateKey: Redacted.make("k"), expiresAt: "2030-01-01T00:00:00.000Z" }
+      }
+    default: {
+      const id = kind === "own" ? "me" : "other"
+      return { _tag: "Own", client: "gateway", before: gateway(id, "old"), after: gateway(id, "new") }
+    }
+  }
+}
+
+const stepAt = (revision: number, odd: number, kind: string): Step => ({
+  revision: Revision.make(revision),
+  audience: "gateways",
+  delta: revision === odd
+    ? oddDelta(kind)
+    : { _tag: "Tunnel", message: { type: "tunnel_delete", data: { id: TunnelId.make(`t${revision}`) } } }
+})
+
+const nonEmpty = (steps: ReadonlyArray<Step>) => steps as unknown as readonly [Step, ...ReadonlyArray<Step>]
+
+/** Every revision is a step of this audience: 1, 2, 3, … in batches of these sizes. */
+const batchesOf = (sizes: ReadonlyArray<number>, odd: number, kind: string): ReadonlyArray<Batch> => {
+  const all: Array<Batch> = []
+  let revision = 0
+  for (const size of sizes) {
+    const steps = Array.from({ length: size }, (_, index) => stepAt(revision + 1 + index, odd, kind))
+    all.push(new Batch(timeline, Revision.make(revision), nonEmpty(steps)))
+    revision += size
+  }
+  return all
+}
+
+const placeAt = (revision: number): Position => ({
+  timeline,
+  revision: Revision.make(revision),
+  told: Revision.make(revision),
+  configBytes: 0
+})
+
+describe("what is written to a client", () => {
+  for (const receiver of [me, meV1]) {
+    it.effect.prop(
+      `each newer step exactly once and in order, or one config where something was missed or has no message (${receiver.level})`,
+      Case,
+      ({ sizes, lost, at, odd, kind }) =>
+        Effect.sync(() => {
+          const all = batchesOf(sizes, odd, kind)
+          const taken = all.slice(Math.min(lost, all.length))
+          // Another receiver at another place has had its share encoded before: that must make no difference.
+          decide(taken, placeAt(at === 0 ? 1 : 0), receiver)
+          const plan = decide(taken, placeAt(at), receiver)
+          const newer = taken.flatMap((batch) => batch.steps).filter((step) => step.revision > at)
+          const missed = newer[0] !== undefined && newer[0].revision > at + 1
+          const tellings = newer.map(({ delta }) => tell(delta, receiver))
+          const needsConfig = tellings.some(({ _tag }) => _tag === "Whole")
+          assert.strictEqual(plan._tag, missed || needsConfig ? "Config" : "Steps")
+          if (plan._tag === "Config") return
+          let previous = Revision.make(at)
+          const expected: Array<Buffer> = []
+          for (const [index, telling] of tellings.entries()) {
+            const { revision } = newer[index] as Step
+            if (telling._tag !== "Part") continue
+            expected.push(textFrame(encodePart[receiver.level](telling.part, revision, previous)))
+            previous = revision
+          }
+          assert.strictEqual(String(Buffer.concat(plan.frames)), String(Buffer.concat(expected)))
+          assert.strictEqual(plan.at.revision, newer.at(-1)?.revision ?? at)
+          assert.strictEqual(plan.at.told, previous)
+        }),
+      { arbitrary: { runs: 1_000, size: 60 } }
+    )
+  }
+
+  it("what the plain level has no message for is a config there, and a step in control.v1", () => {
+    for (const kind of ["agent", "certificate"]) {
+      const batch = new Batch(timeline, Revision.make(0), [stepAt(1, 1, kind)])
+      assert.strictEqual(decide([batch], placeAt(0), me)._tag, "Config")
+      assert.strictEqual(decide([batch], placeAt(0), meV1)._tag, "Steps")
+    }
+  })
+
+  it("a batch of another timeline is never applied, although its numbers would fit", () => {
+    const other = new Batch(Timeline.make("other"), Revision.make(0), [stepAt(5, 0, "agent")])
+    assert.strictEqual(decide([other], placeAt(4), meV1)._tag, "Config")
+    assert.strictEqual(decide([other], placeAt(9), meV1)._tag, "Config")
+  })
+
+  it("steps that are longer than the whole view are replaced by it", () => {
+    const id = TunnelId.make("t".repeat(128))
+    const steps = Array.from({ length: 10_000 }, (_, index): Step => ({
+      revision: Revision.make(index + 1),
+      audience: "gateways",
+      delta: { _tag: "Tunnel", message: { type: "tunnel_delete", data: { id } } }
+    }))
+    const batch = new Batch(timeline, Revision.make(0), nonEmpty(steps))
+    assert.strictEqual(decide([batch], placeAt(0), me)._tag, "Config")
+    assert.strictEqual(decide([batch], { ...placeAt(0), configBytes: 10_000_000 }, me)._tag, "Steps")
+  })
+})
+
+describe("text frames", () => {
+  it.effect.prop("are read by a WebSocket parser as the text that was written, of any length", {
+    text: Schema.String,
+    length: Schema.Literals([0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
+  }, ({ text, length }) =>
+    Effect.promise(async () => {
+      const { default: Receiver } = await import("ws").then((ws) => ({
+        default: (ws as unknown as { Receiver: new() => NodeJS.ReadWriteStream }).Receiver
+      }))
+      const message = text.toWellFormed() + "x".repeat(length)
+      const receiver = new Receiver()
+      const received = new Promise<string>((done) => receiver.on("message" as "data", (data) => done(String(data))))
+      receiver.write(textFrame(message))
+      assert.strictEqual(await received, message)
+    }), { arbitrary: { runs: 50, size: 60 } })
+})

@@ -1,0 +1,300 @@
+/** Everything that the doctor looks at, provoked: it must find it, and say nothing of what is well. */
+import type { Finding } from "#schema/doctor.ts"
+import { defaults, type SettingsValues } from "#server/Settings.ts"
+import { Backup } from "#store/backup/Backup.ts"
+import { newDatabase } from "#support/database.ts"
+import { issueCertificate } from "#support/certificates.ts"
+import { makeServer } from "#support/server.ts"
+import * as Findings from "#doctor/findings.ts"
+import { fightingSettings, settingsFindings } from "#doctor/settingsFindings.ts"
+import { PgClient } from "@effect/sql-pg"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Duration, Effect, Option, Redacted, Schedule, Stream } from "effect"
+import { SqlClient } from "effect/sql"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+const certificateFor = (name: string, end: number) =>
+  issueCertificate({ names: [name], notBefore: new Date(end - 90 * 86_400_000), notAfter: new Date(end) }).certificate
+
+const start = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}) {
+  const { url } = yield* newDatabase
+  const server = yield* makeServer({ databaseUrl: Option.some(Redacted.make(url)), ...settings })
+  let last = ""
+  const examine = Effect.promise(() => server.operator.get("/api/doctor")).pipe(
+    Effect.repeat({ until: ({ body }) => body.at !== last, schedule: Schedule.spaced("50 millis") }),
+    Effect.map(({ body }) => {
+      last = body.at
+      return body.findings as ReadonlyArray<Finding>
+    })
+  )
+  const sql = (...statements: ReadonlyArray<string>) =>
+    Effect.flatMap(
+      SqlClient.SqlClient,
+      (client) => client.withTransaction(Effect.forEach(statements, (statement) => client.unsafe(statement)))
+    ).pipe(
+      Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })),
+      Effect.scoped
+    )
+  return { ...server, url, examine, sql }
+})
+
+/** What is said of a check, the severity before each. */
+const of = (findings: ReadonlyArray<Finding>, check: string) =>
+  findings.filter((finding) => finding.check === check).map(({ severity, what }) => `${severity}: ${what}`)
+
+const only = (findings: ReadonlyArray<Finding>, check: string): string => {
+  const all = of(findings, check)
+  assert.lengthOf(all, 1, JSON.stringify(all))
+  return all[0] ?? ""
+}
+
+describe("the doctor", () => {
+  it.live("finds nothing wrong with a new network, and says what it has looked at", () =>
+    Effect.gen(function*() {
+      const { context, examine } = yield* start()
+      yield* Stream.runDrain(Context.get(context, Backup).dump)
+      const findings = yield* examine
+      assert.deepStrictEqual(findings.filter(({ severity }) => severity !== "ok"), [])
+      assert.includeMembers(findings.map(({ check }) => check), [
+        "feed",
+        "clock",
+        "disk",
+        "schema",
+        "rows",
+        "numbers",
+        "high-water",
+        "backup",
+        "certificates",
+        "keys",
+        "clients",
+        "nodes",
+        "settings"
+      ])
+    }))
+
+  it.live("finds a trigger that was disabled, dropped or changed, and a function, a column and a constraint", () =>
+    Effect.gen(function*() {
+      const { examine, sql } = yield* start()
+      yield* sql(
+        "alter table tunnels disable trigger tunnels_updated",
+        "drop trigger agents_deleted on agents",
+        "create or replace function control_touch_updated_at() returns trigger language plpgsql as $$ begin return new; end $$",
+        "alter table gateways alter column listen_port set default 1",
+        "alter table tunnels drop constraint tunnels_agent_exists"
+      )
+      const found = (yield* examine).find(({ check }) => check === "schema")
+      assert.strictEqual(found?.severity, "fail")
+      for (
+        const part of [
+          "the trigger tunnels_updated of tunnels is disabled",
+          "the trigger agents_deleted of agents is missing",
+          "the function control_touch_updated_at() was changed",
+          "the column gateways.listen_port was changed",
+          "the constraint tunnels_agent_exists is missing"
+        ]
+      ) assert.include(found?.what, part)
+    }))
+
+  it.live("leaves no trace of the comparison, and no complaint of another application's tables", () =>
+    Effect.gen(function*() {
+      const { examine, sql } = yield* start()
+      yield* sql("create table invoices (id text)", "alter table tunnels add column invoice text")
+      assert.match(only(yield* examine, "schema"), /^ok/u)
+      const [schemas] = yield* sql("select nspname from pg_namespace where nspname like 'control_doctor%'")
+      assert.deepStrictEqual(schemas, [])
+    }))
+
+  it.live("finds nodes of different versions, and one that is lost", () =>
+    Effect.gen(function*() {
+      const { examine, sql } = yield* start({ nodeName: "today's" })
+      assert.strictEqual(only(yield* examine, "nodes"), "ok: one node, alive")
+      yield* sql(
+        "insert into nodes (id, name, version, lease_until) values ('o', 'old', '0.1.0', now() + interval '1 hour')",
+        "insert into nodes (id, name, version, lease_until) values ('l', 'gone', '0.1.0', now() - interval '1 minute')"
+      )
+      const [lost, versions] = of(yield* examine, "nodes")
+      assert.match(lost ?? "", /^warn: went away without a word: gone, last seen /u)
+      assert.match(versions ?? "", /^warn: nodes are of different versions: today's \S+, old 0\.1\.0$/u)
+    }))
+
+  it.live("finds rows that cannot be read", () =>
+    Effect.gen(function*() {
+      const { examine, newAgent, sql } = yield* start()
+      const { id } = yield* newAgent
+      yield* sql(
+        `update agents set wireguard_private_key = 'v1.0123456789abcdef.AAAAAAAAAAAAAAAA..AAAAAAAAAAAAAAAAAAAAAA'`
+      )
+      const text = only(yield* examine, "rows")
+      assert.include(text, "fail")
+      assert.include(text, id)
+    }))
+
+  it.live("finds certificates that have ended, will end, cover another domain, are damaged or not there", () =>
+    Effect.gen(function*() {
+      const { examine, newAgent, newTunnel, sql } = yield* start()
+      const agent = yield* newAgent
+      yield* newTunnel(agent.id, { domain: "bare.example.com" })
+      const now = Date.now()
+      const certificates = {
+        "ended.example.com": certificateFor("ended.example.com", now - 1000),
+        "soon.example.com": certificateFor("soon.example.com", now + 5 * 86_400_000),
+        "foreign.example.com": certificateFor("other.example.com", now + 60 * 86_400_000),
+        "damaged.example.com": "nothing"
+      }
+      for (const [domain, pem] of Object.entries(certificates)) {
+        yield* sql(`insert into certificates (domain, certificate, private_key, expires_at)
+          values ('${domain}', '${pem}', 'x', now())`)
+      }
+      const text = of(yield* examine, "certificates").join("\n")
+      assert.match(text, /fail: the certificates of damaged.example.com cannot be read/u)
+      assert.match(text, /fail: the certificates of ended.example.com have expired/u)
+      assert.match(text, /warn: the certificates of soon.example.com end within two weeks/u)
+      assert.match(text, /fail: the certificates stored for foreign.example.com do not cover that domain/u)
+      assert.match(text, /note: no certificate is stored for bare.example.com/u)
+    }))
+
+  it.live("finds keys that are not used, clients that are behind or refuse, and tunnels whose agent is away", () =>
+    Effect.gen(function*() {
+      const { examine, newAgent, newGateway, newTunnel, sql } = yield* start()
+      const agent = yield* newAgent
+      const behind = yield* newAgent
+      const gateway = yield* newGateway
+      yield* newTunnel(agent.id)
+      yield* sql(
+        `update api_keys set created_at = now() - interval '2 days' where agent_id = '${agent.id}'`,
+        `update api_keys set created_at = now() - interval '200 days', last_used_at = now() - interval '91 days'
+           where gateway_id = '${gateway.id}'`,
+        `update agents set status = 'online', last_seen_at = now() + interval '1 hour', session_id = 's', sent_revision = 500,
+           applied_revision = 10, nack = '{"revision": 11, "code": "Busy", "message": "port in use"}' where id = '${behind.id}'`
+      )
+      const findings = yield* examine
+      const keys = of(findings, "keys").join("\n")
+      assert.include(keys, `warn: not used for 90 days: gateway ${gateway.id}, key `)
+      assert.include(keys, `note: never used: agent ${agent.id}, key `)
+      const clients = of(findings, "clients").join("\n")
+      assert.include(clients, `(${behind.id}) by 490`)
+      assert.include(clients, `(${behind.id}): Busy, port in use`)
+      assert.include(clients, `warn: offline, with tunnels that are enabled: agent agent 1 (${agent.id}), 1`)
+      assert.include(clients, `offline: gateway gateway`)
+    }))
+
+  it.live("takes who is connected to a node whose lease has lapsed for offline, as the API does", () =>
+    Effect.gen(function*() {
+      const { examine, newAgent, newTunnel, sql } = yield* start()
+      const agent = yield* newAgent
+      yield* newTunnel(agent.id)
+      yield* sql(
+        `insert into nodes (id, name, version, lease_until) values ('gone', 'gone', '0', now() - interval '1 second')`,
+        `update agents set status = 'online', last_seen_at = now() + interval '1 hour', session_id = 's', session_node = 'gone'`
+      )
+      assert.include(
+        only(yield* examine, "clients"),
+        `offline, with tunnels that are enabled: agent agent 1 (${agent.id}), 1`
+      )
+    }))
+
+  it.live("finds a history that is held back, and a mark that was damaged", () =>
+    Effect.gen(function*() {
+      const dataDir = yield* Effect.acquireRelease(
+        Effect.promise(() => mkdtemp(join(tmpdir(), "control-doctor-"))),
+        (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
+      )
+      yield* Effect.promise(() => writeFile(join(dataDir, "high-water.json"), `{"timeline":"x","revi`))
+      const { examine, newAgent, newTunnel, sql } = yield* start({ dataDir, masterKey: Option.none() })
+      assert.include(only(yield* examine, "high-water"), "warn: high-water.json was damaged")
+      const { id } = yield* newAgent
+      yield* Effect.forEach(Array.from({ length: 20 }), () => newTunnel(id))
+      assert.match(only(yield* examine, "feed"), /^ok/u)
+      yield* sql(
+        "alter table tunnels disable trigger user",
+        "delete from tunnels",
+        "alter table tunnels enable trigger user",
+        "update control_meta set timeline = 'another'"
+      )
+      assert.include(only(yield* examine, "feed"), "20 of 20 tunnels are missing and were not deleted")
+    }))
+})
+
+const facts = { agents: 1, highestSubnet: 0 }
+const settingsOf = (changed: Partial<SettingsValues>) => ({ ...defaults, wsHost: "127.0.0.1", ...changed })
+
+describe("what is told of settings", () => {
+  const cases: ReadonlyArray<readonly [string, Partial<SettingsValues>, Partial<typeof facts>]> = [
+    ["warn: CONTROL_API_HOST is 0.0.0.0", { apiHost: "0.0.0.0" }, {}],
+    ["note: CONTROL_WS_HOST is ::", { wsHost: "::" }, {}],
+    ["warn: CONTROL_HEARTBEAT_INTERVAL", { heartbeatInterval: Duration.seconds(50) }, {}],
+    ["warn: CONTROL_HEARTBEAT_TIMEOUT", {
+      heartbeatTimeout: Duration.seconds(20),
+      heartbeatInterval: Duration.seconds(5)
+    }, {}],
+    ["note: CONTROL_MAX_UNAUTHENTICATED_PER_IP", { maxUnauthenticatedPerIp: 5000 }, {}],
+    ["note: the database is elsewhere", { databaseUrl: Option.some(Redacted.make("postgres://x")) }, {}],
+    ["fail: CONTROL_NETWORK_POOL 10.0.0.0/22 has 4 subnets, and there are 4 agents", { networkPool: "10.0.0.0/22" }, {
+      agents: 4
+    }],
+    ["warn: 15 of the 16 subnets", { networkPool: "10.0.0.0/20" }, { agents: 15 }],
+    ["warn: CONTROL_NETWORK_POOL 10.0.0.0/20 has fewer subnets", { networkPool: "10.0.0.0/20" }, { highestSubnet: 16 }]
+  ]
+  for (const [expected, changed, counted] of cases) {
+    it(`begins with "${expected}"`, () => {
+      const found = settingsFindings(settingsOf(changed), { ...facts, ...counted })
+      assert.lengthOf(found, 1)
+      assert.isTrue(`${found[0]?.severity}: ${found[0]?.what}`.startsWith(expected), JSON.stringify(found))
+    })
+  }
+
+  it("is nothing of plaintext where Control encrypts, or a proxy that is named", () => {
+    const open = { wsHost: "0.0.0.0", apiHost: "0.0.0.0" }
+    const tls = { tlsCertificate: Option.some("cert.pem"), tlsPrivateKey: Option.some("key.pem") }
+    const proxy = { trustedProxies: [{ address: "10.0.0.1", length: 32, family: "ipv4" as const }] }
+    for (const encrypted of [tls, proxy]) {
+      assert.deepStrictEqual(fightingSettings(settingsOf({ ...open, ...encrypted })), [])
+    }
+  })
+
+  it("is nothing where nothing fights", () => {
+    assert.deepStrictEqual(fightingSettings(settingsOf({})), [])
+    assert.deepStrictEqual(settingsFindings(settingsOf({}), facts).map(({ severity }) => severity), ["ok"])
+  })
+})
+
+describe("what is told of figures", () => {
+  const gibibyte = 1024 ** 3
+  const now = 1_000 * 86_400_000
+  const skewed = (clockSkew: number) => Findings.clockFinding({ clockSkew } as never).severity
+  it("a clock is off from two seconds on, and useless from thirty", () => {
+    assert.deepStrictEqual([0, 1_999, -2_000, 29_000, -30_000].map(skewed), ["ok", "ok", "warn", "warn", "fail"])
+  })
+
+  it("a disk is short below a gibibyte or a tenth, and full below a quarter of a gibibyte", () => {
+    const space = (free: number, total: number) => Findings.diskFinding("data", { free, total }).severity
+    assert.strictEqual(space(2 * gibibyte, 10 * gibibyte), "ok")
+    assert.strictEqual(space(2 * gibibyte, 100 * gibibyte), "warn")
+    assert.strictEqual(space(0.9 * gibibyte, 2 * gibibyte), "warn")
+    assert.strictEqual(space(0.2 * gibibyte, 2 * gibibyte), "fail")
+    assert.strictEqual(Findings.diskFinding("data", undefined).severity, "ok")
+  })
+
+  it("a backup is old after a week, and unknown before the first", () => {
+    const age = (days: number) => Findings.backupFinding(now - days * 86_400_000, now).severity
+    assert.deepStrictEqual([0, 6.9, 7, 100].map(age), ["ok", "ok", "warn", "warn"])
+    assert.strictEqual(Findings.backupFinding(undefined, now).severity, "note")
+  })
+
+  it("a schema that cannot be compared is a note, since it may be well", () => {
+    assert.strictEqual(Findings.schemaFinding(undefined).severity, "note")
+  })
+
+  it("of many names the first five are told", () => {
+    assert.strictEqual(Findings.some(["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more")
+  })
+
+  it("whatever is wrong comes with why and what to do", () => {
+    for (const finding of [Findings.backupFinding(undefined, now), Findings.markFinding("damaged")]) {
+      assert.notStrictEqual(finding.why, "")
+      assert.notStrictEqual(finding.remedy, "")
+    }
+  })
+})

@@ -1,0 +1,180 @@
+/** Whose request it is: what proxies say, and what strangers make up. */
+import { peerOf, remoteTold } from "#ingress/peer.ts"
+import { isOurName, isSameOrigin } from "#ingress/hosts.ts"
+import { placesOf } from "#ingress/servers.ts"
+import { complaintOf } from "#ingress/certificate.ts"
+import { addressBlock } from "#schema/ids.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+
+const isProxy = (address: string) => address.startsWith("10.") || address === "2001:db8::1"
+const known = (address: string) => ({ address, isKnown: true })
+const arrival = {
+  remote: known("10.0.0.1"),
+  encrypted: false,
+  isForwarded: true,
+  forwardedFor: undefined,
+  forwardedProto: undefined
+}
+
+/** `203.0.113.n` and `10.0.0.n`: a stranger, or one of our proxies. */
+const octet = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 254 }))
+const stranger = Schema.TemplateLiteral(["203.0.113.", octet])
+const proxy = Schema.TemplateLiteral(["10.0.0.", octet])
+
+describe("the address of a client", () => {
+  it.effect.prop(
+    "is the nearest that is no proxy of ours, whatever was made up before it",
+    { made: Schema.Array(Schema.String), client: stranger, proxies: Schema.Array(proxy) },
+    ({ client, made, proxies }) =>
+      Effect.sync(() => {
+        const forwardedFor = [...made, client, ...proxies].join(", ")
+        assert.strictEqual(peerOf({ ...arrival, forwardedFor }, isProxy).address, client)
+      })
+  )
+
+  it.effect.prop(
+    "is the socket's where that is no proxy of ours, whatever the headers say",
+    { remote: stranger, forwardedFor: Schema.String, forwardedProto: Schema.String },
+    ({ forwardedFor, forwardedProto, remote }) =>
+      Effect.sync(() =>
+        assert.deepStrictEqual(peerOf({ ...arrival, remote: known(remote), forwardedFor, forwardedProto }, isProxy), {
+          address: remote,
+          encrypted: "no"
+        })
+      )
+  )
+
+  it.effect.prop(
+    "is always an address, however broken the header",
+    { forwardedFor: Schema.String },
+    ({ forwardedFor }) =>
+      Effect.sync(() => assert.match(peerOf({ ...arrival, forwardedFor }, isProxy).address, /^[\d.:a-f]+$/u))
+  )
+
+  it("is read in every form in which proxies write it", () => {
+    const addressOf = (forwardedFor: string) => peerOf({ ...arrival, forwardedFor }, isProxy).address
+    assert.strictEqual(addressOf("203.0.113.7:4711"), "203.0.113.7")
+    assert.strictEqual(addressOf("[2001:DB8:0::7]:4711"), "2001:db8::7")
+    assert.strictEqual(addressOf("2001:db8::7,2001:db8::1"), "2001:db8::7")
+    assert.strictEqual(addressOf("::ffff:203.0.113.7"), "203.0.113.7")
+    assert.strictEqual(addressOf("::ffff:cb00:7107"), "203.0.113.7")
+    assert.strictEqual(
+      addressOf("203.0.113.7, unknown, 10.0.0.2"),
+      "10.0.0.2",
+      "beyond what cannot be read nothing is believed"
+    )
+    assert.strictEqual(
+      peerOf({ ...arrival, remote: known("::ffff:10.0.0.1"), forwardedFor: "203.0.113.7" }, isProxy).address,
+      "203.0.113.7"
+    )
+  })
+
+  it("is nobody's word and not this machine where a PROXY header leaves open who it is", () => {
+    const unknown = (address: string, more: object = {}) =>
+      peerOf(
+        {
+          ...arrival,
+          remote: { address, isKnown: false },
+          forwardedFor: "203.0.113.7",
+          forwardedProto: "https",
+          ...more
+        },
+        () => true
+      )
+    assert.deepStrictEqual(unknown("10.0.0.1"), { address: "10.0.0.1", encrypted: "no" })
+    assert.deepStrictEqual(unknown("127.0.0.1"), { address: "127.0.0.1", encrypted: "no" })
+    assert.deepStrictEqual(unknown("127.0.0.1", { isForwarded: false }), { address: "127.0.0.1", encrypted: "no" })
+    assert.strictEqual(unknown("127.0.0.1", { encrypted: true }).encrypted, "yes")
+    assert.isTrue(remoteTold("10.0.0.1", "203.0.113.7").isKnown)
+    assert.isTrue(remoteTold("127.0.0.1", "127.0.0.1").isKnown)
+    assert.isFalse(remoteTold("10.0.0.1", "127.0.0.1").isKnown, "the loopback of another machine")
+    assert.deepStrictEqual(remoteTold("10.0.0.1", undefined), { address: "10.0.0.1", isKnown: false })
+  })
+
+  it("is encrypted when the socket is, or every hop that a proxy of ours tells of", () => {
+    const encrypted = (more: object) => peerOf({ ...arrival, ...more }, isProxy).encrypted
+    assert.strictEqual(encrypted({ forwardedProto: "https" }), "yes")
+    assert.strictEqual(encrypted({ forwardedProto: "https, HTTPS" }), "yes")
+    assert.strictEqual(encrypted({ forwardedProto: "https, http" }), "no")
+    assert.strictEqual(encrypted({ forwardedProto: "http" }), "no")
+    assert.strictEqual(encrypted({}), "no", "a proxy that says nothing")
+    assert.strictEqual(encrypted({ remote: known("203.0.113.7"), encrypted: true }), "yes")
+    assert.strictEqual(encrypted({ remote: known("127.0.0.1") }), "local")
+    const onLoopback = (more: object) =>
+      peerOf({ ...arrival, remote: known("127.0.0.1"), ...more }, (address) => address === "127.0.0.1").encrypted
+    assert.strictEqual(onLoopback({ isForwarded: true }), "no", "a proxy on this machine that says nothing of https")
+    assert.strictEqual(onLoopback({ isForwarded: false }), "local", "whoever else asks from this machine")
+  })
+})
+
+it("a /64 of IPv6 counts as one address, however it is written", () => {
+  for (const one of ["2001:db8:1:2::7", "2001:DB8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2:0:0:192.0.2.1"]) {
+    assert.strictEqual(addressBlock(one), "2001:db8:1:2::/64")
+  }
+  assert.strictEqual(addressBlock("::1"), "0:0:0:0::/64")
+  assert.strictEqual(addressBlock("2001:db8::"), "2001:db8:0:0::/64")
+  assert.strictEqual(addressBlock("192.0.2.1"), "192.0.2.1")
+  assert.strictEqual(addressBlock("unknown"), "unknown")
+})
+
+it("names: loopback and its own always, addresses where it listens beyond this machine, others as they are listed", () => {
+  const names = ["localhost", "a.localhost:3000", "127.0.0.1", "[::1]:3000"]
+  for (const name of names) assert.isTrue(isOurName(name, "0.0.0.0", []), name)
+  assert.isTrue(isOurName("10.1.2.3:3000", "0.0.0.0", []))
+  assert.isFalse(isOurName("10.1.2.3:3000", "127.0.0.1", []))
+  assert.isTrue(isOurName("Control.example.com", "127.0.0.1", ["control.example.com"]))
+  assert.isTrue(isOurName("control", "control", []))
+  for (
+    const name of [
+      undefined,
+      "",
+      "evil.example.com",
+      "127.0.0.1.evil.example.com",
+      "evil@localhost",
+      "localhost/",
+      "a b"
+    ]
+  ) {
+    assert.isFalse(isOurName(name, "0.0.0.0", ["control.example.com"]), name)
+  }
+})
+
+it("a page is of the same origin when scheme, name and port are", () => {
+  assert.isTrue(isSameOrigin("https://control.example.com", "control.example.com", true))
+  assert.isTrue(
+    isSameOrigin("https://control.example.com", "control.example.com:443", false),
+    "a proxy has taken off TLS"
+  )
+  assert.isTrue(isSameOrigin("http://localhost:3000", "localhost:3000", false))
+  for (
+    const origin of [
+      "null",
+      "",
+      "http://control.example.com",
+      "https://control.example.com:8443",
+      "https://evil.example.com"
+    ]
+  ) {
+    assert.isFalse(isSameOrigin(origin, "control.example.com", true), origin)
+  }
+  assert.isFalse(isSameOrigin("https://control.example.com/", "control.example.com", true), "an origin has no path")
+})
+
+it("few descriptors are shared out so that the database keeps its own", () => {
+  const asked = { maxConnections: 20_000, maxUnauthenticated: 4_096 }
+  assert.deepStrictEqual(placesOf(asked, Number.POSITIVE_INFINITY), { ws: 24_096, api: 1_000 })
+  assert.deepStrictEqual(placesOf(asked, 1_024), { ws: 832, api: 128 })
+  assert.deepStrictEqual(placesOf(asked, 256), { ws: 160, api: 32 })
+})
+
+it("a certificate is complained of when it has expired, is not valid yet, or ends within two weeks or a third of its life", () => {
+  const day = 86_400_000
+  const months = { notBefore: 0, notAfter: 90 * day }
+  assert.isUndefined(complaintOf(months, 75 * day))
+  assert.strictEqual(complaintOf(months, 77 * day), "expires within 13 days")
+  assert.strictEqual(complaintOf(months, 90 * day), "has expired")
+  assert.strictEqual(complaintOf(months, -1), "is not valid yet")
+  assert.isUndefined(complaintOf({ notBefore: 0, notAfter: 6 * day }, 3 * day))
+  assert.strictEqual(complaintOf({ notBefore: 0, notAfter: 6 * day }, 5 * day), "expires within a day")
+})

@@ -1,0 +1,152 @@
+import { AgentId } from "#schema/ids.ts"
+import { type Report, TunnelStore } from "#store/TunnelStore.ts"
+import { StoreUnavailable } from "#store/sql.ts"
+import { TestServer } from "#support/server.ts"
+import { TunnelReports } from "#services/TunnelReports.ts"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Deferred, Effect, Layer, Queue } from "effect"
+import { TestClock } from "effect/testing"
+
+const agent = AgentId.make("a1")
+
+/** Stands for a database that takes its time: each write waits until it is told how it ends. */
+const makeStore = Effect.gen(function*() {
+  const writes = yield* Queue.unbounded<
+    { reports: ReadonlyArray<Report>; end: Deferred.Deferred<number, StoreUnavailable> }
+  >()
+  const store = Layer.mock(TunnelStore)({
+    report: (reports) =>
+      Effect.gen(function*() {
+        const end = yield* Deferred.make<number, StoreUnavailable>()
+        yield* Queue.offer(writes, { reports, end })
+        return yield* Deferred.await(end)
+      })
+  })
+  const next = Queue.take(writes)
+  return { writes, next, layer: TunnelReports.layer.pipe(Layer.provide(store)) }
+})
+
+const statuses = (reports: ReadonlyArray<Report>) => reports.map(({ domain, status }) => [domain, status])
+
+describe("reports of tunnels", () => {
+  it.effect("go out at once when nothing is on its way, and together while something is; the latest counts", () =>
+    Effect.gen(function*() {
+      const { layer, next } = yield* makeStore
+      yield* Effect.gen(function*() {
+        const { report } = yield* TunnelReports
+        yield* report(agent, [{ domain: "a.example.com", status: "starting" }])
+        const first = yield* next
+        assert.deepStrictEqual(statuses(first.reports), [["a.example.com", "starting"]])
+        yield* report(agent, [{ domain: "a.example.com", status: "active" }, {
+          domain: "b.example.com",
+          status: "active"
+        }])
+        yield* report(agent, [{ domain: "B.example.com", status: "error" }])
+        yield* Deferred.succeed(first.end, 1)
+        const second = yield* next
+        assert.deepStrictEqual(statuses(second.reports), [["a.example.com", "active"], ["b.example.com", "error"]])
+      }).pipe(Effect.provide(layer))
+    }))
+
+  it.effect("wait while the database is away, and are written with the age that they have by then", () =>
+    Effect.gen(function*() {
+      const { layer, next } = yield* makeStore
+      yield* Effect.gen(function*() {
+        const { report } = yield* TunnelReports
+        yield* report(agent, [{ domain: "a.example.com", status: "active" }])
+        yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "away" }))
+        yield* TestClock.adjust("1 second")
+        yield* report(agent, [{ domain: "b.example.com", status: "active" }])
+        yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "away" }))
+        yield* TestClock.adjust("1 second")
+        const { reports } = yield* next
+        assert.deepStrictEqual(reports.map(({ ageMillis, domain }) => [domain, ageMillis]), [["a.example.com", 2_000], [
+          "b.example.com",
+          1_000
+        ]])
+      }).pipe(Effect.provide(layer))
+    }))
+
+  it.effect("go on after a batch that the database cannot take at all", () =>
+    Effect.gen(function*() {
+      const { layer, next } = yield* makeStore
+      yield* Effect.gen(function*() {
+        const { report } = yield* TunnelReports
+        yield* report(agent, [{ domain: "a.example.com", status: "active" }])
+        yield* Deferred.die((yield* next).end, new Error("cannot be stored"))
+        yield* Effect.yieldNow
+        yield* report(agent, [{ domain: "b.example.com", status: "active" }])
+        assert.deepStrictEqual(statuses((yield* next).reports), [["b.example.com", "active"]])
+      }).pipe(Effect.provide(layer))
+    }))
+
+  it.effect("are bounded: over 100,000 those that wait longest are dropped", () =>
+    Effect.gen(function*() {
+      const { layer, next } = yield* makeStore
+      yield* Effect.gen(function*() {
+        const { report } = yield* TunnelReports
+        yield* report(agent, [{ domain: "on-its-way.example.com", status: "active" }])
+        const first = yield* next
+        for (let batch = 0; batch < 101; batch += 1) {
+          const tunnels = Array.from(
+            { length: 1_000 },
+            (_, index) => ({ domain: `t${batch * 1_000 + index}`, status: "active" })
+          )
+          yield* report(agent, tunnels)
+        }
+        yield* Deferred.succeed(first.end, 1)
+        let written = 0
+        let oldest = ""
+        while (written < 100_000) {
+          const { end, reports } = yield* next
+          oldest ||= reports[0]?.domain ?? ""
+          written += reports.length
+          yield* Deferred.succeed(end, reports.length)
+        }
+        assert.strictEqual(written, 100_000)
+        assert.strictEqual(oldest, "t1000")
+      }).pipe(Effect.provide(layer))
+    }))
+})
+
+layer(TestServer.layer(), { excludeTestServices: true })("what an agent says", (it) => {
+  it.effect("is shown with its own tunnels only, and writes nothing when it is nothing new", () =>
+    Effect.gen(function*() {
+      const { joinAgent, newTunnel, operator } = yield* TestServer
+      const { client, id } = yield* joinAgent
+      const stranger = yield* joinAgent
+      const tunnel = yield* newTunnel(id)
+      const shown = Effect.promise(async () => (await operator.get(`/api/tunnels/${tunnel.id}`)).body)
+      const say = (who: typeof client, status: string) =>
+        who.send({
+          type: "status",
+          data: { tunnels: [{ domain: tunnel.domain, status }, { domain: "other.example.com", status: "nul\0" }] }
+        })
+      const reportedAs = (status: string) =>
+        Effect.repeat(shown, { until: ({ reported }) => reported?.status === status })
+
+      say(stranger.client, "hijacked")
+      say(client, "active")
+      const active = yield* reportedAs("active")
+      assert.deepStrictEqual({ ...active, reported: null }, { ...tunnel, reported: null })
+
+      say(client, "active")
+      say(client, "error")
+      const broken = yield* reportedAs("error")
+      assert.isAtLeast(Date.parse(broken.reported.at), Date.parse(active.reported.at))
+      assert.strictEqual(broken.revision, tunnel.revision)
+    }))
+
+  it.effect("is written once, and never for the tunnel of another", () =>
+    Effect.gen(function*() {
+      const { context, newAgent, newTunnel } = yield* TestServer
+      const { id } = yield* newAgent
+      const { domain } = yield* newTunnel(id)
+      const { report } = yield* Effect.provide(TunnelStore, context)
+      const reports = [{ agent: AgentId.make(id), domain, status: "active", ageMillis: 0 }]
+      assert.strictEqual(yield* report(reports), 1)
+      assert.strictEqual(yield* report(reports), 0)
+      const foreign = { agent, domain, status: "hijacked", ageMillis: 0 }
+      assert.strictEqual(yield* report([foreign]), 0)
+    }))
+})

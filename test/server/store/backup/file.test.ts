@@ -1,0 +1,118 @@
+/** A backup file that was damaged, cut off, altered or made by another version is told from a whole one. */
+import { verifyBackup } from "#store/backup/file.ts"
+import { schemaVersion } from "#store/Database.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit } from "effect"
+import { createHash } from "node:crypto"
+import { readFile, writeFile } from "node:fs/promises"
+import { gunzipSync, gzipSync } from "node:zlib"
+import { cipher, network, restored, rowsIn, saved } from "./backups.ts"
+
+describe("a file that is not what was written", () => {
+  const whole = Effect.gen(function*() {
+    const { backup, file, url } = yield* network
+    yield* saved(file, backup)
+    return { file, url, bytes: yield* Effect.promise(() => readFile(file)) }
+  })
+
+  it.live("is refused wherever a byte was changed, or is the same backup", () =>
+    Effect.gen(function*() {
+      const { bytes, file } = yield* whole
+      const { sha256 } = yield* verifyBackup(file)
+      let refused = 0
+      for (let index = 0; index < bytes.length; index += index < 20 || index > bytes.length - 20 ? 1 : 7) {
+        const altered = Buffer.from(bytes)
+        altered[index] = (altered[index] ?? 0) ^ 0x55
+        yield* Effect.promise(() => writeFile(file, altered))
+        const read = yield* Effect.exit(verifyBackup(file))
+        if (Exit.isFailure(read)) refused += 1
+        else assert.strictEqual(read.value.sha256, sha256, `byte ${index}`)
+      }
+      assert.isAbove(refused, 100)
+    }), 60_000)
+
+  it.live("is refused wherever it was cut off, and where something follows it", () =>
+    Effect.gen(function*() {
+      const { bytes, file } = yield* whole
+      for (const length of [0, 1, 9, 10, 11, bytes.length >> 1, bytes.length - 9, bytes.length - 8, bytes.length - 1]) {
+        yield* Effect.promise(() => writeFile(file, bytes.subarray(0, length)))
+        assert.strictEqual((yield* Effect.flip(verifyBackup(file)))._tag, "BackupUnusable", `${length} bytes`)
+      }
+      for (const more of [Buffer.from("x"), gzipSync("{}\n"), Buffer.alloc(512)]) {
+        yield* Effect.promise(() => writeFile(file, Buffer.concat([bytes, more])))
+        assert.strictEqual(
+          (yield* Effect.flip(verifyBackup(file)))._tag,
+          "BackupUnusable",
+          `with ${more.length} bytes more`
+        )
+      }
+    }))
+
+  it.live("is refused by name before anything is touched", () =>
+    Effect.gen(function*() {
+      const { bytes, file, url } = yield* whole
+      const before = yield* rowsIn(url)
+      const lines = gunzipSync(bytes).toString().trimEnd().split("\n")
+      const [header = "", ...rest] = lines
+      const rows = rest.slice(0, -1)
+      /** Written as a backup is, with a digest that is right. */
+      const forged = (...text: ReadonlyArray<string>) => {
+        const body = text.map((line) => `${line}\n`).join("")
+        const counts: Record<string, number> = {}
+        for (const line of text.slice(1)) {
+          const { table } = JSON.parse(line)
+          counts[table] = (counts[table] ?? 0) + 1
+        }
+        return `${body}${JSON.stringify({ rows: counts, sha256: createHash("sha256").update(body).digest("hex") })}\n`
+      }
+      const cases: ReadonlyArray<readonly [string, string]> = [
+        [
+          "newer Control",
+          forged(header.replace(`"schema":${schemaVersion}`, `"schema":${schemaVersion + 1}`), ...rows)
+        ],
+        ["only format 1", forged(header.replace(`"version":1`, `"version":2`), ...rows)],
+        ["master key 0123456789abcdef", forged(header.replace(cipher.keyId, "0123456789abcdef"), ...rows)],
+        [
+          "master key 0123456789abcdef",
+          forged(header, ...rows.map((row) => row.replaceAll(cipher.keyId, "0123456789abcdef")))
+        ],
+        ["does not know", forged(header, `{"table":"strangers","row":{"id":1}}`)],
+        [
+          "a column strange",
+          forged(
+            header,
+            ...rows.map((row) => row.replace(`"row": {`, `"row":{`).replace(`"row":{`, `"row":{"strange":1,`))
+          )
+        ],
+        ["does not match", forged(header, ...rows).replace("agent 1", "agent 2")],
+        ["no backup of Control", forged(`{"format":"other"}`)],
+        ["cut off", `${[header, ...rows].join("\n")}\n`]
+      ]
+      for (const [reason, text] of cases) {
+        yield* Effect.promise(() => writeFile(file, gzipSync(text)))
+        const error = yield* Effect.flip(restored(url, file))
+        assert.include(error.message, reason === "does not match" ? "do not match" : reason)
+        assert.include(error.message, file)
+      }
+      assert.deepStrictEqual(yield* rowsIn(url), before)
+    }))
+
+  it.live("of an older version gets the defaults of what it does not know yet", () =>
+    Effect.gen(function*() {
+      const { bytes, file, url } = yield* whole
+      const [header = "", ...rest] = gunzipSync(bytes).toString().trimEnd().split("\n")
+      const rows = rest.slice(0, -1).map((line) => {
+        const { row: { enabled: _, ...row }, table } = JSON.parse(line)
+        return JSON.stringify({ table, row })
+      })
+      const body = [header.replace(`"schema":${schemaVersion}`, `"schema":1`), ...rows].map((line) => `${line}\n`).join(
+        ""
+      )
+      const { rows: counts } = JSON.parse(rest.at(-1) ?? "")
+      const footer = JSON.stringify({ rows: counts, sha256: createHash("sha256").update(body).digest("hex") })
+      yield* Effect.promise(() => writeFile(file, gzipSync(`${body}${footer}\n`)))
+      yield* restored(url, file)
+      const tunnels = (yield* rowsIn(url))[2] as unknown as ReadonlyArray<{ row: { enabled: boolean } }>
+      assert.deepStrictEqual(tunnels.map(({ row }) => row.enabled), [true, true, true])
+    }))
+})

@@ -1,0 +1,128 @@
+import { apply } from "#network/NetworkState.ts"
+import { Revision } from "#schema/ids.ts"
+import { ChangeLog } from "#store/ChangeLog.ts"
+import { HighWater } from "#store/HighWaterMark.ts"
+import { Secrets } from "#store/secrets/Secrets.ts"
+import { TestDatabase } from "#support/database.ts"
+import { assert, describe, layer } from "@effect/vitest"
+import { Effect, Layer, Option } from "effect"
+import { SqlClient } from "effect/sql"
+
+const insertAgent = (id: string, index: number) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    const { cipher } = yield* Secrets
+    const key = cipher.encrypt("private", { table: "agents", column: "wireguard_private_key", row: id })
+    yield* sql`insert into agents (id, name, virtual_ip, subnet, subnet_index, wireguard_public_key, wireguard_private_key)
+      values (${id}, ${id}, ${`10.64.${index}.1`}, ${`10.64.${index}.0/24`}, ${index}, 'public', ${key})`
+  })
+
+const TestLog = Layer.mergeAll(ChangeLog.layer, HighWater.layer).pipe(Layer.provideMerge(TestDatabase))
+
+describe("the history", () => {
+  layer(TestLog, { excludeTestServices: true })((it) => {
+    it.effect("what the log keeps of the latest changes is what following them tells", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const log = yield* ChangeLog
+        const before = (yield* log.snapshot).state
+        yield* insertAgent("a1", 1)
+        yield* insertAgent("a2", 2)
+        yield* sql`insert into gateways (id, name, slot, wireguard_public_key) values ('g1', 'g1', 0, 'public')`
+        yield* sql`insert into tunnels (id, agent_id, domain, target) values ('t1', 'a1', 'a.example.com', 'h:80')`
+        yield* sql`update tunnels set agent_id = 'a2'`
+        yield* sql`update tunnels set target = 'h:81'`
+        yield* sql`update gateways set public_ip = '203.0.113.1'`
+        yield* sql`update gateways set listen_port = 1`
+        yield* sql`update agents set name = 'other' where id = 'a1'`
+        yield* sql`update agents set virtual_ip = '10.64.1.9' where id = 'a1'`
+        yield* sql`delete from tunnels`
+        yield* sql`delete from agents where id = 'a1'`
+        const { changes } = yield* log.after(before.revision)
+        const followed = changes.reduce(apply, before)
+        const { state: read } = yield* log.snapshot
+        const facts = (state: typeof read) =>
+          state.history.chunks.flat().map(({ agents, entity, id, own, renumbered, revision }) => ({
+            revision,
+            entity,
+            id,
+            agents: [...agents],
+            // Of a row that is new or gone, nobody asks for more.
+            ...(entity === "tunnel" ? {} : { own, renumbered })
+          }))
+        const known = facts(followed).filter(({ revision }) => revision > before.revision)
+        assert.isAbove(known.length, 10)
+        assert.deepStrictEqual(
+          facts(read).filter((touch) => touch.id !== "a1" || touch.revision !== read.revision),
+          known.filter((touch) => touch.id !== "a1" || touch.revision !== read.revision)
+        )
+      }))
+
+    it.effect("a key that only its client has is no private key in the log", () =>
+      Effect.gen(function*() {
+        const { state } = yield* (yield* ChangeLog).snapshot
+        const gateway = [...state.gateways].map(([, row]) => row).find(({ id }) => id === "g1")
+        assert.isNull(gateway?.wireguardPrivateKey)
+      }))
+
+    it.effect("a change has a tag of its own, which a page names on both ends", () =>
+      Effect.gen(function*() {
+        const log = yield* ChangeLog
+        const page = yield* log.after(Revision.make(1))
+        assert.strictEqual(page.tagBefore, yield* log.tagAt(Revision.make(1)))
+        assert.strictEqual(page.tag, yield* log.tagAt(page.upTo))
+        assert.notStrictEqual(page.tag, page.tagBefore)
+        assert.isNull(yield* log.tagAt(Revision.make(1_000_000)))
+      }))
+
+    it.effect("a lost history gets another name, once", () =>
+      Effect.gen(function*() {
+        const log = yield* ChangeLog
+        const { state: { timeline } } = yield* log.snapshot
+        yield* log.beginTimeline(timeline)
+        const { state: { timeline: second } } = yield* log.snapshot
+        assert.notStrictEqual(second, timeline)
+        yield* log.beginTimeline(timeline)
+        assert.strictEqual((yield* log.snapshot).state.timeline, second)
+      }))
+
+    it.effect("ten thousand changes and those of a day are kept, whatever else is forgotten", () =>
+      Effect.gen(function*() {
+        const sql = yield* SqlClient.SqlClient
+        const log = yield* ChangeLog
+        yield* sql`insert into tunnels (id, agent_id, domain, target) values ('t9', 'a2', 't9.example.com', 'h:80')`
+        yield* sql`update control_meta set revision = revision + 20000`
+        const { state: { revision: newest } } = yield* log.snapshot
+        yield* sql`insert into changes (revision, entity, op, entity_id, at)
+          select ${newest} - 19999 + i, 'tunnel', 'delete', 'x' || i, now() - interval '25 hours'
+          from generate_series(0, 14999) i`
+        yield* sql`insert into changes (revision, entity, op, entity_id)
+          select ${newest} - 4999 + i, 'tunnel', 'delete', 'y' || i from generate_series(0, 4999) i`
+        const young = yield* sql`select 1 from changes where at > now() - interval '24 hours'`
+        let removed = 0
+        for (let batch = yield* log.compact; batch > 0; batch = yield* log.compact) {
+          assert.isAtMost(batch, 1_000)
+          removed += batch
+        }
+        assert.strictEqual(removed, 10_000)
+        const left = yield* sql`select 1 from changes where at > now() - interval '24 hours'`
+        assert.strictEqual(left.length, young.length)
+        const kept = yield* sql`select 1 from changes where revision > ${newest} - 10000`
+        assert.strictEqual(kept.length, 10_000)
+        const { state } = yield* log.snapshot
+        assert.isAtMost(state.history.from, newest - 10_000)
+      }))
+  })
+})
+
+describe("the high-water mark", () => {
+  layer(TestLog, { excludeTestServices: true })((it) => {
+    it.effect("a process with secrets of its own and a database keeps none", () =>
+      Effect.gen(function*() {
+        const highWater = yield* HighWater
+        const { state, tag } = yield* (yield* ChangeLog).snapshot
+        yield* highWater.keep({ timeline: state.timeline, revision: state.revision, tag })
+        assert.isTrue(Option.isNone(yield* highWater.kept))
+      }))
+  })
+})

@@ -1,0 +1,286 @@
+/** The master key is replaced while everything goes on: nothing is lost, and nobody notices. */
+import { makeCipher } from "#crypto/Cipher.ts"
+import * as Table from "#network/BucketMap.ts"
+import { Backup } from "#store/backup/Backup.ts"
+import { Restore } from "#store/backup/Restore.ts"
+import { PgClient } from "@effect/sql-pg"
+import { Agents } from "#services/Agents.ts"
+import { Network } from "#feed/Network.ts"
+import { Revision } from "#schema/ids.ts"
+import { ChangeLog } from "#store/ChangeLog.ts"
+import { MasterKeyStore } from "#store/secrets/MasterKeyStore.ts"
+import { newDatabase } from "#support/database.ts"
+import { issueCertificate } from "#support/certificates.ts"
+import { join, joinV1 } from "#support/TestClient.ts"
+import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Redacted, Scope, Stream } from "effect"
+import { writeFile } from "node:fs/promises"
+import { join as joinPath } from "node:path"
+import {
+  answered,
+  bySql,
+  type MasterKey,
+  newKey,
+  over,
+  rotate,
+  serve,
+  type Server,
+  state,
+  temporaryDirectory,
+  untouched
+} from "#support/masterKeys.ts"
+
+/** A server that can be ended before the test does. */
+const ending = Effect.fnUntraced(function*(...args: Parameters<typeof serve>) {
+  const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
+  return { server: yield* Scope.provide(serve(...args), scope), end: Scope.close(scope, Exit.void) }
+})
+
+const fill = Effect.fnUntraced(function*(server: Server, agents: number) {
+  const service = Context.get(server.context, Agents)
+  yield* Effect.forEach(Array.from({ length: agents }), (_, index) => service.create({ name: `filling ${index}` }), {
+    concurrency: 8
+  })
+  const agent = yield* server.newAgent
+  const gateway = yield* server.newGateway
+  yield* server.newTunnel(agent.id, { domain: "a.example.com" })
+  const pair = issueCertificate({ names: ["a.example.com"] })
+  const put = yield* Effect.promise(() =>
+    server.operator.put("/api/certificates/a.example.com", {
+      certificate: pair.certificate,
+      privateKey: pair.privateKey
+    })
+  )
+  assert.strictEqual(put.status, 200, JSON.stringify(put.body))
+  return { agent, gateway }
+})
+
+const snapshot = (server: Server) =>
+  Effect.map(Context.get(server.context, ChangeLog).snapshot, ({ leftOut, state }) => ({ leftOut, state }))
+
+describe("a change of the master key", () => {
+  it.live("is noticed by no client, leaves every row, number and time as it is, and nothing under the old key", () =>
+    Effect.gen(function*() {
+      const { url } = yield* newDatabase
+      const [old, fresh] = [newKey(), newKey()]
+      const first = yield* ending(url, old)
+      const { agent, gateway } = yield* fill(first.server, 230)
+      const before = yield* snapshot(first.server)
+      assert.lengthOf(before.leftOut, 0)
+      yield* first.end
+
+      const server = yield* serve(url, fresh, old)
+      assert.deepInclude(yield* state(server), {
+        writing: old.id,
+        readable: [old.id, fresh.id].toSorted(),
+        isRotating: false
+      })
+      const other = yield* server.newGateway
+      const plain = yield* join(server.wsPort, "agent", agent.apiKey)
+      const gone = yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
+      const viewer = new Viewer()
+      viewer.take(yield* gone.expect("config"))
+      gone.ws.close()
+      yield* gone.closed
+      const here = yield* joinV1(server.wsPort, "gateway", other.apiKey)
+      yield* here.expect("config")
+      const rows = yield* untouched(url)
+
+      assert.strictEqual((yield* rotate(server)).status, 200)
+      const { counts, writing } = yield* over(server)
+      assert.strictEqual(writing, fresh.id)
+      assert.deepStrictEqual(Object.keys(counts), [fresh.id])
+      assert.deepStrictEqual(yield* untouched(url), rows)
+      yield* Context.get(server.context, Network).catchUp
+      assert.deepStrictEqual(yield* answered(here), [])
+      yield* server.newTunnel(agent.id)
+      for (const client of [here, plain]) yield* client.expect("tunnel_create")
+
+      const back = yield* joinV1(server.wsPort, "gateway", gateway.apiKey, {
+        resume: { timeline: viewer.timeline, revision: viewer.revision }
+      })
+      assert.isTrue(back.success.data["resumed"])
+    }))
+
+  it.live("leaves a database that is read with the new key alone, the log as well as the rows", () =>
+    Effect.gen(function*() {
+      const { url } = yield* newDatabase
+      const [old, fresh] = [newKey(), newKey()]
+      const first = yield* ending(url, old)
+      yield* fill(first.server, 3)
+      const before = yield* snapshot(first.server)
+      yield* first.end
+      const second = yield* ending(url, fresh, old)
+      yield* rotate(second.server)
+      yield* over(second.server)
+      yield* second.end
+      const server = yield* serve(url, fresh)
+      assert.deepStrictEqual(yield* snapshot(server), before)
+      const log = yield* Context.get(server.context, ChangeLog).after(Revision.make(0))
+      assert.lengthOf(log.leftOut, 0)
+      assert.strictEqual(log.changes.length, before.state.revision)
+    }))
+
+  it.live("goes on while others write: each of their changes is told, and none is under the old key afterwards", () =>
+    Effect.gen(function*() {
+      const { url } = yield* newDatabase
+      const [old, fresh] = [newKey(), newKey()]
+      const first = yield* ending(url, old)
+      const { agent } = yield* fill(first.server, 230)
+      yield* first.end
+      const server = yield* serve(url, fresh, old)
+      const other = yield* serve(url, old, fresh)
+      const { apiKey } = yield* server.newGateway
+      const client = yield* joinV1(server.wsPort, "gateway", apiKey)
+      const viewer = new Viewer()
+      viewer.take(yield* client.expect("config"))
+      const write = (via: Server) =>
+        Effect.gen(function*() {
+          yield* via.newAgent
+          const pair = issueCertificate({ names: ["a.example.com"] })
+          yield* Effect.promise(async () => {
+            const body = { certificate: pair.certificate, privateKey: pair.privateKey }
+            const put = await via.operator.put("/api/certificates/a.example.com", body)
+            assert.strictEqual(put.status, 200, JSON.stringify(put.body))
+            const patch = await via.operator.patch(`/api/agents/${agent.id}`, { name: `named ${put.body.expiresAt}` })
+            assert.strictEqual(patch.status, 200, JSON.stringify(patch.body))
+          })
+        })
+      const done = yield* Deferred.make<void>()
+      const writers = yield* Effect.forkChild(Effect.forEach([server, other], (via) =>
+        Effect.gen(function*() {
+          while (!(yield* Deferred.isDone(done))) yield* write(via)
+          yield* write(via)
+        }), { concurrency: 2 }))
+      yield* rotate(server)
+      yield* over(server)
+      yield* Deferred.succeed(done, undefined)
+      yield* Fiber.join(writers)
+      assert.deepStrictEqual(Object.keys((yield* state(server)).counts), [fresh.id])
+      yield* Context.get(server.context, Network).catchUp
+      for (const message of yield* answered(client)) viewer.take(message)
+      const again = yield* joinV1(other.wsPort, "gateway", apiKey)
+      const { peers, certificates } = fromConfig((yield* again.expect("config")).data)
+      assert.deepStrictEqual({ peers: viewer.view?.peers, certificates: viewer.view?.certificates }, {
+        peers,
+        certificates
+      })
+    }))
+
+  it.live("that was stopped in the middle is ended by the next process, and only by one that has both keys", () =>
+    Effect.gen(function*() {
+      const { url } = yield* newDatabase
+      const [old, fresh] = [newKey(), newKey()]
+      const first = yield* ending(url, old)
+      const { agent } = yield* fill(first.server, 5)
+      yield* first.end
+      const stopped = yield* ending(url, fresh, old)
+      const release = yield* Deferred.make<void>()
+      const held = yield* Deferred.make<void>()
+      const holder = yield* Effect.forkChild(bySql(url, (sql) =>
+        sql.withTransaction(Effect.gen(function*() {
+          yield* sql`select from agents where id = ${agent.id} for update`
+          yield* Deferred.succeed(held, undefined)
+          yield* Deferred.await(release)
+        }))))
+      yield* Deferred.await(held)
+      yield* rotate(stopped.server)
+      const { isRotating } = yield* Effect.repeat(state(stopped.server), {
+        until: ({ counts }) => counts[old.id] === 1
+      })
+      assert.isTrue(isRotating)
+      yield* stopped.end
+      yield* Deferred.succeed(release, undefined)
+      yield* Fiber.join(holder)
+
+      const refused = yield* Effect.flip(serve(url, fresh))
+      assert.include(refused.message, `under master key ${old.id}, but this process has master key ${fresh.id}`)
+      assert.include(refused.message, "CONTROL_MASTER_KEYS_OLD")
+      assert.include((yield* Effect.flip(serve(url, old))).message, `encrypted under master key ${fresh.id}`)
+      const { counts } = yield* over(yield* serve(url, old, fresh))
+      assert.deepStrictEqual(Object.keys(counts), [fresh.id])
+    }))
+
+  it.live("is done by one process at a time, and two that do it all the same change each value once", () =>
+    Effect.gen(function*() {
+      const { url } = yield* newDatabase
+      const [old, fresh] = [newKey(), newKey()]
+      const server = yield* serve(url, old, fresh)
+      const other = yield* serve(url, fresh, old)
+      yield* fill(server, 20)
+      const stores = [server, other].map(({ context }) => Context.get(context, MasterKeyStore))
+      const [one, two] = stores as [typeof stores[0] & {}, typeof stores[0] & {}]
+      let ranBoth = false
+      const ran = yield* one.alone(Effect.asVoid(Effect.gen(function*() {
+        assert.isFalse(
+          yield* two.alone(Effect.sync(() => {
+            ranBoth = true
+          }))
+        )
+        yield* bySql(url, (sql) => sql`update control_meta set master_key_id = ${fresh.id}`)
+        const total = Object.values(yield* one.counts).reduce((sum, count) => sum + count, 0)
+        const passes = yield* Effect.all([one.pass, two.pass, one.pass, two.pass], { concurrency: "unbounded" })
+        const last = yield* two.pass
+        assert.strictEqual([...passes, last].reduce((sum, { changed }) => sum + changed, 0), total)
+        assert.deepStrictEqual(yield* one.pass, { changed: 0, busy: 0, unreadable: 0 })
+      })))
+      assert.isTrue(ran)
+      assert.isFalse(ranBoth)
+      assert.isTrue(yield* two.alone(Effect.void))
+    }))
+
+  it.live("a backup that is under the old key is restored beside the new one, and encrypted anew", () =>
+    Effect.gen(function*() {
+      const { url } = yield* newDatabase
+      const [old, fresh] = [newKey(), newKey()]
+      const first = yield* ending(url, old)
+      yield* fill(first.server, 3)
+      const before = yield* snapshot(first.server)
+      const file = joinPath(yield* temporaryDirectory, "backup")
+      const chunks = yield* Stream.runCollect(Context.get(first.server.context, Backup).dump)
+      yield* Effect.promise(() => writeFile(file, Buffer.concat(chunks)))
+      yield* first.end
+      const server = yield* serve(url, fresh, old)
+      yield* rotate(server)
+      yield* over(server)
+
+      const restore = (key: MasterKey, ...others: ReadonlyArray<MasterKey>) =>
+        Effect.flatMap(Restore, (store) => {
+          const [own, ...rest] = [key, ...others].map(({ text }) => Redacted.make(text))
+          return store.restore(file, makeCipher(own ?? Redacted.make(""), rest), { replace: true })
+        }).pipe(
+          Effect.provide(Restore.layer.pipe(Layer.provide(PgClient.layer({ url: Redacted.make(url) })))),
+          Effect.scoped
+        )
+      assert.include((yield* Effect.flip(restore(fresh))).message, old.id)
+      yield* restore(fresh, old)
+      const restored = yield* state(server)
+      assert.deepInclude(restored, { writing: fresh.id, isRotating: true })
+      assert.isAbove(restored.counts[old.id], 0)
+      const { counts } = yield* over(yield* serve(url, fresh, old))
+      assert.deepStrictEqual(Object.keys(counts), [fresh.id])
+      const after = yield* snapshot(yield* serve(url, fresh))
+      assert.deepStrictEqual(Table.values(after.state.agents), Table.values(before.state.agents))
+      assert.lengthOf(after.leftOut, 0)
+    }))
+
+  it.live("leaves what cannot be read as it is, and ends", () =>
+    Effect.gen(function*() {
+      const { url } = yield* newDatabase
+      const [old, fresh] = [newKey(), newKey()]
+      const server = yield* serve(url, fresh, old)
+      const { agent } = yield* fill(server, 2)
+      yield* rotate(server, { keyId: old.id })
+      yield* over(server)
+      yield* bySql(url, (sql) =>
+        sql`update agents set wireguard_private_key = reverse(wireguard_private_key) where id = ${agent.id}`)
+      yield* bySql(url, (sql) =>
+        sql`update gateways set wireguard_private_key =
+          'v1.' || ${old.id} || '.AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA'`)
+      yield* rotate(server)
+      const { counts } = yield* over(server)
+      // The row, and its image in the log.
+      assert.strictEqual(counts[old.id], 2)
+    }))
+})
