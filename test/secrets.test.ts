@@ -6,7 +6,7 @@ import { mintApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
 import { AgentId, KeyId } from "#schema/ids.ts"
 import { readSettings } from "#server/Settings.ts"
-import { KeyStore } from "#store/ApiKeyStore.ts"
+import { ApiKeyStore } from "#store/ApiKeyStore.ts"
 import { atEdge, StatementFailed } from "#store/sql.ts"
 import { api } from "./support/api.ts"
 import { Canaries, canaries } from "./support/canaries.ts"
@@ -27,7 +27,7 @@ describe("a statement that fails", () => {
     Effect.gen(function*() {
       const server = yield* makeServer()
       const [one, other, third] = [yield* server.newAgent, yield* server.newAgent, yield* server.newAgent]
-      const keys = Context.get(server.context, KeyStore)
+      const keys = Context.get(server.context, ApiKeyStore)
       const sql = Context.get(server.context, SqlClient.SqlClient)
       const create = (agent: { readonly id: string }, hash: string) =>
         keys.create({ type: "agent", id: AgentId.make(agent.id) }, {

@@ -3,7 +3,7 @@ import { Settings } from "#server/Settings.ts"
 import { Backup, type BackupFailed } from "#store/backup/Backup.ts"
 import { type BackupSummary, verifyBackup } from "#store/backup/file.ts"
 import { checkBackup, Restore } from "#store/backup/Restore.ts"
-import { UpkeepStore } from "#store/DoctorStore.ts"
+import { DoctorStore } from "#store/DoctorStore.ts"
 import { Console, Effect, Option, Stream } from "effect"
 import { Prompt } from "effect/cli"
 import { join } from "node:path"
@@ -24,7 +24,7 @@ const failed = (error: { readonly message: string }) => fail("failed", error.mes
 export const backup = Effect.fn("cli.backup")(function*(file: string) {
   const isGiven = Option.isSome(yield* givenUrl)
   const direct = Effect.gen(function*() {
-    if ((yield* (yield* UpkeepStore).version) === 0)
+    if ((yield* (yield* DoctorStore).version) === 0)
       return yield* fail("failed", "the database has no tables of Control")
     return yield* save(file, (yield* Backup).dump)
   }).pipe(

@@ -2,7 +2,7 @@
 import { Diagnosis, type Finding } from "#schema/doctor.ts"
 import { Settings } from "#server/Settings.ts"
 import { schemaVersion } from "#store/Database.ts"
-import { diskSpace, UpkeepStore } from "#store/DoctorStore.ts"
+import { diskSpace, DoctorStore } from "#store/DoctorStore.ts"
 import { diagnosis, Doctor } from "#doctor/Doctor.ts"
 import { diskFinding, found } from "#doctor/findings.ts"
 import { fightingSettings } from "#doctor/settingsFindings.ts"
@@ -76,7 +76,7 @@ const runningFinding = (holder: string, reason: string): Finding =>
   ])
 
 const lookAtRows = Effect.fnUntraced(function*(server: Finding) {
-  const store = yield* UpkeepStore
+  const store = yield* DoctorStore
   const version = yield* store.version
   if (version !== schemaVersion) {
     return yield* fail(
@@ -93,7 +93,7 @@ const lookAtRows = Effect.fnUntraced(function*(server: Finding) {
 
 /** Under another master key no row with a secret can be read: that is said once, and not of each row. */
 const keyFindings = Effect.gen(function*() {
-  const { masterKey: writtenUnder } = yield* (yield* UpkeepStore).facts
+  const { masterKey: writtenUnder } = yield* (yield* DoctorStore).facts
   const cipher = Option.getOrUndefined(yield* Offline.cipher)
   if (writtenUnder === null || cipher?.readableIds.has(writtenUnder)) return []
   return [found("master-key", "fail", [

@@ -7,7 +7,7 @@ import { Directory } from "#store/Directory.ts"
 import { otherKeys } from "#store/secrets/KeyRing.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import { Restore } from "#store/backup/Restore.ts"
-import { UpkeepStore } from "#store/DoctorStore.ts"
+import { DoctorStore } from "#store/DoctorStore.ts"
 import { Effect, Layer, Logger, Option, Redacted, References } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
@@ -34,7 +34,7 @@ const existing = Layer.effectDiscard(Effect.gen(function*() {
   )
 }))
 
-const stores = Layer.mergeAll(Backup.layer, UpkeepStore.layer, NodeStore.layer, Restore.layer)
+const stores = Layer.mergeAll(Backup.layer, DoctorStore.layer, NodeStore.layer, Restore.layer)
 
 /** The stores on the database as it is, whatever its schema. */
 export const asItIs = stores.pipe(

@@ -8,16 +8,16 @@ import { ClientRegistry } from "./clients/ClientRegistry.ts"
 import { Deliveries } from "./clients/Deliveries.ts"
 import * as EventRelay from "./cluster/EventRelay.ts"
 import * as Heartbeat from "./clients/Heartbeat.ts"
-import { Keys } from "./services/ApiKeys.ts"
-import { Nodes } from "./cluster/NodeLease.ts"
+import { ApiKeys } from "./services/ApiKeys.ts"
+import { NodeLease } from "./cluster/NodeLease.ts"
 import { Presence } from "./clients/Presence.ts"
 import * as Revocations from "./clients/Revocations.ts"
 import { Listener } from "./connection/Listener.ts"
-import { Sessions } from "./connection/Connections.ts"
-import { Edge } from "./ingress/Ingress.ts"
+import { Connections } from "./connection/Connections.ts"
+import { Ingress } from "./ingress/Ingress.ts"
 import { Events } from "./events/Events.ts"
 import { ChangeBus } from "./feed/ChangeBus.ts"
-import { ChangeFeed } from "./feed/ChangeNotifier.ts"
+import { ChangeNotifier } from "./feed/ChangeNotifier.ts"
 import * as Compaction from "./feed/Compaction.ts"
 import { Network } from "./feed/Network.ts"
 import { Gateways } from "./services/Gateways.ts"
@@ -32,14 +32,14 @@ import * as Database from "./store/Database.ts"
 import { Directory } from "./store/Directory.ts"
 import { EventStore } from "./store/EventStore.ts"
 import { GatewayStore } from "./store/GatewayStore.ts"
-import { HighWater } from "./store/HighWaterMark.ts"
-import { KeyStore } from "./store/ApiKeyStore.ts"
+import { HighWaterMarkStore } from "./store/HighWaterMark.ts"
+import { ApiKeyStore } from "./store/ApiKeyStore.ts"
 import { NodeStore } from "./store/NodeStore.ts"
 import { MasterKeyStore } from "./store/secrets/MasterKeyStore.ts"
 import { PresenceStore } from "./store/PresenceStore.ts"
 import { Secrets } from "./store/secrets/Secrets.ts"
 import { TunnelStore } from "./store/TunnelStore.ts"
-import { UpkeepStore } from "./store/DoctorStore.ts"
+import { DoctorStore } from "./store/DoctorStore.ts"
 import { TunnelReports } from "./services/TunnelReports.ts"
 import { Tunnels } from "./services/Tunnels.ts"
 import { Doctor } from "./doctor/Doctor.ts"
@@ -52,16 +52,16 @@ const store = Layer.mergeAll(
   GatewayStore.layer,
   TunnelStore.layer,
   CertificateStore.layer,
-  KeyStore.layer,
+  ApiKeyStore.layer,
   AdminTokenStore.layer,
   AuditStore.layer,
   EventStore.layer,
   PresenceStore.layer,
   NodeStore.layer,
   ChangeLog.layer,
-  HighWater.layer,
+  HighWaterMarkStore.layer,
   Backup.layer,
-  UpkeepStore.layer,
+  DoctorStore.layer,
   MasterKeyStore.layer
 ).pipe(
   Layer.provideMerge(Secrets.layer),
@@ -72,7 +72,7 @@ const store = Layer.mergeAll(
 /** What is committed comes in by its revision, is applied by one writer, and goes out to each audience. */
 const feed = Network.layer.pipe(
   Layer.provideMerge(ChangeBus.layer),
-  Layer.provideMerge(ChangeFeed.layer),
+  Layer.provideMerge(ChangeNotifier.layer),
   Layer.provideMerge(Events.layer)
 )
 
@@ -83,7 +83,7 @@ export const services = Layer.mergeAll(
   Tunnels.layer,
   TunnelReports.layer,
   Certificates.layer,
-  Keys.layer
+  ApiKeys.layer
 )
 
 /** How many clients are connected to this node. */
@@ -98,7 +98,7 @@ export const clients = Layer.mergeAll(
   EventRelay.layer,
   Revocations.layer
 ).pipe(
-  Layer.provideMerge(Nodes.layer(connected)),
+  Layer.provideMerge(NodeLease.layer(connected)),
   Layer.provideMerge(ClientRegistry.layer)
 )
 
@@ -111,15 +111,15 @@ const core = Layer.merge(clients, chores).pipe(
   Layer.provideMerge(store)
 )
 
-const sockets = Listener.layer.pipe(Layer.provide(Sessions.layer))
+const sockets = Listener.layer.pipe(Layer.provide(Connections.layer))
 
 /** Agents and gateways only: for an application that has an API of its own. */
-export const layerOfSockets = sockets.pipe(Layer.provide(Edge.layer), Layer.provideMerge(core))
+export const layerOfSockets = sockets.pipe(Layer.provide(Ingress.layer), Layer.provideMerge(core))
 
 const operators = HttpServer.layer.pipe(Layer.provide([AdminTokens.layer, Doctor.layer]))
 
 /** Both edges: sockets for agents and gateways, HTTP for operators. They are closed before anything below them. */
 export const layer = Layer.mergeAll(sockets, operators).pipe(
-  Layer.provide(Edge.layer),
+  Layer.provide(Ingress.layer),
   Layer.provideMerge(core)
 )

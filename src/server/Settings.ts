@@ -2,14 +2,14 @@
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { conflicts } from "./settings/conflicts.ts"
-import { mayBeSecret } from "./settings/looksSecret.ts"
-import { type Plain, type Secret, table } from "./settings/definitions.ts"
+import { looksSecret } from "./settings/looksSecret.ts"
+import { definitions, type Plain, type Secret } from "./settings/definitions.ts"
 import { unknownNames } from "./settings/unknownNames.ts"
 
 export { type Cidr, isLoopback, isOpenInPlaintext, isOwnMachineShutOut, within } from "./settings/addresses.ts"
 export { PortUnavailable } from "./ingress/PortUnavailable.ts"
 
-type FromTable = { readonly [Key in keyof typeof table]: (typeof table)[Key]["fallback"] }
+type FromTable = { readonly [Key in keyof typeof definitions]: (typeof definitions)[Key]["fallback"] }
 
 /** The settings by the names of `settings/table.ts`, which says what each is for. Secrets are `Option<Redacted<string>>`. */
 export interface SettingsValues extends FromTable {}
@@ -58,36 +58,36 @@ export const readSettings = Effect.fnUntraced(
     const secret = (setting: Secret) => take(problems, setting.fallback, readSecret(setting, env))
 
     const values: SettingsValues = {
-      wsHost: plain(table.wsHost),
-      wsPort: plain(table.wsPort),
-      apiHost: plain(table.apiHost),
-      apiPort: plain(table.apiPort),
-      tlsCertificate: plain(table.tlsCertificate),
-      tlsPrivateKey: plain(table.tlsPrivateKey),
-      requireTls: plain(table.requireTls),
-      trustedProxies: plain(table.trustedProxies),
-      proxyProtocol: plain(table.proxyProtocol),
-      allowedHosts: plain(table.allowedHosts),
-      allowedOrigins: plain(table.allowedOrigins),
-      databaseUrl: secret(table.databaseUrl),
-      nodeName: plain(table.nodeName),
-      dataDir: plain(table.dataDir),
-      adminToken: secret(table.adminToken),
-      masterKey: secret(table.masterKey),
-      oldMasterKeys: secret(table.oldMasterKeys),
-      heartbeatInterval: plain(table.heartbeatInterval),
-      heartbeatTimeout: plain(table.heartbeatTimeout),
-      authTimeout: plain(table.authTimeout),
-      drainTimeout: plain(table.drainTimeout),
-      maxMessageBytes: plain(table.maxMessageBytes),
-      maxMessagesPerSecond: plain(table.maxMessagesPerSecond),
-      maxBytesPerSecond: plain(table.maxBytesPerSecond),
-      maxConnections: plain(table.maxConnections),
-      maxUnauthenticated: plain(table.maxUnauthenticated),
-      maxUnauthenticatedPerIp: plain(table.maxUnauthenticatedPerIp),
-      networkPool: plain(table.networkPool),
-      logLevel: plain(table.logLevel),
-      logFormat: plain(table.logFormat, onTerminal ? "pretty" : "json")
+      wsHost: plain(definitions.wsHost),
+      wsPort: plain(definitions.wsPort),
+      apiHost: plain(definitions.apiHost),
+      apiPort: plain(definitions.apiPort),
+      tlsCertificate: plain(definitions.tlsCertificate),
+      tlsPrivateKey: plain(definitions.tlsPrivateKey),
+      requireTls: plain(definitions.requireTls),
+      trustedProxies: plain(definitions.trustedProxies),
+      proxyProtocol: plain(definitions.proxyProtocol),
+      allowedHosts: plain(definitions.allowedHosts),
+      allowedOrigins: plain(definitions.allowedOrigins),
+      databaseUrl: secret(definitions.databaseUrl),
+      nodeName: plain(definitions.nodeName),
+      dataDir: plain(definitions.dataDir),
+      adminToken: secret(definitions.adminToken),
+      masterKey: secret(definitions.masterKey),
+      oldMasterKeys: secret(definitions.oldMasterKeys),
+      heartbeatInterval: plain(definitions.heartbeatInterval),
+      heartbeatTimeout: plain(definitions.heartbeatTimeout),
+      authTimeout: plain(definitions.authTimeout),
+      drainTimeout: plain(definitions.drainTimeout),
+      maxMessageBytes: plain(definitions.maxMessageBytes),
+      maxMessagesPerSecond: plain(definitions.maxMessagesPerSecond),
+      maxBytesPerSecond: plain(definitions.maxBytesPerSecond),
+      maxConnections: plain(definitions.maxConnections),
+      maxUnauthenticated: plain(definitions.maxUnauthenticated),
+      maxUnauthenticatedPerIp: plain(definitions.maxUnauthenticatedPerIp),
+      networkPool: plain(definitions.networkPool),
+      logLevel: plain(definitions.logLevel),
+      logFormat: plain(definitions.logFormat, onTerminal ? "pretty" : "json")
     }
     const alreadyBad = new Set(problems.map(({ name }) => name))
     problems.push(
@@ -112,7 +112,7 @@ export const renderEnvExample = (): string =>
     "# The settings of Control. All are optional; an empty value counts as unset.\n" +
     "# A secret can also be given as NAME_FILE: the path of a file that holds it.\n" +
     "# Written from src/server/settings/definitions.ts by `npx vitest run test/server/Settings.test.ts -u`: change it there.\n",
-    ...Object.values(table).map((setting) =>
+    ...Object.values(definitions).map((setting) =>
       setting.kind === "secret"
         ? `${heading(setting)}#${setting.name}=\n#${setting.name}_FILE=\n`
         : `${heading(setting)}#${setting.name}=${setting.defaultNote === undefined ? setting.default : ""}\n`
@@ -138,7 +138,7 @@ const readPlain = <A>(setting: Plain<A>, given: string | undefined): Option.Opti
 }
 
 const refused = (name: string, given: string, allowed: string): SettingProblem =>
-  mayBeSecret(given) ? { name, allowed } : { name, given, allowed }
+  looksSecret(given) ? { name, allowed } : { name, given, allowed }
 
 /** `Some(Some(secret))` when it is set, `None` when it is not. */
 const readSecret = (setting: Secret, env: Environment): Option.Option<Secret["fallback"]> | SettingProblem => {

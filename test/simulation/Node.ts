@@ -1,14 +1,14 @@
 /** One simulated node: the real Control from its sessions down to its feed, over a simulated store and simulated sockets. */
 import { type Client as ServedClient, ClientRegistry } from "#clients/ClientRegistry.ts"
-import { Sessions } from "#connection/Connections.ts"
+import { Connections } from "#connection/Connections.ts"
 import * as Control from "#server/Control.ts"
 import { Events } from "#events/Events.ts"
-import { ChangeFeed } from "#feed/ChangeNotifier.ts"
+import { ChangeNotifier } from "#feed/ChangeNotifier.ts"
 import { Network } from "#feed/Network.ts"
 import type { ClientType } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { defaults, Settings } from "#server/Settings.ts"
-import { HighWater, type Mark } from "#store/HighWaterMark.ts"
+import { type HighWaterMark, HighWaterMarkStore } from "#store/HighWaterMark.ts"
 import { Context, Duration, Effect, Exit, Layer, Metric, Option, Scope } from "effect"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
 import { certificateStore, tunnelStore } from "./contentStores.ts"
@@ -36,7 +36,7 @@ export const settings = {
 /** A supervisor starts a node again after so long. */
 const restartAfter = 500
 
-const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWater>) => {
+const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWaterMarkStore>) => {
   const store = Layer.mergeAll(
     agentStore(link),
     gatewayStore(link),
@@ -51,10 +51,10 @@ const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWater>) 
   )
   const feed = Network.layer.pipe(
     Layer.provideMerge(watchedBus(queues)),
-    Layer.provideMerge(ChangeFeed.layer),
+    Layer.provideMerge(ChangeNotifier.layer),
     Layer.provideMerge(Events.layer)
   )
-  return Sessions.layer.pipe(
+  return Connections.layer.pipe(
     Layer.provideMerge(Control.clients),
     Layer.provideMerge(Control.services),
     Layer.provideMerge(feed),
@@ -77,10 +77,10 @@ export class Node {
   queues = new Queues()
   wires = new Set<Wire>()
   /** Its file outside the database. */
-  #mark: Mark | undefined
+  #mark: HighWaterMark | undefined
   readonly #highWater = Layer.succeed(
-    HighWater,
-    HighWater.of({
+    HighWaterMarkStore,
+    HighWaterMarkStore.of({
       state: Effect.succeed("kept"),
       kept: Effect.sync(() => Option.fromUndefinedOr(this.#mark)),
       keep: (mark) =>
@@ -157,7 +157,7 @@ export class Node {
     const wire = new Wire(this.#world, process, peer)
     this.wires.add(wire)
     process.arrive(this.#world.random.between(1, wire.latency), () => {
-      const sessions = this.services === undefined ? undefined : Context.get(this.services, Sessions)
+      const sessions = this.services === undefined ? undefined : Context.get(this.services, Connections)
       const place = sessions?.reserve(address)
       if (sessions === undefined || place === undefined || this.isStopping) {
         this.#world.count("connection refused")

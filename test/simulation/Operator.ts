@@ -1,7 +1,7 @@
 /** Those who change the network: through the services of a node, or by SQL. */
 import { Agents } from "#services/Agents.ts"
 import { Certificates } from "#services/Certificates.ts"
-import { Keys } from "#services/ApiKeys.ts"
+import { ApiKeys } from "#services/ApiKeys.ts"
 import { Gateways } from "#services/Gateways.ts"
 import { AgentId, type ClientRef, HostName, KeyId, TunnelId } from "#schema/ids.ts"
 import type { GatewayPatch, TunnelPatch } from "#schema/resources.ts"
@@ -85,7 +85,7 @@ export class Operator {
   }
 
   createKey(ref: ClientRef): void {
-    this.#ask(Effect.flatMap(Keys, (keys) => keys.create(ref)), ({ apiKey }) => {
+    this.#ask(Effect.flatMap(ApiKeys, (keys) => keys.create(ref)), ({ apiKey }) => {
       const key = this.#simulation.addKey(ref, Redacted.value(apiKey))
       // Its owner goes over to the new key at its next connection.
       const client = this.#simulation.clients.find((other) => other.key.ref.id === ref.id)
@@ -96,7 +96,7 @@ export class Operator {
   revokeKey(random: Random): void {
     const key = random.pick([...this.#simulation.database.tables.key.values()])
     if (key === undefined) return
-    this.#ask(Effect.flatMap(Keys, (keys) => keys.revoke(key.owner, KeyId.make(key.id))))
+    this.#ask(Effect.flatMap(ApiKeys, (keys) => keys.revoke(key.owner, KeyId.make(key.id))))
   }
 
   putCertificate(random: Random): void {

@@ -7,7 +7,7 @@ import { AgentStore } from "#store/AgentStore.ts"
 import { CertificateStore } from "#store/CertificateStore.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
-import { KeyStore } from "#store/ApiKeyStore.ts"
+import { ApiKeyStore } from "#store/ApiKeyStore.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
@@ -33,7 +33,7 @@ const real = Layer.mergeAll(
   GatewayStore.layer,
   TunnelStore.layer,
   CertificateStore.layer,
-  KeyStore.layer,
+  ApiKeyStore.layer,
   PresenceStore.layer,
   NodeStore.layer,
   ChangeLog.layer

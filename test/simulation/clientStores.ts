@@ -4,7 +4,7 @@ import { AgentId, type ClientRef, GatewayId, HostName, KeyId, nameOf } from "#sc
 import type { Agent, Gateway, GivenScope } from "#schema/resources.ts"
 import { AgentHasTunnels, AgentStore, type Identity, NetworkPoolExhausted } from "#store/AgentStore.ts"
 import { GatewayStore, NoSuchAgentInScope, scopeOf } from "#store/GatewayStore.ts"
-import { KeyStore, OwnerNotFound, TooManyKeys } from "#store/ApiKeyStore.ts"
+import { ApiKeyStore, OwnerNotFound, TooManyKeys } from "#store/ApiKeyStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
 import type { Database } from "./Database.ts"
 import type { Link } from "./Link.ts"
@@ -164,8 +164,8 @@ export const keyStore = (link: Link) => {
   const createdAt = (id: string) => database.times.get(`key:${id}`)?.created ?? 0
 
   return Layer.succeed(
-    KeyStore,
-    KeyStore.of({
+    ApiKeyStore,
+    ApiKeyStore.of({
       list: (owner) =>
         link.request("list keys", () =>
           owned(owner, () => {

@@ -1,6 +1,6 @@
 /** What must be right once everything has been mended and some time has passed. */
 import { Network } from "#feed/Network.ts"
-import { Nodes } from "#cluster/NodeLease.ts"
+import { NodeLease } from "#cluster/NodeLease.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Duration, Effect } from "effect"
 import type { Client } from "./Client.ts"
@@ -62,7 +62,7 @@ export const checkReleased = ({ database, nodes, world }: Simulation): void => {
   if (world.now - database.rewoundAt < 60_000) return
   for (const node of nodes) {
     if (world.now - (node.process.stalledAt ?? Number.NEGATIVE_INFINITY) < 40_000) continue
-    const name = node.peek(Effect.map(Nodes, ({ id }) => id))
+    const name = node.peek(Effect.map(NodeLease, ({ id }) => id))
     const sessions = new Set(node.members.map(({ session }) => String(session)))
     for (const [client, { node: holder, session, since, status }] of database.presence) {
       // Nobody knows of this session; it is swept away in time.

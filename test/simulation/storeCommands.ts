@@ -4,7 +4,7 @@ import type { GatewayPatch } from "#schema/resources.ts"
 import { AgentStore } from "#store/AgentStore.ts"
 import { CertificateStore } from "#store/CertificateStore.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
-import { KeyStore } from "#store/ApiKeyStore.ts"
+import { ApiKeyStore } from "#store/ApiKeyStore.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
@@ -12,7 +12,14 @@ import { Duration, Effect, Redacted } from "effect"
 import type { Random } from "./Random.ts"
 import type { Tables } from "./tables.ts"
 
-export type Stores = AgentStore | GatewayStore | TunnelStore | CertificateStore | KeyStore | PresenceStore | NodeStore
+export type Stores =
+  | AgentStore
+  | GatewayStore
+  | TunnelStore
+  | CertificateStore
+  | ApiKeyStore
+  | PresenceStore
+  | NodeStore
 
 /** A request; its answer is compared. */
 export interface Request {
@@ -186,7 +193,7 @@ const keyRequest = (random: Random, fresh: number, tables: Tables): Request => {
   return {
     name: "keys",
     effect: Effect.flatMap(
-      KeyStore,
+      ApiKeyStore,
       (store): Effect.Effect<unknown, unknown> =>
         drawn === 0 ? store.create(owner, key) : drawn === 1 ? store.remove(owner, gone) : store.list(owner)
     )

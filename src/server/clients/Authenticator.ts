@@ -2,8 +2,8 @@
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
 import type { Key, NetworkState } from "#network/NetworkState.ts"
-import { Buckets } from "#rateLimit/KeyedBuckets.ts"
-import { Failures } from "#rateLimit/FailureBackoff.ts"
+import { KeyedBuckets } from "#rateLimit/KeyedBuckets.ts"
+import { FailureBackoff } from "#rateLimit/FailureBackoff.ts"
 import { type ClientType, nameOf } from "#schema/ids.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
@@ -30,8 +30,8 @@ export class Authenticator extends Context.Service<Authenticator, {
     Authenticator,
     Effect.gen(function*() {
       const network = yield* Network
-      const failures = new Failures()
-      const sessions = new Buckets(sessionLimit)
+      const failures = new FailureBackoff()
+      const sessions = new KeyedBuckets(sessionLimit)
       const admit = Effect.fnUntraced(function*(key: Key) {
         if (!sessions.take(nameOf(key.owner), yield* monotonicMillis)) return yield* new TooManySessions()
         return yield* Effect.as(Metric.update(accepted, 1), key)

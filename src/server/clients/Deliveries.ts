@@ -1,7 +1,7 @@
 /** How far each client has come: what was handed to its socket, what it says is in force, what it refused; and waiting for that. */
 import { Events } from "#events/Events.ts"
-import { WakeUps } from "#events/Signal.ts"
-import type { Place } from "#views/Batch.ts"
+import { Signal } from "#events/Signal.ts"
+import type { Position } from "#views/Batch.ts"
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import * as History from "#network/History.ts"
@@ -12,13 +12,13 @@ import type { Nack, NotedNack } from "#schema/clientMessages.ts"
 import { type ClientRef, nameOf, Revision, type Timeline, TunnelId } from "#schema/ids.ts"
 import { canSay } from "#schema/protocol.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
-import { storable } from "#store/postgresText.ts"
+import { postgresText } from "#store/postgresText.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { Context, DateTime, Duration, Effect, HashMap, Layer, Option } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 import { withOthers } from "./remoteDelivery.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
-import { Nodes } from "#cluster/NodeLease.ts"
+import { NodeLease } from "#cluster/NodeLease.ts"
 import { clientOf } from "#events/clientEvents.ts"
 
 export type Goal = "sent" | "applied"
@@ -53,11 +53,11 @@ export class Deliveries extends Context.Service<Deliveries, {
    * Notes that this client's view begins anew on its connection, in this history: with a config or with what it has missed,
    * the last message of which is `told`. What it says of anything before that counts no more.
    */
-  begin(client: Client, at: Place & { readonly timeline: Timeline }): void
+  begin(client: Client, at: Position & { readonly timeline: Timeline }): void
   /** Everything up to this revision was in force when the client came. */
   resumed(client: Client, revision: Revision): void
   /** Notes that this client's socket was given everything up to `revision`, and that the last message of it was `told`. */
-  note(client: Client, at: Place): void
+  note(client: Client, at: Position): void
   /** Everything up to this revision is in force at the client; false, and nothing is noted, if it was not told so much. */
   acknowledge(client: Client, revision: Revision): boolean
   /** The client cannot apply this revision; false, and nothing is noted, if it was not told it or has acknowledged it. */
@@ -82,9 +82,9 @@ export class Deliveries extends Context.Service<Deliveries, {
       const network = yield* Network
       const bus = yield* ChangeBus
       const events = yield* Events
-      const nodes = yield* Nodes
+      const nodes = yield* NodeLease
       const presence = yield* PresenceStore
-      const progress = new WakeUps()
+      const progress = new Signal()
       /** Nobody is told of progress as long as nobody waits: that is nearly always. */
       let waiting = 0
 
@@ -160,7 +160,7 @@ const sentBy = (bus: ChangeBus["Service"]) => (state: NetworkState) => (client: 
 
 /** What a client has been sent, and what it says of that; whoever waits for it is woken. */
 function makeNotes(events: Events["Service"], node: string, wake: () => void) {
-  const begin = (client: Client, at: Place & { readonly timeline: Timeline }) => {
+  const begin = (client: Client, at: Position & { readonly timeline: Timeline }) => {
     const { timeline } = at
     if (client.timeline !== timeline) {
       client.toldBefore = client.timeline === undefined ? undefined : client.told
@@ -177,7 +177,7 @@ function makeNotes(events: Events["Service"], node: string, wake: () => void) {
     wake()
   }
 
-  const note = (client: Client, at: Place) => {
+  const note = (client: Client, at: Position) => {
     client.sent = at.revision
     client.told = at.told
     client.isWritten = false
@@ -216,8 +216,8 @@ function makeNotes(events: Events["Service"], node: string, wake: () => void) {
 }
 
 function storableNack({ code, message, tunnelId }: typeof Nack.Type["data"]) {
-  const id = tunnelId === undefined ? {} : { tunnelId: TunnelId.make(storable(tunnelId) || "?") }
-  return { code: storable(code), message: storable(message), ...id }
+  const id = tunnelId === undefined ? {} : { tunnelId: TunnelId.make(postgresText(tunnelId) || "?") }
+  return { code: postgresText(code), message: postgresText(message), ...id }
 }
 
 /** `hopeful`: how many of the pending may still reach the goal. */

@@ -18,7 +18,7 @@ import { Context, Deferred, Duration, Effect, Exit, Layer, Queue, Schedule, Sche
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 import { loopTurn } from "#time/eventLoop.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
-import { Nodes } from "#cluster/NodeLease.ts"
+import { NodeLease } from "#cluster/NodeLease.ts"
 import { type Leaving, makeReleases } from "./presenceReleases.ts"
 import { type Connected, connectionOf } from "#events/clientEvents.ts"
 
@@ -54,7 +54,7 @@ export class Presence extends Context.Service<Presence, {
     Presence,
     Effect.gen(function*() {
       const store = yield* PresenceStore
-      const nodes = yield* Nodes
+      const nodes = yield* NodeLease
       const release = yield* makeReleases(store)
       const claimPlain = yield* makeClaims(store, nodes, release)
       const claimChanging = yield* makeClaims(store, nodes, release)
@@ -79,7 +79,7 @@ export class Presence extends Context.Service<Presence, {
  */
 const makeClaims = Effect.fnUntraced(function*(
   store: PresenceStore["Service"],
-  nodes: Nodes["Service"],
+  nodes: NodeLease["Service"],
   release: (leaving: Leaving) => Effect.Effect<void>
 ) {
   interface Waiting {
@@ -165,7 +165,7 @@ const refOf = (held: Held): ClientRef =>
   held.type === "agent" ? { type: held.type, id: held.id } : { type: held.type, id: held.id }
 
 /** Who was heard of since the last time is written in one transaction; who turns out to have been taken over is closed. */
-const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: Nodes["Service"]) {
+const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: NodeLease["Service"]) {
   const registry = yield* ClientRegistry
   const events = yield* Events
   let written = yield* monotonicMillis
@@ -214,7 +214,7 @@ const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
  * Whose node is gone is shown offline. Only by a node that has held its own lease for a while: after an outage of the
  * database nobody alive is swept away.
  */
-const sweepPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: Nodes["Service"]) {
+const sweepPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: NodeLease["Service"]) {
   const settings = yield* Settings
   const events = yield* Events
   const limit = Duration.sum(settings.heartbeatTimeout, sweepSlack)
@@ -235,7 +235,7 @@ const sweepPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Serv
 })
 
 /** Sessions that other nodes have taken over are closed. What is lost on the way is noticed by the next touch. */
-const collectPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: Nodes["Service"]) {
+const collectPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: NodeLease["Service"]) {
   const registry = yield* ClientRegistry
   const { collect } = yield* NodeStore
 

@@ -4,7 +4,7 @@ import type { SessionId } from "#schema/ids.ts"
 import type { Ended, PresenceStore } from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Effect, Queue, Schedule } from "effect"
-import { Nodes } from "#cluster/NodeLease.ts"
+import { NodeLease } from "#cluster/NodeLease.ts"
 import { type Connected, connectionOf } from "#events/clientEvents.ts"
 
 /** A session to be released. One that was not told to have come, since its claim got no answer, is told only if it had. */
@@ -16,7 +16,7 @@ export interface Leaving extends Connected {
 /** Kept by session until the database has taken them: as many as there were clients, however long it is away. */
 export const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Service"]) {
   const events = yield* Events
-  const { name } = yield* Nodes
+  const { name } = yield* NodeLease
   const ended = new Map<SessionId, Leaving>()
   const wake = yield* Queue.sliding<void>(1)
 

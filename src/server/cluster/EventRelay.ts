@@ -1,11 +1,11 @@
 /** The fiber that tells the other nodes what is told here, and tells on here what they have told. */
 import { Events } from "#events/Events.ts"
 import { resetFor } from "#events/EventBuffer.ts"
-import { Telling } from "#events/RelayedEvent.ts"
+import { RelayedEvent } from "#events/RelayedEvent.ts"
 import { EventStore, type NodeEvents } from "#store/EventStore.ts"
 import { Effect, Layer, Option, Schedule, Schema } from "effect"
 import { monotonicMillis } from "#time/monotonic.ts"
-import { Nodes } from "./NodeLease.ts"
+import { NodeLease } from "./NodeLease.ts"
 
 /** Twice that, and everybody at every node was told. */
 const every = "1 second"
@@ -36,7 +36,7 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
 
 /** One batch at a time, until it is written: of one whose commit got no answer, a second writing does nothing. */
 const makeSending = Effect.gen(function*() {
-  const nodes = yield* Nodes
+  const nodes = yield* NodeLease
   const { outbox } = yield* Events
   const { append } = yield* EventStore
   let number = 0
@@ -67,7 +67,7 @@ const makeSending = Effect.gen(function*() {
 
 /** Each node's batches by its own count, from the present on: what has a later number was written later. */
 const makeReading = Effect.gen(function*() {
-  const nodes = yield* Nodes
+  const nodes = yield* NodeLease
   const { hear } = yield* Events
   const store = yield* EventStore
   let known: Map<string, number> | undefined
@@ -102,4 +102,4 @@ const makeReading = Effect.gen(function*() {
 })
 
 const decodeBatch = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Array(Schema.Unknown)))
-const decodeTelling = Schema.decodeUnknownOption(Telling)
+const decodeTelling = Schema.decodeUnknownOption(RelayedEvent)

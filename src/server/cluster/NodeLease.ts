@@ -16,7 +16,7 @@ const renewEvery = Duration.millis(2_500)
 /** How long a client that comes to another node when it was told to may still be on its way. */
 const grace = Duration.seconds(12)
 
-export class Nodes extends Context.Service<Nodes, {
+export class NodeLease extends Context.Service<NodeLease, {
   /** Names this process among all that serve the same database. */
   readonly id: string
   /** The same for people, who may have given several the same name. */
@@ -37,7 +37,8 @@ export class Nodes extends Context.Service<Nodes, {
   readonly isHandedOver: Effect.Effect<boolean>
 }>()("control/cluster/NodeLease") {
   /** `connected` counts the clients of this node; the lease publishes the number with each renewal. */
-  static readonly layer = <R>(connected: Effect.Effect<number, never, R>) => Layer.effect(Nodes, makeNodes(connected))
+  static readonly layer = <R>(connected: Effect.Effect<number, never, R>) =>
+    Layer.effect(NodeLease, makeNodes(connected))
 }
 
 const makeNodes = Effect.fnUntraced(function*<R>(connected: Effect.Effect<number, never, R>) {
@@ -76,7 +77,7 @@ const makeNodes = Effect.fnUntraced(function*<R>(connected: Effect.Effect<number
     Effect.forkScoped
   )
 
-  return Nodes.of({
+  return NodeLease.of({
     id,
     name: nodeName,
     hasOthers: Effect.sync(() => hasOthers),

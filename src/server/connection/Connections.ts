@@ -3,7 +3,7 @@ import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { loopTurn } from "#time/eventLoop.ts"
 import { forgivenFor } from "#clients/Heartbeat.ts"
 import { monotonicMillis, monotonicMillisUnsafe } from "#time/monotonic.ts"
-import { Nodes } from "#cluster/NodeLease.ts"
+import { NodeLease } from "#cluster/NodeLease.ts"
 import { textFrame } from "#views/frames.ts"
 import { encodeMessage } from "#schema/protocol.ts"
 import { levels } from "#session/replies.ts"
@@ -12,7 +12,7 @@ import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Metric, Rando
 import { makeServe } from "./Connection.ts"
 import { spread, windowMillis } from "./reconnectSchedule.ts"
 import type { Socket, TooSlow } from "./Socket.ts"
-import { type Place, type Upgrade, WaitingRoom } from "./upgrade.ts"
+import { PendingConnections, type PendingSlot, type Upgrade } from "./upgrade.ts"
 
 /** What the upgrade of a socket told. */
 type Request = Pick<Upgrade, "type" | "level" | "address">
@@ -20,22 +20,22 @@ type Request = Pick<Upgrade, "type" | "level" | "address">
 /** How often it is looked for sockets whose time to authenticate is over. */
 const lookEvery = Duration.millis(500)
 
-export class Sessions extends Context.Service<Sessions, {
+export class Connections extends Context.Service<Connections, {
   /** A place for a socket that is about to come from this address; none when too many are there, or wait to authenticate. */
-  reserve(address: string): Place<Socket> | undefined
+  reserve(address: string): PendingSlot<Socket> | undefined
   /** Begins the conversation with one client; it ends when its socket does. */
-  serve(socket: Socket, place: Place<Socket>, request: Request): void
+  serve(socket: Socket, place: PendingSlot<Socket>, request: Request): void
 }>()("control/connection/Connections") {
   /** When the scope ends every socket is closed (1012), and the last one is waited for. */
   static readonly layer = Layer.effect(
-    Sessions,
+    Connections,
     Effect.gen(function*() {
       const settings = yield* Settings
       const registry = yield* ClientRegistry
-      const nodes = yield* Nodes
+      const nodes = yield* NodeLease
       const clock = yield* Clock.Clock
       const converse = yield* makeServe
-      const room = new WaitingRoom<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
+      const room = new PendingConnections<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
       const open = new Set<Socket>()
       const fibers = yield* FiberSet.make<void, never>()
       const run = yield* FiberSet.runtime(fibers)<never>()
@@ -55,7 +55,7 @@ export class Sessions extends Context.Service<Sessions, {
       const reserve = (address: string) =>
         open.size < settings.maxConnections ? room.enter(address, monotonicMillisUnsafe(clock)) : undefined
 
-      const serve = (socket: Socket, place: Place<Socket>, request: Request) => {
+      const serve = (socket: Socket, place: PendingSlot<Socket>, request: Request) => {
         open.add(socket)
         place.seat(socket)
         const upgrade: Upgrade = { ...request, heard: () => place.stopClock(), admitted: () => place.leave() }
@@ -67,13 +67,13 @@ export class Sessions extends Context.Service<Sessions, {
         )
       }
 
-      return Sessions.of({ reserve, serve })
+      return Connections.of({ reserve, serve })
     })
   )
 }
 
 /** After a stall, the `auth` that waits in a socket is read before its client is judged: see `Heartbeat`. */
-const closeOverdue = Effect.fnUntraced(function*(room: WaitingRoom<Socket>, authTimeoutMillis: number) {
+const closeOverdue = Effect.fnUntraced(function*(room: PendingConnections<Socket>, authTimeoutMillis: number) {
   let due = (yield* monotonicMillis) + Duration.toMillis(lookEvery)
   const look = Effect.gen(function*() {
     const late = (yield* monotonicMillis) - due

@@ -1,13 +1,13 @@
 /** The WebSocket port: judges upgrades, and hands each socket to `Sessions`. */
 import { subprotocols } from "#schema/protocol.ts"
 import { makeAdmission } from "#ingress/admission.ts"
-import { Edge } from "#ingress/Ingress.ts"
+import { Ingress } from "#ingress/Ingress.ts"
 import { PortUnavailable, Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer } from "effect"
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
 import { WebSocketServer } from "ws"
-import { Sessions } from "./Connections.ts"
+import { Connections } from "./Connections.ts"
 import { judgeRequest } from "./upgrade.ts"
 import { WsSocket } from "./WsSocket.ts"
 
@@ -26,7 +26,7 @@ export class Listener extends Context.Service<Listener, {
     Effect.gen(function*() {
       const settings = yield* Settings
       const given = yield* ListeningServer
-      const edge = yield* Edge
+      const edge = yield* Ingress
       const server = given ??
         (yield* Effect.acquireRelease(
           listen(edge.create("ws", requestBounds, answerPlainRequest), settings),
@@ -87,7 +87,7 @@ export const webSocketOptions = (maxPayload: number) => ({
 /** Gives the handler of upgrades; nobody is let in any more when the scope ends. */
 const makeAccept = Effect.fnUntraced(function*(server: Server) {
   const settings = yield* Settings
-  const sessions = yield* Sessions
+  const sessions = yield* Connections
   const admit = makeAdmission("ws", settings)
   const { maxBytesPerSecond } = settings
   const byteLimit = { perSecond: maxBytesPerSecond, burst: maxBytesPerSecond * 4 }

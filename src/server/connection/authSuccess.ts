@@ -1,6 +1,6 @@
 /** `auth_success` of `control.v1`: what a client should know of this connection before anything else. */
 import type { Client } from "#clients/ClientRegistry.ts"
-import { Nodes } from "#cluster/NodeLease.ts"
+import { NodeLease } from "#cluster/NodeLease.ts"
 import type { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
 import type { Timeline } from "#schema/ids.ts"
 import packageJson from "#package.json" with { type: "json" }
@@ -8,9 +8,9 @@ import { idOf, successText } from "#session/replies.ts"
 import { Settings } from "#server/Settings.ts"
 import { Duration, Effect } from "effect"
 
-export const makeWelcome = Effect.gen(function*() {
+export const makeAuthSuccess = Effect.gen(function*() {
   const settings = yield* Settings
-  const { id: node } = yield* Nodes
+  const { id: node } = yield* NodeLease
   const timeoutMs = Math.round(Duration.toMillis(settings.heartbeatTimeout))
   const constant = {
     message: successText,

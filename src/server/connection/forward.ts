@@ -12,7 +12,7 @@ import { Cause, Effect, Fiber, Metric } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Member } from "./login.ts"
 import { decide } from "./updatePlan.ts"
-import { type Following, makeSendView } from "./snapshot.ts"
+import { type Following, makeSnapshots } from "./snapshot.ts"
 import type { Socket, SocketClosed, TooSlow } from "./Socket.ts"
 
 /**
@@ -25,10 +25,10 @@ export interface Opening {
   readonly welcome?: { readonly resume: Resume | undefined }
 }
 
-export const makeFollow = Effect.gen(function*() {
+export const makeForwarding = Effect.gen(function*() {
   const network = yield* Network
   const bus = yield* ChangeBus
-  const { sendConfig, welcome } = yield* makeSendView
+  const { sendConfig, welcome } = yield* makeSnapshots
 
   const forward = yield* makeForward
 
@@ -72,7 +72,7 @@ export const makeFollow = Effect.gen(function*() {
 const makeForward = Effect.gen(function*() {
   const network = yield* Network
   const deliveries = yield* Deliveries
-  const { sendConfig } = yield* makeSendView
+  const { sendConfig } = yield* makeSnapshots
   const context = yield* Effect.context<never>()
   const count = (metric: Metric.Counter<number>) => metric.updateUnsafe(1, context)
 

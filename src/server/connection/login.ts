@@ -3,7 +3,7 @@ import { Authenticator } from "#clients/Authenticator.ts"
 import { type Client, ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillisUnsafe } from "#time/monotonic.ts"
-import { Nodes } from "#cluster/NodeLease.ts"
+import { NodeLease } from "#cluster/NodeLease.ts"
 import { Presence } from "#clients/Presence.ts"
 import { connectionOf } from "#events/clientEvents.ts"
 import { keysToStore } from "#clients/wireguardKeys.ts"
@@ -21,14 +21,14 @@ export interface Member {
   forwarding: Fiber.Fiber<void> | undefined
 }
 
-export const makeMembership = Effect.gen(function*() {
+export const makeLogin = Effect.gen(function*() {
   const authenticator = yield* Authenticator
   const presence = yield* Presence
   const registry = yield* ClientRegistry
   const deliveries = yield* Deliveries
   const network = yield* Network
   const events = yield* Events
-  const nodes = yield* Nodes
+  const nodes = yield* NodeLease
   const clock = yield* Clock.Clock
 
   const enter = Effect.fnUntraced(

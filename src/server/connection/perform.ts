@@ -11,14 +11,14 @@ import { TunnelReports } from "#services/TunnelReports.ts"
 import { DateTime, Effect } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Connection } from "./Connection.ts"
-import { makeMembership } from "./login.ts"
-import { makeFollow } from "./forward.ts"
+import { makeLogin } from "./login.ts"
+import { makeForwarding } from "./forward.ts"
 
 export const makePerform = Effect.gen(function*() {
   const reports = yield* TunnelReports
   const storeCertificate = yield* makeStoreCertificate
-  const membership = yield* makeMembership
-  const follow = yield* makeFollow
+  const membership = yield* makeLogin
+  const follow = yield* makeForwarding
   const { acknowledge, refuse } = yield* makeNotes
 
   /**

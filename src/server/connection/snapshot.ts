@@ -11,23 +11,23 @@ import { encodeMessage } from "#schema/protocol.ts"
 import { Effect, Metric } from "effect"
 import type { Buffer } from "node:buffer"
 import { missedBy } from "./replay.ts"
-import { bytesOf, type Position } from "./updatePlan.ts"
+import { bytesOf, type ConnectionPosition } from "./updatePlan.ts"
 import type { Socket } from "./Socket.ts"
-import { makeWelcome } from "./authSuccess.ts"
+import { makeAuthSuccess } from "./authSuccess.ts"
 
 /** Where a client is, and as whom it is told the next step. */
 export interface Following {
-  readonly at: Position
+  readonly at: ConnectionPosition
   readonly receiver: Receiver
 }
 
-export const makeSendView = Effect.gen(function*() {
+export const makeSnapshots = Effect.gen(function*() {
   const deliveries = yield* Deliveries
-  const welcomeFor = yield* makeWelcome
+  const welcomeFor = yield* makeAuthSuccess
   const context = yield* Effect.context<never>()
   const count = (metric: Metric.Counter<number>) => metric.updateUnsafe(1, context)
 
-  const begin = (client: Client, receiver: Receiver, at: Position): Following => {
+  const begin = (client: Client, receiver: Receiver, at: ConnectionPosition): Following => {
     deliveries.begin(client, at)
     return { at, receiver }
   }

@@ -1,5 +1,5 @@
 /** What to write to a client that has batches waiting: the steps, or one config in their place. Pure. */
-import type { Place } from "#views/Batch.ts"
+import type { Position } from "#views/Batch.ts"
 import type { Push } from "#feed/ChangeBus.ts"
 import type { Receiver } from "#views/messages.ts"
 import type { Timeline } from "#schema/ids.ts"
@@ -9,7 +9,7 @@ import type { Buffer } from "node:buffer"
 export const waitingLimitBytes = 1024 * 1024
 
 /** What a client has been brought up to, and how much that cost when it was done at one go. */
-export interface Position extends Place {
+export interface ConnectionPosition extends Position {
   readonly timeline: Timeline
   /** Size of its last config, or less; that a replay was sent in its place was because it is larger. */
   readonly configBytes: number
@@ -17,13 +17,13 @@ export interface Position extends Place {
 
 export type Plan =
   | { readonly _tag: "Config"; readonly missed: boolean }
-  | { readonly _tag: "Steps"; readonly frames: ReadonlyArray<Buffer>; readonly at: Position }
+  | { readonly _tag: "Steps"; readonly frames: ReadonlyArray<Buffer>; readonly at: ConnectionPosition }
 
 /**
  * A batch continues the view when its predecessor has been seen; what the view already has is left out. Where something was
  * missed, or a step has no message of its own, or the steps are longer than the whole view, a config takes their place.
  */
-export function decide(pushes: ReadonlyArray<Push>, from: Position, receiver: Receiver): Plan {
+export function decide(pushes: ReadonlyArray<Push>, from: ConnectionPosition, receiver: Receiver): Plan {
   const frames: Array<Buffer> = []
   let { revision, told } = from
   for (const push of pushes) {

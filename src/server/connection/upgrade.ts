@@ -1,5 +1,5 @@
 /** Which upgrade requests are let in, decided from the request alone. Pure but for the counting of who is waiting. */
-import { Places } from "#rateLimit/Quota.ts"
+import { Quota } from "#rateLimit/Quota.ts"
 import { ClientType } from "#schema/ids.ts"
 import { type Level, subprotocols } from "#schema/protocol.ts"
 import { Schema } from "effect"
@@ -51,20 +51,20 @@ function refused(reason: string): Verdict {
 }
 
 /** The sockets that have not authenticated yet: so many places, and each with the time at which it was taken. */
-export class WaitingRoom<Guest> {
-  readonly #free: Places
+export class PendingConnections<Guest> {
+  readonly #free: Quota
   /** In the order of coming, so that whose time is over stands first. */
-  readonly #places = new Set<Place<Guest>>()
+  readonly #places = new Set<PendingSlot<Guest>>()
 
   constructor(limit: number, limitPerAddress: number) {
-    this.#free = new Places(limit, limitPerAddress)
+    this.#free = new Quota(limit, limitPerAddress)
   }
 
   /** A place from this moment on, or nothing when there is none. */
-  enter(from: string, at: number): Place<Guest> | undefined {
+  enter(from: string, at: number): PendingSlot<Guest> | undefined {
     const leave = this.#free.take(from)
     if (leave === undefined) return undefined
-    const place = new Place<Guest>(at, () => {
+    const place = new PendingSlot<Guest>(at, () => {
       this.#places.delete(place)
       leave()
     })
@@ -84,7 +84,7 @@ export class WaitingRoom<Guest> {
 }
 
 /** One guest's place in the waiting room. */
-export class Place<Guest> {
+export class PendingSlot<Guest> {
   readonly since: number
   readonly leave: () => void
   guest: Guest | undefined

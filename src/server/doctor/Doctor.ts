@@ -3,10 +3,10 @@ import packageJson from "#package.json" with { type: "json" }
 import type { Diagnosis, Finding } from "#schema/doctor.ts"
 import { Settings } from "#server/Settings.ts"
 import { Backup } from "#store/backup/Backup.ts"
-import { HighWater, type MarkState } from "#store/HighWaterMark.ts"
+import { HighWaterMarkStore, type MarkState } from "#store/HighWaterMark.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
-import { diskSpace, UpkeepStore } from "#store/DoctorStore.ts"
+import { diskSpace, DoctorStore } from "#store/DoctorStore.ts"
 import { Clock, Context, DateTime, Effect, Layer, Option } from "effect"
 import * as Findings from "./findings.ts"
 import { settingsFindings } from "./settingsFindings.ts"
@@ -24,7 +24,7 @@ export class Doctor extends Context.Service<Doctor, {
     Doctor,
     Effect.gen(function*() {
       const settings = yield* Settings
-      const store = yield* UpkeepStore
+      const store = yield* DoctorStore
       const backup = yield* Backup
       const nodes = yield* NodeStore
       return Doctor.of({
@@ -61,4 +61,4 @@ export const diagnosis = (now: number, findings: ReadonlyArray<Finding>): Diagno
 })
 
 /** Gives what this process found where its mark of the history should be. */
-export const markState = Effect.map(HighWater, ({ state }) => state)
+export const markState = Effect.map(HighWaterMarkStore, ({ state }) => state)

@@ -3,13 +3,13 @@ import type { ControlEvent } from "#schema/events.ts"
 import { Revision } from "#schema/ids.ts"
 
 /** An event with the id from which its reader can go on. */
-export interface Told {
+export interface PublishedEvent {
   readonly id: string
   readonly event: ControlEvent
 }
 
 /** Where a reader begins: with the event of the number `next`. */
-export interface Place {
+export interface Cursor {
   /** The id of the place. */
   readonly from: string
   readonly next: number
@@ -17,12 +17,12 @@ export interface Place {
   readonly missed: { readonly after: Revision; readonly upTo: Revision } | undefined
 }
 
-interface Happened extends Told {
+interface Happened extends PublishedEvent {
   /** The newest revision of a change that was told by then. */
   readonly revision: Revision
 }
 
-export class Recent {
+export class EventBuffer {
   readonly #boot: string
   readonly #size: number
   /** The event of each number at its remainder: what is added takes the place of the oldest. */
@@ -55,7 +55,7 @@ export class Recent {
   }
 
   /** Behind this event, or without one behind all that has happened. */
-  placeAfter(lastEventId: string | undefined): Place {
+  placeAfter(lastEventId: string | undefined): Cursor {
     const next = this.#number + 1
     if (lastEventId === undefined) return { from: this.#newest.id, next, missed: undefined }
     const last = readId(lastEventId)
@@ -68,12 +68,12 @@ export class Recent {
   }
 
   /** At most so many events from this number on, and the number to go on with. Who is passed over goes on with what is new. */
-  page(next: number, most: number): { readonly told: ReadonlyArray<Told>; readonly next: number } {
+  page(next: number, most: number): { readonly told: ReadonlyArray<PublishedEvent>; readonly next: number } {
     if (next <= this.#number - this.#size) {
       const passedOver = { id: this.#newest.id, event: resetFor("events came faster than they were read") }
       return { told: [passedOver], next: this.#number + 1 }
     }
-    const told: Array<Told> = []
+    const told: Array<PublishedEvent> = []
     while (told.length < most) {
       const happened = this.#at(next + told.length)
       if (happened === undefined) break

@@ -4,11 +4,11 @@ import type { ControlEvent } from "#schema/events.ts"
 import type { Revision } from "#schema/ids.ts"
 import { EventStore } from "#store/EventStore.ts"
 import { Context, Deferred, Effect, Layer, Option, Schema, type Scope, Stream } from "effect"
-import { Presences } from "./PresenceOrder.ts"
+import { PresenceOrder } from "./PresenceOrder.ts"
 import { Outbox } from "./Outbox.ts"
-import { type Place, Recent, resetFor, type Told } from "./EventBuffer.ts"
-import type { Telling } from "./RelayedEvent.ts"
-import { WakeUps } from "./Signal.ts"
+import { type Cursor, EventBuffer, type PublishedEvent, resetFor } from "./EventBuffer.ts"
+import type { RelayedEvent } from "./RelayedEvent.ts"
+import { Signal } from "./Signal.ts"
 
 /** As many follow as one process serves. */
 export class TooManyFollowers extends Schema.TaggedError<TooManyFollowers>()("TooManyFollowers", {}) {
@@ -26,7 +26,7 @@ export class Events extends Context.Service<Events, {
   /** Tells everybody who follows at any node, unless it is of a client's presence and something later was told already. */
   tell(event: ControlEvent, at?: number): void
   /** Tells on, to those who follow at this node, what another one has told. */
-  hear(telling: Telling): void
+  hear(telling: RelayedEvent): void
   /** What was told here and the other nodes have to be told yet: one fiber takes it. */
   readonly outbox: Outbox
   /** The network was read whole at this revision: changes up to it may not have been published. Everybody is told so. */
@@ -38,17 +38,21 @@ export class Events extends Context.Service<Events, {
    */
   follow(
     lastEventId: string | undefined
-  ): Effect.Effect<{ readonly from: string; readonly events: Stream.Stream<Told> }, TooManyFollowers, Scope.Scope>
+  ): Effect.Effect<
+    { readonly from: string; readonly events: Stream.Stream<PublishedEvent> },
+    TooManyFollowers,
+    Scope.Scope
+  >
   /** Ends what is followed, now and from now on. */
   readonly end: Effect.Effect<void>
 }>()("control/events/Events") {
   static readonly layer = Layer.effect(
     Events,
     Effect.gen(function*() {
-      const recent = new Recent(newId(), mostKept)
-      const added = new WakeUps()
+      const recent = new EventBuffer(newId(), mostKept)
+      const added = new Signal()
       const ended = yield* Deferred.make<void>()
-      const presences = new Presences(mostPresences)
+      const presences = new PresenceOrder(mostPresences)
       const outbox = new Outbox(mostKept)
       const eventsAt = yield* makeReader(recent, added)
       let followers = 0
@@ -58,7 +62,7 @@ export class Events extends Context.Service<Events, {
         added.wake()
       }
 
-      const hear = (telling: Telling) => {
+      const hear = (telling: RelayedEvent) => {
         const isNews = presences.isNews(telling)
         if (isNews) publish(telling.event)
         return isNews
@@ -102,7 +106,7 @@ const mostFollowers = 100
 /** Events that are handed on at a time. */
 const mostTogether = 256
 
-const makeReader = Effect.fnUntraced(function*(recent: Recent, added: WakeUps) {
+const makeReader = Effect.fnUntraced(function*(recent: EventBuffer, added: Signal) {
   const store = yield* EventStore
 
   const live = (first: number) =>
@@ -117,22 +121,23 @@ const makeReader = Effect.fnUntraced(function*(recent: Recent, added: WakeUps) {
       )))
 
   /** The missed changes come from the database; whatever cannot be had is covered by the `reset` before them. */
-  const missed = ({ from, next }: Place, { after, upTo }: NonNullable<Place["missed"]>) =>
-    Stream.make<[Told]>({ id: from, event: resetFor("what came after the last event is not known any more") }).pipe(
-      Stream.concat(
-        store.changes(after, upTo, mostKept).pipe(
-          Effect.catchCause((cause) =>
-            Effect.as(Effect.logWarning("changes that a reader of events has missed could not be read", cause), [])
-          ),
-          Stream.fromIterableEffect,
-          Stream.map((data): Told => ({
-            id: recent.idOf(next - 1, data.revision),
-            event: { event: "change", data }
-          }))
+  const missed = ({ from, next }: Cursor, { after, upTo }: NonNullable<Cursor["missed"]>) =>
+    Stream.make<[PublishedEvent]>({ id: from, event: resetFor("what came after the last event is not known any more") })
+      .pipe(
+        Stream.concat(
+          store.changes(after, upTo, mostKept).pipe(
+            Effect.catchCause((cause) =>
+              Effect.as(Effect.logWarning("changes that a reader of events has missed could not be read", cause), [])
+            ),
+            Stream.fromIterableEffect,
+            Stream.map((data): PublishedEvent => ({
+              id: recent.idOf(next - 1, data.revision),
+              event: { event: "change", data }
+            }))
+          )
         )
       )
-    )
 
-  return (place: Place): Stream.Stream<Told> =>
+  return (place: Cursor): Stream.Stream<PublishedEvent> =>
     place.missed === undefined ? live(place.next) : Stream.concat(missed(place, place.missed), live(place.next))
 })

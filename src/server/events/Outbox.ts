@@ -2,10 +2,10 @@
 import type { ControlEvent } from "#schema/events.ts"
 import { nameOfTold } from "./PresenceOrder.ts"
 import { resetFor } from "./EventBuffer.ts"
-import type { Telling } from "./RelayedEvent.ts"
+import type { RelayedEvent } from "./RelayedEvent.ts"
 
 interface Waiting {
-  readonly telling: Telling
+  readonly telling: RelayedEvent
   readonly since: number
 }
 
@@ -26,7 +26,7 @@ export class Outbox {
     return this.#waiting.size
   }
 
-  add(telling: Telling): void {
+  add(telling: RelayedEvent): void {
     const { event } = telling
     const key = event.event === "ack" ? nameOfTold(event.data) : this.#count += 1
     this.#waiting.delete(key)

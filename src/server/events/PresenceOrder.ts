@@ -1,7 +1,7 @@
 /** Which word of a client's presence is news, when several nodes tell of it and their words arrive in any order. */
-import { Lately } from "#rateLimit/RecentMap.ts"
+import { RecentMap } from "#rateLimit/RecentMap.ts"
 import type { ControlEvent } from "#schema/events.ts"
-import type { Telling } from "./RelayedEvent.ts"
+import type { RelayedEvent } from "./RelayedEvent.ts"
 
 interface Known {
   readonly at: number
@@ -13,16 +13,16 @@ interface Known {
  * What was told last of each client's presence. Older words are not told any more: a client that went from one node to another
  * is not offline, although the word of its end comes after that of its beginning. Forgets the clients of long ago.
  */
-export class Presences {
-  readonly #lately: Lately<Known>
+export class PresenceOrder {
+  readonly #lately: RecentMap<Known>
 
   /** Remembers the latest so many clients, or up to twice as many. */
   constructor(most: number) {
-    this.#lately = new Lately(Number.POSITIVE_INFINITY, most)
+    this.#lately = new RecentMap(Number.POSITIVE_INFINITY, most)
   }
 
   /** Whether this is to be told; if so, it is from now on what was told last. */
-  isNews({ at, event: { data, event } }: Telling): boolean {
+  isNews({ at, event: { data, event } }: RelayedEvent): boolean {
     if (at === undefined || (event !== "client.online" && event !== "client.offline")) return true
     const name = nameOfTold(data)
     const last = this.#lately.get(name)

@@ -6,5 +6,5 @@ import { Schema } from "effect"
  * `at`: when a client came or went by the database's clock (`Moment` of the store), for those who hear of it from several nodes;
  * none for anything else.
  */
-export const Telling = Schema.Struct({ event: ControlEvent, at: Schema.optionalKey(Schema.Finite) })
-export type Telling = typeof Telling.Type
+export const RelayedEvent = Schema.Struct({ event: ControlEvent, at: Schema.optionalKey(Schema.Finite) })
+export type RelayedEvent = typeof RelayedEvent.Type

@@ -2,7 +2,7 @@
 import { Effect, Latch, type Scope } from "effect"
 
 /** A sliding PubSub would not do: its `publishUnsafe` reaches nobody as long as one subscriber has not taken the last one. */
-export class WakeUps {
+export class Signal {
   readonly #latches = new Set<Latch.Latch>()
 
   wake(): void {

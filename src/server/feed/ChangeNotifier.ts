@@ -7,7 +7,7 @@ const catchUpEvery = "2 seconds"
 
 const probeEvery = "5 seconds"
 
-export class ChangeFeed extends Context.Service<ChangeFeed, {
+export class ChangeNotifier extends Context.Service<ChangeNotifier, {
   /**
    * Runs `wake` whenever there may be something new: on every notification, after every new subscription, and every two
    * seconds in any case. The fibers that do so live as long as the scope.
@@ -15,7 +15,7 @@ export class ChangeFeed extends Context.Service<ChangeFeed, {
   follow(wake: Effect.Effect<void>): Effect.Effect<void, never, Scope.Scope>
 }>()("control/feed/ChangeNotifier") {
   static readonly layer = Layer.effect(
-    ChangeFeed,
+    ChangeNotifier,
     Effect.gen(function*() {
       const log = yield* ChangeLog
 
@@ -29,7 +29,7 @@ export class ChangeFeed extends Context.Service<ChangeFeed, {
         yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(catchUpEvery)))
       })
 
-      return ChangeFeed.of({ follow })
+      return ChangeNotifier.of({ follow })
     })
   )
 }

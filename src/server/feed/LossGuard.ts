@@ -16,7 +16,7 @@ import type { NetworkState } from "#network/NetworkState.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 import { type Loss, ofEach } from "#schema/rowKinds.ts"
 import type { Accepted, ChangeLog, Page, Snapshot } from "#store/ChangeLog.ts"
-import type { Mark } from "#store/HighWaterMark.ts"
+import type { HighWaterMark } from "#store/HighWaterMark.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Clock, DateTime, Duration, Effect, Metric } from "effect"
 import type { Seen } from "./continuity.ts"
@@ -58,7 +58,7 @@ export const knownState = ({ state, tag }: Place): Known => ({
 })
 
 /** Of a process that ran before only the numbers are known. */
-export const knownMark = ({ revision, rows = none, tag, timeline }: Mark): Known => ({
+export const knownMark = ({ revision, rows = none, tag, timeline }: HighWaterMark): Known => ({
   timeline,
   revision,
   tag,
@@ -94,7 +94,7 @@ const judgedAnewAfter = Duration.toNanosUnsafe("2 seconds")
 /** The same when the log is as it was: what went past the triggers may come back past them. */
 const looksAgainAfter = Duration.toNanosUnsafe("10 seconds")
 
-export class Hold {
+export class LossGuard {
   /** What is held back now. */
   held: Held | undefined
   /** The keys that were deleted since, which open nothing although everything else is held back. */

@@ -8,15 +8,15 @@ import { steps } from "#views/steps.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 import { ChangeLog, type Page, pageSize } from "#store/ChangeLog.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
-import { HighWater } from "#store/HighWaterMark.ts"
+import { HighWaterMarkStore } from "#store/HighWaterMark.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Context, Deferred, Effect, Exit, Layer, Metric, Option, PubSub, Queue, Ref, type Scope } from "effect"
 import { ChangeBus } from "./ChangeBus.ts"
-import { ChangeFeed } from "./ChangeNotifier.ts"
+import { ChangeNotifier } from "./ChangeNotifier.ts"
 import { continuity, isBehind, type Seen } from "./continuity.ts"
-import { happenings } from "./changeEvents.ts"
-import { type Held, Hold, knownAudit, knownMark, knownState } from "./LossGuard.ts"
-import { keepMark, type Place } from "./persistHighWaterMark.ts"
+import { changeEvents } from "./changeEvents.ts"
+import { type Held, knownAudit, knownMark, knownState, LossGuard } from "./LossGuard.ts"
+import { persistHighWaterMark, type Place } from "./persistHighWaterMark.ts"
 
 export class Network extends Context.Service<Network, {
   /** The state now; every revision in it has been given to the ChangeBus, or is about to be. */
@@ -36,10 +36,10 @@ export class Network extends Context.Service<Network, {
     Network,
     Effect.gen(function*() {
       const log = yield* ChangeLog
-      const feed = yield* ChangeFeed
+      const feed = yield* ChangeNotifier
       const bus = yield* ChangeBus
       const events = yield* Events
-      const hold = new Hold(log)
+      const hold = new LossGuard(log)
       const first = yield* firstPlace(hold)
       const current = yield* Ref.make<Place>(first)
       let { leftOut } = first
@@ -71,14 +71,14 @@ export class Network extends Context.Service<Network, {
         yield* Ref.set(current, { state: { ...after, revision: page.upTo }, tag: page.tag })
         leftOut = stillLeftOut(leftOut, page.changes, page.leftOut)
         yield* bus.publish(page.timeline, out)
-        for (const event of happenings(page.changes)) events.publish(event)
+        for (const event of changeEvents(page.changes)) events.publish(event)
         if (page.changes.some((change) => removing.has(change._tag))) yield* PubSub.publish(removed, undefined)
         yield* Metric.update(revisionGauge, page.upTo)
         yield* Metric.update(lagGauge, Math.max(0, page.newest - page.upTo))
       })
 
       const catchUp = yield* oneWriter(advanceBy({ log, hold, current: Ref.get(current), reload, applyPage }), feed)
-      yield* keepMark(Effect.map(Ref.get(current), (place) => hold.held === undefined ? place : undefined))
+      yield* persistHighWaterMark(Effect.map(Ref.get(current), (place) => hold.held === undefined ? place : undefined))
 
       const accept = Effect.fn("Network.accept")(function*(timeline: Timeline) {
         if (!(yield* hold.isToAccept(timeline, knownState(yield* Ref.get(current))))) return false
@@ -115,7 +115,7 @@ function changedBy(before: NetworkState, changes: ReadonlyArray<Change>) {
 /** What bringing the state up to date is made of. */
 interface Parts {
   readonly log: ChangeLog["Service"]
-  readonly hold: Hold
+  readonly hold: LossGuard
   readonly current: Effect.Effect<Place>
   readonly reload: () => Effect.Effect<void, StoreUnavailable>
   readonly applyPage: (before: NetworkState, page: Page) => Effect.Effect<void>
@@ -159,7 +159,7 @@ const advanceBy = ({ applyPage, current, hold, log, reload }: Parts): Effect.Eff
 
 /** Runs `advance` whenever the feed says so, one at a time; gives what waits for a run that begins after the call. */
 const oneWriter = Effect.fnUntraced(
-  function*(advance: Effect.Effect<void, StoreUnavailable>, feed: ChangeFeed["Service"]) {
+  function*(advance: Effect.Effect<void, StoreUnavailable>, feed: ChangeNotifier["Service"]) {
     const wakeUps = yield* Queue.sliding<void>(1)
     let waiting: Array<Deferred.Deferred<void, StoreUnavailable>> = []
 
@@ -213,9 +213,9 @@ const readWhole = Effect.fnUntraced(function*(log: ChangeLog["Service"], seen: S
  * What the database has, on a timeline of its own if it is behind what this process had seen before it was started. Nothing
  * yet, if it is held back: then nobody is let in until it is mended or accepted.
  */
-const firstPlace = Effect.fnUntraced(function*(hold: Hold) {
+const firstPlace = Effect.fnUntraced(function*(hold: LossGuard) {
   const log = yield* ChangeLog
-  const mark = Option.getOrUndefined(yield* (yield* HighWater).kept)
+  const mark = Option.getOrUndefined(yield* (yield* HighWaterMarkStore).kept)
   const read = yield* mark === undefined ? log.snapshot : readWhole(log, mark)
   const known = mark === undefined ? knownAudit(read) : knownMark(mark)
   // What could not be judged is not taken for harmless.

@@ -1,7 +1,7 @@
 /** Changes as operators are told of them: which row, not what is in it. Pure. */
 import type { Change } from "#network/NetworkState.ts"
-import { rowOf } from "#network/changedRow.ts"
+import { changedRow } from "#network/changedRow.ts"
 import type { ControlEvent } from "#schema/events.ts"
 
-export const happenings = (changes: ReadonlyArray<Change>): ReadonlyArray<ControlEvent> =>
-  changes.map((change) => ({ event: "change", data: { revision: change.revision, ...rowOf(change) } }))
+export const changeEvents = (changes: ReadonlyArray<Change>): ReadonlyArray<ControlEvent> =>
+  changes.map((change) => ({ event: "change", data: { revision: change.revision, ...changedRow(change) } }))

@@ -1,7 +1,7 @@
 /** Whether what the database says continues what this process knows. Pure. */
 import type { NetworkState } from "#network/NetworkState.ts"
 import type { Page, Snapshot, Tag } from "#store/ChangeLog.ts"
-import type { Mark } from "#store/HighWaterMark.ts"
+import type { HighWaterMark } from "#store/HighWaterMark.ts"
 
 /**
  * `continued`: the page is what comes next. `missed`: it comes next, but what is between is no longer kept. `renamed`: it is
@@ -17,7 +17,7 @@ export const continuity = ({ revision, timeline }: NetworkState, tag: Tag, page:
 }
 
 /** A place in a history that this process, or the one before it, has seen. */
-export type Seen = Pick<Mark, "timeline" | "revision" | "tag">
+export type Seen = Pick<HighWaterMark, "timeline" | "revision" | "tag">
 
 /** Whether the database is behind what was seen, in the same history; `found` is the tag that it has at that revision. */
 export const isBehind = ({ state }: Snapshot, { revision, tag, timeline }: Seen, found: Tag): boolean =>

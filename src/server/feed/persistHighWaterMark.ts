@@ -2,7 +2,7 @@
 import { countsOf } from "#network/lossDetection.ts"
 import type { Revision, Timeline } from "#schema/ids.ts"
 import type { Snapshot } from "#store/ChangeLog.ts"
-import { HighWater } from "#store/HighWaterMark.ts"
+import { HighWaterMarkStore } from "#store/HighWaterMark.ts"
 import { Effect, Schedule } from "effect"
 
 /** What is known, and the tag of the change that made it so. */
@@ -12,8 +12,8 @@ export type Place = Pick<Snapshot, "state" | "tag">
 const keepMarkEvery = "250 millis"
 
 /** `current` gives nothing while what the database has is not to be kept. */
-export const keepMark = Effect.fnUntraced(function*(current: Effect.Effect<Place | undefined>) {
-  const highWater = yield* HighWater
+export const persistHighWaterMark = Effect.fnUntraced(function*(current: Effect.Effect<Place | undefined>) {
+  const highWater = yield* HighWaterMarkStore
   let kept: Revision | undefined
   let keptOf: Timeline | undefined
   const keep = Effect.gen(function*() {

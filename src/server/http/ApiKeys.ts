@@ -1,5 +1,5 @@
 /** /api/agents/:id/keys and /api/gateways/:id/keys */
-import { Keys } from "#services/ApiKeys.ts"
+import { ApiKeys } from "#services/ApiKeys.ts"
 import { Api } from "#schema/api.ts"
 import type { KeyId } from "#schema/ids.ts"
 import type { Key, Page } from "#schema/resources.ts"
@@ -12,7 +12,7 @@ const ofAgents = HttpApiBuilder.group(
   Api,
   "agentKeys",
   Effect.fnUntraced(function*(handlers) {
-    const keys = yield* Keys
+    const keys = yield* ApiKeys
     const { deleted, delivered } = yield* makeWaiting
     return handlers.handleAll({
       list: ({ params: { id } }) =>
@@ -38,7 +38,7 @@ const ofGateways = HttpApiBuilder.group(
   Api,
   "gatewayKeys",
   Effect.fnUntraced(function*(handlers) {
-    const keys = yield* Keys
+    const keys = yield* ApiKeys
     const { deleted, delivered } = yield* makeWaiting
     return handlers.handleAll({
       list: ({ params: { id } }) =>

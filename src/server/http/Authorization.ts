@@ -3,7 +3,7 @@ import { AdminTokens } from "#services/AdminTokens.ts"
 import { Authorization, RequiredRole } from "#schema/apiParts.ts"
 import * as Problem from "#schema/problems.ts"
 import { includes, Operator } from "#schema/adminTokens.ts"
-import { actingAs, Actor } from "#store/AuditActor.ts"
+import { actingAs, AuditActor } from "#store/AuditActor.ts"
 import { Context, Effect, Layer, Option } from "effect"
 
 const unauthorized = () =>
@@ -16,7 +16,7 @@ export const layer = Layer.effect(
     return Authorization.of({
       bearer: (answer, { credential, endpoint }) =>
         Effect.gen(function*() {
-          const { address } = yield* Actor
+          const { address } = yield* AuditActor
           const operator = yield* tokens.authenticate(credential, address).pipe(Effect.mapError(problem))
           const { id, name, role } = operator.self
           const needed = Option.getOrElse(Context.getOption(endpoint.annotations, RequiredRole), () => "admin" as const)

@@ -7,7 +7,7 @@ import { Duration, Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { problemOf } from "./problems.ts"
 import { reasonToWait } from "./readiness.ts"
-import { recent } from "./cachedFor.ts"
+import { cachedFor } from "./cachedFor.ts"
 
 /** Anybody with a `read` token may ask, and each look reads most of the database. */
 const keepFor = Duration.seconds(2)
@@ -28,7 +28,7 @@ export const layer = HttpApiBuilder.group(
       const leftOut = yield* network.leftOut
       return yield* doctor.examine({ findings, unreadable: leftOut.map(({ message }) => message), mark: yield* mark })
     })
-    const diagnosis = yield* recent(examine, keepFor)
+    const diagnosis = yield* cachedFor(examine, keepFor)
     return handlers.handle("get", () => Effect.mapError(diagnosis, problemOf))
   })
 )

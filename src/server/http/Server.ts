@@ -1,6 +1,6 @@
 /** The operators' port: the API, its documents, and what supervisors ask. */
 import { NodeHttpServer } from "@effect/platform-node"
-import { Edge } from "#ingress/Ingress.ts"
+import { Ingress } from "#ingress/Ingress.ts"
 import { Api } from "#schema/api.ts"
 import { PortUnavailable, Settings } from "#server/Settings.ts"
 import { Effect, Layer } from "effect"
@@ -57,7 +57,7 @@ const routerConfig = { maxParamLength: 3 * 253 }
 /** Listens when built; gives the `HttpServer`, whose `address` has the port in fact. */
 export const layer = Layer.unwrap(Effect.gen(function*() {
   const { apiHost: host, apiPort: port } = yield* Settings
-  const edge = yield* Edge
+  const edge = yield* Ingress
   const server = edge.create("api", requestBounds)
   const kept = Layer.effectDiscard(edge.keep("api", server))
   const listening = Layer.effectContext(

@@ -20,7 +20,7 @@ HttpApi.reflect(Api, {
 })
 
 /** The methods of the path in this URL, HEAD beside GET; none if there is no such path. */
-export const methodsAt = (url: string): ReadonlyArray<string> => {
+export const allowedMethods = (url: string): ReadonlyArray<string> => {
   const path = url.replace(/[?#].*$/su, "")
   const methods = routes.filter((route) => route.path.test(path)).map(({ method }) => method)
   return [...new Set(methods.flatMap((method) => method === "GET" ? ["GET", "HEAD"] : [method]))]

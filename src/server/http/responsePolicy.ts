@@ -12,7 +12,7 @@ import {
   HttpServerResponse,
   ProblemDetails
 } from "effect/http"
-import { methodsAt } from "./allowedMethods.ts"
+import { allowedMethods } from "./allowedMethods.ts"
 import { generalProblem } from "./problems.ts"
 
 const largestBody = ByteSize.mebibytes(1)
@@ -55,7 +55,7 @@ function asProblem(
   response: HttpServerResponse.HttpServerResponse
 ): HttpServerResponse.HttpServerResponse {
   if (response.status < 400 || response.headers["content-type"] === ProblemDetails.contentType) return response
-  const allowed = response.status === 404 ? methodsAt(request.url) : []
+  const allowed = response.status === 404 ? allowedMethods(request.url) : []
   if (allowed.length === 0 || allowed.includes(request.method)) return generalProblem(response.status)
   return HttpServerResponse.setHeader(generalProblem(405), "allow", allowed.join(", "))
 }

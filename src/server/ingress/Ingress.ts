@@ -8,7 +8,7 @@ import { CertificateUnusable, complaintOf, type Pair, pairFrom, readContents, re
 import { headerPhaseOf } from "./headerPhase.ts"
 import { type Bounds, makeServer, openFilesLimit, placesOf, type Port } from "./servers.ts"
 
-export class Edge extends Context.Service<Edge, {
+export class Ingress extends Context.Service<Ingress, {
   /** A server that does not listen yet; it speaks TLS if the settings have a certificate. */
   create(port: Port, bounds: Bounds, answer?: RequestListener): Server
   /**
@@ -17,8 +17,8 @@ export class Edge extends Context.Service<Edge, {
    */
   keep(port: Port, server: Server): Effect.Effect<void, never, Scope.Scope>
 }>()("control/ingress/Ingress") {
-  static readonly layer: Layer.Layer<Edge, CertificateUnusable, Settings> = Layer.effect(
-    Edge,
+  static readonly layer: Layer.Layer<Ingress, CertificateUnusable, Settings> = Layer.effect(
+    Ingress,
     Effect.gen(function*() {
       const settings = yield* Settings
       const openFiles = openFilesLimit()
@@ -68,7 +68,7 @@ export class Edge extends Context.Service<Edge, {
             `accepted: raise the limit (ulimit -n), or lower CONTROL_MAX_CONNECTIONS`
         )
       }
-      return Edge.of({ create, keep })
+      return Ingress.of({ create, keep })
     })
   )
 }

@@ -1,5 +1,5 @@
 /** The time of a connection before HTTP and TLS, in which a proxy says whose it is: the socket's part of `proxyProtocol.ts`. */
-import { Places } from "#rateLimit/Quota.ts"
+import { Quota } from "#rateLimit/Quota.ts"
 import { unmappedAddress } from "#schema/ids.ts"
 import { type SettingsValues, within } from "#server/Settings.ts"
 import type { Server } from "node:http"
@@ -40,14 +40,14 @@ class HeaderPhase {
   readonly #handlers: ReadonlyArray<(socket: Socket) => void>
   readonly #isTrusted: (address: string) => boolean
   readonly #waiting = new Set<Waiting>()
-  readonly #strangers: Places
+  readonly #strangers: Quota
   /** As many from one of them as from all, since each speaks for many. */
-  readonly #proxies: Places
+  readonly #proxies: Quota
 
   constructor(server: Server, rules: Rules) {
     this.#server = server
-    this.#strangers = new Places(rules.maxUnauthenticated, rules.maxUnauthenticatedPerIp)
-    this.#proxies = new Places(rules.maxUnauthenticated, rules.maxUnauthenticated)
+    this.#strangers = new Quota(rules.maxUnauthenticated, rules.maxUnauthenticatedPerIp)
+    this.#proxies = new Quota(rules.maxUnauthenticated, rules.maxUnauthenticated)
     this.#isTrusted = within(rules.trustedProxies)
     this.#handlers = server.listeners("connection") as Array<(socket: Socket) => void>
     server.removeAllListeners("connection").on("connection", (socket: Socket) => this.#begin(socket))

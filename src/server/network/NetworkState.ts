@@ -76,16 +76,16 @@ export type Change =
 export interface NetworkState {
   readonly timeline: Timeline
   readonly revision: Revision
-  readonly agents: Table.Table<AgentId, Agent>
+  readonly agents: Table.BucketMap<AgentId, Agent>
   /** The agents' own addresses, which the gateways' view of a tunnel needs: the same value while no address changes. */
   readonly virtualIps: HashMap.HashMap<AgentId, string>
   readonly gateways: HashMap.HashMap<GatewayId, Gateway>
-  readonly tunnels: Table.Table<TunnelId, Tunnel>
+  readonly tunnels: Table.BucketMap<TunnelId, Tunnel>
   /** The same tunnels by agent, so that one agent's view does not cost a walk over all of them. */
   readonly tunnelsOf: HashMap.HashMap<AgentId, HashMap.HashMap<TunnelId, Tunnel>>
-  readonly certificates: Table.Table<string, Certificate>
+  readonly certificates: Table.BucketMap<string, Certificate>
   /** Undefined while no gateway is limited. */
-  readonly limits: Limits.Limits<Gateway, Tunnel> | undefined
+  readonly limits: Limits.ScopeIndex<Gateway, Tunnel> | undefined
   readonly keys: HashMap.HashMap<KeyId, Key>
   readonly keysByHash: HashMap.HashMap<string, Key>
   /** What the latest changes touched. */

@@ -9,7 +9,7 @@ export interface Serves {
   readonly domains: ReadonlySet<string>
 }
 
-export interface Limits<Gateway, Tunnel> {
+export interface ScopeIndex<Gateway, Tunnel> {
   readonly gateways: HashMap.HashMap<GatewayId, Gateway>
   /** By each name that a certificate or a scope can cover the tunnel's domain by. */
   readonly tunnelsByName: HashMap.HashMap<string, HashMap.HashMap<TunnelId, Tunnel>>
@@ -27,12 +27,12 @@ interface Named {
 
 /** The limits after a gateway was put; `tunnels` are asked for when it is the first that is limited. */
 export const withGateway = <Gateway extends Scoped, Tunnel extends Named>(
-  limits: Limits<Gateway, Tunnel> | undefined,
+  limits: ScopeIndex<Gateway, Tunnel> | undefined,
   gateway: Gateway,
   tunnels: () => ReadonlyArray<Tunnel>
-): Limits<Gateway, Tunnel> | undefined => {
+): ScopeIndex<Gateway, Tunnel> | undefined => {
   if (gateway.serves === null) return withoutGateway(limits, gateway.id)
-  const known = limits ?? tunnels().reduce<Limits<Gateway, Tunnel>>(
+  const known = limits ?? tunnels().reduce<ScopeIndex<Gateway, Tunnel>>(
     (all, tunnel) => withTunnel(all, tunnel),
     { gateways: HashMap.empty(), tunnelsByName: HashMap.empty() }
   )
@@ -40,18 +40,18 @@ export const withGateway = <Gateway extends Scoped, Tunnel extends Named>(
 }
 
 export const withoutGateway = <Gateway, Tunnel>(
-  limits: Limits<Gateway, Tunnel> | undefined,
+  limits: ScopeIndex<Gateway, Tunnel> | undefined,
   id: GatewayId
-): Limits<Gateway, Tunnel> | undefined => {
+): ScopeIndex<Gateway, Tunnel> | undefined => {
   if (limits === undefined || !HashMap.has(limits.gateways, id)) return limits
   const gateways = HashMap.remove(limits.gateways, id)
   return HashMap.isEmpty(gateways) ? undefined : { ...limits, gateways }
 }
 
 export const withTunnel = <Gateway, Tunnel extends Named>(
-  limits: Limits<Gateway, Tunnel>,
+  limits: ScopeIndex<Gateway, Tunnel>,
   tunnel: Tunnel
-): Limits<Gateway, Tunnel> => ({
+): ScopeIndex<Gateway, Tunnel> => ({
   ...limits,
   tunnelsByName: namesCovering(tunnel.domain).reduce(
     (byName, name) =>
@@ -65,9 +65,9 @@ export const withTunnel = <Gateway, Tunnel extends Named>(
 })
 
 export const withoutTunnel = <Gateway, Tunnel extends Named>(
-  limits: Limits<Gateway, Tunnel>,
+  limits: ScopeIndex<Gateway, Tunnel>,
   { domain, id }: Tunnel
-): Limits<Gateway, Tunnel> => ({
+): ScopeIndex<Gateway, Tunnel> => ({
   ...limits,
   tunnelsByName: namesCovering(domain).reduce((byName, name) => {
     const rest = Option.map(HashMap.get(byName, name), HashMap.remove(id))

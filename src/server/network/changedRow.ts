@@ -2,7 +2,7 @@
 import type { Change } from "./NetworkState.ts"
 
 /** Named as operators are told of it, and as the log names it; a certificate goes by its domain. */
-export function rowOf(change: Change) {
+export function changedRow(change: Change) {
   switch (change._tag) {
     case "AgentPut":
       return { entityType: "agent", entityId: change.agent.id, op: "put" } as const

@@ -62,8 +62,8 @@ export const massive = (known: RowCounts, missing: RowCounts): ReadonlyArray<Los
     .filter(({ known, missing }) => missing > fewest && missing > known / 2)
 
 function missingRows<Id extends string, Row>(
-  before: Table.Table<Id, Row>,
-  after: Table.Table<Id, Row>
+  before: Table.BucketMap<Id, Row>,
+  after: Table.BucketMap<Id, Row>
 ): ReadonlySet<string> {
   const missing = new Set<string>()
   for (const bucket of before.buckets) for (const id of bucket.keys()) if (!Table.has(after, id)) missing.add(id)

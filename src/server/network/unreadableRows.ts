@@ -2,7 +2,7 @@
 import { AgentId, GatewayId, KeyId, type Revision, TunnelId } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
 import { type Change, type NetworkState, putRow } from "./NetworkState.ts"
-import { rowOf } from "./changedRow.ts"
+import { changedRow } from "./changedRow.ts"
 import * as Table from "./BucketMap.ts"
 
 /** `entity` is as the log names it; nothing is known of one that it does not name. */
@@ -59,6 +59,6 @@ function found<Row>(row: Option.Option<Row>, put: (row: Row) => Change): Change 
 const textOf = ({ entity, id }: RowName): string => `${entity}:${id}`
 
 function nameOf(change: Change): RowName {
-  const { entityId, entityType } = rowOf(change)
+  const { entityId, entityType } = changedRow(change)
   return { entity: entityType, id: entityId }
 }

@@ -1,6 +1,6 @@
 /** How much longer each failure of an address waits for its answer. Memory is bounded; nobody is locked out. */
 import { addressBlock } from "#schema/ids.ts"
-import { Lately } from "./RecentMap.ts"
+import { RecentMap } from "./RecentMap.ts"
 
 interface Failed {
   readonly count: number
@@ -14,8 +14,8 @@ const forgottenAfterMillis = 60_000
 /** The oldest addresses go first: the delay protects the database, and does not need to be perfect. */
 const rememberedAddresses = 10_000
 
-export class Failures {
-  readonly #lately = new Lately<Failed>(forgottenAfterMillis, rememberedAddresses)
+export class FailureBackoff {
+  readonly #lately = new RecentMap<Failed>(forgottenAfterMillis, rememberedAddresses)
 
   /** Counts a failure from this address, and says for how many milliseconds its answer waits. */
   note(from: string, at: number): number {

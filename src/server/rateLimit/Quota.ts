@@ -1,7 +1,7 @@
 /** How many are there at once: in all, and from each address. */
 import { addressBlock } from "#schema/ids.ts"
 
-export class Places {
+export class Quota {
   readonly #most: number
   readonly #mostOfOne: number
   readonly #byAddress = new Map<string, number>()

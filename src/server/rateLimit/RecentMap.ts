@@ -5,7 +5,7 @@
  * note after so long it becomes the old one, and the old one is forgotten whole. So where notes come all the time a value goes
  * after about twice as long, and where none comes nothing does: who asks judges a value's age.
  */
-export class Lately<Value> {
+export class RecentMap<Value> {
   readonly #forMillis: number
   readonly #most: number
   #young = new Map<string, Value>()

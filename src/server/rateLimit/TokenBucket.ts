@@ -21,7 +21,7 @@ export const left = (bucket: Bucket, { burst, perSecond }: Rate, at: number): nu
   Math.min(burst, bucket.tokens + Math.max(0, at - bucket.at) * perSecond / 1_000)
 
 /** Spends so much if it is there; undefined, and nothing is spent, if it is not. */
-export const take = (bucket: Bucket, rate: Rate, at: number, amount = 1): Bucket | undefined => {
+export const tryTake = (bucket: Bucket, rate: Rate, at: number, amount = 1): Bucket | undefined => {
   const tokens = left(bucket, rate, at)
   return tokens < amount ? undefined : { tokens: tokens - amount, at: Math.max(at, bucket.at) }
 }

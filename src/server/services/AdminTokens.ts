@@ -1,8 +1,8 @@
 /** Admin tokens as operators ask for them, and whom they let in. Nothing is remembered of a token: each request asks the database. */
 import { monotonicMillis } from "#time/monotonic.ts"
 import { hashApiKey, mintApiKey, sameSecret } from "#crypto/apiKeys.ts"
-import { Failures } from "#rateLimit/FailureBackoff.ts"
-import { Places } from "#rateLimit/Quota.ts"
+import { FailureBackoff } from "#rateLimit/FailureBackoff.ts"
+import { Quota } from "#rateLimit/Quota.ts"
 import { KeyId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/resources.ts"
 import type { NewToken, Operator, Token } from "#schema/adminTokens.ts"
@@ -126,8 +126,8 @@ const mostWaitingOfOne = 16
 const mostWaiting = 1_024
 
 function makeRefusal() {
-  const failures = new Failures()
-  const waiting = new Places(mostWaiting, mostWaitingOfOne)
+  const failures = new FailureBackoff()
+  const waiting = new Quota(mostWaiting, mostWaitingOfOne)
 
   return Effect.fnUntraced(function*(from: string | null) {
     const address = from ?? ""

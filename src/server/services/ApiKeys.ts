@@ -3,7 +3,7 @@ import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
 import { type ClientRef, KeyId, type Revision } from "#schema/ids.ts"
 import type { Key } from "#schema/resources.ts"
-import { KeyStore, type OwnerNotFound, type TooManyKeys } from "#store/ApiKeyStore.ts"
+import { ApiKeyStore, type OwnerNotFound, type TooManyKeys } from "#store/ApiKeyStore.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, Effect, Layer, Redacted, Schema } from "effect"
 
@@ -16,7 +16,7 @@ export class KeyNotFound extends Schema.TaggedError<KeyNotFound>()("KeyNotFound"
   }
 }
 
-export class Keys extends Context.Service<Keys, {
+export class ApiKeys extends Context.Service<ApiKeys, {
   /** The live ones, the oldest first. */
   list(owner: ClientRef): Effect.Effect<ReadonlyArray<Key>, OwnerNotFound | StoreUnavailable>
   /** A new one beside the one that is live; nobody can read it again. */
@@ -28,9 +28,9 @@ export class Keys extends Context.Service<Keys, {
   revoke(owner: ClientRef, id: KeyId): Effect.Effect<Revision, OwnerNotFound | KeyNotFound | StoreUnavailable>
 }>()("control/services/ApiKeys") {
   static readonly layer = Layer.effect(
-    Keys,
+    ApiKeys,
     Effect.gen(function*() {
-      const store = yield* KeyStore
+      const store = yield* ApiKeyStore
       const network = yield* Network
 
       const create = Effect.fn("Keys.create")(function*(owner: ClientRef) {
@@ -46,7 +46,7 @@ export class Keys extends Context.Service<Keys, {
         return revision
       })
 
-      return Keys.of({ list: store.list, create, revoke })
+      return ApiKeys.of({ list: store.list, create, revoke })
     })
   )
 }

@@ -1,7 +1,7 @@
 /** What agents say of their tunnels, on its way to the rows: taken at once, written together, kept while the database is away. */
 import type { TunnelReport } from "#schema/agentMessages.ts"
 import type { AgentId } from "#schema/ids.ts"
-import { storable } from "#store/postgresText.ts"
+import { postgresText } from "#store/postgresText.ts"
 import { type Report, TunnelStore } from "#store/TunnelStore.ts"
 import { Cause, Clock, Context, Effect, Layer, Queue, Schedule } from "effect"
 
@@ -74,7 +74,7 @@ function keep(waiting: Map<string, Said>, said: Said): void {
 
 /** Domains are compared in lower case, as they are stored. */
 function asText({ domain, status }: TunnelReport): TunnelReport {
-  return { domain: storable(domain.toLowerCase()), status: storable(status) }
+  return { domain: postgresText(domain.toLowerCase()), status: postgresText(status) }
 }
 
 function reportOf({ agent, at, domain, status }: Said, now: number): Report {

@@ -1,5 +1,5 @@
 /** How much one connection may say. Pure: time comes in with each message, in milliseconds of one monotonic clock. */
-import { type Bucket, full, left, type Rate, take as takeOf } from "#rateLimit/TokenBucket.ts"
+import { type Bucket, full, left, type Rate, tryTake as takeOf } from "#rateLimit/TokenBucket.ts"
 
 /** Bytes of the largest message before `auth`: a key, an address and a place, and room to spare. */
 export const largestFirstMessage = 8_192

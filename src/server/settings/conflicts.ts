@@ -2,9 +2,9 @@
 import { Duration, Option } from "effect"
 import { isOpenInPlaintext } from "./addresses.ts"
 import { durationInWords } from "./parse.ts"
-import { type Plain, table } from "./definitions.ts"
+import { definitions, type Plain } from "./definitions.ts"
 
-type Values = { readonly [Key in keyof typeof table]: (typeof table)[Key]["fallback"] }
+type Values = { readonly [Key in keyof typeof definitions]: (typeof definitions)[Key]["fallback"] }
 
 interface Conflict {
   readonly between: ReadonlyArray<Plain<unknown>>
@@ -17,7 +17,7 @@ export const conflicts = (values: Values): ReadonlyArray<Conflict> =>
   ) => conflict === undefined ? [] : [conflict])
 
 function hurriedHeartbeat(values: Values): Conflict | undefined {
-  const { heartbeatInterval, heartbeatTimeout } = table
+  const { heartbeatInterval, heartbeatTimeout } = definitions
   if (!Duration.isGreaterThan(values.heartbeatInterval, values.heartbeatTimeout)) return undefined
   return {
     between: [heartbeatInterval, heartbeatTimeout],
@@ -33,11 +33,11 @@ function samePort(values: Values): Conflict | undefined {
   if (values.wsPort === 0 || values.wsPort !== values.apiPort || !overlap(values.wsHost, values.apiHost))
     return undefined
   return {
-    between: [table.wsHost, table.wsPort, table.apiHost, table.apiPort],
+    between: [definitions.wsHost, definitions.wsPort, definitions.apiHost, definitions.apiPort],
     problem: {
-      name: table.apiPort.name,
+      name: definitions.apiPort.name,
       given: `${values.apiPort}`,
-      allowed: `another port than ${table.wsPort.name}, since both listen on the same address`
+      allowed: `another port than ${definitions.wsPort.name}, since both listen on the same address`
     }
   }
 }
@@ -46,7 +46,7 @@ const overlap = (one: string, other: string): boolean =>
   one === other || [one, other].some((host) => host === "0.0.0.0" || host === "::")
 
 function halfAPair(values: Values): Conflict | undefined {
-  const pair = [table.tlsCertificate, table.tlsPrivateKey] as const
+  const pair = [definitions.tlsCertificate, definitions.tlsPrivateKey] as const
   const paths = [values.tlsCertificate, values.tlsPrivateKey]
   const [given, missing] = Option.isSome(values.tlsCertificate) ? pair : pair.toReversed()
   const path = Option.firstSomeOf(paths)
@@ -62,7 +62,7 @@ function halfAPair(values: Values): Conflict | undefined {
 function plaintext(values: Values): Conflict | undefined {
   const isOpen = [values.wsHost, values.apiHost].some((host) => isOpenInPlaintext(host, values))
   if (!values.requireTls || !isOpen) return undefined
-  const { apiHost, requireTls, tlsCertificate, tlsPrivateKey, trustedProxies, wsHost } = table
+  const { apiHost, requireTls, tlsCertificate, tlsPrivateKey, trustedProxies, wsHost } = definitions
   return {
     between: [requireTls, wsHost, apiHost, tlsCertificate, tlsPrivateKey, trustedProxies],
     problem: {
@@ -76,7 +76,7 @@ function plaintext(values: Values): Conflict | undefined {
 
 /** Where no proxy is trusted, no header would ever be believed. */
 function headersOfNobody(values: Values): Conflict | undefined {
-  const { proxyProtocol, trustedProxies } = table
+  const { proxyProtocol, trustedProxies } = definitions
   if (values.proxyProtocol === "off" || values.trustedProxies.length > 0) return undefined
   return {
     between: [proxyProtocol, trustedProxies],

@@ -47,7 +47,7 @@ const port = Parse.wholeNumber(0, 65_535, " (0: any free port)")
 const shortestSilence = Duration.seconds(2)
 const shortestWait = Duration.millis(10)
 
-export const table = {
+export const definitions = {
   wsHost: plain(Parse.host, {
     name: "CONTROL_WS_HOST",
     default: "0.0.0.0",
@@ -201,6 +201,6 @@ export const table = {
 }
 
 /** Every name that may be set, `…_FILE` of the secrets included. */
-export const knownNames: ReadonlyArray<string> = Object.values(table).flatMap((setting) =>
+export const knownNames: ReadonlyArray<string> = Object.values(definitions).flatMap((setting) =>
   setting.kind === "secret" ? [setting.name, `${setting.name}_FILE`] : [setting.name]
 )

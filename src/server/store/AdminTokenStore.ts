@@ -4,7 +4,7 @@ import type { Page, PageRequest } from "#schema/resources.ts"
 import { Token } from "#schema/adminTokens.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient } from "effect/sql"
-import { pagesOf } from "./keysetPages.ts"
+import { keysetPages } from "./keysetPages.ts"
 import { atEdge, type StoreUnavailable, writing } from "./sql.ts"
 import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
 
@@ -61,7 +61,7 @@ export class AdminTokenStore extends Context.Service<AdminTokenStore, {
         return yield* tokens.first(yield* atEdge(sql`select ${columns} from admin_tokens where id = ${id}`))
       })
 
-      const list = pagesOf(
+      const list = keysetPages(
         sql,
         { columns: tokenColumns, from: "admin_tokens", when: "created_at", key: "id" },
         tokens.read

@@ -6,7 +6,7 @@ import { Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { lowestFree } from "./lowestFree.ts"
-import { pagesOf } from "./keysetPages.ts"
+import { keysetPages } from "./keysetPages.ts"
 import { presenceColumns, timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./secrets/Secrets.ts"
 import { atEdge, type StoreUnavailable, violated, write, type Written } from "./sql.ts"
@@ -88,7 +88,11 @@ export class AgentStore extends Context.Service<AgentStore, {
         return yield* agents.first(yield* atEdge(sql`select ${columns} from agents where id = ${id}`))
       })
 
-      const list = pagesOf(sql, { columns: agentColumns, from: "agents", when: "created_at", key: "id" }, agents.read)
+      const list = keysetPages(
+        sql,
+        { columns: agentColumns, from: "agents", when: "created_at", key: "id" },
+        agents.read
+      )
 
       const update = Effect.fn("AgentStore.update")(function*(id: AgentId, { name }: AgentPatch) {
         const change = sql`

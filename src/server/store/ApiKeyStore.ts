@@ -20,7 +20,7 @@ export class TooManyKeys extends Schema.TaggedError<TooManyKeys>()("TooManyKeys"
 
 const mostKeys = 2
 
-export class KeyStore extends Context.Service<KeyStore, {
+export class ApiKeyStore extends Context.Service<ApiKeyStore, {
   /** Those of this client, the oldest first. */
   list(owner: ClientRef): Effect.Effect<ReadonlyArray<Key>, OwnerNotFound | StoreUnavailable>
   create(
@@ -31,7 +31,7 @@ export class KeyStore extends Context.Service<KeyStore, {
   remove(owner: ClientRef, id: KeyId): Effect.Effect<Written<boolean>, OwnerNotFound | StoreUnavailable>
 }>()("control/store/ApiKeyStore") {
   static readonly layer = Layer.effect(
-    KeyStore,
+    ApiKeyStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const ownerColumn = ({ type }: ClientRef) => sql(type === "agent" ? "agent_id" : "gateway_id")
@@ -73,7 +73,7 @@ export class KeyStore extends Context.Service<KeyStore, {
         return yield* write(sql)(removed)
       })
 
-      return KeyStore.of({ list, create, remove })
+      return ApiKeyStore.of({ list, create, remove })
     })
   )
 }

@@ -10,10 +10,10 @@ export interface Acting {
   readonly name?: string
 }
 
-export const Actor = Context.Reference<Acting>("control/store/AuditActor", {
+export const AuditActor = Context.Reference<Acting>("control/store/AuditActor", {
   defaultValue: () => ({ actor: "control", address: null })
 })
 
 /** Whatever this effect writes, it writes in the name of this actor. */
 export const actingAs = (actor: string, address: string | null, name?: string) =>
-  Effect.provideService(Actor, { actor, address, ...(name === undefined ? {} : { name }) })
+  Effect.provideService(AuditActor, { actor, address, ...(name === undefined ? {} : { name }) })

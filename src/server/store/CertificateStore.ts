@@ -3,7 +3,7 @@ import { Certificate, type Page, type PageRequest } from "#schema/resources.ts"
 import { type GatewayId, HostName } from "#schema/ids.ts"
 import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
-import { pagesOf } from "./keysetPages.ts"
+import { keysetPages } from "./keysetPages.ts"
 import { timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./secrets/Secrets.ts"
 import { atEdge, type StoreUnavailable, transaction, write, writing, type Written } from "./sql.ts"
@@ -73,7 +73,7 @@ export class CertificateStore extends Context.Service<CertificateStore, {
         )
       })
 
-      const list = pagesOf(
+      const list = keysetPages(
         sql,
         { columns: certificateColumns, from: "certificates", when: "created_at", key: "domain" },
         certificates.read

@@ -11,7 +11,7 @@ import { Secrets } from "./secrets/Secrets.ts"
 import { everyRow, historyOf, latestTouches } from "./snapshotRows.ts"
 import { atEdge, isMine, StoreUnavailable, transaction, writing } from "./sql.ts"
 import type { UnreadableRow } from "./UnreadableRow.ts"
-import { VitalPool } from "./ReservedPool.ts"
+import { ReservedPool } from "./ReservedPool.ts"
 
 /** What the log says at one moment: the newest revision of which history, and the changes that the reader lacks. */
 export interface Page {
@@ -91,7 +91,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   static readonly layer = Layer.effect(
     ChangeLog,
     Effect.gen(function*() {
-      const sql = yield* VitalPool
+      const sql = yield* ReservedPool
       const pg = yield* PgClient.PgClient
       const { cipher } = yield* Secrets
       const timeline = sql.literal(historyName)

@@ -13,7 +13,7 @@ import { admins } from "./migrations/0005_admins.ts"
 import { rotation } from "./migrations/0006_rotation.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
 import { nodeEvents } from "./migrations/0008_node_events.ts"
-import { vitalConnections, VitalPool } from "./ReservedPool.ts"
+import { reservedConnections, ReservedPool } from "./ReservedPool.ts"
 import { atEdge, describeSqlError, StoreUnavailable } from "./sql.ts"
 
 /** The database has a schema that only a later version of Control knows. */
@@ -78,8 +78,8 @@ export const client = Layer.unwrap(Effect.gen(function*() {
     applicationName: "control",
     startupParameters: timeouts
   } as const
-  const vital = Layer.effect(VitalPool, SqlClient.SqlClient).pipe(
-    Layer.provide(Layer.fresh(PgClient.layer({ ...config, maxConnections: vitalConnections })))
+  const vital = Layer.effect(ReservedPool, SqlClient.SqlClient).pipe(
+    Layer.provide(Layer.fresh(PgClient.layer({ ...config, maxConnections: reservedConnections })))
   )
   return Layer.merge(PgClient.layer({ ...config, maxConnections: 10 }), vital)
 }))

@@ -43,7 +43,7 @@ export interface DiskSpace {
 /** A client that is further behind than this is not merely busy. */
 const farBehind = 100
 
-export class UpkeepStore extends Context.Service<UpkeepStore, {
+export class DoctorStore extends Context.Service<DoctorStore, {
   /** The version of the schema; 0 where there is none. */
   readonly version: Effect.Effect<number, StoreUnavailable>
   readonly facts: Effect.Effect<Facts, StoreUnavailable>
@@ -53,9 +53,9 @@ export class UpkeepStore extends Context.Service<UpkeepStore, {
   unreadable(cipher: Cipher): Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
 }>()("control/store/DoctorStore") {
   static readonly layer = Layer.effect(
-    UpkeepStore,
+    DoctorStore,
     Effect.map(SqlClient.SqlClient, (sql) =>
-      UpkeepStore.of({
+      DoctorStore.of({
         version: atEdge(Effect.gen(function*() {
           const [table] = yield* sql`select to_regclass(${migrationsTable}) as there`
           if (table?.["there"] === null) return 0

@@ -4,7 +4,7 @@ import { Revision } from "#schema/ids.ts"
 import { Context, Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { atEdge, type StoreUnavailable } from "./sql.ts"
-import { VitalPool } from "./ReservedPool.ts"
+import { ReservedPool } from "./ReservedPool.ts"
 
 export type ChangeData = Extract<ControlEvent, { readonly event: "change" }>["data"]
 
@@ -46,7 +46,7 @@ export class EventStore extends Context.Service<EventStore, {
         )
       })
 
-      return EventStore.of({ changes, ...exchange(yield* VitalPool) })
+      return EventStore.of({ changes, ...exchange(yield* ReservedPool) })
     })
   )
 }

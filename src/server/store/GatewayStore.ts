@@ -6,7 +6,7 @@ import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import type { Identity } from "./AgentStore.ts"
 import { lowestFree } from "./lowestFree.ts"
-import { pagesOf } from "./keysetPages.ts"
+import { keysetPages } from "./keysetPages.ts"
 import { presenceColumns, timeColumns } from "./presenceColumns.ts"
 import { Secrets } from "./secrets/Secrets.ts"
 import { atEdge, type StoreUnavailable, write, type Written } from "./sql.ts"
@@ -81,7 +81,7 @@ export class GatewayStore extends Context.Service<GatewayStore, {
         return yield* gateways.first(yield* atEdge(sql`select ${columns} from gateways where id = ${id}`))
       })
 
-      const list = pagesOf(
+      const list = keysetPages(
         sql,
         { columns: gatewayColumns, from: "gateways", when: "created_at", key: "id" },
         gateways.read

@@ -8,34 +8,38 @@ import { join } from "node:path"
 import { Directory } from "./Directory.ts"
 
 /** A change that was seen: which one of which history, and its tag. */
-export const Mark = Schema.Struct({
+export const HighWaterMark = Schema.Struct({
   timeline: Timeline,
   revision: Revision,
   tag: Schema.NullOr(Schema.String),
   /** How many rows there were; version 0.2.0 did not say. */
   rows: Schema.optionalKey(RowCounts)
 })
-export type Mark = typeof Mark.Type
+export type HighWaterMark = typeof HighWaterMark.Type
 
 /** `unused`: this process has no place of its own to keep a mark in. */
 export type MarkState = "kept" | "none" | "damaged" | "unused"
 
-export class HighWater extends Context.Service<HighWater, {
+export class HighWaterMarkStore extends Context.Service<HighWaterMarkStore, {
   /** The mark that was kept last; none at first, or where it cannot be read, which is reported. */
-  readonly kept: Effect.Effect<Option.Option<Mark>>
+  readonly kept: Effect.Effect<Option.Option<HighWaterMark>>
   /** What this process found where the mark should be. */
   readonly state: Effect.Effect<MarkState>
   /** Keeps this one instead. A mark that cannot be written is reported: it is a precaution, and nothing waits for it. */
-  keep(mark: Mark): Effect.Effect<void>
+  keep(mark: HighWaterMark): Effect.Effect<void>
 }>()("control/store/HighWaterMark") {
   /** In the data directory; a process that has none, since all its secrets and its database were given to it, keeps no mark. */
   static readonly layer = Layer.effect(
-    HighWater,
+    HighWaterMarkStore,
     Effect.gen(function*() {
       const settings = yield* Settings
       const isNeeded = [settings.databaseUrl, settings.masterKey, settings.adminToken].some(Option.isNone)
       if (!isNeeded) {
-        return HighWater.of({ kept: Effect.succeedNone, state: Effect.succeed("unused"), keep: () => Effect.void })
+        return HighWaterMarkStore.of({
+          kept: Effect.succeedNone,
+          state: Effect.succeed("unused"),
+          keep: () => Effect.void
+        })
       }
       const { path } = yield* (yield* Directory).opened
       const file = join(path, "high-water.json")
@@ -63,15 +67,15 @@ export class HighWater extends Context.Service<HighWater, {
         (text) => wasDamaged ? "damaged" as const : text === undefined ? "none" as const : "kept" as const
       )
 
-      const keep = (mark: Mark) =>
+      const keep = (mark: HighWaterMark) =>
         Effect.tryPromise(async () => {
           await writeFile(`${file}.new`, `${JSON.stringify(mark)}\n`, { mode: 0o600 })
           await rename(`${file}.new`, file)
         }).pipe(Effect.catchCause((cause) => Effect.logWarning(`${file} could not be written`, cause)))
 
-      return HighWater.of({ kept, state, keep })
+      return HighWaterMarkStore.of({ kept, state, keep })
     })
   )
 }
 
-const decodeMark = Schema.decodeUnknownOption(Schema.fromJsonString(Mark))
+const decodeMark = Schema.decodeUnknownOption(Schema.fromJsonString(HighWaterMark))

@@ -3,7 +3,7 @@ import { SessionId } from "#schema/ids.ts"
 import { Node } from "#schema/nodes.ts"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
-import { VitalPool } from "./ReservedPool.ts"
+import { ReservedPool } from "./ReservedPool.ts"
 import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
 
 /** What a node says of itself with each renewal. */
@@ -40,7 +40,7 @@ export class NodeStore extends Context.Service<NodeStore, {
   static readonly layer = Layer.effect(
     NodeStore,
     Effect.gen(function*() {
-      const sql = yield* VitalPool
+      const sql = yield* ReservedPool
 
       const collect = Effect.fn("NodeStore.collect")(function*(node: string) {
         const rows = yield* atEdge(sql`delete from takeovers where node = ${node} returning session`)

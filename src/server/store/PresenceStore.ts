@@ -4,9 +4,9 @@ import { AgentId, type ClientRef, type ClientType, GatewayId, nameOf, Revision, 
 import { ConnectedClient, type Page, type PageRequest } from "#schema/resources.ts"
 import { Context, type Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
-import { type Listed, pagesOf } from "./keysetPages.ts"
+import { keysetPages, type Listed } from "./keysetPages.ts"
 import { isOnline, progressColumns } from "./presenceColumns.ts"
-import { VitalPool } from "./ReservedPool.ts"
+import { ReservedPool } from "./ReservedPool.ts"
 import {
   changesRow,
   claimIn,
@@ -83,7 +83,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
   static readonly layer = Layer.effect(
     PresenceStore,
     Effect.gen(function*() {
-      const sql = yield* VitalPool
+      const sql = yield* ReservedPool
       const { writingCipher } = yield* Secrets
       const inTransaction = transaction(sql)
 
@@ -145,7 +145,7 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         return yield* inTransaction(sweepWith(sql, limit))
       })
 
-      const connected = pagesOf(yield* SqlClient.SqlClient, connectedClients, connections.read)
+      const connected = keysetPages(yield* SqlClient.SqlClient, connectedClients, connections.read)
 
       return PresenceStore.of({ claim, touch, fatesOf, release, sweep, connected, elsewhere: elsewhereIn(sql) })
     })

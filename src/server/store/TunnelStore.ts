@@ -3,7 +3,7 @@ import { AgentId, HostName, type Revision, type TunnelId } from "#schema/ids.ts"
 import { type NewTunnel, type Page, type PageRequest, Tunnel, type TunnelPatch } from "#schema/resources.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
-import { pagesOf } from "./keysetPages.ts"
+import { keysetPages } from "./keysetPages.ts"
 import { timeColumns } from "./presenceColumns.ts"
 import { atEdge, type StoreUnavailable, violated, write, writing } from "./sql.ts"
 import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
@@ -90,7 +90,7 @@ export class TunnelStore extends Context.Service<TunnelStore, {
         return yield* tunnels.first(yield* atEdge(select(id)))
       })
 
-      const list = pagesOf(
+      const list = keysetPages(
         sql,
         { columns: tunnelColumns, from: "tunnels", when: "created_at", key: "id" },
         tunnels.read

@@ -14,7 +14,7 @@ export interface Listed {
 }
 
 /** Reads pages of these rows. Other applications write rows too: one that cannot be read is told beside the items. */
-export const pagesOf = <A>(
+export const keysetPages = <A>(
   sql: SqlClient.SqlClient,
   { columns, from, when, key }: Listed,
   read: (row: Readonly<Record<string, unknown>>) => Result.Result<A, UnreadableRow>

@@ -5,7 +5,7 @@ import type { SqlClient, SqlError } from "effect/sql"
 import type { Secrets } from "./secrets/Secrets.ts"
 import { type Begun, type Claim, type Ended, type Held, type Seen, Swept } from "./presenceTypes.ts"
 import { isMine } from "./sql.ts"
-import { storable } from "./postgresText.ts"
+import { postgresText } from "./postgresText.ts"
 
 export type Rows = ReadonlyArray<object>
 
@@ -32,7 +32,7 @@ export const claimIn = Effect.fnUntraced(function*(
   )
   return yield* sql`with c as (select * from unnest(${items.map(({ id }) => id)}::text[],
       ${items.map(({ session }) => session)}::text[], ${items.map(({ address }) => address)}::text[],
-      ${items.map(({ level }) => level)}::text[], ${items.map(({ version }) => storable(version ?? ""))}::text[],
+      ${items.map(({ level }) => level)}::text[], ${items.map(({ version }) => postgresText(version ?? ""))}::text[],
       ${items.map(({ publicIp }) => publicIp ?? "")}::text[],
       ${items.map(({ wireguard }) => wireguard?.publicKey ?? "")}::text[], ${privateKeys}::text[])
       as c (id, session, address, level, version, public_ip, public_key, private_key)),

@@ -2,7 +2,7 @@
 import { Revision } from "#schema/ids.ts"
 import { Cause, Clock, Duration, Effect, Fiber, Metric, Schema } from "effect"
 import { type SqlClient, SqlError } from "effect/sql"
-import { Actor } from "./AuditActor.ts"
+import { AuditActor } from "./AuditActor.ts"
 
 /**
  * The database cannot be asked now, or what it has is held back; the same request may succeed later. Nothing was stored,
@@ -94,7 +94,7 @@ export const transaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effec
 
 /** A transaction that writes, in the name of the `Actor`. */
 export const writing = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  transaction(sql)(Effect.flatMap(Actor, ({ actor, address, name }) =>
+  transaction(sql)(Effect.flatMap(AuditActor, ({ actor, address, name }) =>
     Effect.andThen(
       sql`select set_config('control.actor', ${actor}, true), set_config('control.address', ${address ?? ""}, true),
         set_config('control.actor_name', ${name ?? ""}, true)`,

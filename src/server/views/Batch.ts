@@ -1,13 +1,13 @@
 /** The steps that one audience gets at one go; what all of its receivers are told alike is encoded once for each level. */
 import type { Step } from "./delta.ts"
-import { encodePart, isShared, namesPrevious, type Placed, type Receiver, tell } from "./messages.ts"
+import { encodePart, isShared, messageFor, namesPrevious, type Placed, type Receiver } from "./messages.ts"
 import type { Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { Buffer } from "node:buffer"
 import { textFrame } from "./frames.ts"
 
 /** Where a receiver is: `revision` is how far its view has come, `told` the place of the last message that it was sent. */
-export interface Place {
+export interface Position {
   readonly revision: Revision
   readonly told: Revision
 }
@@ -44,7 +44,7 @@ export class Batch {
   }
 
   /** Only what is newer than the receiver's revision. */
-  framesFor(receiver: Receiver, { revision, told }: Place): Told {
+  framesFor(receiver: Receiver, { revision, told }: Position): Told {
     const first = this.steps[0]
     const isAllNew = first === undefined || first.revision > revision
     const shared = isAllNew ? this.#sharedAt(receiver) : "mixed"
@@ -82,7 +82,7 @@ function shareable(steps: ReadonlyArray<Step>, receiver: Receiver): Shared | "wh
 function partsOf(steps: ReadonlyArray<Step>, receiver: Receiver): ReadonlyArray<Placed> | "whole" {
   const parts: Array<Placed> = []
   for (const { delta, revision } of steps) {
-    const telling = tell(delta, receiver)
+    const telling = messageFor(delta, receiver)
     if (telling._tag === "Whole") return "whole"
     if (telling._tag === "Part") parts.push({ revision, part: telling.part })
   }

@@ -7,9 +7,9 @@ import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { HashMap, Option } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"
-import { gatewaysText } from "./encodeGateways.ts"
+import { encodeGateways } from "./encodeGateways.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "#network/NetworkState.ts"
-import { remembered } from "./memoize.ts"
+import { memoize } from "./memoize.ts"
 import { inScope, limitedIn } from "#network/scope.ts"
 import * as Table from "#network/BucketMap.ts"
 import {
@@ -159,7 +159,7 @@ const groupSize = 16
 
 /** The table's text in some parts: groups of buckets, with a comma between any two that are not empty. */
 function joined<Row>(
-  table: Table.Table<string, Row>,
+  table: Table.BucketMap<string, Row>,
   textOf: (bucket: Bucket<Row>) => SharedText
 ): ReadonlyArray<SharedText> {
   const parts: Array<SharedText> = []
@@ -190,11 +190,11 @@ function groupText(members: ReadonlyArray<SharedText>): SharedText {
   return group
 }
 
-const agentsText = remembered((bucket: Bucket<Agent>): SharedText => ({
+const agentsText = memoize((bucket: Bucket<Agent>): SharedText => ({
   text: Array.from(bucket.values(), (row) => agentForGatewaysJson(row)).join()
 }))
 
-const certificatesText = remembered((bucket: Bucket<Certificate>): SharedText => ({
+const certificatesText = memoize((bucket: Bucket<Certificate>): SharedText => ({
   text: Array.from(bucket.values(), (row) => JSON.stringify(certificateForGateways(row))).join()
 }))
 
@@ -222,17 +222,17 @@ function tunnelsText(bucket: Bucket<Tunnel>, virtualIps: NetworkState["virtualIp
 function encodeForAgent(state: NetworkState, id: AgentId, level: Level): EncodedConfig | undefined {
   const agent = Option.getOrUndefined(Table.get(state.agents, id))
   if (agent === undefined) return undefined
-  const gateways = gatewaysText(state, agent, level)
+  const gateways = encodeGateways(state, agent, level)
   const head = level === "plain" ? "{\"type\":\"config\",\"data\":{" : headV1(state)
   const own = level === "plain" ? ownAgentJson(agent) : JSON.stringify(ownAgentV1(agent))
   const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgentJson)
   return { own: `${head}"agent":${own},"gateways":[${gateways}],"tunnels":[${tunnels.join()}]}}`, shared: [] }
 }
 
-const ownAgentJson = remembered((agent: Agent) => JSON.stringify(ownAgent(agent)))
-const ownGatewayJson = remembered((gateway: Gateway) => JSON.stringify(ownGateway(gateway)))
-const agentForGatewaysJson = remembered((agent: Agent) => JSON.stringify(agentForGateways(agent)))
-const tunnelForAgentJson = remembered((tunnel: Tunnel) => JSON.stringify(tunnelForAgent(tunnel)))
+const ownAgentJson = memoize((agent: Agent) => JSON.stringify(ownAgent(agent)))
+const ownGatewayJson = memoize((gateway: Gateway) => JSON.stringify(ownGateway(gateway)))
+const agentForGatewaysJson = memoize((agent: Agent) => JSON.stringify(agentForGateways(agent)))
+const tunnelForAgentJson = memoize((tunnel: Tunnel) => JSON.stringify(tunnelForAgent(tunnel)))
 
 const tunnelForGatewaysMemo = new WeakMap<Tunnel, { readonly agentVirtualIp: string; readonly json: string }>()
 

@@ -3,11 +3,11 @@ import type { Level } from "#schema/protocol.ts"
 import { HashMap } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"
 import type { Agent, Gateway, NetworkState } from "#network/NetworkState.ts"
-import { remembered } from "./memoize.ts"
+import { memoize } from "./memoize.ts"
 import { endpointOf, gatewayForAgent, gatewaysOfAgent } from "./view.ts"
 
 /** The members of the array, without its brackets. */
-export function gatewaysText(state: NetworkState, agent: Agent, level: Level): string {
+export function encodeGateways(state: NetworkState, agent: Agent, level: Level): string {
   const [, network] = /^((?:\d+\.){3})0\/24$/u.exec(agent.subnet) ?? []
   // As every agent's that was made by Control: then all that differs between two agents is these three numbers.
   if (network !== undefined && state.limits === undefined) return gapsOf[level](state.gateways).join(network)
@@ -20,8 +20,8 @@ export function gatewaysText(state: NetworkState, agent: Agent, level: Level): s
 
 /** What stands between the places where an agent's own network comes in: good for as long as no gateway changes. */
 const gapsOf: Record<Level, (gateways: NetworkState["gateways"]) => ReadonlyArray<string>> = {
-  plain: remembered((gateways: NetworkState["gateways"]) => gaps(gateways, "plain")),
-  "control.v1": remembered((gateways: NetworkState["gateways"]) => gaps(gateways, "control.v1"))
+  plain: memoize((gateways: NetworkState["gateways"]) => gaps(gateways, "plain")),
+  "control.v1": memoize((gateways: NetworkState["gateways"]) => gaps(gateways, "control.v1"))
 }
 
 function gaps(gateways: NetworkState["gateways"], level: Level): ReadonlyArray<string> {
@@ -40,10 +40,10 @@ function gaps(gateways: NetworkState["gateways"], level: Level): ReadonlyArray<s
 }
 
 /** All but the addresses, which come last and are each agent's own. */
-const head = remembered((gateway: Gateway) =>
+const head = memoize((gateway: Gateway) =>
   JSON.stringify({ ...gatewayForAgent(gateway, () => undefined), virtualIps: [] }).slice(0, -2)
 )
 
-const endpointTail = remembered((gateway: Gateway) => `],"endpoint":${JSON.stringify(endpointOf(gateway))}}`)
+const endpointTail = memoize((gateway: Gateway) => `],"endpoint":${JSON.stringify(endpointOf(gateway))}}`)
 
 const tail = (gateway: Gateway, level: Level): string => level === "plain" ? "]}" : endpointTail(gateway)

@@ -50,12 +50,12 @@ export interface Placed {
 }
 
 /** `Nothing`: its view stays the same. `Whole`: no message of its level says it, so the view is sent whole. */
-export type Telling =
+export type Rendering =
   | { readonly _tag: "Nothing" }
   | { readonly _tag: "Whole" }
   | { readonly _tag: "Part"; readonly part: Part }
 
-export const tell = (delta: Delta, receiver: Receiver): Telling => tellers[receiver.level](delta, receiver)
+export const messageFor = (delta: Delta, receiver: Receiver): Rendering => tellers[receiver.level](delta, receiver)
 
 /** Whether all receivers of this level are told the same of it, so that it is encoded once. */
 export const isShared = (delta: Delta, level: Level): boolean =>
@@ -71,11 +71,11 @@ export const encodePart: Record<Level, (part: Part, revision: Revision, previous
 /** Whether a frame of this level says what was told before it. */
 export const namesPrevious: Record<Level, boolean> = { plain: false, "control.v1": true }
 
-const nothing: Telling = { _tag: "Nothing" }
-const whole: Telling = { _tag: "Whole" }
-const part = (type: string, data: object): Telling => ({ _tag: "Part", part: { type, data } })
+const nothing: Rendering = { _tag: "Nothing" }
+const whole: Rendering = { _tag: "Whole" }
+const part = (type: string, data: object): Rendering => ({ _tag: "Part", part: { type, data } })
 
-type Teller = (delta: Delta, receiver: Receiver) => Telling
+type Teller = (delta: Delta, receiver: Receiver) => Rendering
 
 /** The plain level has messages for tunnels only. */
 const tellPlain: Teller = (delta, { ref }) => {
@@ -130,7 +130,7 @@ function changed<Row>(
   { after, before }: { readonly before: Row | undefined; readonly after: Row | undefined },
   seen: (row: Row) => object,
   named: (row: Row) => object
-): Telling {
+): Rendering {
   if (after === undefined) return before === undefined ? nothing : part(`${noun}_delete`, named(before))
   if (before === undefined) return part(`${noun}_create`, seen(after))
   const data = seen(after)

@@ -14,7 +14,7 @@ interface Turn {
 }
 
 /** To be called only where some gateway is limited before or after: it costs a few look-ups for each that is. */
-export const limitedSteps = (
+export const scopedSteps = (
   old: NetworkState,
   current: NetworkState,
   change: Change,

@@ -2,7 +2,7 @@
 import type { AgentId, ClientRef, GatewayId, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
 import { type Audience, type Delta, forGateways, type Step, type To, tunnelMessage } from "./delta.ts"
-import { limitedSteps } from "./scopedSteps.ts"
+import { scopedSteps } from "./scopedSteps.ts"
 import type { Certificate, Change, NetworkState, Tunnel } from "#network/NetworkState.ts"
 import { limitedIn, topicOf } from "#network/scope.ts"
 import * as Table from "#network/BucketMap.ts"
@@ -17,7 +17,7 @@ export const steps = (before: NetworkState, after: NetworkState, change: Change)
   const to = (audience: Audience, delta: Delta): Step => ({ revision, audience, delta })
   const shared = sharedSteps(before, after, change, to)
   if (before.limits === undefined && after.limits === undefined) return shared
-  return oneEach([...shared, ...limitedSteps(before, after, change, to)])
+  return oneEach([...shared, ...scopedSteps(before, after, change, to)])
 }
 
 /** The audiences that a client follows. */

@@ -6,7 +6,7 @@ import type { Stage } from "#faults/Stage.ts"
 import { underLoad } from "#faults/judge.ts"
 import { tryKey } from "#faults/probes.ts"
 import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
-import { vitalConnections } from "#store/ReservedPool.ts"
+import { reservedConnections } from "#store/ReservedPool.ts"
 
 const noClose = (trial: Trial, { crowd }: Stage): void =>
   trial.check(crowd.closes.length === 0, `connections were closed: ${crowd.closesByCode()}`)
@@ -135,7 +135,7 @@ const slow: Fault = {
       const slowest = quantile(stage.crowd.heartbeats, 1)
       trial.saw(`at most ${most} connections; slowest heartbeat ${Math.round(slowest)} ms`)
       // Ten in the pool; LISTEN has one of its own, and perhaps its successor already.
-      trial.check(most <= 10 + vitalConnections + 2, `the node had ${most} connections`)
+      trial.check(most <= 10 + reservedConnections + 2, `the node had ${most} connections`)
       trial.check(slowest < 1_000, `a heartbeat was answered after ${Math.round(slowest)} ms`)
     })
     noClose(trial, stage)

@@ -1,5 +1,5 @@
 /** README, "One node or several": whoever follows the events at one node is told of the clients of all of them. */
-import { Presences } from "#events/PresenceOrder.ts"
+import { PresenceOrder } from "#events/PresenceOrder.ts"
 import { Outbox } from "#events/Outbox.ts"
 import type { ControlEvent } from "#schema/events.ts"
 import { Revision, SessionId } from "#schema/ids.ts"
@@ -10,7 +10,7 @@ import { start, temporaryDirectory } from "#support/process.ts"
 import { join, joinV1 } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Option, Redacted } from "effect"
-import { Nodes } from "#cluster/NodeLease.ts"
+import { NodeLease } from "#cluster/NodeLease.ts"
 import { randomBytes } from "node:crypto"
 
 const twoNodes = Effect.gen(function*() {
@@ -24,7 +24,7 @@ const twoNodes = Effect.gen(function*() {
   const other = yield* makeServer({ ...settings, nodeName: "other" })
   // One that has just started is not known to the other yet.
   for (const { context } of [one, other]) {
-    yield* Effect.repeat(Context.get(context, Nodes).hasOthers, { until: (has) => has })
+    yield* Effect.repeat(Context.get(context, NodeLease).hasOthers, { until: (has) => has })
   }
   const followers = [yield* follow(one.apiUrl, adminToken), yield* follow(other.apiUrl, adminToken)]
   return { url, key, one, other, followers }
@@ -160,7 +160,7 @@ describe("what is waiting to be told", () => {
 })
 
 it("an older word of a client's presence is no news, nor is the same twice", () => {
-  const presences = new Presences(8)
+  const presences = new PresenceOrder(8)
   const word = (event: "client.online" | "client.offline", session: string, at: number) =>
     presences.isNews({
       at,

@@ -1,6 +1,6 @@
 /** README, "One node or several": two whole servers on one database, over real sockets. */
 import { ChangeLog } from "#store/ChangeLog.ts"
-import { VitalPool } from "#store/ReservedPool.ts"
+import { ReservedPool } from "#store/ReservedPool.ts"
 import { adminToken, newDatabase } from "#support/database.ts"
 import { type EventFollower, follow } from "#support/EventFollower.ts"
 import { start, temporaryDirectory } from "#support/process.ts"
@@ -222,7 +222,7 @@ describe("several nodes", () => {
         const sql = sqlOf(one)
         const sleepers = Array.from({ length: 20 }, () => sql.withTransaction(sql`select pg_sleep(9)`))
         yield* Effect.forkScoped(Effect.ignore(Effect.all(sleepers, { concurrency: "unbounded" })))
-        const vital = Context.get(one.context, VitalPool)
+        const vital = Context.get(one.context, ReservedPool)
         const asleep = Effect.map(
           vital`select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`,
           (rows) => rows.length

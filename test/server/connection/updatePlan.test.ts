@@ -1,9 +1,9 @@
-import { decide, type Position } from "#connection/updatePlan.ts"
+import { type ConnectionPosition, decide } from "#connection/updatePlan.ts"
 import { Batch } from "#views/Batch.ts"
 import { textFrame } from "#views/frames.ts"
 import type { Agent, Gateway } from "#network/NetworkState.ts"
 import type { Delta, Step } from "#views/delta.ts"
-import { encodePart, type Receiver, tell } from "#views/messages.ts"
+import { encodePart, messageFor, type Receiver } from "#views/messages.ts"
 import { AgentId, GatewayId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted, Schema } from "effect"
@@ -83,7 +83,7 @@ const batchesOf = (sizes: ReadonlyArray<number>, odd: number, kind: string): Rea
   return all
 }
 
-const placeAt = (revision: number): Position => ({
+const placeAt = (revision: number): ConnectionPosition => ({
   timeline,
   revision: Revision.make(revision),
   told: Revision.make(revision),
@@ -104,7 +104,7 @@ describe("what is written to a client", () => {
           const plan = decide(taken, placeAt(at), receiver)
           const newer = taken.flatMap((batch) => batch.steps).filter((step) => step.revision > at)
           const missed = newer[0] !== undefined && newer[0].revision > at + 1
-          const tellings = newer.map(({ delta }) => tell(delta, receiver))
+          const tellings = newer.map(({ delta }) => messageFor(delta, receiver))
           const needsConfig = tellings.some(({ _tag }) => _tag === "Whole")
           assert.strictEqual(plan._tag, missed || needsConfig ? "Config" : "Steps")
           if (plan._tag === "Config") return

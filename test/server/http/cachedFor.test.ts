@@ -1,4 +1,4 @@
-import { recent } from "#http/cachedFor.ts"
+import { cachedFor } from "#http/cachedFor.ts"
 import { assert, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
@@ -9,7 +9,7 @@ it.effect("who asks while a look goes on shares it, and who leaves takes it from
   Effect.gen(function*() {
     let looks = 0
     const done = yield* Deferred.make<string>()
-    const asked = yield* recent(
+    const asked = yield* cachedFor(
       Effect.suspend(() => {
         looks += 1
         return Deferred.await(done)
@@ -28,7 +28,7 @@ it.effect("who asks while a look goes on shares it, and who leaves takes it from
 it.effect("what was found is given again for a while, and then looked for anew; a failure is not", () =>
   Effect.gen(function*() {
     let looks = 0
-    const asked = yield* recent(
+    const asked = yield* cachedFor(
       Effect.suspend(() => (looks += 1) === 1 ? Effect.fail("away") : Effect.succeed(looks)),
       patience
     )

@@ -1,5 +1,5 @@
 /** The time before a header has come: in front of TLS, for how long, of how many, and what an operator is told. */
-import { Edge } from "#ingress/Ingress.ts"
+import { Ingress } from "#ingress/Ingress.ts"
 import { remoteOf } from "#ingress/headerPhase.ts"
 import { WSServer } from "#library/index.ts"
 import { defaults, Settings, type SettingsValues } from "#server/Settings.ts"
@@ -34,13 +34,13 @@ const serve = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}
   const logger = Logger.layer([Logger.make(({ message }) => lines.push(String(message)))])
   const edge = Context.get(
     yield* Layer.build(
-      Edge.layer.pipe(
+      Ingress.layer.pipe(
         Layer.provide(Settings.layerOf({ ...defaults, ...on, ...settings })),
         Layer.provideMerge(logger),
         Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "All"))
       )
     ),
-    Edge
+    Ingress
   )
   const server = edge.create(
     kind,

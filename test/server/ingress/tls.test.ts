@@ -2,7 +2,7 @@
 import { Agents } from "#services/Agents.ts"
 import { Listener } from "#connection/Listener.ts"
 import * as Control from "#server/Control.ts"
-import { Edge } from "#ingress/Ingress.ts"
+import { Ingress } from "#ingress/Ingress.ts"
 import { WSServer } from "#library/index.ts"
 import { defaults, Settings, type SettingsValues } from "#server/Settings.ts"
 import { issueCertificate } from "#support/certificates.ts"
@@ -169,18 +169,18 @@ const makeEdge = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) 
   const logger = Logger.make(({ logLevel, message }) => lines.push(`${logLevel}: ${String(message)}`))
   const edge = Context.get(
     yield* Layer.build(
-      Edge.layer.pipe(
+      Ingress.layer.pipe(
         Layer.provide(Settings.layerOf({ ...defaults, ...settings })),
         Layer.provideMerge(Logger.layer([logger])),
         Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "All"))
       )
     ),
-    Edge
+    Ingress
   )
   return { edge, lines, logging: Effect.provide(Logger.layer([logger])) }
 })
 
-const serve = Effect.fnUntraced(function*(edge: Edge["Service"]) {
+const serve = Effect.fnUntraced(function*(edge: Ingress["Service"]) {
   const server = edge.create("ws", { requestTimeout: 10_000, maxHeaderSize: 8_192 }, (_, response) => response.end())
   yield* edge.keep("ws", server)
   yield* Effect.promise(() => new Promise<void>((done) => server.listen(0, "127.0.0.1", done)))

@@ -3,7 +3,7 @@ import { apply, empty, load, type NetworkState } from "#network/NetworkState.ts"
 import type { Step } from "#views/delta.ts"
 import { audiencesOf, steps } from "#views/steps.ts"
 import * as Table from "#network/BucketMap.ts"
-import { encodePart, receiverIn, tell } from "#views/messages.ts"
+import { encodePart, messageFor, receiverIn } from "#views/messages.ts"
 import { view } from "#views/view.ts"
 import { type ClientRef, Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
@@ -41,7 +41,7 @@ const follow = (
 ) => {
   const receiver = receiverIn(state, client, level)
   if (receiver === undefined || !concerns(before, client, step)) return
-  const telling = tell(step.delta, receiver)
+  const telling = messageFor(step.delta, receiver)
   if (telling._tag === "Whole") viewer.take(configFor(state, client, level))
   if (telling._tag === "Part") {
     viewer.take(JSON.parse(encodePart[level](telling.part, step.revision, Revision.make(viewer.revision))))
@@ -160,7 +160,7 @@ describe("the network", () => {
               const told = receiver === undefined
                 ? []
                 : steps(before, state, change).filter((step) => concerns(before, client, step)).map(({ delta }) =>
-                  tell(delta, receiver)
+                  messageFor(delta, receiver)
                 )
               const seen = JSON.stringify([configFor(state, client, level), told])
               const keys = [...seen.matchAll(/wireguardPrivateKey/gu)].length

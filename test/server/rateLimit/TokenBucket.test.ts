@@ -7,7 +7,7 @@ import {
   left,
   type Rate,
   restMillis,
-  take
+  tryTake
 } from "#rateLimit/TokenBucket.ts"
 import { assert, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -35,7 +35,7 @@ function spendAll(rate: Rate, wanted: typeof wishes.Type) {
   const buckets: Array<Bucket> = []
   for (const { after, amount } of wanted) {
     at += after
-    const next = take(bucket, rate, at, amount)
+    const next = tryTake(bucket, rate, at, amount)
     if (next !== undefined) spent.push({ at, amount })
     bucket = next ?? bucket
     buckets.push(bucket)
@@ -75,12 +75,12 @@ it.effect.prop(
   { rate: rates, amount: between(1, 5_000), looks: Schema.Array(between(0, 1_000)) },
   ({ amount, looks, rate }) =>
     Effect.sync(() => {
-      const spent = take(full(rate, 0), rate, 0, Math.min(amount, rate.burst)) as Bucket
+      const spent = tryTake(full(rate, 0), rate, 0, Math.min(amount, rate.burst)) as Bucket
       let bucket = spent
       let at = 0
       for (const after of looks) {
         at += after
-        bucket = take(bucket, rate, at, 0) as Bucket
+        bucket = tryTake(bucket, rate, at, 0) as Bucket
       }
       assert.approximately(
         bucket.tokens,
@@ -95,8 +95,8 @@ it.effect.prop("a clock that steps back gives nothing twice", { rate: rates, bac
   { back, rate }
 ) =>
   Effect.sync(() => {
-    const spent = take(full(rate, 20_000), rate, 20_000, rate.burst) as Bucket
-    const looked = take(spent, rate, 20_000 - back, 0) as Bucket
+    const spent = tryTake(full(rate, 20_000), rate, 20_000, rate.burst) as Bucket
+    const looked = tryTake(spent, rate, 20_000 - back, 0) as Bucket
     assert.deepStrictEqual(looked, spent)
   }))
 

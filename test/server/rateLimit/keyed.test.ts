@@ -1,8 +1,8 @@
 /** What is counted by name or address: who is told apart, and how much is remembered. */
-import { Buckets } from "#rateLimit/KeyedBuckets.ts"
-import { Failures } from "#rateLimit/FailureBackoff.ts"
-import { Lately } from "#rateLimit/RecentMap.ts"
-import { Places } from "#rateLimit/Quota.ts"
+import { KeyedBuckets } from "#rateLimit/KeyedBuckets.ts"
+import { FailureBackoff } from "#rateLimit/FailureBackoff.ts"
+import { RecentMap } from "#rateLimit/RecentMap.ts"
+import { Quota } from "#rateLimit/Quota.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
@@ -16,7 +16,7 @@ describe("what is remembered lately", () => {
     { notes: Schema.Array(Schema.Struct({ name: between(0, 5), after: between(0, longestGap) })) },
     ({ notes }) =>
       Effect.sync(() => {
-        const lately = new Lately<number>(100)
+        const lately = new RecentMap<number>(100)
         const noted = new Map<string, number>()
         let at = 0
         for (const { after, name } of notes) {
@@ -33,7 +33,7 @@ describe("what is remembered lately", () => {
   )
 
   it("has a bound, and who was noted last is in it", () => {
-    const lately = new Lately<number>(1e9, 100)
+    const lately = new RecentMap<number>(1e9, 100)
     for (let index = 0; index < 10_000; index += 1) {
       lately.note(`${index}`, index, index)
       assert.isAtMost(lately.size, 200)
@@ -51,7 +51,7 @@ describe("buckets by name", () => {
     ({ wishes }) =>
       Effect.sync(() => {
         const rate = { perSecond: 0.5, burst: 3 }
-        const together = new Buckets(rate)
+        const together = new KeyedBuckets(rate)
         const alone = [0, 1, 2, 3].map(() => ({ tokens: rate.burst, at: 0 }))
         let at = 0
         for (const { after, name } of wishes) {
@@ -67,7 +67,7 @@ describe("buckets by name", () => {
 
 describe("failures of an address", () => {
   it("five are free, then each waits longer, up to two seconds; a minute without one forgives all", () => {
-    const failures = new Failures()
+    const failures = new FailureBackoff()
     const delays = Array.from({ length: 13 }, (_, index) => failures.note("192.0.2.1", index))
     assert.deepStrictEqual(delays, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000])
     assert.strictEqual(failures.note("192.0.2.2", 13), 0)
@@ -76,7 +76,7 @@ describe("failures of an address", () => {
   })
 
   it("all of an IPv6 subscriber's addresses are one", () => {
-    const failures = new Failures()
+    const failures = new FailureBackoff()
     for (let index = 0; index < 5; index += 1) failures.note(`2001:db8:1:2::${index}`, index)
     assert.strictEqual(failures.note("2001:db8:1:2:ffff::", 5), 100)
     assert.strictEqual(failures.note("2001:db8:1:3::", 5), 0)
@@ -88,7 +88,7 @@ it.effect.prop(
   { turns: Schema.Array(Schema.Struct({ address: between(0, 3), leaves: Schema.Boolean })) },
   ({ turns }) =>
     Effect.sync(() => {
-      const places = new Places(5, 2)
+      const places = new Quota(5, 2)
       const there = [0, 1, 2, 3].map((): Array<() => void> => [])
       for (const { address, leaves } of turns) {
         const mine = there[address] as Array<() => void>

@@ -1,5 +1,5 @@
 import { Agents } from "#services/Agents.ts"
-import { Keys } from "#services/ApiKeys.ts"
+import { ApiKeys } from "#services/ApiKeys.ts"
 import { Network } from "#feed/Network.ts"
 import { Gateways } from "#services/Gateways.ts"
 import { subnetCount } from "#network/addresses.ts"
@@ -8,7 +8,7 @@ import { AgentStore } from "#store/AgentStore.ts"
 import * as Database from "#store/Database.ts"
 import { Directory } from "#store/Directory.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
-import { KeyStore } from "#store/ApiKeyStore.ts"
+import { ApiKeyStore } from "#store/ApiKeyStore.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
 import { testSettings } from "#support/database.ts"
@@ -20,8 +20,8 @@ import { SqlClient } from "effect/sql"
 /** Sixteen subnets, so that the pool's end is near. */
 const pool = "10.64.0.0/20"
 
-const services = Layer.mergeAll(Agents.layer, Gateways.layer, Keys.layer, Tunnels.layer).pipe(
-  Layer.provide(Layer.mergeAll(AgentStore.layer, GatewayStore.layer, KeyStore.layer, TunnelStore.layer)),
+const services = Layer.mergeAll(Agents.layer, Gateways.layer, ApiKeys.layer, Tunnels.layer).pipe(
+  Layer.provide(Layer.mergeAll(AgentStore.layer, GatewayStore.layer, ApiKeyStore.layer, TunnelStore.layer)),
   // Nobody is connected, so nothing has to be known to anybody before an answer.
   Layer.provide(Layer.mock(Network)({ catchUp: Effect.void })),
   Layer.provideMerge(Secrets.layer),
@@ -68,7 +68,7 @@ layer(services.pipe(Layer.provideMerge(testSettings())), { excludeTestServices: 
     it.effect("never is a third key of one client live", () =>
       Effect.gen(function*() {
         const agents = yield* Agents
-        const keys = yield* Keys
+        const keys = yield* ApiKeys
         const { agent } = yield* agents.create({ name: "keyed" })
         const owner = { type: "agent", id: agent.id } as const
         const exits = yield* atOnce(12, () => keys.create(owner))

@@ -1,7 +1,7 @@
 import { apply } from "#network/NetworkState.ts"
 import { Revision } from "#schema/ids.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
-import { HighWater } from "#store/HighWaterMark.ts"
+import { HighWaterMarkStore } from "#store/HighWaterMark.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
 import { TestDatabase } from "#support/database.ts"
 import { assert, describe, layer } from "@effect/vitest"
@@ -17,7 +17,7 @@ const insertAgent = (id: string, index: number) =>
       values (${id}, ${id}, ${`10.64.${index}.1`}, ${`10.64.${index}.0/24`}, ${index}, 'public', ${key})`
   })
 
-const TestLog = Layer.mergeAll(ChangeLog.layer, HighWater.layer).pipe(Layer.provideMerge(TestDatabase))
+const TestLog = Layer.mergeAll(ChangeLog.layer, HighWaterMarkStore.layer).pipe(Layer.provideMerge(TestDatabase))
 
 describe("the history", () => {
   layer(TestLog, { excludeTestServices: true })((it) => {
@@ -119,7 +119,7 @@ describe("the high-water mark", () => {
   layer(TestLog, { excludeTestServices: true })((it) => {
     it.effect("a process with secrets of its own and a database keeps none", () =>
       Effect.gen(function*() {
-        const highWater = yield* HighWater
+        const highWater = yield* HighWaterMarkStore
         const { state, tag } = yield* (yield* ChangeLog).snapshot
         yield* highWater.keep({ timeline: state.timeline, revision: state.revision, tag })
         assert.isTrue(Option.isNone(yield* highWater.kept))
