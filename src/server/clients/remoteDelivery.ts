@@ -2,7 +2,7 @@
 import { type ClientRef, nameOf, Revision } from "#schema/ids.ts"
 import type { Elsewhere, PresenceStore } from "#store/PresenceStore.ts"
 import { Duration, Effect } from "effect"
-import type { Delivery, Goal } from "./Deliveries.ts"
+import type { Delivery, Goal } from "./delivery.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
 
 const lookEvery = Duration.millis(500)

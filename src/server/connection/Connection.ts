@@ -3,25 +3,15 @@ import { monotonicMillisUnsafe } from "#time/monotonic.ts"
 import { decodeFrame } from "#schema/protocol.ts"
 import type { Rate } from "#rateLimit/TokenBucket.ts"
 import { largestFirstMessage } from "#session/messageLimits.ts"
+import type { Event } from "#session/Action.ts"
 import * as Session from "#session/Session.ts"
 import { Settings, type SettingsValues } from "#server/Settings.ts"
 import { Clock, Effect } from "effect"
 import { Buffer } from "node:buffer"
-import type { Member } from "./login.ts"
+import type { Connection } from "./ConnectionState.ts"
 import { makePerform } from "./perform.ts"
 import type { Frame, Socket, TooSlow } from "./Socket.ts"
 import type { Upgrade } from "./upgrade.ts"
-
-/** What one connection remembers; written by its own fiber only. */
-export interface Connection {
-  readonly socket: Socket
-  readonly upgrade: Upgrade
-  session: Session.Session
-  /** When its last frame was taken, in `monotonicMillis`. */
-  at: number
-  /** Once it has authenticated. */
-  member: Member | undefined
-}
 
 /**
  * Gives the conversation with one client: it lasts until its socket closes, and whatever the client holds (membership,
@@ -38,7 +28,7 @@ export const makeServe = Effect.gen(function*() {
     while (connection.session.state._tag !== "closed") {
       const frame = yield* socket.receive
       connection.at = monotonicMillisUnsafe(clock)
-      let event: Session.Event | undefined = toEvent(frame, connection)
+      let event: Event | undefined = toEvent(frame, connection)
       while (event !== undefined) {
         const [actions, next]: Session.Transition = Session.handle(connection.session, event)
         connection.session = next
@@ -76,7 +66,7 @@ export const makeServe = Effect.gen(function*() {
     }).pipe(Effect.catchTag("SocketClosed", () => Effect.void))
 })
 
-function toEvent(frame: Frame, { at, session, upgrade }: Connection): Session.Event {
+function toEvent(frame: Frame, { at, session, upgrade }: Connection): Event {
   if (frame._tag === "Binary") return { _tag: "ReceivedBinary" }
   if (session.state._tag === "connected" && Buffer.byteLength(frame.text) > largestFirstMessage)
     return { _tag: "ReceivedTooBig" }

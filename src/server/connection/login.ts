@@ -10,16 +10,9 @@ import { keysToStore } from "#clients/wireguardKeys.ts"
 import { Events } from "#events/Events.ts"
 import { Network } from "#feed/Network.ts"
 import { nameOf, Revision } from "#schema/ids.ts"
-import type { Action, Event } from "#session/Session.ts"
+import type { Action, Event } from "#session/Action.ts"
 import { Clock, Effect, Fiber } from "effect"
-import type { Connection } from "./Connection.ts"
-
-/** What an authenticated connection holds besides its socket. */
-export interface Member {
-  readonly client: Client
-  /** The fiber that brings the client's view up to date, from the first config on. */
-  forwarding: Fiber.Fiber<void> | undefined
-}
+import type { Connection, Member } from "./ConnectionState.ts"
 
 export const makeLogin = Effect.gen(function*() {
   const authenticator = yield* Authenticator

@@ -1,5 +1,6 @@
 /** What is known of how far clients have come, beside what the rows say: for changes that wait, and for what is shown. */
-import { Deliveries, type Delivery as Known } from "#clients/Deliveries.ts"
+import { Deliveries } from "#clients/Deliveries.ts"
+import type { Delivery as Known } from "#clients/delivery.ts"
 import { type Delivery, usualWaitMillis, type WaitQuery } from "#schema/delivery.ts"
 import { AgentId, type ClientRef, GatewayId, type Revision } from "#schema/ids.ts"
 import type { Agent, ConnectedClient, Gateway } from "#schema/resources.ts"
