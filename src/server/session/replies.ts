@@ -3,7 +3,7 @@ import type { Resume } from "#schema/clientMessages.ts"
 import type { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
 import type { ClientRef } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
-import type { Action } from "./Session.ts"
+import type { Action } from "./Action.ts"
 
 interface Answers {
   /** The client is who it says it is; `resume` is where it says it was. */

@@ -2,6 +2,7 @@ import { closeCodes, type CloseReason } from "#schema/codes.ts"
 import { AgentId, type ClientRef, GatewayId } from "#schema/ids.ts"
 import { decodeFrame } from "#schema/protocol.ts"
 import type { Rate } from "#rateLimit/TokenBucket.ts"
+import type { Event } from "#session/Action.ts"
 import * as Session from "#session/Session.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -42,7 +43,7 @@ const Word = Schema.Union([
   ])
 ])
 
-const eventOf = (word: typeof Word.Type, session: Session.Session, at: number): Session.Event => {
+const eventOf = (word: typeof Word.Type, session: Session.Session, at: number): Event => {
   if (typeof word !== "string")
     return { _tag: "Received", frame: decodeFrame(frames[word.frame] ?? "", Session.senderOf(session)), at }
   switch (word) {

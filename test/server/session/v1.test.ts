@@ -2,6 +2,7 @@ import { AgentId, type ClientRef, Revision, Timeline } from "#schema/ids.ts"
 import { decodeFrame, type Level } from "#schema/protocol.ts"
 import type { Rate } from "#rateLimit/TokenBucket.ts"
 import { resyncEverySeconds } from "#session/messageLimits.ts"
+import type { Event } from "#session/Action.ts"
 import * as Session from "#session/Session.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -32,7 +33,7 @@ const Word = Schema.Union([
 ])
 type Word = typeof Word.Type
 
-const eventOf = (word: Word, session: Session.Session, at: number): Session.Event => {
+const eventOf = (word: Word, session: Session.Session, at: number): Event => {
   if (typeof word !== "string") {
     const text = JSON.stringify(frames[word.frame])
     return { _tag: "Received", frame: decodeFrame(text, Session.senderOf(session), session.level), at }
