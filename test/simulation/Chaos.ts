@@ -1,30 +1,30 @@
 /** What is broken at the moment, so that all of it can be mended in the end. */
-import type { Conversation } from "./Conversation.ts"
-import type { Simulation } from "./Simulation.ts"
+import type { ConversationState } from "./ConversationState.ts"
+import type { SimulationContext } from "./SimulationContext.ts"
 
 export class Chaos {
-  readonly #simulation: Simulation
-  readonly #broken = new Set<Conversation>()
+  readonly #simulation: SimulationContext
+  readonly #broken = new Set<ConversationState>()
 
-  constructor(simulation: Simulation) {
+  constructor(simulation: SimulationContext) {
     this.#simulation = simulation
   }
 
   /** Nothing gets through on this connection any more. */
-  blackhole(conversation: Conversation): void {
+  blackhole(conversation: ConversationState): void {
     if (conversation.wire === undefined) return
     conversation.wire.isBlackhole = true
     this.#broken.add(conversation)
-    this.#simulation.wasSlow.add(conversation)
+    conversation.wasSlow = true
     this.#simulation.world.count("half-open connection")
   }
 
   /** The client reads so many bytes a millisecond; for ever, unless it is mended. */
-  slow(conversation: Conversation, rate: number): void {
+  slow(conversation: ConversationState, rate: number): void {
     if (conversation.wire === undefined) return
     conversation.wire.setRate(rate)
     this.#broken.add(conversation)
-    this.#simulation.wasSlow.add(conversation)
+    conversation.wasSlow = true
     this.#simulation.world.count("slow reader")
   }
 

@@ -1,22 +1,14 @@
 /** A simulated client that follows the protocol, until it is told not to: it connects, authenticates, beats, and comes back. */
-import { hashApiKey } from "#crypto/apiKeys.ts"
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
-import type { ClientRef, ClientType } from "#schema/ids.ts"
+import type { ClientType } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import type { Issued } from "./certificates.ts"
-import { Conversation } from "./Conversation.ts"
+import { Conversation, type ConversationObserver } from "./Conversation.ts"
+import type { ClientState, ConversationState } from "./ConversationState.ts"
+import type { Credential } from "./Credential.ts"
 import { Follower } from "./Follower.ts"
 import type { Node } from "./Node.ts"
-import type { Simulation } from "./Simulation.ts"
-
-/** An API key as its client has it. */
-export interface Credential {
-  readonly ref: ClientRef
-  readonly text: string
-  readonly hash: string
-}
-
-export const credential = (ref: ClientRef, text: string): Credential => ({ ref, text, hash: hashApiKey(text) })
+import type { SimulationContext } from "./SimulationContext.ts"
 
 /** What to do after a close, by its code: see the table of close codes in protocol.md. */
 const stopsAfter: ReadonlySet<number> = new Set([4400, 4401, 4403, 4409, 4410])
@@ -31,8 +23,8 @@ const afterTooMany = 5_000
 
 const sendCertificateAgain = 3_000
 
-export class Client {
-  readonly simulation: Simulation
+export class Client implements ClientState, ConversationObserver {
+  readonly simulation: SimulationContext
   readonly ordinal: number
   readonly level: Level
   readonly address: string
@@ -64,7 +56,7 @@ export class Client {
   #generation = 0
   #resume: object | string | undefined
 
-  constructor(simulation: Simulation, ordinal: number, key: Credential, level: Level) {
+  constructor(simulation: SimulationContext, ordinal: number, key: Credential, level: Level) {
     this.simulation = simulation
     this.ordinal = ordinal
     this.level = level
@@ -92,8 +84,8 @@ export class Client {
     // One node may know less than another.
     if (simulation.nodes.length > 1) this.historyIndex = 0
     this.#generation += 1
-    const node: Node | undefined = simulation.nodeFor(this)
-    const conversation = new Conversation(this)
+    const node: Node | undefined = simulation.chooseNode()
+    const conversation = new Conversation(this, this)
     this.conversation = conversation
     const { address, level, urlType: type } = this
     const wire = node?.connect(conversation, { type, level, address })
@@ -108,8 +100,9 @@ export class Client {
   }
 
   /** The conversation that this client has, and no older one, is over. */
-  ended(conversation: Conversation, code: number): void {
-    if (conversation !== this.conversation) return
+  ended(ended: ConversationState, code: number): void {
+    const { conversation } = this
+    if (conversation === undefined || ended !== conversation) return
     this.conversation = undefined
     if (conversation.wasReadyFor > 10_000) this.#attempts = 0
     if (this.fights && code === 4409) this.#comeBack(this.simulation.world.random.between(1, 40))

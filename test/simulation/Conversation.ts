@@ -2,56 +2,35 @@
 import { Network } from "#feed/Network.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Effect } from "effect"
-import type { Client } from "./Client.ts"
 import { checkClose, checkMessage, checkPosition, checkView } from "./checks.ts"
-import { Follower, type Message, type Position } from "./Follower.ts"
+import { type ClientState, ConversationState } from "./ConversationState.ts"
+import { Follower, type Message } from "./Follower.ts"
 import type { Node } from "./Node.ts"
 import type { Peer, Wire } from "./Wire.ts"
 
 /** How long a client waits for anything at all. */
 const patience = 15_000
 
-export class Conversation implements Peer {
-  readonly client: Client
-  readonly openedAt: number
-  wire: Wire | undefined
-  node: Node | undefined
-  /** When `auth` was sent; what was sent by it. */
-  authAt: number | undefined
-  authHash = ""
-  /** Where it says it was, if that makes sense. */
-  offered: Position | undefined
-  /** The newest state of the database when `auth` was sent. */
-  authIndex = 0
-  /** The state that its node knew of then. */
-  knownIndex = 0
-  isReady = false
-  isOver = false
-  readyAt = 0
-  /** Its view has begun on this connection. */
-  hasBegun = false
-  /** How many configs and steps have come. */
-  pushes = 0
-  /** What it has said that no client should, in all, and by the code of the error that is due. */
-  faults = 0
-  readonly provoked = new Map<string, number>()
-  /** The WireGuard key that it has announced. */
-  broughtKey: string | undefined
-  readonly errors = new Map<string, number>()
-  said = 0
-  lastHeardAt: number
-  /** The newest revision that it has acknowledged on this connection. */
-  acked: number | undefined
-  drainMillis: number | undefined
-  /** The states of the database when it sent certificates, by domain. */
-  readonly obtained = new Map<string, number>()
+/** The client that owns the connection. */
+export interface ConversationObserver {
+  /** The server has stored a certificate for this domain. */
+  accepted(domain: string): void
+  /** The server has answered with an error. */
+  refused(code: string): void
+  /** The position to resume from, once, in place of the real one. */
+  takeResume(): object | string | undefined
+  /** The connection is closed; 1006 when it was lost. */
+  ended(conversation: ConversationState, code: number): void
+}
+
+export class Conversation extends ConversationState implements Peer {
+  readonly #observer: ConversationObserver
   #isReplaying = false
   #acks = false
 
-  constructor(client: Client) {
-    this.client = client
-    this.openedAt = client.simulation.world.now
-    this.lastHeardAt = this.openedAt
+  constructor(client: ClientState, observer: ConversationObserver) {
+    super(client)
+    this.#observer = observer
   }
 
   get wasReadyFor(): number {
@@ -139,7 +118,7 @@ export class Conversation implements Peer {
     client.simulation.world.note(() => `${client.name} is closed with ${code}`)
     client.simulation.world.mark(4, code)
     checkClose(this, code)
-    client.ended(this, code)
+    this.#observer.ended(this, code)
   }
 
   /** Gives up without a word to anybody who could hear it. */
@@ -147,7 +126,7 @@ export class Conversation implements Peer {
     if (this.isOver) return
     this.isOver = true
     this.wire?.abandon()
-    this.client.ended(this, 1006)
+    this.#observer.ended(this, 1006)
   }
 
   leave(): void {
@@ -160,7 +139,7 @@ export class Conversation implements Peer {
     // A view is its owner's, and of no use to another.
     if (!client.follower.isOf(client.key.ref.id)) client.follower = new Follower(client.level)
     const { position, view } = client.follower
-    const resume = client.takeResume() ?? (view === undefined ? undefined : position)
+    const resume = this.#observer.takeResume() ?? (view === undefined ? undefined : position)
     this.offered = view === undefined ? undefined : position
     this.broughtKey = client.ownKey
     return {
@@ -187,14 +166,14 @@ export class Conversation implements Peer {
       case "error": {
         const code = String(message.data["code"])
         this.errors.set(code, (this.errors.get(code) ?? 0) + 1)
-        return client.refused(code)
+        return this.#observer.refused(code)
       }
       case "heartbeat_ack":
         // What was dropped for being too much may have been an acknowledgement.
         if (this.errors.has("rate_limited")) this.acked = undefined
         return
       case "certificate_accepted":
-        return client.accepted(String(message.data["domain"]))
+        return this.#observer.accepted(String(message.data["domain"]))
       case "drain":
         this.drainMillis = Number(message.data["reconnectAfterMs"])
         return

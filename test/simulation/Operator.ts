@@ -10,15 +10,15 @@ import { Effect, Exit, Redacted } from "effect"
 import { domains, operatorsCertificates } from "./certificates.ts"
 import type { Services } from "./Node.ts"
 import type { Random } from "./Random.ts"
-import type { Simulation } from "./Simulation.ts"
+import type { SimulationContext } from "./SimulationContext.ts"
 import type { Rows } from "./tables.ts"
 import { type Transaction, Violated } from "./Transaction.ts"
 
 export class Operator {
-  readonly #simulation: Simulation
+  readonly #simulation: SimulationContext
   #made = 0
 
-  constructor(simulation: Simulation) {
+  constructor(simulation: SimulationContext) {
     this.#simulation = simulation
   }
 

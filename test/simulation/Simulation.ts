@@ -3,16 +3,17 @@ import { type ClientRef, nameOf } from "#schema/ids.ts"
 import { certificates, operatorsCertificates } from "./certificates.ts"
 import { Chaos } from "./Chaos.ts"
 import { withChance } from "./chance.ts"
-import { Client, type Credential, credential } from "./Client.ts"
+import { Client } from "./Client.ts"
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { commands } from "./commands.ts"
 import { heal } from "./faults.ts"
-import type { Conversation } from "./Conversation.ts"
+import { type Credential, credential } from "./Credential.ts"
 import { Database } from "./Database.ts"
 import { checkHealed, checkProgress, checkReleased, checkWaiting } from "./liveness.ts"
 import { Node } from "./Node.ts"
 import { Operator } from "./Operator.ts"
 import { Random } from "./Random.ts"
+import type { SimulationState } from "./SimulationState.ts"
 import { type Violation, World } from "./World.ts"
 
 export interface Outcome {
@@ -46,7 +47,7 @@ export const simulate = (seed: number, { traced = false, without = new Set() }: 
   return { seed, violation: world.violation, hash: world.hash, counters: world.counters, lines: world.lines ?? [] }
 }
 
-export class Simulation {
+export class Simulation implements SimulationState {
   readonly seed: number
   readonly world: World
   readonly database: Database
@@ -56,8 +57,6 @@ export class Simulation {
   readonly clients: Array<Client> = []
   /** Every key that was given out, live or not. */
   readonly keys: Array<Credential> = []
-  /** Connections whose client did not read as fast as it could. */
-  readonly wasSlow = new Set<Conversation>()
   /** When who tried to authenticate. */
   readonly attempts: Array<{ readonly name: string; readonly at: number }> = []
   /** When the database, or the way to it, was last unwell. */
@@ -97,7 +96,7 @@ export class Simulation {
   }
 
   /** The node that a client finds. */
-  nodeFor(_client: Client): Node | undefined {
+  chooseNode(): Node | undefined {
     const serving = this.nodes.filter((node) => node.isServing)
     return this.world.random.pick(serving)
   }

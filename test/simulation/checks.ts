@@ -2,7 +2,7 @@
 import type { CloseReason } from "#schema/codes.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Duration } from "effect"
-import type { Conversation } from "./Conversation.ts"
+import type { ConversationState } from "./ConversationState.ts"
 import type { Snapshot } from "./Database.ts"
 import type { Message } from "./Follower.ts"
 import { settings } from "./Node.ts"
@@ -14,7 +14,7 @@ const beforeAuth: ReadonlySet<string> = new Set(["auth_error", "error"])
 const answers: ReadonlySet<string> = new Set(["ack_ahead", "nack_unknown"])
 
 /** Judges one message by itself. */
-export const checkMessage = (conversation: Conversation, message: Message, text: string): void => {
+export const checkMessage = (conversation: ConversationState, message: Message, text: string): void => {
   const { client } = conversation
   const { database: { secrets }, world } = client.simulation
   const { data, type } = message
@@ -44,14 +44,14 @@ export const checkMessage = (conversation: Conversation, message: Message, text:
 }
 
 /** A certificate's key is for the gateways in whose view its domain is, or was at what its node knew when it told of it. */
-function mayKnow({ client }: Conversation, domain: string): boolean {
+function mayKnow({ client }: ConversationState, domain: string): boolean {
   const { key: { ref }, level, simulation: { database } } = client
   if (ref.type !== "gateway") return false
   const states = database.history.slice(client.historyIndex)
   return states.some(({ tables }) => project(tables, ref, level)?.certificates.has(domain) === true)
 }
 
-function checkSuccess(conversation: Conversation, { data }: Message): void {
+function checkSuccess(conversation: ConversationState, { data }: Message): void {
   const { authHash, authIndex, client } = conversation
   const { database, world } = client.simulation
   if (conversation.isReady) world.violate("order", `${client.name} was told auth_success twice`)
@@ -68,7 +68,7 @@ function checkSuccess(conversation: Conversation, { data }: Message): void {
   }
 }
 
-function checkError({ client, provoked }: Conversation, code: string): void {
+function checkError({ client, provoked }: ConversationState, code: string): void {
   if (!answers.has(code)) return
   const due = provoked.get(code) ?? 0
   if (due === 0) client.simulation.world.violate("I5 ack order", `${client.name} was told ${code} for no reason`)
@@ -77,7 +77,7 @@ function checkError({ client, provoked }: Conversation, code: string): void {
 }
 
 /** I13: what is said to be stored is, or was until somebody deleted it or stored another. */
-function checkReceipt({ client, obtained }: Conversation, domain: string): void {
+function checkReceipt({ client, obtained }: ConversationState, domain: string): void {
   const { database, world } = client.simulation
   const since = obtained.get(domain)
   if (since === undefined || !database.history.slice(since).some(({ tables }) => tables.certificate.has(domain))) {
@@ -93,11 +93,11 @@ function keyOwner(states: ReadonlyArray<Snapshot>, hash: string) {
 }
 
 /** I3: the view is the one of some committed revision, and never an older one than before; `from` is the first that will do. */
-export const checkView = (conversation: Conversation, from: number): void =>
+export const checkView = (conversation: ConversationState, from: number): void =>
   match(conversation, from, () => true, "of no revision")
 
 /** I3 at `control.v1`: the view is the one of the very revision that its last message named. */
-export const checkPosition = (conversation: Conversation): void => {
+export const checkPosition = (conversation: ConversationState): void => {
   const { position } = conversation.client.follower
   match(
     conversation,
@@ -108,7 +108,7 @@ export const checkPosition = (conversation: Conversation): void => {
 }
 
 function match(
-  { client }: Conversation,
+  { client }: ConversationState,
   from: number,
   mayBe: (state: Snapshot) => boolean,
   fault: string
@@ -153,7 +153,7 @@ const reasonOf: ReadonlyMap<number, CloseReason> = new Map([
 const underWay = 12
 
 /** Whether the client deserved it. */
-export const checkClose = (conversation: Conversation, code: number): void => {
+export const checkClose = (conversation: ConversationState, code: number): void => {
   const { client } = conversation
   const { world } = client.simulation
   world.count(`close ${code}`)
@@ -162,9 +162,9 @@ export const checkClose = (conversation: Conversation, code: number): void => {
   if (fault !== undefined) world.violate(`close ${code}`, `${client.name}: ${fault}`)
 }
 
-function undeserved(conversation: Conversation, reason: CloseReason): string | undefined {
+function undeserved(conversation: ConversationState, reason: CloseReason): string | undefined {
   const { authHash, authIndex, client, wire } = conversation
-  const { attempts, database, troubleAt, wasSlow, world: { now } } = client.simulation
+  const { attempts, database, troubleAt, world: { now } } = client.simulation
   // What had happened before its node let it in is no reason to close it later.
   const states = database.history.slice(conversation.isReady ? Math.min(authIndex, conversation.knownIndex) : authIndex)
   switch (reason) {
@@ -216,14 +216,14 @@ function undeserved(conversation: Conversation, reason: CloseReason): string | u
         ? undefined
         : `it said ${conversation.said} things only`
     case "tooSlow":
-      return wasSlow.has(conversation) ? undefined : "it read as fast as it could"
+      return conversation.wasSlow ? undefined : "it read as fast as it could"
     default:
       return undefined
   }
 }
 
 /** Somebody else has had the WireGuard key that it brought. */
-function isAnothers({ agent, gateway }: Snapshot["tables"], { broughtKey, client }: Conversation): boolean {
+function isAnothers({ agent, gateway }: Snapshot["tables"], { broughtKey, client }: ConversationState): boolean {
   return [...agent.values(), ...gateway.values()].some(({ id, publicKey }) =>
     publicKey === broughtKey && id !== client.key.ref.id
   )

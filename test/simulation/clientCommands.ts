@@ -3,17 +3,15 @@ import { certificates, domains } from "./certificates.ts"
 import type { Client } from "./Client.ts"
 import { Follower } from "./Follower.ts"
 import type { Random } from "./Random.ts"
-import type { Simulation } from "./Simulation.ts"
+import type { Command, SimulationState } from "./SimulationState.ts"
 
-export type Command = (simulation: Simulation, random: Random) => void
+const aClient = ({ clients }: SimulationState, random: Random): Client | undefined => random.pick(clients)
 
-const aClient = ({ clients }: Simulation, random: Random): Client | undefined => random.pick(clients)
-
-const aConversation = ({ clients }: Simulation, random: Random) =>
+const aConversation = ({ clients }: SimulationState, random: Random) =>
   random.pick(clients.flatMap(({ conversation }) => conversation === undefined ? [] : [conversation]))
 
 const asClient =
-  (act: (client: Client, random: Random, simulation: Simulation) => void): Command => (simulation, random) => {
+  (act: (client: Client, random: Random, simulation: SimulationState) => void): Command => (simulation, random) => {
     const client = aClient(simulation, random)
     if (client !== undefined) act(client, random, simulation)
   }
@@ -72,15 +70,15 @@ export const certificate: Command = (simulation, random) => {
   const conversation = aConversation(simulation, random)
   const issued = random.pick(certificates())
   if (conversation === undefined || issued === undefined) return
-  if (conversation.authAt !== undefined && conversation.client.key.ref.type === "gateway")
-    return conversation.client.obtained(issued)
+  const client = simulation.clients.find((each) => each.conversation === conversation)
+  if (conversation.authAt !== undefined && client?.key.ref.type === "gateway") return client.obtained(issued)
   conversation.faults += 1
   conversation.say({ type: "certificate_obtained", data: issued }, false)
 }
 
 // ---- clients at control.v1
 
-const aSpeaker = ({ clients }: Simulation, random: Random) =>
+const aSpeaker = ({ clients }: SimulationState, random: Random) =>
   random.pick(
     clients.flatMap(({ conversation, level }) =>
       level === "plain" || conversation?.isReady !== true || conversation.client.follower.position === undefined
@@ -119,7 +117,7 @@ export const resync: Command = (simulation, random) => {
   if (conversation === undefined || count === 1) return
   const before = conversation.errors.get("rate_limited") ?? 0
   simulation.world.after(3_000, () => {
-    const isWell = !conversation.isOver && !simulation.wasSlow.has(conversation) && conversation.said < 20
+    const isWell = !conversation.isOver && !conversation.wasSlow && conversation.said < 20
     if (!isWell || conversation.node?.process.stalledAt !== undefined) return
     const refused = (conversation.errors.get("rate_limited") ?? 0) - before
     if (refused < count - 1) simulation.world.violate("limits", `${refused} of ${count} resyncs were refused`)
@@ -208,7 +206,7 @@ export const flood: Command = (simulation, random) => {
     if (!isReady) conversation.faults += 1
   }
   simulation.world.after(3_000, () => {
-    const isWell = isReady && !conversation.isOver && !simulation.wasSlow.has(conversation)
+    const isWell = isReady && !conversation.isOver && !conversation.wasSlow
     const process = conversation.node?.process
     if (!isWell || process?.alive !== true || process.stalledAt !== undefined) return
     // Nothing is read from a client while what it said before is on its way to the database.

@@ -1,6 +1,6 @@
 /** Everything that can happen in a simulation, and how often it does. */
 import * as clients from "./clientCommands.ts"
-import type { Command } from "./clientCommands.ts"
+import type { Command } from "./SimulationState.ts"
 import * as world from "./worldCommands.ts"
 
 export const commands: ReadonlyArray<readonly [weight: number, run: Command]> = [

@@ -5,10 +5,10 @@ import { nameOf } from "#schema/ids.ts"
 import { Duration, Effect } from "effect"
 import type { Client } from "./Client.ts"
 import { settings } from "./Node.ts"
-import type { Simulation } from "./Simulation.ts"
+import type { SimulationState } from "./SimulationState.ts"
 import { difference, isSameView, project } from "./views.ts"
 
-export const checkHealed = (simulation: Simulation): void => {
+export const checkHealed = (simulation: SimulationState): void => {
   const { clients, nodes, world } = simulation
   for (const client of clients) {
     checkConnected(simulation, client)
@@ -31,7 +31,7 @@ export const checkHealed = (simulation: Simulation): void => {
 }
 
 /** I5: what was acknowledged was told, what was told was sent, and nothing was sent that the node does not know. */
-export const checkProgress = ({ database, nodes, world }: Simulation): void => {
+export const checkProgress = ({ database, nodes, world }: SimulationState): void => {
   // A history that was set back is heard of some time before the clients are told of it.
   const wasSetBack = database.rewoundAt > 0
   for (const node of nodes) {
@@ -46,7 +46,7 @@ export const checkProgress = ({ database, nodes, world }: Simulation): void => {
 }
 
 /** Nobody may stay for long without saying who it is. */
-export const checkWaiting = ({ clients, world }: Simulation): void => {
+export const checkWaiting = ({ clients, world }: SimulationState): void => {
   const longest = Duration.toMillis(settings.authTimeout) + 3_000
   for (const { conversation, name } of clients) {
     const { node, wire } = conversation ?? {}
@@ -57,7 +57,7 @@ export const checkWaiting = ({ clients, world }: Simulation): void => {
 }
 
 /** L2: a session that has ended on a node that lives is not shown online any longer than its release takes. */
-export const checkReleased = ({ database, nodes, world }: Simulation): void => {
+export const checkReleased = ({ database, nodes, world }: SimulationState): void => {
   // A history that was set back shows sessions of before; they are swept away in time.
   if (world.now - database.rewoundAt < 60_000) return
   for (const node of nodes) {
@@ -75,7 +75,7 @@ export const checkReleased = ({ database, nodes, world }: Simulation): void => {
 }
 
 /** L3: who may be connected is, and who may not is not. */
-function checkConnected(simulation: Simulation, client: Client): void {
+function checkConnected(simulation: SimulationState, client: Client): void {
   const { world } = simulation
   const mayConnect = simulation.mayConnect(client)
   const isSecond = simulation.clients.some((other) =>
@@ -89,7 +89,10 @@ function checkConnected(simulation: Simulation, client: Client): void {
 }
 
 /** L1: a connected client's view is what the rows say. */
-function checkConverged({ database, world }: Simulation, { conversation, follower, key, level, name }: Client): void {
+function checkConverged(
+  { database, world }: SimulationState,
+  { conversation, follower, key, level, name }: Client
+): void {
   const truth = project(database.tables, key.ref, level)
   if (truth === undefined || follower.view === undefined || !isSameView(follower.view, truth)) {
     world.violate("L1 convergence", `${name}: ${difference(follower.view, truth)}`)
@@ -107,7 +110,7 @@ function checkConverged({ database, world }: Simulation, { conversation, followe
 }
 
 /** L2: the database shows as online exactly who is. */
-function checkPresence({ clients, database, world }: Simulation): void {
+function checkPresence({ clients, database, world }: SimulationState): void {
   for (const type of ["agent", "gateway"] as const) {
     for (const id of database.tables[type].keys()) {
       const name = `${type}:${id}`
@@ -122,7 +125,7 @@ function checkPresence({ clients, database, world }: Simulation): void {
 }
 
 /** A change that stands alone makes exactly one message to each client that it concerns, and none to others. */
-function checkLoneChange({ clients, database, world }: Simulation): void {
+function checkLoneChange({ clients, database, world }: SimulationState): void {
   const [tunnel] = database.tables.tunnel.values()
   if (tunnel === undefined) return
   const before = clients.map(({ conversation }) => conversation?.pushes ?? 0)
@@ -138,7 +141,7 @@ function checkLoneChange({ clients, database, world }: Simulation): void {
 }
 
 /** L2: who leaves while the database is away is shown offline soon after it is back. */
-function checkLateRelease({ clients, database, world }: Simulation): void {
+function checkLateRelease({ clients, database, world }: SimulationState): void {
   const client = clients.find(({ isReady }) => isReady)
   if (client === undefined) return
   database.goDown()
@@ -152,7 +155,7 @@ function checkLateRelease({ clients, database, world }: Simulation): void {
 }
 
 /** L4 and drain: a node that is stopped lets go of everything, and says so in the database. */
-function checkStop(simulation: Simulation): void {
+function checkStop(simulation: SimulationState): void {
   const { clients, database, nodes, world } = simulation
   for (const client of clients) client.isPersistent = false
   for (const node of nodes) node.stop()

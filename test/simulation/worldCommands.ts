@@ -1,7 +1,7 @@
 /** What operators may do, and what may befall the database and the nodes. */
-import type { Command } from "./clientCommands.ts"
 import type { Database } from "./Database.ts"
 import { known } from "./known.ts"
+import type { Command } from "./SimulationState.ts"
 import type { TunnelRow } from "./tables.ts"
 import { Violated } from "./Transaction.ts"
 
