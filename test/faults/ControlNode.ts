@@ -1,11 +1,11 @@
 /** One node: `node src/server/main.ts` as its users run it, with everything that it prints. */
-import { holdsWithin } from "./waiting.ts"
+import { holdsWithin } from "./waitUntil.ts"
 import { type Api, api } from "#support/api.ts"
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdir, readFile } from "node:fs/promises"
 import { join, resolve } from "node:path"
-import { keep } from "./children.ts"
-import { freePort } from "./ports.ts"
+import { keep } from "./childProcesses.ts"
+import { freePort } from "./freePort.ts"
 
 export interface NodeOptions {
   readonly name: string

@@ -1,5 +1,5 @@
 /** A real PostgreSQL of the suite's own, on loopback TCP so that a proxy can stand before it: the project's embedded one. */
-import { mustHold } from "./waiting.ts"
+import { mustHold } from "./waitUntil.ts"
 import { findBinaries } from "#store/postgres/binaries.ts"
 import { accountFor, clusterIn, pathFor, prepareCluster } from "#store/postgres/cluster.ts"
 import { childEnvironment } from "#store/postgres/processes.ts"
@@ -12,8 +12,8 @@ import { closeSync, openSync, readFileSync } from "node:fs"
 import { chown, cp, lchown, mkdir, readdir } from "node:fs/promises"
 import { connect } from "node:net"
 import { join } from "node:path"
-import { keep } from "./children.ts"
-import { freePort } from "./ports.ts"
+import { keep } from "./childProcesses.ts"
+import { freePort } from "./freePort.ts"
 
 export type Rows = ReadonlyArray<Record<string, unknown>>
 

@@ -1,8 +1,8 @@
 /** A short selection of the fault matrix, with a small crowd: `npm run faults` runs all of it. */
 import { assert, describe, it } from "@effect/vitest"
 import { afterAll } from "vitest"
-import { matrix } from "./matrix.ts"
-import { Stages, tryFault } from "./run.ts"
+import { matrix } from "./allFaults.ts"
+import { Stages, tryFault } from "./runFaults.ts"
 
 const options = { clients: 16, seed: 1, repeat: 1 }
 

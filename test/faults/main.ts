@@ -3,10 +3,10 @@
  * whole matrix writes docs/faults.md.
  */
 import { parseArgs } from "node:util"
-import { endAll } from "./children.ts"
-import { matrix } from "./matrix.ts"
-import { runFaults, Stages, totalOf } from "./run.ts"
-import { writeTable } from "./table.ts"
+import { endAll } from "./childProcesses.ts"
+import { matrix } from "./allFaults.ts"
+import { runFaults, Stages, totalOf } from "./runFaults.ts"
+import { writeTable } from "./report.ts"
 
 const { values } = parseArgs({
   options: {

@@ -4,15 +4,15 @@
  * keeps then must not grow with the hours.
  */
 import { now, sleep } from "#bench/support/clock.ts"
-import { seconds } from "./waiting.ts"
+import { seconds } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
-import { endAll } from "./children.ts"
-import { matrix } from "./matrix.ts"
-import { Stages, totalOf, tryFault } from "./run.ts"
-import { type Figures, figuresOf, inWords, medianOf } from "./soakFigures.ts"
-import type { Trial } from "./Trial.ts"
+import { endAll } from "./childProcesses.ts"
+import { matrix } from "./allFaults.ts"
+import { Stages, totalOf, tryFault } from "./runFaults.ts"
+import { type Figures, figuresOf, inWords, medianOf } from "./resourceUsage.ts"
+import type { Trial } from "./FaultRun.ts"
 
 const { values } = parseArgs({
   options: {

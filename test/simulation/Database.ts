@@ -2,9 +2,9 @@
 import type { NotedNack } from "#schema/clientMessages.ts"
 import { type ClientRef, nameOf, type Revision } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
-import { type Faults, makeFaults } from "./faults.ts"
+import { type Faults, makeFaults } from "./databaseFaults.ts"
 import type { Process } from "./Process.ts"
-import { isSame, noTables, type RowChange, type Tables, withChange } from "./tables.ts"
+import { isSame, noTables, type RowChange, type Tables, withChange } from "./databaseTables.ts"
 import { type Noted, Transaction } from "./Transaction.ts"
 import type { World } from "./World.ts"
 

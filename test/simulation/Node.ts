@@ -11,15 +11,15 @@ import { defaults, Settings } from "#server/Settings.ts"
 import { type HighWaterMark, HighWaterMarkStore } from "#store/HighWaterMark.ts"
 import { Context, Duration, Effect, Exit, Layer, Metric, Option, Scope } from "effect"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
-import { certificateStore, tunnelStore } from "./contentStores.ts"
+import { certificateStore, tunnelStore } from "./tunnelAndCertificateStores.ts"
 import type { Database } from "./Database.ts"
-import { changeLog, presenceStore } from "./feedStores.ts"
-import { known } from "./known.ts"
-import { Link } from "./Link.ts"
+import { changeLog, presenceStore } from "./changeLogStore.ts"
+import { known } from "./acceptedFaults.ts"
+import { Link } from "./DatabaseLink.ts"
 import { eventStore, nodeStore } from "./nodeStores.ts"
 import { Process } from "./Process.ts"
-import { Queues, watchedBus } from "./watchedBus.ts"
-import { type Peer, Wire } from "./Wire.ts"
+import { Queues, watchedBus } from "./observedBus.ts"
+import { type Peer, Wire } from "./SimulatedSocket.ts"
 import type { World } from "./World.ts"
 
 /** Shorter than in earnest, so that little time must be simulated. */
@@ -168,7 +168,7 @@ export class Node {
       process.run(Effect.andThen(
         wire.ended,
         Effect.sync(() => {
-          place.leave()
+          place.release()
           this.wires.delete(wire)
         })
       ))

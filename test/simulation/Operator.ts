@@ -11,7 +11,7 @@ import { domains, operatorsCertificates } from "./certificates.ts"
 import type { Services } from "./Node.ts"
 import type { Random } from "./Random.ts"
 import type { SimulationContext } from "./SimulationContext.ts"
-import type { Rows } from "./tables.ts"
+import type { Rows } from "./databaseTables.ts"
 import { type Transaction, Violated } from "./Transaction.ts"
 
 export class Operator {

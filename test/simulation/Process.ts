@@ -11,7 +11,7 @@ import {
   References,
   Scheduler
 } from "effect"
-import { inLoop, type Loop } from "./chance.ts"
+import { inLoop, type Loop } from "./determinism.ts"
 import type { Worker, World } from "./World.ts"
 
 /** 2026-01-01T00:00:00Z: when every simulation begins. */

@@ -1,5 +1,5 @@
 /** State of one simulation, as its commands and liveness checks use it. */
-import type { Chaos } from "./Chaos.ts"
+import type { Chaos } from "./FaultInjector.ts"
 import type { Client } from "./Client.ts"
 import type { Credential } from "./Credential.ts"
 import type { Operator } from "./Operator.ts"

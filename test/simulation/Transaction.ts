@@ -1,6 +1,6 @@
 /** What one transaction has done so far, and what its deferred triggers will number when it commits. */
 import { type ClientRef, nameOf } from "#schema/ids.ts"
-import { type Entity, isSame, type RowChange, type Rows, type Tables, withChange } from "./tables.ts"
+import { type Entity, isSame, type RowChange, type Rows, type Tables, withChange } from "./databaseTables.ts"
 
 /** A constraint of the schema was violated. */
 export class Violated extends Error {

@@ -1,7 +1,7 @@
 /** What clients may do, rightly and wrongly, and what may befall their connections. */
 import { certificates, domains } from "./certificates.ts"
 import type { Client } from "./Client.ts"
-import { Follower } from "./Follower.ts"
+import { Follower } from "./ViewReplica.ts"
 import type { Random } from "./Random.ts"
 import type { Command, SimulationState } from "./SimulationState.ts"
 

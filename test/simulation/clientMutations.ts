@@ -61,7 +61,7 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "an old session's end marks the new one offline",
-    "test/simulation/feedStores.ts",
+    "test/simulation/changeLogStore.ts",
     "          for (const item of held) {\n            const row = holds(item)",
     "          for (const item of held) {\n            const row = presence.get(nameOf(item))"
   ),

@@ -7,9 +7,9 @@ import { GatewayStore, NoSuchAgentInScope, scopeOf } from "#store/GatewayStore.t
 import { ApiKeyStore, OwnerNotFound, TooManyKeys } from "#store/ApiKeyStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
 import type { Database } from "./Database.ts"
-import type { Link } from "./Link.ts"
-import { iso, pageOf, timesOf, written } from "./resources.ts"
-import type { AgentRow, GatewayRow } from "./tables.ts"
+import type { Link } from "./DatabaseLink.ts"
+import { iso, pageOf, timesOf, written } from "./resourceFields.ts"
+import type { AgentRow, GatewayRow } from "./databaseTables.ts"
 import { type Transaction, Violated } from "./Transaction.ts"
 
 /** As in `Settings`. */

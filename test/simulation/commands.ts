@@ -1,7 +1,7 @@
 /** Everything that can happen in a simulation, and how often it does. */
 import * as clients from "./clientCommands.ts"
 import type { Command } from "./SimulationState.ts"
-import * as world from "./worldCommands.ts"
+import * as world from "./faultCommands.ts"
 
 export const commands: ReadonlyArray<readonly [weight: number, run: Command]> = [
   [6, clients.connect],

@@ -6,7 +6,7 @@ import { Duration, Effect } from "effect"
 import type { Client } from "./Client.ts"
 import { settings } from "./Node.ts"
 import type { SimulationState } from "./SimulationState.ts"
-import { difference, isSameView, project } from "./views.ts"
+import { difference, isSameView, project } from "./expectedViews.ts"
 
 export const checkHealed = (simulation: SimulationState): void => {
   const { clients, nodes, world } = simulation

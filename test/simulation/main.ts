@@ -4,8 +4,8 @@
  */
 import { fork } from "node:child_process"
 import { parseArgs } from "node:util"
-import { interesting } from "./interesting.ts"
-import { describeFailure, failureOf, merged, runSeeds, type Summary } from "./run.ts"
+import { interesting } from "./requiredCoverage.ts"
+import { describeFailure, failureOf, merged, runSeeds, type Summary } from "./runSeeds.ts"
 import { simulate } from "./Simulation.ts"
 
 const { values } = parseArgs({

@@ -5,7 +5,7 @@ import { NodeStore } from "#store/NodeStore.ts"
 import type { Swept } from "#store/PresenceStore.ts"
 import { Duration, Effect, Layer } from "effect"
 import type { Database } from "./Database.ts"
-import type { Link } from "./Link.ts"
+import type { Link } from "./DatabaseLink.ts"
 
 export function sweep(database: Database, limit: Duration.Duration): ReadonlyArray<Swept> {
   const { nodes, presence, world } = database

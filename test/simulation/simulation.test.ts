@@ -2,9 +2,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
-import { interesting } from "./interesting.ts"
+import { interesting } from "./requiredCoverage.ts"
 import { mutants } from "./mutations.ts"
-import { describeFailure, failureOf, merged, runSeeds, type Summary } from "./run.ts"
+import { describeFailure, failureOf, merged, runSeeds, type Summary } from "./runSeeds.ts"
 import seeds from "./seeds.json" with { type: "json" }
 import { simulate } from "./Simulation.ts"
 

@@ -1,10 +1,10 @@
 /** F31 and F32: gateways that send certificates which are not theirs to send, are none, or are too many. */
 import { now, sleep } from "#bench/support/clock.ts"
-import { underLoad } from "#faults/judge.ts"
-import { enter, type RawSocket } from "#faults/RawSocket.ts"
-import type { Stage } from "#faults/Stage.ts"
-import type { Fault } from "#faults/Trial.ts"
-import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
+import { underLoad } from "#faults/checkGuarantees.ts"
+import { enter, type RawSocket } from "#faults/RawWebSocket.ts"
+import type { Stage } from "#faults/TestCluster.ts"
+import type { Fault } from "#faults/FaultRun.ts"
+import { holdsWithin, mustHold, seconds } from "#faults/waitUntil.ts"
 import { issueCertificate } from "#support/certificates.ts"
 
 const day = 86_400_000

@@ -1,14 +1,14 @@
 /** F21, F22, F24, F28, F29: clients that do not hear, are not heard, do not read, are two, or may no longer be there. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { FaultClient } from "#faults/FaultClient.ts"
-import { underLoad } from "#faults/judge.ts"
-import { megabytes, metricOf } from "#faults/measures.ts"
-import { withoutNotifications } from "#faults/pgMessages.ts"
-import { tryKey } from "#faults/probes.ts"
-import { readWorld } from "#faults/projection.ts"
-import { heartbeatTimeoutMillis, type Stage } from "#faults/Stage.ts"
-import type { Fault } from "#faults/Trial.ts"
-import { holdsWithin, mustHold, Sampling, seconds } from "#faults/waiting.ts"
+import { underLoad } from "#faults/checkGuarantees.ts"
+import { megabytes, metricOf } from "#faults/nodeMetrics.ts"
+import { withoutNotifications } from "#faults/dropNotifications.ts"
+import { tryKey } from "#faults/tryLogin.ts"
+import { readWorld } from "#faults/expectedView.ts"
+import { heartbeatTimeoutMillis, type Stage } from "#faults/TestCluster.ts"
+import type { Fault } from "#faults/FaultRun.ts"
+import { holdsWithin, mustHold, Sampling, seconds } from "#faults/waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 
 /** Every third connection to the first node. */

@@ -1,11 +1,11 @@
 /** F1, F2, F7 to F9: PostgreSQL goes away, is overtaxed, slow, or locked. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { quantile } from "#bench/support/quantiles.ts"
-import type { Fault, Trial } from "#faults/Trial.ts"
-import type { Stage } from "#faults/Stage.ts"
-import { underLoad } from "#faults/judge.ts"
-import { tryKey } from "#faults/probes.ts"
-import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
+import type { Fault, Trial } from "#faults/FaultRun.ts"
+import type { Stage } from "#faults/TestCluster.ts"
+import { underLoad } from "#faults/checkGuarantees.ts"
+import { tryKey } from "#faults/tryLogin.ts"
+import { holdsWithin, mustHold, seconds } from "#faults/waitUntil.ts"
 import { reservedConnections } from "#store/ReservedPool.ts"
 
 const noClose = (trial: Trial, { crowd }: Stage): void =>

@@ -1,10 +1,10 @@
 /** F14 and F15: the schema is being brought up to date when something goes wrong, or somebody else does the same. */
 import { ControlNode } from "#faults/ControlNode.ts"
-import { newDirectory, operatorOf, remove } from "#faults/Embedded.ts"
+import { newDirectory, operatorOf, remove } from "#faults/embeddedNode.ts"
 import { Postgres, type Rows } from "#faults/Postgres.ts"
 import { Proxy } from "#faults/Proxy.ts"
-import type { Fault, Trial } from "#faults/Trial.ts"
-import { holdsWithin } from "#faults/waiting.ts"
+import type { Fault, Trial } from "#faults/FaultRun.ts"
+import { holdsWithin } from "#faults/waitUntil.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"

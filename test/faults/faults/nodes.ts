@@ -1,12 +1,12 @@
 /** F17, F18, F20, F30: one of two nodes stands still, dies, is replaced, or is cut off from the database. */
 import { now, sleep } from "#bench/support/clock.ts"
-import type { Close } from "#faults/Crowd.ts"
+import type { Close } from "#faults/ClientFleet.ts"
 import type { ControlNode } from "#faults/ControlNode.ts"
-import { presenceFaults, settle, summary, underLoad } from "#faults/judge.ts"
-import { tryKey } from "#faults/probes.ts"
-import type { Stage } from "#faults/Stage.ts"
-import type { Fault, Trial } from "#faults/Trial.ts"
-import { holdsWithin, mustHold, Sampling, seconds } from "#faults/waiting.ts"
+import { presenceFaults, settle, summary, underLoad } from "#faults/checkGuarantees.ts"
+import { tryKey } from "#faults/tryLogin.ts"
+import type { Stage } from "#faults/TestCluster.ts"
+import type { Fault, Trial } from "#faults/FaultRun.ts"
+import { holdsWithin, mustHold, Sampling, seconds } from "#faults/waitUntil.ts"
 import type { WebSocket } from "ws"
 
 /** Half of the clients are at each node, whatever the faults before this one have made of it. */

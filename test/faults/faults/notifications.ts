@@ -1,11 +1,11 @@
 /** F5 and F6: PostgreSQL's notifications do not arrive, and nobody says so. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { quantile } from "#bench/support/quantiles.ts"
-import { underLoad } from "#faults/judge.ts"
-import type { Ledger } from "#faults/Ledger.ts"
-import { withoutNotifications } from "#faults/pgMessages.ts"
-import type { Fault, Trial } from "#faults/Trial.ts"
-import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
+import { underLoad } from "#faults/checkGuarantees.ts"
+import type { Ledger } from "#faults/WriteLedger.ts"
+import { withoutNotifications } from "#faults/dropNotifications.ts"
+import type { Fault, Trial } from "#faults/FaultRun.ts"
+import { holdsWithin, mustHold, seconds } from "#faults/waitUntil.ts"
 
 /** The poll, and a second for everything else. */
 const mostMillis = 3_000

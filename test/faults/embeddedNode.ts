@@ -6,7 +6,7 @@ import { mkdtemp } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join, relative } from "node:path"
 import { ControlNode } from "./ControlNode.ts"
-import { holdsWithin } from "./waiting.ts"
+import { holdsWithin } from "./waitUntil.ts"
 
 export const newDirectory = (): Promise<string> => mkdtemp(join(tmpdir(), "control-faults-embedded-"))
 

@@ -10,7 +10,7 @@ import { PresenceStore } from "#store/PresenceStore.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
 import { Duration, Effect, Redacted } from "effect"
 import type { Random } from "./Random.ts"
-import type { Tables } from "./tables.ts"
+import type { Tables } from "./databaseTables.ts"
 
 export type Stores =
   | AgentStore

@@ -1,8 +1,8 @@
 /** What operators may do, and what may befall the database and the nodes. */
 import type { Database } from "./Database.ts"
-import { known } from "./known.ts"
+import { known } from "./acceptedFaults.ts"
 import type { Command } from "./SimulationState.ts"
-import type { TunnelRow } from "./tables.ts"
+import type { TunnelRow } from "./databaseTables.ts"
 import { Violated } from "./Transaction.ts"
 
 // ---- operators

@@ -1,5 +1,5 @@
 /** The whole scene of a fault: PostgreSQL, a proxy before it for each node, the nodes, a proxy before each, and the clients. */
-import { mustHold } from "./waiting.ts"
+import { mustHold } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { randomBytes } from "node:crypto"
@@ -7,11 +7,11 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { ControlNode } from "./ControlNode.ts"
-import { Crowd } from "./Crowd.ts"
+import { Crowd } from "./ClientFleet.ts"
 import type { Account } from "./FaultClient.ts"
 import { Postgres } from "./Postgres.ts"
 import { Proxy } from "./Proxy.ts"
-import { type Canary, pemCanary } from "./secrets.ts"
+import { type Canary, pemCanary } from "./secretScan.ts"
 
 export interface StageOptions {
   readonly clients: number

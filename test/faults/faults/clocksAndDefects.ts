@@ -1,10 +1,10 @@
 /** F16 and F40: the wall clock jumps, and code throws where nobody foresaw it. Both are done to a node from outside its code. */
 import { sleep } from "#bench/support/clock.ts"
-import { underLoad } from "#faults/judge.ts"
-import { RawSocket } from "#faults/RawSocket.ts"
-import { Stage } from "#faults/Stage.ts"
-import type { Fault, Trial } from "#faults/Trial.ts"
-import { holdsWithin, mustHold } from "#faults/waiting.ts"
+import { underLoad } from "#faults/checkGuarantees.ts"
+import { RawSocket } from "#faults/RawWebSocket.ts"
+import { Stage } from "#faults/TestCluster.ts"
+import type { Fault, Trial } from "#faults/FaultRun.ts"
+import { holdsWithin, mustHold } from "#faults/waitUntil.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { join } from "node:path"
 

@@ -2,17 +2,17 @@
 import { certificates } from "./faults/certificates.ts"
 import { clients } from "./faults/clients.ts"
 import { database } from "./faults/database.ts"
-import { hostile } from "./faults/hostile.ts"
-import { history } from "./faults/history.ts"
-import { inside } from "./faults/inside.ts"
-import { limits } from "./faults/limits.ts"
+import { hostile } from "./faults/hostileClients.ts"
+import { history } from "./faults/lostHistory.ts"
+import { inside } from "./faults/clocksAndDefects.ts"
+import { limits } from "./faults/resourceLimits.ts"
 import { migrations } from "./faults/migrations.ts"
 import { nodes } from "./faults/nodes.ts"
 import { notifications } from "./faults/notifications.ts"
-import { operators } from "./faults/operators.ts"
+import { operators } from "./faults/operatorApi.ts"
 import { security } from "./faults/security.ts"
 import { storage } from "./faults/storage.ts"
-import type { Fault } from "./Trial.ts"
+import type { Fault } from "./FaultRun.ts"
 
 export const matrix: ReadonlyArray<Fault> = [
   ...certificates,

@@ -2,10 +2,10 @@
 import type { ClientType } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import type { Credential } from "./Credential.ts"
-import type { Follower, Position } from "./Follower.ts"
+import type { Follower, Position } from "./ViewReplica.ts"
 import type { Node } from "./Node.ts"
 import type { SimulationContext } from "./SimulationContext.ts"
-import type { Wire } from "./Wire.ts"
+import type { Wire } from "./SimulatedSocket.ts"
 
 /** State of a simulated client, as its connections use it. */
 export interface ClientState {

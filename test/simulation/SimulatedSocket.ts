@@ -58,7 +58,7 @@ export class Wire implements Socket {
   #keepPatience: (() => void) | undefined
   /** Its server has accepted it. */
   isServed = false
-  readonly stayCautious = (): void => {}
+  readonly limitNextMessage = (): void => {}
   /** Nothing gets through in either direction, and nobody is told. */
   isBlackhole = false
   /** What the client reads, in bytes a millisecond. */
@@ -104,7 +104,7 @@ export class Wire implements Socket {
 
   write(frames: ReadonlyArray<Buffer>): void {
     if (this.#closing || frames.length === 0) return
-    if (this.isBackedUp()) {
+    if (this.hasBacklog()) {
       this.backedUp = true
       // Both fibers of a connection may have found it fit just before the other wrote; and a server that stops says so.
       if ((this.#writesWhileBackedUp += 1) > 3) {
@@ -114,7 +114,7 @@ export class Wire implements Socket {
     this.#send({ frames, bytes: frames.reduce((sum, { length }) => sum + length, 0), code: undefined })
   }
 
-  isBackedUp(): boolean {
+  hasBacklog(): boolean {
     return this.#waitingBytes > waitingLimit
   }
 
@@ -247,7 +247,7 @@ export class Wire implements Socket {
   #depart(item: Item): void {
     this.#outgoing.shift()
     this.#waitingBytes -= item.bytes
-    if (!this.isBackedUp()) this.#writesWhileBackedUp = 0
+    if (!this.hasBacklog()) this.#writesWhileBackedUp = 0
     if (this.#outgoing.length === 0) {
       // More may have been written by the time the process hears of it.
       this.#process.arrive(0, () => {

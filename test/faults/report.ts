@@ -2,7 +2,7 @@
 import { writeFileSync } from "node:fs"
 import { cpus, platform } from "node:os"
 import { join } from "node:path"
-import { type Options, type Result, totalOf } from "./run.ts"
+import { type Options, type Result, totalOf } from "./runFaults.ts"
 
 const file = join(import.meta.dirname, "..", "..", "docs", "faults.md")
 

@@ -1,6 +1,6 @@
 /** One run of one fault: what was seen, and what should not have been. */
 import type { Random } from "#simulation/Random.ts"
-import type { Stage } from "./Stage.ts"
+import type { Stage } from "./TestCluster.ts"
 
 export class Trial {
   readonly failures: Array<string> = []

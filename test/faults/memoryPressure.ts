@@ -5,10 +5,10 @@ import { LeanClient, type Listener } from "#bench/support/LeanClient.ts"
 import { removeRunDirectory } from "#bench/support/temporary.ts"
 import { join } from "node:path"
 import { ControlNode } from "./ControlNode.ts"
-import { newDirectory, remove } from "./Embedded.ts"
-import { megabytes, metricOf } from "./measures.ts"
-import type { Trial } from "./Trial.ts"
-import { holdsWithin, Sampling, seconds } from "./waiting.ts"
+import { newDirectory, remove } from "./embeddedNode.ts"
+import { megabytes, metricOf } from "./nodeMetrics.ts"
+import type { Trial } from "./FaultRun.ts"
+import { holdsWithin, Sampling, seconds } from "./waitUntil.ts"
 
 /** Comes back whenever it was cut, a while later. */
 class Returning implements Listener {

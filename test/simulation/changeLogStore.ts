@@ -19,9 +19,9 @@ import { historyOf } from "#store/snapshotRows.ts"
 import { type Claim, type Claimed, LeaseLapsed, PresenceStore, type Seen } from "#store/PresenceStore.ts"
 import { Effect, Layer, Redacted } from "effect"
 import type { Database, Logged } from "./Database.ts"
-import type { Link } from "./Link.ts"
+import type { Link } from "./DatabaseLink.ts"
 import { sweep } from "./nodeStores.ts"
-import type { RowChange } from "./tables.ts"
+import type { RowChange } from "./databaseTables.ts"
 
 export const presenceStore = (link: Link) => {
   const { database } = link

@@ -1,5 +1,5 @@
 /** A socket on which a fault says any bytes, and reads frames back: what no WebSocket library would send. */
-import { mustHold } from "./waiting.ts"
+import { mustHold } from "./waitUntil.ts"
 import { randomBytes } from "node:crypto"
 import { connect, type Socket } from "node:net"
 

@@ -1,7 +1,7 @@
 /** What a client should see, worked out from the rows and nothing else: the oracle that the real code is compared with. */
 import { type ClientRef, nameOf } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
-import type { AgentRow, CertificateRow, GatewayRow, Tables, TunnelRow } from "./tables.ts"
+import type { AgentRow, CertificateRow, GatewayRow, Tables, TunnelRow } from "./databaseTables.ts"
 
 /** Rows as canonical texts, by id; a certificate's is its domain. */
 export interface View {

@@ -2,11 +2,11 @@
 import type { CloseReason } from "#schema/codes.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Duration } from "effect"
-import type { ConversationState } from "./ConversationState.ts"
+import type { ConversationState } from "./ClientConnectionState.ts"
 import type { Snapshot } from "./Database.ts"
-import type { Message } from "./Follower.ts"
+import type { Message } from "./ViewReplica.ts"
 import { settings } from "./Node.ts"
-import { difference, isSameView, project } from "./views.ts"
+import { difference, isSameView, project } from "./expectedViews.ts"
 
 const beforeAuth: ReadonlySet<string> = new Set(["auth_error", "error"])
 

@@ -1,7 +1,7 @@
 /** Writers, and the book that they keep: what was acknowledged, and what nobody can say. Every write here is one revision. */
 import { now, sleep } from "#bench/support/clock.ts"
 import type { Random } from "#simulation/Random.ts"
-import type { Stage } from "./Stage.ts"
+import type { Stage } from "./TestCluster.ts"
 
 /** `undefined`: no tunnel has this domain. */
 type Target = string | undefined

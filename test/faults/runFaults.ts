@@ -1,9 +1,9 @@
 /** Faults one after the other, on one stage for as long as none has spoiled it. */
 import { now } from "#bench/support/clock.ts"
-import { seconds } from "./waiting.ts"
+import { seconds } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
-import { Stage } from "./Stage.ts"
-import { type Fault, Trial } from "./Trial.ts"
+import { Stage } from "./TestCluster.ts"
+import { type Fault, Trial } from "./FaultRun.ts"
 
 export interface Options {
   readonly clients: number

@@ -1,6 +1,6 @@
 /**
  * Applies one deliberate fault after the other to a copy of the project, and runs seeds until one finds it:
- * `node test/simulation/mutants.ts [--seeds 600] [--jobs 2] [--only word]`. Ends with 1 if a fault is not found.
+ * `node test/simulation/runMutants.ts [--seeds 600] [--jobs 2] [--only word]`. Ends with 1 if a fault is not found.
  */
 import { spawn } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"

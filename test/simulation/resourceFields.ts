@@ -4,7 +4,7 @@ import type { Page, PageRequest } from "#schema/resources.ts"
 import type { Written } from "#store/sql.ts"
 import type { Database } from "./Database.ts"
 import { epoch } from "./Process.ts"
-import type { Entity } from "./tables.ts"
+import type { Entity } from "./databaseTables.ts"
 
 /** Simulated milliseconds in RFC 3339. */
 export const iso = (millis: number): string => new Date(epoch + millis).toISOString()

@@ -6,11 +6,11 @@ import { DomainTaken, type NewTunnelRow, NoSuchAgent, type Report, TunnelStore }
 import { Effect, Layer, Option, Redacted } from "effect"
 import { certificates } from "./certificates.ts"
 import type { Database } from "./Database.ts"
-import type { Link } from "./Link.ts"
-import { iso, pageOf, rowTimes, written } from "./resources.ts"
-import type { CertificateRow, TunnelRow } from "./tables.ts"
+import type { Link } from "./DatabaseLink.ts"
+import { iso, pageOf, rowTimes, written } from "./resourceFields.ts"
+import type { CertificateRow, TunnelRow } from "./databaseTables.ts"
 import { type Transaction, Violated } from "./Transaction.ts"
-import { isServedBy } from "./views.ts"
+import { isServedBy } from "./expectedViews.ts"
 
 export const tunnelStore = (link: Link) => {
   const { database } = link

@@ -1,8 +1,8 @@
 /** What a node holds while nothing happens. */
-import { mustHold } from "./waiting.ts"
+import { mustHold } from "./waitUntil.ts"
 import { readdir } from "node:fs/promises"
-import { megabytes } from "./measures.ts"
-import type { Stage } from "./Stage.ts"
+import { megabytes } from "./nodeMetrics.ts"
+import type { Stage } from "./TestCluster.ts"
 
 export interface Figures {
   /** Bytes that are in use after a collection. */

@@ -1,11 +1,11 @@
 /** After the fault was healed: whether nothing acknowledged was lost, every view is right, and whoever is there is shown so. */
 import { now, sleep } from "#bench/support/clock.ts"
-import { seconds } from "./waiting.ts"
-import { Ledger } from "./Ledger.ts"
-import { readWorld, viewFaults, type World } from "./projection.ts"
-import { leaksIn } from "./secrets.ts"
-import type { Stage } from "./Stage.ts"
-import type { Trial } from "./Trial.ts"
+import { seconds } from "./waitUntil.ts"
+import { Ledger } from "./WriteLedger.ts"
+import { readWorld, viewFaults, type World } from "./expectedView.ts"
+import { leaksIn } from "./secretScan.ts"
+import type { Stage } from "./TestCluster.ts"
+import type { Trial } from "./FaultRun.ts"
 
 export interface Wanted {
   /** How long after healing every view may take. */

@@ -1,6 +1,6 @@
 /** All clients of a stage, and what came of them. */
 import { now } from "#bench/support/clock.ts"
-import { mustHold } from "./waiting.ts"
+import { mustHold } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import type { Message } from "#support/TestClient.ts"
 import { type Account, FaultClient, type Watcher } from "./FaultClient.ts"

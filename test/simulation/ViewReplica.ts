@@ -1,6 +1,6 @@
 /** What a client knows that only follows the protocol: it takes configs and steps, and has a view and a place in its history. */
 import type { Level } from "#schema/protocol.ts"
-import { canonical, type View } from "./views.ts"
+import { canonical, type View } from "./expectedViews.ts"
 
 /** A message as it comes off the wire. */
 export interface Message {

@@ -2,11 +2,11 @@
 import { now, sleep } from "#bench/support/clock.ts"
 import { clientFrame } from "#bench/support/LeanClient.ts"
 import { quantile } from "#bench/support/quantiles.ts"
-import { underLoad } from "#faults/judge.ts"
-import { enter, frame, RawSocket } from "#faults/RawSocket.ts"
-import type { Stage } from "#faults/Stage.ts"
-import type { Fault, Trial } from "#faults/Trial.ts"
-import { holdsWithin, mustHold, seconds } from "#faults/waiting.ts"
+import { underLoad } from "#faults/checkGuarantees.ts"
+import { enter, frame, RawSocket } from "#faults/RawWebSocket.ts"
+import type { Stage } from "#faults/TestCluster.ts"
+import type { Fault, Trial } from "#faults/FaultRun.ts"
+import { holdsWithin, mustHold, seconds } from "#faults/waitUntil.ts"
 
 const noClose = (trial: Trial, { crowd }: Stage): void =>
   trial.check(crowd.closes.length === 0, `others were closed: ${crowd.closesByCode()}`)

@@ -1,5 +1,5 @@
 /** What is broken at the moment, so that all of it can be mended in the end. */
-import type { ConversationState } from "./ConversationState.ts"
+import type { ConversationState } from "./ClientConnectionState.ts"
 import type { SimulationContext } from "./SimulationContext.ts"
 
 export class Chaos {

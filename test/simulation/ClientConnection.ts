@@ -2,11 +2,11 @@
 import { Network } from "#feed/Network.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Effect } from "effect"
-import { checkClose, checkMessage, checkPosition, checkView } from "./checks.ts"
-import { type ClientState, ConversationState } from "./ConversationState.ts"
-import { Follower, type Message } from "./Follower.ts"
+import { checkClose, checkMessage, checkPosition, checkView } from "./safety.ts"
+import { type ClientState, ConversationState } from "./ClientConnectionState.ts"
+import { Follower, type Message } from "./ViewReplica.ts"
 import type { Node } from "./Node.ts"
-import type { Peer, Wire } from "./Wire.ts"
+import type { Peer, Wire } from "./SimulatedSocket.ts"
 
 /** How long a client waits for anything at all. */
 const patience = 15_000
