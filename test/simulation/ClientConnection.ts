@@ -3,44 +3,44 @@ import { Network } from "#feed/Network.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Effect } from "effect"
 import { checkClose, checkMessage, checkPosition, checkView } from "./safety.ts"
-import { type ClientState, ConversationState } from "./ClientConnectionState.ts"
-import { Follower, type Message } from "./ViewReplica.ts"
+import { ClientConnectionState, type ClientState } from "./ClientConnectionState.ts"
+import { type Message, ViewReplica } from "./ViewReplica.ts"
 import type { Node } from "./Node.ts"
-import type { Peer, Wire } from "./SimulatedSocket.ts"
+import type { SimulatedSocket, SocketClient } from "./SimulatedSocket.ts"
 
 /** How long a client waits for anything at all. */
-const patience = 15_000
+const receiveTimeout = 15_000
 
 /** The client that owns the connection. */
-export interface ConversationObserver {
+export interface ConnectionOwner {
   /** The server has stored a certificate for this domain. */
-  accepted(domain: string): void
+  certificateAccepted(domain: string): void
   /** The server has answered with an error. */
-  refused(code: string): void
+  errorReceived(code: string): void
   /** The position to resume from, once, in place of the real one. */
   takeResume(): object | string | undefined
   /** The connection is closed; 1006 when it was lost. */
-  ended(conversation: ConversationState, code: number): void
+  connectionClosed(connection: ClientConnectionState, code: number): void
 }
 
-export class Conversation extends ConversationState implements Peer {
-  readonly #observer: ConversationObserver
+export class ClientConnection extends ClientConnectionState implements SocketClient {
+  readonly #observer: ConnectionOwner
   #isReplaying = false
   #acks = false
 
-  constructor(client: ClientState, observer: ConversationObserver) {
+  constructor(client: ClientState, observer: ConnectionOwner) {
     super(client)
     this.#observer = observer
   }
 
-  get wasReadyFor(): number {
+  get readyMillis(): number {
     return this.isReady ? this.client.simulation.world.now - this.readyAt : 0
   }
 
-  open(wire: Wire, node: Node): void {
-    this.wire = wire
+  open(socket: SimulatedSocket, node: Node): void {
+    this.socket = socket
     this.node = node
-    if (!this.client.hesitates) this.auth(this.client.key.text)
+    if (!this.client.withholdsAuth) this.auth(this.client.key.text)
   }
 
   /** Says who it is. */
@@ -51,52 +51,53 @@ export class Conversation extends ConversationState implements Peer {
       this.authAt = world.now
       this.authHash = client.simulation.hashOf(apiKey)
       this.authIndex = database.history.length - 1
-      client.simulation.attempts.push({ name: nameOf(client.key.ref), at: world.now })
-      this.knownIndex = this.#whatItsNodeKnows()
-    } else this.faults += 1
+      client.simulation.authAttempts.push({ name: nameOf(client.key.ref), at: world.now })
+      this.nodeIndex = this.#whatItsNodeKnows()
+    } else this.protocolErrors += 1
     const publicIp = client.publicIp === undefined ? {} : { publicIp: client.publicIp }
-    this.say({ type: "auth", data: { apiKey, ...publicIp, ...(client.level === "plain" ? {} : this.#more()) } })
+    this.send({ type: "auth", data: { apiKey, ...publicIp, ...(client.level === "plain" ? {} : this.#more()) } })
   }
 
-  say(message: object | string, isValid = true): void {
-    this.said += 1
+  send(message: object | string, isValid = true): void {
+    this.messagesSent += 1
     const text = typeof message === "string" ? message : JSON.stringify(message)
-    this.client.simulation.world.note(() => `${this.client.name} says ${brief(text)}`)
-    this.wire?.send({ _tag: "Text", text }, isValid)
+    this.client.simulation.world.trace(() => `${this.client.name} says ${brief(text)}`)
+    this.socket?.send({ _tag: "Text", text }, isValid)
   }
 
-  sayBinary(): void {
-    this.faults += 100
-    this.wire?.send({ _tag: "Binary" }, false)
+  sendBinary(): void {
+    this.protocolErrors += 100
+    this.socket?.send({ _tag: "Binary" }, false)
   }
 
   /** Says something that will be answered with this error. */
-  provoke(code: string, message: object): void {
-    this.provoked.set(code, (this.provoked.get(code) ?? 0) + 1)
-    this.say(message)
+  sendExpectingError(code: string, message: object): void {
+    this.expectedErrors.set(code, (this.expectedErrors.get(code) ?? 0) + 1)
+    this.send(message)
   }
 
-  beat(): void {
+  sendHeartbeat(): void {
     if (!this.isReady) return
     const { world } = this.client.simulation
-    this.say({ type: "heartbeat", data: { timestamp: world.now } })
+    this.send({ type: "heartbeat", data: { timestamp: world.now } })
     // At the plain level, the WebSocket ping and its pong, which no fiber of the server sees.
-    const { wire } = this
-    if (this.client.level === "plain" && wire?.isBlackhole === false && !wire.isEnded) this.lastHeardAt = world.now
+    const { socket: socket } = this
+    if (this.client.level === "plain" && socket?.isBlackhole === false && !socket.isEnded)
+      this.lastReceivedAt = world.now
   }
 
-  isDead(): boolean {
-    return this.client.simulation.world.now - this.lastHeardAt > patience
+  hasTimedOut(): boolean {
+    return this.client.simulation.world.now - this.lastReceivedAt > receiveTimeout
   }
 
   received(texts: ReadonlyArray<string>, isWhole: boolean): void {
-    if (this.isOver) return
+    if (this.isClosed) return
     const { client } = this
     const { world } = client.simulation
-    this.lastHeardAt = world.now
+    this.lastReceivedAt = world.now
     for (const text of texts) {
-      world.note(() => `${client.name} hears ${brief(text)}`)
-      world.mark(3, client.ordinal * 1_000 + text.length)
+      world.trace(() => `${client.name} hears ${brief(text)}`)
+      world.addToHash(3, client.ordinal * 1_000 + text.length)
       const message: Message = JSON.parse(text)
       checkMessage(this, message, text)
       this.#take(message)
@@ -106,42 +107,42 @@ export class Conversation extends ConversationState implements Peer {
       this.#isReplaying = false
       world.count("resumed")
       // Cut off in the middle of what it missed, it is between two states; the next connection makes up for it.
-      if (isWhole) checkView(this, this.knownIndex)
+      if (isWhole) checkView(this, this.nodeIndex)
     }
     this.#acknowledge()
   }
 
   closed(code: number): void {
-    if (this.isOver) return
-    this.isOver = true
+    if (this.isClosed) return
+    this.isClosed = true
     const { client } = this
-    client.simulation.world.note(() => `${client.name} is closed with ${code}`)
-    client.simulation.world.mark(4, code)
+    client.simulation.world.trace(() => `${client.name} is closed with ${code}`)
+    client.simulation.world.addToHash(4, code)
     checkClose(this, code)
-    this.#observer.ended(this, code)
+    this.#observer.connectionClosed(this, code)
   }
 
   /** Gives up without a word to anybody who could hear it. */
   abandon(): void {
-    if (this.isOver) return
-    this.isOver = true
-    this.wire?.abandon()
-    this.#observer.ended(this, 1006)
+    if (this.isClosed) return
+    this.isClosed = true
+    this.socket?.abandon()
+    this.#observer.connectionClosed(this, 1006)
   }
 
-  leave(): void {
-    this.isOver = true
-    this.wire?.leave()
+  close(): void {
+    this.isClosed = true
+    this.socket?.closeByClient()
   }
 
   #more(): object {
     const { client } = this
     // A view is its owner's, and of no use to another.
-    if (!client.follower.isOf(client.key.ref.id)) client.follower = new Follower(client.level)
-    const { position, view } = client.follower
+    if (!client.replica.isOf(client.key.ref.id)) client.replica = new ViewReplica(client.level)
+    const { position, view } = client.replica
     const resume = this.#observer.takeResume() ?? (view === undefined ? undefined : position)
-    this.offered = view === undefined ? undefined : position
-    this.broughtKey = client.ownKey
+    this.resumedFrom = view === undefined ? undefined : position
+    this.announcedKey = client.ownKey
     return {
       clientVersion: `simulated/${client.ordinal}`,
       ...(resume === undefined ? {} : { resume }),
@@ -166,23 +167,23 @@ export class Conversation extends ConversationState implements Peer {
       case "error": {
         const code = String(message.data["code"])
         this.errors.set(code, (this.errors.get(code) ?? 0) + 1)
-        return this.#observer.refused(code)
+        return this.#observer.errorReceived(code)
       }
       case "heartbeat_ack":
         // What was dropped for being too much may have been an acknowledgement.
-        if (this.errors.has("rate_limited")) this.acked = undefined
+        if (this.errors.has("rate_limited")) this.acknowledged = undefined
         return
       case "certificate_accepted":
-        return this.#observer.accepted(String(message.data["domain"]))
+        return this.#observer.certificateAccepted(String(message.data["domain"]))
       case "drain":
         this.drainMillis = Number(message.data["reconnectAfterMs"])
         return
     }
-    const before = client.follower.position?.timeline
-    const taken = client.follower.take(message)
-    if (this.hasBegun && client.follower.position?.timeline !== before) {
+    const before = client.replica.position?.timeline
+    const taken = client.replica.apply(message)
+    if (this.hasView && client.replica.position?.timeline !== before) {
       // What was in force before is none of this timeline.
-      this.acked = undefined
+      this.acknowledged = undefined
       world.count("timeline changed on a connection")
     }
     if (taken === "strange")
@@ -190,8 +191,8 @@ export class Conversation extends ConversationState implements Peer {
     if (taken === "gap")
       world.violate("I2 monotone", `${client.name}: something before this ${message.type} is missing`)
     if (taken !== "applied") return
-    this.pushes += 1
-    this.hasBegun = true
+    this.updates += 1
+    this.hasView = true
     if (this.#isReplaying) return
     if (client.level === "plain") checkView(this, 0)
     else checkPosition(this)
@@ -202,12 +203,12 @@ export class Conversation extends ConversationState implements Peer {
     this.isReady = true
     this.readyAt = client.simulation.world.now
     if (data["resumed"] !== true) {
-      client.follower = new Follower(client.level)
+      client.replica = new ViewReplica(client.level)
       return
     }
     this.#isReplaying = true
-    this.hasBegun = true
-    if (this.offered === undefined || this.offered.timeline !== data["timeline"]) {
+    this.hasView = true
+    if (this.resumedFrom === undefined || this.resumedFrom.timeline !== data["timeline"]) {
       client.simulation.world.violate("I12 timeline", `${client.name} was resumed from where it never was`)
     }
   }
@@ -216,17 +217,19 @@ export class Conversation extends ConversationState implements Peer {
   #acknowledge(): void {
     const { client } = this
     const { world } = client.simulation
-    if (client.level === "plain" || this.#acks || !this.isReady || client.follower.position === undefined) return
-    if (client.follower.position.revision === this.acked) return
+    if (client.level === "plain" || this.#acks || !this.isReady || client.replica.position === undefined) return
+    if (client.replica.position.revision === this.acknowledged) return
     this.#acks = true
     world.after(world.random.between(0, 300), () => {
       this.#acks = false
-      const { position } = client.follower
-      if (this.isOver || position === undefined || client.conversation !== this) return
-      this.acked = position.revision
-      const stands = this.node?.members.some(({ nack, peer }) => peer === this.wire && nack !== undefined)
-      if (stands === true) world.count("nack cleared")
-      this.say({ type: "ack", data: { revision: position.revision } })
+      const { position } = client.replica
+      if (this.isClosed || position === undefined || client.connection !== this) return
+      this.acknowledged = position.revision
+      const clearsNack = this.node?.registeredClients.some(({ delivery, peer }) =>
+        peer === this.socket && delivery.rejected !== undefined
+      )
+      if (clearsNack === true) world.count("nack cleared")
+      this.send({ type: "ack", data: { revision: position.revision } })
     })
   }
 }

@@ -2,10 +2,10 @@
 import type { ClientType } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import type { Credential } from "./Credential.ts"
-import type { Follower, Position } from "./ViewReplica.ts"
+import type { Position, ViewReplica } from "./ViewReplica.ts"
 import type { Node } from "./Node.ts"
 import type { SimulationContext } from "./SimulationContext.ts"
-import type { Wire } from "./SimulatedSocket.ts"
+import type { SimulatedSocket } from "./SimulatedSocket.ts"
 
 /** State of a simulated client, as its connections use it. */
 export interface ClientState {
@@ -20,59 +20,59 @@ export interface ClientState {
   readonly publicIp: string | undefined
   /** Public key of a WireGuard key pair that the client generated itself. */
   readonly ownKey: string | undefined
-  readonly hesitates: boolean
-  readonly conversation: ConversationState | undefined
+  readonly withholdsAuth: boolean
+  readonly connection: ClientConnectionState | undefined
   /** View and position of the last connection. */
-  follower: Follower
+  replica: ViewReplica
   /** Index of the newest database state that the client has seen; never decreases. */
   historyIndex: number
 }
 
-export class ConversationState {
+export class ClientConnectionState {
   readonly client: ClientState
   /** Simulated milliseconds. */
   readonly openedAt: number
-  wire: Wire | undefined
+  socket: SimulatedSocket | undefined
   node: Node | undefined
   /** When the first `auth` was sent. */
   authAt: number | undefined
   /** Hash of the API key in the first `auth`. */
   authHash = ""
   /** The position sent in `auth`, if it is a valid one. */
-  offered: Position | undefined
+  resumedFrom: Position | undefined
   /** Index of the newest database state when `auth` was sent. */
   authIndex = 0
   /** Index of the database state that the node had read when `auth` was sent. */
-  knownIndex = 0
+  nodeIndex = 0
   isReady = false
-  isOver = false
+  isClosed = false
   readyAt = 0
   /** A config has arrived on this connection, or the client has resumed. */
-  hasBegun = false
+  hasView = false
   /** Number of configs and deltas received. */
-  pushes = 0
+  updates = 0
   /** Number of protocol violations that the client has sent. */
-  faults = 0
+  protocolErrors = 0
   /** Expected error responses by code. */
-  readonly provoked = new Map<string, number>()
+  readonly expectedErrors = new Map<string, number>()
   /** The WireGuard public key sent in `auth`. */
-  broughtKey: string | undefined
+  announcedKey: string | undefined
   /** Received errors by code. */
   readonly errors = new Map<string, number>()
   /** Number of messages sent. */
-  said = 0
-  lastHeardAt: number
+  messagesSent = 0
+  lastReceivedAt: number
   /** The newest revision acknowledged on this connection. */
-  acked: number | undefined
+  acknowledged: number | undefined
   drainMillis: number | undefined
   /** Index of the database state when the client sent a certificate, by domain. */
-  readonly obtained = new Map<string, number>()
+  readonly certificatesSent = new Map<string, number>()
   /** Whether the client has ever read more slowly than the network delivers. */
-  wasSlow = false
+  wasThrottled = false
 
   constructor(client: ClientState) {
     this.client = client
     this.openedAt = client.simulation.world.now
-    this.lastHeardAt = this.openedAt
+    this.lastReceivedAt = this.openedAt
   }
 }

@@ -2,27 +2,27 @@
 import type { NotedNack } from "#schema/clientMessages.ts"
 import { type ClientRef, nameOf, type Revision } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
-import { type Faults, makeFaults } from "./databaseFaults.ts"
+import { type DatabaseFaults, noDatabaseFaults } from "./databaseFaults.ts"
 import type { Process } from "./Process.ts"
-import { isSame, noTables, type RowChange, type Tables, withChange } from "./databaseTables.ts"
-import { type Noted, Transaction } from "./Transaction.ts"
+import { applyChange, emptyTables, isSameRow, type RowChange, type Tables } from "./databaseTables.ts"
+import { type ChangeDetails, Transaction } from "./Transaction.ts"
 import type { World } from "./World.ts"
 
 /** One line of the log. */
-export type Logged = RowChange & Noted & {
+export type LogEntry = RowChange & ChangeDetails & {
   readonly revision: number
   readonly tag: string
 }
 
 /** The tables as they were at one revision of one history. */
-export interface Snapshot {
+export interface DatabaseState {
   readonly timeline: string
   readonly revision: number
   readonly tables: Tables
   /** Who was online by then. */
   readonly presence: ReadonlyMap<string, PresenceRow>
   /** Whether a transaction ended here: no backup ends in the middle of one. */
-  isWhole: boolean
+  isTransactionEnd: boolean
 }
 
 export interface PresenceRow {
@@ -42,25 +42,25 @@ export interface PresenceRow {
 
 interface Listener {
   readonly process: Process
-  readonly hear: (payload: string) => void
-  readonly lost: () => void
+  readonly onNotification: (payload: string) => void
+  readonly onLost: () => void
   /** A connection that has died without a word. */
-  deaf: boolean
+  isDead: boolean
 }
 
 export class Database {
   readonly world: World
-  readonly faults: Faults
-  tables: Tables = noTables
+  readonly faults: DatabaseFaults
+  tables: Tables = emptyTables
   timeline = "t1"
   revision = 0
   /** In order of revision; its beginning may be gone. */
-  log: ReadonlyArray<Logged> = []
+  log: ReadonlyArray<LogEntry> = []
   /** Every state that was ever committed, in order of time; a restore is one more of them. */
-  readonly history: Array<Snapshot> = []
+  readonly history: Array<DatabaseState> = []
   readonly presence = new Map<string, PresenceRow>()
   /** Leases by node, and who is to be told that its session was taken over. They are in no backup: nodes come back by themselves. */
-  readonly nodes = new Map<string, { readonly until: number; readonly draining: boolean; readonly mark: number }>()
+  readonly nodes = new Map<string, { readonly until: number; readonly draining: boolean; readonly epoch: number }>()
   takeovers: Array<{ readonly node: string; readonly session: string }> = []
   nodeEvents: Array<{ readonly node: string; readonly number: number; readonly at: number; readonly events: string }> =
     []
@@ -69,7 +69,7 @@ export class Database {
   readonly reports = new Map<string, { readonly status: string; readonly at: number }>()
   readonly times = new Map<string, { readonly created: number; readonly updated: number }>()
   /** When something was committed without its node hearing of it. */
-  readonly unanswered = new Set<number>()
+  readonly commitsWithoutAnswer = new Set<number>()
   readonly keyUsed = new Map<string, number>()
   readonly claims: Array<{ readonly name: string; readonly at: number }> = []
   /** Whose secret it is: a client's name, or a certificate's. */
@@ -77,37 +77,37 @@ export class Database {
   readonly #listeners = new Set<Listener>()
   #timelines = 1
   #tags = 0
-  #newest!: Snapshot
+  #newest!: DatabaseState
   /** It was set back under the same name, and nobody has noticed. */
-  isUnnoticed = false
+  isRestoreUnnoticed = false
   /** When the history was last set back. */
-  rewoundAt = Number.NEGATIVE_INFINITY
+  restoredAt = Number.NEGATIVE_INFINITY
   /** Connections of before a crash are no good after it. */
   incarnation = 0
 
   constructor(world: World) {
     this.world = world
-    this.faults = makeFaults()
+    this.faults = noDatabaseFaults()
     this.#remember(true)
   }
 
   /** How many sessions were claimed for this client since then. */
-  claimsSince(ref: ClientRef, at: number): number {
+  countClaims(ref: ClientRef, at: number): number {
     return this.claims.filter((claim) => claim.name === nameOf(ref) && claim.at >= at).length
   }
 
-  isLive(node: string): boolean {
+  hasLease(node: string): boolean {
     return (this.nodes.get(node)?.until ?? Number.NEGATIVE_INFINITY) > this.world.now
   }
 
   /** Who is shown offline had nobody to speak for it: neither its node's lease, nor a touch for long. */
-  noteSwept({ lastSeenAt, node, ref }: PresenceRow): void {
-    if (this.isLive(node) && lastSeenAt > this.world.now - 20_000) {
+  checkSwept({ lastSeenAt, node, ref }: PresenceRow): void {
+    if (this.hasLease(node) && lastSeenAt > this.world.now - 20_000) {
       this.world.violate("L2 presence", `${nameOf(ref)} was swept away, and its node lives`)
     }
   }
 
-  get listeners(): number {
+  get listenerCount(): number {
     return this.#listeners.size
   }
 
@@ -117,7 +117,7 @@ export class Database {
     const result = body(transaction)
     for (const change of transaction.changes) this.#number(change)
     if (transaction.changes.length > 0) {
-      this.#newest.isWhole = true
+      this.#newest.isTransactionEnd = true
       this.notify("")
     }
     return result
@@ -125,15 +125,15 @@ export class Database {
 
   #remember(isWhole: boolean): void {
     const { revision, tables, timeline } = this
-    this.#newest = { timeline, revision, tables, presence: new Map(this.presence), isWhole }
+    this.#newest = { timeline, revision, tables, presence: new Map(this.presence), isTransactionEnd: isWhole }
     this.history.push(this.#newest)
   }
 
-  #number(change: RowChange & Noted): void {
+  #number(change: RowChange & ChangeDetails): void {
     const revision = this.revision + 1
     const before = this.tables[change.entity].get(change.id)
     this.revision = revision
-    this.tables = withChange(this.tables, change)
+    this.tables = applyChange(this.tables, change)
     this.#remember(false)
     this.#append({ ...change, revision, tag: `tag ${this.#tags += 1}` })
     const name = `${change.entity}:${change.id}`
@@ -147,12 +147,12 @@ export class Database {
       const known = this.times.get(name)
       this.times.set(name, { created: before === undefined || known === undefined ? now : known.created, updated: now })
     }
-    this.world.note(() => `  db ${revision} ${change.entity} ${change.id.slice(0, 4)} ${describe(before, change.row)}`)
-    this.world.mark(1, revision)
+    this.world.trace(() => `  db ${revision} ${change.entity} ${change.id.slice(0, 4)} ${describe(before, change.row)}`)
+    this.world.addToHash(1, revision)
   }
 
   /** Readers see a number only when all below it are there: its writer held the counter until its commit. */
-  #append(logged: Logged): void {
+  #append(logged: LogEntry): void {
     this.log = [...this.log, logged]
   }
 
@@ -169,7 +169,7 @@ export class Database {
   // ---- who listens
 
   listen(process: Process, hear: (payload: string) => void, lost: () => void): () => void {
-    const listener: Listener = { process, hear, lost, deaf: false }
+    const listener: Listener = { process, onNotification: hear, onLost: lost, isDead: false }
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
@@ -180,23 +180,23 @@ export class Database {
         this.#listeners.delete(listener)
         continue
       }
-      if (listener.deaf) continue
-      if (payload === "" && this.faults.loseNotifications > 0) {
-        this.faults.loseNotifications -= 1
+      if (listener.isDead) continue
+      if (payload === "" && this.faults.notificationsToLose > 0) {
+        this.faults.notificationsToLose -= 1
         this.world.count("notification lost")
         continue
       }
-      listener.process.arrive(this.world.random.between(1, 3), () => listener.hear(payload))
+      listener.process.deliver(this.world.random.between(1, 3), () => listener.onNotification(payload))
     }
   }
 
   /** Every LISTEN connection dies: silently, or with an error. */
   killListeners(silently: boolean): void {
     for (const listener of this.#listeners) {
-      if (silently) listener.deaf = true
+      if (silently) listener.isDead = true
       else {
         this.#listeners.delete(listener)
-        listener.process.arrive(1, listener.lost)
+        listener.process.deliver(1, listener.onLost)
       }
     }
   }
@@ -213,21 +213,21 @@ export class Database {
    * A failover to a standby that lacks the last changes, whose history has another name; or a backup read into the same
    * server, whose has not.
    */
-  rewind(to: number, isNamed: boolean): void {
-    const kept = this.history.findLast(({ isWhole, revision, timeline }) =>
+  restore(to: number, isNamed: boolean): void {
+    const kept = this.history.findLast(({ isTransactionEnd: isWhole, revision, timeline }) =>
       isWhole && timeline === this.timeline && revision <= to
     )
     if (kept === undefined) return
-    this.rewoundAt = this.world.now
+    this.restoredAt = this.world.now
     if (isNamed) this.#nameAnew()
-    else this.isUnnoticed = true
+    else this.isRestoreUnnoticed = true
     this.tables = kept.tables
     this.revision = kept.revision
     this.log = this.log.filter(({ revision }) => revision <= kept.revision)
     this.presence.clear()
     for (const [name, row] of kept.presence) this.presence.set(name, row)
     this.#remember(true)
-    this.world.note(() => `  db rewound to ${kept.revision}: now ${this.timeline}`)
+    this.world.trace(() => `  db rewound to ${kept.revision}: now ${this.timeline}`)
   }
 
   /** Whoever notices first that the history is not continued gives it another name. */
@@ -243,7 +243,7 @@ export class Database {
   }
 
   #nameAnew(): void {
-    this.isUnnoticed = false
+    this.isRestoreUnnoticed = false
     this.#timelines += 1
     this.timeline = `t${this.#timelines}`
   }
@@ -282,5 +282,5 @@ function canary(secret: string): string {
 }
 
 function describe(before: object | undefined, after: object | undefined): string {
-  return after === undefined ? "gone" : before === undefined ? "new" : isSame(before, after) ? "same" : "changed"
+  return after === undefined ? "gone" : before === undefined ? "new" : isSameRow(before, after) ? "same" : "changed"
 }

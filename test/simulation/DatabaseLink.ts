@@ -5,11 +5,11 @@ import type { Database } from "./Database.ts"
 import type { Process } from "./Process.ts"
 
 /** As long as `atEdge` waits. */
-const patience = 8_000
+const requestTimeout = 8_000
 
 const unavailable = (reason: string) => Effect.fail(new StoreUnavailable({ reason }))
 
-export class Link {
+export class DatabaseLink {
   readonly database: Database
   readonly process: Process
 
@@ -25,8 +25,8 @@ export class Link {
     return Effect.callback<A, E | StoreUnavailable>((resume) => {
       const { incarnation } = database
       const answer = (delay: number, result: Effect.Effect<A, E | StoreUnavailable>) =>
-        process.arrive(delay, () => resume(result))
-      const latency = () => world.random.between(1, faults.slowest)
+        process.deliver(delay, () => resume(result))
+      const latency = () => world.random.between(1, faults.maxLatency)
       if (faults.mode === "down") return answer(latency(), unavailable("connection refused"))
       const fate = this.#fate()
       if (fate !== "well") world.count(`request: ${fate}`)
@@ -36,9 +36,9 @@ export class Link {
         if (faults.mode === "hung" || fate === "hang") {
           if (fate === "hang" && world.random.chance(0.5)) {
             work()
-            database.unanswered.add(world.now)
+            database.commitsWithoutAnswer.add(world.now)
           }
-          return answer(patience, unavailable("no answer in time"))
+          return answer(requestTimeout, unavailable("no answer in time"))
         }
         if (faults.mode === "down" || database.incarnation !== incarnation) {
           return answer(1, unavailable("connection lost"))
@@ -46,16 +46,16 @@ export class Link {
         if (fate === "refused") return answer(latency(), unavailable("refused"))
         const result = attempt(work)
         const doneAt = world.now
-        world.note(() => `  ${name}`)
-        world.mark(2, name.length)
+        world.trace(() => `  ${name}`)
+        world.addToHash(2, name.length)
         const delay = latency()
-        if (fate === "answer lost") database.unanswered.add(world.now)
+        if (fate === "answer lost") database.commitsWithoutAnswer.add(world.now)
         if (fate === "answer lost") return answer(delay, unavailable("connection lost after the commit"))
-        process.arrive(delay, () => {
+        process.deliver(delay, () => {
           const isLost = database.incarnation !== incarnation
           if (isLost) {
             world.count("request: answer lost")
-            database.unanswered.add(doneAt)
+            database.commitsWithoutAnswer.add(doneAt)
           }
           resume(isLost ? unavailable("connection lost after the commit") : result)
         })
@@ -69,7 +69,7 @@ export class Link {
     const { faults, world } = database
     return Effect.callback<never, StoreUnavailable>((resume) => {
       if (faults.mode !== "up") {
-        process.arrive(world.random.between(1, 5), () => resume(unavailable("LISTEN: connection refused")))
+        process.deliver(world.random.between(1, 5), () => resume(unavailable("LISTEN: connection refused")))
         return
       }
       let silence: (() => void) | undefined
@@ -85,7 +85,7 @@ export class Link {
       }
       const heard = () => {
         silence?.()
-        silence = process.timer(longestSilence, () => end("LISTEN: heard nothing"))
+        silence = process.startTimer(longestSilence, () => end("LISTEN: heard nothing"))
       }
       const leave = database.listen(process, (payload) => {
         if (isOver) return
@@ -99,7 +99,10 @@ export class Link {
   }
 
   #fate(): "well" | "refused" | "answer lost" | "hang" {
-    const { faults: { hang, loseAnswer, refuse }, world: { random } } = this.database
+    const {
+      faults: { hangProbability: hang, loseAnswerProbability: loseAnswer, refuseProbability: refuse },
+      world: { random }
+    } = this.database
     if (refuse + loseAnswer + hang === 0) return "well"
     const drawn = random.next()
     if (drawn < refuse) return "refused"

@@ -13,13 +13,14 @@ import { Context, Duration, Effect, Exit, Layer, Metric, Option, Scope } from "e
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
 import { certificateStore, tunnelStore } from "./tunnelAndCertificateStores.ts"
 import type { Database } from "./Database.ts"
-import { changeLog, presenceStore } from "./changeLogStore.ts"
-import { known } from "./acceptedFaults.ts"
-import { Link } from "./DatabaseLink.ts"
+import { changeLog } from "./changeLogStore.ts"
+import { presenceStore } from "./presenceStore.ts"
+import { acceptedFaults } from "./acceptedFaults.ts"
+import { DatabaseLink } from "./DatabaseLink.ts"
 import { eventStore, nodeStore } from "./nodeStores.ts"
 import { Process } from "./Process.ts"
-import { Queues, watchedBus } from "./observedBus.ts"
-import { type Peer, Wire } from "./SimulatedSocket.ts"
+import { observedBus, OpenSubscriptions } from "./observedBus.ts"
+import { SimulatedSocket, type SocketClient } from "./SimulatedSocket.ts"
 import type { World } from "./World.ts"
 
 /** Shorter than in earnest, so that little time must be simulated. */
@@ -34,9 +35,9 @@ export const settings = {
 }
 
 /** A supervisor starts a node again after so long. */
-const restartAfter = 500
+const restartDelay = 500
 
-const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWaterMarkStore>) => {
+const layerOf = (link: DatabaseLink, queues: OpenSubscriptions, highWater: Layer.Layer<HighWaterMarkStore>) => {
   const store = Layer.mergeAll(
     agentStore(link),
     gatewayStore(link),
@@ -50,7 +51,7 @@ const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWaterMar
     eventStore(link)
   )
   const feed = Network.layer.pipe(
-    Layer.provideMerge(watchedBus(queues)),
+    Layer.provideMerge(observedBus(queues)),
     Layer.provideMerge(ChangeNotifier.layer),
     Layer.provideMerge(Events.layer)
   )
@@ -64,7 +65,7 @@ const layerOf = (link: Link, queues: Queues, highWater: Layer.Layer<HighWaterMar
 }
 
 /** What is reported as an error although nothing is wrong here: a database that was set back. */
-const lostChanges = "the database does not have what it had"
+const lostHistoryMessage = "the database does not have what it had"
 
 export type Services = Layer.Success<ReturnType<typeof layerOf>>
 
@@ -74,23 +75,23 @@ export class Node {
   readonly #turnMillis: number
   process: Process
   services: Context.Context<Services> | undefined
-  queues = new Queues()
-  wires = new Set<Wire>()
+  subscriptions = new OpenSubscriptions()
+  sockets = new Set<SimulatedSocket>()
   /** Its file outside the database. */
   #mark: HighWaterMark | undefined
   readonly #highWater = Layer.succeed(
     HighWaterMarkStore,
     HighWaterMarkStore.of({
-      state: Effect.succeed("kept"),
-      kept: Effect.sync(() => Option.fromUndefinedOr(this.#mark)),
-      keep: (mark) =>
+      readState: Effect.succeed("kept"),
+      read: Effect.sync(() => Option.fromUndefinedOr(this.#mark)),
+      write: (mark) =>
         Effect.sync(() => {
           this.#mark = mark
         })
     })
   )
   /** Whether a supervisor keeps it running. */
-  isWanted = false
+  isSupervised = false
   isStopping = false
   #scope: Scope.Closeable | undefined
 
@@ -107,15 +108,15 @@ export class Node {
   }
 
   start(): void {
-    this.isWanted = true
+    this.isSupervised = true
     if (this.process.alive) return
     this.process = this.#newProcess()
-    this.queues = new Queues()
+    this.subscriptions = new OpenSubscriptions()
     this.isStopping = false
     const scope = Effect.runSync(Scope.make())
     this.#scope = scope
     const build = Layer.buildWithScope(
-      layerOf(new Link(this.#database, this.process), this.queues, this.#highWater),
+      layerOf(new DatabaseLink(this.#database, this.process), this.subscriptions, this.#highWater),
       scope
     )
     const { process } = this
@@ -129,13 +130,14 @@ export class Node {
   kill(): void {
     if (!this.process.alive) return
     this.#world.count("node killed")
-    if (known.restoreIsUnseen && this.#database.isUnnoticed) this.#database.beginTimeline(this.#database.timeline)
+    if (acceptedFaults.unnoticedRestore && this.#database.isRestoreUnnoticed)
+      this.#database.beginTimeline(this.#database.timeline)
     this.#end()
   }
 
   /** Drains and exits by itself. */
   stop(): void {
-    this.isWanted = false
+    this.isSupervised = false
     if (this.#scope === undefined || !this.isServing) return this.kill()
     this.#world.count("node stopped")
     this.isStopping = true
@@ -149,32 +151,32 @@ export class Node {
 
   /** A connection from outside; refused when nobody listens. The type is what the URL names. */
   connect(
-    peer: Peer,
+    peer: SocketClient,
     { address, level, type }: { readonly type: ClientType | undefined; readonly level: Level; readonly address: string }
-  ): Wire | undefined {
+  ): SimulatedSocket | undefined {
     if (!this.isServing) return undefined
     const { process } = this
-    const wire = new Wire(this.#world, process, peer)
-    this.wires.add(wire)
-    process.arrive(this.#world.random.between(1, wire.latency), () => {
+    const socket = new SimulatedSocket(this.#world, process, peer)
+    this.sockets.add(socket)
+    process.deliver(this.#world.random.between(1, socket.latency), () => {
       const sessions = this.services === undefined ? undefined : Context.get(this.services, Connections)
       const place = sessions?.reserve(address)
       if (sessions === undefined || place === undefined || this.isStopping) {
         this.#world.count("connection refused")
-        wire.reset()
+        socket.reset()
         return
       }
-      wire.isServed = true
+      socket.isServed = true
       process.run(Effect.andThen(
-        wire.ended,
+        socket.ended,
         Effect.sync(() => {
           place.release()
-          this.wires.delete(wire)
+          this.sockets.delete(socket)
         })
       ))
-      sessions.serve(wire, place, { type, level, address })
+      sessions.serve(socket, place, { type, level, address })
     })
-    return wire
+    return socket
   }
 
   /** Runs something with this node's services. */
@@ -188,7 +190,7 @@ export class Node {
   }
 
   /** Everybody who is connected to it and authenticated. */
-  get members(): ReadonlyArray<ServedClient> {
+  get registeredClients(): ReadonlyArray<ServedClient> {
     return this.peek(Effect.flatMap(ClientRegistry, ({ all }) => all)) ?? []
   }
 
@@ -204,8 +206,8 @@ export class Node {
   #newProcess(): Process {
     return new Process(this.#world, this.#turnMillis, (level, message, why) => {
       if (message.startsWith("this process stood still")) this.#world.count("stall forgiven")
-      this.#world.note(() => `  log ${level}: ${message} ${why().split("\n")[0]}`)
-      if (level !== "Error" && level !== "Fatal" || message.startsWith(lostChanges)) return
+      this.#world.trace(() => `  log ${level}: ${message} ${why().split("\n")[0]}`)
+      if (level !== "Error" && level !== "Fatal" || message.startsWith(lostHistoryMessage)) return
       this.#world.violate("I17 total function", `${message} ${why()}`.slice(0, 1_500))
     })
   }
@@ -221,21 +223,22 @@ export class Node {
     this.process.kill()
     this.services = undefined
     // What it leaves open is reset by its system.
-    for (const wire of this.wires) wire.reset()
-    this.wires = new Set()
-    this.#world.after(restartAfter, () => {
-      if (this.isWanted && !this.process.alive) this.start()
+    for (const socket of this.sockets) socket.reset()
+    this.sockets = new Set()
+    this.#world.after(restartDelay, () => {
+      if (this.isSupervised && !this.process.alive) this.start()
     })
   }
 
   /** L4: what was begun for clients has ended with them. */
   #checkNothingLeft(): void {
-    const { process, queues } = this
-    const open = [...this.wires].filter(({ isEnded, isServed }) => isServed && !isEnded).length
+    const { process, subscriptions: queues } = this
+    const open = [...this.sockets].filter(({ isEnded, isServed }) => isServed && !isEnded).length
     if (open > 0) this.#world.violate("L4 no leak", `${open} sockets are left after the drain`)
-    if (process.timers > 0) this.#world.violate("L4 no leak", `${process.timers} timers are left after the drain`)
+    if (process.timerCount > 0)
+      this.#world.violate("L4 no leak", `${process.timerCount} timers are left after the drain`)
     if (queues.size > 0) this.#world.violate("L4 no leak", `${queues.size} subscriptions are left after the drain`)
-    const { members } = this
+    const { registeredClients: members } = this
     if (members.length > 0) this.#world.violate("L4 no leak", `${members.length} members are left after the drain`)
   }
 }

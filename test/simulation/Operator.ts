@@ -7,12 +7,12 @@ import { AgentId, type ClientRef, HostName, KeyId, TunnelId } from "#schema/ids.
 import type { GatewayPatch, TunnelPatch } from "#schema/resources.ts"
 import { Tunnels } from "#services/Tunnels.ts"
 import { Effect, Exit, Redacted } from "effect"
-import { domains, operatorsCertificates } from "./certificates.ts"
+import { domains, operatorCertificates } from "./certificates.ts"
 import type { Services } from "./Node.ts"
 import type { Random } from "./Random.ts"
 import type { SimulationContext } from "./SimulationContext.ts"
 import type { Rows } from "./databaseTables.ts"
-import { type Transaction, Violated } from "./Transaction.ts"
+import { ConstraintViolated, type Transaction } from "./Transaction.ts"
 
 export class Operator {
   readonly #simulation: SimulationContext
@@ -100,7 +100,7 @@ export class Operator {
   }
 
   putCertificate(random: Random): void {
-    const issued = random.pick(operatorsCertificates())
+    const issued = random.pick(operatorCertificates())
     if (issued === undefined) return
     const { certificate, domain, privateKey } = issued
     this.#ask(Effect.flatMap(Certificates, (all) => all.put(HostName.make(domain), { certificate, privateKey })))
@@ -112,7 +112,7 @@ export class Operator {
   }
 
   /** Some statements in one transaction, by somebody with psql. */
-  sql(random: Random): void {
+  changeBySql(random: Random): void {
     const { database, world } = this.#simulation
     if (database.faults.mode !== "up") return
     try {
@@ -120,8 +120,8 @@ export class Operator {
         for (let left = random.between(1, 4); left > 0; left--) this.#statement(tx, random)
       })
     } catch (error) {
-      if (!(error instanceof Violated)) throw error
-      world.note(() => `  rolled back: ${error.message}`)
+      if (!(error instanceof ConstraintViolated)) throw error
+      world.trace(() => `  rolled back: ${error.message}`)
     }
   }
 
@@ -165,7 +165,7 @@ export class Operator {
         const [reason] = exit.cause.reasons
         if (reason?._tag === "Die")
           world.violate("I17 total function", `an operator's request failed inside: ${String(reason.defect)}`)
-        world.note(() => `  the operator is told: ${reason?._tag === "Fail" ? String(reason.error) : reason?._tag}`)
+        world.trace(() => `  the operator is told: ${reason?._tag === "Fail" ? String(reason.error) : reason?._tag}`)
       }
     })
   }

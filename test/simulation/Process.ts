@@ -11,20 +11,20 @@ import {
   References,
   Scheduler
 } from "effect"
-import { inLoop, type Loop } from "./determinism.ts"
+import { type EventLoop, runInLoop } from "./determinism.ts"
 import type { Worker, World } from "./World.ts"
 
 /** 2026-01-01T00:00:00Z: when every simulation begins. */
 export const epoch = 1_767_225_600_000
 
-export class Process implements Loop, Worker {
+export class Process implements EventLoop, Worker {
   readonly context: Context.Context<never>
   /** By how much its wall clock is wrong. */
-  wallOffset = 0
+  wallClockOffset = 0
   /** When it last stood still. */
-  stalledAt: number | undefined
+  pausedAt: number | undefined
   /** How many timers its fibers wait for. */
-  timers = 0
+  timerCount = 0
   #alive = true
   #stalled = false
   /** What a turn of the loop takes: above 0, something can arrive between two turns. */
@@ -41,7 +41,7 @@ export class Process implements Loop, Worker {
     this.#world = world
     this.#turnMillis = turnMillis
     const scheduler = new Scheduler.MixedScheduler("async", (run) => {
-      this.immediate(run)
+      this.scheduleImmediate(run)
       return () => {}
     })
     this.context = Context.empty().pipe(
@@ -65,27 +65,27 @@ export class Process implements Loop, Worker {
         })])
       )
     )
-    world.employ(this)
+    world.addWorker(this)
   }
 
   get alive(): boolean {
     return this.#alive
   }
 
-  get stalled(): boolean {
+  get isPaused(): boolean {
     return this.#stalled
   }
 
   /** As after kill -9: nothing of it runs any more. */
   kill(): void {
     this.#alive = false
-    this.#world.dismiss(this)
+    this.#world.removeWorker(this)
   }
 
   /** Stands still for so long. What was sent to it meanwhile comes so much later, as after a machine that was paused. */
-  stall(millis: number, late: number): void {
+  pause(millis: number, late: number): void {
     if (this.#stalled || this.#lateUntil > this.#world.now) return
-    this.stalledAt = this.#world.now
+    this.pausedAt = this.#world.now
     this.#stalled = true
     this.#lateUntil = Math.max(this.#lateUntil, this.#world.now + millis + late)
     this.#world.after(millis, () => {
@@ -94,15 +94,15 @@ export class Process implements Loop, Worker {
   }
 
   /** Something reaches the process from outside after so many milliseconds; read in the loop's poll phase. */
-  arrive(delay: number, run: () => void): void {
+  deliver(delay: number, run: () => void): void {
     this.#world.after(delay, () => {
       if (!this.#alive) return
-      if (this.#lateUntil > this.#world.now) this.arrive(this.#lateUntil - this.#world.now, run)
+      if (this.#lateUntil > this.#world.now) this.deliver(this.#lateUntil - this.#world.now, run)
       else this.#arrived.push(run)
     })
   }
 
-  immediate(run: () => void): void {
+  scheduleImmediate(run: () => void): void {
     this.#immediates.push(run)
   }
 
@@ -119,7 +119,7 @@ export class Process implements Loop, Worker {
   work(): boolean {
     if (!this.#alive || this.#stalled || this.#busyUntil > this.#world.now) return false
     if (this.#due.length + this.#arrived.length + this.#immediates.length === 0) return false
-    inLoop(this, () => {
+    runInLoop(this, () => {
       runAll(this.#due, () => this.#due = [])
       runAll(this.#arrived, () => this.#arrived = [])
       runAll(this.#immediates, () => this.#immediates = [])
@@ -133,7 +133,7 @@ export class Process implements Loop, Worker {
 
   #clock(): Clock.Clock {
     const world = this.#world
-    const millis = () => epoch + this.wallOffset + world.now
+    const millis = () => epoch + this.wallClockOffset + world.now
     const monotonic = () => BigInt(world.now) * 1_000_000n
     return {
       currentTimeMillisUnsafe: millis,
@@ -147,10 +147,10 @@ export class Process implements Loop, Worker {
   }
 
   /** Runs a callback in this process's loop after so many milliseconds; gives what calls it off. */
-  timer(millis: number, run: () => void): () => void {
+  startTimer(millis: number, run: () => void): () => void {
     let waits = true
     const done = () => {
-      if (waits) this.timers -= 1
+      if (waits) this.timerCount -= 1
       waits = false
     }
     const fire = () => {
@@ -158,7 +158,7 @@ export class Process implements Loop, Worker {
       done()
       run()
     }
-    this.timers += 1
+    this.timerCount += 1
     const planned = this.#world.after(millis, () => {
       if (this.#alive) this.#due.push(fire)
     })
@@ -170,7 +170,7 @@ export class Process implements Loop, Worker {
 
   #sleep(millis: number): Effect.Effect<void> {
     return Effect.callback((resume) => {
-      const callOff = this.timer(millis, () => resume(Effect.void))
+      const callOff = this.startTimer(millis, () => resume(Effect.void))
       return Effect.sync(callOff)
     })
   }

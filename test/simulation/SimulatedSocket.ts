@@ -8,7 +8,7 @@ import type { Process } from "./Process.ts"
 import type { World } from "./World.ts"
 
 /** The client's end. */
-export interface Peer {
+export interface SocketClient {
   /** The texts of what the server wrote in one go; not all of them when the connection broke in between. */
   received(texts: ReadonlyArray<string>, isWhole: boolean): void
   /** 1006 when the connection was cut. */
@@ -16,11 +16,11 @@ export interface Peer {
 }
 
 /** As `WsSocket`, at a scale at which it happens in a simulation: a client is backed up above so many bytes. */
-const waitingLimit = 2 * 1024
+const backlogLimit = 2 * 1024
 /** What the kernel takes although the peer reads nothing. */
 const kernelBytes = 512
-const closePatience = 2_000
-const drainPatience = (bytes: number) => 10_000 + Math.round(bytes / 16.384)
+const closeTimeout = 2_000
+const drainTimeout = (bytes: number) => 10_000 + Math.round(bytes / 16.384)
 
 type Resume<A, E> = (next: Effect.Effect<A, E>) => void
 
@@ -33,10 +33,10 @@ interface Item {
 
 const closedEffect = Effect.fail(new SocketClosed())
 
-export class Wire implements Socket {
+export class SimulatedSocket implements Socket {
   readonly #world: World
   readonly #process: Process
-  readonly #peer: Peer
+  readonly #peer: SocketClient
   /** Written and not yet gone from the server's process. */
   #outgoing: Array<Item> = []
   #waitingBytes = 0
@@ -69,17 +69,17 @@ export class Wire implements Socket {
   latency = 5
   readonly openedAt: number
   /** When the client last said something valid on its way to the server. */
-  readonly said: Array<number> = []
+  readonly validFramesAt: Array<number> = []
   /** Why the server closed it. */
   reason: CloseReason | undefined
   /** When this client has been too slow for the first time. */
-  backedUp = false
+  wasBackedUp = false
 
-  constructor(world: World, process: Process, peer: Peer) {
+  constructor(world: World, process: Process, peer: SocketClient) {
     this.#world = world
     this.#process = process
     this.#peer = peer
-    this.said.push(world.now)
+    this.validFramesAt.push(world.now)
     this.openedAt = world.now
   }
 
@@ -105,7 +105,7 @@ export class Wire implements Socket {
   write(frames: ReadonlyArray<Buffer>): void {
     if (this.#closing || frames.length === 0) return
     if (this.hasBacklog()) {
-      this.backedUp = true
+      this.wasBackedUp = true
       // Both fibers of a connection may have found it fit just before the other wrote; and a server that stops says so.
       if ((this.#writesWhileBackedUp += 1) > 3) {
         this.#world.violate("I10 bounded", `${this.#waitingBytes} bytes wait for a client, and more is written`)
@@ -115,7 +115,7 @@ export class Wire implements Socket {
   }
 
   hasBacklog(): boolean {
-    return this.#waitingBytes > waitingLimit
+    return this.#waitingBytes > backlogLimit
   }
 
   readonly drained: Effect.Effect<void, TooSlow | SocketClosed> = Effect.suspend(() => {
@@ -125,7 +125,7 @@ export class Wire implements Socket {
       if (this.#ended) return resume(closedEffect)
       this.#drainers.push(() => resume(this.#ended ? closedEffect : Effect.void))
     }).pipe(Effect.timeoutOrElse({
-      duration: drainPatience(this.#waitingBytes),
+      duration: drainTimeout(this.#waitingBytes),
       orElse: () => Effect.fail(new TooSlow())
     }))
   })
@@ -141,7 +141,7 @@ export class Wire implements Socket {
     this.reason = reason
     this.#inbox = []
     this.#send({ frames: [], bytes: 4, code: closeCodes[reason].code })
-    this.#keepPatience = this.#process.timer(closePatience, () => this.#end())
+    this.#keepPatience = this.#process.startTimer(closeTimeout, () => this.#end())
   }
 
   ping(): void {
@@ -152,7 +152,7 @@ export class Wire implements Socket {
 
   send(frame: Frame, isValid: boolean): void {
     if (this.#left || this.isBlackhole) return
-    if (isValid) this.said.push(this.#world.now)
+    if (isValid) this.validFramesAt.push(this.#world.now)
     this.#toServer(() => {
       if (this.#ended || this.#closing) return
       const resume = this.#reader
@@ -166,15 +166,15 @@ export class Wire implements Socket {
   }
 
   /** The client closes properly. */
-  leave(): void {
+  closeByClient(): void {
     if (this.#left) return
     this.#left = true
     if (!this.isBlackhole) this.#toServer(() => this.#end())
   }
 
   /** Both ends are told at once that the connection is gone. */
-  cut(): void {
-    this.#process.arrive(1, () => this.#end())
+  breakBothEnds(): void {
+    this.#process.deliver(1, () => this.#end())
     this.#lose(1)
   }
 
@@ -188,7 +188,7 @@ export class Wire implements Socket {
   abandon(): void {
     if (this.#left) return
     this.#left = true
-    if (!this.isBlackhole) this.#process.arrive(this.latency, () => this.#end())
+    if (!this.isBlackhole) this.#process.deliver(this.latency, () => this.#end())
   }
 
   setRate(rate: number): void {
@@ -209,7 +209,7 @@ export class Wire implements Socket {
   #toServer(run: () => void): void {
     const at = Math.max(this.#lastIn, this.#world.now + this.#world.random.between(1, this.latency))
     this.#lastIn = at
-    this.#process.arrive(at - this.#world.now, run)
+    this.#process.deliver(at - this.#world.now, run)
   }
 
   #send(item: Item): void {
@@ -250,7 +250,7 @@ export class Wire implements Socket {
     if (!this.hasBacklog()) this.#writesWhileBackedUp = 0
     if (this.#outgoing.length === 0) {
       // More may have been written by the time the process hears of it.
-      this.#process.arrive(0, () => {
+      this.#process.deliver(0, () => {
         if (this.#outgoing.length === 0) this.#settle(this.#drainers)
       })
     }
@@ -264,12 +264,12 @@ export class Wire implements Socket {
     if (this.#left || this.isBlackhole || this.#isBroken) return
     if (code === undefined) {
       const texts = textsOf(frames)
-      const breaks = texts.length > 1 && this.#world.random.chance(this.#world.breakage)
+      const breaks = texts.length > 1 && this.#world.random.chance(this.#world.breakProbability)
       this.#peer.received(breaks ? texts.slice(0, this.#world.random.int(texts.length)) : texts, !breaks)
       if (breaks) {
         this.#isBroken = true
         this.#world.count("connection broke between two frames")
-        this.cut()
+        this.breakBothEnds()
       }
       return
     }

@@ -1,15 +1,15 @@
 /** One seed: a small network, a node or two, clients, and everything that can go wrong; then healing, and what must be right after it. */
 import { type ClientRef, nameOf } from "#schema/ids.ts"
-import { certificates, operatorsCertificates } from "./certificates.ts"
-import { Chaos } from "./FaultInjector.ts"
-import { withChance } from "./determinism.ts"
+import { gatewayCertificates, operatorCertificates } from "./certificates.ts"
+import { FaultInjector } from "./FaultInjector.ts"
+import { withDeterminism } from "./determinism.ts"
 import { Client } from "./Client.ts"
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { commands } from "./commands.ts"
-import { heal } from "./databaseFaults.ts"
+import { clearDatabaseFaults } from "./databaseFaults.ts"
 import { type Credential, credential } from "./Credential.ts"
 import { Database } from "./Database.ts"
-import { checkHealed, checkProgress, checkReleased, checkWaiting } from "./liveness.ts"
+import { checkAuthTimeout, checkDeliveryOrder, checkHealed, checkReleased } from "./liveness.ts"
 import { Node } from "./Node.ts"
 import { Operator } from "./Operator.ts"
 import { Random } from "./Random.ts"
@@ -33,11 +33,11 @@ export interface Options {
 /** The outcome of a seed: the same each time. */
 export const simulate = (seed: number, { traced = false, without = new Set() }: Options = {}): Outcome => {
   // Made once for all seeds, and so by the chance of none.
-  certificates()
-  operatorsCertificates()
+  gatewayCertificates()
+  operatorCertificates()
   const simulation = new Simulation(seed, traced)
   const { world } = simulation
-  withChance(Random.of(seed, 1), () => {
+  withDeterminism(Random.of(seed, 1), () => {
     try {
       simulation.run(without)
     } catch (error) {
@@ -53,14 +53,14 @@ export class Simulation implements SimulationState {
   readonly database: Database
   readonly nodes: ReadonlyArray<Node>
   readonly operator: Operator
-  readonly chaos: Chaos
+  readonly faultInjector: FaultInjector
   readonly clients: Array<Client> = []
   /** Every key that was given out, live or not. */
   readonly keys: Array<Credential> = []
   /** When who tried to authenticate. */
-  readonly attempts: Array<{ readonly name: string; readonly at: number }> = []
+  readonly authAttempts: Array<{ readonly name: string; readonly at: number }> = []
   /** When the database, or the way to it, was last unwell. */
-  troubleAt = Number.NEGATIVE_INFINITY
+  databaseFaultAt = Number.NEGATIVE_INFINITY
 
   constructor(seed: number, traced: boolean) {
     this.seed = seed
@@ -71,21 +71,21 @@ export class Simulation implements SimulationState {
     if (nodes > 1) this.world.count("two nodes")
     this.nodes = Array.from({ length: nodes }, () => new Node(this.world, this.database, turnMillis))
     this.operator = new Operator(this)
-    this.chaos = new Chaos(this)
+    this.faultInjector = new FaultInjector(this)
   }
 
   run(without: ReadonlySet<number>): void {
     const { world } = this
     this.#begin()
     const count = world.random.between(20, 40)
-    if (world.random.chance(0.3)) world.breakage = 0.3
+    if (world.random.chance(0.3)) world.breakProbability = 0.3
     const usual = commands.filter(() => !world.random.chance(0.25))
     for (let step = 0; step < count && world.violation === undefined; step++) {
       // Each command has chance of its own, so that leaving one out leaves the others as they are.
       const random = Random.of(this.seed, 1_000 + step)
       const [, command] = random.weighted(usual.map((item) => [item[0], item])) ?? []
       if (command === undefined || without.has(step)) continue
-      world.note(() => `--- ${step} ${command.name}`)
+      world.trace(() => `--- ${step} ${command.name}`)
       command(this, random)
       world.advance(pause(random))
       this.#checkStep()
@@ -114,7 +114,7 @@ export class Simulation implements SimulationState {
   addClient(key: Credential): Client {
     const level = this.world.random.chance(0.4) ? "plain" : "control.v1"
     const client = new Client(this, this.clients.length + 1, key, level)
-    if (level !== "plain" && this.world.random.chance(0.25)) client.makeOwnKey()
+    if (level !== "plain" && this.world.random.chance(0.25)) client.generateOwnKey()
     if (key.ref.type === "gateway" && this.world.random.chance(0.5)) client.publicIp = `203.0.113.${client.ordinal}`
     if (this.world.random.chance(0.3)) client.urlType = undefined
     this.clients.push(client)
@@ -125,7 +125,7 @@ export class Simulation implements SimulationState {
     return this.keys.find(({ text }) => text === apiKey)?.hash ?? hashApiKey(apiKey)
   }
 
-  isLive(hash: string | undefined): boolean {
+  isValidKey(hash: string | undefined): boolean {
     return [...this.database.tables.key.values()].some((key) => key.hash === hash)
   }
 
@@ -158,10 +158,10 @@ export class Simulation implements SimulationState {
 
   #checkStep(): void {
     this.database.checkLog()
-    checkProgress(this)
-    checkWaiting(this)
+    checkDeliveryOrder(this)
+    checkAuthTimeout(this)
     for (const node of this.nodes) {
-      const excess = node.process.alive ? node.queues.excess() : 0
+      const excess = node.process.alive ? node.subscriptions.maxExcess() : 0
       if (excess > 0) this.world.violate("I10 bounded", `a connection has ${excess} batches more waiting than it may`)
     }
   }
@@ -169,16 +169,16 @@ export class Simulation implements SimulationState {
   /** Everything is mended, and time passes: as long as it takes to notice silence, and to come back. */
   #heal(): void {
     const { database, nodes, world } = this
-    world.note(() => "=== healing")
-    this.chaos.end()
-    world.breakage = 0
-    heal(database.faults)
+    world.trace(() => "=== healing")
+    this.faultInjector.healAll()
+    world.breakProbability = 0
+    clearDatabaseFaults(database.faults)
     for (const node of nodes) if (!node.isStopping) node.start()
     for (const client of this.clients) {
-      client.isMute = false
-      client.isPersistent = true
-      client.fights = false
-      client.hesitates = false
+      client.isSilent = false
+      client.reconnects = true
+      client.ignoresReplacement = false
+      client.withholdsAuth = false
     }
     world.advance(14_000)
     for (const node of nodes) node.start()
@@ -194,7 +194,7 @@ export class Simulation implements SimulationState {
     // Who was told to stop is started again by a person, if its key is good; of two with one identity only one.
     const taken = new Set(this.clients.filter(({ isReady }) => isReady).map(({ key }) => nameOf(key.ref)))
     for (const client of this.clients) {
-      if (client.conversation !== undefined || !this.mayConnect(client) || taken.has(nameOf(client.key.ref))) continue
+      if (client.connection !== undefined || !this.mayConnect(client) || taken.has(nameOf(client.key.ref))) continue
       taken.add(nameOf(client.key.ref))
       client.connect()
     }

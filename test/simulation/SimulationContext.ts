@@ -15,9 +15,9 @@ export interface SimulationContext {
   /** Every key that was ever issued, valid or not. */
   readonly keys: ReadonlyArray<Credential>
   /** Every first `auth` of a connection: the client's name and the simulated time in milliseconds. */
-  readonly attempts: Array<{ readonly name: string; readonly at: number }>
+  readonly authAttempts: Array<{ readonly name: string; readonly at: number }>
   /** When the database, or the connection to it, last failed; infinite while a fault lasts. */
-  troubleAt: number
+  databaseFaultAt: number
   /** A random node that accepts connections. */
   chooseNode(): Node | undefined
   addKey(ref: ClientRef, text: string): Credential

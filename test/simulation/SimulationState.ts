@@ -1,5 +1,5 @@
 /** State of one simulation, as its commands and liveness checks use it. */
-import type { Chaos } from "./FaultInjector.ts"
+import type { FaultInjector } from "./FaultInjector.ts"
 import type { Client } from "./Client.ts"
 import type { Credential } from "./Credential.ts"
 import type { Operator } from "./Operator.ts"
@@ -9,10 +9,10 @@ import type { SimulationContext } from "./SimulationContext.ts"
 export interface SimulationState extends SimulationContext {
   readonly clients: ReadonlyArray<Client>
   readonly operator: Operator
-  readonly chaos: Chaos
+  readonly faultInjector: FaultInjector
   addClient(key: Credential): Client
   /** Whether a key with this hash is in the database. */
-  isLive(hash: string | undefined): boolean
+  isValidKey(hash: string | undefined): boolean
   /** Whether the client's key is valid for the client type in its URL. */
   mayConnect(client: Client): boolean
 }

@@ -1,29 +1,29 @@
 /** What one transaction has done so far, and what its deferred triggers will number when it commits. */
 import { type ClientRef, nameOf } from "#schema/ids.ts"
-import { type Entity, isSame, type RowChange, type Rows, type Tables, withChange } from "./databaseTables.ts"
+import { applyChange, type Entity, isSameRow, type RowChange, type Rows, type Tables } from "./databaseTables.ts"
 
 /** A constraint of the schema was violated. */
-export class Violated extends Error {
+export class ConstraintViolated extends Error {
   readonly constraint: "domain" | "agent exists" | "unique"
 
-  constructor(constraint: Violated["constraint"]) {
+  constructor(constraint: ConstraintViolated["constraint"]) {
     super(constraint)
     this.constraint = constraint
   }
 }
 
 /** What a row as it is now no longer shows, as the triggers note it. */
-export interface Noted {
+export interface ChangeDetails {
   readonly oldAgentId: string | undefined
   readonly renumbered: boolean
   readonly own: boolean
 }
 
-type Numbered = RowChange & Noted
+type DetailedChange = RowChange & ChangeDetails
 
 export class Transaction {
   tables: Tables
-  readonly changes: Array<Numbered> = []
+  readonly changes: Array<DetailedChange> = []
 
   constructor(tables: Tables) {
     this.tables = tables
@@ -31,7 +31,7 @@ export class Transaction {
 
   /** Inserts or updates; a row that says nothing new is no change. */
   put<E extends Entity>(entity: E, row: Rows[E]): void {
-    if (isSame(this.tables[entity].get(row.id), row)) return
+    if (isSameRow(this.tables[entity].get(row.id), row)) return
     this.#note({ entity, id: row.id, row } as RowChange)
     this.#check(entity, row)
   }
@@ -40,7 +40,7 @@ export class Transaction {
   remove(entity: Entity, id: string): boolean {
     if (!this.tables[entity].has(id)) return false
     if (entity === "agent" && [...this.tables.tunnel.values()].some(({ agentId }) => agentId === id)) {
-      throw new Violated("agent exists")
+      throw new ConstraintViolated("agent exists")
     }
     this.#note({ entity, id, row: undefined })
     if (entity === "agent" || entity === "gateway") {
@@ -57,12 +57,12 @@ export class Transaction {
 
   #note(change: RowChange): void {
     const old = this.tables[change.entity].get(change.id)
-    this.tables = withChange(this.tables, change)
+    this.tables = applyChange(this.tables, change)
     this.changes.push({
       ...change,
       oldAgentId: old !== undefined && "agentId" in old ? old.agentId : undefined,
       renumbered: old !== undefined && change.row !== undefined && addressesOf(old) !== addressesOf(change.row),
-      own: old === undefined || change.row === undefined || !isSame(withoutAddress(old), withoutAddress(change.row))
+      own: old === undefined || change.row === undefined || !isSameRow(withoutAddress(old), withoutAddress(change.row))
     })
   }
 
@@ -70,13 +70,13 @@ export class Transaction {
     if (entity === "tunnel" && "agentId" in row) {
       // The index is looked at with each row, the foreign key at the end of the statement.
       for (const { domain, id } of this.tables.tunnel.values()) {
-        if (id !== row.id && domain === row.domain) throw new Violated("domain")
+        if (id !== row.id && domain === row.domain) throw new ConstraintViolated("domain")
       }
-      if (!this.tables.agent.has(row.agentId)) throw new Violated("agent exists")
+      if (!this.tables.agent.has(row.agentId)) throw new ConstraintViolated("agent exists")
     }
     if (entity === "agent" && "subnet" in row) {
       for (const { id, subnet } of this.tables.agent.values()) {
-        if (id !== row.id && subnet === row.subnet) throw new Violated("unique")
+        if (id !== row.id && subnet === row.subnet) throw new ConstraintViolated("unique")
       }
     }
   }

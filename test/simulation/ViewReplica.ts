@@ -2,7 +2,7 @@
 import type { Level } from "#schema/protocol.ts"
 import { canonical, type View } from "./expectedViews.ts"
 
-/** A message as it comes off the wire. */
+/** A message as it comes off the socket. */
 export interface Message {
   readonly type: string
   readonly data: Readonly<Record<string, unknown>>
@@ -17,18 +17,18 @@ export interface Position {
 }
 
 /** `gap`: something before this step is missing. `strange`: it does not go with the view. */
-export type Taken = "applied" | "ignored" | "gap" | "strange"
+export type ApplyResult = "applied" | "ignored" | "gap" | "strange"
 
 type Rows = Map<string, string>
 type Data = Message["data"]
 
-export class Follower {
+export class ViewReplica {
   readonly #level: Level
   view: View | undefined
   /** Where it is, at `control.v1`. */
   position: Position | undefined
 
-  constructor(level: Level, before?: Follower) {
+  constructor(level: Level, before?: ViewReplica) {
     this.#level = level
     this.view = before?.view
     this.position = before?.position
@@ -39,7 +39,7 @@ export class Follower {
     return this.view?.own.includes(`"id":${JSON.stringify(id)}`) === true
   }
 
-  take(message: Message): Taken {
+  apply(message: Message): ApplyResult {
     if (message.type === "config") {
       this.view = fromConfig(message.data)
       this.position = { timeline: message.timeline ?? "", revision: message.revision ?? 0 }
@@ -52,7 +52,7 @@ export class Follower {
   }
 
   /** Steps of the plain level go with the view: a create is new, the others are not. */
-  #step(entity: string, what: string, data: Data): Taken {
+  #step(entity: string, what: string, data: Data): ApplyResult {
     if (entity !== "tunnel" || this.view === undefined) return "strange"
     const isThere = this.view.tunnels.has(String(data["id"]))
     if (isThere === (what === "create")) return "strange"
@@ -61,7 +61,7 @@ export class Follower {
   }
 
   /** The rule of `control.v1`. */
-  #stepAt(entity: string, what: string, { data, previous = Number.NaN, revision = Number.NaN }: Message): Taken {
+  #stepAt(entity: string, what: string, { data, previous = Number.NaN, revision = Number.NaN }: Message): ApplyResult {
     const { position } = this
     if (this.view === undefined || position === undefined) return "gap"
     if (revision <= position.revision) return "ignored"

@@ -2,7 +2,7 @@
 import { Random } from "./Random.ts"
 
 /** Something that is to happen at its time, unless it is called off. */
-export interface Planned {
+export interface ScheduledEvent {
   readonly at: number
   readonly seq: number
   run: (() => void) | undefined
@@ -22,20 +22,20 @@ export interface Worker {
 }
 
 /** More turns than any real work takes at one instant. */
-const mostTurns = 20_000
+const maxTurns = 20_000
 
 export class World {
   /** Milliseconds since the simulation began; whole. */
   now = 0
   /** How often a connection breaks between two frames that were written in one go. */
-  breakage = 0
+  breakProbability = 0
   readonly random: Random
   readonly counters = new Map<string, number>()
   /** The first one found; the simulation ends with it. */
   violation: Violation | undefined
   /** Lines for people; only kept when somebody wants to read them. */
   readonly lines: Array<string> | undefined
-  readonly #planned: Array<Planned> = []
+  readonly #planned: Array<ScheduledEvent> = []
   readonly #workers: Array<Worker> = []
   #seq = 0
   #hash = 0
@@ -46,17 +46,17 @@ export class World {
   }
 
   /** `run` after so many milliseconds; those of one moment in the order in which they were planned. */
-  after(delay: number, run: () => void): Planned {
-    const planned: Planned = { at: this.now + delay, seq: this.#seq += 1, run }
+  after(delay: number, run: () => void): ScheduledEvent {
+    const planned: ScheduledEvent = { at: this.now + delay, seq: this.#seq += 1, run }
     push(this.#planned, planned)
     return planned
   }
 
-  employ(worker: Worker): void {
+  addWorker(worker: Worker): void {
     this.#workers.push(worker)
   }
 
-  dismiss(worker: Worker): void {
+  removeWorker(worker: Worker): void {
     const index = this.#workers.indexOf(worker)
     if (index >= 0) this.#workers.splice(index, 1)
   }
@@ -75,13 +75,13 @@ export class World {
     this.now = Math.max(this.now, until)
   }
 
-  note(text: () => string): void {
+  trace(text: () => string): void {
     if (this.lines === undefined) return
     this.lines.push(`${String(this.now).padStart(7)}  ${text()}`)
   }
 
   /** What two runs of one seed must have in common goes in here: a number for each thing that happened. */
-  mark(kind: number, value: number): void {
+  addToHash(kind: number, value: number): void {
     this.#hash = Math.imul(this.#hash ^ (kind * 31 + value + this.now), 0x01000193) ^ (this.#hash >>> 15)
   }
 
@@ -95,11 +95,11 @@ export class World {
 
   violate(rule: string, text: string): void {
     this.violation ??= { rule, text, at: this.now }
-    this.note(() => `VIOLATION ${rule}: ${text}`)
+    this.trace(() => `VIOLATION ${rule}: ${text}`)
   }
 
   #settle(): void {
-    for (let turn = 0; turn < mostTurns; turn++) {
+    for (let turn = 0; turn < maxTurns; turn++) {
       let worked = false
       for (let index = 0; index < this.#workers.length; index++) {
         if (this.#workers[index]?.work() === true) worked = true
@@ -111,7 +111,7 @@ export class World {
 }
 
 /** A binary heap, by time, then by the order of planning. */
-function push(heap: Array<Planned>, item: Planned): void {
+function push(heap: Array<ScheduledEvent>, item: ScheduledEvent): void {
   let index = heap.length
   heap.push(item)
   while (index > 0) {
@@ -124,7 +124,7 @@ function push(heap: Array<Planned>, item: Planned): void {
   heap[index] = item
 }
 
-function pop(heap: Array<Planned>): Planned | undefined {
+function pop(heap: Array<ScheduledEvent>): ScheduledEvent | undefined {
   const first = heap[0]
   const last = heap.pop()
   if (first === undefined || last === undefined || heap.length === 0) return first
@@ -146,6 +146,6 @@ function pop(heap: Array<Planned>): Planned | undefined {
   return first
 }
 
-function isBefore(a: Planned, b: Planned): boolean {
+function isBefore(a: ScheduledEvent, b: ScheduledEvent): boolean {
   return a.at < b.at || a.at === b.at && a.seq < b.seq
 }

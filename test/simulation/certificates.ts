@@ -7,7 +7,7 @@ export const domains = ["a.example.com", "b.example.com", "c.example.com", "d.ex
 /** Names that a gateway may have a certificate for: each domain's own, and the wildcard for all of them. */
 const certificateNames = [...domains, "*.example.com"] as const
 
-export interface Issued {
+export interface IssuedCertificate {
   readonly domain: string
   readonly certificate: string
   readonly privateKey: string
@@ -19,7 +19,7 @@ const day = 86_400_000
 /** Lengths differ from process to process by a few characters, which times must not depend on. */
 const padded = (pem: string) => pem.padEnd(1_200, "\n")
 
-const issue = (domain: string, days: number): Issued => {
+const issue = (domain: string, days: number): IssuedCertificate => {
   const issued = issueCertificate({
     names: [domain],
     notBefore: new Date(epoch - day),
@@ -28,15 +28,15 @@ const issue = (domain: string, days: number): Issued => {
   return { domain, ...issued, certificate: padded(issued.certificate), privateKey: padded(issued.privateKey) }
 }
 
-let made: ReadonlyArray<Issued> | undefined
+let made: ReadonlyArray<IssuedCertificate> | undefined
 
 /** For every name one that ends early and one that ends late, and one that has expired: what gateways obtain. */
-export const certificates = (): ReadonlyArray<Issued> => made ??= issueAll([30, 60, -0.5])
+export const gatewayCertificates = (): ReadonlyArray<IssuedCertificate> => made ??= issueAll([30, 60, -0.5])
 
-let operators: ReadonlyArray<Issued> | undefined
+let operators: ReadonlyArray<IssuedCertificate> | undefined
 
 /** What operators store: others, so that it is known whose a stored one is. */
-export const operatorsCertificates = (): ReadonlyArray<Issued> => operators ??= issueAll([20, 50])
+export const operatorCertificates = (): ReadonlyArray<IssuedCertificate> => operators ??= issueAll([20, 50])
 
-const issueAll = (days: ReadonlyArray<number>): ReadonlyArray<Issued> =>
+const issueAll = (days: ReadonlyArray<number>): ReadonlyArray<IssuedCertificate> =>
   certificateNames.flatMap((domain) => days.map((end) => issue(domain, end)))

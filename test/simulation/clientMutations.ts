@@ -1,5 +1,5 @@
 /**
- * Deliberate faults in what is done for clients: presence, membership, their conversation. That a stopping node releases its
+ * Deliberate faults in what is done for clients: presence, membership, their connection. That a stopping node releases its
  * sessions one by one is none: `NodeStore.leave` and the sweep of those handed over show the same (test/server/cluster/nodes.test.ts).
  */
 import { type Mutant, mutant } from "./Mutant.ts"
@@ -44,8 +44,8 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   mutant(
     "an outage is told as a bad key",
     "src/server/connection/login.ts",
-    "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"Unavailable\" })",
-    "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"Refused\" })"
+    "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"StoreUnavailable\" })",
+    "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"InvalidKey\" })"
   ),
   mutant(
     "a takeover does not close the old session",
@@ -61,8 +61,8 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "an old session's end marks the new one offline",
-    "test/simulation/changeLogStore.ts",
-    "          for (const item of held) {\n            const row = holds(item)",
+    "test/simulation/presenceStore.ts",
+    "          for (const item of held) {\n            const row = rowHeldBy(item)",
     "          for (const item of held) {\n            const row = presence.get(nameOf(item))"
   ),
   mutant(

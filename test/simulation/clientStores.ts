@@ -2,25 +2,25 @@
 import { agentAddress } from "#network/addresses.ts"
 import { AgentId, type ClientRef, GatewayId, HostName, KeyId, nameOf } from "#schema/ids.ts"
 import type { Agent, Gateway, GivenScope } from "#schema/resources.ts"
-import { AgentHasTunnels, AgentStore, type Identity, NetworkPoolExhausted } from "#store/AgentStore.ts"
-import { GatewayStore, NoSuchAgentInScope, scopeOf } from "#store/GatewayStore.ts"
+import { AgentHasTunnels, AgentStore, NetworkPoolExhausted, type NewClientRow } from "#store/AgentStore.ts"
+import { GatewayStore, normalizeScope, NoSuchAgentInScope } from "#store/GatewayStore.ts"
 import { ApiKeyStore, OwnerNotFound, TooManyKeys } from "#store/ApiKeyStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
 import type { Database } from "./Database.ts"
-import type { Link } from "./DatabaseLink.ts"
-import { iso, pageOf, timesOf, written } from "./resourceFields.ts"
+import type { DatabaseLink } from "./DatabaseLink.ts"
+import { clientFields, pageOf, toTimestamp, withRevision } from "./resourceFields.ts"
 import type { AgentRow, GatewayRow } from "./databaseTables.ts"
-import { type Transaction, Violated } from "./Transaction.ts"
+import { ConstraintViolated, type Transaction } from "./Transaction.ts"
 
 /** As in `Settings`. */
 const pool = "10.64.0.0/10"
 
-export const agentStore = (link: Link) => {
+export const agentStore = (link: DatabaseLink) => {
   const { database } = link
   const shown = (row: AgentRow | undefined) =>
     Option.map(Option.fromUndefinedOr(row), (row) => showAgent(database, row))
 
-  const create = ({ id, key, name, wireguard }: Identity<AgentId>) =>
+  const create = ({ id, key, name, wireguard }: NewClientRow<AgentId>) =>
     database.transact((tx) => {
       const taken = new Set([...tx.tables.agent.values()].map(({ subnetIndex }) => subnetIndex))
       const subnets = new Set([...tx.tables.agent.values()].map(({ subnet }) => subnet))
@@ -42,9 +42,9 @@ export const agentStore = (link: Link) => {
         if (cascade) removeTunnels(tx, id)
         return tx.remove("agent", id)
       })
-      return Effect.succeed(written(database, removed))
+      return Effect.succeed(withRevision(database, removed))
     } catch (error) {
-      if (error instanceof Violated) return Effect.fail(new AgentHasTunnels({ id }))
+      if (error instanceof ConstraintViolated) return Effect.fail(new AgentHasTunnels({ id }))
       throw error
     }
   }
@@ -58,7 +58,7 @@ export const agentStore = (link: Link) => {
           () =>
             Effect.map(
               create(agent),
-              (id) => written(database, Option.getOrThrow(shown(database.tables.agent.get(id))))
+              (id) => withRevision(database, Option.getOrThrow(shown(database.tables.agent.get(id))))
             )
         ),
       find: (id) => link.request("find agent", () => Effect.succeed(shown(database.tables.agent.get(id)))),
@@ -76,14 +76,14 @@ export const agentStore = (link: Link) => {
             const row = tx.tables.agent.get(id)
             if (row !== undefined) tx.put("agent", { ...row, name: patch.name ?? row.name })
           })
-          return Effect.succeed(written(database, shown(database.tables.agent.get(id))))
+          return Effect.succeed(withRevision(database, shown(database.tables.agent.get(id))))
         }),
       remove: (id, cascade) => link.request("remove agent", () => remove(id, cascade))
     })
   )
 }
 
-export const gatewayStore = (link: Link) => {
+export const gatewayStore = (link: DatabaseLink) => {
   const { database } = link
   const shown = (id: string) =>
     Option.map(Option.fromUndefinedOr(database.tables.gateway.get(id)), (row) => showGateway(database, row))
@@ -100,7 +100,7 @@ export const gatewayStore = (link: Link) => {
             let slot = 0
             while (taken.has(slot)) slot += 1
             const privateKey = Redacted.value(wireguard.privateKey)
-            const scope = serves === null ? null : scopeOf(serves)
+            const scope = serves === null ? null : normalizeScope(serves)
             tx.put("gateway", {
               id,
               name,
@@ -113,7 +113,7 @@ export const gatewayStore = (link: Link) => {
             })
             tx.put("key", { id: key.id, owner: { type: "gateway", id }, hash: key.hash })
           })
-          return Effect.succeed(written(database, Option.getOrThrow(shown(id))))
+          return Effect.succeed(withRevision(database, Option.getOrThrow(shown(id))))
         }),
       find: (id) => link.request("find gateway", () => Effect.succeed(shown(id))),
       list: (request) =>
@@ -132,16 +132,20 @@ export const gatewayStore = (link: Link) => {
               ...row,
               name: patch.name ?? row.name,
               publicIp: patch.publicIp === undefined ? row.publicIp : patch.publicIp,
-              serves: patch.serves === undefined ? row.serves : patch.serves === null ? null : scopeOf(patch.serves),
+              serves: patch.serves === undefined
+                ? row.serves
+                : patch.serves === null
+                ? null
+                : normalizeScope(patch.serves),
               listenPort: patch.listenPort ?? row.listenPort
             })
           })
-          return Effect.succeed(written(database, shown(id)))
+          return Effect.succeed(withRevision(database, shown(id)))
         }),
       remove: (id) =>
         link.request("remove gateway", () => {
           const removed = database.transact((tx) => tx.remove("gateway", id))
-          return Effect.succeed(written(database, removed))
+          return Effect.succeed(withRevision(database, removed))
         })
     })
   )
@@ -157,7 +161,7 @@ function missingIn({ tables }: Database, id: string, scope: GivenScope | null | 
 
 const mostKeys = 2
 
-export const keyStore = (link: Link) => {
+export const keyStore = (link: DatabaseLink) => {
   const { database } = link
   const owned = <A, E>(owner: ClientRef, work: () => Effect.Effect<A, E>): Effect.Effect<A, E | OwnerNotFound> =>
     database.exists(owner) ? work() : Effect.fail(new OwnerNotFound({ type: owner.type, id: owner.id }))
@@ -173,8 +177,8 @@ export const keyStore = (link: Link) => {
               .toSorted((a, b) => createdAt(a.id) - createdAt(b.id) || (a.id < b.id ? -1 : 1))
             return Effect.succeed(keys.map(({ id }) => ({
               id: KeyId.make(id),
-              createdAt: iso(createdAt(id)),
-              lastUsedAt: database.keyUsed.has(id) ? iso(database.keyUsed.get(id) ?? 0) : null
+              createdAt: toTimestamp(createdAt(id)),
+              lastUsedAt: database.keyUsed.has(id) ? toTimestamp(database.keyUsed.get(id) ?? 0) : null
             })))
           })),
       create: (owner, { hash, id }) =>
@@ -185,7 +189,7 @@ export const keyStore = (link: Link) => {
               if (!hasMost) tx.put("key", { id, owner, hash })
               return hasMost
             })
-            return isFull ? Effect.fail(new TooManyKeys()) : Effect.succeed(written(database, undefined))
+            return isFull ? Effect.fail(new TooManyKeys()) : Effect.succeed(withRevision(database, undefined))
           })),
       remove: (owner, id) =>
         link.request("remove key", () =>
@@ -193,7 +197,7 @@ export const keyStore = (link: Link) => {
             const removed = database.transact((tx) =>
               tx.keysOf(owner).some((key) => key.id === id) && tx.remove("key", id)
             )
-            return Effect.succeed(written(database, removed))
+            return Effect.succeed(withRevision(database, removed))
           }))
     })
   )
@@ -205,7 +209,7 @@ function removeTunnels(tx: Transaction, agent: string): void {
 
 function showAgent(database: Database, { id, name, publicKey, subnet, virtualIp }: AgentRow): Agent {
   const ref = { type: "agent" as const, id: AgentId.make(id) }
-  return { id: ref.id, name, virtualIp, subnet, wireguardPublicKey: publicKey, ...timesOf(database, ref) }
+  return { id: ref.id, name, virtualIp, subnet, wireguardPublicKey: publicKey, ...clientFields(database, ref) }
 }
 
 function showGateway(
@@ -217,5 +221,13 @@ function showGateway(
     agents: scope.agents.map((agent) => AgentId.make(agent)),
     domains: scope.domains.map((domain) => HostName.make(domain))
   }
-  return { id: ref.id, name, publicIp, listenPort, serves, wireguardPublicKey: publicKey, ...timesOf(database, ref) }
+  return {
+    id: ref.id,
+    name,
+    publicIp,
+    listenPort,
+    serves,
+    wireguardPublicKey: publicKey,
+    ...clientFields(database, ref)
+  }
 }

@@ -1,29 +1,29 @@
 /** What is wrong with the database just now. */
 
-export interface Faults {
+export interface DatabaseFaults {
   /** `hung`: it takes requests and answers none. */
   mode: "up" | "down" | "hung"
   /** How often a request fails before it does anything. */
-  refuse: number
+  refuseProbability: number
   /** How often a request is carried out and its answer lost. */
-  loseAnswer: number
+  loseAnswerProbability: number
   /** How often one answer never comes. */
-  hang: number
+  hangProbability: number
   /** What a request takes, at most, in milliseconds. */
-  slowest: number
+  maxLatency: number
   /** So many notifications to come are lost. */
-  loseNotifications: number
+  notificationsToLose: number
 }
 
-export const makeFaults = (): Faults => ({
+export const noDatabaseFaults = (): DatabaseFaults => ({
   mode: "up",
-  refuse: 0,
-  loseAnswer: 0,
-  hang: 0,
-  slowest: 3,
-  loseNotifications: 0
+  refuseProbability: 0,
+  loseAnswerProbability: 0,
+  hangProbability: 0,
+  maxLatency: 3,
+  notificationsToLose: 0
 })
 
-export const heal = (faults: Faults): void => {
-  Object.assign(faults, makeFaults())
+export const clearDatabaseFaults = (faults: DatabaseFaults): void => {
+  Object.assign(faults, noDatabaseFaults())
 }

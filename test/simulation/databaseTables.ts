@@ -59,7 +59,7 @@ export type Entity = keyof Rows
 export type Table<E extends Entity> = ReadonlyMap<string, Rows[E]>
 export type Tables = { readonly [E in Entity]: Table<E> }
 
-export const noTables: Tables = {
+export const emptyTables: Tables = {
   agent: new Map(),
   gateway: new Map(),
   tunnel: new Map(),
@@ -72,7 +72,7 @@ export type RowChange = {
   readonly [E in Entity]: { readonly entity: E; readonly id: string; readonly row: Rows[E] | undefined }
 }[Entity]
 
-export const withChange = (tables: Tables, change: RowChange): Tables => {
+export const applyChange = (tables: Tables, change: RowChange): Tables => {
   switch (change.entity) {
     case "agent":
       return { ...tables, agent: changed(tables.agent, change.id, change.row) }
@@ -88,7 +88,7 @@ export const withChange = (tables: Tables, change: RowChange): Tables => {
 }
 
 /** Whether two rows say the same. */
-export const isSame = (a: object | undefined, b: object | undefined): boolean =>
+export const isSameRow = (a: object | undefined, b: object | undefined): boolean =>
   a === b || a !== undefined && b !== undefined && JSON.stringify(a) === JSON.stringify(b)
 
 function changed<Row>(table: ReadonlyMap<string, Row>, id: string, row: Row | undefined): ReadonlyMap<string, Row> {

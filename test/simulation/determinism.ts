@@ -7,19 +7,19 @@ import { syncBuiltinESMExports } from "node:module"
 import type { Random } from "./Random.ts"
 
 /** Where `setImmediate` of the code that runs now leads to. */
-export interface Loop {
-  immediate(run: () => void): void
+export interface EventLoop {
+  scheduleImmediate(run: () => void): void
 }
 
 interface Running {
   readonly random: Random
-  loop: Loop | undefined
+  loop: EventLoop | undefined
 }
 
 let running: Running | undefined
 
 /** Runs `simulate` with all chance from `random`. */
-export const withChance = <A>(random: Random, simulate: () => A): A => {
+export const withDeterminism = <A>(random: Random, simulate: () => A): A => {
   install()
   const before = running
   running = { random, loop: undefined }
@@ -31,7 +31,7 @@ export const withChance = <A>(random: Random, simulate: () => A): A => {
 }
 
 /** Runs a callback of a simulated process: what it puts off until the next turn goes to that process's own loop. */
-export const inLoop = <A>(loop: Loop, run: () => A): A => {
+export const runInLoop = <A>(loop: EventLoop, run: () => A): A => {
   if (running === undefined) return run()
   const before = running.loop
   running.loop = loop
@@ -59,7 +59,7 @@ function install(): void {
   Object.assign(globalThis, {
     setImmediate: Object.assign(
       (run: (...args: ReadonlyArray<unknown>) => void, ...args: Array<unknown>) =>
-        running?.loop === undefined ? immediate(run, ...args) : running.loop.immediate(run),
+        running?.loop === undefined ? immediate(run, ...args) : running.loop.scheduleImmediate(run),
       immediate
     )
   })

@@ -19,7 +19,7 @@ export const isSameView = (a: View, b: View): boolean =>
   sameRows(a.certificates, b.certificates)
 
 /** In words, what differs; for people. */
-export const difference = (view: View | undefined, truth: View | undefined): string => {
+export const describeDifference = (view: View | undefined, truth: View | undefined): string => {
   if (view === undefined || truth === undefined)
     return view === truth
       ? "nothing"
@@ -37,7 +37,7 @@ export const difference = (view: View | undefined, truth: View | undefined): str
 const projections = new WeakMap<Tables, Map<string, View | undefined>>()
 
 /** The view of a client at these tables; undefined when they do not have the client. */
-export const project = (tables: Tables, ref: ClientRef, level: Level): View | undefined => {
+export const expectedView = (tables: Tables, ref: ClientRef, level: Level): View | undefined => {
   let known = projections.get(tables)
   if (known === undefined) projections.set(tables, known = new Map())
   const name = `${level} ${nameOf(ref)}`

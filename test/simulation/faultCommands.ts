@@ -1,9 +1,9 @@
 /** What operators may do, and what may befall the database and the nodes. */
 import type { Database } from "./Database.ts"
-import { known } from "./acceptedFaults.ts"
+import { acceptedFaults } from "./acceptedFaults.ts"
 import type { Command } from "./SimulationState.ts"
 import type { TunnelRow } from "./databaseTables.ts"
-import { Violated } from "./Transaction.ts"
+import { ConstraintViolated } from "./Transaction.ts"
 
 // ---- operators
 
@@ -15,7 +15,7 @@ export const updateGateway: Command = ({ operator }, random) => operator.updateG
 export const revokeKey: Command = ({ operator }, random) => operator.revokeKey(random)
 export const putCertificate: Command = ({ operator }, random) => operator.putCertificate(random)
 export const removeCertificate: Command = ({ operator }, random) => operator.removeCertificate(random)
-export const sql: Command = ({ operator }, random) => operator.sql(random)
+export const changeBySql: Command = ({ operator }, random) => operator.changeBySql(random)
 
 export const removeClient: Command = ({ keys, operator }, random) => {
   const ref = random.pick(keys)?.ref
@@ -27,7 +27,7 @@ export const createKey: Command = ({ keys, operator }, random) => {
   if (ref !== undefined) operator.createKey(ref)
 }
 
-export const newcomer: Command = (simulation, random) => {
+export const addClient: Command = (simulation, random) => {
   if (simulation.clients.length >= 7) return
   const strangers = simulation.keys.filter((key) => !simulation.clients.some((client) => client.key === key))
   const key = random.pick(strangers)
@@ -38,21 +38,21 @@ export const newcomer: Command = (simulation, random) => {
 }
 
 /** Many small changes, faster than a slow client takes them. */
-export const burst: Command = (simulation, random) => {
+export const changeRapidly: Command = (simulation, random) => {
   for (let left = random.between(10, 40); left > 0; left--) {
-    simulation.world.after(left * random.between(5, 25), () => simulation.operator.sql(random))
+    simulation.world.after(left * random.between(5, 25), () => simulation.operator.changeBySql(random))
   }
 }
 
 /** One client does not read, and what concerns it changes faster than what waits for it may grow. */
-export const overload: Command = (simulation, random) => {
-  const { chaos, clients, database, world } = simulation
-  const conversation = random.pick(
-    clients.flatMap(({ conversation }) => conversation?.isReady === true ? [conversation] : [])
+export const overloadSlowClient: Command = (simulation, random) => {
+  const { faultInjector: faultInjector, clients, database, world } = simulation
+  const connection = random.pick(
+    clients.flatMap(({ connection }) => connection?.isReady === true ? [connection] : [])
   )
-  if (conversation === undefined) return
-  chaos.slow(conversation, random.pick([0, 0, 0.02]) ?? 0)
-  const { ref } = conversation.client.key
+  if (connection === undefined) return
+  faultInjector.throttle(connection, random.pick([0, 0, 0.02]) ?? 0)
+  const { ref } = connection.client.key
   const count = random.between(20, 90)
   for (let number = 0; number < count; number++) {
     world.after(number * 9, () => {
@@ -65,11 +65,11 @@ export const overload: Command = (simulation, random) => {
       database.transact((tx) => tx.put("tunnel", { ...tunnel, target: `${"long-".repeat(40)}${number}` }))
     })
   }
-  world.after(random.between(300, 14_000), () => conversation.wire?.setRate(Number.POSITIVE_INFINITY))
+  world.after(random.between(300, 14_000), () => connection.socket?.setRate(Number.POSITIVE_INFINITY))
 }
 
 /** A client is away while one of its tunnels leaves it and goes on changing, and while something else of its view changes. */
-export const missMuch: Command = (simulation, random) => {
+export const changeWhileDisconnected: Command = (simulation, random) => {
   const { clients, database, world } = simulation
   const client = random.pick(
     clients.filter(({ isReady, key: { ref }, level }) =>
@@ -78,7 +78,7 @@ export const missMuch: Command = (simulation, random) => {
     )
   )
   if (client === undefined || database.faults.mode !== "up") return
-  client.conversation?.wire?.cut()
+  client.connection?.socket?.breakBothEnds()
   world.after(10, () => {
     const { agent, gateway, tunnel } = database.tables
     const mine = [...tunnel.values()].find(({ agentId }) => agentId === client.key.ref.id)
@@ -88,9 +88,9 @@ export const missMuch: Command = (simulation, random) => {
     const moved = { ...mine, agentId: other }
     world.count("missed much")
     // It may be cut off again while it hears what it missed.
-    world.breakage = 0.5
+    world.breakProbability = 0.5
     world.after(2_000, () => {
-      world.breakage = 0
+      world.breakProbability = 0
     })
     putTunnel(database, moved)
     database.transact((tx) => tx.put("gateway", { ...peer, name: `missed ${random.between(1, 9)}` }))
@@ -102,79 +102,80 @@ function putTunnel(database: Database, row: TunnelRow): void {
   try {
     database.transact((tx) => tx.put("tunnel", row))
   } catch (error) {
-    if (!(error instanceof Violated)) throw error
+    if (!(error instanceof ConstraintViolated)) throw error
   }
 }
 
 // ---- the database, and the way to it
 
-export const flaky: Command = ({ chaos, database, world }, random) => {
+export const failRequestsAtRandom: Command = ({ faultInjector: faultInjector, database, world }, random) => {
   const { faults } = database
-  faults.refuse = random.pick([0, 0.1, 0.3]) ?? 0
-  faults.loseAnswer = random.pick([0, 0.1, 0.3]) ?? 0
-  faults.hang = random.pick([0, 0.05]) ?? 0
-  faults.slowest = random.pick([3, 50, 800]) ?? 3
-  chaos.trouble()
+  faults.refuseProbability = random.pick([0, 0.1, 0.3]) ?? 0
+  faults.loseAnswerProbability = random.pick([0, 0.1, 0.3]) ?? 0
+  faults.hangProbability = random.pick([0, 0.05]) ?? 0
+  faults.maxLatency = random.pick([3, 50, 800]) ?? 3
+  faultInjector.databaseFaultBegins()
   world.after(random.between(200, 6_000), () => {
     Object.assign(faults, { refuse: 0, loseAnswer: 0, hang: 0, slowest: 3 })
-    chaos.calm()
+    faultInjector.databaseFaultEnds()
   })
 }
 
-export const outage: Command = ({ chaos, database, world }, random) => {
+export const stopDatabase: Command = ({ faultInjector: faultInjector, database, world }, random) => {
   if (random.chance(0.7)) database.goDown()
   else database.faults.mode = "hung"
   world.count(`database ${database.faults.mode}`)
-  chaos.trouble()
+  faultInjector.databaseFaultBegins()
   world.after(random.between(50, 9_000), () => {
     database.faults.mode = "up"
-    chaos.calm()
+    faultInjector.databaseFaultEnds()
   })
 }
 
 export const loseNotifications: Command = ({ database }, random) => {
-  database.faults.loseNotifications = random.between(1, 5)
+  database.faults.notificationsToLose = random.between(1, 5)
 }
 
-export const killListen: Command = ({ database }, random) => database.killListeners(random.chance(0.5))
+export const killListenConnections: Command = ({ database }, random) => database.killListeners(random.chance(0.5))
 
-export const rewind: Command = ({ chaos, database, node, world }, random) => {
+export const restoreOlderBackup: Command = ({ faultInjector: faultInjector, database, node, world }, random) => {
   world.count("history rewound")
   database.goDown()
-  chaos.trouble()
-  const isNamed = random.chance(0.5) || known.restoreIsUnseen && node === undefined
-  database.rewind(Math.max(0, database.revision - random.between(1, 8)), isNamed)
+  faultInjector.databaseFaultBegins()
+  const isNamed = random.chance(0.5) || acceptedFaults.unnoticedRestore && node === undefined
+  database.restore(Math.max(0, database.revision - random.between(1, 8)), isNamed)
   // What comes back may be slow to answer everything.
-  database.faults.refuse = random.pick([0, 0.3]) ?? 0
+  database.faults.refuseProbability = random.pick([0, 0.3]) ?? 0
   world.after(random.between(5, 1_500), () => {
     database.faults.mode = "up"
     world.after(3_000, () => {
-      database.faults.refuse = 0
-      chaos.calm()
+      database.faults.refuseProbability = 0
+      faultInjector.databaseFaultEnds()
     })
   })
 }
 
-export const compact: Command = ({ database }, random) => database.compact(database.revision - random.between(0, 10))
+export const compactChangeLog: Command = ({ database }, random) =>
+  database.compact(database.revision - random.between(0, 10))
 
 // ---- nodes
 
-export const kill: Command = ({ nodes }, random) => random.pick(nodes)?.kill()
+export const killNode: Command = ({ nodes }, random) => random.pick(nodes)?.kill()
 
-export const stop: Command = ({ nodes, world }, random) => {
+export const restartNode: Command = ({ nodes, world }, random) => {
   const node = random.pick(nodes)
   node?.stop()
   world.after(random.between(100, 4_000), () => node?.start())
 }
 
-export const stall: Command = ({ nodes, world }, random) => {
+export const pauseNode: Command = ({ nodes, world }, random) => {
   world.count("node stalled")
-  random.pick(nodes)?.process.stall(random.pick([50, 1_500, 14_000]) ?? 50, random.pick([0, 0, 1_000, 3_000]) ?? 0)
+  random.pick(nodes)?.process.pause(random.pick([50, 1_500, 14_000]) ?? 50, random.pick([0, 0, 1_000, 3_000]) ?? 0)
 }
 
 /** The wall clock is set; nothing but what people read goes by it. */
-export const setClock: Command = ({ nodes }, random) => {
-  for (const { process } of nodes) process.wallOffset = random.between(-3, 3) * 3_600_000
+export const setWallClock: Command = ({ nodes }, random) => {
+  for (const { process } of nodes) process.wallClockOffset = random.between(-3, 3) * 3_600_000
 }
 
-export const wait: Command = ({ world }, random) => world.advance(random.between(100, 3_000))
+export const letTimePass: Command = ({ world }, random) => world.advance(random.between(100, 3_000))

@@ -6,7 +6,7 @@ import { Duration, Effect } from "effect"
 import type { Client } from "./Client.ts"
 import { settings } from "./Node.ts"
 import type { SimulationState } from "./SimulationState.ts"
-import { difference, isSameView, project } from "./expectedViews.ts"
+import { describeDifference, expectedView, isSameView } from "./expectedViews.ts"
 
 export const checkHealed = (simulation: SimulationState): void => {
   const { clients, nodes, world } = simulation
@@ -16,57 +16,60 @@ export const checkHealed = (simulation: SimulationState): void => {
   }
   checkPresence(simulation)
   for (const node of nodes) {
-    const { members } = node
-    const ready = clients.filter(({ conversation }) => conversation?.isReady === true && conversation.node === node)
+    const { registeredClients: members } = node
+    const ready = clients.filter(({ connection }) => connection?.isReady === true && connection.node === node)
     if (members.length !== ready.length) {
       world.violate("L4 no leak", `the registry has ${members.length} members, ${ready.length} clients are connected`)
     }
-    if (node.queues.size !== ready.length) {
-      world.violate("L4 no leak", `${node.queues.size} subscriptions are open for ${ready.length} clients`)
+    if (node.subscriptions.size !== ready.length) {
+      world.violate("L4 no leak", `${node.subscriptions.size} subscriptions are open for ${ready.length} clients`)
     }
   }
-  if (world.violation === undefined) checkLoneChange(simulation)
+  if (world.violation === undefined) checkSingleChange(simulation)
   if (world.violation === undefined) checkLateRelease(simulation)
   if (world.violation === undefined) checkStop(simulation)
 }
 
 /** I5: what was acknowledged was told, what was told was sent, and nothing was sent that the node does not know. */
-export const checkProgress = ({ database, nodes, world }: SimulationState): void => {
+export const checkDeliveryOrder = ({ database, nodes, world }: SimulationState): void => {
   // A history that was set back is heard of some time before the clients are told of it.
-  const wasSetBack = database.rewoundAt > 0
+  const wasRestored = database.restoredAt > 0
   for (const node of nodes) {
-    const heard = node.peek(Effect.flatMap(Network, ({ state }) => state))?.revision ?? 0
-    for (const { applied = 0, nack, ref, sent, told } of node.members) {
-      if (nack !== undefined) world.count("nack stands")
-      if (applied > told || told > sent || sent > heard && !wasSetBack && told > 0 && node.process.alive) {
-        world.violate("I5 ack order", `${nameOf(ref)}: applied ${applied}, told ${told}, sent ${sent}, heard ${heard}`)
+    const known = node.peek(Effect.flatMap(Network, ({ state }) => state))?.revision ?? 0
+    for (const { delivery, ref } of node.registeredClients) {
+      const { acknowledged = 0, lastMessageRevision: last, rejected, sent } = delivery
+      if (rejected !== undefined) world.count("nack stands")
+      if (acknowledged > last || last > sent || sent > known && !wasRestored && last > 0 && node.process.alive) {
+        const order = `acknowledged ${acknowledged}, last message ${last}, sent ${sent}, node ${known}`
+        world.violate("I5 ack order", `${nameOf(ref)}: ${order}`)
       }
     }
   }
 }
 
 /** Nobody may stay for long without saying who it is. */
-export const checkWaiting = ({ clients, world }: SimulationState): void => {
+export const checkAuthTimeout = ({ clients, world }: SimulationState): void => {
   const longest = Duration.toMillis(settings.authTimeout) + 3_000
-  for (const { conversation, name } of clients) {
-    const { node, wire } = conversation ?? {}
-    if (conversation?.authAt !== undefined || node?.process.alive !== true || wire?.isEnded !== false) continue
-    if (node.process.stalledAt !== undefined && world.now - node.process.stalledAt < 30_000) continue
-    if (world.now - wire.openedAt > longest) world.violate("limits", `${name} has not authenticated and is still there`)
+  for (const { connection, name } of clients) {
+    const { node, socket: socket } = connection ?? {}
+    if (connection?.authAt !== undefined || node?.process.alive !== true || socket?.isEnded !== false) continue
+    if (node.process.pausedAt !== undefined && world.now - node.process.pausedAt < 30_000) continue
+    if (world.now - socket.openedAt > longest)
+      world.violate("limits", `${name} has not authenticated and is still there`)
   }
 }
 
 /** L2: a session that has ended on a node that lives is not shown online any longer than its release takes. */
 export const checkReleased = ({ database, nodes, world }: SimulationState): void => {
   // A history that was set back shows sessions of before; they are swept away in time.
-  if (world.now - database.rewoundAt < 60_000) return
+  if (world.now - database.restoredAt < 60_000) return
   for (const node of nodes) {
-    if (world.now - (node.process.stalledAt ?? Number.NEGATIVE_INFINITY) < 40_000) continue
+    if (world.now - (node.process.pausedAt ?? Number.NEGATIVE_INFINITY) < 40_000) continue
     const name = node.peek(Effect.map(NodeLease, ({ id }) => id))
-    const sessions = new Set(node.members.map(({ session }) => String(session)))
+    const sessions = new Set(node.registeredClients.map(({ session }) => String(session)))
     for (const [client, { node: holder, session, since, status }] of database.presence) {
       // Nobody knows of this session; it is swept away in time.
-      if (database.unanswered.has(since)) continue
+      if (database.commitsWithoutAnswer.has(since)) continue
       if (holder === name && node.isServing && status === "online" && session !== null && !sessions.has(session)) {
         world.violate("L2 presence", `${client} is shown online, and its session has ended`)
       }
@@ -81,27 +84,27 @@ function checkConnected(simulation: SimulationState, client: Client): void {
   const isSecond = simulation.clients.some((other) =>
     other !== client && other.isReady && nameOf(other.key.ref) === nameOf(client.key.ref)
   )
-  if (client.isReady && !simulation.isLive(client.conversation?.authHash))
+  if (client.isReady && !simulation.isValidKey(client.connection?.authHash))
     world.violate("L3 reconnect", `${client.name} is connected with a dead key`)
   if (!client.isReady && mayConnect && !isSecond) {
-    world.violate("L3 reconnect", `${client.name} is not connected, stopped by ${client.stoppedBy}`)
+    world.violate("L3 reconnect", `${client.name} is not connected, stopped by ${client.finalCloseCode}`)
   }
 }
 
 /** L1: a connected client's view is what the rows say. */
 function checkConverged(
   { database, world }: SimulationState,
-  { conversation, follower, key, level, name }: Client
+  { connection, replica: replica, key, level, name }: Client
 ): void {
-  const truth = project(database.tables, key.ref, level)
-  if (truth === undefined || follower.view === undefined || !isSameView(follower.view, truth)) {
-    world.violate("L1 convergence", `${name}: ${difference(follower.view, truth)}`)
+  const truth = expectedView(database.tables, key.ref, level)
+  if (truth === undefined || replica.view === undefined || !isSameView(replica.view, truth)) {
+    world.violate("L1 convergence", `${name}: ${describeDifference(replica.view, truth)}`)
   }
   if (level === "plain") return
-  const member = conversation?.node?.members.find(({ peer }) => peer === conversation.wire)
-  const at = follower.position?.revision
-  if (member?.applied !== at || member?.nack !== undefined) {
-    world.violate("L1 convergence", `${name} has applied ${at}, the server knows of ${member?.applied}`)
+  const member = connection?.node?.registeredClients.find(({ peer }) => peer === connection.socket)
+  const at = replica.position?.revision
+  if (member?.delivery.acknowledged !== at || member?.delivery.rejected !== undefined) {
+    world.violate("L1 convergence", `${name} has applied ${at}, the server knows of ${member?.delivery.acknowledged}`)
   }
   const row = database.presenceOf(key.ref)
   if (row?.applied !== at || row?.nack !== null) {
@@ -125,17 +128,17 @@ function checkPresence({ clients, database, world }: SimulationState): void {
 }
 
 /** A change that stands alone makes exactly one message to each client that it concerns, and none to others. */
-function checkLoneChange({ clients, database, world }: SimulationState): void {
+function checkSingleChange({ clients, database, world }: SimulationState): void {
   const [tunnel] = database.tables.tunnel.values()
   if (tunnel === undefined) return
-  const before = clients.map(({ conversation }) => conversation?.pushes ?? 0)
+  const before = clients.map(({ connection }) => connection?.updates ?? 0)
   database.transact((tx) => tx.put("tunnel", { ...tunnel, target: "lone.example:1" }))
   world.advance(60)
   for (const [index, client] of clients.entries()) {
-    const { conversation, key: { ref }, name } = client
-    if (conversation?.isReady !== true) continue
-    const told = conversation.pushes - (before[index] ?? 0)
-    const concerned = project(database.tables, ref, client.level)?.tunnels.has(tunnel.id) === true ? 1 : 0
+    const { connection, key: { ref }, name } = client
+    if (connection?.isReady !== true) continue
+    const told = connection.updates - (before[index] ?? 0)
+    const concerned = expectedView(database.tables, ref, client.level)?.tunnels.has(tunnel.id) === true ? 1 : 0
     if (told !== concerned) world.violate("L1 convergence", `${name} was told a lone change in ${told} messages`)
   }
 }
@@ -145,7 +148,7 @@ function checkLateRelease({ clients, database, world }: SimulationState): void {
   const client = clients.find(({ isReady }) => isReady)
   if (client === undefined) return
   database.goDown()
-  client.leave()
+  client.disconnect()
   world.advance(700)
   database.faults.mode = "up"
   world.advance(4_000)
@@ -157,7 +160,7 @@ function checkLateRelease({ clients, database, world }: SimulationState): void {
 /** L4 and drain: a node that is stopped lets go of everything, and says so in the database. */
 function checkStop(simulation: SimulationState): void {
   const { clients, database, nodes, world } = simulation
-  for (const client of clients) client.isPersistent = false
+  for (const client of clients) client.reconnects = false
   for (const node of nodes) node.stop()
   world.advance(4_000)
   if (nodes.some(({ process }) => process.alive)) world.violate("L4 no leak", "a node does not stop")

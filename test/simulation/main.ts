@@ -4,8 +4,8 @@
  */
 import { fork } from "node:child_process"
 import { parseArgs } from "node:util"
-import { interesting } from "./requiredCoverage.ts"
-import { describeFailure, failureOf, merged, runSeeds, type Summary } from "./runSeeds.ts"
+import { requiredCoverage } from "./requiredCoverage.ts"
+import { describeFailure, failuresOf, mergeSummaries, runSeeds, type Summary } from "./runSeeds.ts"
 import { simulate } from "./Simulation.ts"
 
 const { values } = parseArgs({
@@ -38,7 +38,7 @@ function one(seed: number): void {
   const outcome = simulate(seed, { traced: values.trace, without })
   for (const line of outcome.lines) print(line)
   if (values.shrink) print(`--without ${[...without].join()}`)
-  for (const failure of failureOf(outcome)) print(describeFailure(failure))
+  for (const failure of failuresOf(outcome)) print(describeFailure(failure))
   if (outcome.violation === undefined) print(`seed ${seed} breaks nothing; trace ${outcome.hash.toString(16)}`)
   process.exitCode = outcome.violation === undefined ? 0 : 1
 }
@@ -62,11 +62,11 @@ async function many(from: number, seeds: number, jobs: number): Promise<void> {
     { length: jobs },
     (_, job) => inProcess(from + job * share, Math.min(share, seeds - job * share))
   )
-  const summary = merged(await Promise.all(parts))
+  const summary = mergeSummaries(await Promise.all(parts))
   for (const name of Object.keys(summary.counters).toSorted()) {
     print(`${String(summary.counters[name]).padStart(9)}  in ${summary.seedsWith[name]} seeds  ${name}`)
   }
-  const missing = interesting.filter((name) => summary.counters[name] === undefined)
+  const missing = requiredCoverage.filter((name) => summary.counters[name] === undefined)
   if (missing.length > 0) print(`never happened: ${missing.join(", ")}`)
   for (const failure of summary.failures) print(describeFailure(failure))
   const perSeed = (summary.millis / summary.seeds).toFixed(1)

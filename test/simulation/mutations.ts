@@ -157,7 +157,7 @@ const views: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "a limited gateway is told of a certificate that it does not serve when that changes",
-    "src/server/views/scopedSteps.ts",
+    "src/server/views/scopedDeltas.ts",
     "|| !seesCertificate(current, gateway, domain)) return []",
     ") return []"
   ),
@@ -181,7 +181,7 @@ const views: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "what comes with a tunnel is not told to the limited gateway that serves it",
-    "src/server/views/scopedSteps.ts",
+    "src/server/views/scopedDeltas.ts",
     "...Array.from(names).flatMap((name) => certificateInView(turn, gateway, name))",
     ""
   ),
@@ -193,7 +193,7 @@ const views: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "a tunnel that moves away stays with its agent",
-    "src/server/views/steps.ts",
+    "src/server/views/changeDeltas.ts",
     "[old, current].flatMap",
     "[current].flatMap"
   )

@@ -1,5 +1,5 @@
 /** What must happen among a thousand seeds: a simulation in which nothing goes wrong shows nothing. */
-export const interesting: ReadonlyArray<string> = [
+export const requiredCoverage: ReadonlyArray<string> = [
   "certificate accepted",
   "client gave up a dead connection",
   "close 1012",

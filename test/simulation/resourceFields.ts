@@ -1,35 +1,35 @@
 /** What the simulated stores show of their rows besides the columns. */
 import { type ClientRef, nameOf, Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/resources.ts"
-import type { Written } from "#store/sql.ts"
+import type { WithRevision } from "#store/sql.ts"
 import type { Database } from "./Database.ts"
 import { epoch } from "./Process.ts"
 import type { Entity } from "./databaseTables.ts"
 
 /** Simulated milliseconds in RFC 3339. */
-export const iso = (millis: number): string => new Date(epoch + millis).toISOString()
+export const toTimestamp = (millis: number): string => new Date(epoch + millis).toISOString()
 
-export const rowTimes = (database: Database, name: string) => {
+export const timestampsOf = (database: Database, name: string) => {
   const { created, updated } = database.times.get(name) ?? { created: 0, updated: 0 }
-  return { createdAt: iso(created), updatedAt: iso(updated) }
+  return { createdAt: toTimestamp(created), updatedAt: toTimestamp(updated) }
 }
 
 /** As `write` gives it: with the newest revision afterwards. */
-export const written = <A>({ revision }: Database, value: A): Written<A> => ({
+export const withRevision = <A>({ revision }: Database, value: A): WithRevision<A> => ({
   value,
   revision: Revision.make(revision)
 })
 
 /** Presence and times of an agent or gateway. */
-export const timesOf = (database: Database, ref: ClientRef) => {
+export const clientFields = (database: Database, ref: ClientRef) => {
   const presence = database.presenceOf(ref)
   const isOnline = presence?.status === "online"
   return {
     status: isOnline ? "online" as const : "offline" as const,
-    lastSeenAt: presence === undefined ? null : iso(presence.lastSeenAt),
+    lastSeenAt: presence === undefined ? null : toTimestamp(presence.lastSeenAt),
     session: isOnline && presence.session !== null
       ? {
-        since: iso(presence.since),
+        since: toTimestamp(presence.since),
         address: presence.address,
         level: presence.level,
         clientVersion: presence.version
@@ -38,7 +38,7 @@ export const timesOf = (database: Database, ref: ClientRef) => {
     sentRevision: isOnline ? presence.sent : null,
     appliedRevision: isOnline ? presence.applied : null,
     lastNack: presence?.nack ?? null,
-    ...rowTimes(database, nameOf(ref))
+    ...timestampsOf(database, nameOf(ref))
   }
 }
 

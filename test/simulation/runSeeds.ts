@@ -32,19 +32,19 @@ export const runSeeds = (from: number, count: number, mostFailures = 20): Summar
       counters[name] = (counters[name] ?? 0) + times
       seedsWith[name] = (seedsWith[name] ?? 0) + 1
     }
-    failures.push(...failureOf(outcome))
+    failures.push(...failuresOf(outcome))
   }
   return { seeds, millis: performance.now() - began, counters, seedsWith, failures }
 }
 
-export const failureOf = ({ seed, violation }: Outcome): ReadonlyArray<Failure> =>
+export const failuresOf = ({ seed, violation }: Outcome): ReadonlyArray<Failure> =>
   violation === undefined ? [] : [{ seed, rule: violation.rule, text: violation.text }]
 
 /** For people: which promise was broken, and how to see it happen. */
 export const describeFailure = ({ rule, seed, text }: Failure): string =>
   `seed ${seed} broke "${rule}": ${text}\n  node test/simulation/main.ts --seed ${seed} --trace`
 
-export const merged = (summaries: ReadonlyArray<Summary>): Summary => ({
+export const mergeSummaries = (summaries: ReadonlyArray<Summary>): Summary => ({
   seeds: summaries.reduce((sum, { seeds }) => sum + seeds, 0),
   millis: summaries.reduce((sum, { millis }) => sum + millis, 0),
   counters: added(summaries.map(({ counters }) => counters)),

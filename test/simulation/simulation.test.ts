@@ -2,9 +2,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
-import { interesting } from "./requiredCoverage.ts"
+import { requiredCoverage } from "./requiredCoverage.ts"
 import { mutants } from "./mutations.ts"
-import { describeFailure, failureOf, merged, runSeeds, type Summary } from "./runSeeds.ts"
+import { describeFailure, failuresOf, mergeSummaries, runSeeds, type Summary } from "./runSeeds.ts"
 import seeds from "./seeds.json" with { type: "json" }
 import { simulate } from "./Simulation.ts"
 
@@ -17,7 +17,7 @@ const runAll = async (from: number, count: number): Promise<Summary> => {
     summaries.push(runSeeds(from + done, Math.min(atOnce, count - done)))
     await new Promise((resolve) => setImmediate(resolve))
   }
-  return merged(summaries)
+  return mergeSummaries(summaries)
 }
 
 describe("the simulation", () => {
@@ -40,12 +40,12 @@ describe("the simulation", () => {
   })
 
   it("what was wrong once is right now", () => {
-    assert.deepStrictEqual(seeds.flatMap(({ seed }) => failureOf(simulate(seed))).map(describeFailure), [])
+    assert.deepStrictEqual(seeds.flatMap(({ seed }) => failuresOf(simulate(seed))).map(describeFailure), [])
   })
 
   it("whatever happens in a thousand seeds, no promise of the protocol is broken, and much happens", async () => {
     const { counters, failures } = await runAll(1, 1_000)
     assert.deepStrictEqual(failures.map(describeFailure), [])
-    assert.deepStrictEqual(interesting.filter((name) => counters[name] === undefined), [])
+    assert.deepStrictEqual(requiredCoverage.filter((name) => counters[name] === undefined), [])
   }, 300_000)
 })

@@ -18,8 +18,9 @@ import type { SqlClient } from "effect/sql"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
 import { certificateStore, tunnelStore } from "./tunnelAndCertificateStores.ts"
 import { Database } from "./Database.ts"
-import { changeLog, presenceStore } from "./changeLogStore.ts"
-import { Link } from "./DatabaseLink.ts"
+import { changeLog } from "./changeLogStore.ts"
+import { presenceStore } from "./presenceStore.ts"
+import { DatabaseLink } from "./DatabaseLink.ts"
 import { nodeStore } from "./nodeStores.ts"
 import { Process } from "./Process.ts"
 import { Random } from "./Random.ts"
@@ -44,7 +45,7 @@ const makeSimulated = () => {
   const world = new World(1, false)
   const process = new Process(world, 0, () => {})
   const database = new Database(world)
-  const link = new Link(database, process)
+  const link = new DatabaseLink(database, process)
   const stores = Layer.mergeAll(
     agentStore(link),
     gatewayStore(link),
@@ -100,7 +101,7 @@ const contents = (state: NetworkState) => ({
   keys: HashMap.toValues(state.keys).map(plain).map((key) => JSON.stringify(key)).toSorted(),
   // When each tunnel went is in the log, which is compared by itself.
   touched: everyone.map((ref) =>
-    History.since(state.history, Revision.make(0), ref)?.map(({ revision, ...touch }) =>
+    History.entriesSince(state.history, Revision.make(0), ref)?.map(({ revision, ...touch }) =>
       JSON.stringify(touch.entity === "tunnel" ? touch : { revision, ...touch })
     ).toSorted()
   )
@@ -143,12 +144,12 @@ const compare = Effect.fnUntraced(function*(seed: number, length: number) {
     const simulated = run(effect)
     assert.deepStrictEqual(answerOf(simulated), answerOf(yield* onReal(effect)), `${number}: ${name}, of seed ${seed}`)
   }
-  const log = Effect.flatMap(ChangeLog, (all) => all.after(Revision.make(Math.max(0, database.revision - 200))))
+  const log = Effect.flatMap(ChangeLog, (all) => all.readAfter(Revision.make(Math.max(0, database.revision - 200))))
   const [simulated, found] = [run(log), yield* onReal(log)]
   if (!Exit.isSuccess(simulated) || !Exit.isSuccess(found)) return assert.fail("the log cannot be read")
   assert.deepStrictEqual(plain(inAnyOrder(simulated.value.changes)), plain(inAnyOrder(found.value.changes)))
   assert.deepStrictEqual([simulated.value.newest, simulated.value.oldest], [found.value.newest, found.value.oldest])
-  const snapshot = Effect.flatMap(ChangeLog, (all) => all.snapshot)
+  const snapshot = Effect.flatMap(ChangeLog, (all) => all.readSnapshot)
   const [one, other] = [run(snapshot), yield* onReal(snapshot)]
   if (!Exit.isSuccess(one) || !Exit.isSuccess(other)) return assert.fail("the rows cannot be read")
   assert.deepStrictEqual(contents(one.value.state), contents(other.value.state))

@@ -150,7 +150,7 @@ const reportTunnels = (random: Random): Request => {
     status: one(random, ["active", "error"]),
     ageMillis: 5
   }))
-  return { name: "report tunnels", effect: Effect.flatMap(TunnelStore, (store) => store.report(reports)) }
+  return { name: "report tunnels", effect: Effect.flatMap(TunnelStore, (store) => store.recordReports(reports)) }
 }
 
 const updateClient = (random: Random): Request => {
@@ -278,7 +278,7 @@ const release = (random: Random): Request => {
 
 const sweep = (): Request => ({
   name: "sweep",
-  effect: Effect.flatMap(PresenceStore, (store) => store.sweep(Duration.seconds(50)))
+  effect: Effect.flatMap(PresenceStore, (store) => store.expireSessions(Duration.seconds(50)))
 })
 
 const renew = (random: Random): Request => {
@@ -289,7 +289,7 @@ const renew = (random: Random): Request => {
 
 const collect = (random: Random): Request => {
   const node = one(random, ["node", "other"])
-  return { name: "collect", effect: Effect.flatMap(NodeStore, (store) => store.collect(node)) }
+  return { name: "collect", effect: Effect.flatMap(NodeStore, (store) => store.collectTakeovers(node)) }
 }
 
 const look = (random: Random): Request => {

@@ -1,18 +1,24 @@
 /** The tables of tunnels and certificates, over the simulated database. */
 import { AgentId, HostName, Revision, TunnelId } from "#schema/ids.ts"
 import type { Certificate, Tunnel, TunnelPatch } from "#schema/resources.ts"
-import { type CertificateRow as Given, CertificateStore, type Renewal } from "#store/CertificateStore.ts"
-import { DomainTaken, type NewTunnelRow, NoSuchAgent, type Report, TunnelStore } from "#store/TunnelStore.ts"
+import { type CertificateRow as Given, CertificateStore, type RenewalOutcome } from "#store/CertificateStore.ts"
+import {
+  DomainTaken,
+  type NewTunnelRow,
+  NoSuchAgent,
+  type TunnelStatusReport,
+  TunnelStore
+} from "#store/TunnelStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
-import { certificates } from "./certificates.ts"
+import { gatewayCertificates } from "./certificates.ts"
 import type { Database } from "./Database.ts"
-import type { Link } from "./DatabaseLink.ts"
-import { iso, pageOf, rowTimes, written } from "./resourceFields.ts"
+import type { DatabaseLink } from "./DatabaseLink.ts"
+import { pageOf, timestampsOf, toTimestamp, withRevision } from "./resourceFields.ts"
 import type { CertificateRow, TunnelRow } from "./databaseTables.ts"
-import { type Transaction, Violated } from "./Transaction.ts"
+import { ConstraintViolated, type Transaction } from "./Transaction.ts"
 import { isServedBy } from "./expectedViews.ts"
 
-export const tunnelStore = (link: Link) => {
+export const tunnelStore = (link: DatabaseLink) => {
   const { database } = link
   const shown = (id: string): Option.Option<Tunnel> =>
     Option.map(Option.fromUndefinedOr(database.tables.tunnel.get(id)), (row) => showTunnel(database, row))
@@ -26,7 +32,7 @@ export const tunnelStore = (link: Link) => {
       database.transact(body)
       return Effect.succeed(shown(id))
     } catch (error) {
-      if (!(error instanceof Violated)) throw error
+      if (!(error instanceof ConstraintViolated)) throw error
       return error.constraint === "domain"
         ? Effect.fail(new DomainTaken({ domain: domain ?? null }))
         : Effect.fail(new NoSuchAgent({ id: agentId ?? null }))
@@ -70,12 +76,12 @@ export const tunnelStore = (link: Link) => {
           const removed = database.transact((tx) => tx.remove("tunnel", id))
           return Effect.succeed({ removed, revision: Revision.make(database.revision) })
         }),
-      report: (reports) => link.request("report tunnels", () => Effect.succeed(keepReports(database, reports)))
+      recordReports: (reports) => link.request("report tunnels", () => Effect.succeed(keepReports(database, reports)))
     })
   )
 }
 
-function keepReports(database: Database, reports: ReadonlyArray<Report>): number {
+function keepReports(database: Database, reports: ReadonlyArray<TunnelStatusReport>): number {
   let kept = 0
   for (const { ageMillis, agent, domain, status } of reports) {
     const tunnel = [...database.tables.tunnel.values()].find((row) => row.domain === domain && row.agentId === agent)
@@ -86,7 +92,7 @@ function keepReports(database: Database, reports: ReadonlyArray<Report>): number
   return kept
 }
 
-export const certificateStore = (link: Link) => {
+export const certificateStore = (link: DatabaseLink) => {
   const { database } = link
   const shown = (domain: string): Option.Option<Certificate> =>
     Option.map(Option.fromUndefinedOr(database.tables.certificate.get(domain)), (row) => showCertificate(database, row))
@@ -103,26 +109,26 @@ export const certificateStore = (link: Link) => {
       put: (row) =>
         link.request("put certificate", () => {
           // What a gateway has obtained goes another way, on which it is checked.
-          if (certificates().some(({ certificate }) => certificate === row.certificate)) {
+          if (gatewayCertificates().some(({ certificate }) => certificate === row.certificate)) {
             database.world.violate("I16 authority", `a gateway has put a certificate for ${row.domain} itself`)
           }
           database.transact((tx) => tx.put("certificate", rowOf(database, row)))
-          return Effect.succeed(written(database, Option.getOrThrow(shown(row.domain))))
+          return Effect.succeed(withRevision(database, Option.getOrThrow(shown(row.domain))))
         }),
       renew: (gateway, row) => link.request("renew certificate", () => Effect.succeed(renew(database, gateway, row))),
       remove: (domain) =>
         link.request("remove certificate", () => {
           const removed = database.transact((tx) => tx.remove("certificate", domain))
-          return Effect.succeed(written(database, removed))
+          return Effect.succeed(withRevision(database, removed))
         }),
       // Whoever tells of ends is no part of the simulated nodes.
-      warn: () => Effect.succeed([]),
-      ending: () => Effect.succeed(new Map())
+      claimExpiryWarnings: () => Effect.succeed([]),
+      countExpiring: () => Effect.succeed(new Map())
     })
   )
 }
 
-function renew(database: Database, id: string, row: Given): Renewal {
+function renew(database: Database, id: string, row: Given): RenewalOutcome {
   const { certificate: stored, gateway, tunnel } = database.tables
   const by = gateway.get(id)
   const isOurs = (one: TunnelRow) => by !== undefined && isServedBy(by, one)
@@ -154,11 +160,11 @@ function showTunnel(database: Database, { agentId, domain, enabled, id, target }
     target,
     enabled,
     revision: Revision.make(database.tunnelRevisions.get(id) ?? 0),
-    reported: reported === undefined ? null : { status: reported.status, at: iso(reported.at) },
-    ...rowTimes(database, `tunnel:${id}`)
+    reported: reported === undefined ? null : { status: reported.status, at: toTimestamp(reported.at) },
+    ...timestampsOf(database, `tunnel:${id}`)
   }
 }
 
 function showCertificate(database: Database, { certificate, expiresAt, id }: CertificateRow): Certificate {
-  return { domain: HostName.make(id), certificate, expiresAt, ...rowTimes(database, `certificate:${id}`) }
+  return { domain: HostName.make(id), certificate, expiresAt, ...timestampsOf(database, `certificate:${id}`) }
 }
