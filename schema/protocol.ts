@@ -3,6 +3,7 @@ import { Result, Schema, type SchemaIssue } from "effect"
 import { AgentAuth, AgentAuthV1, type AgentMessage, type AgentMessageV1, Status } from "./agentMessages.ts"
 import { Ack, Heartbeat, Nack, Resync } from "./clientMessages.ts"
 import type { ErrorCode } from "./codes.ts"
+import { allowedMessages } from "./allowedMessages.ts"
 import type { ControlMessage } from "./controlMessages.ts"
 import type { ControlMessageV1 } from "./controlMessagesV1.ts"
 import { faultsOf } from "./inputErrors.ts"
@@ -40,23 +41,25 @@ export interface FrameError {
 
 type Decoder = (input: unknown) => Result.Result<ClientMessage, SchemaIssue.Issue>
 
-/** For each type of message, who may send it, and how what they send is read. */
-type Decoders = Partial<Record<ClientMessage["type"], Partial<Record<ClientType, Decoder>>>>
+/** One decoder for each sender that `allowedMessages` lists, and no other. */
+type Decoders<Rules extends Record<string, { readonly senders: ReadonlyArray<ClientType> }>> = {
+  readonly [Type in keyof Rules]: Readonly<Record<Rules[Type]["senders"][number], Decoder>>
+}
 
 const fromBoth = (schema: Schema.Codec<ClientMessage, unknown>) => ({
   agent: decoder(schema),
   gateway: decoder(schema)
 })
 
-const plain = {
+const plain: Decoders<typeof allowedMessages.plain> = {
   auth: { agent: decoder(AgentAuth), gateway: decoder(GatewayAuth) },
   heartbeat: fromBoth(Heartbeat),
   status: { agent: decoder(Status) },
   certificate_obtained: { gateway: decoder(CertificateObtained) }
 }
 
-/** A type that only one kind of client may send is refused to the other before its data is looked at. */
-const decoders: Record<Level, Decoders> = {
+/** A message of a type that only the other type of client may send is rejected before its data is decoded. */
+const decoders: { readonly [L in Level]: Decoders<typeof allowedMessages[L]> } = {
   plain,
   "control.v1": {
     ...plain,
@@ -67,16 +70,14 @@ const decoders: Record<Level, Decoders> = {
   }
 }
 
-/** Who may send which message at this level; the tables in protocol.md are rendered from it. */
+/** Types of messages that clients may send at this level, each with its senders. */
 export const sendersAt = (
   level: Level
 ): ReadonlyArray<readonly [ClientMessage["type"], ReadonlyArray<ClientType>]> =>
-  Object.entries(decoders[level]).map((
-    [type, by]
-  ) => [type as ClientMessage["type"], Object.keys(by) as Array<ClientType>])
+  Object.entries(allowedMessages[level]).map(([type, { senders }]) => [type as ClientMessage["type"], senders])
 
 /** Whether clients at this level have such a message. */
-export const canSay = (level: Level, type: ClientMessage["type"]): boolean => decoders[level][type] !== undefined
+export const canSay = (level: Level, type: ClientMessage["type"]): boolean => type in allowedMessages[level]
 
 /**
  * One text frame from a client that speaks this level → its message, or the error that answers it. A sender whose type is not known yet is read as a
@@ -96,8 +97,8 @@ export const decodeFrame = (
       message: "expected an object { \"type\": string, \"data\": object }"
     })
   }
-  const known = decoders[level]
-  const bySender = Object.hasOwn(known, type) ? known[type as ClientMessage["type"]] : undefined
+  const known: Partial<Record<string, Partial<Record<ClientType, Decoder>>>> = decoders[level]
+  const bySender = Object.hasOwn(known, type) ? known[type] : undefined
   if (bySender === undefined) {
     return Result.fail({ code: "unknown_type", message: `unknown message type ${JSON.stringify(type.slice(0, 64))}` })
   }

@@ -1,6 +1,7 @@
 /** The messages and codes as tables for protocol.md, made from the schemas. Pure. */
 import { closeCodes, errorCodes } from "./codes.ts"
 import type { ClientType } from "./ids.ts"
+import { isAcceptedIn, sessionStates } from "./allowedMessages.ts"
 import { sendersAt } from "./protocol.ts"
 import {
   clientTypes,
@@ -25,6 +26,7 @@ const v1 = definitionsOf("control.v1")
 export const blocks: Readonly<Record<string, () => string>> = {
   "client-messages": () => messagesOf("ClientMessage"),
   "control-messages": () => messagesOf("ControlMessage"),
+  "session-states": sessionStatesTable,
   states: () => statesTable(sendersAt("plain"), true),
   "client-messages-v1": () => newMessagesOf("ClientMessage"),
   "control-messages-v1": () => newMessagesOf("ControlMessage"),
@@ -173,12 +175,21 @@ function typeText(definitions: Definitions, node: Node): string {
   } ${node.maxLength} characters`
 }
 
+function sessionStatesTable(): string {
+  const rows = Object.entries(sessionStates).map(([state, { begins, reads }]) => [state, begins, reads])
+  return table(["state", "begins with", "what is read"], rows)
+}
+
 function statesTable(senders: ReturnType<typeof sendersAt>, hasOthers: boolean): string {
   const rows = senders.map(([type, by]) => [
     quote(type),
-    type === "auth" ? "admitted" : quote("unauthenticated"),
+    isAcceptedIn("connected", { type }) ? "admitted" : quote("unauthenticated"),
     ...clientTypes.map((client) =>
-      type === "auth" ? quote("already_authenticated") : by.includes(client) ? "admitted" : quote("not_allowed")
+      !isAcceptedIn("ready", { type })
+        ? quote("already_authenticated")
+        : by.includes(client)
+        ? "admitted"
+        : quote("not_allowed")
     )
   ])
   const others = ["any other", quote("unauthenticated"), quote("unknown_type"), quote("unknown_type")]
