@@ -1,28 +1,29 @@
-/** How much longer each failure of an address waits for its answer. Memory is bounded; nobody is locked out. */
+/** Delays for addresses that fail repeatedly: each failure doubles the delay. Memory is bounded; no address is locked out. */
 import { addressBlock } from "#schema/ids.ts"
 import { RecentMap } from "./RecentMap.ts"
 
-interface Failed {
+interface Failures {
   readonly count: number
+  /** Monotonic milliseconds of the latest failure. */
   readonly at: number
 }
 
-/** The first ones are free: a person mistypes. */
+/** The first failures have no delay, because people mistype. */
 const freeFailures = 5
-const longestDelayMillis = 2_000
-const forgottenAfterMillis = 60_000
-/** The oldest addresses go first: the delay protects the database, and does not need to be perfect. */
-const rememberedAddresses = 10_000
+const maxDelayMillis = 2_000
+const resetAfterMillis = 60_000
+/** The oldest addresses are dropped first. The delay protects the database and need not be exact. */
+const maxAddresses = 10_000
 
 export class FailureBackoff {
-  readonly #lately = new RecentMap<Failed>(forgottenAfterMillis, rememberedAddresses)
+  readonly #failures = new RecentMap<Failures>(resetAfterMillis, maxAddresses)
 
-  /** Counts a failure from this address, and says for how many milliseconds its answer waits. */
-  note(from: string, at: number): number {
+  /** Counts a failure of this address and returns the delay of its answer in milliseconds. `at` is in monotonic milliseconds. */
+  recordFailure(from: string, at: number): number {
     const address = addressBlock(from)
-    const before = this.#lately.get(address)
-    const count = before !== undefined && at - before.at < forgottenAfterMillis ? before.count + 1 : 1
-    this.#lately.note(address, { count, at }, at)
-    return count <= freeFailures ? 0 : Math.min(longestDelayMillis, 50 * 2 ** (count - freeFailures))
+    const earlier = this.#failures.get(address)
+    const count = earlier !== undefined && at - earlier.at < resetAfterMillis ? earlier.count + 1 : 1
+    this.#failures.set(address, { count, at }, at)
+    return count <= freeFailures ? 0 : Math.min(maxDelayMillis, 50 * 2 ** (count - freeFailures))
   }
 }

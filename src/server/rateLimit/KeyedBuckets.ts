@@ -1,21 +1,21 @@
-/** A token bucket for each name; who has a full one again is forgotten. */
-import { type Bucket, full, fullAfterMillis, type Rate, tryTake } from "./TokenBucket.ts"
+/** One token bucket for each key; buckets that are full again are dropped. */
+import { type Bucket, fullBucket, type Rate, refillMillis, tryAcquire } from "./TokenBucket.ts"
 import { RecentMap } from "./RecentMap.ts"
 
 export class KeyedBuckets {
   readonly #rate: Rate
-  readonly #lately: RecentMap<Bucket>
+  readonly #buckets: RecentMap<Bucket>
 
   constructor(rate: Rate) {
     this.#rate = rate
-    this.#lately = new RecentMap(fullAfterMillis(rate))
+    this.#buckets = new RecentMap(refillMillis(rate))
   }
 
-  /** Spends one token of this name; false if there is none. */
-  take(name: string, at: number): boolean {
-    const bucket = this.#lately.get(name) ?? full(this.#rate, at)
-    const next = tryTake(bucket, this.#rate, at)
-    this.#lately.note(name, next ?? bucket, at)
+  /** Spends one token of this key's bucket; false if none is available. `at` is in monotonic milliseconds. */
+  tryAcquire(key: string, at: number): boolean {
+    const bucket = this.#buckets.get(key) ?? fullBucket(this.#rate, at)
+    const next = tryAcquire(bucket, this.#rate, at)
+    this.#buckets.set(key, next ?? bucket, at)
     return next !== undefined
   }
 }

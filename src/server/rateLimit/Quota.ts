@@ -1,36 +1,36 @@
-/** How many are there at once: in all, and from each address. */
+/** A quota for things that exist at the same time, in total and for each address block. */
 import { addressBlock } from "#schema/ids.ts"
 
 export class Quota {
-  readonly #most: number
-  readonly #mostOfOne: number
-  readonly #byAddress = new Map<string, number>()
-  #taken = 0
+  readonly #maxTotal: number
+  readonly #maxPerAddress: number
+  readonly #countByAddress = new Map<string, number>()
+  #total = 0
 
-  constructor(most: number, mostOfOne: number) {
-    this.#most = most
-    this.#mostOfOne = mostOfOne
+  constructor(maxTotal: number, maxPerAddress: number) {
+    this.#maxTotal = maxTotal
+    this.#maxPerAddress = maxPerAddress
   }
 
-  /** Takes a place for one who comes from this address, and gives what leaves it, once; undefined when there is none. */
-  take(from: string): (() => void) | undefined {
+  /** Acquires one slot for this address and returns its release, which is idempotent; undefined if the quota is used up. */
+  tryAcquire(from: string): (() => void) | undefined {
     const address = addressBlock(from)
-    const here = this.#byAddress.get(address) ?? 0
-    if (this.#taken >= this.#most || here >= this.#mostOfOne) return undefined
-    this.#taken += 1
-    this.#byAddress.set(address, here + 1)
-    let isLeft = false
+    const count = this.#countByAddress.get(address) ?? 0
+    if (this.#total >= this.#maxTotal || count >= this.#maxPerAddress) return undefined
+    this.#total += 1
+    this.#countByAddress.set(address, count + 1)
+    let isReleased = false
     return () => {
-      if (isLeft) return
-      isLeft = true
-      this.#leave(address)
+      if (isReleased) return
+      isReleased = true
+      this.#release(address)
     }
   }
 
-  #leave(address: string): void {
-    this.#taken -= 1
-    const left = (this.#byAddress.get(address) ?? 1) - 1
-    if (left === 0) this.#byAddress.delete(address)
-    else this.#byAddress.set(address, left)
+  #release(address: string): void {
+    this.#total -= 1
+    const remaining = (this.#countByAddress.get(address) ?? 1) - 1
+    if (remaining === 0) this.#countByAddress.delete(address)
+    else this.#countByAddress.set(address, remaining)
   }
 }

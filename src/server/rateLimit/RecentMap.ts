@@ -1,37 +1,40 @@
-/** What is remembered of those who were heard of lately, by name. */
+/** A map that drops entries not written for a given time. */
 
 /**
- * A value stays for at least so long after it was noted. Two generations: whoever is noted is in the young one; with the first
- * note after so long it becomes the old one, and the old one is forgotten whole. So where notes come all the time a value goes
- * after about twice as long, and where none comes nothing does: who asks judges a value's age.
+ * Keeps an entry for at least `ttlMillis` after it was set. Entries live in two generations. A `set` at least `ttlMillis` after
+ * the young generation began makes it the old one and drops the previous old one. So with regular writes an entry is dropped
+ * after about `2 * ttlMillis`, and without writes nothing is dropped. A caller that needs an exact age checks it itself.
  */
 export class RecentMap<Value> {
-  readonly #forMillis: number
-  readonly #most: number
+  readonly #ttlMillis: number
+  readonly #maxPerGeneration: number
   #young = new Map<string, Value>()
   #old = new Map<string, Value>()
-  #since = Number.NEGATIVE_INFINITY
+  /** Time at which the young generation began, in the milliseconds that `set` is called with. */
+  #youngSince = Number.NEGATIVE_INFINITY
 
-  /** Twice as many as `most` are remembered at most; beyond that those go who were noted longest ago, however lately that was. */
-  constructor(forMillis: number, most = Number.POSITIVE_INFINITY) {
-    this.#forMillis = forMillis
-    this.#most = most
+  /** `maxPerGeneration`: half of the entries kept at most; beyond that the oldest generation is dropped, whatever its age. */
+  constructor(ttlMillis: number, maxPerGeneration = Number.POSITIVE_INFINITY) {
+    this.#ttlMillis = ttlMillis
+    this.#maxPerGeneration = maxPerGeneration
   }
 
-  /** What was noted last. */
-  get(name: string): Value | undefined {
-    return this.#young.get(name) ?? this.#old.get(name)
+  /** The value set last. */
+  get(key: string): Value | undefined {
+    return this.#young.get(key) ?? this.#old.get(key)
   }
 
-  note(name: string, value: Value, at: number): void {
-    if (at - this.#since >= this.#forMillis || this.#young.size >= this.#most) {
+  /** Sets a value at the moment `at`, in monotonic milliseconds. */
+  set(key: string, value: Value, at: number): void {
+    if (at - this.#youngSince >= this.#ttlMillis || this.#young.size >= this.#maxPerGeneration) {
       this.#old = this.#young
       this.#young = new Map()
-      this.#since = at
+      this.#youngSince = at
     }
-    this.#young.set(name, value)
+    this.#young.set(key, value)
   }
 
+  /** Entries in both generations; a key that is in both counts twice. */
   get size(): number {
     return this.#young.size + this.#old.size
   }
