@@ -77,7 +77,7 @@ export const sendersAt = (
   Object.entries(allowedMessages[level]).map(([type, { senders }]) => [type as ClientMessage["type"], senders])
 
 /** Whether clients at this level have such a message. */
-export const canSay = (level: Level, type: ClientMessage["type"]): boolean => type in allowedMessages[level]
+export const supportsMessage = (level: Level, type: ClientMessage["type"]): boolean => type in allowedMessages[level]
 
 /**
  * One text frame from a client that speaks this level → its message, or the error that answers it. A sender whose type is not known yet is read as a

@@ -1,6 +1,6 @@
 /**
- * Deliberate faults in what is done for clients: presence, membership, their connection. That a stopping node releases its
- * sessions one by one is none: `NodeStore.leave` and the sweep of those handed over show the same (test/server/cluster/nodes.test.ts).
+ * Deliberate faults in presence, sessions and connections. Skipping the release of single sessions on stop is no fault,
+ * because `NodeStore.release` and the sweep of drained clients give the same result (test/server/cluster/nodes.test.ts).
  */
 import { type Mutant, mutant } from "./Mutant.ts"
 

@@ -1,91 +1,97 @@
-/** Delivery of one change to the clients of this node, judged from their delivery states. Pure. */
+/** Delivery of one change to the clients that it concerns, judged from their delivery states. Pure. */
 import * as BucketMap from "#network/BucketMap.ts"
 import * as History from "#network/History.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
-import { concerns } from "#network/scope.ts"
+import { mayAffect } from "#network/scope.ts"
 import type { NotedNack } from "#schema/clientMessages.ts"
 import { type ClientRef, nameOf, Revision } from "#schema/ids.ts"
-import { canSay } from "#schema/protocol.ts"
+import { supportsMessage } from "#schema/protocol.ts"
 import { HashMap } from "effect"
 import type { Client } from "./ClientRegistry.ts"
+import type { DeliveryState } from "./DeliveryState.ts"
 
 export type Goal = "sent" | "applied"
 
-/** What has become of one change among the clients that it concerns. */
-export interface Delivery extends Reached {
-  /** Whom it concerns and who is not connected to any process: they get it when they come. The first thousand. */
+/** Delivery of one change to all clients that it concerns. */
+export interface Delivery extends ConnectedDelivery {
+  /** Clients that are not connected to any node and get the change when they connect; the first 1000. */
   readonly offline: ReadonlyArray<ClientRef>
 }
 
-/** The same among those who are connected. */
-interface Reached {
+/** Delivery of one change to the connected clients that it concerns. */
+export interface ConnectedDelivery {
   readonly revision: Revision
-  /** How many were sent it. */
+  /** Number of clients that were sent the change. */
   readonly sent: number
-  /** How many have said that it is in force. */
+  /** Number of clients that have acknowledged the change. */
   readonly applied: number
-  /** Who has not reached the goal, and how far they are. A client at the plain level cannot say what it applied. */
+  /** Clients that have not reached the goal, with their progress. A client at the plain level cannot acknowledge. */
   readonly pending: ReadonlyArray<{ readonly client: ClientRef; readonly revision: Revision }>
-  /** Who could not apply it. */
+  /** Clients that could not apply the change. */
   readonly nacks: ReadonlyArray<{ readonly client: ClientRef; readonly nack: NotedNack }>
 }
 
-/** `hopeful`: how many of the pending may still reach the goal. */
+/** `waitedFor`: number of pending clients that may still reach the goal. */
 export function judge(
   revision: Revision,
   goal: Goal,
   clients: ReadonlyArray<Client>,
   isSent: (client: Client, revision: Revision) => boolean
-): { readonly reached: Reached; readonly hopeful: number } {
+): { readonly reached: ConnectedDelivery; readonly waitedFor: number } {
   const sent = clients.filter((client) => isSent(client, revision))
-  const applied = sent.filter((client) => isApplied(client, revision))
+  const applied = sent.filter(({ delivery }) => isApplied(delivery, revision))
   const done = new Set<Client>(goal === "sent" ? sent : applied)
-  const refusing = clients.filter((client) => !applied.includes(client) && isRefused(client, revision))
-  const nacks = refusing.flatMap(({ nack, ref }) => nack === undefined ? [] : [{ client: ref, nack }])
-  const pending = clients.filter((client) => !done.has(client) && (goal === "sent" || !refusing.includes(client)))
-  const hopeful = pending.filter((client) =>
-    goal === "sent" || canSay(client.level, "ack") || !isSent(client, revision)
+  const rejecting = clients.filter((client) => !applied.includes(client) && isRejected(client.delivery, revision))
+  const nacks = rejecting.flatMap(({ delivery: { rejected }, ref }) =>
+    rejected === undefined ? [] : [{ client: ref, nack: rejected }]
+  )
+  const pending = clients.filter((client) => !done.has(client) && (goal === "sent" || !rejecting.includes(client)))
+  const waitedFor = pending.filter((client) =>
+    goal === "sent" || supportsMessage(client.level, "ack") || !isSent(client, revision)
   )
   return {
     reached: {
       revision,
       sent: sent.length,
       applied: applied.length,
-      pending: pending.map((client) => ({
-        client: client.ref,
-        revision: goal === "sent" ? client.sent : client.applied ?? Revision.make(0)
+      pending: pending.map(({ delivery, ref }) => ({
+        client: ref,
+        revision: goal === "sent" ? delivery.sent : delivery.acknowledged ?? Revision.make(0)
       })),
       nacks
     },
-    hopeful: hopeful.length
+    waitedFor: waitedFor.length
   }
 }
 
-/** A client acknowledges the places of messages: the last one that it was told, up to this revision, is what counts. */
-function isApplied({ applied, told }: Client, revision: Revision): boolean {
-  return applied !== undefined && applied >= Math.min(revision, told)
+/** A client acknowledges revisions of messages, so that the last message up to this revision decides. */
+function isApplied({ acknowledged, lastMessageRevision }: DeliveryState, revision: Revision): boolean {
+  return acknowledged !== undefined && acknowledged >= Math.min(revision, lastMessageRevision)
 }
 
-/** Whom the change of this revision concerns and who is not connected. */
-export function absent(
+/** A `nack` of an earlier view does not count, because the client may be able to apply a later view. */
+function isRejected({ lastMessageRevision, rejected }: DeliveryState, revision: Revision): boolean {
+  return rejected !== undefined && rejected.revision >= Math.min(revision, lastMessageRevision)
+}
+
+/** The first 1000 clients that the change of this revision concerns and that are not connected to this process. */
+export function offlineClients(
   state: NetworkState,
   connected: ReadonlyArray<Client>,
   revision: Revision
 ): ReadonlyArray<ClientRef> {
-  const touch = History.at(state.history, revision)
-  if (touch === undefined) return []
+  const touched = History.entryAt(state.history, revision)
+  if (touched === undefined) return []
   const names = new Set(connected.map(({ ref }) => nameOf(ref)))
-  return clientsOf(state).filter((ref) => concerns(state, touch, ref) && !names.has(nameOf(ref))).slice(0, 1_000)
+  return allClients(state).filter((ref) => mayAffect(state, touched, ref) && !names.has(nameOf(ref)))
+    .slice(0, maxOfflineClients)
 }
 
-function clientsOf({ agents, gateways }: NetworkState): ReadonlyArray<ClientRef> {
+const maxOfflineClients = 1_000
+
+function allClients({ agents, gateways }: NetworkState): ReadonlyArray<ClientRef> {
   return [
     ...BucketMap.values(agents).map(({ id }) => ({ type: "agent" as const, id })),
     ...[...HashMap.keys(gateways)].map((id) => ({ type: "gateway" as const, id }))
   ]
-}
-
-/** A later view than the refused one may be one that can be applied: what was refused before does not count. */
-function isRefused({ nack, told }: Client, revision: Revision): boolean {
-  return nack !== undefined && nack.revision >= Math.min(revision, told)
 }

@@ -1,79 +1,96 @@
-/** Carries out what a session has decided; the only place where its actions touch the world. */
+/** Performs the actions of a session, the only place with their side effects. */
 import { Certificates } from "#services/Certificates.ts"
 import type { Client } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
-import { textFrame } from "#views/frames.ts"
-import type { Revision } from "#schema/ids.ts"
-import { encodeMessage } from "#schema/protocol.ts"
+import type { CloseReason } from "#schema/codes.ts"
 import type { Action, Event } from "#session/Action.ts"
 import { actingAs } from "#store/AuditActor.ts"
 import { TunnelReports } from "#services/TunnelReports.ts"
 import { DateTime, Effect } from "effect"
-import type { Buffer } from "node:buffer"
 import type { Connection } from "./ConnectionState.ts"
-import { makeLogin } from "./login.ts"
 import { makeForwarding } from "./forward.ts"
+import { makeLogin } from "./login.ts"
+import type { Message } from "./messageFrame.ts"
+
+/** What the actions of one event leave to their connection. */
+export interface Outcome {
+  /** Messages to write, in this order and in one write. */
+  readonly messages: ReadonlyArray<Message>
+  /** Event to handle next. At most one action of an event is answered by another event. */
+  readonly next: Event | undefined
+  /** Reason to close the socket after the messages. */
+  readonly close: CloseReason | undefined
+}
+
+export const initialOutcome: Outcome = { messages: [], next: undefined, close: undefined }
 
 export const makePerform = Effect.gen(function*() {
   const reports = yield* TunnelReports
+  const deliveries = yield* Deliveries
   const storeCertificate = yield* makeStoreCertificate
-  const membership = yield* makeLogin
-  const follow = yield* makeForwarding
-  const { acknowledge, refuse } = yield* makeNotes
+  const { close, login } = yield* makeLogin
+  const forward = yield* makeForwarding
 
-  /**
-   * Does at once what can be done at once, and gives what remains to be waited for, with the event that comes of it. `frames`
-   * collects what is to be written when all actions of an event are done.
-   */
-  const carryOut = (
-    connection: Connection,
-    action: Action,
-    frames: Array<Buffer>
-  ): Effect.Effect<Event | undefined> | undefined => {
+  /** Adds one action to the outcome of the actions before it, at once or, where the action has to wait, in an effect. */
+  const perform = (connection: Connection, action: Action, before: Outcome): Outcome | Effect.Effect<Outcome> => {
     const { member, socket } = connection
     switch (action._tag) {
       case "Send":
-        frames.push(textFrame(encodeMessage(action.message)))
-        return undefined
+        return withMessage(before, action.message)
       case "Authenticate":
-        connection.upgrade.heard()
-        return membership.enter(connection, action)
-      case "Follow":
-        return member === undefined ? undefined : Effect.as(follow(member, socket, { before: frames }), undefined)
-      case "Welcome":
-        return member === undefined
-          ? undefined
-          : Effect.as(follow(member, socket, { before: [], welcome: { resume: action.resume } }), undefined)
-      case "Resync":
-        return member === undefined ? undefined : Effect.as(follow(member, socket, { before: [] }), undefined)
-      case "Touch":
-        if (member !== undefined) member.client.lastSeen = connection.at
-        return undefined
-      case "Report":
-        return Effect.as(reports.report(action.agent, action.tunnels), undefined)
+        connection.upgrade.authReceived()
+        return Effect.map(login(connection, action), (next): Outcome => ({ ...before, next }))
       case "StoreCertificate":
-        return storeCertificate(action, connection.upgrade.address)
-      case "Acknowledge":
-        return member === undefined ? undefined : acknowledge(member.client, action.revision)
-      case "Refuse":
-        return member === undefined ? undefined : refuse(member.client, action.nack)
-      case "AnswerHeartbeat":
-        return member === undefined ? undefined : answerHeartbeat(member.client, action.timestamp, frames)
+        return Effect.map(
+          storeCertificate(action, connection.upgrade.address),
+          (next): Outcome => ({ ...before, next })
+        )
+      case "ReportTunnels":
+        return Effect.as(reports.report(action.agent, action.tunnels), before)
       case "Close":
-        socket.write(frames.splice(0))
-        socket.close(action.reason)
-        return undefined
+        return { ...before, close: action.reason }
+    }
+    if (member === undefined) return before
+    const { client } = member
+    switch (action._tag) {
+      case "StartView":
+        // The messages before it go out with the snapshot, in one write.
+        return Effect.as(
+          forward(member, socket, { _tag: "Snapshot", greeting: before.messages }),
+          { ...before, messages: initialOutcome.messages }
+        )
+      case "ResumeView":
+        return Effect.as(forward(member, socket, { _tag: "Resume", resume: action.resume }), before)
+      case "Resync":
+        return Effect.as(forward(member, socket, { _tag: "Snapshot", greeting: [] }), before)
+      case "RecordActivity":
+        member.lastSeen.millis = connection.at
+        return before
+      case "Acknowledge":
+        return deliveries.acknowledge(client, action.revision) ? before : { ...before, next: ackAhead }
+      case "Reject":
+        return Effect.map(
+          deliveries.reject(client, action.nack),
+          (isRecorded): Outcome => isRecorded ? before : { ...before, next: nackUnknown }
+        )
+      case "AnswerHeartbeat":
+        return Effect.map(heartbeatAck(client, action.timestamp), (message) => withMessage(before, message))
     }
   }
 
-  /** Gives back whatever the connection holds. */
-  const giveBack = ({ member }: Connection): Effect.Effect<void> =>
-    member === undefined ? Effect.void : membership.leave(member)
-
-  return { carryOut, giveBack }
+  return {
+    perform,
+    /** Releases whatever the connection holds. */
+    close: ({ member }: Connection): Effect.Effect<void> => member === undefined ? Effect.void : close(member)
+  }
 })
 
-/** What became of a certificate, in the words of the session; it is stored in the gateway's name. */
+const withMessage = (before: Outcome, message: Message): Outcome => ({
+  ...before,
+  messages: [...before.messages, message]
+})
+
+/** Stores a certificate on behalf of its gateway. */
 const makeStoreCertificate = Effect.gen(function*() {
   const certificates = yield* Certificates
   return (
@@ -82,13 +99,13 @@ const makeStoreCertificate = Effect.gen(function*() {
   ): Effect.Effect<Event> =>
     certificates.obtained(gateway, certificate).pipe(
       actingAs(`gateway:${gateway}`, address),
-      Effect.as<Event>({ _tag: "Stored", domain: certificate.domain }),
+      Effect.as<Event>({ _tag: "CertificateStored", domain: certificate.domain }),
       Effect.catchTags({
         CertificateRejected: ({ reason }) =>
-          Effect.succeed<Event>({ _tag: "NotStored", code: "certificate_rejected", reason }),
+          Effect.succeed<Event>({ _tag: "CertificateNotStored", code: "certificate_rejected", reason }),
         StoreUnavailable: () =>
           Effect.succeed<Event>({
-            _tag: "NotStored",
+            _tag: "CertificateNotStored",
             code: "unavailable",
             reason: "the certificate could not be stored now; send it again"
           })
@@ -96,33 +113,21 @@ const makeStoreCertificate = Effect.gen(function*() {
     )
 })
 
-/** What clients say of what they were told; an answer only where it makes no sense. */
-const makeNotes = Effect.gen(function*() {
-  const deliveries = yield* Deliveries
-  return {
-    acknowledge: (client: Client, revision: Revision) =>
-      deliveries.acknowledge(client, revision) ? undefined : Effect.succeed(ahead),
-    refuse: (client: Client, nack: Extract<Action, { _tag: "Refuse" }>["nack"]) =>
-      Effect.map(deliveries.refuse(client, nack), (isNoted) => isNoted ? undefined : unknownNack)
-  }
-})
-
-const ahead: Event = {
-  _tag: "NotNoted",
+const ackAhead: Event = {
+  _tag: "NotRecorded",
   code: "ack_ahead",
   reason: "this revision was not sent on this connection"
 }
 
-const unknownNack: Event = {
-  _tag: "NotNoted",
+const nackUnknown: Event = {
+  _tag: "NotRecorded",
   code: "nack_unknown",
   reason: "this revision was not sent on this connection, or it was acknowledged"
 }
 
-/** Names the place that the client must have reached by now: all that it was told was written before this. */
-const answerHeartbeat = Effect.fnUntraced(function*(client: Client, timestamp: number, frames: Array<Buffer>) {
+/** Names the revision that the client must have reached, because every message up to it was written before this answer. */
+const heartbeatAck = Effect.fnUntraced(function*(client: Client, timestamp: number) {
   const serverTime = DateTime.formatIso(yield* DateTime.now)
-  const data = { timestamp, serverTime, revision: client.told }
-  frames.push(textFrame(encodeMessage({ type: "heartbeat_ack", data })))
-  return undefined
+  const data = { timestamp, serverTime, revision: client.delivery.lastMessageRevision }
+  return { type: "heartbeat_ack", data } satisfies Message
 })

@@ -10,24 +10,27 @@ import type { ClientMessage, FrameError } from "#schema/protocol.ts"
 import type { Result } from "effect"
 
 export type Event =
-  /** A text frame, decoded; `at` in milliseconds of one monotonic clock. */
+  /** A decoded text frame; `at` is in milliseconds of one monotonic clock. */
   | { readonly _tag: "Received"; readonly frame: Result.Result<ClientMessage, FrameError>; readonly at: number }
-  /** A text frame that is larger than what is read before `auth`, and comes before it. */
+  /** A text frame before `auth` that is larger than `maxAuthMessageBytes`. */
   | { readonly _tag: "ReceivedTooBig" }
-  /** A binary frame, which no client has any reason to send. */
+  /** A binary frame; the protocol has none. */
   | { readonly _tag: "ReceivedBinary" }
-  /** What became of `Authenticate`. */
+  /** Results of `Authenticate`. */
+  | AuthResult
+  /** Results of `StoreCertificate`. */
+  | { readonly _tag: "CertificateStored"; readonly domain: string }
+  | { readonly _tag: "CertificateNotStored"; readonly code: ErrorCode; readonly reason: string }
+  /** `Acknowledge` or `Reject` named a revision that the client cannot acknowledge or reject. */
+  | { readonly _tag: "NotRecorded"; readonly code: ErrorCode; readonly reason: string }
+
+export type AuthResult =
   | { readonly _tag: "Authenticated"; readonly client: ClientRef }
-  | { readonly _tag: "Refused" }
-  | { readonly _tag: "Unavailable" }
-  | { readonly _tag: "TooOften" }
-  | { readonly _tag: "Deleted" }
-  | { readonly _tag: "KeyRejected"; readonly reason: string }
-  /** What became of `StoreCertificate`. */
-  | { readonly _tag: "Stored"; readonly domain: string }
-  | { readonly _tag: "NotStored"; readonly code: ErrorCode; readonly reason: string }
-  /** What became of `Acknowledge` and `Refuse`, if they were of no use. */
-  | { readonly _tag: "NotNoted"; readonly code: ErrorCode; readonly reason: string }
+  | { readonly _tag: "InvalidKey" }
+  | { readonly _tag: "StoreUnavailable" }
+  | { readonly _tag: "TooManySessions" }
+  | { readonly _tag: "ClientGone" }
+  | { readonly _tag: "WireguardKeyRejected"; readonly reason: string }
 
 export type Action =
   | {
@@ -38,19 +41,23 @@ export type Action =
     readonly clientVersion?: string
   }
   | { readonly _tag: "Send"; readonly message: ControlMessage | ControlMessageV1 }
-  /** Send the config and, from its revision on, every step. */
-  | { readonly _tag: "Follow" }
-  /** The same after the message that says how it begins: with what the client missed, if that can be told. */
-  | { readonly _tag: "Welcome"; readonly resume: Resume | undefined }
-  /** Send a config now; the steps go on from there. */
+  /** Send the config, and from its revision on every delta. */
+  | { readonly _tag: "StartView" }
+  /**
+   * Send `auth_success` of `control.v1`, then the changes since `resume` if they are known and a config otherwise, and from
+   * there on every delta.
+   */
+  | { readonly _tag: "ResumeView"; readonly resume: Resume | undefined }
+  /** Send a config now; deltas continue from its revision. */
   | { readonly _tag: "Resync" }
   | { readonly _tag: "AnswerHeartbeat"; readonly timestamp: number }
-  /** Everything up to this revision is in force at the client. */
+  /** Record that the client has applied everything up to this revision. */
   | { readonly _tag: "Acknowledge"; readonly revision: Revision }
-  | { readonly _tag: "Refuse"; readonly nack: typeof Nack.Type["data"] }
-  /** The client is alive. */
-  | { readonly _tag: "Touch" }
-  | { readonly _tag: "Report"; readonly agent: AgentId; readonly tunnels: ReadonlyArray<TunnelReport> }
+  /** Record that the client has rejected a change. */
+  | { readonly _tag: "Reject"; readonly nack: typeof Nack.Type["data"] }
+  /** Record that the client was alive when its last frame arrived. */
+  | { readonly _tag: "RecordActivity" }
+  | { readonly _tag: "ReportTunnels"; readonly agent: AgentId; readonly tunnels: ReadonlyArray<TunnelReport> }
   | {
     readonly _tag: "StoreCertificate"
     readonly gateway: GatewayId

@@ -1,4 +1,5 @@
-/** One connection's conversation as a pure state machine: an event and the session give the actions and the next session. */
+/** Protocol state machine of one connection: an event and the session return actions and the next session. Pure. */
+import { isAcceptedIn, type SessionState } from "#schema/allowedMessages.ts"
 import type { Resume } from "#schema/clientMessages.ts"
 import type { CloseReason, ErrorCode } from "#schema/codes.ts"
 import type { AuthError } from "#schema/controlMessages.ts"
@@ -6,21 +7,31 @@ import type { ClientRef, ClientType } from "#schema/ids.ts"
 import type { ClientMessage, FrameError, Level } from "#schema/protocol.ts"
 import type { Rate } from "#rateLimit/TokenBucket.ts"
 import { Result } from "effect"
-import type { Action, Event } from "./Action.ts"
-import { levels } from "./replies.ts"
-import { fault, mayResync, resyncEverySeconds, take, unused, type Usage } from "./messageLimits.ts"
+import type { Action, AuthResult, Event } from "./Action.ts"
+import { replies } from "./replies.ts"
+import {
+  countFault,
+  countMessage,
+  initialUsage,
+  resyncIntervalSeconds,
+  tryResync,
+  type Usage
+} from "./messageLimits.ts"
 
-/** `connected`: upgraded. `authenticating`: a key is being looked up. `ready`: who it is, is known. `closed`: nothing counts any more. */
+/** Session states with their data; `schema/allowedMessages.ts` describes the states. */
 export type State =
-  | { readonly _tag: "connected" }
-  | { readonly _tag: "authenticating"; readonly resume?: Resume }
-  | { readonly _tag: "ready"; readonly client: ClientRef }
-  | { readonly _tag: "closed" }
+  & { readonly _tag: SessionState }
+  & (
+    | { readonly _tag: "connected" }
+    | { readonly _tag: "authenticating"; readonly resume?: Resume }
+    | { readonly _tag: "ready"; readonly client: ClientRef }
+    | { readonly _tag: "closed" }
+  )
 
 export interface Session {
   readonly state: State
   readonly level: Level
-  /** Of its messages. */
+  /** Limit of client messages. */
   readonly limit: Rate
   readonly usage: Usage
 }
@@ -31,10 +42,10 @@ export const initial = (limit: Rate, at: number, level: Level = "plain"): Sessio
   state: { _tag: "connected" },
   level,
   limit,
-  usage: unused(limit, at)
+  usage: initialUsage(limit, at)
 })
 
-/** Defined for every state and every event; an event that a state does not expect changes nothing. */
+/** Handles every event in every state; an event that the state does not expect has no effect. */
 export const handle = (session: Session, event: Event): Transition => {
   if (session.state._tag === "closed") return [[], session]
   switch (event._tag) {
@@ -44,69 +55,82 @@ export const handle = (session: Session, event: Event): Transition => {
       return close(session, "tooBig")
     case "ReceivedBinary":
       return close(session, "protocolViolation")
-    case "Stored":
-      return [session.state._tag === "ready" ? levels[session.level].stored(event.domain) : [], session]
-    case "NotStored":
-    case "NotNoted":
+    case "CertificateStored":
+      return [session.state._tag === "ready" ? replies[session.level].certificateStored(event.domain) : [], session]
+    case "CertificateNotStored":
+    case "NotRecorded":
       return session.state._tag === "ready" ? [[error(event.code, event.reason)], session] : [[], session]
     case "Authenticated":
-    case "Refused":
-    case "Unavailable":
-    case "TooOften":
-    case "Deleted":
-    case "KeyRejected":
-      return session.state._tag === "authenticating" ? concludeAuth(session, event) : [[], session]
+    case "InvalidKey":
+    case "StoreUnavailable":
+    case "TooManySessions":
+    case "ClientGone":
+    case "WireguardKeyRejected":
+      return session.state._tag === "authenticating" ? finishAuth(session, event) : [[], session]
   }
 }
 
-/** The type of client that may be heard in this state: known once authenticated. */
+/** The type of the client, by which its frames are decoded; undefined before it has authenticated. */
 export const senderOf = (session: Session): ClientType | undefined =>
   session.state._tag === "ready" ? session.state.client.type : undefined
 
-function concludeAuth(
+function finishAuth(
   session: Session,
-  event: Extract<Event, { _tag: "Authenticated" | "Refused" | "Unavailable" | "TooOften" | "Deleted" | "KeyRejected" }>
+  event: Extract<
+    Event,
+    {
+      _tag:
+        | "Authenticated"
+        | "InvalidKey"
+        | "StoreUnavailable"
+        | "TooManySessions"
+        | "ClientGone"
+        | "WireguardKeyRejected"
+    }
+  >
 ): Transition {
   switch (event._tag) {
     case "Authenticated": {
       const { client } = event
       const resume = session.state._tag === "authenticating" ? session.state.resume : undefined
-      return [levels[session.level].admitted(client, resume), { ...session, state: { _tag: "ready", client } }]
+      return [replies[session.level].authenticated(client, resume), { ...session, state: { _tag: "ready", client } }]
     }
-    case "Refused":
+    case "InvalidKey":
       return close(session, "unauthenticated", authError("Invalid API key"))
-    case "Unavailable":
+    case "StoreUnavailable":
       return close(session, "tryLater", authError("Internal server error"))
-    case "TooOften":
+    case "TooManySessions":
       return close(session, "tooMany", authError("Internal server error"))
-    case "Deleted":
+    case "ClientGone":
       return close(session, "deleted", authError("Invalid API key"))
-    case "KeyRejected":
+    case "WireguardKeyRejected":
       return close(session, "protocolViolation", error("wireguard_key_rejected", event.reason))
   }
 }
 
 function receive(session: Session, frame: Result.Result<ClientMessage, FrameError>, at: number): Transition {
-  const [verdict, usage] = take(session.usage, session.limit, at)
+  const [verdict, usage] = countMessage(session.usage, session.limit, at)
   const next = { ...session, usage }
-  if (verdict === "stop") return close(next, "tooMany")
+  if (verdict === "close") return close(next, "tooMany")
   if (verdict === "drop") {
-    // One answer until it has slowed down: a flood must not be answered by a flood.
+    // One answer until the client slows down, because a flood must not be answered with a flood.
     const answer = usage.dropped === 1 ? [error("rate_limited", rateText(session.limit))] : []
     return [answer, next]
   }
   if (next.state._tag === "connected") return receiveConnected(next, frame, at)
-  // Nothing is read while a key is looked up, so that the message after `auth` finds the session ready.
+  // The connection reads no frame while the key is looked up, so the message after `auth` finds the session ready.
   if (next.state._tag !== "ready") return [[], next]
-  if (Result.isFailure(frame)) return refuse(next, frame.failure, at)
+  if (Result.isFailure(frame)) return reject(next, frame.failure, at)
   return receiveReady(next, next.state.client, frame.success, at)
 }
 
 function receiveConnected(session: Session, frame: Result.Result<ClientMessage, FrameError>, at: number): Transition {
-  if (Result.isSuccess(frame) && frame.success.type === "auth") return authenticate(session, frame.success.data)
+  if (Result.isSuccess(frame) && isAcceptedIn("connected", frame.success)) {
+    return authenticate(session, frame.success.data)
+  }
   const isBadFrame = Result.isFailure(frame) &&
     (frame.failure.code === "malformed_json" || frame.failure.code === "invalid_message")
-  return refuse(session, isBadFrame ? frame.failure : unauthenticated, at)
+  return reject(session, isBadFrame ? frame.failure : unauthenticated, at)
 }
 
 function authenticate(session: Session, data: Extract<ClientMessage, { type: "auth" }>["data"]): Transition {
@@ -122,42 +146,41 @@ function authenticate(session: Session, data: Extract<ClientMessage, { type: "au
 }
 
 function receiveReady(session: Session, client: ClientRef, message: ClientMessage, at: number): Transition {
+  if (!isAcceptedIn("ready", message)) return reject(session, alreadyAuthenticated, at)
   switch (message.type) {
-    case "auth":
-      return refuse(session, { code: "already_authenticated", message: "this connection is already authenticated" }, at)
     case "heartbeat":
-      return [levels[session.level].heard(message.data.timestamp), session]
+      return [replies[session.level].heartbeat(message.data.timestamp), session]
     case "status":
-      if (client.type !== "agent") return refuse(session, notAllowed(message.type, client.type), at)
-      return [[touch, { _tag: "Report", agent: client.id, tunnels: message.data.tunnels }], session]
+      if (client.type !== "agent") return reject(session, notAllowed(message.type, client.type), at)
+      return [[recordActivity, { _tag: "ReportTunnels", agent: client.id, tunnels: message.data.tunnels }], session]
     case "certificate_obtained":
-      if (client.type !== "gateway") return refuse(session, notAllowed(message.type, client.type), at)
-      return [[touch, { _tag: "StoreCertificate", gateway: client.id, certificate: message.data }], session]
+      if (client.type !== "gateway") return reject(session, notAllowed(message.type, client.type), at)
+      return [[recordActivity, { _tag: "StoreCertificate", gateway: client.id, certificate: message.data }], session]
     case "ack":
-      return [[touch, { _tag: "Acknowledge", revision: message.data.revision }], session]
+      return [[recordActivity, { _tag: "Acknowledge", revision: message.data.revision }], session]
     case "nack":
-      return [[touch, { _tag: "Refuse", nack: message.data }], session]
+      return [[recordActivity, { _tag: "Reject", nack: message.data }], session]
     case "resync":
       return resync(session, at)
   }
 }
 
-/** A config costs more than any other answer: a client that asks for it in a loop gets it now and then. */
+/** Limits configs to one every `resyncIntervalSeconds`, because a config costs more than any other answer. */
 function resync(session: Session, at: number): Transition {
-  const [allowed, usage] = mayResync(session.usage, at)
+  const [allowed, usage] = tryResync(session.usage, at)
   const action: Action = allowed
     ? { _tag: "Resync" }
-    : error("rate_limited", `a config is sent once every ${resyncEverySeconds} seconds at most`)
-  return [[touch, action], { ...session, usage }]
+    : error("rate_limited", `a config is sent once every ${resyncIntervalSeconds} seconds at most`)
+  return [[recordActivity, action], { ...session, usage }]
 }
 
-const touch: Action = { _tag: "Touch" }
+const recordActivity: Action = { _tag: "RecordActivity" }
 
-/** A message of a type that this version does not know is no fault: the client may be newer. */
-function refuse(session: Session, { code, message }: FrameError, at: number): Transition {
+/** Answers with an error and counts a fault. An unknown type is no fault, because the client may be newer than this server. */
+function reject(session: Session, { code, message }: FrameError, at: number): Transition {
   const answer = error(code, message)
   if (code === "unknown_type") return [[answer], session]
-  const [tooMany, usage] = fault(session.usage, at)
+  const [tooMany, usage] = countFault(session.usage, at)
   const next = { ...session, usage }
   return tooMany ? close(next, "protocolViolation", answer) : [[answer], next]
 }
@@ -175,6 +198,11 @@ function authError(message: typeof AuthError.Type["data"]["message"]): Action {
 }
 
 const unauthenticated: FrameError = { code: "unauthenticated", message: "send auth first" }
+
+const alreadyAuthenticated: FrameError = {
+  code: "already_authenticated",
+  message: "this connection is already authenticated"
+}
 
 function notAllowed(type: string, sender: ClientType): FrameError {
   return { code: "not_allowed", message: `${type} is not a message of ${sender}s` }

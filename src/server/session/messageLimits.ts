@@ -1,55 +1,58 @@
-/** How much one connection may say. Pure: time comes in with each message, in milliseconds of one monotonic clock. */
-import { type Bucket, full, left, type Rate, tryTake as takeOf } from "#rateLimit/TokenBucket.ts"
+/** Limits on the messages of one connection. Pure: each call passes the time in milliseconds of one monotonic clock. */
+import { availableTokens, type Bucket, fullBucket, type Rate, tryAcquire } from "#rateLimit/TokenBucket.ts"
 
-/** Bytes of the largest message before `auth`: a key, an address and a place, and room to spare. */
-export const largestFirstMessage = 8_192
+/** Maximum bytes of a message before `auth`: an API key, an address, a position and some room. */
+export const maxAuthMessageBytes = 8_192
 
-/** This many faulty messages within a minute are no accident. */
-const faultsPerMinute = 20
-const minute = 60_000
+/** A client that sends this many faulty messages within a minute is closed. */
+const maxFaultsPerMinute = 20
+const minuteMillis = 60_000
 
-/** How often a client may have a config because it asks for one. */
-export const resyncEverySeconds = 5
+/** Minimum seconds between two configs that a client asks for with `resync`. */
+export const resyncIntervalSeconds = 5
 
-/** What a connection has used of its limits. */
+/** Consumption of a connection's limits. */
 export interface Usage {
-  /** A token for each message. */
+  /** Each message spends one token. */
   readonly messages: Bucket
-  /** Messages dropped since the client was last within its limits for a while. */
+  /** Messages dropped since half of the burst was last available. */
   readonly dropped: number
-  /** When the last faulty messages came; at most as many as the limit. */
+  /** Times of the faulty messages of the last minute. */
   readonly faults: ReadonlyArray<number>
-  /** When the last `resync` was let through. */
+  /** Time of the last `resync` that was answered with a config. */
   readonly resyncedAt: number | undefined
 }
 
-export const unused = (limit: Rate, at: number): Usage => ({
-  messages: full(limit, at),
+export const initialUsage = (limit: Rate, at: number): Usage => ({
+  messages: fullBucket(limit, at),
   dropped: 0,
   faults: [],
   resyncedAt: undefined
 })
 
-/** `pass`: within the limits. `drop`: over them. `stop`: a whole burst was dropped before the client slowed down. */
-export type Verdict = "pass" | "drop" | "stop"
+/** `pass`: within the limit. `drop`: over the limit. `close`: a whole burst was dropped before the client slowed down. */
+export type Verdict = "pass" | "drop" | "close"
 
-/** What was dropped is forgotten when half of the burst is free again: a token now and then does not make a flood a conversation. */
-export const take = (usage: Usage, limit: Rate, at: number): readonly [Verdict, Usage] => {
-  const before = left(usage.messages, limit, at) >= limit.burst / 2 ? 0 : usage.dropped
-  const messages = takeOf(usage.messages, limit, at)
+/**
+ * Counts one message. The number of dropped messages is reset when half of the burst is available again, because single tokens
+ * that are refilled during a flood must not count as slowing down.
+ */
+export const countMessage = (usage: Usage, limit: Rate, at: number): readonly [Verdict, Usage] => {
+  const before = availableTokens(usage.messages, limit, at) >= limit.burst / 2 ? 0 : usage.dropped
+  const messages = tryAcquire(usage.messages, limit, at)
   if (messages !== undefined) return ["pass", { ...usage, messages, dropped: before }]
   const dropped = before + 1
-  return [dropped > limit.burst ? "stop" : "drop", { ...usage, dropped }]
+  return [dropped > limit.burst ? "close" : "drop", { ...usage, dropped }]
 }
 
-/** Counts a faulty message; true when it was one too many within a minute. */
-export const fault = (usage: Usage, at: number): readonly [boolean, Usage] => {
-  const faults = [...usage.faults.filter((earlier) => at - earlier < minute), at]
-  return [faults.length >= faultsPerMinute, { ...usage, faults }]
+/** Counts a faulty message; true when the client has reached `maxFaultsPerMinute`. */
+export const countFault = (usage: Usage, at: number): readonly [boolean, Usage] => {
+  const faults = [...usage.faults.filter((earlier) => at - earlier < minuteMillis), at]
+  return [faults.length >= maxFaultsPerMinute, { ...usage, faults }]
 }
 
-/** Whether a `resync` is let through now. */
-export const mayResync = (usage: Usage, at: number): readonly [boolean, Usage] =>
-  usage.resyncedAt !== undefined && at - usage.resyncedAt < resyncEverySeconds * 1_000
+/** Whether a `resync` is answered with a config now; if so, counts it. */
+export const tryResync = (usage: Usage, at: number): readonly [boolean, Usage] =>
+  usage.resyncedAt !== undefined && at - usage.resyncedAt < resyncIntervalSeconds * 1_000
     ? [false, usage]
     : [true, { ...usage, resyncedAt: at }]

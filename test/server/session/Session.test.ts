@@ -1,3 +1,4 @@
+/** Protocol state machine of the plain level: properties over all events, and the limits. */
 import { closeCodes, type CloseReason } from "#schema/codes.ts"
 import { AgentId, type ClientRef, GatewayId } from "#schema/ids.ts"
 import { decodeFrame } from "#schema/protocol.ts"
@@ -25,8 +26,8 @@ const frames = [
   "{"
 ]
 
-/** A word for each event; frames are decoded as the connection decodes them. */
-const Word = Schema.Union([
+/** Names of events; frames are decoded as the connection decodes them. */
+const EventName = Schema.Union([
   Schema.Struct({
     frame: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: frames.length - 1 })),
     wait: Schema.Literals([0, 0, 0, 50, 3_000])
@@ -34,65 +35,65 @@ const Word = Schema.Union([
   Schema.Literals([
     "binary",
     "tooBig",
-    "agentIn",
-    "gatewayIn",
-    "refused",
-    "unavailable",
-    "deleted",
-    "notStored"
+    "agentAuthenticated",
+    "gatewayAuthenticated",
+    "invalidKey",
+    "storeUnavailable",
+    "clientGone",
+    "certificateNotStored"
   ])
 ])
 
-const eventOf = (word: typeof Word.Type, session: Session.Session, at: number): Event => {
-  if (typeof word !== "string")
-    return { _tag: "Received", frame: decodeFrame(frames[word.frame] ?? "", Session.senderOf(session)), at }
-  switch (word) {
+const eventOf = (name: typeof EventName.Type, session: Session.Session, at: number): Event => {
+  if (typeof name !== "string")
+    return { _tag: "Received", frame: decodeFrame(frames[name.frame] ?? "", Session.senderOf(session)), at }
+  switch (name) {
     case "binary":
       return { _tag: "ReceivedBinary" }
     case "tooBig":
       return { _tag: "ReceivedTooBig" }
-    case "agentIn":
+    case "agentAuthenticated":
       return { _tag: "Authenticated", client: agent }
-    case "gatewayIn":
+    case "gatewayAuthenticated":
       return { _tag: "Authenticated", client: gateway }
-    case "refused":
-      return { _tag: "Refused" }
-    case "unavailable":
-      return { _tag: "Unavailable" }
-    case "deleted":
-      return { _tag: "Deleted" }
-    case "notStored":
-      return { _tag: "NotStored", code: "certificate_rejected", reason: "r" }
+    case "invalidKey":
+      return { _tag: "InvalidKey" }
+    case "storeUnavailable":
+      return { _tag: "StoreUnavailable" }
+    case "clientGone":
+      return { _tag: "ClientGone" }
+    case "certificateNotStored":
+      return { _tag: "CertificateNotStored", code: "certificate_rejected", reason: "r" }
   }
 }
 
-/** Runs the words; gives every step: what came, what was done, and the states around it. */
-const run = (words: ReadonlyArray<typeof Word.Type>) => {
+/** Runs the events and returns every transition: the event, its actions, and the sessions before and after. */
+const run = (names: ReadonlyArray<typeof EventName.Type>) => {
   let session = Session.initial(limits, 0)
   let at = 0
-  return words.map((word) => {
-    if (typeof word !== "string") at += word.wait
+  return names.map((name) => {
+    if (typeof name !== "string") at += name.wait
     const before = session
-    const event = eventOf(word, session, at)
+    const event = eventOf(name, session, at)
     const [actions, next] = Session.handle(session, event)
     session = next
     return { before, event, actions, after: next }
   })
 }
 
-const state = (...words: ReadonlyArray<typeof Word.Type>) => run(words).at(-1)
+const last = (...names: ReadonlyArray<typeof EventName.Type>) => run(names).at(-1)
 const frame = (index: number) => ({ frame: index, wait: 0 as const })
 const auth = frame(0)
 
-const words = { words: Schema.Array(Word).check(Schema.isMaxLength(80)) }
+const names = { names: Schema.Array(EventName).check(Schema.isMaxLength(80)) }
 
 describe("a session", () => {
   it.effect.prop(
-    "defines every message in every state: no event throws, and a closed session does nothing more",
-    words,
-    ({ words }) =>
+    "a session handles every event in every state, and a closed session performs no action",
+    names,
+    ({ names }) =>
       Effect.sync(() => {
-        for (const { before, actions, after } of run(words)) {
+        for (const { before, actions, after } of run(names)) {
           if (before.state._tag === "closed") {
             assert.deepStrictEqual(actions, [])
             assert.strictEqual(after, before)
@@ -109,19 +110,19 @@ describe("a session", () => {
   )
 
   it.effect.prop(
-    "nothing but errors and auth_error leaves before auth_success, and auth_success only after a key was found",
-    words,
-    ({ words }) =>
+    "a session sends only errors before auth_success, and auth_success only after authentication",
+    names,
+    ({ names }) =>
       Effect.sync(() => {
-        let isIn = false
-        for (const { before, event, actions } of run(words)) {
+        let isAuthenticated = false
+        for (const { before, event, actions } of run(names)) {
           for (const action of actions) {
             if (action._tag !== "Send") continue
             if (action.message.type === "auth_success") {
               assert.strictEqual(event._tag, "Authenticated")
               assert.strictEqual(before.state._tag, "authenticating")
-              isIn = true
-            } else if (!isIn) assert.include(["error", "auth_error"], action.message.type)
+              isAuthenticated = true
+            } else if (!isAuthenticated) assert.include(["error", "auth_error"], action.message.type)
           }
         }
       }),
@@ -129,64 +130,68 @@ describe("a session", () => {
   )
 
   it.effect.prop(
-    "only a ready client of the right kind reports tunnels or stores certificates",
-    words,
-    ({ words }) =>
+    "a session accepts status from ready agents only, and certificates from ready gateways only",
+    names,
+    ({ names }) =>
       Effect.sync(() => {
-        for (const { before, actions } of run(words)) {
+        for (const { before, actions } of run(names)) {
           for (const action of actions) {
             const ready = before.state._tag === "ready" ? before.state.client : undefined
-            if (action._tag === "Report") assert.deepStrictEqual(ready, agent)
+            if (action._tag === "ReportTunnels") assert.deepStrictEqual(ready, agent)
             if (action._tag === "StoreCertificate") assert.deepStrictEqual(ready, gateway)
-            if (action._tag === "Touch") assert.isDefined(ready)
+            if (action._tag === "RecordActivity") assert.isDefined(ready)
           }
         }
       }),
     { arbitrary: { runs: 500, size: 60 } }
   )
 
-  it("anything but auth is answered unauthenticated before auth", () => {
+  it("every message except auth is answered with unauthenticated before auth", () => {
     for (const index of [3, 5, 6, 7]) {
-      const step = state(frame(index))
-      assert.deepStrictEqual(step?.actions, [{
+      const transition = last(frame(index))
+      assert.deepStrictEqual(transition?.actions, [{
         _tag: "Send",
         message: { type: "error", data: { code: "unauthenticated", message: "send auth first" } }
       }])
-      assert.strictEqual(step?.after.state._tag, "connected")
+      assert.strictEqual(transition?.after.state._tag, "connected")
     }
   })
 
-  it("a second auth is answered already_authenticated, and the first stays in force", () => {
-    const step = state(auth, "agentIn", auth)
-    assert.deepInclude(step?.actions ?? [], {
+  it("a second auth is answered with already_authenticated, and the session stays authenticated", () => {
+    const transition = last(auth, "agentAuthenticated", auth)
+    assert.deepInclude(transition?.actions ?? [], {
       _tag: "Send",
       message: {
         type: "error",
         data: { code: "already_authenticated", message: "this connection is already authenticated" }
       }
     })
-    assert.deepStrictEqual(step?.after.state, { _tag: "ready", client: agent })
+    assert.deepStrictEqual(transition?.after.state, { _tag: "ready", client: agent })
   })
 
-  it("a wrong key, an absent store and a deleted client close with codes of their own", () => {
+  it("an invalid key, an unavailable store and a deleted client each close with their own code", () => {
     const expected: ReadonlyArray<
-      readonly ["refused" | "unavailable" | "deleted", "Invalid API key" | "Internal server error", CloseReason]
+      readonly [
+        "invalidKey" | "storeUnavailable" | "clientGone",
+        "Invalid API key" | "Internal server error",
+        CloseReason
+      ]
     > = [
-      ["refused", "Invalid API key", "unauthenticated"],
-      ["unavailable", "Internal server error", "tryLater"],
-      ["deleted", "Invalid API key", "deleted"]
+      ["invalidKey", "Invalid API key", "unauthenticated"],
+      ["storeUnavailable", "Internal server error", "tryLater"],
+      ["clientGone", "Invalid API key", "deleted"]
     ]
-    for (const [word, message, reason] of expected) {
-      assert.deepStrictEqual(state(auth, word)?.actions, [
+    for (const [name, message, reason] of expected) {
+      assert.deepStrictEqual(last(auth, name)?.actions, [
         { _tag: "Send", message: { type: "auth_error", data: { message } } },
         { _tag: "Close", reason }
       ])
     }
   })
 
-  it("a message of the other kind of client is answered not_allowed", () => {
-    for (const [who, index] of [["agentIn", 6], ["gatewayIn", 5]] as const) {
-      const [action] = state(auth, who, frame(index))?.actions ?? []
+  it("a message of the other type of client is answered with not_allowed", () => {
+    for (const [authenticated, index] of [["agentAuthenticated", 6], ["gatewayAuthenticated", 5]] as const) {
+      const [action] = last(auth, authenticated, frame(index))?.actions ?? []
       assert.strictEqual(
         action?._tag === "Send" && action.message.type === "error" && action.message.data.code,
         "not_allowed"
@@ -194,54 +199,54 @@ describe("a session", () => {
     }
   })
 
-  it("the twentieth faulty message within a minute closes with 4400, and an unknown type is no fault", () => {
+  it("the twentieth faulty message within a minute closes the session with 4400, and an unknown type is no fault", () => {
     const faults = Array.from({ length: 20 }, () => ({ frame: 10, wait: 50 as const }))
-    const steps = run([auth, "agentIn", ...faults])
-    assert.deepStrictEqual(steps.at(-1)?.actions.at(-1), { _tag: "Close", reason: "protocolViolation" })
-    assert.strictEqual(steps.at(-2)?.after.state._tag, "ready")
+    const transitions = run([auth, "agentAuthenticated", ...faults])
+    assert.deepStrictEqual(transitions.at(-1)?.actions.at(-1), { _tag: "Close", reason: "protocolViolation" })
+    assert.strictEqual(transitions.at(-2)?.after.state._tag, "ready")
     assert.strictEqual(closeCodes.protocolViolation.code, 4400)
     const unknown = Array.from({ length: 50 }, () => ({ frame: 7, wait: 3_000 as const }))
-    assert.strictEqual(state(auth, "agentIn", ...unknown)?.after.state._tag, "ready")
+    assert.strictEqual(last(auth, "agentAuthenticated", ...unknown)?.after.state._tag, "ready")
   })
 
-  it("faults older than a minute are forgotten", () => {
+  it("faults older than a minute do not count", () => {
     const faults = Array.from({ length: 60 }, () => ({ frame: 10, wait: 3_000 as const })).flatMap((
       fault
     ) => [fault, frame(3)])
-    const spread = faults.map((word) => (word.wait === 3_000 ? { ...word, wait: 3_000 as const } : word))
-    assert.strictEqual(state(auth, "agentIn", ...spread.slice(0, 38))?.after.state._tag, "ready")
+    const spread = faults.map((fault) => (fault.wait === 3_000 ? { ...fault, wait: 3_000 as const } : fault))
+    assert.strictEqual(last(auth, "agentAuthenticated", ...spread.slice(0, 38))?.after.state._tag, "ready")
   })
 
-  it("over the rate messages are dropped with one rate_limited, and a whole burst dropped closes with 4429", () => {
+  it("messages over the rate are dropped with one rate_limited, and a whole dropped burst closes with 4429", () => {
     const flood = Array.from({ length: 120 }, () => frame(3))
-    const steps = run([auth, "agentIn", ...flood])
-    const errors = steps.flatMap(({ actions }) => actions).filter((action) =>
+    const transitions = run([auth, "agentAuthenticated", ...flood])
+    const errors = transitions.flatMap(({ actions }) => actions).filter((action) =>
       action._tag === "Send" && action.message.type === "error"
     )
     assert.lengthOf(errors, 1)
-    const closing = steps.findIndex(({ actions }) =>
+    const closing = transitions.findIndex(({ actions }) =>
       actions.some((action) => action._tag === "Close" && action.reason === "tooMany")
     )
-    // One auth and 39 heartbeats fit the burst of 40; 40 are dropped; the next closes.
+    // The burst of 40 holds one auth and 39 heartbeats; 40 more are dropped; the next one closes.
     assert.strictEqual(closing, 2 + 39 + 40)
   })
 
-  it("twice the rate for long is answered once and then closed, although every other message is let through", () => {
-    // Ten a second are allowed in bursts of forty: at twenty a second the burst lasts four seconds, and forty are dropped in four more.
+  it("a client at twice the rate gets one error and is closed, although every second message passes", () => {
+    // The limit is 10 a second in bursts of 40. At 20 a second the burst lasts 4 s, and 40 messages are dropped in 4 s more.
     const steady = Array.from({ length: 400 }, () => ({ frame: 3, wait: 50 as const }))
-    const steps = run([auth, "agentIn", ...steady])
-    const errors = steps.flatMap(({ actions }) => actions).filter((action) =>
+    const transitions = run([auth, "agentAuthenticated", ...steady])
+    const errors = transitions.flatMap(({ actions }) => actions).filter((action) =>
       action._tag === "Send" && action.message.type === "error"
     )
     assert.lengthOf(errors, 1)
-    const closing = steps.findIndex(({ actions }) =>
+    const closing = transitions.findIndex(({ actions }) =>
       actions.some((action) => action._tag === "Close" && action.reason === "tooMany")
     )
     assert.isAbove(closing, 100)
     assert.isBelow(closing, 200)
   })
 
-  it("a binary frame closes with 4400", () => {
-    assert.deepStrictEqual(state("binary")?.actions, [{ _tag: "Close", reason: "protocolViolation" }])
+  it("a binary frame closes the session with 4400", () => {
+    assert.deepStrictEqual(last("binary")?.actions, [{ _tag: "Close", reason: "protocolViolation" }])
   })
 })
