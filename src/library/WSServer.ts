@@ -4,13 +4,13 @@ import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
 import { answerPlainRequest, ListeningServer, requestBounds } from "#connection/Listener.ts"
 import * as Control from "#server/Control.ts"
-import { readPair } from "#ingress/certificate.ts"
+import { readKeyPair } from "#ingress/tlsKeyPair.ts"
 import { makeServer } from "#ingress/servers.ts"
 import * as Logging from "#server/logging.ts"
 import { type ClientType, Revision } from "#schema/ids.ts"
 import { type Environment, readProcessSettings, Settings } from "#server/Settings.ts"
 import { actingAs } from "#store/AuditActor.ts"
-import { type GivenTunnel, Tunnels } from "#services/Tunnels.ts"
+import { type TunnelInput, Tunnels } from "#services/Tunnels.ts"
 import { Clock, Effect, Layer, ManagedRuntime } from "effect"
 import type { IncomingMessage, Server } from "node:http"
 import type { Duplex } from "node:stream"
@@ -29,7 +29,7 @@ export interface Options {
   readonly env?: Environment
 }
 
-type Running = Layer.Success<typeof Control.layerOfSockets>
+type Running = Layer.Success<typeof Control.layerWithoutApi>
 
 /** Whose writes they are, in the audit. */
 const asLibrary = actingAs("library", null)
@@ -57,9 +57,9 @@ export class WSServer {
     const closing = Promise.withResolvers<void>()
     this.closed = closing.promise
     this.#beginClosing = closing.resolve
-    this.#server = makeServer("ws", settings, readPair(settings), requestBounds, answerPlainRequest)
+    this.#server = makeServer("ws", settings, readKeyPair(settings), requestBounds, answerPlainRequest)
     this.#runtime = ManagedRuntime.make(
-      Control.layerOfSockets.pipe(
+      Control.layerWithoutApi.pipe(
         Layer.provide(Layer.succeed(ListeningServer, this.#server)),
         Layer.provide(Logging.layer),
         Layer.provide(Settings.layerOf(settings))
@@ -85,12 +85,12 @@ export class WSServer {
    * connected client that it concerns was sent that revision. A change is pushed by itself, so this never sends it twice.
    * Rejects with `InvalidTunnel`, `DomainTaken`, `NoSuchAgent`, or `StoreUnavailable`.
    */
-  async broadcastTunnelCreate(tunnel: GivenTunnel): Promise<void> {
+  async broadcastTunnelCreate(tunnel: TunnelInput): Promise<void> {
     await this.#put(tunnel)
   }
 
   /** As `broadcastTunnelCreate`. */
-  async broadcastTunnelUpdate(tunnel: GivenTunnel): Promise<void> {
+  async broadcastTunnelUpdate(tunnel: TunnelInput): Promise<void> {
     await this.#put(tunnel)
   }
 
@@ -118,7 +118,7 @@ export class WSServer {
     this.#members = Effect.flatMap(registry.newest, (members) => Effect.forEach(members, describe))
   }
 
-  async #put(tunnel: GivenTunnel): Promise<void> {
+  async #put(tunnel: TunnelInput): Promise<void> {
     await this.ready
     await this.#runtime.runPromise(
       Effect.gen(function*() {
@@ -138,7 +138,7 @@ export class WSServer {
 }
 
 const describe = Effect.fnUntraced(function*(member: Member) {
-  const silentFor = (yield* monotonicMillis) - member.lastSeen
+  const silentFor = (yield* monotonicMillis) - member.lastSeen.millis
   const client: Client = {
     id: member.ref.id,
     type: member.ref.type,

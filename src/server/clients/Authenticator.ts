@@ -1,4 +1,7 @@
-/** Who a key stands for. A right key asks nobody: hashes come in with the feed. A wrong one is refused only on fresh knowledge. */
+/**
+ * Resolves an API key to its owner. Known keys are checked against hashes that the feed keeps in memory. An unknown key
+ * triggers one catch-up before it is rejected.
+ */
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
 import type { Key, NetworkState } from "#network/NetworkState.ts"
@@ -9,22 +12,22 @@ import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
 import { monotonicMillis } from "#time/monotonic.ts"
 
-/** The key is unknown, revoked, or of the other kind of client; which of them is not told. */
-export class InvalidKey extends Schema.TaggedError<InvalidKey>()("InvalidKey", {}) {}
+/** The key is unknown, revoked, or of the other client type. The client is not told which, so that keys cannot be probed. */
+export class InvalidApiKey extends Schema.TaggedError<InvalidApiKey>()("InvalidApiKey", {}) {}
 
-/** Two clients that take each other's place over and over, or one that reconnects in a loop. */
+/** More sessions of one client than allowed: two programs share a key, or one program reconnects in a loop. */
 export class TooManySessions extends Schema.TaggedError<TooManySessions>()("TooManySessions", {}) {}
 
 export class Authenticator extends Context.Service<Authenticator, {
   /**
-   * The live key with this text, for a client of this type if one is given. Failures from one address are answered more and
-   * more slowly, up to two seconds; a right key is never slowed.
+   * Returns the live key with this text, of the given client type if there is one. Repeated failures from one address delay
+   * the answer by up to 2 s. A valid key is never delayed.
    */
   authenticate(
     apiKey: string,
     type: ClientType | undefined,
     address: string
-  ): Effect.Effect<Key, InvalidKey | TooManySessions | StoreUnavailable>
+  ): Effect.Effect<Key, InvalidApiKey | TooManySessions | StoreUnavailable>
 }>()("control/clients/Authenticator") {
   static readonly layer = Layer.effect(
     Authenticator,
@@ -33,7 +36,7 @@ export class Authenticator extends Context.Service<Authenticator, {
       const failures = new FailureBackoff()
       const sessions = new KeyedBuckets(sessionLimit)
       const admit = Effect.fnUntraced(function*(key: Key) {
-        if (!sessions.take(nameOf(key.owner), yield* monotonicMillis)) return yield* new TooManySessions()
+        if (!sessions.tryAcquire(nameOf(key.owner), yield* monotonicMillis)) return yield* new TooManySessions()
         return yield* Effect.as(Metric.update(accepted, 1), key)
       })
 
@@ -46,8 +49,8 @@ export class Authenticator extends Context.Service<Authenticator, {
           const fresh = find(yield* network.state, hash, type)
           if (fresh !== undefined) return yield* admit(fresh)
           yield* Metric.update(refused, 1)
-          yield* Effect.sleep(failures.note(address, yield* monotonicMillis))
-          return yield* new InvalidKey()
+          yield* Effect.sleep(failures.recordFailure(address, yield* monotonicMillis))
+          return yield* new InvalidApiKey()
         }
       )
 
@@ -56,7 +59,7 @@ export class Authenticator extends Context.Service<Authenticator, {
   )
 }
 
-/** Sessions of one client: so many at once, and then one every two seconds. */
+/** Sessions of one client: a burst of 30, then one every 2 s. */
 const sessionLimit = { perSecond: 0.5, burst: 30 }
 
 function find(state: NetworkState, hash: string, type: ClientType | undefined): Key | undefined {

@@ -1,4 +1,4 @@
-/** How far each client has come: what was handed to its socket, what it says is in force, what it refused; and waiting for that. */
+/** Writes the delivery state of each client, and waits until a change is delivered. */
 import { Events } from "#events/Events.ts"
 import { Signal } from "#events/Signal.ts"
 import type { Position } from "#views/Batch.ts"
@@ -6,47 +6,47 @@ import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import * as History from "#network/History.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
-import { concerns, topicOf } from "#network/scope.ts"
-import type { Nack, NotedNack } from "#schema/clientMessages.ts"
+import { mayAffect, topicOf } from "#network/scope.ts"
+import type { Nack } from "#schema/clientMessages.ts"
 import { type ClientRef, type Revision, type Timeline, TunnelId } from "#schema/ids.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { postgresText } from "#store/postgresText.ts"
-import { PresenceStore } from "#store/PresenceStore.ts"
 import { Context, DateTime, Duration, Effect, Layer, Option } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
-import { absent, type Delivery, type Goal, judge } from "./delivery.ts"
-import { withOthers } from "./remoteDelivery.ts"
+import { type Delivery, type Goal, judge, offlineClients } from "./delivery.ts"
+import type { DeliveryState } from "./DeliveryState.ts"
+import { makeRemoteDelivery } from "./remoteDelivery.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
 import { NodeLease } from "#cluster/NodeLease.ts"
-import { clientOf } from "#events/clientEvents.ts"
+import { clientData } from "#events/clientEvents.ts"
 
-export interface Progress {
-  readonly sent: Revision
-  readonly applied: Revision | undefined
-  readonly nack: NotedNack | undefined
-}
+/** How far a connected client has come. */
+export type Progress = Pick<DeliveryState, "sent" | "acknowledged" | "rejected">
+
+/** `DeliveryState` as its only writer sees it. */
+type Writable = { -readonly [Field in keyof DeliveryState]: DeliveryState[Field] }
 
 export class Deliveries extends Context.Service<Deliveries, {
   /**
-   * Notes that this client's view begins anew on its connection, in this history: with a config or with what it has missed,
-   * the last message of which is `told`. What it says of anything before that counts no more.
+   * Records that a view of this timeline starts on the client's connection, with a snapshot or a replay whose last message is
+   * at `told`. An `ack` or `nack` of an earlier message has no effect from now on.
    */
-  begin(client: Client, at: Position & { readonly timeline: Timeline }): void
-  /** Everything up to this revision was in force when the client came. */
-  resumed(client: Client, revision: Revision): void
-  /** Notes that this client's socket was given everything up to `revision`, and that the last message of it was `told`. */
-  note(client: Client, at: Position): void
-  /** Everything up to this revision is in force at the client; false, and nothing is noted, if it was not told so much. */
+  startView(client: Client, at: Position & { readonly timeline: Timeline }): void
+  /** Records that the client had applied everything up to this revision when it connected. */
+  recordResume(client: Client, revision: Revision): void
+  /** Records that the client's socket was given everything up to `at.revision`, with the last message at `at.lastMessageRevision`. */
+  recordSent(client: Client, at: Position): void
+  /** Records an `ack`. Returns false, and records nothing, if no message of this revision or a later one was sent. */
   acknowledge(client: Client, revision: Revision): boolean
-  /** The client cannot apply this revision; false, and nothing is noted, if it was not told it or has acknowledged it. */
-  refuse(client: Client, nack: typeof Nack.Type["data"]): Effect.Effect<boolean>
-  /** Wakes who waits: a client has left. */
-  noteLeft(): void
-  /** How far a connected client has come; none for one that is not connected to this process. */
+  /** Records a `nack`. Returns false, and records nothing, if its revision was not sent or was acknowledged. */
+  reject(client: Client, nack: typeof Nack.Type["data"]): Effect.Effect<boolean>
+  /** Wakes the waiting changes, because a client that disconnects is not waited for. */
+  recordDisconnect(): void
+  /** The progress of a client; none if it is not connected to this process. */
   progressOf(ref: ClientRef): Effect.Effect<Option.Option<Progress>>
-  /** Returns when every connected client that this revision concerns was sent it; a client that leaves is not waited for. */
+  /** Returns when every connected client that this revision concerns was sent it, or has disconnected. */
   awaitSent(revision: Revision): Effect.Effect<void, StoreUnavailable>
-  /** What has become of the change when all whom it concerns have reached the goal, or refused, or the time is over. */
+  /** The delivery of a change once every client that it concerns has reached the goal or rejected it, or after `timeout`. */
   awaitDelivery(
     revision: Revision,
     goal: Goal,
@@ -60,44 +60,42 @@ export class Deliveries extends Context.Service<Deliveries, {
       const network = yield* Network
       const bus = yield* ChangeBus
       const events = yield* Events
-      const nodes = yield* NodeLease
-      const presence = yield* PresenceStore
+      const { name: node } = yield* NodeLease
+      const includeRemoteClients = yield* makeRemoteDelivery
       const progress = new Signal()
-      /** Nobody is told of progress as long as nobody waits: that is nearly always. */
+      /** Number of changes that wait. It is nearly always 0, and then recording progress wakes nothing. */
       let waiting = 0
 
-      const noteLeft = () => {
+      const wake = () => {
         if (waiting > 0) progress.wake()
       }
 
       const progressOf = (ref: ClientRef) =>
-        Effect.map(registry.find(ref), Option.map(({ applied, nack, sent }) => ({ applied, nack, sent })))
+        Effect.map(registry.find(ref), Option.map(({ delivery }): Progress => delivery))
 
       const isSentIn = sentBy(bus)
 
       const deliveryOf = Effect.fnUntraced(function*(revision: Revision, goal: Goal) {
         const state = yield* network.state
-        const touch = History.at(state.history, revision)
-        const clients = (yield* registry.newest).filter(({ ref }) => touch === undefined || concerns(state, touch, ref))
+        const touched = History.entryAt(state.history, revision)
+        const clients = (yield* registry.newest).filter(({ ref }) =>
+          touched === undefined || mayAffect(state, touched, ref)
+        )
         return judge(revision, goal, clients, isSentIn(state))
       })
 
-      const offlineOf = Effect.fnUntraced(function*(revision: Revision) {
-        return absent(yield* network.state, yield* registry.newest, revision)
-      })
-
-      const until = Effect.fnUntraced(
-        function*(revision: Revision, isOver: Effect.Effect<boolean>) {
+      const waitUntil = Effect.fnUntraced(
+        function*(revision: Revision, isDone: Effect.Effect<boolean>) {
           yield* Effect.acquireRelease(Effect.sync(() => waiting += 1), () => Effect.sync(() => waiting -= 1))
           const woken = yield* progress.subscribe
           if ((yield* network.state).revision < revision) yield* network.catchUp
-          while (!(yield* isOver)) yield* woken
+          while (!(yield* isDone)) yield* woken
         },
         Effect.scoped
       )
 
       const awaitSent = Effect.fn("Deliveries.awaitSent")((revision: Revision) =>
-        until(
+        waitUntil(
           revision,
           Effect.gen(function*() {
             const isSent = isSentIn(yield* network.state)
@@ -108,18 +106,18 @@ export class Deliveries extends Context.Service<Deliveries, {
 
       const awaitDelivery = Effect.fn("Deliveries.awaitDelivery")(
         function*(revision: Revision, goal: Goal, timeout: Duration.Duration) {
-          const isOver = Effect.map(deliveryOf(revision, goal), ({ hopeful }) => hopeful === 0)
+          const isDone = Effect.map(deliveryOf(revision, goal), ({ waitedFor }) => waitedFor === 0)
           const deadline = (yield* monotonicMillis) + Duration.toMillis(timeout)
-          yield* Effect.timeoutOption(until(revision, isOver), timeout)
+          yield* Effect.timeoutOption(waitUntil(revision, isDone), timeout)
           const { reached } = yield* deliveryOf(revision, goal)
-          const here = { ...reached, offline: yield* offlineOf(revision) }
-          return yield* withOthers(presence, here, goal, deadline - (yield* monotonicMillis))
+          const offline = offlineClients(yield* network.state, yield* registry.newest, revision)
+          return yield* includeRemoteClients({ ...reached, offline }, goal, deadline - (yield* monotonicMillis))
         }
       )
 
       return Deliveries.of({
-        ...makeNotes(events, nodes.name, noteLeft),
-        noteLeft,
+        ...makeRecorder(events, node, wake),
+        recordDisconnect: wake,
         progressOf,
         awaitSent,
         awaitDelivery
@@ -128,71 +126,82 @@ export class Deliveries extends Context.Service<Deliveries, {
   )
 }
 
-/** What is published to a client's audience up to this revision, and not sent to it yet, is what is waited for. */
-const sentBy = (bus: ChangeBus["Service"]) => (state: NetworkState) => (client: Client, revision: Revision) => {
-  const topic = topicOf(state, client.ref)
-  // A gateway that nobody follows for is going over to a topic of its own, and is sent a config there.
-  const last = bus.lastOf(topic) ?? (client.ref.type === "gateway" ? revision : 0)
-  return client.sent >= Math.min(revision, last)
-}
+/** Whether a client was sent everything up to `revision` that was published to its topic. */
+const sentBy =
+  (bus: ChangeBus["Service"]) => (state: NetworkState) => ({ delivery, ref }: Client, revision: Revision) => {
+    const topic = topicOf(state, ref)
+    // A gateway whose topic has no follower is moving to a topic of its own, and is sent a snapshot there.
+    const last = bus.lastRevisionOf(topic) ?? (ref.type === "gateway" ? revision : 0)
+    return delivery.sent >= Math.min(revision, last)
+  }
 
-/** What a client has been sent, and what it says of that; whoever waits for it is woken. */
-function makeNotes(events: Events["Service"], node: string, wake: () => void) {
-  const begin = (client: Client, at: Position & { readonly timeline: Timeline }) => {
+/** The writes of `DeliveryState`. Each one wakes the changes that wait. */
+function makeRecorder(events: Events["Service"], node: string, wake: () => void) {
+  const startView = (client: Client, at: Position & { readonly timeline: Timeline }) => {
+    const state: Writable = client.delivery
     const { timeline } = at
-    if (client.timeline !== timeline) {
-      client.toldBefore = client.timeline === undefined ? undefined : client.told
-      client.applied = undefined
-      client.nack = undefined
+    if (state.timeline !== timeline) {
+      state.previousTimelineRevision = state.timeline === undefined ? undefined : state.lastMessageRevision
+      state.acknowledged = undefined
+      state.rejected = undefined
     }
-    client.timeline = timeline
-    client.begun = at.told
-    note(client, at)
+    state.timeline = timeline
+    state.viewStart = at.lastMessageRevision
+    recordSent(client, at)
   }
 
-  const resumed = (client: Client, revision: Revision) => {
-    client.applied = revision
-    wake()
+  const recordResume = (client: Client, revision: Revision) => {
+    const state: Writable = client.delivery
+    state.acknowledged = revision
+    changed(state)
   }
 
-  const note = (client: Client, at: Position) => {
-    client.sent = at.revision
-    client.told = at.told
-    client.isWritten = false
-    wake()
+  const recordSent = (client: Client, at: Position) => {
+    const state: Writable = client.delivery
+    state.sent = at.revision
+    state.lastMessageRevision = at.lastMessageRevision
+    changed(state)
   }
-
-  /** What was under way when the history changed speaks of one that does not count any more. */
-  const isLate = ({ told, toldBefore }: Client, revision: Revision) =>
-    toldBefore !== undefined && revision > told && revision <= toldBefore
 
   const acknowledge = (client: Client, revision: Revision) => {
-    if (revision > client.told) return isLate(client, revision)
-    client.toldBefore = revision < client.begun ? client.toldBefore : undefined
-    // Within what it began with the rows stand in another order than their changes: only the end of it says something.
-    if (revision < client.begun) return true
-    if (client.applied !== undefined && revision <= client.applied) return true
-    client.applied = revision
-    client.isWritten = false
-    if (client.nack !== undefined && client.nack.revision <= revision) client.nack = undefined
-    events.tell({ event: "ack", data: { ...clientOf(client.ref, node), revision } })
-    wake()
+    const state: Writable = client.delivery
+    if (revision > state.lastMessageRevision) return isOfPreviousTimeline(state, revision)
+    // Replayed rows are not ordered by revision, so that only an `ack` of the last replayed message means anything.
+    if (revision < state.viewStart) return true
+    state.previousTimelineRevision = undefined
+    if (state.acknowledged !== undefined && revision <= state.acknowledged) return true
+    state.acknowledged = revision
+    if (state.rejected !== undefined && state.rejected.revision <= revision) state.rejected = undefined
+    events.broadcast({ event: "ack", data: { ...clientData(client.ref, node), revision } })
+    changed(state)
     return true
   }
 
-  const refuse = Effect.fnUntraced(function*(client: Client, nack: typeof Nack.Type["data"]) {
-    if (isLate(client, nack.revision)) return true
-    if (nack.revision > client.told || nack.revision <= (client.applied ?? -1)) return false
-    client.nack = { ...nack, ...storableNack(nack), at: DateTime.formatIso(yield* DateTime.now) }
-    client.isWritten = false
-    events.tell({ event: "nack", data: { ...clientOf(client.ref, node), ...nack } })
-    wake()
+  const reject = Effect.fnUntraced(function*(client: Client, nack: typeof Nack.Type["data"]) {
+    const state: Writable = client.delivery
+    if (isOfPreviousTimeline(state, nack.revision)) return true
+    if (nack.revision > state.lastMessageRevision || nack.revision <= (state.acknowledged ?? -1)) return false
+    state.rejected = { ...nack, ...storableNack(nack), at: DateTime.formatIso(yield* DateTime.now) }
+    events.broadcast({ event: "nack", data: { ...clientData(client.ref, node), ...nack } })
+    changed(state)
     return true
   })
 
-  return { begin, resumed, note, acknowledge, refuse }
+  const changed = (state: Writable) => {
+    state.version += 1
+    wake()
+  }
+
+  return { startView, recordResume, recordSent, acknowledge, reject }
 }
 
+/** Whether a report was on its way when the timeline changed: it refers to a message that no longer counts. */
+function isOfPreviousTimeline({ lastMessageRevision, previousTimelineRevision }: DeliveryState, revision: Revision) {
+  return previousTimelineRevision !== undefined && revision > lastMessageRevision &&
+    revision <= previousTimelineRevision
+}
+
+/** The nack with text that PostgreSQL can store. */
 function storableNack({ code, message, tunnelId }: typeof Nack.Type["data"]) {
   const id = tunnelId === undefined ? {} : { tunnelId: TunnelId.make(postgresText(tunnelId) || "?") }
   return { code: postgresText(code), message: postgresText(message), ...id }

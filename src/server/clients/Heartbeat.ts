@@ -1,36 +1,38 @@
-/** The scheduled fiber that looks for silent clients: evicts those past their limit, pings the others. */
+/** Closes clients that have been silent past the heartbeat timeout, and pings the others. */
 import { Settings } from "#server/Settings.ts"
+import { eventLoopTurn } from "#time/eventLoop.ts"
+import { monotonicMillis } from "#time/monotonic.ts"
 import { Duration, Effect, Layer, Metric, Schedule } from "effect"
 import { ClientRegistry } from "./ClientRegistry.ts"
-import { loopTurn } from "#time/eventLoop.ts"
-import { monotonicMillis } from "#time/monotonic.ts"
 
 /**
- * After a stall (a paused machine, a blocked event loop) timers fire before the heartbeats that wait in the sockets are
- * read: a sweep that comes late forgives by how late it is, and every sweep lets the waiting messages in first.
+ * After a stall (a paused machine, a blocked event loop) timers fire before the heartbeats that wait in the sockets are read.
+ * Every sweep therefore lets waiting messages in first, and a late sweep extends the timeout by its delay.
  */
 export const layer = Layer.effectDiscard(Effect.gen(function*() {
   const registry = yield* ClientRegistry
   const settings = yield* Settings
   const interval = Duration.toMillis(settings.heartbeatInterval)
-  const limit = Duration.toMillis(settings.heartbeatTimeout)
+  const timeout = Duration.toMillis(settings.heartbeatTimeout)
   let due = (yield* monotonicMillis) + interval
 
   const sweep = Effect.gen(function*() {
-    const late = (yield* monotonicMillis) - due
-    due += late + interval
-    const forgiven = forgivenFor(late)
-    if (forgiven > 0) yield* Effect.logWarning(`this process stood still for ${late} ms; nobody is evicted for that`)
-    // Twice, since the first may end within the turn that has already read.
-    yield* loopTurn
-    yield* loopTurn
-    const oldest = (yield* monotonicMillis) - limit - forgiven
+    const lateMillis = (yield* monotonicMillis) - due
+    due += lateMillis + interval
+    const allowance = stallAllowanceMillis(lateMillis)
+    if (allowance > 0) {
+      yield* Effect.logWarning(`this process was stalled for ${lateMillis} ms; the heartbeat timeout is extended once`)
+    }
+    // Twice, because the first turn may end within the turn that has already read.
+    yield* eventLoopTurn
+    yield* eventLoopTurn
+    const oldest = (yield* monotonicMillis) - timeout - allowance
     const clients = yield* registry.all
-    // Nothing is read from a client that is backed up: being too slow has a deadline of its own.
-    const silent = clients.filter(({ lastSeen, peer }) => lastSeen < oldest && !peer.isBackedUp())
+    // A client with a backlog is not read from, and has a deadline for reading instead.
+    const silent = clients.filter(({ lastSeen, peer }) => lastSeen.millis < oldest && !peer.hasBacklog())
     for (const { peer } of silent) peer.close("silent")
     yield* Metric.update(evictions, silent.length)
-    if (silent.length > 0) yield* Effect.logInfo(`evicted ${silent.length} silent clients`)
+    if (silent.length > 0) yield* Effect.logInfo(`closed ${silent.length} silent clients`)
     for (const { peer } of clients) peer.ping()
   })
 
@@ -42,11 +44,10 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
 }))
 
 /**
- * How much longer than the limit a client may have been silent when a sweep comes this many milliseconds too late. A second
- * is no stall; after a real one, five seconds more than it lasted: what was sent meanwhile may still be on its way, since a
- * sender whose packets were lost tries again only after a while.
+ * Milliseconds by which a late sweep extends the heartbeat timeout. A delay up to 1 s is no stall. After a stall the allowance
+ * is the delay and 5 s, because the packets that clients lost during the stall are retransmitted only after some seconds.
  */
-export const forgivenFor = (lateMillis: number): number => lateMillis > 1_000 ? lateMillis + 5_000 : 0
+export const stallAllowanceMillis = (lateMillis: number): number => lateMillis > 1_000 ? lateMillis + 5_000 : 0
 
 const evictions = Metric.counter("control_evictions_total", {
   description: "Clients closed for being silent too long",

@@ -1,72 +1,51 @@
-/** Tells the database who is online: claims that go out together, touches every few seconds, releases that are retried. */
-import { newId } from "#crypto/identifiers.ts"
+/** Persists which clients are online: claims, periodic touches, releases and sweeps. */
+import { NodeLease } from "#cluster/NodeLease.ts"
+import { onlineData } from "#events/clientEvents.ts"
 import { Events } from "#events/Events.ts"
-import { type ClientRef, nameOf, SessionId } from "#schema/ids.ts"
+import type { SessionId } from "#schema/ids.ts"
 import { Settings } from "#server/Settings.ts"
 import { NodeStore } from "#store/NodeStore.ts"
-import {
-  type Claim,
-  type Claimed,
-  type Ended,
-  type Held,
-  type Moment,
-  PresenceStore,
-  type Wanted
-} from "#store/PresenceStore.ts"
-import { StoreUnavailable } from "#store/sql.ts"
-import { Context, Deferred, Duration, Effect, Exit, Layer, Queue, Schedule, Schema } from "effect"
-import { type Client, ClientRegistry } from "./ClientRegistry.ts"
-import { loopTurn } from "#time/eventLoop.ts"
+import { PresenceStore } from "#store/PresenceStore.ts"
+import type { ClaimRequest, ClientSession, PresenceTime, SessionTouch } from "#store/presenceTypes.ts"
+import type { StoreUnavailable } from "#store/sql.ts"
+import { Intervals } from "#time/Intervals.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
-import { NodeLease } from "#cluster/NodeLease.ts"
-import { type Leaving, makeReleases } from "./presenceReleases.ts"
-import { type Connected, connectionOf } from "#events/clientEvents.ts"
-
-/** The client was deleted between its key being found and its session being claimed. */
-export class ClientGone extends Schema.TaggedError<ClientGone>()("ClientGone", {}) {}
-
-/** As many sockets as one process may hold, and more. */
-const waitingLimit = 65_536
-
-const touchEvery = Duration.seconds(5)
-
-const sweepEvery = Duration.millis(2_500)
-
-/** A session that another node has taken over is closed within two seconds, whoever is told nothing. */
-const collectEvery = Duration.seconds(1)
-
-/** How much later than its deadline a silent client may still look alive in the database: two touches and some. */
-const sweepSlack = Duration.seconds(15)
+import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import { type Client, ClientRegistry } from "./ClientRegistry.ts"
+import { makeReleases } from "./presenceReleases.ts"
+import { type ClientGone, makeClaims } from "./sessionClaims.ts"
 
 export class Presence extends Context.Service<Presence, {
-  /** Makes a new session the holder of its client, durably, at that moment; whoever held it before is fenced off by that. */
+  /** Makes a new session the durable holder of its client, and fences the writes of the session that held the client before. */
   claim(
-    wanted: Wanted
-  ): Effect.Effect<{ readonly session: SessionId; readonly at: Moment }, ClientGone | StoreUnavailable>
+    request: ClaimRequest
+  ): Effect.Effect<{ readonly session: SessionId; readonly at: PresenceTime }, ClientGone | StoreUnavailable>
   /**
-   * The session has ended: its client is shown offline, and that is told, unless a newer session holds it. Not so when this node
-   * stops and the client was told to come to another one: then that is for the end of this node's lease. Never fails: what the
-   * database does not take now is tried again until it does.
+   * Marks the client of an ended session offline and announces that, unless a newer session holds the client. While this node
+   * drains the client stays online until the lease of the node ends, because it was told to connect to another node. Never
+   * fails: a write is retried until the database has taken it.
    */
-  release(client: Connected & { readonly nack: Ended["nack"] }): Effect.Effect<void>
+  release(client: Client): Effect.Effect<void>
 }>()("control/clients/Presence") {
   static readonly layer = Layer.effect(
     Presence,
     Effect.gen(function*() {
       const store = yield* PresenceStore
-      const nodes = yield* NodeLease
+      const lease = yield* NodeLease
       const release = yield* makeReleases(store)
-      const claimPlain = yield* makeClaims(store, nodes, release)
-      const claimChanging = yield* makeClaims(store, nodes, release)
-      yield* touchPeriodically(store, nodes)
-      yield* sweepPeriodically(store, nodes)
-      yield* collectPeriodically(store, nodes)
+      const claimPresence = yield* makeClaims(store, release)
+      const claimWithChange = yield* makeClaims(store, release)
+      yield* touchPeriodically
+      yield* sweepPeriodically
+      yield* closeTakenOverPeriodically
       return Presence.of({
-        // What changes more than presence waits for the log's counter, and nobody else waits with it.
-        claim: (wanted) =>
-          wanted.publicIp === null && wanted.wireguard === undefined ? claimPlain(wanted) : claimChanging(wanted),
-        release: Effect.fnUntraced(function*({ address, level, nack, ref, session }) {
-          if (!(yield* nodes.isHandedOver)) yield* release({ ref, session, address, level, nack, wasTold: true })
+        // A claim that changes the network waits for the revision counter. Claims of presence alone must not wait with it.
+        claim: (request) =>
+          request.publicIp === null && request.wireguard === undefined
+            ? claimPresence(request)
+            : claimWithChange(request),
+        release: Effect.fnUntraced(function*({ address, delivery: { rejected: nack }, level, ref, session }) {
+          if (!(yield* lease.isDraining)) yield* release({ ref, session, address, level, nack, wasAnnounced: true })
         })
       })
     })
@@ -74,196 +53,137 @@ export class Presence extends Context.Service<Presence, {
 }
 
 /**
- * One transaction at a time, and each takes what has come meanwhile. As long as a few turns of the event loop bring another
- * claim it waits for more: in a storm that gathers hundreds, and costs a lone client less than a millisecond.
+ * Writes, in one transaction, every client that was seen or whose delivery state has changed since the last write. A session
+ * that another node has taken over is closed.
  */
-const makeClaims = Effect.fnUntraced(function*(
-  store: PresenceStore["Service"],
-  nodes: NodeLease["Service"],
-  release: (leaving: Leaving) => Effect.Effect<void>
-) {
-  interface Waiting {
-    readonly claim: Claim
-    readonly done: Deferred.Deferred<Moment, ClientGone | StoreUnavailable>
-    /** How often its row was locked by somebody else's transaction. */
-    readonly tries: number
-  }
-  const scope = yield* Effect.scope
-  const queue = yield* Queue.bounded<Waiting>(waitingLimit)
-
-  const gather = Effect.gen(function*() {
-    const waiting = yield* Queue.takeBetween(queue, 1, mostTogether)
-    for (let quiet = 0; quiet < quietTurns && waiting.length < mostTogether;) {
-      yield* loopTurn
-      const more = Queue.sizeUnsafe(queue) === 0
-        ? []
-        : yield* Queue.takeBetween(queue, 1, mostTogether - waiting.length)
-      waiting.push(...more)
-      quiet = more.length === 0 ? quiet + 1 : 0
-    }
-    return waiting
-  })
-
-  const claimWaiting = Effect.gen(function*() {
-    const waiting = yield* gather
-    const exit = yield* Effect.exit(nodes.leased(store.claim(nodes.id, waiting.map(({ claim }) => claim))))
-    if (Exit.isFailure(exit)) {
-      yield* Effect.logWarning("sessions could not be claimed", exit.cause)
-      // It may have been committed all the same.
-      for (const { claim } of waiting) {
-        const { address, level, session } = claim
-        yield* release({ ref: refOf(claim), session, address, level, nack: undefined, wasTold: false })
-      }
-    }
-    for (const [index, { claim, done, tries }] of waiting.entries()) {
-      // Each that is let in makes its config at once: in between, whoever is connected gets its turn.
-      if (index % admittedTogether === admittedTogether - 1) yield* loopTurn
-      const isBusy = Exit.isSuccess(exit) && exit.value.busy.has(nameOf(claim))
-      if (isBusy && tries < mostTries) yield* again({ claim, done, tries: tries + 1 })
-      else Deferred.doneUnsafe(done, outcomeOf(exit, claim))
-    }
-  })
-
-  /** Its row is locked, by a touch as long as that takes or by somebody's open transaction: nobody else waits for it. */
-  const again = (waiting: Waiting) =>
-    Effect.forkIn(Effect.andThen(Effect.sleep(tryAgainAfter), Queue.offer(queue, waiting)), scope)
-
-  yield* Effect.forkScoped(Effect.forever(claimWaiting))
-
-  return Effect.fnUntraced(function*(wanted: Wanted) {
-    const session = SessionId.make(newId())
-    const done = Deferred.makeUnsafe<Moment, ClientGone | StoreUnavailable>()
-    yield* Queue.offer(queue, { claim: { ...wanted, session }, done, tries: 0 })
-    return { session, at: yield* Deferred.await(done) }
-  })
-})
-
-/** So that one transaction stays short and nobody in it waits for a whole storm. */
-const mostTogether = 1_000
-
-/** How many are let in within one turn of the event loop. */
-const admittedTogether = 64
-
-/** How many turns without another claim end the gathering. */
-const quietTurns = 3
-
-const tryAgainAfter = Duration.millis(50)
-
-/** Three seconds, as long as any statement waits for a lock. */
-const mostTries = 60
-
-/** The store names those that were not claimed. */
-function outcomeOf(exit: Exit.Exit<Claimed, StoreUnavailable>, claim: Claim) {
-  if (Exit.isFailure(exit)) return Exit.fail(new StoreUnavailable({ reason: "the session could not be claimed" }))
-  if (exit.value.gone.has(nameOf(claim))) return Exit.fail(new ClientGone())
-  return exit.value.busy.has(nameOf(claim))
-    ? Exit.fail(new StoreUnavailable({ reason: "the client's row is locked" }))
-    : Exit.succeed(exit.value.at)
-}
-
-const refOf = (held: Held): ClientRef =>
-  held.type === "agent" ? { type: held.type, id: held.id } : { type: held.type, id: held.id }
-
-/** Who was heard of since the last time is written in one transaction; who turns out to have been taken over is closed. */
-const touchPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: NodeLease["Service"]) {
+const touchPeriodically = Effect.gen(function*() {
+  const store = yield* PresenceStore
+  const lease = yield* NodeLease
   const registry = yield* ClientRegistry
   const events = yield* Events
-  let written = yield* monotonicMillis
-  let known = yield* nodes.mark
+  const { presenceTouchInterval } = yield* Intervals
+  const versions = new PersistedVersions()
+  let touchedAt = yield* monotonicMillis
+  let knownEpoch = yield* lease.epoch
 
-  const touchSeen = Effect.gen(function*() {
+  const touch = Effect.gen(function*() {
     const now = yield* monotonicMillis
     const clients = yield* registry.newest
-    const mark = yield* nodes.mark
-    // Others have shown all of them offline meanwhile: they are shown online again, heard of lately or not.
-    if (mark !== known) { for (const client of clients) client.isWritten = false }
-    const seen = clients.filter((client) => client.lastSeen >= written || !client.isWritten)
-    for (const client of seen) client.isWritten = true
-    const touched = store.touch(
-      nodes.id,
-      seen.map((client) => ({
-        ...heldBy(client),
-        ageMillis: now - client.lastSeen,
-        sent: client.sent,
-        applied: client.applied,
-        nack: client.nack
-      }))
-    )
-    const { again, at, held } = yield* nodes.leased(touched).pipe(
-      Effect.onError(() => Effect.sync(() => seen.forEach((client) => client.isWritten = false)))
-    )
-    written = now
-    known = mark
-    for (const client of seen) {
-      if (!again.has(client.session)) continue
-      events.tell({ event: "client.online", data: connectionOf(client, nodes.name) }, at)
+    const epoch = yield* lease.epoch
+    // After a new epoch other nodes have shown every client of this node offline: all are written again.
+    if (epoch !== knownEpoch) versions.forget(clients)
+    const seen = clients.filter((client) => client.lastSeen.millis >= touchedAt || !versions.isPersisted(client))
+    // Deliveries may change a state while the transaction runs: the version is the one that is written.
+    const written = seen.map((client) => ({ client, version: client.delivery.version }))
+    const touches = seen.map((client) => touchOf(client, now))
+    const { at, backOnline, held } = yield* lease.runFenced(store.touch(lease.id, touches))
+    touchedAt = now
+    knownEpoch = epoch
+    for (const { client, version } of written) {
+      versions.set(client, version)
+      if (!backOnline.has(client.session)) continue
+      events.broadcast({ event: "client.online", data: onlineData(client, lease.name) }, at)
     }
     const lost = seen.filter(({ session }) => !held.has(session))
-    // Somebody may have locked its row.
-    for (const client of lost) client.isWritten = false
+    // The row may only have been locked by another transaction: the next touch writes it.
+    versions.forget(lost)
     yield* closeLost(store, lost)
   })
-  yield* touchSeen.pipe(
-    Effect.catchCause((cause) => Effect.logWarning("presence could not be written; trying again", cause)),
-    Effect.repeat(Schedule.spaced(touchEvery)),
+  yield* touch.pipe(
+    Effect.catchCause((cause) => Effect.logWarning("cannot write presence; retrying", cause)),
+    Effect.repeat(Schedule.spaced(presenceTouchInterval)),
     Effect.forkScoped
   )
 })
 
+const touchOf = (client: Client, now: number): SessionTouch => ({
+  ...sessionOf(client),
+  ageMillis: now - client.lastSeen.millis,
+  sent: client.delivery.sent,
+  applied: client.delivery.acknowledged,
+  nack: client.delivery.rejected
+})
+
+/** Version of each client's delivery state that the database has. */
+class PersistedVersions {
+  readonly #versions = new WeakMap<Client, number>()
+
+  /** Version 0 counts as persisted, because a claim writes all that is known of a new session. */
+  isPersisted(client: Client): boolean {
+    return (this.#versions.get(client) ?? 0) === client.delivery.version
+  }
+
+  set(client: Client, version: number): void {
+    this.#versions.set(client, version)
+  }
+
+  forget(clients: ReadonlyArray<Client>): void {
+    for (const client of clients) this.#versions.set(client, Number.NaN)
+  }
+}
+
 /**
- * Whose node is gone is shown offline. Only by a node that has held its own lease for a while: after an outage of the
- * database nobody alive is swept away.
+ * Marks clients offline when their node's lease has expired. Only a node that has held its own lease for a full period does
+ * this, so that a database outage does not mark live clients offline.
  */
-const sweepPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: NodeLease["Service"]) {
+const sweepPeriodically = Effect.gen(function*() {
+  const store = yield* PresenceStore
+  const lease = yield* NodeLease
   const settings = yield* Settings
   const events = yield* Events
-  const limit = Duration.sum(settings.heartbeatTimeout, sweepSlack)
+  const { presenceSweepInterval, presenceSweepSlack } = yield* Intervals
+  const maxSilence = Duration.sum(settings.heartbeatTimeout, presenceSweepSlack)
 
   const sweep = Effect.gen(function*() {
-    if (!(yield* nodes.mayJudge)) return
-    const swept = yield* store.sweep(limit)
-    if (swept.length > 0) yield* Effect.logInfo(`${swept.length} clients are shown offline: their node is gone`)
+    if (!(yield* lease.mayExpireOthers)) return
+    const swept = yield* store.expireSessions(maxSilence)
+    if (swept.length > 0) yield* Effect.logInfo(`marked ${swept.length} clients offline because their node is lost`)
     for (const { at, node, ...data } of swept) {
-      events.tell({ event: "client.offline", data: node === null ? data : { ...data, node } }, at)
+      events.broadcast({ event: "client.offline", data: node === null ? data : { ...data, node } }, at)
     }
   })
   yield* sweep.pipe(
-    Effect.catchCause((cause) => Effect.logWarning("presence could not be swept; trying again", cause)),
-    Effect.repeat(Schedule.spaced(sweepEvery)),
+    Effect.catchCause((cause) => Effect.logWarning("cannot sweep presence; retrying", cause)),
+    Effect.repeat(Schedule.spaced(presenceSweepInterval)),
     Effect.forkScoped
   )
 })
 
-/** Sessions that other nodes have taken over are closed. What is lost on the way is noticed by the next touch. */
-const collectPeriodically = Effect.fnUntraced(function*(store: PresenceStore["Service"], nodes: NodeLease["Service"]) {
+/** Closes the sessions that the node's mailbox lists as taken over. The next touch finds those that a failed read lost. */
+const closeTakenOverPeriodically = Effect.gen(function*() {
+  const store = yield* PresenceStore
+  const lease = yield* NodeLease
   const registry = yield* ClientRegistry
-  const { collect } = yield* NodeStore
+  const { collectTakeovers } = yield* NodeStore
+  const { takeoverPollInterval } = yield* Intervals
 
-  const closeTaken = Effect.gen(function*() {
-    const taken = yield* collect(nodes.id)
-    if (taken.size === 0) return
-    yield* closeLost(store, (yield* registry.newest).filter(({ session }) => taken.has(session)))
+  const closeTakenOver = Effect.gen(function*() {
+    const takenOver = yield* collectTakeovers(lease.id)
+    if (takenOver.size === 0) return
+    yield* closeLost(store, (yield* registry.newest).filter(({ session }) => takenOver.has(session)))
   })
-  yield* closeTaken.pipe(
-    Effect.catchCause((cause) => Effect.logWarning("takeovers could not be read; trying again", cause)),
-    Effect.repeat(Schedule.spaced(collectEvery)),
+  yield* closeTakenOver.pipe(
+    Effect.catchCause((cause) => Effect.logWarning("cannot read takeovers; retrying", cause)),
+    Effect.repeat(Schedule.spaced(takeoverPollInterval)),
     Effect.forkScoped
   )
 })
 
 /**
- * A session that was taken over is told to stop. One that a restored database does not know is told to come again: to stop it
- * would leave every client away. One whose client is gone is closed by whoever sees that.
+ * Closes a session that was taken over with a code that ends the client. A session that a restored database does not know gets
+ * a code to connect again, because otherwise every client would stay away. `Revocations` closes sessions of deleted clients.
  */
 const closeLost = Effect.fnUntraced(function*(store: PresenceStore["Service"], lost: ReadonlyArray<Client>) {
   if (lost.length === 0) return
   const now = yield* monotonicMillis
-  const fates = yield* store.fatesOf(lost.map((client) => ({ ...heldBy(client), ageMillis: now - client.since })))
+  const causes = yield* store.classifyLost(
+    lost.map((client) => ({ ...sessionOf(client), ageMillis: now - client.since }))
+  )
   for (const { peer, session } of lost) {
-    if (fates.taken.has(session)) peer.close("replaced")
-    else if (fates.undone.has(session)) peer.close("tryLater")
+    if (causes.takenOver.has(session)) peer.close("replaced")
+    else if (causes.forgotten.has(session)) peer.close("tryLater")
   }
 })
 
-/** The session of a client as the store fences by it. */
-const heldBy = (client: Client): Held => ({ ...client.ref, session: client.session })
+/** The session as the store fences by it. */
+const sessionOf = (client: Client): ClientSession => ({ ...client.ref, session: client.session })

@@ -1,12 +1,12 @@
-/** Closes the sessions of clients and keys that have left the network, whoever deleted them. */
+/** Closes the sessions of deleted clients and revoked keys, however the rows were deleted. */
 import { Network } from "#feed/Network.ts"
 import { reasonToClose } from "#network/revocation.ts"
 import { Effect, Layer, PubSub } from "effect"
 import { ClientRegistry } from "./ClientRegistry.ts"
 
 /**
- * Compares all members with the state after each removal, instead of following the removals one by one: so nothing is missed
- * when many come at once or the state was read anew.
+ * Compares all sessions with the network after each removal, in place of following single removals. No session is missed when
+ * many removals arrive at once or the network was reloaded.
  */
 export const layer = Layer.effectDiscard(Effect.gen(function*() {
   const network = yield* Network
@@ -21,7 +21,7 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
         if (reason !== undefined) client.peer.close(reason)
       }
     })),
-    Effect.catchCause((cause) => Effect.logError("revocations could not be carried out", cause)),
+    Effect.catchCause((cause) => Effect.logError("closing revoked sessions failed", cause)),
     Effect.forever,
     Effect.forkScoped
   )

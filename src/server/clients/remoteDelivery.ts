@@ -1,56 +1,56 @@
-/** Clients of other processes: how far they have come stands in their rows, some seconds later than it happens. */
-import { type ClientRef, nameOf, Revision } from "#schema/ids.ts"
-import type { Elsewhere, PresenceStore } from "#store/PresenceStore.ts"
-import { Duration, Effect } from "effect"
-import type { Delivery, Goal } from "./delivery.ts"
+/** Delivery of a change to clients of other nodes, read from their rows. */
+import { nameOf, Revision } from "#schema/ids.ts"
+import { PresenceStore, type RemoteClient } from "#store/PresenceStore.ts"
+import { Intervals } from "#time/Intervals.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
+import { Effect } from "effect"
+import type { Delivery, Goal } from "./delivery.ts"
 
-const lookEvery = Duration.millis(500)
+export const makeRemoteDelivery = Effect.gen(function*() {
+  const { findOnline } = yield* PresenceStore
+  const { remoteDeliveryPollInterval } = yield* Intervals
 
-/**
- * What has become of a change among those who are connected to another process, too: asked until all of them have reached
- * the goal, or this many milliseconds are over. A database that gives no answer leaves what is known here.
- */
-export const withOthers = (
-  { elsewhere }: PresenceStore["Service"],
-  here: Delivery,
-  goal: Goal,
-  millis: number
-): Effect.Effect<Delivery> =>
-  Effect.gen(function*() {
-    const deadline = (yield* monotonicMillis) + millis
-    while (here.offline.length > 0) {
-      const others = yield* elsewhere(here.offline)
-      if (others.length === 0) break
-      const all = together(here, others, goal)
-      if (all.pending.length === here.pending.length || (yield* monotonicMillis) >= deadline) return all
-      yield* Effect.sleep(lookEvery)
-    }
-    return here
-  }).pipe(Effect.catchTag("StoreUnavailable", () => Effect.succeed(here)))
+  /**
+   * Adds the clients that are connected to other nodes to the delivery of this node. Polls their rows, which are written some
+   * seconds late, until all of them have reached the goal or `timeoutMillis` is over. Without an answer from the database, the
+   * delivery of this node is returned as it is.
+   */
+  return (local: Delivery, goal: Goal, timeoutMillis: number): Effect.Effect<Delivery> =>
+    Effect.gen(function*() {
+      const deadline = (yield* monotonicMillis) + timeoutMillis
+      while (local.offline.length > 0) {
+        const remote = yield* findOnline(local.offline)
+        if (remote.length === 0) break
+        const merged = merge(local, remote, goal)
+        if (merged.pending.length === local.pending.length || (yield* monotonicMillis) >= deadline) return merged
+        yield* Effect.sleep(remoteDeliveryPollInterval)
+      }
+      return local
+    }).pipe(Effect.catchTag("StoreUnavailable", () => Effect.succeed(local)))
+})
 
 /** Pure. */
-function together(here: Delivery, others: ReadonlyArray<Elsewhere>, goal: Goal): Delivery {
-  const { revision } = here
-  const online = new Map(others.map((other) => [nameOf(other.client), other]))
-  const refusing = others.flatMap(({ client, nack }) =>
+function merge(local: Delivery, remote: ReadonlyArray<RemoteClient>, goal: Goal): Delivery {
+  const { revision } = local
+  const online = new Set(remote.map(({ client }) => nameOf(client)))
+  const rejecting = remote.flatMap(({ client, nack }) =>
     nack !== null && nack.revision >= revision ? [{ client, nack }] : []
   )
-  const refused = new Set(refusing.map(({ client }) => nameOf(client)))
-  const has = (reached: Revision | null) => reached !== null && reached >= revision
-  const reachedOf = (other: Elsewhere) => goal === "sent" ? other.sent : other.applied
+  const rejected = new Set(rejecting.map(({ client }) => nameOf(client)))
+  const isReached = (reached: Revision | null) => reached !== null && reached >= revision
+  const progressOf = (client: RemoteClient) => goal === "sent" ? client.sent : client.applied
+  const pending = remote.filter((each) =>
+    !isReached(progressOf(each)) && !(goal === "applied" && rejected.has(nameOf(each.client)))
+  )
   return {
     revision,
-    sent: here.sent + others.filter(({ sent }) => has(sent)).length,
-    applied: here.applied + others.filter(({ applied }) => has(applied)).length,
+    sent: local.sent + remote.filter(({ sent }) => isReached(sent)).length,
+    applied: local.applied + remote.filter(({ applied }) => isReached(applied)).length,
     pending: [
-      ...here.pending,
-      ...others.filter((other) => !has(reachedOf(other)) && !(goal === "applied" && refused.has(nameOf(other.client))))
-        .map((other) => ({ client: other.client, revision: reachedOf(other) ?? none }))
+      ...local.pending,
+      ...pending.map((each) => ({ client: each.client, revision: progressOf(each) ?? Revision.make(0) }))
     ],
-    nacks: [...here.nacks, ...refusing],
-    offline: here.offline.filter((client: ClientRef) => !online.has(nameOf(client)))
+    nacks: [...local.nacks, ...rejecting],
+    offline: local.offline.filter((client) => !online.has(nameOf(client)))
   }
 }
-
-const none = Revision.make(0)

@@ -1,28 +1,29 @@
-/** Whose WireGuard keys a client has from its next session on: those that it made itself, or those that Control made for it. */
+/** Decides which WireGuard keys a client has: keys of its own, or a generated pair. */
 import { generateWireguardKeyPair, isUsableWireguardKey } from "#crypto/wireguardKeys.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
-import * as Table from "#network/BucketMap.ts"
+import * as BucketMap from "#network/BucketMap.ts"
 import type { ClientRef } from "#schema/ids.ts"
 import type { WireguardKeys } from "#store/PresenceStore.ts"
 import { Effect, HashMap, Option, Schema } from "effect"
 
-/** The public key that a client brought cannot be its own. */
+/** The public key that a client sent is unusable or belongs to another client. */
 export class WireguardKeyRejected
   extends Schema.TaggedError<WireguardKeyRejected>()("WireguardKeyRejected", { reason: Schema.String })
 {}
 
 /**
- * What the row must get; undefined when it is right already. A client that brings its own public key has its private key to
- * itself; one that brings none, and has none stored, gets a pair. With another client's key it would take that one's place
- * among the peers, so it is refused; two that bring the same new key in the same moment share a private key anyway.
+ * The keys to store for a client, or undefined if its row needs no change. A client that sends a public key keeps its private
+ * key to itself. A client that sends none, and has no private key stored, gets a generated pair. The key of another client is
+ * rejected, because WireGuard would take one client for the other. Two clients that send the same new key at the same moment
+ * share a private key anyway.
  */
-export const keysToStore = (
+export const wireguardKeysToStore = (
   state: NetworkState,
   ref: ClientRef,
   brought: string | undefined
 ): Effect.Effect<WireguardKeys | undefined, WireguardKeyRejected> => {
   const row = ref.type === "agent"
-    ? Option.getOrUndefined(Table.get(state.agents, ref.id))
+    ? Option.getOrUndefined(BucketMap.get(state.agents, ref.id))
     : Option.getOrUndefined(HashMap.get(state.gateways, ref.id))
   if (brought === undefined) {
     return Effect.succeed(row?.wireguardPrivateKey === null ? generateWireguardKeyPair() : undefined)

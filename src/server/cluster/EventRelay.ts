@@ -1,8 +1,8 @@
 /** The fiber that tells the other nodes what is told here, and tells on here what they have told. */
 import { Events } from "#events/Events.ts"
-import { resetFor } from "#events/EventBuffer.ts"
+import { resetEvent } from "#events/EventBuffer.ts"
 import { RelayedEvent } from "#events/RelayedEvent.ts"
-import { EventStore, type NodeEvents } from "#store/EventStore.ts"
+import { EventStore, type NodeEventBatch } from "#store/EventStore.ts"
 import { Effect, Layer, Option, Schedule, Schema } from "effect"
 import { monotonicMillis } from "#time/monotonic.ts"
 import { NodeLease } from "./NodeLease.ts"
@@ -38,24 +38,24 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
 const makeSending = Effect.gen(function*() {
   const nodes = yield* NodeLease
   const { outbox } = yield* Events
-  const { append } = yield* EventStore
+  const { appendBatch: append } = yield* EventStore
   let number = 0
   let unsent: { readonly text: string; readonly since: number } | undefined
 
   return Effect.gen(function*() {
     const now = yield* monotonicMillis
     outbox.setTime(now)
-    if (!(yield* nodes.hasOthers)) {
+    if (!(yield* nodes.hasOtherNodes)) {
       unsent = undefined
-      return outbox.forgetBefore(now - keptAlone)
+      return outbox.discardBefore(now - keptAlone)
     }
-    outbox.giveUpBefore(now - patience)
+    outbox.expireBefore(now - patience)
     if (unsent !== undefined && unsent.since < now - patience) {
       unsent = undefined
-      outbox.noteCut()
+      outbox.markIncomplete()
     }
     if (unsent === undefined) {
-      const events = outbox.take(mostCharacters, nodes.name)
+      const events = outbox.takeBatch(mostCharacters, nodes.name)
       if (events.length === 0) return
       number += 1
       unsent = { text: `[${events.join(",")}]`, since: now }
@@ -68,17 +68,17 @@ const makeSending = Effect.gen(function*() {
 /** Each node's batches by its own count, from the present on: what has a later number was written later. */
 const makeReading = Effect.gen(function*() {
   const nodes = yield* NodeLease
-  const { hear } = yield* Events
+  const { receive: hear } = yield* Events
   const store = yield* EventStore
   let known: Map<string, number> | undefined
 
-  const hearAll = (known: Map<string, number>, { events, name, node, number }: NodeEvents) => {
+  const hearAll = (known: Map<string, number>, { events, name, node, number }: NodeEventBatch) => {
     const last = known.get(node)
     known.delete(node)
     known.set(node, number)
     const told = decodeBatch(events)
     if (last !== undefined && number > last + 1 || Option.isNone(told)) {
-      hear({ event: resetFor(`not all events of the node ${name ?? node} have come here`) })
+      hear({ event: resetEvent(`not all events of the node ${name ?? node} have come here`) })
     }
     for (const telling of Option.getOrElse(told, () => [])) {
       // Of another version, perhaps.
@@ -89,11 +89,11 @@ const makeReading = Effect.gen(function*() {
 
   return Effect.gen(function*() {
     if (known === undefined) {
-      known = new Map(yield* store.numbers)
+      known = new Map(yield* store.readBatchNumbers)
       return
     }
-    while (yield* nodes.hasOthers) {
-      const { batches, isAll } = yield* store.newer(nodes.id, known)
+    while (yield* nodes.hasOtherNodes) {
+      const { batches, isComplete: isAll } = yield* store.readNewBatches(nodes.id, known)
       for (const batch of batches) hearAll(known, batch)
       for (const node of [...known.keys()].slice(0, -mostNodesKnown)) known.delete(node)
       if (isAll) return

@@ -3,7 +3,7 @@ import { newId } from "#crypto/identifiers.ts"
 import { Network } from "#feed/Network.ts"
 import packageJson from "#package.json" with { type: "json" }
 import { Settings } from "#server/Settings.ts"
-import { NodeStore, type Renewal } from "#store/NodeStore.ts"
+import { type LeaseRenewal, NodeStore } from "#store/NodeStore.ts"
 import { type LeaseLapsed } from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
@@ -22,19 +22,19 @@ export class NodeLease extends Context.Service<NodeLease, {
   /** The same for people, who may have given several the same name. */
   readonly name: string
   /** Whether another node lives, as it was when the lease was renewed last. */
-  readonly hasOthers: Effect.Effect<boolean>
+  readonly hasOtherNodes: Effect.Effect<boolean>
   /** The mark of its lease: another one after others have shown this node's clients offline. */
-  readonly mark: Effect.Effect<string | undefined>
+  readonly epoch: Effect.Effect<string | undefined>
   /** Writes what only a node with a lease may write; one that has lapsed is renewed before that. */
-  leased<A>(write: Effect.Effect<A, LeaseLapsed | StoreUnavailable>): Effect.Effect<A, StoreUnavailable>
+  runFenced<A>(write: Effect.Effect<A, LeaseLapsed | StoreUnavailable>): Effect.Effect<A, StoreUnavailable>
   /**
    * Whether this node has held its lease for as long as one lasts: before that, others may have lost theirs for the same
    * reason, a database that was away, and are about to come back.
    */
-  readonly mayJudge: Effect.Effect<boolean>
+  readonly mayExpireOthers: Effect.Effect<boolean>
   /** This node stops, and tells its clients to come back within so long: tells whether they have another node to come to. */
-  handOver(within: Duration.Duration): Effect.Effect<boolean>
-  readonly isHandedOver: Effect.Effect<boolean>
+  drain(within: Duration.Duration): Effect.Effect<boolean>
+  readonly isDraining: Effect.Effect<boolean>
 }>()("control/cluster/NodeLease") {
   /** `connected` counts the clients of this node; the lease publishes the number with each renewal. */
   static readonly layer = <R>(connected: Effect.Effect<number, never, R>) =>
@@ -60,7 +60,7 @@ const makeNodes = Effect.fnUntraced(function*<R>(connected: Effect.Effect<number
     const renewal = { id, name: nodeName, version: packageJson.version, clients, revision }
     const renewed = (yield* store.renew(renewal, lease)) ??
       ((yield* isLeaving) ? undefined : yield* takeBack(store, renewal))
-    if (renewed !== undefined) ({ hasOthers, mark } = renewed)
+    if (renewed !== undefined) ({ hasOtherNodes: hasOthers, epoch: mark } = renewed)
     const ended = yield* monotonicMillis
     if (ended - renewedAt > Duration.toMillis(lease)) heldSince = ended
     renewedAt = begun
@@ -80,15 +80,15 @@ const makeNodes = Effect.fnUntraced(function*<R>(connected: Effect.Effect<number
   return NodeLease.of({
     id,
     name: nodeName,
-    hasOthers: Effect.sync(() => hasOthers),
-    mark: Effect.sync(() => mark),
-    leased,
-    mayJudge: Effect.map(
+    hasOtherNodes: Effect.sync(() => hasOthers),
+    epoch: Effect.sync(() => mark),
+    runFenced: leased,
+    mayExpireOthers: Effect.map(
       monotonicMillis,
       (now) => now - renewedAt < Duration.toMillis(lease) && now - heldSince >= Duration.toMillis(lease)
     ),
-    handOver,
-    isHandedOver
+    drain: handOver,
+    isDraining: isHandedOver
   })
 })
 
@@ -100,7 +100,7 @@ const makeHandOver = Effect.fnUntraced(function*(store: NodeStore["Service"], id
   const handOver = (within: Duration.Duration) =>
     Effect.suspend(() => {
       isLeaving = true
-      return store.handOver(id, Duration.sum(within, grace))
+      return store.startDrain(id, Duration.sum(within, grace))
     }).pipe(
       Effect.timeout("3 seconds"),
       Effect.catchCause((cause) =>
@@ -111,7 +111,7 @@ const makeHandOver = Effect.fnUntraced(function*(store: NodeStore["Service"], id
 
   // Registered before the fiber that renews, so that it runs after the last renewal.
   yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => isHandedOver ? Effect.void : store.leave(id)).pipe(
+    Effect.suspend(() => isHandedOver ? Effect.void : store.release(id)).pipe(
       Effect.timeout("3 seconds"),
       Effect.catchCause((cause) => Effect.logWarning("this node's lease is left to lapse", cause))
     )
@@ -120,8 +120,8 @@ const makeHandOver = Effect.fnUntraced(function*(store: NodeStore["Service"], id
 })
 
 /** A node that does not stop and drains all the same: its row was changed by somebody else. */
-const takeBack = Effect.fnUntraced(function*(store: NodeStore["Service"], renewal: Renewal) {
+const takeBack = Effect.fnUntraced(function*(store: NodeStore["Service"], renewal: LeaseRenewal) {
   yield* Effect.logWarning(`node ${renewal.id} was set to drain by somebody else, and goes on`)
-  yield* store.reclaim(renewal.id)
+  yield* store.cancelDrain(renewal.id)
   return yield* store.renew(renewal, lease)
 })

@@ -1,27 +1,27 @@
-/** One client, one fiber: frames are decoded, the session decides, and what it decides is carried out. */
+/** Runs one connection: decodes frames, asks the session, performs its actions. */
 import { monotonicMillisUnsafe } from "#time/monotonic.ts"
 import { decodeFrame } from "#schema/protocol.ts"
 import type { Rate } from "#rateLimit/TokenBucket.ts"
-import { largestFirstMessage } from "#session/messageLimits.ts"
 import type { Event } from "#session/Action.ts"
+import { maxAuthMessageBytes } from "#session/messageLimits.ts"
 import * as Session from "#session/Session.ts"
 import { Settings, type SettingsValues } from "#server/Settings.ts"
 import { Clock, Effect } from "effect"
 import { Buffer } from "node:buffer"
 import type { Connection } from "./ConnectionState.ts"
-import { makePerform } from "./perform.ts"
+import { messageFrame } from "./messageFrame.ts"
+import { initialOutcome, makePerform, type Outcome } from "./perform.ts"
 import type { Frame, Socket, TooSlow } from "./Socket.ts"
 import type { Upgrade } from "./upgrade.ts"
 
 /**
- * Gives the conversation with one client: it lasts until its socket closes, and whatever the client holds (membership,
- * presence, the fiber that forwards) is given back when it ends, however it ends. Everything that all connections share is
- * looked up once, here: a connection costs only what is its own.
+ * Returns the effect that serves one socket until it closes. Whatever the client holds then (session, presence, forwarding
+ * fiber) is released, however the effect ends. Everything that all connections share is looked up once, here.
  */
 export const makeServe = Effect.gen(function*() {
   const limit = messageLimit(yield* Settings)
   const clock = yield* Clock.Clock
-  const { carryOut, giveBack } = yield* makePerform
+  const { close, perform } = yield* makePerform
 
   const converse = Effect.fnUntraced(function*(connection: Connection) {
     const { socket } = connection
@@ -32,22 +32,20 @@ export const makeServe = Effect.gen(function*() {
       while (event !== undefined) {
         const [actions, next]: Session.Transition = Session.handle(connection.session, event)
         connection.session = next
-        event = undefined
-        // What one event causes goes out in one write.
-        const frames: Array<Buffer> = []
+        let outcome = initialOutcome
         for (const action of actions) {
-          const effect = carryOut(connection, action, frames)
-          // One event asks at most once for something that is answered by another.
-          if (effect !== undefined) event = (yield* effect) ?? event
+          const performed = perform(connection, action, outcome)
+          outcome = Effect.isEffect(performed) ? yield* performed : performed
         }
-        socket.write(frames)
+        finish(socket, outcome)
+        event = outcome.next
       }
-      if (connection.session.state._tag === "connected") socket.stayCautious()
-      // A client that asks and does not read the answers is not listened to until it does.
-      if (socket.isBackedUp()) {
+      if (connection.session.state._tag === "connected") socket.limitNextMessage()
+      // A client that does not read its answers is not read from, either.
+      if (socket.hasBacklog()) {
         yield* socket.drained
-        // Nothing was read from it meanwhile: that was no silence of its own.
-        if (connection.member !== undefined) connection.member.client.lastSeen = monotonicMillisUnsafe(clock)
+        // The client could not be heard during the backlog, so that the wait does not count as silence.
+        if (connection.member !== undefined) connection.member.lastSeen.millis = monotonicMillisUnsafe(clock)
       }
     }
   })
@@ -62,13 +60,22 @@ export const makeServe = Effect.gen(function*() {
         at,
         member: undefined
       }
-      return Effect.ensuring(converse(connection), Effect.suspend(() => giveBack(connection)))
+      return Effect.ensuring(converse(connection), Effect.suspend(() => close(connection)))
     }).pipe(Effect.catchTag("SocketClosed", () => Effect.void))
 })
 
+/**
+ * Writes all messages of one event in one write, then closes if asked to. Frames exist only within this call, because a fiber
+ * that kept one would keep the whole slab of memory that the frame lies in.
+ */
+function finish(socket: Socket, { close, messages }: Outcome): void {
+  if (messages.length > 0) socket.write(messages.map(messageFrame))
+  if (close !== undefined) socket.close(close)
+}
+
 function toEvent(frame: Frame, { at, session, upgrade }: Connection): Event {
   if (frame._tag === "Binary") return { _tag: "ReceivedBinary" }
-  if (session.state._tag === "connected" && Buffer.byteLength(frame.text) > largestFirstMessage)
+  if (session.state._tag === "connected" && Buffer.byteLength(frame.text) > maxAuthMessageBytes)
     return { _tag: "ReceivedTooBig" }
   return {
     _tag: "Received",
@@ -77,7 +84,7 @@ function toEvent(frame: Frame, { at, session, upgrade }: Connection): Event {
   }
 }
 
-/** A burst of four seconds' worth is let through: clients that reconnect have something to tell. */
+/** Allows a burst of 4 s, because clients that reconnect have much to report. */
 function messageLimit({ maxMessagesPerSecond }: SettingsValues): Rate {
   return { perSecond: maxMessagesPerSecond, burst: maxMessagesPerSecond * 4 }
 }

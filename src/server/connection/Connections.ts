@@ -1,66 +1,68 @@
-/** Every open conversation: each a supervised fiber, given a limited time to authenticate, and ended together on the way out. */
+/** Supervises all connections: authentication timeout, defects, and the drain at shutdown. */
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
-import { loopTurn } from "#time/eventLoop.ts"
-import { forgivenFor } from "#clients/Heartbeat.ts"
+import { eventLoopTurn } from "#time/eventLoop.ts"
+import { stallAllowanceMillis } from "#clients/Heartbeat.ts"
 import { monotonicMillis, monotonicMillisUnsafe } from "#time/monotonic.ts"
 import { NodeLease } from "#cluster/NodeLease.ts"
-import { textFrame } from "#views/frames.ts"
-import { encodeMessage } from "#schema/protocol.ts"
-import { levels } from "#session/replies.ts"
+import { replies } from "#session/replies.ts"
 import { Settings } from "#server/Settings.ts"
 import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Metric, Random, Schedule } from "effect"
 import { makeServe } from "./Connection.ts"
-import { spread, windowMillis } from "./reconnectSchedule.ts"
+import { messageFrame } from "./messageFrame.ts"
+import { reconnectWindowMillis, scheduleReconnects } from "./reconnectSchedule.ts"
 import type { Socket, TooSlow } from "./Socket.ts"
 import { PendingConnections, type PendingSlot, type Upgrade } from "./upgrade.ts"
 
-/** What the upgrade of a socket told. */
-type Request = Pick<Upgrade, "type" | "level" | "address">
+/** Facts of an accepted upgrade request. */
+type UpgradeFacts = Pick<Upgrade, "type" | "level" | "address">
 
-/** How often it is looked for sockets whose time to authenticate is over. */
-const lookEvery = Duration.millis(500)
+const authTimeoutPollInterval = Duration.millis(500)
 
 export class Connections extends Context.Service<Connections, {
-  /** A place for a socket that is about to come from this address; none when too many are there, or wait to authenticate. */
+  /** Reserves a slot for a socket from this address; undefined if there are too many connections, or too many unauthenticated. */
   reserve(address: string): PendingSlot<Socket> | undefined
-  /** Begins the conversation with one client; it ends when its socket does. */
-  serve(socket: Socket, place: PendingSlot<Socket>, request: Request): void
+  /** Starts to serve one client, until its socket closes. */
+  serve(socket: Socket, slot: PendingSlot<Socket>, request: UpgradeFacts): void
 }>()("control/connection/Connections") {
-  /** When the scope ends every socket is closed (1012), and the last one is waited for. */
+  /** When the scope ends, every socket is closed with 1012, and the finalizer waits for the last one. */
   static readonly layer = Layer.effect(
     Connections,
     Effect.gen(function*() {
       const settings = yield* Settings
       const registry = yield* ClientRegistry
-      const nodes = yield* NodeLease
+      const lease = yield* NodeLease
       const clock = yield* Clock.Clock
-      const converse = yield* makeServe
-      const room = new PendingConnections<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
+      const serveSocket = yield* makeServe
+      const pending = new PendingConnections<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
       const open = new Set<Socket>()
       const fibers = yield* FiberSet.make<void, never>()
       const run = yield* FiberSet.runtime(fibers)<never>()
 
       yield* Effect.addFinalizer(() =>
         Effect.gen(function*() {
-          yield* Effect.logInfo(`shutting down: ${open.size} connections are closed`)
-          yield* nodes.handOver(Duration.millis(windowMillis(open.size)))
-          yield* sayGoodbye(registry, open)
+          yield* Effect.logInfo(`shutting down: closing ${open.size} connections`)
+          yield* lease.drain(Duration.millis(reconnectWindowMillis(open.size)))
+          yield* sendDrain(registry, open)
           for (const socket of open) socket.close("restarting")
           yield* FiberSet.awaitEmpty(fibers)
         })
       )
 
-      yield* Effect.forkScoped(closeOverdue(room, Duration.toMillis(settings.authTimeout)))
+      yield* Effect.forkScoped(closeOverdue(pending, Duration.toMillis(settings.authTimeout)))
 
       const reserve = (address: string) =>
-        open.size < settings.maxConnections ? room.enter(address, monotonicMillisUnsafe(clock)) : undefined
+        open.size < settings.maxConnections ? pending.reserve(address, monotonicMillisUnsafe(clock)) : undefined
 
-      const serve = (socket: Socket, place: PendingSlot<Socket>, request: Request) => {
+      const serve = (socket: Socket, slot: PendingSlot<Socket>, request: UpgradeFacts) => {
         open.add(socket)
-        place.seat(socket)
-        const upgrade: Upgrade = { ...request, heard: () => place.stopClock(), admitted: () => place.leave() }
+        slot.attach(socket)
+        const upgrade: Upgrade = {
+          ...request,
+          authReceived: () => slot.stopTimeout(),
+          authenticated: () => slot.release()
+        }
         run(
-          supervised(converse(socket, upgrade), socket, request.address).pipe(
+          supervised(serveSocket(socket, upgrade), socket, request.address).pipe(
             Effect.andThen(socket.ended),
             Effect.ensuring(Effect.sync(() => open.delete(socket)))
           )
@@ -72,42 +74,43 @@ export class Connections extends Context.Service<Connections, {
   )
 }
 
-/** After a stall, the `auth` that waits in a socket is read before its client is judged: see `Heartbeat`. */
-const closeOverdue = Effect.fnUntraced(function*(room: PendingConnections<Socket>, authTimeoutMillis: number) {
-  let due = (yield* monotonicMillis) + Duration.toMillis(lookEvery)
-  const look = Effect.gen(function*() {
-    const late = (yield* monotonicMillis) - due
-    due += late + Duration.toMillis(lookEvery)
-    yield* loopTurn
-    yield* loopTurn
-    const oldest = (yield* monotonicMillis) - authTimeoutMillis - forgivenFor(late)
-    for (const socket of room.overdue(oldest)) socket.close("silent")
+/** Closes sockets that have not sent `auth` in time. After a stall, waiting messages are read first, as in `Heartbeat`. */
+const closeOverdue = Effect.fnUntraced(function*(pending: PendingConnections<Socket>, authTimeoutMillis: number) {
+  const interval = Duration.toMillis(authTimeoutPollInterval)
+  let due = (yield* monotonicMillis) + interval
+  const closeLate = Effect.gen(function*() {
+    const lateMillis = (yield* monotonicMillis) - due
+    due += lateMillis + interval
+    yield* eventLoopTurn
+    yield* eventLoopTurn
+    const oldest = (yield* monotonicMillis) - authTimeoutMillis - stallAllowanceMillis(lateMillis)
+    for (const socket of pending.overdue(oldest)) socket.close("silent")
   })
-  yield* Effect.repeat(look, Schedule.spaced(lookEvery))
+  yield* Effect.repeat(closeLate, Schedule.spaced(authTimeoutPollInterval))
 })
 
-/** Tells each client whose level knows it when to come back, so that they do not all come at once. */
-const sayGoodbye = Effect.fnUntraced(function*(registry: ClientRegistry["Service"], open: ReadonlySet<Socket>) {
+/** Sends each `control.v1` client its own delay for reconnecting, so that not all clients reconnect at once. */
+const sendDrain = Effect.fnUntraced(function*(registry: ClientRegistry["Service"], open: ReadonlySet<Socket>) {
   const clients = new Map((yield* registry.all).map((client) => [client.peer, client]))
   const members = [...open].flatMap((socket) => {
     const client = clients.get(socket)
-    // Who has not been welcomed yet would take it for the answer to its `auth`.
-    return client?.timeline === undefined ? [] : [{ socket, type: client.ref.type, level: client.level }]
+    // A client without `auth_success` would take the message for the answer to its `auth`.
+    return client?.delivery.timeline === undefined ? [] : [{ socket, type: client.ref.type, level: client.level }]
   })
-  for (const [{ level, socket }, delayMillis] of spread(members, yield* Random.next)) {
-    const goodbye = levels[level].leaving(delayMillis)
-    if (goodbye !== undefined) socket.write([textFrame(encodeMessage(goodbye))])
+  for (const [{ level, socket }, delayMillis] of scheduleReconnects(members, yield* Random.next)) {
+    const drain = replies[level].draining(delayMillis)
+    if (drain !== undefined) socket.write([messageFrame(drain)])
   }
 })
 
-/** A connection that fails inside is closed (1011) and counted; no other notices. */
-function supervised(conversation: Effect.Effect<void, TooSlow>, socket: Socket, address: string): Effect.Effect<void> {
-  return conversation.pipe(
+/** A connection that fails with a defect is closed with 1011 and counted. Other connections are not affected. */
+function supervised(serving: Effect.Effect<void, TooSlow>, socket: Socket, address: string): Effect.Effect<void> {
+  return serving.pipe(
     Effect.catchCause((cause) => {
       if (Cause.hasInterruptsOnly(cause)) return Effect.void
       if (cause.reasons.some((reason) => Cause.isFailReason(reason))) return Effect.sync(() => socket.close("tooSlow"))
       return Effect.gen(function*() {
-        yield* Effect.logError(`a session with ${address} failed inside`, cause)
+        yield* Effect.logError(`the connection from ${address} failed with a defect and is closed with 1011`, cause)
         yield* Metric.update(defects, 1)
         socket.close("defect")
       })
@@ -117,6 +120,6 @@ function supervised(conversation: Effect.Effect<void, TooSlow>, socket: Socket, 
 }
 
 const defects = Metric.counter("control_session_defects_total", {
-  description: "Sessions that ended by a fault of the server",
+  description: "Sessions closed because of a defect of the server",
   incremental: true
 })

@@ -1,6 +1,6 @@
-/** The WebSocket port: judges upgrades, and hands each socket to `Sessions`. */
+/** Listens on the WebSocket port, validates upgrades, and hands each socket to `Connections`. */
 import { subprotocols } from "#schema/protocol.ts"
-import { makeAdmission } from "#ingress/admission.ts"
+import { makeRequestCheck } from "#ingress/requestCheck.ts"
 import { Ingress } from "#ingress/Ingress.ts"
 import { PortUnavailable, Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer } from "effect"
@@ -8,17 +8,17 @@ import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } 
 import type { Duplex } from "node:stream"
 import { WebSocketServer } from "ws"
 import { Connections } from "./Connections.ts"
-import { judgeRequest } from "./upgrade.ts"
+import { parseUpgrade } from "./upgrade.ts"
 import { WsSocket } from "./WsSocket.ts"
 
-/** A server that listens already, for those who must have the port before everything else is ready. */
+/** An HTTP server that already listens, for programs that need the port before everything else is ready. */
 export const ListeningServer = Context.Reference<Server | undefined>("control/connection/ListeningServer", {
   defaultValue: () => undefined
 })
 
 export class Listener extends Context.Service<Listener, {
   readonly host: string
-  /** The port in fact, also where any free one was asked for. */
+  /** The port that is bound, also if the settings ask for any free port. */
   readonly port: number
 }>()("control/connection/Listener") {
   static readonly layer = Layer.effect(
@@ -32,7 +32,7 @@ export class Listener extends Context.Service<Listener, {
           listen(edge.create("ws", requestBounds, answerPlainRequest), settings),
           stopListening
         ))
-      yield* edge.keep("ws", server)
+      yield* edge.supervise("ws", server)
       server.on("upgrade", yield* makeAccept(server))
       const address = server.address()
       const port = typeof address === "object" && address !== null ? address.port : settings.wsPort
@@ -41,7 +41,7 @@ export class Listener extends Context.Service<Listener, {
   )
 }
 
-/** Of an upgrade request, which is small and has no body. */
+/** Bounds of an upgrade request, which is small and has no body. */
 export const requestBounds = { requestTimeout: 10_000, maxHeaderSize: 8_192 }
 
 function listen(
@@ -50,7 +50,7 @@ function listen(
 ): Effect.Effect<Server, PortUnavailable> {
   return Effect.callback((resume) => {
     const onError = (error: NodeJS.ErrnoException) =>
-      resume(Effect.fail(new PortUnavailable({ edge: "ws", host, port, reason: error.code ?? error.message })))
+      resume(Effect.fail(new PortUnavailable({ portName: "ws", host, port, reason: error.code ?? error.message })))
     server.once("error", onError)
     server.listen({ port, host }, () => {
       server.off("error", onError)
@@ -59,13 +59,13 @@ function listen(
   })
 }
 
-/** Of every answer that is no WebSocket. */
+/** Headers of every answer that does not upgrade. */
 const plainHeaders = { "Content-Type": "text/plain", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store" }
 
-/** RFC 9110 section 15.5.22: this resource is there, but only for those who upgrade. */
+/** Answers a request without an upgrade with 426 (RFC 9110 section 15.5.22). */
 export function answerPlainRequest(_request: unknown, response: ServerResponse): void {
   response.writeHead(426, { ...plainHeaders, "Upgrade": "websocket", "Connection": "close" })
-  response.end("This port speaks WebSocket only.\n")
+  response.end("This port accepts WebSocket connections only.\n")
 }
 
 function stopListening(server: Server): Effect.Effect<void> {
@@ -75,7 +75,7 @@ function stopListening(server: Server): Effect.Effect<void> {
   })
 }
 
-/** For `ws`, which keeps RFC 6455; test/hostile/rfc6455.test.ts asks it to, with these very options. */
+/** Options of `ws`. test/hostile/rfc6455.test.ts checks RFC 6455 with exactly these options. */
 export const webSocketOptions = (maxPayload: number) => ({
   noServer: true,
   maxPayload,
@@ -84,11 +84,11 @@ export const webSocketOptions = (maxPayload: number) => ({
   handleProtocols: (offered: Set<string>) => subprotocols.find((name) => offered.has(name)) ?? false
 })
 
-/** Gives the handler of upgrades; nobody is let in any more when the scope ends. */
+/** Returns the handler of upgrade requests. When the scope ends, no more connections are accepted. */
 const makeAccept = Effect.fnUntraced(function*(server: Server) {
   const settings = yield* Settings
-  const sessions = yield* Connections
-  const admit = makeAdmission("ws", settings)
+  const connections = yield* Connections
+  const admit = makeRequestCheck("ws", settings)
   const { maxBytesPerSecond } = settings
   const byteLimit = { perSecond: maxBytesPerSecond, burst: maxBytesPerSecond * 4 }
   const wss = new WebSocketServer(webSocketOptions(settings.maxMessageBytes))
@@ -98,16 +98,16 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
     raw.on("error", () => raw.destroy())
     const admission = admit(request)
     if (admission._tag === "Refused") return refuse(raw, admission.status, admission.reason)
-    const verdict = judgeRequest(request)
+    const verdict = parseUpgrade(request)
     if (verdict._tag === "Refused") return refuse(raw, 400, verdict.reason)
     const { address } = admission
-    const place = sessions.reserve(address)
-    if (place === undefined) {
-      return refuse(raw, 503, "there are too many connections, or too many that have not authenticated")
+    const slot = connections.reserve(address)
+    if (slot === undefined) {
+      return refuse(raw, 503, "too many connections, or too many that have not authenticated; try again later")
     }
-    raw.once("close", () => place.leave())
+    raw.once("close", () => slot.release())
     wss.handleUpgrade(request, raw, head, (ws) => {
-      sessions.serve(new WsSocket(ws, raw, byteLimit), place, {
+      connections.serve(new WsSocket(ws, raw, byteLimit), slot, {
         type: verdict.type,
         level: verdict.level,
         address
@@ -118,7 +118,7 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
 
 function refuse(raw: Duplex, status: number, reason: string): void {
   const body = `${reason}\n`
-  // The peer may leave its half open for ever: once told, it is cut off.
+  // The peer may never close its half of the connection, so that the socket is destroyed after the answer.
   raw.once("finish", () => raw.destroy())
   const headers = {
     ...plainHeaders,

@@ -4,9 +4,9 @@ import { Effect } from "effect"
 import type { Buffer } from "node:buffer"
 import type { Duplex } from "node:stream"
 import type { WebSocket } from "ws"
-import { type Bucket, charge, full, type Rate, restMillis } from "#rateLimit/TokenBucket.ts"
-import { largestFirstMessage } from "#session/messageLimits.ts"
-import { waitingLimitBytes } from "./updatePlan.ts"
+import { type Bucket, debtMillis, fullBucket, type Rate, spendIntoDebt } from "#rateLimit/TokenBucket.ts"
+import { maxAuthMessageBytes } from "#session/messageLimits.ts"
+import { maxBacklogBytes } from "./updatePlan.ts"
 import { type Frame, type Socket, SocketClosed, TooSlow } from "./Socket.ts"
 
 type Resume = (next: Effect.Effect<Frame, SocketClosed>) => void
@@ -24,7 +24,7 @@ const closePatienceMillis = 2_000
 const controlLimit: Rate = { perSecond: 10, burst: 200 }
 
 /** How many bytes may come without a message in them, while nobody knows whose they are: its frames' heads are counted too. */
-const firstMessageBytes = largestFirstMessage + 64
+const firstMessageBytes = maxAuthMessageBytes + 64
 
 const closedEffect = Effect.fail(new SocketClosed())
 
@@ -54,7 +54,7 @@ export class WsSocket implements Socket {
     this.#ws = ws
     this.#raw = raw
     this.#byteLimit = byteLimit
-    this.#bytes = full(byteLimit, performance.now())
+    this.#bytes = fullBucket(byteLimit, performance.now())
     ws.on("message", (data, isBinary) => {
       this.#unheard = undefined
       this.#offer(isBinary ? { _tag: "Binary" } : { _tag: "Text", text: String(data) })
@@ -65,7 +65,7 @@ export class WsSocket implements Socket {
     ws.on("error", ignore)
     ws.on("close", () => this.#end())
     // A peer that pings and does not read would make its pongs pile up.
-    ws.on("ping", () => this.isBackedUp() ? ws.terminate() : this.#controlled())
+    ws.on("ping", () => this.hasBacklog() ? ws.terminate() : this.#controlled())
     ws.on("pong", () => this.#controlled())
   }
 
@@ -84,7 +84,7 @@ export class WsSocket implements Socket {
     return Effect.succeed(frame)
   })
 
-  stayCautious(): void {
+  limitNextMessage(): void {
     // What waits may be `auth`, after which more may be on its way already.
     if (this.#inbox.length === 0) this.#unheard = 0
   }
@@ -101,8 +101,8 @@ export class WsSocket implements Socket {
   }
 
   /** Whether more than 1 MiB was written and has not left this process. */
-  isBackedUp(): boolean {
-    return this.#raw.writableLength > waitingLimitBytes
+  hasBacklog(): boolean {
+    return this.#raw.writableLength > maxBacklogBytes
   }
 
   readonly drained: Effect.Effect<void, TooSlow | SocketClosed> = Effect.suspend(() =>
@@ -133,14 +133,14 @@ export class WsSocket implements Socket {
   /** Pings and pongs are no messages, and are counted apart: nobody needs more than a few a second. */
   #controlled(): void {
     const now = performance.now()
-    this.#controls = charge(this.#controls ?? full(controlLimit, now), controlLimit, now, 1)
-    if (restMillis(this.#controls, controlLimit) > 0) this.close("tooMany")
+    this.#controls = spendIntoDebt(this.#controls ?? fullBucket(controlLimit, now), controlLimit, now, 1)
+    if (debtMillis(this.#controls, controlLimit) > 0) this.close("tooMany")
   }
 
   /** Who sends too much is read from more slowly: what was read beyond the limit is made up for by a rest. */
   #came(bytes: number): void {
-    this.#bytes = charge(this.#bytes, this.#byteLimit, performance.now(), bytes)
-    const rest = restMillis(this.#bytes, this.#byteLimit)
+    this.#bytes = spendIntoDebt(this.#bytes, this.#byteLimit, performance.now(), bytes)
+    const rest = debtMillis(this.#bytes, this.#byteLimit)
     if (this.#closing) return
     if (this.#unheard !== undefined && (this.#unheard += bytes) > firstMessageBytes) return this.close("tooBig")
     if (rest === 0 || this.#rest !== undefined) return

@@ -1,7 +1,7 @@
-/** The half of a connection that brings its client's view up to date and keeps it there. */
+/** Keeps a client's view up to date: a snapshot or replay first, then every delta. */
 import type { Client } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
-import { ChangeBus, type Pushes } from "#feed/ChangeBus.ts"
+import { ChangeBus, type Subscription } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import { reasonToClose } from "#network/revocation.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
@@ -9,58 +9,56 @@ import { type Topic, topicOf } from "#network/scope.ts"
 import type { Resume } from "#schema/clientMessages.ts"
 import type { CloseReason } from "#schema/codes.ts"
 import { Cause, Effect, Fiber, Metric } from "effect"
-import type { Buffer } from "node:buffer"
 import type { Member } from "./ConnectionState.ts"
-import { decide } from "./updatePlan.ts"
-import { type Following, makeSnapshots } from "./snapshot.ts"
+import type { Message } from "./messageFrame.ts"
+import { makeSnapshots, type WrittenView } from "./snapshot.ts"
 import type { Socket, SocketClosed, TooSlow } from "./Socket.ts"
+import { planUpdate } from "./updatePlan.ts"
 
-/**
- * What comes before the first step. `before`: frames that go out with it in one write; they are taken out, since a frame that
- * the fiber went on holding would hold the slab of memory that it lies in. `welcome`: a welcome is due, and where the client
- * says it was.
- */
-export interface Opening {
-  readonly before: Array<Buffer>
-  readonly welcome?: { readonly resume: Resume | undefined }
-}
+/** `greeting`: messages that go out with the snapshot in one write. `resume`: position from which the client wants to resume. */
+export type ViewStart =
+  | { readonly _tag: "Snapshot"; readonly greeting: ReadonlyArray<Message> }
+  | { readonly _tag: "Resume"; readonly resume: Resume | undefined }
+
+const snapshotOnly: ViewStart = { _tag: "Snapshot", greeting: [] }
 
 export const makeForwarding = Effect.gen(function*() {
   const network = yield* Network
   const bus = yield* ChangeBus
-  const { sendConfig, welcome } = yield* makeSnapshots
+  const { resumeView, sendSnapshot } = yield* makeSnapshots
+  const forwardDeltas = yield* makeForwardDeltas
 
-  const forward = yield* makeForward
-
-  /** Subscribes first, so what is committed after the snapshot comes by the subscription; what it shows is left out there. */
-  const begin = Effect.fnUntraced(function*(client: Client, socket: Socket, opening: Opening) {
-    // A client that asks for a config has to read what it was sent before.
-    if (socket.isBackedUp()) yield* socket.drained
+  /** Subscribes before the snapshot, so that no later change is missed. Deltas that the snapshot contains are skipped. */
+  const openView = Effect.fnUntraced(function*(client: Client, socket: Socket, start: ViewStart) {
+    // A client that asks for a snapshot first has to read what it was sent before.
+    if (socket.hasBacklog()) yield* socket.drained
     const topic = topicOf(yield* network.state, client.ref)
-    const pushes = yield* bus.follow(topic)
+    const subscription = yield* bus.subscribe(topic)
     const state = yield* network.state
-    // From the state on, what would make it follow another topic comes by this one.
-    if (topicOf(state, client.ref) !== topic) return "moved" as const
-    // The session is a member by now: a revocation that comes later finds it, one that came before is found here.
+    // From this state on, every change that moves the client to another topic arrives by the subscription.
+    if (topicOf(state, client.ref) !== topic) return "topicChanged" as const
+    // The session is registered by now: a later revocation finds it there, and an earlier one is found here.
     const reason = reasonToClose(state, client)
     if (reason !== undefined) return close(socket, reason)
-    const following = opening.welcome === undefined
-      ? sendConfig(client, socket, state, opening.before)
-      : welcome(client, socket, state, opening.welcome.resume)
-    return following === undefined ? "closed" as const : yield* forward(client, socket, { pushes, topic }, following)
+    const view = start._tag === "Resume"
+      ? resumeView(client, socket, state, start.resume)
+      : sendSnapshot(client, socket, state, start.greeting)
+    return view === undefined ? "closed" as const : yield* forwardDeltas(client, socket, { subscription, topic }, view)
   }, Effect.scoped)
 
-  /** After a move the welcome has been said, if it was due: `begin` has taken what was to go out before. */
-  const follow = Effect.fnUntraced(function*(client: Client, socket: Socket, opening: Opening) {
-    let next = opening
-    while ((yield* begin(client, socket, next)) === "moved") if (client.timeline !== undefined) next = { before: [] }
+  /** After a change of topic a snapshot follows. The greeting is repeated only if it was not sent yet. */
+  const keepUpToDate = Effect.fnUntraced(function*(client: Client, socket: Socket, start: ViewStart) {
+    let next = start
+    while ((yield* openView(client, socket, next)) === "topicChanged") {
+      if (client.delivery.timeline !== undefined) next = snapshotOnly
+    }
   })
 
-  /** Starts the member's forwarding fiber; one that runs already is stopped first. */
-  return (member: Member, socket: Socket, opening: Opening): Effect.Effect<void> =>
+  /** Starts the member's forwarding fiber, after it has stopped the one that is running. */
+  return (member: Member, socket: Socket, start: ViewStart): Effect.Effect<void> =>
     Effect.andThen(
       member.forwarding === undefined ? Effect.void : Fiber.interrupt(member.forwarding),
-      guarded(follow(member.client, socket, opening), socket).pipe(
+      supervised(keepUpToDate(member.client, socket, start), socket).pipe(
         Effect.forkChild({ startImmediately: true }),
         Effect.map((fiber) => {
           member.forwarding = fiber
@@ -69,61 +67,60 @@ export const makeForwarding = Effect.gen(function*() {
     )
 })
 
-const makeForward = Effect.gen(function*() {
+interface TopicSubscription {
+  readonly topic: Topic
+  readonly subscription: Subscription
+}
+
+const makeForwardDeltas = Effect.gen(function*() {
   const network = yield* Network
   const deliveries = yield* Deliveries
-  const { sendConfig } = yield* makeSnapshots
+  const { sendSnapshot } = yield* makeSnapshots
   const context = yield* Effect.context<never>()
   const count = (metric: Metric.Counter<number>) => metric.updateUnsafe(1, context)
 
   /**
-   * Forwards every step after `from` until the socket closes, and fails with that, or when the client is too slow. Ends with
-   * `moved` when the client has to follow another topic: to go on from there with a config.
+   * Forwards every delta after `view`. Fails when the socket closes or the client is too slow. Returns `topicChanged` when the
+   * client belongs to another topic, which then starts with a snapshot.
    */
   return Effect.fnUntraced(
-    function*(client: Client, socket: Socket, { pushes, topic }: Followed, from: Following) {
-      let { at, receiver } = from
+    function*(client: Client, socket: Socket, { subscription, topic }: TopicSubscription, view: WrittenView) {
+      let { position, receiver } = view
       let keys: NetworkState["keys"] | undefined
       while (true) {
-        const news = yield* pushes.take
-        // Whose key is gone is told nothing that was committed after that, however soon its connection is closed.
+        const updates = yield* subscription.takeAll
+        // A client whose key is revoked gets no change after the revocation, however late its connection closes.
         const state = yield* network.state
         if (state.keys !== keys) {
           const reason = reasonToClose(state, client)
           if (reason !== undefined) return close(socket, reason)
           keys = state.keys
         }
-        const plan = decide(news, at, receiver)
-        if (plan._tag === "Config") {
-          if (topicOf(state, client.ref) !== topic) return "moved" as const
-          const following = sendConfig(client, socket, state, [])
-          if (following === undefined) return "closed" as const
-          ;({ at, receiver } = following)
+        const plan = planUpdate(updates, position, receiver)
+        if (plan._tag === "Snapshot") {
+          if (topicOf(state, client.ref) !== topic) return "topicChanged" as const
+          const written = sendSnapshot(client, socket, state, [])
+          if (written === undefined) return "closed" as const
+          ;({ position, receiver } = written)
           if (plan.missed) count(resyncs)
         } else {
           socket.write(plan.frames)
-          at = plan.at
-          deliveries.note(client, at)
+          position = plan.position
+          deliveries.recordSent(client, position)
         }
-        if (socket.isBackedUp()) yield* socket.drained
+        if (socket.hasBacklog()) yield* socket.drained
       }
     }
   )
 })
-
-/** What a connection takes its news from. */
-interface Followed {
-  readonly topic: Topic
-  readonly pushes: Pushes
-}
 
 function close(socket: Socket, reason: CloseReason) {
   socket.close(reason)
   return "closed" as const
 }
 
-/** However forwarding fails, it ends this connection and nothing else. */
-function guarded(forwarding: Effect.Effect<void, TooSlow | SocketClosed>, socket: Socket): Effect.Effect<void> {
+/** A failure of forwarding ends its own connection only. */
+function supervised(forwarding: Effect.Effect<void, TooSlow | SocketClosed>, socket: Socket): Effect.Effect<void> {
   return forwarding.pipe(
     Effect.catchTags({
       TooSlow: () => Effect.sync(() => socket.close("tooSlow")),
@@ -131,7 +128,7 @@ function guarded(forwarding: Effect.Effect<void, TooSlow | SocketClosed>, socket
     }),
     Effect.catchCause((cause) =>
       Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.andThen(
-        Effect.logError("forwarding to a client failed", cause),
+        Effect.logError("forwarding changes to a client failed; its connection is closed", cause),
         Effect.sync(() => socket.close("defect"))
       )
     )
@@ -139,6 +136,6 @@ function guarded(forwarding: Effect.Effect<void, TooSlow | SocketClosed>, socket
 }
 
 const resyncs = Metric.counter("control_resyncs_total", {
-  description: "Configs sent in place of steps, because the client was too slow for them or the log did not continue",
+  description: "Snapshots sent in place of deltas, because the client was too slow or the change log had a gap",
   incremental: true
 })

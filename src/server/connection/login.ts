@@ -46,17 +46,8 @@ export const makeLogin = Effect.gen(function*() {
     // Uninterruptible from the claim until `member` is set, because `close` releases only what is set there.
     const client = yield* Effect.uninterruptible(Effect.flatMap(claim, ({ at, session }) => {
       const lastSeen = { millis: monotonicMillisUnsafe(clock) }
-      const client: Client = {
-        session,
-        ref: key.owner,
-        key,
-        level,
-        peer: socket,
-        since,
-        address,
-        lastSeen,
-        delivery: initialDeliveryState()
-      }
+      const identity = { session, ref: key.owner, key, level, address, since }
+      const client: Client = { ...identity, peer: socket, lastSeen, delivery: initialDeliveryState() }
       connection.member = { client, lastSeen, forwarding: undefined }
       upgrade.authenticated()
       events.broadcast({ event: "client.online", data: onlineData(client, lease.name) }, at)

@@ -97,7 +97,7 @@ const makeStoreCertificate = Effect.gen(function*() {
     { gateway, certificate }: Extract<Action, { _tag: "StoreCertificate" }>,
     address: string
   ): Effect.Effect<Event> =>
-    certificates.obtained(gateway, certificate).pipe(
+    certificates.storeObtained(gateway, certificate).pipe(
       actingAs(`gateway:${gateway}`, address),
       Effect.as<Event>({ _tag: "CertificateStored", domain: certificate.domain }),
       Effect.catchTags({

@@ -1,24 +1,27 @@
-/** When each client comes back after this process has stopped. Pure. */
+/** Schedules when each client reconnects after this process has stopped. Pure. */
 import type { ClientType } from "#schema/ids.ts"
 
-/** What the process that is there next takes in without pain: 200 clients a second. */
-const millisEach = 5
-const shortestMillis = 2_000
-const longestMillis = 30_000
+/** 200 clients a second, a rate that another node accepts without delay. */
+const millisPerClient = 5
+const minWindowMillis = 2_000
+const maxWindowMillis = 30_000
 
-/** Within how many milliseconds so many clients come back. */
-export const windowMillis = (clients: number): number =>
-  Math.min(longestMillis, Math.max(shortestMillis, clients * millisEach))
+/** Milliseconds within which this number of clients reconnects. */
+export const reconnectWindowMillis = (clients: number): number =>
+  Math.min(maxWindowMillis, Math.max(minWindowMillis, clients * millisPerClient))
 
-/** Each client with its delay in milliseconds: all different, gateways first, since agents need them. `shift` is a chance in [0, 1). */
-export const spread = <Client extends { readonly type: ClientType }>(
+/**
+ * Each client with its delay in milliseconds. All delays differ, and gateways come first, because agents need them. `jitter`
+ * is a random number in [0, 1).
+ */
+export const scheduleReconnects = <Client extends { readonly type: ClientType }>(
   clients: ReadonlyArray<Client>,
-  shift: number
+  jitter: number
 ): ReadonlyArray<readonly [Client, number]> => {
-  const window = windowMillis(clients.length)
+  const window = reconnectWindowMillis(clients.length)
   const gatewaysFirst = [
     ...clients.filter(({ type }) => type === "gateway"),
     ...clients.filter(({ type }) => type === "agent")
   ]
-  return gatewaysFirst.map((client, index) => [client, Math.round(window * (index + shift) / clients.length)])
+  return gatewaysFirst.map((client, index) => [client, Math.round(window * (index + jitter) / clients.length)])
 }

@@ -1,30 +1,29 @@
-/** How a view begins on a connection: with what its client has missed, or whole. */
-import { framesOf } from "#views/Batch.ts"
+/** Frames that bring a reconnecting client up to date, if they are shorter than a snapshot. */
+import { encodeFrames } from "#views/Batch.ts"
 import { textFrame } from "#views/frames.ts"
-import { encodeConfig, leastConfigBytes } from "#views/encodeConfig.ts"
+import { encodeConfig, minConfigBytes } from "#views/encodeConfig.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
-import { type NotResumed, resume } from "#views/resume.ts"
+import { type NotResumedReason, resume } from "#views/resume.ts"
 import type { Receiver } from "#views/messages.ts"
 import type { Resume } from "#schema/clientMessages.ts"
 import type { Revision } from "#schema/ids.ts"
 import type { Buffer } from "node:buffer"
-import { bytesOf } from "./updatePlan.ts"
+import { totalBytes } from "./updatePlan.ts"
 
-/** The frames of what was missed, and the place of the last of them; or why the whole view must be sent. */
-export type Missed =
-  | { readonly _tag: "Resumed"; readonly frames: ReadonlyArray<Buffer>; readonly told: Revision }
-  | { readonly _tag: "NotResumed"; readonly why: NotResumed }
+export type Replay =
+  | { readonly _tag: "Resumed"; readonly frames: ReadonlyArray<Buffer>; readonly lastMessageRevision: Revision }
+  | { readonly _tag: "NotResumed"; readonly reason: NotResumedReason }
 
-/** What was missed is sent only where it is no longer than the config would be. */
-export const missedBy = (state: NetworkState, receiver: Receiver, from: Resume): Missed => {
+export const replayFor = (state: NetworkState, receiver: Receiver, from: Resume): Replay => {
   const resumption = resume(state, receiver, from)
   if (resumption._tag === "NotResumed") return resumption
-  const frames = framesOf(resumption.missed, receiver.level, from.revision)
-  const bytes = bytesOf(frames)
-  if (bytes > leastConfigBytes(state, receiver.ref) && bytes > configBytes(state, receiver)) {
-    return { _tag: "NotResumed", why: "cheaper" }
+  const frames = encodeFrames(resumption.messages, receiver.level, from.revision)
+  const bytes = totalBytes(frames)
+  // The exact size costs an encoding, so that the lower bound is compared first.
+  if (bytes > minConfigBytes(state, receiver.ref) && bytes > configBytes(state, receiver)) {
+    return { _tag: "NotResumed", reason: "cheaper" }
   }
-  return { _tag: "Resumed", frames, told: resumption.missed.at(-1)?.revision ?? from.revision }
+  return { _tag: "Resumed", frames, lastMessageRevision: resumption.messages.at(-1)?.revision ?? from.revision }
 }
 
 function configBytes(state: NetworkState, { level, ref }: Receiver): number {

@@ -1,44 +1,46 @@
-/** A client's view on its way: whole, or where the client says what it has, only what it missed. */
+/** Writes the beginning of a client's view: a snapshot, or a replay of missed changes. */
 import type { Client } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
-import { configFrame, textFrame } from "#views/frames.ts"
-import { encodeConfig, leastConfigBytes } from "#views/encodeConfig.ts"
+import { configFrame } from "#views/frames.ts"
+import { encodeConfig, minConfigBytes } from "#views/encodeConfig.ts"
 import { reasonToClose } from "#network/revocation.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
 import { type Receiver, receiverIn } from "#views/messages.ts"
 import type { Resume } from "#schema/clientMessages.ts"
-import { encodeMessage } from "#schema/protocol.ts"
 import { Effect, Metric } from "effect"
-import type { Buffer } from "node:buffer"
-import { missedBy } from "./replay.ts"
-import { bytesOf, type ConnectionPosition } from "./updatePlan.ts"
-import type { Socket } from "./Socket.ts"
 import { makeAuthSuccess } from "./authSuccess.ts"
+import { type Message, messageFrame } from "./messageFrame.ts"
+import { replayFor } from "./replay.ts"
+import type { Socket } from "./Socket.ts"
+import { type ConnectionPosition, totalBytes } from "./updatePlan.ts"
 
-/** Where a client is, and as whom it is told the next step. */
-export interface Following {
-  readonly at: ConnectionPosition
+/** A view that was written: the client's position, and the receiver for which the next deltas are rendered. */
+export interface WrittenView {
+  readonly position: ConnectionPosition
   readonly receiver: Receiver
 }
 
 export const makeSnapshots = Effect.gen(function*() {
   const deliveries = yield* Deliveries
-  const welcomeFor = yield* makeAuthSuccess
+  const authSuccess = yield* makeAuthSuccess
   const context = yield* Effect.context<never>()
   const count = (metric: Metric.Counter<number>) => metric.updateUnsafe(1, context)
 
-  const begin = (client: Client, receiver: Receiver, at: ConnectionPosition): Following => {
-    deliveries.begin(client, at)
-    return { at, receiver }
+  const startView = (client: Client, receiver: Receiver, position: ConnectionPosition): WrittenView => {
+    deliveries.startView(client, position)
+    return { position, receiver }
   }
 
-  /** Sends the whole view; gives back what it shows. A client that the network no longer has is closed. */
-  const sendConfig = (
+  /**
+   * Writes the greeting and a snapshot in one write. Closes the client and returns undefined if the network does not have the
+   * client any more.
+   */
+  const sendSnapshot = (
     client: Client,
     socket: Socket,
     state: NetworkState,
-    before: Array<Buffer>
-  ): Following | undefined => {
+    greeting: ReadonlyArray<Message>
+  ): WrittenView | undefined => {
     const receiver = receiverIn(state, client.ref, client.level)
     const config = encodeConfig(state, client.ref, client.level)
     if (config === undefined || receiver === undefined) {
@@ -46,51 +48,55 @@ export const makeSnapshots = Effect.gen(function*() {
       return undefined
     }
     const frames = configFrame(config)
-    socket.write([...before.splice(0), ...frames])
+    socket.write([...greeting.map(messageFrame), ...frames])
     count(configs)
     const { revision, timeline } = state
-    return begin(client, receiver, { timeline, revision, told: revision, configBytes: bytesOf(frames) })
+    return startView(client, receiver, {
+      timeline,
+      revision,
+      lastMessageRevision: revision,
+      configBytes: totalBytes(frames)
+    })
   }
 
-  /** As `sendConfig`, but where it can be told what the client has missed, only that. */
-  const welcome = (
+  /** Writes `auth_success` and, in the same write, a replay from `from` or else a snapshot. Closes as `sendSnapshot` does. */
+  const resumeView = (
     client: Client,
     socket: Socket,
     state: NetworkState,
     from: Resume | undefined
-  ): Following | undefined => {
+  ): WrittenView | undefined => {
     const receiver = receiverIn(state, client.ref, client.level)
-    const missed = receiver === undefined || from === undefined ? undefined : missedBy(state, receiver, from)
-    const isResumed = missed?._tag === "Resumed"
-    const greeting = textFrame(encodeMessage(welcomeFor(client, state.timeline, isResumed)))
+    const replay = receiver === undefined || from === undefined ? undefined : replayFor(state, receiver, from)
+    const isResumed = replay?._tag === "Resumed"
+    const greeting = authSuccess(client, state.timeline, isResumed)
     if (receiver === undefined || !isResumed || from === undefined) {
-      if (missed?._tag === "NotResumed") count(Metric.withAttributes(resumes, { result: missed.why }))
-      return sendConfig(client, socket, state, [greeting])
+      if (replay?._tag === "NotResumed") count(Metric.withAttributes(resumes, { result: replay.reason }))
+      return sendSnapshot(client, socket, state, [greeting])
     }
     count(resumed)
-    socket.write([greeting, ...missed.frames])
-    const position = {
+    socket.write([messageFrame(greeting), ...replay.frames])
+    const view = startView(client, receiver, {
       timeline: state.timeline,
       revision: state.revision,
-      told: missed.told,
-      configBytes: leastConfigBytes(state, client.ref)
-    }
-    const following = begin(client, receiver, position)
-    // To resume is to acknowledge: a client resumes from what is in force.
-    deliveries.resumed(client, from.revision)
-    return following
+      lastMessageRevision: replay.lastMessageRevision,
+      configBytes: minConfigBytes(state, client.ref)
+    })
+    // A client resumes from the revision that it has applied, so that resuming is an acknowledgement.
+    deliveries.recordResume(client, from.revision)
+    return view
   }
 
-  return { sendConfig, welcome }
+  return { sendSnapshot, resumeView }
 })
 
 const configs = Metric.counter("control_configs_total", {
-  description: "Whole views sent to clients, the first of each connection included",
+  description: "Snapshots sent to clients, including the first one of each connection",
   incremental: true
 })
 
 const resumes = Metric.counter("control_resumes_total", {
-  description: "Clients that asked to resume, by what came of it",
+  description: "Clients that asked to resume, by result",
   incremental: true
 })
 const resumed = Metric.withAttributes(resumes, { result: "resumed" })

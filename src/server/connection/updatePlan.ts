@@ -1,45 +1,47 @@
-/** What to write to a client that has batches waiting: the steps, or one config in their place. Pure. */
+/** Decides what to write for waiting updates: their deltas, or one snapshot instead. Pure. */
 import type { Position } from "#views/Batch.ts"
-import type { Push } from "#feed/ChangeBus.ts"
+import type { Update } from "#feed/ChangeBus.ts"
 import type { Receiver } from "#views/messages.ts"
 import type { Timeline } from "#schema/ids.ts"
 import type { Buffer } from "node:buffer"
 
-/** More than this is not written on top of what waits: the batches that come meanwhile are dropped, and one config makes up for them. */
-export const waitingLimitBytes = 1024 * 1024
+/** A client with more unsent bytes than this gets no further deltas. Its updates are dropped and replaced by one snapshot. */
+export const maxBacklogBytes = 1024 * 1024
 
-/** What a client has been brought up to, and how much that cost when it was done at one go. */
+/** Position of one client on its connection. */
 export interface ConnectionPosition extends Position {
   readonly timeline: Timeline
-  /** Size of its last config, or less; that a replay was sent in its place was because it is larger. */
+  /** Size of the client's last snapshot. After a replay a lower bound, because the replay was shorter than the snapshot. */
   readonly configBytes: number
 }
 
+/** `missed`: the client has missed a change, in contrast to a change that has no message of its own. */
 export type Plan =
-  | { readonly _tag: "Config"; readonly missed: boolean }
-  | { readonly _tag: "Steps"; readonly frames: ReadonlyArray<Buffer>; readonly at: ConnectionPosition }
+  | { readonly _tag: "Snapshot"; readonly missed: boolean }
+  | { readonly _tag: "Deltas"; readonly frames: ReadonlyArray<Buffer>; readonly position: ConnectionPosition }
 
 /**
- * A batch continues the view when its predecessor has been seen; what the view already has is left out. Where something was
- * missed, or a step has no message of its own, or the steps are longer than the whole view, a config takes their place.
+ * A batch continues the view if the client has seen the batch before it. Deltas that the view already contains are skipped. A
+ * snapshot replaces the deltas if a batch was missed, if a delta has no message of its own, or if the deltas are longer than
+ * the snapshot.
  */
-export function decide(pushes: ReadonlyArray<Push>, from: ConnectionPosition, receiver: Receiver): Plan {
+export function planUpdate(updates: ReadonlyArray<Update>, from: ConnectionPosition, receiver: Receiver): Plan {
   const frames: Array<Buffer> = []
-  let { revision, told } = from
-  for (const push of pushes) {
-    if (push === "restart" || push.timeline !== from.timeline) return { _tag: "Config", missed: true }
-    if (push.previous > revision) return { _tag: "Config", missed: true }
-    if (push.revision <= revision) continue
-    const newer = push.framesFor(receiver, { revision, told })
-    if (newer === "whole") return { _tag: "Config", missed: false }
-    frames.push(...newer.frames)
-    revision = push.revision
-    told = newer.told
+  let { revision, lastMessageRevision } = from
+  for (const update of updates) {
+    if (update === "resync" || update.timeline !== from.timeline) return { _tag: "Snapshot", missed: true }
+    if (update.previous > revision) return { _tag: "Snapshot", missed: true }
+    if (update.revision <= revision) continue
+    const rendered = update.framesFor(receiver, { revision, lastMessageRevision })
+    if (rendered === "resync") return { _tag: "Snapshot", missed: false }
+    frames.push(...rendered.frames)
+    revision = update.revision
+    lastMessageRevision = rendered.lastMessageRevision
   }
-  if (bytesOf(frames) > Math.max(waitingLimitBytes, from.configBytes)) return { _tag: "Config", missed: true }
-  return { _tag: "Steps", frames, at: { ...from, revision, told } }
+  if (totalBytes(frames) > Math.max(maxBacklogBytes, from.configBytes)) return { _tag: "Snapshot", missed: true }
+  return { _tag: "Deltas", frames, position: { ...from, revision, lastMessageRevision } }
 }
 
-export function bytesOf(frames: ReadonlyArray<Buffer>): number {
+export function totalBytes(frames: ReadonlyArray<Buffer>): number {
   return frames.reduce((sum, frame) => sum + frame.length, 0)
 }

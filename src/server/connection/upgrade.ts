@@ -1,43 +1,43 @@
-/** Which upgrade requests are let in, decided from the request alone. Pure but for the counting of who is waiting. */
+/** Validates upgrade requests, and counts the sockets that have not authenticated yet. */
 import { Quota } from "#rateLimit/Quota.ts"
 import { ClientType } from "#schema/ids.ts"
 import { type Level, subprotocols } from "#schema/protocol.ts"
 import { Schema } from "effect"
 import type { IncomingMessage } from "node:http"
 
-/** What an upgrade request told, and whom to tell how far its client has come. */
+/** Facts of an accepted upgrade request, and the callbacks for the progress of its client. */
 export interface Upgrade {
-  /** The client type that the URL names; without it the key decides. */
+  /** Client type in the URL; undefined if the key decides. */
   readonly type: ClientType | undefined
   readonly level: Level
   readonly address: string
-  /** `auth` has come: its time no longer runs. */
-  heard(): void
-  /** The client has authenticated: it takes no place among those who have not. */
-  admitted(): void
+  /** Stops the authentication timeout. */
+  authReceived(): void
+  /** Releases the slot among the sockets that have not authenticated. */
+  authenticated(): void
 }
 
 export type Verdict =
   | { readonly _tag: "Accepted"; readonly type: ClientType | undefined; readonly level: Level }
   | { readonly _tag: "Refused"; readonly reason: string }
 
-/** The `type` in the URL and the subprotocols that are offered decide; an `apiKey` in the URL is neither used nor told to anyone. */
-export const judgeRequest = (request: Pick<IncomingMessage, "url" | "headers">): Verdict => {
+/** Reads the `type` in the URL and the offered subprotocols. An `apiKey` in the URL is ignored and never logged. */
+export const parseUpgrade = (request: Pick<IncomingMessage, "url" | "headers">): Verdict => {
   const level = levelOf(request.headers["sec-websocket-protocol"])
   if (level === undefined) {
     return refused(
-      `unknown WebSocket subprotocol: offer ${subprotocols.join(" or ")}, or leave out Sec-WebSocket-Protocol`
+      `unknown WebSocket subprotocol: offer ${subprotocols.join(" or ")}, or omit Sec-WebSocket-Protocol`
     )
   }
   const [, query = ""] = (request.url ?? "").split("?", 2)
-  const given = query === "" ? null : new URLSearchParams(query).get("type")
-  if (given === null) return { _tag: "Accepted", type: undefined, level }
-  return isClientType(given)
-    ? { _tag: "Accepted", type: given, level }
-    : refused("type must be agent or gateway, or left out")
+  const type = query === "" ? null : new URLSearchParams(query).get("type")
+  if (type === null) return { _tag: "Accepted", type: undefined, level }
+  return isClientType(type)
+    ? { _tag: "Accepted", type, level }
+    : refused("type must be agent or gateway, or be omitted")
 }
 
-/** The first of ours that is offered (RFC 6455 section 4.2.2); where nothing is offered, the plain level. */
+/** The first known subprotocol in the server's order (RFC 6455 section 4.2.2), or the plain level if none is offered. */
 function levelOf(offered: string | undefined): Level | undefined {
   if (offered === undefined) return "plain"
   const names = new Set(offered.split(",").map((name) => name.trim()))
@@ -50,56 +50,57 @@ function refused(reason: string): Verdict {
   return { _tag: "Refused", reason }
 }
 
-/** The sockets that have not authenticated yet: so many places, and each with the time at which it was taken. */
-export class PendingConnections<Guest> {
-  readonly #free: Quota
-  /** In the order of coming, so that whose time is over stands first. */
-  readonly #places = new Set<PendingSlot<Guest>>()
+/** Sockets that have not authenticated yet: a quota of slots, each with its start time. */
+export class PendingConnections<Socket> {
+  readonly #quota: Quota
+  /** In order of arrival, so that the oldest come first. */
+  readonly #slots = new Set<PendingSlot<Socket>>()
 
   constructor(limit: number, limitPerAddress: number) {
-    this.#free = new Quota(limit, limitPerAddress)
+    this.#quota = new Quota(limit, limitPerAddress)
   }
 
-  /** A place from this moment on, or nothing when there is none. */
-  enter(from: string, at: number): PendingSlot<Guest> | undefined {
-    const leave = this.#free.take(from)
-    if (leave === undefined) return undefined
-    const place = new PendingSlot<Guest>(at, () => {
-      this.#places.delete(place)
-      leave()
+  /** Reserves a slot that starts at this moment; undefined if the quota is used up. */
+  reserve(address: string, at: number): PendingSlot<Socket> | undefined {
+    const release = this.#quota.tryAcquire(address)
+    if (release === undefined) return undefined
+    const slot = new PendingSlot<Socket>(at, () => {
+      this.#slots.delete(slot)
+      release()
     })
-    this.#places.add(place)
-    return place
+    this.#slots.add(slot)
+    return slot
   }
 
-  /** Who came before this moment and whose clock still runs. */
-  overdue(moment: number): ReadonlyArray<Guest> {
-    const guests: Array<Guest> = []
-    for (const place of this.#places) {
-      if (place.since > moment) break
-      if (place.guest !== undefined && place.isClockRunning) guests.push(place.guest)
+  /** Sockets whose slot started before this moment and whose timeout is running. */
+  overdue(moment: number): ReadonlyArray<Socket> {
+    const sockets: Array<Socket> = []
+    for (const { isTimeoutRunning, since, socket } of this.#slots) {
+      if (since > moment) break
+      if (socket !== undefined && isTimeoutRunning) sockets.push(socket)
     }
-    return guests
+    return sockets
   }
 }
 
-/** One guest's place in the waiting room. */
-export class PendingSlot<Guest> {
+/** Slot of one socket that has not authenticated yet. */
+export class PendingSlot<Socket> {
   readonly since: number
-  readonly leave: () => void
-  guest: Guest | undefined
-  isClockRunning = true
+  /** Frees the slot. Calling it again does nothing. */
+  readonly release: () => void
+  socket: Socket | undefined
+  isTimeoutRunning = true
 
-  constructor(since: number, leave: () => void) {
+  constructor(since: number, release: () => void) {
     this.since = since
-    this.leave = leave
+    this.release = release
   }
 
-  seat(guest: Guest): void {
-    this.guest = guest
+  attach(socket: Socket): void {
+    this.socket = socket
   }
 
-  stopClock(): void {
-    this.isClockRunning = false
+  stopTimeout(): void {
+    this.isTimeoutRunning = false
   }
 }

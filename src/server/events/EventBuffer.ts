@@ -47,15 +47,15 @@ export class EventBuffer {
   }
 
   /** Changes up to this revision were not told one by one. */
-  restart(revision: Revision): void {
+  addReload(revision: Revision): void {
     this.#newest = this.#add(
-      resetFor("everything was read anew: changes before this were not told one by one"),
+      resetEvent("everything was read anew: changes before this were not told one by one"),
       revision
     )
   }
 
   /** Behind this event, or without one behind all that has happened. */
-  placeAfter(lastEventId: string | undefined): Cursor {
+  cursorAfter(lastEventId: string | undefined): Cursor {
     const next = this.#number + 1
     if (lastEventId === undefined) return { from: this.#newest.id, next, missed: undefined }
     const last = readId(lastEventId)
@@ -68,10 +68,10 @@ export class EventBuffer {
   }
 
   /** At most so many events from this number on, and the number to go on with. Who is passed over goes on with what is new. */
-  page(next: number, most: number): { readonly told: ReadonlyArray<PublishedEvent>; readonly next: number } {
+  page(next: number, most: number): { readonly events: ReadonlyArray<PublishedEvent>; readonly next: number } {
     if (next <= this.#number - this.#size) {
-      const passedOver = { id: this.#newest.id, event: resetFor("events came faster than they were read") }
-      return { told: [passedOver], next: this.#number + 1 }
+      const passedOver = { id: this.#newest.id, event: resetEvent("events came faster than they were read") }
+      return { events: [passedOver], next: this.#number + 1 }
     }
     const told: Array<PublishedEvent> = []
     while (told.length < most) {
@@ -79,7 +79,7 @@ export class EventBuffer {
       if (happened === undefined) break
       told.push(happened)
     }
-    return { told, next: next + told.length }
+    return { events: told, next: next + told.length }
   }
 
   /** Of which process, which of its events, and up to which revision changes had been told by then. */
@@ -99,7 +99,7 @@ export class EventBuffer {
   }
 }
 
-export const resetFor = (reason: string): ControlEvent => ({ event: "reset", data: { reason } })
+export const resetEvent = (reason: string): ControlEvent => ({ event: "reset", data: { reason } })
 
 function readId(text: string) {
   const [, number, revision] = /^[^.]{1,64}\.(\d{1,15})\.(\d{1,15})$/u.exec(text) ?? []

@@ -6,14 +6,14 @@ import { EventStore } from "#store/EventStore.ts"
 import { Context, Deferred, Effect, Layer, Option, Schema, type Scope, Stream } from "effect"
 import { PresenceOrder } from "./PresenceOrder.ts"
 import { Outbox } from "./Outbox.ts"
-import { type Cursor, EventBuffer, type PublishedEvent, resetFor } from "./EventBuffer.ts"
+import { type Cursor, EventBuffer, type PublishedEvent, resetEvent } from "./EventBuffer.ts"
 import type { RelayedEvent } from "./RelayedEvent.ts"
 import { Signal } from "./Signal.ts"
 
 /** As many follow as one process serves. */
 export class TooManyFollowers extends Schema.TaggedError<TooManyFollowers>()("TooManyFollowers", {}) {
   override get message(): string {
-    return `${mostFollowers} follow the events already`
+    return `${maxFollowers} follow the events already`
   }
 }
 
@@ -22,15 +22,15 @@ export class Events extends Context.Service<Events, {
    * Tells everybody who follows at this node what each node finds out by itself. Never waits and never fails, as the next two:
    * who reads too slowly misses events, and is told so.
    */
-  publish(event: ControlEvent): void
+  publishLocal(event: ControlEvent): void
   /** Tells everybody who follows at any node, unless it is of a client's presence and something later was told already. */
-  tell(event: ControlEvent, at?: number): void
+  broadcast(event: ControlEvent, at?: number): void
   /** Tells on, to those who follow at this node, what another one has told. */
-  hear(telling: RelayedEvent): void
+  receive(telling: RelayedEvent): void
   /** What was told here and the other nodes have to be told yet: one fiber takes it. */
   readonly outbox: Outbox
   /** The network was read whole at this revision: changes up to it may not have been published. Everybody is told so. */
-  restart(revision: Revision): void
+  recordReload(revision: Revision): void
   /**
    * Everything from now on; or what has come after the event of this id, as far as it is still known, and everything from
    * then on. `from` is the id to begin with. Where events may be missing there is a `reset`. A place is taken until the
@@ -44,16 +44,16 @@ export class Events extends Context.Service<Events, {
     Scope.Scope
   >
   /** Ends what is followed, now and from now on. */
-  readonly end: Effect.Effect<void>
+  readonly close: Effect.Effect<void>
 }>()("control/events/Events") {
   static readonly layer = Layer.effect(
     Events,
     Effect.gen(function*() {
-      const recent = new EventBuffer(newId(), mostKept)
+      const recent = new EventBuffer(newId(), maxBufferedEvents)
       const added = new Signal()
       const ended = yield* Deferred.make<void>()
-      const presences = new PresenceOrder(mostPresences)
-      const outbox = new Outbox(mostKept)
+      const presences = new PresenceOrder(maxTrackedClients)
+      const outbox = new Outbox(maxBufferedEvents)
       const eventsAt = yield* makeReader(recent, added)
       let followers = 0
 
@@ -63,7 +63,7 @@ export class Events extends Context.Service<Events, {
       }
 
       const hear = (telling: RelayedEvent) => {
-        const isNews = presences.isNews(telling)
+        const isNews = presences.recordIfNewer(telling)
         if (isNews) publish(telling.event)
         return isNews
       }
@@ -74,34 +74,42 @@ export class Events extends Context.Service<Events, {
       }
 
       const restart = (revision: Revision) => {
-        recent.restart(revision)
+        recent.addReload(revision)
         added.wake()
       }
 
       const place = Effect.acquireRelease(
-        Effect.suspend(() => followers < mostFollowers ? Effect.sync(() => followers += 1) : new TooManyFollowers()),
+        Effect.suspend(() => followers < maxFollowers ? Effect.sync(() => followers += 1) : new TooManyFollowers()),
         () => Effect.sync(() => followers -= 1)
       )
 
       const follow = Effect.fn("Events.follow")(function*(lastEventId: string | undefined) {
         yield* place
-        const begin = recent.placeAfter(lastEventId)
+        const begin = recent.cursorAfter(lastEventId)
         return { from: begin.from, events: Stream.interruptWhen(eventsAt(begin), Deferred.await(ended)) }
       })
 
       const end = Effect.asVoid(Deferred.succeed(ended, undefined))
-      return Events.of({ publish, tell, hear, outbox, restart, follow, end })
+      return Events.of({
+        publishLocal: publish,
+        broadcast: tell,
+        receive: hear,
+        outbox,
+        recordReload: restart,
+        follow,
+        close: end
+      })
     })
   )
 }
 
 /** For so many events a reader may be away, or behind. */
-const mostKept = 10_000
+const maxBufferedEvents = 10_000
 
 /** As many clients as connect to several nodes, and more. */
-const mostPresences = 32_768
+const maxTrackedClients = 32_768
 
-const mostFollowers = 100
+const maxFollowers = 100
 
 /** Events that are handed on at a time. */
 const mostTogether = 256
@@ -116,16 +124,19 @@ const makeReader = Effect.fnUntraced(function*(recent: EventBuffer, added: Signa
         Effect.fnUntraced(function*(next) {
           while (next > recent.newest) yield* woken
           const page = recent.page(next, mostTogether)
-          return [page.told, Option.some(page.next)] as const
+          return [page.events, Option.some(page.next)] as const
         })
       )))
 
   /** The missed changes come from the database; whatever cannot be had is covered by the `reset` before them. */
   const missed = ({ from, next }: Cursor, { after, upTo }: NonNullable<Cursor["missed"]>) =>
-    Stream.make<[PublishedEvent]>({ id: from, event: resetFor("what came after the last event is not known any more") })
+    Stream.make<[PublishedEvent]>({
+      id: from,
+      event: resetEvent("what came after the last event is not known any more")
+    })
       .pipe(
         Stream.concat(
-          store.changes(after, upTo, mostKept).pipe(
+          store.readChanges(after, upTo, maxBufferedEvents).pipe(
             Effect.catchCause((cause) =>
               Effect.as(Effect.logWarning("changes that a reader of events has missed could not be read", cause), [])
             ),

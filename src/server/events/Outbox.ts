@@ -1,7 +1,7 @@
 /** What this node tells and the others have not been told yet. Plain, and nothing in it waits. */
 import type { ControlEvent } from "#schema/events.ts"
-import { nameOfTold } from "./PresenceOrder.ts"
-import { resetFor } from "./EventBuffer.ts"
+import { clientNameOf } from "./PresenceOrder.ts"
+import { resetEvent } from "./EventBuffer.ts"
 import type { RelayedEvent } from "./RelayedEvent.ts"
 
 interface Waiting {
@@ -28,12 +28,12 @@ export class Outbox {
 
   add(telling: RelayedEvent): void {
     const { event } = telling
-    const key = event.event === "ack" ? nameOfTold(event.data) : this.#count += 1
+    const key = event.event === "ack" ? clientNameOf(event.data) : this.#count += 1
     this.#waiting.delete(key)
     this.#waiting.set(key, { telling, since: this.#now })
     if (this.#waiting.size > this.#most) {
       this.#dropOldest()
-      this.noteCut()
+      this.markIncomplete()
     }
   }
 
@@ -43,23 +43,23 @@ export class Outbox {
   }
 
   /** Nobody is there to be told of what is older than that. */
-  forgetBefore(millis: number): void {
+  discardBefore(millis: number): void {
     this.#isCut = false
     this.#dropBefore(millis)
   }
 
   /** What is older than that comes too late; what is taken next says that it is missing. */
-  giveUpBefore(millis: number): void {
-    if (this.#dropBefore(millis)) this.noteCut()
+  expireBefore(millis: number): void {
+    if (this.#dropBefore(millis)) this.markIncomplete()
   }
 
   /** Something that was taken is lost; what is taken next says so. */
-  noteCut(): void {
+  markIncomplete(): void {
     this.#isCut = true
   }
 
   /** The oldest, as JSON, of so many characters together, but one at least; none when there is nothing to tell. */
-  take(mostCharacters: number, whoIsCut: string): ReadonlyArray<string> {
+  takeBatch(mostCharacters: number, whoIsCut: string): ReadonlyArray<string> {
     const taken: Array<string> = this.#isCut ? [JSON.stringify(cut(whoIsCut))] : []
     this.#isCut = false
     let characters = 0
@@ -91,5 +91,5 @@ export class Outbox {
 }
 
 const cut = (node: string): { readonly event: ControlEvent } => ({
-  event: resetFor(`the node ${node} has not told the others all of its events`)
+  event: resetEvent(`the node ${node} has not told the others all of its events`)
 })

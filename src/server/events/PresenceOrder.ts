@@ -22,13 +22,13 @@ export class PresenceOrder {
   }
 
   /** Whether this is to be told; if so, it is from now on what was told last. */
-  isNews({ at, event: { data, event } }: RelayedEvent): boolean {
+  recordIfNewer({ at, event: { data, event } }: RelayedEvent): boolean {
     if (at === undefined || (event !== "client.online" && event !== "client.offline")) return true
-    const name = nameOfTold(data)
+    const name = clientNameOf(data)
     const last = this.#lately.get(name)
     const next = { at, isOnline: event === "client.online", session: data.session }
     if (last !== undefined && !follows(last, next)) return false
-    this.#lately.note(name, next, at)
+    this.#lately.set(name, next, at)
     return true
   }
 }
@@ -43,5 +43,5 @@ const latest = 300_000_000
 
 type Named = Extract<ControlEvent, { readonly event: "ack" }>["data"]
 
-export const nameOfTold = ({ clientId, clientType }: Pick<Named, "clientId" | "clientType">): string =>
+export const clientNameOf = ({ clientId, clientType }: Pick<Named, "clientId" | "clientType">): string =>
   `${clientType} ${clientId}`

@@ -6,7 +6,7 @@ import type { ClientRef, SessionId } from "#schema/ids.ts"
 type DataOf<Name extends ControlEvent["event"]> = Extract<ControlEvent, { readonly event: Name }>["data"]
 
 /** A session and from where its client has connected. */
-export interface Connected {
+export interface ConnectedSession {
   readonly ref: ClientRef
   readonly session: SessionId
   readonly address: string
@@ -14,10 +14,10 @@ export interface Connected {
 }
 
 /** A client of the node of this name. */
-export const clientOf = ({ id, type }: ClientRef, node: string) => ({ clientType: type, clientId: id, node })
+export const clientData = ({ id, type }: ClientRef, node: string) => ({ clientType: type, clientId: id, node })
 
-export const connectionOf = (client: Connected, node: string): DataOf<"client.online"> => ({
-  ...clientOf(client.ref, node),
+export const onlineData = (client: ConnectedSession, node: string): DataOf<"client.online"> => ({
+  ...clientData(client.ref, node),
   session: client.session,
   address: client.address,
   level: client.level

@@ -26,7 +26,7 @@ const delayOf = Effect.fnUntraced(function*(address: string) {
   for (let waited = 0;; waited += 50) {
     yield* TestClock.adjust(waited === 0 ? 0 : 50)
     if (answer.pollUnsafe() === undefined) continue
-    assert.strictEqual((yield* Fiber.join(answer))._tag, "InvalidKey")
+    assert.strictEqual((yield* Fiber.join(answer))._tag, "InvalidApiKey")
     return waited
   }
 })

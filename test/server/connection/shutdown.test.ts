@@ -1,5 +1,5 @@
 /** protocol.md, "Coming back": a server that stops tells each client of control.v1 when to come back, and one that starts knows what it had seen. */
-import { spread } from "#connection/reconnectSchedule.ts"
+import { scheduleReconnects } from "#connection/reconnectSchedule.ts"
 import type { ClientType } from "#schema/ids.ts"
 import { newDatabase } from "#support/database.ts"
 import { makeServer } from "#support/server.ts"
@@ -40,7 +40,7 @@ describe("a server that stops", () => {
   }, ({ shift, types }) =>
     Effect.sync(() => {
       const clients = types.map((type: ClientType, id) => ({ type, id }))
-      const delays = spread(clients, shift)
+      const delays = scheduleReconnects(clients, shift)
       assert.lengthOf(delays, clients.length)
       assert.strictEqual(new Set(delays.map(([{ id }]) => id)).size, clients.length)
       assert.strictEqual(new Set(delays.map(([, delay]) => delay)).size, clients.length)

@@ -1,9 +1,9 @@
-import { type ConnectionPosition, decide } from "#connection/updatePlan.ts"
+import { type ConnectionPosition, planUpdate } from "#connection/updatePlan.ts"
 import { Batch } from "#views/Batch.ts"
 import { textFrame } from "#views/frames.ts"
 import type { Agent, Gateway } from "#network/NetworkState.ts"
-import type { Delta, Step } from "#views/delta.ts"
-import { encodePart, messageFor, type Receiver } from "#views/messages.ts"
+import type { Delta, DeltaContent } from "#views/delta.ts"
+import { encodeViewMessage, messageFor, type Receiver } from "#views/messages.ts"
 import { AgentId, GatewayId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted, Schema } from "effect"
@@ -44,7 +44,7 @@ const gateway = (id: string, name: string): Gateway => ({
   wireguardPrivateKey: null
 })
 
-const oddDelta = (kind: string): Delta => {
+const oddDelta = (kind: string): DeltaContent => {
   switch (kind) {
     case "agent":
       return { _tag: "Agent", uproots: false, before: undefined, after: agent }
@@ -61,15 +61,15 @@ const oddDelta = (kind: string): Delta => {
   }
 }
 
-const stepAt = (revision: number, odd: number, kind: string): Step => ({
+const stepAt = (revision: number, odd: number, kind: string): Delta => ({
   revision: Revision.make(revision),
   audience: "gateways",
-  delta: revision === odd
+  content: revision === odd
     ? oddDelta(kind)
     : { _tag: "Tunnel", message: { type: "tunnel_delete", data: { id: TunnelId.make(`t${revision}`) } } }
 })
 
-const nonEmpty = (steps: ReadonlyArray<Step>) => steps as unknown as readonly [Step, ...ReadonlyArray<Step>]
+const nonEmpty = (steps: ReadonlyArray<Delta>) => steps as unknown as readonly [Delta, ...ReadonlyArray<Delta>]
 
 /** Every revision is a step of this audience: 1, 2, 3, … in batches of these sizes. */
 const batchesOf = (sizes: ReadonlyArray<number>, odd: number, kind: string): ReadonlyArray<Batch> => {
@@ -86,7 +86,7 @@ const batchesOf = (sizes: ReadonlyArray<number>, odd: number, kind: string): Rea
 const placeAt = (revision: number): ConnectionPosition => ({
   timeline,
   revision: Revision.make(revision),
-  told: Revision.make(revision),
+  lastMessageRevision: Revision.make(revision),
   configBytes: 0
 })
 
@@ -100,25 +100,25 @@ describe("what is written to a client", () => {
           const all = batchesOf(sizes, odd, kind)
           const taken = all.slice(Math.min(lost, all.length))
           // Another receiver at another place has had its share encoded before: that must make no difference.
-          decide(taken, placeAt(at === 0 ? 1 : 0), receiver)
-          const plan = decide(taken, placeAt(at), receiver)
-          const newer = taken.flatMap((batch) => batch.steps).filter((step) => step.revision > at)
+          planUpdate(taken, placeAt(at === 0 ? 1 : 0), receiver)
+          const plan = planUpdate(taken, placeAt(at), receiver)
+          const newer = taken.flatMap((batch) => batch.deltas).filter((step) => step.revision > at)
           const missed = newer[0] !== undefined && newer[0].revision > at + 1
-          const tellings = newer.map(({ delta }) => messageFor(delta, receiver))
-          const needsConfig = tellings.some(({ _tag }) => _tag === "Whole")
-          assert.strictEqual(plan._tag, missed || needsConfig ? "Config" : "Steps")
-          if (plan._tag === "Config") return
+          const tellings = newer.map(({ content: delta }) => messageFor(delta, receiver))
+          const needsConfig = tellings.some(({ _tag }) => _tag === "Resync")
+          assert.strictEqual(plan._tag, missed || needsConfig ? "Snapshot" : "Deltas")
+          if (plan._tag === "Snapshot") return
           let previous = Revision.make(at)
           const expected: Array<Buffer> = []
           for (const [index, telling] of tellings.entries()) {
-            const { revision } = newer[index] as Step
-            if (telling._tag !== "Part") continue
-            expected.push(textFrame(encodePart[receiver.level](telling.part, revision, previous)))
+            const { revision } = newer[index] as Delta
+            if (telling._tag !== "Message") continue
+            expected.push(textFrame(encodeViewMessage[receiver.level](telling.message, revision, previous)))
             previous = revision
           }
           assert.strictEqual(String(Buffer.concat(plan.frames)), String(Buffer.concat(expected)))
-          assert.strictEqual(plan.at.revision, newer.at(-1)?.revision ?? at)
-          assert.strictEqual(plan.at.told, previous)
+          assert.strictEqual(plan.position.revision, newer.at(-1)?.revision ?? at)
+          assert.strictEqual(plan.position.lastMessageRevision, previous)
         }),
       { arbitrary: { runs: 1_000, size: 60 } }
     )
@@ -127,27 +127,27 @@ describe("what is written to a client", () => {
   it("what the plain level has no message for is a config there, and a step in control.v1", () => {
     for (const kind of ["agent", "certificate"]) {
       const batch = new Batch(timeline, Revision.make(0), [stepAt(1, 1, kind)])
-      assert.strictEqual(decide([batch], placeAt(0), me)._tag, "Config")
-      assert.strictEqual(decide([batch], placeAt(0), meV1)._tag, "Steps")
+      assert.strictEqual(planUpdate([batch], placeAt(0), me)._tag, "Snapshot")
+      assert.strictEqual(planUpdate([batch], placeAt(0), meV1)._tag, "Deltas")
     }
   })
 
   it("a batch of another timeline is never applied, although its numbers would fit", () => {
     const other = new Batch(Timeline.make("other"), Revision.make(0), [stepAt(5, 0, "agent")])
-    assert.strictEqual(decide([other], placeAt(4), meV1)._tag, "Config")
-    assert.strictEqual(decide([other], placeAt(9), meV1)._tag, "Config")
+    assert.strictEqual(planUpdate([other], placeAt(4), meV1)._tag, "Snapshot")
+    assert.strictEqual(planUpdate([other], placeAt(9), meV1)._tag, "Snapshot")
   })
 
   it("steps that are longer than the whole view are replaced by it", () => {
     const id = TunnelId.make("t".repeat(128))
-    const steps = Array.from({ length: 10_000 }, (_, index): Step => ({
+    const steps = Array.from({ length: 10_000 }, (_, index): Delta => ({
       revision: Revision.make(index + 1),
       audience: "gateways",
-      delta: { _tag: "Tunnel", message: { type: "tunnel_delete", data: { id } } }
+      content: { _tag: "Tunnel", message: { type: "tunnel_delete", data: { id } } }
     }))
     const batch = new Batch(timeline, Revision.make(0), nonEmpty(steps))
-    assert.strictEqual(decide([batch], placeAt(0), me)._tag, "Config")
-    assert.strictEqual(decide([batch], { ...placeAt(0), configBytes: 10_000_000 }, me)._tag, "Steps")
+    assert.strictEqual(planUpdate([batch], placeAt(0), me)._tag, "Snapshot")
+    assert.strictEqual(planUpdate([batch], { ...placeAt(0), configBytes: 10_000_000 }, me)._tag, "Deltas")
   })
 })
 

@@ -191,7 +191,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       const deliveries = Context.get(server.context, Deliveries)
       const { client, config, id } = yield* newGateway
       const ref = { type: "gateway" as const, id: GatewayId.make(id) }
-      const applied = Effect.map(deliveries.progressOf(ref), (progress) => Option.getOrThrow(progress).applied)
+      const applied = Effect.map(deliveries.progressOf(ref), (progress) => Option.getOrThrow(progress).acknowledged)
       assert.isUndefined(yield* applied)
       const revision = config.revision ?? 0
       client.send({ type: "ack", data: { revision: revision + 1_000_000 } })
@@ -211,7 +211,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       const { client, config, id } = yield* newGateway
       const nack = Effect.map(
         deliveries.progressOf({ type: "gateway", id: GatewayId.make(id) }),
-        (progress) => Option.getOrThrow(progress).nack
+        (progress) => Option.getOrThrow(progress).rejected
       )
       const revision = config.revision ?? 0
       client.send({ type: "nack", data: { revision, code: "no_port", message: "not there", tunnelId: "t" } })
