@@ -1,4 +1,4 @@
-/** A simulated client that follows the protocol, until it is told not to: it connects, authenticates, beats, and comes back. */
+/** Simulated client that follows the protocol unless a command makes it misbehave. */
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
 import type { ClientType } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
@@ -10,15 +10,15 @@ import { ViewReplica } from "./ViewReplica.ts"
 import type { Node } from "./Node.ts"
 import type { SimulationContext } from "./SimulationContext.ts"
 
-/** What to do after a close, by its code: see the table of close codes in protocol.md. */
+/** Close codes after which a client does not reconnect; see the table of close codes in protocol.md. */
 const finalCloseCodes: ReadonlySet<number> = new Set([4400, 4401, 4403, 4409, 4410])
 
 const heartbeatInterval = 4_000
 
-/** Long enough to be evicted at the other end, short enough to simulate. */
+/** Milliseconds. Longer than the server needs to evict a client, and short enough to simulate. */
 const maxBackOff = 4_000
 
-/** In earnest a minute. */
+/** Milliseconds. Real clients wait 1 min after close code 4429. */
 const backOffAfterRateLimit = 5_000
 
 const certificateRetryInterval = 3_000
@@ -29,28 +29,28 @@ export class Client implements ClientState, ConnectionOwner {
   readonly level: Level
   readonly address: string
   key: Credential
-  /** What it tells in the URL. */
+  /** Client type in the URL. */
   urlType: ClientType | undefined
-  /** A gateway's own address, told in `auth`. */
+  /** A gateway's public address, sent in `auth`. */
   publicIp: string | undefined
-  /** The public key of a pair that it made itself. */
+  /** Public key of a WireGuard key pair that the client generated itself. */
   ownKey: string | undefined
-  /** What it knew when it was last connected. */
+  /** View and position of the last connection. */
   replica: ViewReplica
-  /** Up to where in the database's history it has come; never back. */
+  /** Index of the newest database state that the client has seen; never decreases. */
   historyIndex = 0
   connection: ClientConnection | undefined
-  /** Does not beat. */
+  /** Sends no heartbeats, and does not notice a dead connection. */
   isSilent = false
-  /** Comes back by itself. */
+  /** Reconnects after a close. */
   reconnects = true
-  /** Comes back even after it was replaced. */
+  /** Reconnects even after close code 4409. */
   ignoresReplacement = false
-  /** Does not authenticate by itself. */
+  /** Does not send `auth` after connecting. */
   withholdsAuth = false
-  /** The code after which it does not come back by itself. */
+  /** Close code after which the client does not reconnect. */
   finalCloseCode: number | undefined
-  /** What it has obtained and not been told to be stored, by domain. */
+  /** Certificates sent without a `certificate_accepted` so far, by domain. */
   readonly unconfirmedCertificates = new Map<string, IssuedCertificate>()
   #attempts = 0
   #generation = 0
@@ -74,14 +74,14 @@ export class Client implements ClientState, ConnectionOwner {
     return this.connection?.isReady === true
   }
 
-  /** Connects now, in the place of any connection that it has. */
+  /** Connects now and abandons the current connection. */
   connect(): void {
-    const before = this.connection
+    const previous = this.connection
     this.connection = undefined
-    before?.abandon()
+    previous?.abandon()
     this.finalCloseCode = undefined
     const { simulation } = this
-    // One node may know less than another.
+    // Another node may have read an older state of the database.
     if (simulation.nodes.length > 1) this.historyIndex = 0
     this.#generation += 1
     const node: Node | undefined = simulation.chooseNode()
@@ -91,26 +91,26 @@ export class Client implements ClientState, ConnectionOwner {
     const socket = node?.connect(connection, { type, level, address })
     if (socket === undefined || node === undefined) {
       this.connection = undefined
-      simulation.world.trace(() => `${this.name} finds nobody`)
-      return this.#comeBack()
+      simulation.world.trace(() => `${this.name} finds no node`)
+      return this.#reconnectLater()
     }
     simulation.world.trace(() => `${this.name} connects`)
     connection.open(socket, node)
-    this.#beat(connection)
+    this.#scheduleHeartbeat(connection)
   }
 
-  /** The connection that this client has, and no older one, is over. */
+  /** A close of an older connection changes nothing. */
   connectionClosed(ended: ClientConnectionState, code: number): void {
     const { connection } = this
     if (connection === undefined || ended !== connection) return
     this.connection = undefined
     if (connection.readyMillis > 10_000) this.#attempts = 0
-    if (this.ignoresReplacement && code === 4409) this.#comeBack(this.simulation.world.random.between(1, 40))
+    if (this.ignoresReplacement && code === 4409) this.#reconnectLater(this.simulation.world.random.between(1, 40))
     else if (finalCloseCodes.has(code)) this.finalCloseCode = code
-    else this.#comeBack(code === 4429 ? backOffAfterRateLimit : connection.drainMillis)
+    else this.#reconnectLater(code === 4429 ? backOffAfterRateLimit : connection.drainMillis)
   }
 
-  /** Leaves properly and stays away. */
+  /** Closes the connection and stays away. */
   disconnect(): void {
     this.reconnects = false
     this.#generation += 1
@@ -122,7 +122,7 @@ export class Client implements ClientState, ConnectionOwner {
     this.ownKey = generateWireguardKeyPair().publicKey
   }
 
-  /** What the next `auth` is to say of where the client was. */
+  /** Sets the value of `resume` in the next `auth`. */
   overrideResume(resume: object | string): void {
     this.#resume = resume
   }
@@ -133,7 +133,7 @@ export class Client implements ClientState, ConnectionOwner {
     return resume
   }
 
-  /** A gateway has a certificate, and repeats it until it has heard that it is stored; at the plain level it says it once. */
+  /** A gateway obtains a certificate. At `control.v1` it repeats `certificate_obtained` until the server accepts it. */
   obtainCertificate(issued: IssuedCertificate): void {
     if (this.level !== "plain") this.unconfirmedCertificates.set(issued.domain, issued)
     this.#sendCertificate(issued)
@@ -145,7 +145,7 @@ export class Client implements ClientState, ConnectionOwner {
   }
 
   errorReceived(code: string): void {
-    // Which one it was is not told: the oldest, since answers come in the order of what they answer.
+    // The error does not name the certificate. Responses arrive in request order, so it is the oldest one.
     const [domain] = this.unconfirmedCertificates.keys()
     if (code === "wireguard_key_rejected") this.generateOwnKey()
     if (code === "certificate_rejected" && domain !== undefined) this.unconfirmedCertificates.delete(domain)
@@ -154,9 +154,9 @@ export class Client implements ClientState, ConnectionOwner {
   #sendCertificate(issued: IssuedCertificate): void {
     const { connection } = this
     const { database, world } = this.simulation
-    // It has become another client meanwhile.
+    // A command has given this client the key of an agent.
     if (this.key.ref.type === "agent") this.unconfirmedCertificates.clear()
-    // What follows `auth` at once is read once that is answered.
+    // The server reads messages that follow `auth` only after it has answered `auth`.
     if (connection?.authAt !== undefined) {
       if (!connection.certificatesSent.has(issued.domain))
         connection.certificatesSent.set(issued.domain, database.history.length - 1)
@@ -168,29 +168,29 @@ export class Client implements ClientState, ConnectionOwner {
     })
   }
 
-  #comeBack(delay?: number): void {
+  #reconnectLater(delay?: number): void {
     if (!this.reconnects) return
     const generation = this.#generation += 1
     const { random } = this.simulation.world
-    const longest = Math.min(maxBackOff, 250 * 2 ** this.#attempts)
+    const maxDelay = Math.min(maxBackOff, 250 * 2 ** this.#attempts)
     this.#attempts += 1
-    this.simulation.world.after(delay ?? random.between(0, longest), () => {
+    this.simulation.world.after(delay ?? random.between(0, maxDelay), () => {
       if (generation === this.#generation && this.connection === undefined) this.connect()
     })
   }
 
-  #beat(connection: ClientConnection): void {
+  #scheduleHeartbeat(connection: ClientConnection): void {
     const { world } = this.simulation
     world.after(Math.round(heartbeatInterval * (0.9 + world.random.next() * 0.2)), () => {
       if (connection !== this.connection) return
       if (!this.isSilent) connection.sendHeartbeat()
-      // A connection on which nothing comes any more is given up.
+      // The client closes a connection on which nothing arrives any more.
       if (!this.isSilent && connection.hasTimedOut()) {
         world.count("client gave up a dead connection")
         connection.abandon()
         return
       }
-      this.#beat(connection)
+      this.#scheduleHeartbeat(connection)
     })
   }
 }

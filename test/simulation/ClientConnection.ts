@@ -1,4 +1,4 @@
-/** One connection of a simulated client: what it said, what it was told, and whether that was right. */
+/** One connection of a simulated client: sends messages and checks everything that arrives. */
 import { Network } from "#feed/Network.ts"
 import { nameOf } from "#schema/ids.ts"
 import { Effect } from "effect"
@@ -8,7 +8,7 @@ import { type Message, ViewReplica } from "./ViewReplica.ts"
 import type { Node } from "./Node.ts"
 import type { SimulatedSocket, SocketClient } from "./SimulatedSocket.ts"
 
-/** How long a client waits for anything at all. */
+/** Milliseconds without any message after which a client closes the connection. */
 const receiveTimeout = 15_000
 
 /** The client that owns the connection. */
@@ -26,7 +26,7 @@ export interface ConnectionOwner {
 export class ClientConnection extends ClientConnectionState implements SocketClient {
   readonly #observer: ConnectionOwner
   #isReplaying = false
-  #acks = false
+  #isAckScheduled = false
 
   constructor(client: ClientState, observer: ConnectionOwner) {
     super(client)
@@ -43,7 +43,7 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
     if (!this.client.withholdsAuth) this.auth(this.client.key.text)
   }
 
-  /** Says who it is. */
+  /** Sends `auth`. */
   auth(apiKey: string): void {
     const { client } = this
     const { database, world } = client.simulation
@@ -52,16 +52,16 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
       this.authHash = client.simulation.hashOf(apiKey)
       this.authIndex = database.history.length - 1
       client.simulation.authAttempts.push({ name: nameOf(client.key.ref), at: world.now })
-      this.nodeIndex = this.#whatItsNodeKnows()
+      this.nodeIndex = this.#findNodeIndex()
     } else this.protocolErrors += 1
     const publicIp = client.publicIp === undefined ? {} : { publicIp: client.publicIp }
-    this.send({ type: "auth", data: { apiKey, ...publicIp, ...(client.level === "plain" ? {} : this.#more()) } })
+    this.send({ type: "auth", data: { apiKey, ...publicIp, ...(client.level === "plain" ? {} : this.#v1Fields()) } })
   }
 
   send(message: object | string, isValid = true): void {
     this.messagesSent += 1
     const text = typeof message === "string" ? message : JSON.stringify(message)
-    this.client.simulation.world.trace(() => `${this.client.name} says ${brief(text)}`)
+    this.client.simulation.world.trace(() => `${this.client.name} sends ${truncate(text)}`)
     this.socket?.send({ _tag: "Text", text }, isValid)
   }
 
@@ -70,7 +70,7 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
     this.socket?.send({ _tag: "Binary" }, false)
   }
 
-  /** Says something that will be answered with this error. */
+  /** Sends a message that the server must answer with this error code. */
   sendExpectingError(code: string, message: object): void {
     this.expectedErrors.set(code, (this.expectedErrors.get(code) ?? 0) + 1)
     this.send(message)
@@ -80,8 +80,9 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
     if (!this.isReady) return
     const { world } = this.client.simulation
     this.send({ type: "heartbeat", data: { timestamp: world.now } })
-    // At the plain level, the WebSocket ping and its pong, which no fiber of the server sees.
-    const { socket: socket } = this
+    // At the plain level clients send a WebSocket ping. No fiber of the server sees a ping, so the pong counts as received
+    // here.
+    const { socket } = this
     if (this.client.level === "plain" && socket?.isBlackhole === false && !socket.isEnded)
       this.lastReceivedAt = world.now
   }
@@ -96,33 +97,33 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
     const { world } = client.simulation
     this.lastReceivedAt = world.now
     for (const text of texts) {
-      world.trace(() => `${client.name} hears ${brief(text)}`)
+      world.trace(() => `${client.name} receives ${truncate(text)}`)
       world.addToHash(3, client.ordinal * 1_000 + text.length)
       const message: Message = JSON.parse(text)
       checkMessage(this, message, text)
-      this.#take(message)
+      this.#receive(message)
       if (world.violation !== undefined) return
     }
     if (this.#isReplaying) {
       this.#isReplaying = false
       world.count("resumed")
-      // Cut off in the middle of what it missed, it is between two states; the next connection makes up for it.
+      // An interrupted replay ends between two database states. The next connection resumes from there.
       if (isWhole) checkView(this, this.nodeIndex)
     }
-    this.#acknowledge()
+    this.#scheduleAck()
   }
 
   closed(code: number): void {
     if (this.isClosed) return
     this.isClosed = true
     const { client } = this
-    client.simulation.world.trace(() => `${client.name} is closed with ${code}`)
+    client.simulation.world.trace(() => `${client.name} is closed with code ${code}`)
     client.simulation.world.addToHash(4, code)
     checkClose(this, code)
     this.#observer.connectionClosed(this, code)
   }
 
-  /** Gives up without a word to anybody who could hear it. */
+  /** Gives up the connection without a close frame. */
   abandon(): void {
     if (this.isClosed) return
     this.isClosed = true
@@ -135,9 +136,9 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
     this.socket?.closeByClient()
   }
 
-  #more(): object {
+  #v1Fields(): object {
     const { client } = this
-    // A view is its owner's, and of no use to another.
+    // A view belongs to one client. Another client must not resume from it.
     if (!client.replica.isOf(client.key.ref.id)) client.replica = new ViewReplica(client.level)
     const { position, view } = client.replica
     const resume = this.#observer.takeResume() ?? (view === undefined ? undefined : position)
@@ -150,27 +151,27 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
     }
   }
 
-  #whatItsNodeKnows(): number {
-    const known = this.node?.peek(Effect.flatMap(Network, ({ state }) => state))
+  #findNodeIndex(): number {
+    const state = this.node?.peek(Effect.flatMap(Network, ({ state }) => state))
     const index = this.client.simulation.database.history.findIndex(({ revision, timeline }) =>
-      timeline === known?.timeline && revision === known.revision
+      timeline === state?.timeline && revision === state.revision
     )
     return index < 0 ? this.authIndex : index
   }
 
-  #take(message: Message): void {
+  #receive(message: Message): void {
     const { client } = this
     const { world } = client.simulation
     switch (message.type) {
       case "auth_success":
-        return this.#begin(message)
+        return this.#authenticated(message)
       case "error": {
         const code = String(message.data["code"])
         this.errors.set(code, (this.errors.get(code) ?? 0) + 1)
         return this.#observer.errorReceived(code)
       }
       case "heartbeat_ack":
-        // What was dropped for being too much may have been an acknowledgement.
+        // A message dropped by the rate limit may have been an `ack`.
         if (this.errors.has("rate_limited")) this.acknowledged = undefined
         return
       case "certificate_accepted":
@@ -179,18 +180,18 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
         this.drainMillis = Number(message.data["reconnectAfterMs"])
         return
     }
-    const before = client.replica.position?.timeline
-    const taken = client.replica.apply(message)
-    if (this.hasView && client.replica.position?.timeline !== before) {
-      // What was in force before is none of this timeline.
+    const previousTimeline = client.replica.position?.timeline
+    const result = client.replica.apply(message)
+    if (this.hasView && client.replica.position?.timeline !== previousTimeline) {
+      // Acknowledged revisions of the previous timeline mean nothing in the new one.
       this.acknowledged = undefined
       world.count("timeline changed on a connection")
     }
-    if (taken === "strange")
-      world.violate("I3 no invention", `${client.name}: ${message.type} does not go with its view`)
-    if (taken === "gap")
-      world.violate("I2 monotone", `${client.name}: something before this ${message.type} is missing`)
-    if (taken !== "applied") return
+    if (result === "inapplicable")
+      world.violate("I3 no invention", `${client.name}: ${message.type} does not apply to its view`)
+    if (result === "gap")
+      world.violate("I2 monotone", `${client.name}: a message before this ${message.type} is missing`)
+    if (result !== "applied") return
     this.updates += 1
     this.hasView = true
     if (this.#isReplaying) return
@@ -198,7 +199,7 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
     else checkPosition(this)
   }
 
-  #begin({ data }: Message): void {
+  #authenticated({ data }: Message): void {
     const { client } = this
     this.isReady = true
     this.readyAt = client.simulation.world.now
@@ -209,19 +210,20 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
     this.#isReplaying = true
     this.hasView = true
     if (this.resumedFrom === undefined || this.resumedFrom.timeline !== data["timeline"]) {
-      client.simulation.world.violate("I12 timeline", `${client.name} was resumed from where it never was`)
+      client.simulation.world.violate("I12 timeline", `${client.name} was resumed from a position that it never had`)
     }
   }
 
-  /** Everything that has come is in force, some time later; what has come by then is said at one go. */
-  #acknowledge(): void {
+  /** Acknowledges everything received so far with one `ack`, up to 300 ms later. */
+  #scheduleAck(): void {
     const { client } = this
     const { world } = client.simulation
-    if (client.level === "plain" || this.#acks || !this.isReady || client.replica.position === undefined) return
+    if (client.level === "plain" || this.#isAckScheduled || !this.isReady || client.replica.position === undefined)
+      return
     if (client.replica.position.revision === this.acknowledged) return
-    this.#acks = true
+    this.#isAckScheduled = true
     world.after(world.random.between(0, 300), () => {
-      this.#acks = false
+      this.#isAckScheduled = false
       const { position } = client.replica
       if (this.isClosed || position === undefined || client.connection !== this) return
       this.acknowledged = position.revision
@@ -234,6 +236,6 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
   }
 }
 
-function brief(text: string): string {
+function truncate(text: string): string {
   return text.length > 400 ? `${text.slice(0, 400)}… (${text.length})` : text
 }

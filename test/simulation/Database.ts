@@ -1,4 +1,4 @@
-/** The simulated PostgreSQL: rows, the numbered log of their changes, who is online, and those who listen. It outlives nodes. */
+/** Simulated PostgreSQL: tables, change log, presence rows and LISTEN connections. Outlives the nodes. */
 import type { NotedNack } from "#schema/clientMessages.ts"
 import { type ClientRef, nameOf, type Revision } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
@@ -8,20 +8,20 @@ import { applyChange, emptyTables, isSameRow, type RowChange, type Tables } from
 import { type ChangeDetails, Transaction } from "./Transaction.ts"
 import type { World } from "./World.ts"
 
-/** One line of the log. */
+/** One entry of the change log. */
 export type LogEntry = RowChange & ChangeDetails & {
   readonly revision: number
   readonly tag: string
 }
 
-/** The tables as they were at one revision of one history. */
+/** The tables at one revision of one timeline. */
 export interface DatabaseState {
   readonly timeline: string
   readonly revision: number
   readonly tables: Tables
-  /** Who was online by then. */
+  /** Presence rows at that time. */
   readonly presence: ReadonlyMap<string, PresenceRow>
-  /** Whether a transaction ended here: no backup ends in the middle of one. */
+  /** Whether a transaction ended here. A backup never ends inside a transaction. */
   isTransactionEnd: boolean
 }
 
@@ -44,7 +44,7 @@ interface Listener {
   readonly process: Process
   readonly onNotification: (payload: string) => void
   readonly onLost: () => void
-  /** A connection that has died without a word. */
+  /** The connection no longer delivers notifications, and its node has received no error. */
   isDead: boolean
 }
 
@@ -54,44 +54,47 @@ export class Database {
   tables: Tables = emptyTables
   timeline = "t1"
   revision = 0
-  /** In order of revision; its beginning may be gone. */
+  /** In order of revision. Compaction removes the oldest entries. */
   log: ReadonlyArray<LogEntry> = []
-  /** Every state that was ever committed, in order of time; a restore is one more of them. */
+  /** Every committed state in order of time. A restore adds one more state. */
   readonly history: Array<DatabaseState> = []
   readonly presence = new Map<string, PresenceRow>()
-  /** Leases by node, and who is to be told that its session was taken over. They are in no backup: nodes come back by themselves. */
+  /**
+   * Leases by node, and takeovers that nodes have not collected yet. A backup contains neither, because running nodes
+   * rewrite them.
+   */
   readonly nodes = new Map<string, { readonly until: number; readonly draining: boolean; readonly epoch: number }>()
   takeovers: Array<{ readonly node: string; readonly session: string }> = []
   nodeEvents: Array<{ readonly node: string; readonly number: number; readonly at: number; readonly events: string }> =
     []
-  /** The newest revision of each tunnel's row, and what its agent has said of it. */
+  /** Revision of each tunnel's row, and the status that its agent reported. */
   readonly tunnelRevisions = new Map<string, number>()
   readonly reports = new Map<string, { readonly status: string; readonly at: number }>()
   readonly times = new Map<string, { readonly created: number; readonly updated: number }>()
-  /** When something was committed without its node hearing of it. */
+  /** Simulated times of commits whose response did not reach the node. */
   readonly commitsWithoutAnswer = new Set<number>()
   readonly keyUsed = new Map<string, number>()
   readonly claims: Array<{ readonly name: string; readonly at: number }> = []
-  /** Whose secret it is: a client's name, or a certificate's. */
+  /** Owner of each secret: the name of a client or of a certificate. */
   readonly secrets = new Map<string, string>()
   readonly #listeners = new Set<Listener>()
   #timelines = 1
   #tags = 0
   #newest!: DatabaseState
-  /** It was set back under the same name, and nobody has noticed. */
+  /** The database was restored under the same timeline, and no node has noticed. */
   isRestoreUnnoticed = false
-  /** When the history was last set back. */
+  /** Time of the last restore. */
   restoredAt = Number.NEGATIVE_INFINITY
-  /** Connections of before a crash are no good after it. */
+  /** Number of crashes. Connections opened before a crash fail after it. */
   incarnation = 0
 
   constructor(world: World) {
     this.world = world
     this.faults = noDatabaseFaults()
-    this.#remember(true)
+    this.#saveState(true)
   }
 
-  /** How many sessions were claimed for this client since then. */
+  /** Number of sessions claimed for this client since `at`. */
   countClaims(ref: ClientRef, at: number): number {
     return this.claims.filter((claim) => claim.name === nameOf(ref) && claim.at >= at).length
   }
@@ -100,10 +103,10 @@ export class Database {
     return (this.nodes.get(node)?.until ?? Number.NEGATIVE_INFINITY) > this.world.now
   }
 
-  /** Who is shown offline had nobody to speak for it: neither its node's lease, nor a touch for long. */
+  /** L2: a sweep marks a client offline only if its node's lease has expired or its row was not touched for 20 s. */
   checkSwept({ lastSeenAt, node, ref }: PresenceRow): void {
     if (this.hasLease(node) && lastSeenAt > this.world.now - 20_000) {
-      this.world.violate("L2 presence", `${nameOf(ref)} was swept away, and its node lives`)
+      this.world.violate("L2 presence", `${nameOf(ref)} was marked offline although its node is alive`)
     }
   }
 
@@ -111,11 +114,11 @@ export class Database {
     return this.#listeners.size
   }
 
-  /** Runs one transaction and commits it; what it throws undoes all of it. */
+  /** Runs one transaction and commits it. An exception from `body` rolls everything back. */
   transact<A>(body: (transaction: Transaction) => A): A {
     const transaction = new Transaction(this.tables)
     const result = body(transaction)
-    for (const change of transaction.changes) this.#number(change)
+    for (const change of transaction.changes) this.#applyNumbered(change)
     if (transaction.changes.length > 0) {
       this.#newest.isTransactionEnd = true
       this.notify("")
@@ -123,40 +126,40 @@ export class Database {
     return result
   }
 
-  #remember(isWhole: boolean): void {
+  #saveState(isWhole: boolean): void {
     const { revision, tables, timeline } = this
     this.#newest = { timeline, revision, tables, presence: new Map(this.presence), isTransactionEnd: isWhole }
     this.history.push(this.#newest)
   }
 
-  #number(change: RowChange & ChangeDetails): void {
+  #applyNumbered(change: RowChange & ChangeDetails): void {
     const revision = this.revision + 1
     const before = this.tables[change.entity].get(change.id)
     this.revision = revision
     this.tables = applyChange(this.tables, change)
-    this.#remember(false)
+    this.#saveState(false)
     this.#append({ ...change, revision, tag: `tag ${this.#tags += 1}` })
     const name = `${change.entity}:${change.id}`
     const { now } = this.world
     if (change.row !== undefined && "privateKey" in change.row && change.row.privateKey !== null) {
-      this.secrets.set(canary(change.row.privateKey), name)
+      this.secrets.set(secretLine(change.row.privateKey), name)
     }
-    if (change.row === undefined) this.#forget(change, name)
+    if (change.row === undefined) this.#removeMetadata(change, name)
     else {
       if (change.entity === "tunnel") this.tunnelRevisions.set(change.id, revision)
-      const known = this.times.get(name)
-      this.times.set(name, { created: before === undefined || known === undefined ? now : known.created, updated: now })
+      const times = this.times.get(name)
+      this.times.set(name, { created: before === undefined || times === undefined ? now : times.created, updated: now })
     }
     this.world.trace(() => `  db ${revision} ${change.entity} ${change.id.slice(0, 4)} ${describe(before, change.row)}`)
     this.world.addToHash(1, revision)
   }
 
-  /** Readers see a number only when all below it are there: its writer held the counter until its commit. */
+  /** Readers see a revision only together with all lower ones, because its writer held the counter until its commit. */
   #append(logged: LogEntry): void {
     this.log = [...this.log, logged]
   }
 
-  #forget(change: RowChange, name: string): void {
+  #removeMetadata(change: RowChange, name: string): void {
     this.times.delete(name)
     if (change.entity === "key") this.keyUsed.delete(change.id)
     if (change.entity === "tunnel") {
@@ -166,10 +169,10 @@ export class Database {
     if (change.entity === "agent" || change.entity === "gateway") this.presence.delete(name)
   }
 
-  // ---- who listens
+  // ---- LISTEN and NOTIFY
 
-  listen(process: Process, hear: (payload: string) => void, lost: () => void): () => void {
-    const listener: Listener = { process, onNotification: hear, onLost: lost, isDead: false }
+  listen(process: Process, onNotification: (payload: string) => void, onLost: () => void): () => void {
+    const listener: Listener = { process, onNotification, onLost, isDead: false }
     this.#listeners.add(listener)
     return () => this.#listeners.delete(listener)
   }
@@ -190,7 +193,7 @@ export class Database {
     }
   }
 
-  /** Every LISTEN connection dies: silently, or with an error. */
+  /** Every LISTEN connection fails, silently or with an error. */
   killListeners(silently: boolean): void {
     for (const listener of this.#listeners) {
       if (silently) listener.isDead = true
@@ -201,7 +204,7 @@ export class Database {
     }
   }
 
-  // ---- disasters
+  // ---- crash, restore, compaction
 
   goDown(): void {
     this.faults.mode = "down"
@@ -210,45 +213,48 @@ export class Database {
   }
 
   /**
-   * A failover to a standby that lacks the last changes, whose history has another name; or a backup read into the same
-   * server, whose has not.
+   * Goes back to an older state. With `isNamed` a failover to a standby that lacks the last changes starts a new timeline.
+   * Without it a backup is restored into the same server, and the timeline keeps its name.
    */
   restore(to: number, isNamed: boolean): void {
-    const kept = this.history.findLast(({ isTransactionEnd: isWhole, revision, timeline }) =>
+    const target = this.history.findLast(({ isTransactionEnd: isWhole, revision, timeline }) =>
       isWhole && timeline === this.timeline && revision <= to
     )
-    if (kept === undefined) return
+    if (target === undefined) return
     this.restoredAt = this.world.now
-    if (isNamed) this.#nameAnew()
+    if (isNamed) this.#startTimeline()
     else this.isRestoreUnnoticed = true
-    this.tables = kept.tables
-    this.revision = kept.revision
-    this.log = this.log.filter(({ revision }) => revision <= kept.revision)
+    this.tables = target.tables
+    this.revision = target.revision
+    this.log = this.log.filter(({ revision }) => revision <= target.revision)
     this.presence.clear()
-    for (const [name, row] of kept.presence) this.presence.set(name, row)
-    this.#remember(true)
-    this.world.trace(() => `  db rewound to ${kept.revision}: now ${this.timeline}`)
+    for (const [name, row] of target.presence) this.presence.set(name, row)
+    this.#saveState(true)
+    this.world.trace(() => `  db restored to ${target.revision}, timeline ${this.timeline}`)
   }
 
-  /** Whoever notices first that the history is not continued gives it another name. */
-  beginTimeline(lost: string): void {
-    if (this.timeline !== lost) return
+  /**
+   * Starts a new timeline when a node notices that the history does not continue. Later reports for the same timeline
+   * change nothing.
+   */
+  beginTimeline(lostTimeline: string): void {
+    if (this.timeline !== lostTimeline) return
     this.world.count("lost changes noticed")
-    this.#nameAnew()
-    this.#remember(true)
+    this.#startTimeline()
+    this.#saveState(true)
   }
 
   tagAt(revision: number): string | null {
     return this.log.find((logged) => logged.revision === revision)?.tag ?? null
   }
 
-  #nameAnew(): void {
+  #startTimeline(): void {
     this.isRestoreUnnoticed = false
     this.#timelines += 1
     this.timeline = `t${this.#timelines}`
   }
 
-  /** Forgets the log up to a revision; the newest line stays. */
+  /** Removes entries of the log up to a revision; the newest entry stays. */
   compact(upTo: number): void {
     this.log = this.log.filter(({ revision }) => revision > upTo || revision === this.revision)
   }
@@ -261,26 +267,26 @@ export class Database {
     return this.presence.get(nameOf(ref))
   }
 
-  /** I6: the log is gap-free and is what the tables are made of. */
+  /** I6: the log has no gap and ends at the revision counter. */
   checkLog(): void {
     let expected: number | undefined
     for (const { revision } of this.log) {
       if (expected !== undefined && revision !== expected) {
-        this.world.violate("I6 gap-free log", `after ${expected - 1} comes ${revision}`)
+        this.world.violate("I6 gap-free log", `revision ${revision} follows ${expected - 1}`)
       }
       expected = revision + 1
     }
     if (expected !== undefined && expected !== this.revision + 1) {
-      this.world.violate("I6 gap-free log", `it ends at ${expected - 1}, the counter is ${this.revision}`)
+      this.world.violate("I6 gap-free log", `the log ends at ${expected - 1}, the counter is at ${this.revision}`)
     }
   }
 }
 
-/** A piece of a secret that is written the same in JSON. */
-function canary(secret: string): string {
+/** A line of a secret that JSON encoding does not change. */
+function secretLine(secret: string): string {
   return secret.split("\n").find((line) => line !== "" && !line.startsWith("-")) ?? secret
 }
 
 function describe(before: object | undefined, after: object | undefined): string {
-  return after === undefined ? "gone" : before === undefined ? "new" : isSameRow(before, after) ? "same" : "changed"
+  return after === undefined ? "removed" : before === undefined ? "new" : isSameRow(before, after) ? "same" : "changed"
 }

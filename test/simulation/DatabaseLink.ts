@@ -1,10 +1,10 @@
-/** One node's connections to the database: every request goes there, takes its time, and may fail on either way. */
+/** One node's connection to the simulated database, with latency and failing requests. */
 import { StoreUnavailable } from "#store/sql.ts"
 import { Effect } from "effect"
 import type { Database } from "./Database.ts"
 import type { Process } from "./Process.ts"
 
-/** As long as `atEdge` waits. */
+/** Milliseconds; as `withStoreErrors` waits. */
 const requestTimeout = 8_000
 
 const unavailable = (reason: string) => Effect.fail(new StoreUnavailable({ reason }))
@@ -18,7 +18,10 @@ export class DatabaseLink {
     this.process = process
   }
 
-  /** Runs `work` at the database as one transaction that commits, and gives its answer. Defects of `work` are answered as such. */
+  /**
+   * Runs `work` in the database as one committed transaction and returns its result. Defects of `work` are returned as
+   * defects.
+   */
   request<A, E = never>(name: string, work: () => Effect.Effect<A, E>): Effect.Effect<A, E | StoreUnavailable> {
     const { database, process } = this
     const { faults, world } = database
@@ -28,23 +31,23 @@ export class DatabaseLink {
         process.deliver(delay, () => resume(result))
       const latency = () => world.random.between(1, faults.maxLatency)
       if (faults.mode === "down") return answer(latency(), unavailable("connection refused"))
-      const fate = this.#fate()
-      if (fate !== "well") world.count(`request: ${fate}`)
+      const fate = this.#drawFate()
+      if (fate !== "ok") world.count(`request: ${fate}`)
       world.after(latency(), () => {
-        // What was on its way when its node died may or may not have arrived.
+        // A request in flight when its node dies may or may not reach the database.
         if (!process.alive && world.random.chance(0.5)) return
         if (faults.mode === "hung" || fate === "hang") {
           if (fate === "hang" && world.random.chance(0.5)) {
             work()
             database.commitsWithoutAnswer.add(world.now)
           }
-          return answer(requestTimeout, unavailable("no answer in time"))
+          return answer(requestTimeout, unavailable("no response in time"))
         }
         if (faults.mode === "down" || database.incarnation !== incarnation) {
           return answer(1, unavailable("connection lost"))
         }
         if (fate === "refused") return answer(latency(), unavailable("refused"))
-        const result = attempt(work)
+        const result = runOrDie(work)
         const doneAt = world.now
         world.trace(() => `  ${name}`)
         world.addToHash(2, name.length)
@@ -63,8 +66,11 @@ export class DatabaseLink {
     })
   }
 
-  /** Runs `wake` at once and on every notification that is no probe; fails when the connection is lost, or seems to be. */
-  listen(wake: Effect.Effect<void>, longestSilence: number): Effect.Effect<never, StoreUnavailable> {
+  /**
+   * Runs `wake` at once and after every notification except probes. Fails when the connection is lost or silent for too
+   * long.
+   */
+  listen(wake: Effect.Effect<void>, maxSilence: number): Effect.Effect<never, StoreUnavailable> {
     const { database, process } = this
     const { faults, world } = database
     return Effect.callback<never, StoreUnavailable>((resume) => {
@@ -72,46 +78,46 @@ export class DatabaseLink {
         process.deliver(world.random.between(1, 5), () => resume(unavailable("LISTEN: connection refused")))
         return
       }
-      let silence: (() => void) | undefined
+      let cancelTimer: (() => void) | undefined
       let isOver = false
       const stop = () => {
         isOver = true
-        silence?.()
-        leave()
+        cancelTimer?.()
+        unlisten()
       }
       const end = (reason: string) => {
         stop()
         resume(unavailable(reason))
       }
-      const heard = () => {
-        silence?.()
-        silence = process.startTimer(longestSilence, () => end("LISTEN: heard nothing"))
+      const restartSilenceTimer = () => {
+        cancelTimer?.()
+        cancelTimer = process.startTimer(maxSilence, () => end("LISTEN: no notification in time"))
       }
-      const leave = database.listen(process, (payload) => {
+      const unlisten = database.listen(process, (payload) => {
         if (isOver) return
-        heard()
+        restartSilenceTimer()
         if (payload === "") process.run(wake)
       }, () => end("LISTEN: connection lost"))
-      heard()
+      restartSilenceTimer()
       process.run(wake)
       return Effect.sync(stop)
     })
   }
 
-  #fate(): "well" | "refused" | "answer lost" | "hang" {
+  #drawFate(): "ok" | "refused" | "answer lost" | "hang" {
     const {
       faults: { hangProbability: hang, loseAnswerProbability: loseAnswer, refuseProbability: refuse },
       world: { random }
     } = this.database
-    if (refuse + loseAnswer + hang === 0) return "well"
+    if (refuse + loseAnswer + hang === 0) return "ok"
     const drawn = random.next()
     if (drawn < refuse) return "refused"
     if (drawn < refuse + loseAnswer) return "answer lost"
-    return drawn < refuse + loseAnswer + hang ? "hang" : "well"
+    return drawn < refuse + loseAnswer + hang ? "hang" : "ok"
   }
 }
 
-function attempt<A, E>(work: () => Effect.Effect<A, E>): Effect.Effect<A, E> {
+function runOrDie<A, E>(work: () => Effect.Effect<A, E>): Effect.Effect<A, E> {
   try {
     return work()
   } catch (defect) {

@@ -1,4 +1,4 @@
-/** What is broken at the moment, so that all of it can be mended in the end. */
+/** Injects faults into connections, and heals them at the end of a simulation. */
 import type { ClientConnectionState } from "./ClientConnectionState.ts"
 import type { SimulationContext } from "./SimulationContext.ts"
 
@@ -10,7 +10,7 @@ export class FaultInjector {
     this.#simulation = simulation
   }
 
-  /** Nothing gets through on this connection any more. */
+  /** Neither end receives anything on this connection any more. */
   blackhole(connection: ClientConnectionState): void {
     if (connection.socket === undefined) return
     connection.socket.isBlackhole = true
@@ -19,7 +19,7 @@ export class FaultInjector {
     this.#simulation.world.count("half-open connection")
   }
 
-  /** The client reads so many bytes a millisecond; for ever, unless it is mended. */
+  /** Limits how fast the client reads, in bytes per millisecond. */
   throttle(connection: ClientConnectionState, rate: number): void {
     if (connection.socket === undefined) return
     connection.socket.setRate(rate)
@@ -28,20 +28,20 @@ export class FaultInjector {
     this.#simulation.world.count("slow reader")
   }
 
-  /** Notes that requests to the database may fail from now on. */
+  /** Requests to the database may fail from now on. */
   databaseFaultBegins(): void {
     this.#simulation.databaseFaultAt = Number.POSITIVE_INFINITY
   }
 
-  /** The database is well again. */
+  /** Requests to the database no longer fail. */
   databaseFaultEnds(): void {
     this.#simulation.databaseFaultAt = this.#simulation.world.now
   }
 
   healAll(): void {
-    for (const { socket: socket } of this.#broken) {
+    for (const { socket } of this.#broken) {
       if (socket === undefined) continue
-      // What is half open stays so, until one of the ends finds out.
+      // A half-open connection stays until one end detects it.
       if (!socket.isBlackhole) socket.setRate(Number.POSITIVE_INFINITY)
     }
     this.databaseFaultEnds()

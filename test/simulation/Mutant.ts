@@ -1,4 +1,4 @@
-/** A deliberate fault as a change of the text of some files. */
+/** Deliberate fault, described as text edits of source files. */
 
 export interface Edit {
   readonly file: string
@@ -12,7 +12,7 @@ export interface Mutant {
   readonly edits: ReadonlyArray<Edit>
 }
 
-/** One with a single edit. */
+/** A mutant with a single edit. */
 export const mutant = (name: string, file: string, find: string, replace: string): Mutant => ({
   name,
   edits: [{ file, find, replace }]

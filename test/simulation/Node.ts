@@ -1,4 +1,4 @@
-/** One simulated node: the real Control from its sessions down to its feed, over a simulated store and simulated sockets. */
+/** One simulated node: the real Control above a simulated store and simulated sockets. */
 import { type Client as ServedClient, ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Connections } from "#connection/Connections.ts"
 import * as Control from "#server/Control.ts"
@@ -23,7 +23,7 @@ import { observedBus, OpenSubscriptions } from "./observedBus.ts"
 import { SimulatedSocket, type SocketClient } from "./SimulatedSocket.ts"
 import type { World } from "./World.ts"
 
-/** Shorter than in earnest, so that little time must be simulated. */
+/** Shorter than the defaults, so that a simulation covers them in little simulated time. */
 export const settings = {
   ...defaults,
   heartbeatInterval: Duration.seconds(5),
@@ -34,7 +34,7 @@ export const settings = {
   maxUnauthenticatedPerIp: 4
 }
 
-/** A supervisor starts a node again after so long. */
+/** Milliseconds until a supervisor restarts a node. */
 const restartDelay = 500
 
 const layerOf = (link: DatabaseLink, queues: OpenSubscriptions, highWater: Layer.Layer<HighWaterMarkStore>) => {
@@ -64,7 +64,7 @@ const layerOf = (link: DatabaseLink, queues: OpenSubscriptions, highWater: Layer
   )
 }
 
-/** What is reported as an error although nothing is wrong here: a database that was set back. */
+/** Start of the error log for a restored older database. The simulator causes it on purpose, so it is no violation. */
 const lostHistoryMessage = "the database does not have what it had"
 
 export type Services = Layer.Success<ReturnType<typeof layerOf>>
@@ -77,20 +77,20 @@ export class Node {
   services: Context.Context<Services> | undefined
   subscriptions = new OpenSubscriptions()
   sockets = new Set<SimulatedSocket>()
-  /** Its file outside the database. */
-  #mark: HighWaterMark | undefined
+  /** Content of the high-water mark's file, which survives restarts of the node. */
+  #highWaterMark: HighWaterMark | undefined
   readonly #highWater = Layer.succeed(
     HighWaterMarkStore,
     HighWaterMarkStore.of({
       readState: Effect.succeed("kept"),
-      read: Effect.sync(() => Option.fromUndefinedOr(this.#mark)),
+      read: Effect.sync(() => Option.fromUndefinedOr(this.#highWaterMark)),
       write: (mark) =>
         Effect.sync(() => {
-          this.#mark = mark
+          this.#highWaterMark = mark
         })
     })
   )
-  /** Whether a supervisor keeps it running. */
+  /** Whether a supervisor restarts the node. */
   isSupervised = false
   isStopping = false
   #scope: Scope.Closeable | undefined
@@ -122,20 +122,20 @@ export class Node {
     const { process } = this
     process.run(build, (exit) => {
       if (Exit.isSuccess(exit)) this.services = exit.value
-      else this.#failed(process)
+      else this.#startFailed(process)
     })
   }
 
-  /** As kill -9: its sockets are reset by its system, and what it was about to write is not written. */
+  /** Like kill -9: the operating system resets the sockets, and pending writes are lost. */
   kill(): void {
     if (!this.process.alive) return
     this.#world.count("node killed")
     if (acceptedFaults.unnoticedRestore && this.#database.isRestoreUnnoticed)
       this.#database.beginTimeline(this.#database.timeline)
-    this.#end()
+    this.#terminate()
   }
 
-  /** Drains and exits by itself. */
+  /** Drains the node and lets it exit. */
   stop(): void {
     this.isSupervised = false
     if (this.#scope === undefined || !this.isServing) return this.kill()
@@ -145,11 +145,11 @@ export class Node {
     process.run(Scope.close(this.#scope, Exit.void), () => {
       if (this.process !== process || !process.alive) return
       this.#checkNothingLeft()
-      this.#end()
+      this.#terminate()
     })
   }
 
-  /** A connection from outside; refused when nobody listens. The type is what the URL names. */
+  /** Opens a connection to the node; undefined when the node does not listen. `type` is the client type in the URL. */
   connect(
     peer: SocketClient,
     { address, level, type }: { readonly type: ClientType | undefined; readonly level: Level; readonly address: string }
@@ -160,8 +160,8 @@ export class Node {
     this.sockets.add(socket)
     process.deliver(this.#world.random.between(1, socket.latency), () => {
       const sessions = this.services === undefined ? undefined : Context.get(this.services, Connections)
-      const place = sessions?.reserve(address)
-      if (sessions === undefined || place === undefined || this.isStopping) {
+      const slot = sessions?.reserve(address)
+      if (sessions === undefined || slot === undefined || this.isStopping) {
         this.#world.count("connection refused")
         socket.reset()
         return
@@ -170,31 +170,31 @@ export class Node {
       process.run(Effect.andThen(
         socket.ended,
         Effect.sync(() => {
-          place.release()
+          slot.release()
           this.sockets.delete(socket)
         })
       ))
-      sessions.serve(socket, place, { type, level, address })
+      sessions.serve(socket, slot, { type, level, address })
     })
     return socket
   }
 
-  /** Runs something with this node's services. */
+  /** Runs an effect with this node's services. */
   run<A, E>(effect: Effect.Effect<A, E, Services>, onExit?: (exit: Exit.Exit<A, E>) => void): void {
     if (this.services !== undefined) this.process.run(Effect.provide(effect, this.services), onExit)
   }
 
-  /** What the node knows now, without disturbing it. */
+  /** Reads state of the node without running any of its fibers. */
   peek<A>(effect: Effect.Effect<A, never, Services>): A | undefined {
     return this.services === undefined ? undefined : Effect.runSync(Effect.provide(effect, this.services))
   }
 
-  /** Everybody who is connected to it and authenticated. */
+  /** Authenticated clients of this node. */
   get registeredClients(): ReadonlyArray<ServedClient> {
     return this.peek(Effect.flatMap(ClientRegistry, ({ all }) => all)) ?? []
   }
 
-  /** What the node itself has counted. */
+  /** Adds the node's own metrics to the counters of the simulation. */
   countMetrics(): void {
     for (const { attributes, id, state, type } of Metric.snapshotUnsafe(this.process.context)) {
       if (type !== "Counter" || !("count" in state) || Number(state.count) === 0) continue
@@ -205,24 +205,24 @@ export class Node {
 
   #newProcess(): Process {
     return new Process(this.#world, this.#turnMillis, (level, message, why) => {
-      if (message.startsWith("this process stood still")) this.#world.count("stall forgiven")
+      if (message.startsWith("this process was stalled")) this.#world.count("pause forgiven")
       this.#world.trace(() => `  log ${level}: ${message} ${why().split("\n")[0]}`)
       if (level !== "Error" && level !== "Fatal" || message.startsWith(lostHistoryMessage)) return
       this.#world.violate("I17 total function", `${message} ${why()}`.slice(0, 1_500))
     })
   }
 
-  #failed(process: Process): void {
+  #startFailed(process: Process): void {
     if (!process.alive) return
     this.#world.count("start failed")
-    this.#end()
+    this.#terminate()
   }
 
-  #end(): void {
+  #terminate(): void {
     this.countMetrics()
     this.process.kill()
     this.services = undefined
-    // What it leaves open is reset by its system.
+    // The operating system resets the sockets that the node left open.
     for (const socket of this.sockets) socket.reset()
     this.sockets = new Set()
     this.#world.after(restartDelay, () => {
@@ -230,15 +230,16 @@ export class Node {
     })
   }
 
-  /** L4: what was begun for clients has ended with them. */
+  /** L4: everything that was started for clients has ended. */
   #checkNothingLeft(): void {
-    const { process, subscriptions: queues } = this
+    const { process, subscriptions } = this
     const open = [...this.sockets].filter(({ isEnded, isServed }) => isServed && !isEnded).length
     if (open > 0) this.#world.violate("L4 no leak", `${open} sockets are left after the drain`)
     if (process.timerCount > 0)
       this.#world.violate("L4 no leak", `${process.timerCount} timers are left after the drain`)
-    if (queues.size > 0) this.#world.violate("L4 no leak", `${queues.size} subscriptions are left after the drain`)
-    const { registeredClients: members } = this
-    if (members.length > 0) this.#world.violate("L4 no leak", `${members.length} members are left after the drain`)
+    if (subscriptions.size > 0)
+      this.#world.violate("L4 no leak", `${subscriptions.size} subscriptions are left after the drain`)
+    const registered = this.registeredClients.length
+    if (registered > 0) this.#world.violate("L4 no leak", `${registered} registered clients are left after the drain`)
   }
 }

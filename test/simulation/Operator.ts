@@ -1,4 +1,4 @@
-/** Those who change the network: through the services of a node, or by SQL. */
+/** Operators that change the network through a node's services or by SQL. */
 import { Agents } from "#services/Agents.ts"
 import { Certificates } from "#services/Certificates.ts"
 import { ApiKeys } from "#services/ApiKeys.ts"
@@ -16,78 +16,81 @@ import { ConstraintViolated, type Transaction } from "./Transaction.ts"
 
 export class Operator {
   readonly #simulation: SimulationContext
-  #made = 0
+  #created = 0
 
   constructor(simulation: SimulationContext) {
     this.#simulation = simulation
   }
 
   createAgent(): void {
-    this.#ask(Effect.flatMap(Agents, (agents) => agents.create({ name: this.#name() })), ({ agent, apiKey }) => {
-      this.#simulation.addKey({ type: "agent", id: agent.id }, Redacted.value(apiKey))
-    })
+    this.#request(
+      Effect.flatMap(Agents, (agents) => agents.create({ name: this.#nextName() })),
+      ({ agent, apiKey }) => {
+        this.#simulation.addKey({ type: "agent", id: agent.id }, Redacted.value(apiKey))
+      }
+    )
   }
 
   createGateway(): void {
-    const publicIp = this.#made % 2 === 0 ? null : `198.51.100.${this.#made}`
-    const create = Effect.flatMap(Gateways, (gateways) => gateways.create({ name: this.#name(), publicIp }))
-    this.#ask(create, ({ apiKey, gateway }) => {
+    const publicIp = this.#created % 2 === 0 ? null : `198.51.100.${this.#created}`
+    const create = Effect.flatMap(Gateways, (gateways) => gateways.create({ name: this.#nextName(), publicIp }))
+    this.#request(create, ({ apiKey, gateway }) => {
       this.#simulation.addKey({ type: "gateway", id: gateway.id }, Redacted.value(apiKey))
     })
   }
 
   createTunnel(random: Random): void {
-    const agentId = this.#anAgent(random)
+    const agentId = this.#pickAgentId(random)
     const domain = HostName.make(random.pick(domains) ?? domains[0])
     const target = `localhost:${random.between(8_000, 8_009)}`
     const enabled = random.chance(0.8)
-    this.#ask(Effect.flatMap(Tunnels, (tunnels) => tunnels.create({ agentId, domain, target, enabled })))
+    this.#request(Effect.flatMap(Tunnels, (tunnels) => tunnels.create({ agentId, domain, target, enabled })))
   }
 
   updateTunnel(random: Random): void {
-    const id = this.#any("tunnel", random)
+    const id = this.#pickId("tunnel", random)
     const patch: TunnelPatch = random.weighted<TunnelPatch>([
       [3, { target: `localhost:${random.between(8_000, 8_009)}` }],
       [2, { enabled: random.chance(0.5) }],
-      [3, { agentId: this.#anAgent(random) }],
+      [3, { agentId: this.#pickAgentId(random) }],
       [1, { domain: HostName.make(random.pick(domains) ?? domains[0]) }]
     ]) ?? {}
-    this.#ask(Effect.flatMap(Tunnels, (tunnels) => tunnels.update(TunnelId.make(id), patch)))
+    this.#request(Effect.flatMap(Tunnels, (tunnels) => tunnels.update(TunnelId.make(id), patch)))
   }
 
   removeTunnel(random: Random): void {
-    const id = this.#any("tunnel", random)
-    this.#ask(Effect.flatMap(Tunnels, (tunnels) => tunnels.remove(TunnelId.make(id))))
+    const id = this.#pickId("tunnel", random)
+    this.#request(Effect.flatMap(Tunnels, (tunnels) => tunnels.remove(TunnelId.make(id))))
   }
 
   renameAgent(random: Random): void {
-    const id = this.#anAgent(random)
-    this.#ask(Effect.flatMap(Agents, (agents) => agents.update(id, { name: this.#name() })))
+    const id = this.#pickAgentId(random)
+    this.#request(Effect.flatMap(Agents, (agents) => agents.update(id, { name: this.#nextName() })))
   }
 
   removeClient(ref: ClientRef, cascade: boolean): void {
-    if (ref.type === "agent") this.#ask(Effect.flatMap(Agents, (agents) => agents.remove(ref.id, { cascade })))
-    else this.#ask(Effect.flatMap(Gateways, (gateways) => gateways.remove(ref.id)))
+    if (ref.type === "agent") this.#request(Effect.flatMap(Agents, (agents) => agents.remove(ref.id, { cascade })))
+    else this.#request(Effect.flatMap(Gateways, (gateways) => gateways.remove(ref.id)))
   }
 
   updateGateway(random: Random): void {
-    const ref = this.#aClient("gateway", random)
+    const ref = this.#pickClient("gateway", random)
     if (ref?.type !== "gateway") return
     const patch = random.weighted<GatewayPatch>([
-      [3, { serves: this.#aScope(random) }],
+      [3, { serves: this.#drawScope(random) }],
       [1, { serves: null }],
-      [2, { name: this.#name() }],
+      [2, { name: this.#nextName() }],
       [2, { publicIp: `198.51.100.${random.between(1, 9)}` }],
       [1, { publicIp: null }],
       [1, { listenPort: random.between(51_820, 51_822) }]
     ]) ?? {}
-    this.#ask(Effect.flatMap(Gateways, (gateways) => gateways.update(ref.id, patch)))
+    this.#request(Effect.flatMap(Gateways, (gateways) => gateways.update(ref.id, patch)))
   }
 
   createKey(ref: ClientRef): void {
-    this.#ask(Effect.flatMap(ApiKeys, (keys) => keys.create(ref)), ({ apiKey }) => {
+    this.#request(Effect.flatMap(ApiKeys, (keys) => keys.create(ref)), ({ apiKey }) => {
       const key = this.#simulation.addKey(ref, Redacted.value(apiKey))
-      // Its owner goes over to the new key at its next connection.
+      // The key's owner uses the new key from its next connection.
       const client = this.#simulation.clients.find((other) => other.key.ref.id === ref.id)
       if (client !== undefined) client.key = key
     })
@@ -96,28 +99,28 @@ export class Operator {
   revokeKey(random: Random): void {
     const key = random.pick([...this.#simulation.database.tables.key.values()])
     if (key === undefined) return
-    this.#ask(Effect.flatMap(ApiKeys, (keys) => keys.revoke(key.owner, KeyId.make(key.id))))
+    this.#request(Effect.flatMap(ApiKeys, (keys) => keys.revoke(key.owner, KeyId.make(key.id))))
   }
 
   putCertificate(random: Random): void {
     const issued = random.pick(operatorCertificates())
     if (issued === undefined) return
     const { certificate, domain, privateKey } = issued
-    this.#ask(Effect.flatMap(Certificates, (all) => all.put(HostName.make(domain), { certificate, privateKey })))
+    this.#request(Effect.flatMap(Certificates, (all) => all.put(HostName.make(domain), { certificate, privateKey })))
   }
 
   removeCertificate(random: Random): void {
-    const domain = HostName.make(this.#any("certificate", random))
-    this.#ask(Effect.flatMap(Certificates, (all) => all.remove(domain)))
+    const domain = HostName.make(this.#pickId("certificate", random))
+    this.#request(Effect.flatMap(Certificates, (all) => all.remove(domain)))
   }
 
-  /** Some statements in one transaction, by somebody with psql. */
+  /** Runs up to four statements in one transaction, as an operator with psql would. */
   changeBySql(random: Random): void {
     const { database, world } = this.#simulation
     if (database.faults.mode !== "up") return
     try {
       database.transact((tx) => {
-        for (let left = random.between(1, 4); left > 0; left--) this.#statement(tx, random)
+        for (let left = random.between(1, 4); left > 0; left--) this.#runStatement(tx, random)
       })
     } catch (error) {
       if (!(error instanceof ConstraintViolated)) throw error
@@ -125,7 +128,7 @@ export class Operator {
     }
   }
 
-  #statement(tx: Transaction, random: Random): void {
+  #runStatement(tx: Transaction, random: Random): void {
     const pick = <Row>(table: ReadonlyMap<string, Row>) => random.pick([...table.values()])
     const agent = pick(tx.tables.agent)
     const gateway = pick(tx.tables.gateway)
@@ -156,39 +159,39 @@ export class Operator {
     random.weighted(statements)?.()
   }
 
-  /** Runs it on a node; what fails for a reason that the API knows is an answer like any other. */
-  #ask<A, E>(effect: Effect.Effect<A, E, Services>, done?: (value: A) => void): void {
+  /** Runs a request on a node. A failure that the API declares is a normal response; a defect is a violation. */
+  #request<A, E>(effect: Effect.Effect<A, E, Services>, done?: (value: A) => void): void {
     const { node, world } = this.#simulation
     node?.run(effect, (exit) => {
       if (Exit.isSuccess(exit)) done?.(exit.value)
       else {
         const [reason] = exit.cause.reasons
         if (reason?._tag === "Die")
-          world.violate("I17 total function", `an operator's request failed inside: ${String(reason.defect)}`)
-        world.trace(() => `  the operator is told: ${reason?._tag === "Fail" ? String(reason.error) : reason?._tag}`)
+          world.violate("I17 total function", `an operator's request died: ${String(reason.defect)}`)
+        world.trace(() => `  operator request failed: ${reason?._tag === "Fail" ? String(reason.error) : reason?._tag}`)
       }
     })
   }
 
-  #name(): string {
-    return `n${this.#made += 1}`
+  #nextName(): string {
+    return `n${this.#created += 1}`
   }
 
-  #aScope(random: Random): NonNullable<GatewayPatch["serves"]> {
-    const some = [...domains, "*.example.com"].filter(() => random.chance(0.25))
-    const agents = Array.from({ length: random.between(0, 2) }, () => this.#anAgent(random))
-    return { agents, domains: some.map((domain) => HostName.make(domain)) }
+  #drawScope(random: Random): NonNullable<GatewayPatch["serves"]> {
+    const chosen = [...domains, "*.example.com"].filter(() => random.chance(0.25))
+    const agents = Array.from({ length: random.between(0, 2) }, () => this.#pickAgentId(random))
+    return { agents, domains: chosen.map((domain) => HostName.make(domain)) }
   }
 
-  #anAgent(random: Random): AgentId {
-    return AgentId.make(random.chance(0.05) ? "nobody" : this.#any("agent", random))
+  #pickAgentId(random: Random): AgentId {
+    return AgentId.make(random.chance(0.05) ? "unknown" : this.#pickId("agent", random))
   }
 
-  #aClient(type: "agent" | "gateway", random: Random): ClientRef | undefined {
+  #pickClient(type: "agent" | "gateway", random: Random): ClientRef | undefined {
     return random.pick(this.#simulation.keys.filter(({ ref }) => ref.type === type))?.ref
   }
 
-  #any(entity: keyof Rows, random: Random): string {
+  #pickId(entity: keyof Rows, random: Random): string {
     return random.pick([...this.#simulation.database.tables[entity].keys()]) ?? "none"
   }
 }

@@ -1,4 +1,4 @@
-/** One simulated operating-system process: a clock, an event loop with Node's phases, and fibers that run nowhere else. */
+/** Simulated operating-system process with a clock and an event loop in Node's phases. */
 import {
   Clock,
   Context,
@@ -14,27 +14,27 @@ import {
 import { type EventLoop, runInLoop } from "./determinism.ts"
 import type { Worker, World } from "./World.ts"
 
-/** 2026-01-01T00:00:00Z: when every simulation begins. */
+/** 2026-01-01T00:00:00Z, the start of every simulation. */
 export const epoch = 1_767_225_600_000
 
 export class Process implements EventLoop, Worker {
   readonly context: Context.Context<never>
-  /** By how much its wall clock is wrong. */
+  /** Error of the wall clock in milliseconds. */
   wallClockOffset = 0
-  /** When it last stood still. */
+  /** Start of the last pause. */
   pausedAt: number | undefined
-  /** How many timers its fibers wait for. */
+  /** Number of timers that fibers of this process wait for. */
   timerCount = 0
   #alive = true
-  #stalled = false
-  /** What a turn of the loop takes: above 0, something can arrive between two turns. */
+  #paused = false
+  /** Duration of one turn of the event loop in milliseconds. Above 0, messages can arrive between two turns. */
   readonly #turnMillis: number
   #busyUntil = 0
-  /** Until then nothing reaches it from outside. */
-  #lateUntil = 0
+  /** No message from outside arrives before this time. */
+  #unreachableUntil = 0
   readonly #world: World
-  #due: Array<() => void> = []
-  #arrived: Array<() => void> = []
+  #dueTimers: Array<() => void> = []
+  #arrivals: Array<() => void> = []
   #immediates: Array<() => void> = []
 
   constructor(world: World, turnMillis: number, onLog: (level: string, message: string, why: () => string) => void) {
@@ -73,32 +73,35 @@ export class Process implements EventLoop, Worker {
   }
 
   get isPaused(): boolean {
-    return this.#stalled
+    return this.#paused
   }
 
-  /** As after kill -9: nothing of it runs any more. */
+  /** Like kill -9: nothing in this process runs any more. */
   kill(): void {
     this.#alive = false
     this.#world.removeWorker(this)
   }
 
-  /** Stands still for so long. What was sent to it meanwhile comes so much later, as after a machine that was paused. */
+  /**
+   * Pauses the process for `millis`. Messages sent during the pause arrive `late` milliseconds after the pause, as with a paused
+   * virtual machine.
+   */
   pause(millis: number, late: number): void {
-    if (this.#stalled || this.#lateUntil > this.#world.now) return
+    if (this.#paused || this.#unreachableUntil > this.#world.now) return
     this.pausedAt = this.#world.now
-    this.#stalled = true
-    this.#lateUntil = Math.max(this.#lateUntil, this.#world.now + millis + late)
+    this.#paused = true
+    this.#unreachableUntil = Math.max(this.#unreachableUntil, this.#world.now + millis + late)
     this.#world.after(millis, () => {
-      this.#stalled = false
+      this.#paused = false
     })
   }
 
-  /** Something reaches the process from outside after so many milliseconds; read in the loop's poll phase. */
+  /** Delivers a message from outside after `delay` milliseconds, in the poll phase of the event loop. */
   deliver(delay: number, run: () => void): void {
     this.#world.after(delay, () => {
       if (!this.#alive) return
-      if (this.#lateUntil > this.#world.now) this.deliver(this.#lateUntil - this.#world.now, run)
-      else this.#arrived.push(run)
+      if (this.#unreachableUntil > this.#world.now) this.deliver(this.#unreachableUntil - this.#world.now, run)
+      else this.#arrivals.push(run)
     })
   }
 
@@ -109,19 +112,19 @@ export class Process implements EventLoop, Worker {
   /** Runs an effect in this process. */
   run<A, E>(effect: Effect.Effect<A, E>, onExit?: (exit: Exit.Exit<A, E>) => void): void {
     if (!this.#alive) return
-    this.#arrived.push(() => {
+    this.#arrivals.push(() => {
       const fiber = Effect.runForkWith(this.context)(effect)
       if (onExit !== undefined) fiber.addObserver(onExit)
     })
   }
 
-  /** One turn of the loop: timers, then what has arrived, then what was put off until after it. */
+  /** Runs one turn of the event loop: timers, then arrived messages, then `setImmediate` callbacks. */
   work(): boolean {
-    if (!this.#alive || this.#stalled || this.#busyUntil > this.#world.now) return false
-    if (this.#due.length + this.#arrived.length + this.#immediates.length === 0) return false
+    if (!this.#alive || this.#paused || this.#busyUntil > this.#world.now) return false
+    if (this.#dueTimers.length + this.#arrivals.length + this.#immediates.length === 0) return false
     runInLoop(this, () => {
-      runAll(this.#due, () => this.#due = [])
-      runAll(this.#arrived, () => this.#arrived = [])
+      runAll(this.#dueTimers, () => this.#dueTimers = [])
+      runAll(this.#arrivals, () => this.#arrivals = [])
       runAll(this.#immediates, () => this.#immediates = [])
     })
     if (this.#turnMillis > 0) {
@@ -146,32 +149,32 @@ export class Process implements EventLoop, Worker {
     }
   }
 
-  /** Runs a callback in this process's loop after so many milliseconds; gives what calls it off. */
+  /** Runs a callback in this process's event loop after `millis`. Returns a function that cancels the timer. */
   startTimer(millis: number, run: () => void): () => void {
-    let waits = true
+    let isWaiting = true
     const done = () => {
-      if (waits) this.timerCount -= 1
-      waits = false
+      if (isWaiting) this.timerCount -= 1
+      isWaiting = false
     }
     const fire = () => {
-      if (!waits) return
+      if (!isWaiting) return
       done()
       run()
     }
     this.timerCount += 1
-    const planned = this.#world.after(millis, () => {
-      if (this.#alive) this.#due.push(fire)
+    const event = this.#world.after(millis, () => {
+      if (this.#alive) this.#dueTimers.push(fire)
     })
     return () => {
-      planned.run = undefined
+      event.run = undefined
       done()
     }
   }
 
   #sleep(millis: number): Effect.Effect<void> {
     return Effect.callback((resume) => {
-      const callOff = this.startTimer(millis, () => resume(Effect.void))
-      return Effect.sync(callOff)
+      const cancel = this.startTimer(millis, () => resume(Effect.void))
+      return Effect.sync(cancel)
     })
   }
 }

@@ -1,4 +1,4 @@
-/** Chance that can be had again: equal seeds give equal draws. */
+/** Reproducible random numbers: equal seeds give equal draws. */
 
 export class Random {
   #state: number
@@ -7,7 +7,7 @@ export class Random {
     this.#state = mix(seed)
   }
 
-  /** From 0 up to, not including, 1 (mulberry32). */
+  /** A number in [0, 1), from mulberry32. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) | 0
     let t = Math.imul(this.#state ^ (this.#state >>> 15), 1 | this.#state)
@@ -15,12 +15,12 @@ export class Random {
     return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296
   }
 
-  /** A whole number from 0 up to, not including, `below`. */
+  /** An integer in [0, below). */
   int(below: number): number {
     return Math.floor(this.next() * below)
   }
 
-  /** A whole number, both ends included. */
+  /** An integer in [from, to]. */
   between(from: number, to: number): number {
     return from + this.int(to - from + 1)
   }
@@ -29,12 +29,12 @@ export class Random {
     return this.next() < probability
   }
 
-  /** One of them; undefined when there is none. */
+  /** One of the items; undefined when there are none. */
   pick<A>(items: ReadonlyArray<A>): A | undefined {
     return items[this.int(items.length)]
   }
 
-  /** One of them, each as likely as its weight says. */
+  /** One of the items, with probability proportional to its weight. */
   weighted<A>(items: ReadonlyArray<readonly [weight: number, item: A]>): A | undefined {
     let left = this.next() * items.reduce((sum, [weight]) => sum + weight, 0)
     for (const [weight, item] of items) {
@@ -44,13 +44,13 @@ export class Random {
     return items.at(-1)?.[1]
   }
 
-  /** Draws of its own, which do not depend on how many were taken here. */
+  /** An independent sequence: draws elsewhere do not change it. */
   static of(seed: number, label: number): Random {
     return new Random(mix(seed) ^ mix(label + 0x5eed))
   }
 }
 
-/** Neighbouring seeds must not give similar draws. */
+/** Mixes the bits, so that neighbouring seeds give unrelated draws. */
 function mix(seed: number): number {
   let h = seed | 0
   h = Math.imul(h ^ (h >>> 16), 0x85ebca6b)

@@ -1,4 +1,4 @@
-/** One simulated TCP connection with a WebSocket on it: the server's end is a `Socket`, the client's end is plain callbacks. */
+/** Simulated TCP connection with a WebSocket: `Socket` for the server, callbacks for the client. */
 import { closeCodes, type CloseReason } from "#schema/codes.ts"
 import { type Frame, type Socket, SocketClosed, TooSlow } from "#connection/Socket.ts"
 import { Effect } from "effect"
@@ -9,15 +9,15 @@ import type { World } from "./World.ts"
 
 /** The client's end. */
 export interface SocketClient {
-  /** The texts of what the server wrote in one go; not all of them when the connection broke in between. */
+  /** Texts of one write of the server. `isWhole` is false when the connection broke inside the write. */
   received(texts: ReadonlyArray<string>, isWhole: boolean): void
-  /** 1006 when the connection was cut. */
+  /** The connection is closed; 1006 when it broke. */
   closed(code: number): void
 }
 
-/** As `WsSocket`, at a scale at which it happens in a simulation: a client is backed up above so many bytes. */
+/** Bytes above which a client counts as backed up. Smaller than in `WsSocket`, so that simulations reach it. */
 const backlogLimit = 2 * 1024
-/** What the kernel takes although the peer reads nothing. */
+/** Bytes that the kernel buffers although the client reads nothing. */
 const kernelBytes = 512
 const closeTimeout = 2_000
 const drainTimeout = (bytes: number) => 10_000 + Math.round(bytes / 16.384)
@@ -27,7 +27,7 @@ type Resume<A, E> = (next: Effect.Effect<A, E>) => void
 interface Item {
   readonly bytes: number
   readonly frames: ReadonlyArray<Buffer>
-  /** A close frame. */
+  /** Code of a close frame. */
   readonly code: number | undefined
 }
 
@@ -36,62 +36,60 @@ const closedEffect = Effect.fail(new SocketClosed())
 export class SimulatedSocket implements Socket {
   readonly #world: World
   readonly #process: Process
-  readonly #peer: SocketClient
-  /** Written and not yet gone from the server's process. */
+  readonly #client: SocketClient
+  /** Written by the server, and not yet sent to the network. */
   #outgoing: Array<Item> = []
   #waitingBytes = 0
   #writesWhileBackedUp = 0
   #inbox: Array<Frame> = []
   #reader: Resume<Frame, SocketClosed> | undefined
-  #drainers: Array<() => void> = []
-  #enders: Array<() => void> = []
+  #drainWaiters: Array<() => void> = []
+  #endWaiters: Array<() => void> = []
   #closing = false
-  /** The server's end is over. */
-  #ended = false
-  /** The client's end is over. */
-  #left = false
+  /** The server's end is closed. */
+  #serverClosed = false
+  /** The client's end is closed. */
+  #clientClosed = false
   #lastOut = 0
   #lastIn = 0
   #draining = false
-  /** Nothing more comes out of it: something before was lost. */
+  /** The stream lost data, so that nothing more is delivered. */
   #isBroken = false
-  #keepPatience: (() => void) | undefined
-  /** Its server has accepted it. */
+  #cancelCloseTimeout: (() => void) | undefined
+  /** The server has accepted the connection. */
   isServed = false
   readonly limitNextMessage = (): void => {}
-  /** Nothing gets through in either direction, and nobody is told. */
+  /** Neither end receives anything, and neither end is notified. */
   isBlackhole = false
-  /** What the client reads, in bytes a millisecond. */
+  /** Bytes per millisecond that the client reads. */
   rate = Number.POSITIVE_INFINITY
-  /** How often the rate was changed. */
-  #rates = 0
-  /** The largest latency, in milliseconds. */
+  /** Number of rate changes; cancels transfers scheduled at an older rate. */
+  #rateChanges = 0
+  /** Maximum latency in milliseconds. */
   latency = 5
   readonly openedAt: number
-  /** When the client last said something valid on its way to the server. */
+  /** Times at which the client sent valid frames that can reach the server. */
   readonly validFramesAt: Array<number> = []
-  /** Why the server closed it. */
+  /** Reason for which the server closed the connection. */
   reason: CloseReason | undefined
-  /** When this client has been too slow for the first time. */
-  wasBackedUp = false
 
-  constructor(world: World, process: Process, peer: SocketClient) {
+  constructor(world: World, process: Process, client: SocketClient) {
     this.#world = world
     this.#process = process
-    this.#peer = peer
+    this.#client = client
     this.validFramesAt.push(world.now)
     this.openedAt = world.now
   }
 
   get isEnded(): boolean {
-    return this.#ended
+    return this.#serverClosed
   }
 
   get isClosing(): boolean {
     return this.#closing
   }
 
-  // ---- the server's end
+  // ---- server's end
 
   readonly #arrival: Effect.Effect<Frame, SocketClosed> = Effect.callback<Frame, SocketClosed>((resume) => {
     this.#reader = resume
@@ -99,19 +97,19 @@ export class SimulatedSocket implements Socket {
 
   readonly receive: Effect.Effect<Frame, SocketClosed> = Effect.suspend(() => {
     const frame = this.#inbox.shift()
-    return frame !== undefined ? Effect.succeed(frame) : this.#ended ? closedEffect : this.#arrival
+    return frame !== undefined ? Effect.succeed(frame) : this.#serverClosed ? closedEffect : this.#arrival
   })
 
   write(frames: ReadonlyArray<Buffer>): void {
     if (this.#closing || frames.length === 0) return
     if (this.hasBacklog()) {
-      this.wasBackedUp = true
-      // Both fibers of a connection may have found it fit just before the other wrote; and a server that stops says so.
+      // Both fibers of a connection may have checked the backlog just before the other wrote, and a stopping server
+      // announces its stop.
       if ((this.#writesWhileBackedUp += 1) > 3) {
-        this.#world.violate("I10 bounded", `${this.#waitingBytes} bytes wait for a client, and more is written`)
+        this.#world.violate("I10 bounded", `${this.#waitingBytes} bytes wait for a client, and the server writes more`)
       }
     }
-    this.#send({ frames, bytes: frames.reduce((sum, { length }) => sum + length, 0), code: undefined })
+    this.#enqueue({ frames, bytes: frames.reduce((sum, { length }) => sum + length, 0), code: undefined })
   }
 
   hasBacklog(): boolean {
@@ -122,8 +120,8 @@ export class SimulatedSocket implements Socket {
     if (this.#outgoing.length === 0) return Effect.void
     this.#world.count("slow client waited for")
     return Effect.callback<void, SocketClosed>((resume) => {
-      if (this.#ended) return resume(closedEffect)
-      this.#drainers.push(() => resume(this.#ended ? closedEffect : Effect.void))
+      if (this.#serverClosed) return resume(closedEffect)
+      this.#drainWaiters.push(() => resume(this.#serverClosed ? closedEffect : Effect.void))
     }).pipe(Effect.timeoutOrElse({
       duration: drainTimeout(this.#waitingBytes),
       orElse: () => Effect.fail(new TooSlow())
@@ -131,8 +129,8 @@ export class SimulatedSocket implements Socket {
   })
 
   readonly ended: Effect.Effect<void> = Effect.callback((resume) => {
-    if (this.#ended) return resume(Effect.void)
-    this.#enders.push(() => resume(Effect.void))
+    if (this.#serverClosed) return resume(Effect.void)
+    this.#endWaiters.push(() => resume(Effect.void))
   })
 
   close(reason: CloseReason): void {
@@ -140,21 +138,21 @@ export class SimulatedSocket implements Socket {
     this.#closing = true
     this.reason = reason
     this.#inbox = []
-    this.#send({ frames: [], bytes: 4, code: closeCodes[reason].code })
-    this.#keepPatience = this.#process.startTimer(closeTimeout, () => this.#end())
+    this.#enqueue({ frames: [], bytes: 4, code: closeCodes[reason].code })
+    this.#cancelCloseTimeout = this.#process.startTimer(closeTimeout, () => this.#closeServerEnd())
   }
 
   ping(): void {
-    if (!this.#closing) this.#send({ frames: [], bytes: 2, code: undefined })
+    if (!this.#closing) this.#enqueue({ frames: [], bytes: 2, code: undefined })
   }
 
-  // ---- the client's end
+  // ---- client's end
 
   send(frame: Frame, isValid: boolean): void {
-    if (this.#left || this.isBlackhole) return
+    if (this.#clientClosed || this.isBlackhole) return
     if (isValid) this.validFramesAt.push(this.#world.now)
-    this.#toServer(() => {
-      if (this.#ended || this.#closing) return
+    this.#deliverToServer(() => {
+      if (this.#serverClosed || this.#closing) return
       const resume = this.#reader
       if (resume === undefined) {
         this.#inbox.push(frame)
@@ -165,93 +163,93 @@ export class SimulatedSocket implements Socket {
     })
   }
 
-  /** The client closes properly. */
+  /** The client sends a close frame. */
   closeByClient(): void {
-    if (this.#left) return
-    this.#left = true
-    if (!this.isBlackhole) this.#toServer(() => this.#end())
+    if (this.#clientClosed) return
+    this.#clientClosed = true
+    if (!this.isBlackhole) this.#deliverToServer(() => this.#closeServerEnd())
   }
 
-  /** Both ends are told at once that the connection is gone. */
+  /** Breaks the connection. Both ends are notified. */
   breakBothEnds(): void {
-    this.#process.deliver(1, () => this.#end())
-    this.#lose(1)
+    this.#process.deliver(1, () => this.#closeServerEnd())
+    this.#notifyClient(1)
   }
 
-  /** The machine of the server is gone, or its process: the client's end is told by its system. */
+  /** The server's process or machine died. The client's system notifies the client. */
   reset(): void {
-    this.#ended = true
-    this.#lose(this.#world.random.between(1, this.latency))
+    this.#serverClosed = true
+    this.#notifyClient(this.#world.random.between(1, this.latency))
   }
 
-  /** The client gives up: its end is over at once, the server hears of it if anything gets through. */
+  /** The client gives up. Its end closes at once; the server is notified if anything still gets through. */
   abandon(): void {
-    if (this.#left) return
-    this.#left = true
-    if (!this.isBlackhole) this.#process.deliver(this.latency, () => this.#end())
+    if (this.#clientClosed) return
+    this.#clientClosed = true
+    if (!this.isBlackhole) this.#process.deliver(this.latency, () => this.#closeServerEnd())
   }
 
   setRate(rate: number): void {
     this.rate = rate
     this.#draining = false
-    this.#rates += 1
-    this.#pump()
+    this.#rateChanges += 1
+    this.#sendWaiting()
   }
 
-  #lose(delay: number): void {
+  #notifyClient(delay: number): void {
     this.#world.after(delay, () => {
-      if (this.#left) return
-      this.#left = true
-      this.#peer.closed(1006)
+      if (this.#clientClosed) return
+      this.#clientClosed = true
+      this.#client.closed(1006)
     })
   }
 
-  #toServer(run: () => void): void {
+  #deliverToServer(run: () => void): void {
     const at = Math.max(this.#lastIn, this.#world.now + this.#world.random.between(1, this.latency))
     this.#lastIn = at
     this.#process.deliver(at - this.#world.now, run)
   }
 
-  #send(item: Item): void {
-    if (this.#ended) return
+  #enqueue(item: Item): void {
+    if (this.#serverClosed) return
     this.#outgoing.push(item)
     this.#waitingBytes += item.bytes
-    this.#pump()
+    this.#sendWaiting()
   }
 
-  /** Gives to the network what it takes now; the rest when the client has read. */
-  #pump(): void {
+  /** Sends what the network accepts now, and the rest as the client reads. */
+  #sendWaiting(): void {
     while (this.#outgoing[0] !== undefined && !this.#draining) {
       const item = this.#outgoing[0]
       if (this.isBlackhole) {
         if (item.bytes > kernelBytes) return
-        this.#depart(item)
+        this.#sendNow(item)
         continue
       }
       if (this.rate === Number.POSITIVE_INFINITY) {
-        this.#depart(item)
+        this.#sendNow(item)
         continue
       }
       if (this.rate === 0) return
       this.#draining = true
-      const rates = this.#rates
+      const changes = this.#rateChanges
       this.#world.after(Math.ceil(item.bytes / this.rate), () => {
-        if (rates !== this.#rates) return
+        if (changes !== this.#rateChanges) return
         this.#draining = false
-        if (this.#outgoing[0] === item) this.#depart(item)
-        this.#pump()
+        if (this.#outgoing[0] === item) this.#sendNow(item)
+        this.#sendWaiting()
       })
     }
   }
 
-  #depart(item: Item): void {
+  #sendNow(item: Item): void {
     this.#outgoing.shift()
     this.#waitingBytes -= item.bytes
     if (!this.hasBacklog()) this.#writesWhileBackedUp = 0
     if (this.#outgoing.length === 0) {
-      // More may have been written by the time the process hears of it.
+      // The server may have written more before its process handles this event.
       this.#process.deliver(0, () => {
-        if (this.#outgoing.length === 0) this.#settle(this.#drainers)
+        if (this.#outgoing.length === 0) this.#resumeAll(this.#drainWaiters)
       })
     }
     if (this.isBlackhole) return
@@ -261,40 +259,40 @@ export class SimulatedSocket implements Socket {
   }
 
   #deliver({ code, frames }: Item): void {
-    if (this.#left || this.isBlackhole || this.#isBroken) return
+    if (this.#clientClosed || this.isBlackhole || this.#isBroken) return
     if (code === undefined) {
       const texts = textsOf(frames)
-      const breaks = texts.length > 1 && this.#world.random.chance(this.#world.breakProbability)
-      this.#peer.received(breaks ? texts.slice(0, this.#world.random.int(texts.length)) : texts, !breaks)
-      if (breaks) {
+      const isBroken = texts.length > 1 && this.#world.random.chance(this.#world.breakProbability)
+      this.#client.received(isBroken ? texts.slice(0, this.#world.random.int(texts.length)) : texts, !isBroken)
+      if (isBroken) {
         this.#isBroken = true
         this.#world.count("connection broke between two frames")
         this.breakBothEnds()
       }
       return
     }
-    this.#left = true
-    this.#toServer(() => this.#end())
-    this.#peer.closed(code)
+    this.#clientClosed = true
+    this.#deliverToServer(() => this.#closeServerEnd())
+    this.#client.closed(code)
   }
 
-  #settle(waiting: Array<() => void>): void {
+  #resumeAll(waiting: Array<() => void>): void {
     for (const resume of waiting.splice(0)) resume()
   }
 
-  #end(): void {
-    if (this.#ended) return
+  #closeServerEnd(): void {
+    if (this.#serverClosed) return
     this.#closing = true
-    this.#ended = true
+    this.#serverClosed = true
     this.#outgoing = []
     this.#waitingBytes = 0
-    this.#keepPatience?.()
+    this.#cancelCloseTimeout?.()
     const resume = this.#reader
     this.#reader = undefined
     resume?.(closedEffect)
-    this.#settle(this.#drainers)
-    this.#settle(this.#enders)
-    // A client that was cut off hears of it if it can.
-    if (!this.isBlackhole) this.#lose(this.latency)
+    this.#resumeAll(this.#drainWaiters)
+    this.#resumeAll(this.#endWaiters)
+    // The client's end is notified, unless nothing gets through.
+    if (!this.isBlackhole) this.#notifyClient(this.latency)
   }
 }

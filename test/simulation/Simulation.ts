@@ -1,4 +1,4 @@
-/** One seed: a small network, a node or two, clients, and everything that can go wrong; then healing, and what must be right after it. */
+/** Runs one seed: random commands and faults, then healing, then liveness checks. */
 import { type ClientRef, nameOf } from "#schema/ids.ts"
 import { gatewayCertificates, operatorCertificates } from "./certificates.ts"
 import { FaultInjector } from "./FaultInjector.ts"
@@ -26,13 +26,13 @@ export interface Outcome {
 
 export interface Options {
   readonly traced?: boolean
-  /** Commands that are left out, by number: to find out which of them matter. */
+  /** Numbers of commands to skip; used to find the commands that a failure needs. */
   readonly without?: ReadonlySet<number>
 }
 
-/** The outcome of a seed: the same each time. */
+/** Runs one seed. Equal seeds and options give equal outcomes. */
 export const simulate = (seed: number, { traced = false, without = new Set() }: Options = {}): Outcome => {
-  // Made once for all seeds, and so by the chance of none.
+  // Generated once per process, before a seed controls randomness.
   gatewayCertificates()
   operatorCertificates()
   const simulation = new Simulation(seed, traced)
@@ -55,11 +55,11 @@ export class Simulation implements SimulationState {
   readonly operator: Operator
   readonly faultInjector: FaultInjector
   readonly clients: Array<Client> = []
-  /** Every key that was given out, live or not. */
+  /** Every key that was ever issued, valid or not. */
   readonly keys: Array<Credential> = []
-  /** When who tried to authenticate. */
+  /** Every first `auth` of a connection. */
   readonly authAttempts: Array<{ readonly name: string; readonly at: number }> = []
-  /** When the database, or the way to it, was last unwell. */
+  /** When the database, or the connection to it, last failed. */
   databaseFaultAt = Number.NEGATIVE_INFINITY
 
   constructor(seed: number, traced: boolean) {
@@ -76,26 +76,26 @@ export class Simulation implements SimulationState {
 
   run(without: ReadonlySet<number>): void {
     const { world } = this
-    this.#begin()
+    this.#setUp()
     const count = world.random.between(20, 40)
     if (world.random.chance(0.3)) world.breakProbability = 0.3
-    const usual = commands.filter(() => !world.random.chance(0.25))
+    const enabled = commands.filter(() => !world.random.chance(0.25))
     for (let step = 0; step < count && world.violation === undefined; step++) {
-      // Each command has chance of its own, so that leaving one out leaves the others as they are.
+      // Each command has its own random sequence, so that skipping one command leaves the others unchanged.
       const random = Random.of(this.seed, 1_000 + step)
-      const [, command] = random.weighted(usual.map((item) => [item[0], item])) ?? []
+      const [, command] = random.weighted(enabled.map((item) => [item[0], item])) ?? []
       if (command === undefined || without.has(step)) continue
       world.trace(() => `--- ${step} ${command.name}`)
       command(this, random)
-      world.advance(pause(random))
-      this.#checkStep()
+      world.advance(drawPause(random))
+      this.#checkAfterCommand()
     }
     if (world.violation === undefined) this.#heal()
     if (world.violation === undefined) checkHealed(this)
     for (const node of this.nodes) node.countMetrics()
   }
 
-  /** The node that a client finds. */
+  /** A random node that accepts connections. */
   chooseNode(): Node | undefined {
     const serving = this.nodes.filter((node) => node.isServing)
     return this.world.random.pick(serving)
@@ -129,7 +129,7 @@ export class Simulation implements SimulationState {
     return [...this.database.tables.key.values()].some((key) => key.hash === hash)
   }
 
-  /** Whether its key opens the door that it knocks at. */
+  /** Whether the client's key is valid for the client type in its URL. */
   mayConnect({ key: { hash, ref }, urlType }: Client): boolean {
     for (const key of this.database.tables.key.values()) {
       if (key.hash === hash) return (urlType ?? key.owner.type) === key.owner.type && nameOf(key.owner) === nameOf(ref)
@@ -137,18 +137,18 @@ export class Simulation implements SimulationState {
     return false
   }
 
-  /** A network with a few of everything, and a client for most of it. */
-  #begin(): void {
+  /** Creates a few agents, gateways and tunnels, and a client for most of the keys. */
+  #setUp(): void {
     const { world } = this
     for (const node of this.nodes) node.start()
     world.advance(30)
-    for (let made = world.random.between(1, 3); made > 0; made--) this.operator.createAgent()
-    for (let made = world.random.between(1, 2); made > 0; made--) this.operator.createGateway()
+    for (let left = world.random.between(1, 3); left > 0; left--) this.operator.createAgent()
+    for (let left = world.random.between(1, 2); left > 0; left--) this.operator.createGateway()
     world.advance(30)
-    for (let made = world.random.between(1, 3); made > 0; made--) this.operator.createTunnel(world.random)
+    for (let left = world.random.between(1, 3); left > 0; left--) this.operator.createTunnel(world.random)
     world.advance(30)
     for (const key of this.keys) this.addClient(key)
-    for (let more = world.random.between(0, 1); more > 0; more--) {
+    for (let left = world.random.between(0, 1); left > 0; left--) {
       const key = world.random.pick(this.keys)
       if (key !== undefined) this.addClient(key)
     }
@@ -156,17 +156,17 @@ export class Simulation implements SimulationState {
     world.advance(world.random.between(0, 100))
   }
 
-  #checkStep(): void {
+  #checkAfterCommand(): void {
     this.database.checkLog()
     checkDeliveryOrder(this)
     checkAuthTimeout(this)
     for (const node of this.nodes) {
       const excess = node.process.alive ? node.subscriptions.maxExcess() : 0
-      if (excess > 0) this.world.violate("I10 bounded", `a connection has ${excess} batches more waiting than it may`)
+      if (excess > 0) this.world.violate("I10 bounded", `a connection has ${excess} batches above its limit`)
     }
   }
 
-  /** Everything is mended, and time passes: as long as it takes to notice silence, and to come back. */
+  /** Heals every fault. Then lets enough time pass to detect silent connections and to reconnect. */
   #heal(): void {
     const { database, nodes, world } = this
     world.trace(() => "=== healing")
@@ -182,16 +182,16 @@ export class Simulation implements SimulationState {
     }
     world.advance(14_000)
     for (const node of nodes) node.start()
-    this.#startStopped()
+    this.#restartStoppedClients()
     world.advance(8_000)
     if (world.violation === undefined) checkReleased(this)
-    // An answer that was under way may have stopped one more.
-    this.#startStopped()
+    // A response in flight may have stopped one more client.
+    this.#restartStoppedClients()
     world.advance(26_000)
   }
 
-  #startStopped(): void {
-    // Who was told to stop is started again by a person, if its key is good; of two with one identity only one.
+  #restartStoppedClients(): void {
+    // An operator restarts clients that stopped for good, if their key is valid. Only one client per identity is restarted.
     const taken = new Set(this.clients.filter(({ isReady }) => isReady).map(({ key }) => nameOf(key.ref)))
     for (const client of this.clients) {
       if (client.connection !== undefined || !this.mayConnect(client) || taken.has(nameOf(client.key.ref))) continue
@@ -201,8 +201,8 @@ export class Simulation implements SimulationState {
   }
 }
 
-/** Often no time at all, so that things happen at once; sometimes long enough for every timer. */
-function pause(random: Random): number {
+/** Often 0 to 3 ms, so that commands overlap; sometimes longer than every timer. */
+function drawPause(random: Random): number {
   const drawn = random.next()
   if (drawn < 0.25) return random.between(0, 3)
   if (drawn < 0.6) return random.between(4, 60)

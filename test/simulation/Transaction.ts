@@ -1,4 +1,4 @@
-/** What one transaction has done so far, and what its deferred triggers will number when it commits. */
+/** Changes of one transaction, and what its deferred triggers record at commit. */
 import { type ClientRef, nameOf } from "#schema/ids.ts"
 import { applyChange, type Entity, isSameRow, type RowChange, type Rows, type Tables } from "./databaseTables.ts"
 
@@ -12,7 +12,7 @@ export class ConstraintViolated extends Error {
   }
 }
 
-/** What a row as it is now no longer shows, as the triggers note it. */
+/** Details of a change that triggers record, because the new row no longer shows them. */
 export interface ChangeDetails {
   readonly oldAgentId: string | undefined
   readonly renumbered: boolean
@@ -29,23 +29,23 @@ export class Transaction {
     this.tables = tables
   }
 
-  /** Inserts or updates; a row that says nothing new is no change. */
+  /** Inserts or updates a row. An identical row is no change. */
   put<E extends Entity>(entity: E, row: Rows[E]): void {
     if (isSameRow(this.tables[entity].get(row.id), row)) return
-    this.#note({ entity, id: row.id, row } as RowChange)
+    this.#record({ entity, id: row.id, row } as RowChange)
     this.#check(entity, row)
   }
 
-  /** Tells whether it was there. An agent or gateway takes its keys with it. */
+  /** Removes a row and returns whether it existed. Removing an agent or gateway also removes its keys. */
   remove(entity: Entity, id: string): boolean {
     if (!this.tables[entity].has(id)) return false
     if (entity === "agent" && [...this.tables.tunnel.values()].some(({ agentId }) => agentId === id)) {
       throw new ConstraintViolated("agent exists")
     }
-    this.#note({ entity, id, row: undefined })
+    this.#record({ entity, id, row: undefined })
     if (entity === "agent" || entity === "gateway") {
       for (const { id: key, owner } of this.tables.key.values()) {
-        if (owner.type === entity && owner.id === id) this.#note({ entity: "key", id: key, row: undefined })
+        if (owner.type === entity && owner.id === id) this.#record({ entity: "key", id: key, row: undefined })
       }
     }
     return true
@@ -55,7 +55,7 @@ export class Transaction {
     return [...this.tables.key.values()].filter((key) => nameOf(key.owner) === nameOf(owner))
   }
 
-  #note(change: RowChange): void {
+  #record(change: RowChange): void {
     const old = this.tables[change.entity].get(change.id)
     this.tables = applyChange(this.tables, change)
     this.changes.push({
@@ -68,7 +68,7 @@ export class Transaction {
 
   #check(entity: Entity, row: Rows[Entity]): void {
     if (entity === "tunnel" && "agentId" in row) {
-      // The index is looked at with each row, the foreign key at the end of the statement.
+      // PostgreSQL checks the unique index with each row, and the foreign key at the end of the statement.
       for (const { domain, id } of this.tables.tunnel.values()) {
         if (id !== row.id && domain === row.domain) throw new ConstraintViolated("domain")
       }

@@ -1,8 +1,8 @@
-/** What a client knows that only follows the protocol: it takes configs and steps, and has a view and a place in its history. */
+/** A client's view and position, built from received configs and deltas only. */
 import type { Level } from "#schema/protocol.ts"
 import { canonical, type View } from "./expectedViews.ts"
 
-/** A message as it comes off the socket. */
+/** A parsed server message. */
 export interface Message {
   readonly type: string
   readonly data: Readonly<Record<string, unknown>>
@@ -16,8 +16,8 @@ export interface Position {
   readonly revision: number
 }
 
-/** `gap`: something before this step is missing. `strange`: it does not go with the view. */
-export type ApplyResult = "applied" | "ignored" | "gap" | "strange"
+/** `gap`: a delta before this one is missing. `inapplicable`: the delta does not apply to the view. */
+export type ApplyResult = "applied" | "ignored" | "gap" | "inapplicable"
 
 type Rows = Map<string, string>
 type Data = Message["data"]
@@ -25,16 +25,16 @@ type Data = Message["data"]
 export class ViewReplica {
   readonly #level: Level
   view: View | undefined
-  /** Where it is, at `control.v1`. */
+  /** Position at `control.v1`. */
   position: Position | undefined
 
-  constructor(level: Level, before?: ViewReplica) {
+  constructor(level: Level, previous?: ViewReplica) {
     this.#level = level
-    this.view = before?.view
-    this.position = before?.position
+    this.view = previous?.view
+    this.position = previous?.position
   }
 
-  /** Whether the view is the one of the client with this id. */
+  /** Whether the view belongs to the client with this id. */
   isOf(id: string): boolean {
     return this.view?.own.includes(`"id":${JSON.stringify(id)}`) === true
   }
@@ -45,47 +45,54 @@ export class ViewReplica {
       this.position = { timeline: message.timeline ?? "", revision: message.revision ?? 0 }
       return "applied"
     }
-    const [, entity = "", what] = /^(tunnel|agent|gateway|certificate)_(create|update|delete)$/u.exec(message.type) ??
-      []
-    if (what === undefined) return "ignored"
-    return this.#level === "plain" ? this.#step(entity, what, message.data) : this.#stepAt(entity, what, message)
+    const [, entity = "", operation] =
+      /^(tunnel|agent|gateway|certificate)_(create|update|delete)$/u.exec(message.type) ??
+        []
+    if (operation === undefined) return "ignored"
+    return this.#level === "plain"
+      ? this.#applyPlain(entity, operation, message.data)
+      : this.#applyV1(entity, operation, message)
   }
 
-  /** Steps of the plain level go with the view: a create is new, the others are not. */
-  #step(entity: string, what: string, data: Data): ApplyResult {
-    if (entity !== "tunnel" || this.view === undefined) return "strange"
-    const isThere = this.view.tunnels.has(String(data["id"]))
-    if (isThere === (what === "create")) return "strange"
-    this.#apply(entity, what, data)
+  /** Plain-level deltas: a create needs an unknown tunnel, an update or delete a known one. */
+  #applyPlain(entity: string, operation: string, data: Data): ApplyResult {
+    if (entity !== "tunnel" || this.view === undefined) return "inapplicable"
+    const isKnown = this.view.tunnels.has(String(data["id"]))
+    if (isKnown === (operation === "create")) return "inapplicable"
+    this.#apply(entity, operation, data)
     return "applied"
   }
 
-  /** The rule of `control.v1`. */
-  #stepAt(entity: string, what: string, { data, previous = Number.NaN, revision = Number.NaN }: Message): ApplyResult {
+  /** Deltas of `control.v1` apply in order of revision; see protocol.md. */
+  #applyV1(
+    entity: string,
+    operation: string,
+    { data, previous = Number.NaN, revision = Number.NaN }: Message
+  ): ApplyResult {
     const { position } = this
     if (this.view === undefined || position === undefined) return "gap"
     if (revision <= position.revision) return "ignored"
     if (!(previous <= position.revision)) return "gap"
-    this.#apply(entity, what, data)
+    this.#apply(entity, operation, data)
     this.position = { ...position, revision }
     return "applied"
   }
 
-  #apply(entity: string, what: string, data: Data): void {
+  #apply(entity: string, operation: string, data: Data): void {
     const { view } = this
     if (view === undefined) return
     const id = String(data[entity === "certificate" ? "domain" : "id"])
-    const changed = (rows: ReadonlyMap<string, string>): Rows => {
+    const changeRow = (rows: ReadonlyMap<string, string>): Rows => {
       const next = new Map(rows)
-      if (what === "delete") next.delete(id)
+      if (operation === "delete") next.delete(id)
       else next.set(id, canonical(data))
       return next
     }
     this.view = entity === "tunnel"
-      ? { ...view, tunnels: changed(view.tunnels) }
+      ? { ...view, tunnels: changeRow(view.tunnels) }
       : entity === "certificate"
-      ? { ...view, certificates: changed(view.certificates) }
-      : { ...view, peers: changed(view.peers) }
+      ? { ...view, certificates: changeRow(view.certificates) }
+      : { ...view, peers: changeRow(view.peers) }
   }
 }
 
@@ -99,7 +106,7 @@ function fromConfig(data: Data): View {
 }
 
 function byId(rows: unknown, key: "id" | "domain"): Rows {
-  if (!Array.isArray(rows)) throw new Error("a list of the config is missing")
+  if (!Array.isArray(rows)) throw new Error("the config lacks a list")
   return new Map(rows.map((row: Record<string, unknown>) => [String(row[key]), canonical(row)]))
 }
 

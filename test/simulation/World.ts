@@ -1,41 +1,41 @@
-/** Simulated time: what is to happen, in order; and what is found out on the way. */
+/** Simulated time: runs scheduled events in order, and records the outcome. */
 import { Random } from "./Random.ts"
 
-/** Something that is to happen at its time, unless it is called off. */
+/** An event at a simulated time; `run` is undefined after cancellation. */
 export interface ScheduledEvent {
   readonly at: number
   readonly seq: number
   run: (() => void) | undefined
 }
 
-/** A promise of the protocol that was broken. */
+/** A broken guarantee of the protocol. */
 export interface Violation {
   readonly rule: string
   readonly text: string
-  /** Milliseconds since the simulation began. */
+  /** Milliseconds since the start of the simulation. */
   readonly at: number
 }
 
-/** A part of the world with work of its own to do at this very moment: gives back whether it did any. */
+/** A process that may have work at the current instant. `work` returns whether it did any. */
 export interface Worker {
   work(): boolean
 }
 
-/** More turns than any real work takes at one instant. */
+/** More turns than any correct process needs at one instant. */
 const maxTurns = 20_000
 
 export class World {
-  /** Milliseconds since the simulation began; whole. */
+  /** Integer milliseconds since the start of the simulation. */
   now = 0
-  /** How often a connection breaks between two frames that were written in one go. */
+  /** Probability that a connection breaks between two frames of one write. */
   breakProbability = 0
   readonly random: Random
   readonly counters = new Map<string, number>()
-  /** The first one found; the simulation ends with it. */
+  /** The first violation, which ends the simulation. */
   violation: Violation | undefined
-  /** Lines for people; only kept when somebody wants to read them. */
+  /** Trace lines; undefined unless the trace was requested. */
   readonly lines: Array<string> | undefined
-  readonly #planned: Array<ScheduledEvent> = []
+  readonly #events: Array<ScheduledEvent> = []
   readonly #workers: Array<Worker> = []
   #seq = 0
   #hash = 0
@@ -45,11 +45,11 @@ export class World {
     this.lines = traced ? [] : undefined
   }
 
-  /** `run` after so many milliseconds; those of one moment in the order in which they were planned. */
+  /** Runs `run` after `delay` milliseconds. Events of one instant run in the order of scheduling. */
   after(delay: number, run: () => void): ScheduledEvent {
-    const planned: ScheduledEvent = { at: this.now + delay, seq: this.#seq += 1, run }
-    push(this.#planned, planned)
-    return planned
+    const event: ScheduledEvent = { at: this.now + delay, seq: this.#seq += 1, run }
+    push(this.#events, event)
+    return event
   }
 
   addWorker(worker: Worker): void {
@@ -61,16 +61,16 @@ export class World {
     if (index >= 0) this.#workers.splice(index, 1)
   }
 
-  /** Lets this much time pass. */
+  /** Lets this much simulated time pass. */
   advance(millis: number): void {
     const until = this.now + millis
     while (this.violation === undefined) {
-      this.#settle()
-      const next = this.#planned[0]
+      this.#runWorkers()
+      const next = this.#events[0]
       if (next === undefined || next.at > until) break
       this.now = next.at
-      // All of one moment, so that things can happen at the same time.
-      while (this.#planned[0] !== undefined && this.#planned[0].at <= this.now) pop(this.#planned)?.run?.()
+      // All events of one instant run before the processes do, so that events can be simultaneous.
+      while (this.#events[0] !== undefined && this.#events[0].at <= this.now) pop(this.#events)?.run?.()
     }
     this.now = Math.max(this.now, until)
   }
@@ -80,7 +80,7 @@ export class World {
     this.lines.push(`${String(this.now).padStart(7)}  ${text()}`)
   }
 
-  /** What two runs of one seed must have in common goes in here: a number for each thing that happened. */
+  /** Adds one event to the hash of the run. Two runs of one seed must have equal hashes. */
   addToHash(kind: number, value: number): void {
     this.#hash = Math.imul(this.#hash ^ (kind * 31 + value + this.now), 0x01000193) ^ (this.#hash >>> 15)
   }
@@ -98,7 +98,7 @@ export class World {
     this.trace(() => `VIOLATION ${rule}: ${text}`)
   }
 
-  #settle(): void {
+  #runWorkers(): void {
     for (let turn = 0; turn < maxTurns; turn++) {
       let worked = false
       for (let index = 0; index < this.#workers.length; index++) {
@@ -106,11 +106,11 @@ export class World {
       }
       if (!worked) return
     }
-    this.violate("I17 total function", "work goes on for ever at one moment")
+    this.violate("I17 total function", "work never ends at one instant")
   }
 }
 
-/** A binary heap, by time, then by the order of planning. */
+/** A binary heap, ordered by time and then by scheduling order. */
 function push(heap: Array<ScheduledEvent>, item: ScheduledEvent): void {
   let index = heap.length
   heap.push(item)

@@ -1,9 +1,9 @@
-/** Faults that this simulator has found and that are not mended yet: what is true here is let pass. */
+/** Known faults that are not fixed. The simulator tolerates each fault that is `true` here. */
 export const acceptedFaults = {
   /**
-   * Network, HighWater: a backup that is read into the same server within a quarter of a second of a change that clients have seen,
-   * while the process that told them is dead, is not noticed once there are as many changes again: who resumes then keeps
-   * what was lost.
+   * Network, HighWaterMark: a restore of an older backup can go unnoticed if all of this holds. The node that sent the last
+   * changes died within 250 ms after sending them. The backup was restored into the same server before that node restarted.
+   * As many new changes as were lost have been committed since. A client that resumes then keeps lost rows.
    */
   unnoticedRestore: true
 }

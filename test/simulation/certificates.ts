@@ -1,10 +1,10 @@
-/** A few real certificates for the domains of the simulation, made once for all seeds. */
+/** Certificates for the domains of the simulation, generated once per process. */
 import { issueCertificate } from "#support/certificates.ts"
 import { epoch } from "./Process.ts"
 
 export const domains = ["a.example.com", "b.example.com", "c.example.com", "d.example.com", "e.example.com"] as const
 
-/** Names that a gateway may have a certificate for: each domain's own, and the wildcard for all of them. */
+/** Names of certificates: every domain, and one wildcard for all of them. */
 const certificateNames = [...domains, "*.example.com"] as const
 
 export interface IssuedCertificate {
@@ -16,7 +16,7 @@ export interface IssuedCertificate {
 
 const day = 86_400_000
 
-/** Lengths differ from process to process by a few characters, which times must not depend on. */
+/** Pads to one length. Otherwise the encoded length, which differs by a few characters, would change simulated times. */
 const padded = (pem: string) => pem.padEnd(1_200, "\n")
 
 const issue = (domain: string, days: number): IssuedCertificate => {
@@ -28,15 +28,15 @@ const issue = (domain: string, days: number): IssuedCertificate => {
   return { domain, ...issued, certificate: padded(issued.certificate), privateKey: padded(issued.privateKey) }
 }
 
-let made: ReadonlyArray<IssuedCertificate> | undefined
+let forGateways: ReadonlyArray<IssuedCertificate> | undefined
 
-/** For every name one that ends early and one that ends late, and one that has expired: what gateways obtain. */
-export const gatewayCertificates = (): ReadonlyArray<IssuedCertificate> => made ??= issueAll([30, 60, -0.5])
+/** Certificates that gateways obtain: for each name one with 30 days, one with 60 days, and one that has expired. */
+export const gatewayCertificates = (): ReadonlyArray<IssuedCertificate> => forGateways ??= issueAll([30, 60, -0.5])
 
-let operators: ReadonlyArray<IssuedCertificate> | undefined
+let forOperators: ReadonlyArray<IssuedCertificate> | undefined
 
-/** What operators store: others, so that it is known whose a stored one is. */
-export const operatorCertificates = (): ReadonlyArray<IssuedCertificate> => operators ??= issueAll([20, 50])
+/** Certificates that operators store. Different from the gateways' ones, so that a stored certificate shows its origin. */
+export const operatorCertificates = (): ReadonlyArray<IssuedCertificate> => forOperators ??= issueAll([20, 50])
 
 const issueAll = (days: ReadonlyArray<number>): ReadonlyArray<IssuedCertificate> =>
   certificateNames.flatMap((domain) => days.map((end) => issue(domain, end)))

@@ -1,4 +1,4 @@
-/** What clients may do, rightly and wrongly, and what may befall their connections. */
+/** Commands of clients, valid and invalid, and faults of their connections. */
 import { domains, gatewayCertificates } from "./certificates.ts"
 import type { Client } from "./Client.ts"
 import { ViewReplica } from "./ViewReplica.ts"
@@ -10,29 +10,29 @@ const pickClient = ({ clients }: SimulationState, random: Random): Client | unde
 const pickConnection = ({ clients }: SimulationState, random: Random) =>
   random.pick(clients.flatMap(({ connection }) => connection === undefined ? [] : [connection]))
 
-const asClient =
+const onRandomClient =
   (act: (client: Client, random: Random, simulation: SimulationState) => void): Command => (simulation, random) => {
     const client = pickClient(simulation, random)
     if (client !== undefined) act(client, random, simulation)
   }
 
-// ---- clients
+// ---- clients of either level
 
-export const connect = asClient((client) => {
+export const connect = onRandomClient((client) => {
   client.reconnects = true
   client.connect()
 })
 
-export const disconnect = asClient((client) => client.disconnect())
+export const disconnect = onRandomClient((client) => client.disconnect())
 
 export const resetConnection: Command = (simulation, random) =>
   pickConnection(simulation, random)?.socket?.breakBothEnds()
 
-export const setSilence = asClient((client, random) => {
+export const setSilence = onRandomClient((client, random) => {
   client.isSilent = random.chance(0.7)
 })
 
-/** A key that is wrong, of somebody else, or not live any more. */
+/** Connects with a wrong key, or with the key of another client, which may have been revoked. */
 export const connectWithWrongKey: Command = (simulation, random) => {
   const client = random.pick(simulation.clients)
   if (client === undefined) return
@@ -49,8 +49,8 @@ export const connectWithWrongKey: Command = (simulation, random) => {
   if (client.key.text === "wrong") client.key = before
 }
 
-/** It connects and does not say who it is. */
-export const connectWithoutAuth = asClient((client) => {
+/** Connects without sending `auth`. */
+export const connectWithoutAuth = onRandomClient((client) => {
   client.withholdsAuth = true
   client.connect()
   client.withholdsAuth = false
@@ -98,7 +98,7 @@ export const sendAck: Command = (simulation, random) => {
 
 export const sendNack: Command = (simulation, random) => {
   const connection = pickReadyV1(simulation, random)
-  const { acknowledged: acked = -1, client } = connection ?? {}
+  const { acknowledged = -1, client } = connection ?? {}
   const at = client?.replica.position?.revision ?? 0
   const data = { code: "port_in_use", message: "it cannot be done" }
   if (random.chance(0.3)) {
@@ -106,8 +106,8 @@ export const sendNack: Command = (simulation, random) => {
       type: "nack",
       data: { ...data, revision: at + random.between(50, 90) }
     })
-  } else if (at > acked && connection !== undefined) {
-    // What was acknowledged before the answer is sent, or was resumed from, cannot be refused any more.
+  } else if (at > acknowledged && connection !== undefined) {
+    // A revision can no longer be rejected once an `ack` for it was sent or the client has resumed from it.
     connection.expectedErrors.set("nack_unknown", (connection.expectedErrors.get("nack_unknown") ?? 0) + 1)
     connection.send({ type: "nack", data: { ...data, revision: at } })
     simulation.world.count("nack")
@@ -121,15 +121,15 @@ export const requestResync: Command = (simulation, random) => {
   if (connection === undefined || count === 1) return
   const before = connection.errors.get("rate_limited") ?? 0
   simulation.world.after(3_000, () => {
-    const isWell = !connection.isClosed && !connection.wasThrottled && connection.messagesSent < 20
-    if (!isWell || connection.node?.process.pausedAt !== undefined) return
-    const refused = (connection.errors.get("rate_limited") ?? 0) - before
-    if (refused < count - 1) simulation.world.violate("limits", `${refused} of ${count} resyncs were refused`)
+    const isHealthy = !connection.isClosed && !connection.wasThrottled && connection.messagesSent < 20
+    if (!isHealthy || connection.node?.process.pausedAt !== undefined) return
+    const rejected = (connection.errors.get("rate_limited") ?? 0) - before
+    if (rejected < count - 1) simulation.world.violate("limits", `${rejected} of ${count} resyncs were rejected`)
   })
 }
 
-/** It comes back, and says of where it was what cannot be. */
-export const resumeFromInvalidPosition = asClient((client, random) => {
+/** Reconnects with an impossible or malformed position. */
+export const resumeFromInvalidPosition = onRandomClient((client, random) => {
   const { position } = client.replica
   const revision = (position?.revision ?? 0) + 1_000
   client.overrideResume(
@@ -144,15 +144,15 @@ export const resumeFromInvalidPosition = asClient((client, random) => {
   client.connect()
 })
 
-/** It comes back without what it knew, or with another key pair. */
-export const reconnectWithoutView = asClient((client, random) => {
+/** Reconnects without a view, and sometimes with a new WireGuard key pair. */
+export const reconnectWithoutView = onRandomClient((client, random) => {
   client.replica = new ViewReplica(client.level)
   if (client.level !== "plain" && random.chance(0.5)) client.generateOwnKey()
   else client.ownKey = undefined
   client.connect()
 })
 
-/** Two with one key, who both come back whatever they are told. */
+/** Two clients with one key both reconnect although each replaces the other. */
 export const competeForSession: Command = (simulation, random) => {
   const one = pickClient(simulation, random)
   const other = simulation.clients.find(({ key }) => key === one?.key && key !== undefined)
@@ -171,7 +171,7 @@ export const sendInvalidMessages: Command = (simulation, random) => {
   const connection = pickConnection(simulation, random)
   if (connection === undefined) return
   const count = random.chance(0.2) ? 24 : random.between(1, 3)
-  for (let said = 0; said < count; said++) {
+  for (let sent = 0; sent < count; sent++) {
     connection.protocolErrors += 1
     const frame = random.pick([
       "{",
@@ -183,7 +183,7 @@ export const sendInvalidMessages: Command = (simulation, random) => {
       "{\"type\":\"__proto__\",\"data\":{}}",
       "{\"type\":\"status\",\"data\":{\"tunnels\":[{\"domain\":1}]}}"
     ]) ?? ""
-    // The first auth of a connection is one.
+    // The first `auth` of a connection is a valid message.
     if (frame.includes("apiKey") && connection.authAt === undefined) connection.auth("x")
     else connection.send(frame, false)
   }
@@ -205,16 +205,17 @@ export const floodMessages: Command = (simulation, random) => {
   const connection = pickConnection(simulation, random)
   if (connection === undefined) return
   const { isReady } = connection
-  for (let said = random.between(35, 60); said > 0; said--) {
-    connection.send({ type: "heartbeat", data: { timestamp: said } }, isReady)
+  for (let sent = random.between(35, 60); sent > 0; sent--) {
+    connection.send({ type: "heartbeat", data: { timestamp: sent } }, isReady)
     if (!isReady) connection.protocolErrors += 1
   }
   simulation.world.after(3_000, () => {
-    const isWell = isReady && !connection.isClosed && !connection.wasThrottled
+    const isHealthy = isReady && !connection.isClosed && !connection.wasThrottled
     const process = connection.node?.process
-    if (!isWell || process?.alive !== true || process.pausedAt !== undefined) return
-    // Nothing is read from a client while what it said before is on its way to the database.
+    if (!isHealthy || process?.alive !== true || process.pausedAt !== undefined) return
+    // The server reads nothing from a client while it stores that client's earlier messages.
     if (simulation.world.now - simulation.databaseFaultAt < 20_000) return
-    if (!connection.errors.has("rate_limited")) simulation.world.violate("limits", "a flood was answered without end")
+    if (!connection.errors.has("rate_limited"))
+      simulation.world.violate("limits", "a flood was answered without a limit")
   })
 }

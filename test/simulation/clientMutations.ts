@@ -6,43 +6,43 @@ import { type Mutant, mutant } from "./Mutant.ts"
 
 export const clientMutants: ReadonlyArray<Mutant> = [
   mutant(
-    "a stall is not forgiven",
+    "clients are evicted after a pause of the node",
     "src/server/clients/Heartbeat.ts",
-    "const forgiven = forgivenFor(late)",
-    "const forgiven = 0"
+    "const allowance = stallAllowanceMillis(lateMillis)",
+    "const allowance = 0"
   ),
   mutant(
-    "silence is not looked for",
+    "silent clients are never closed",
     "src/server/clients/Heartbeat.ts",
     "for (const { peer } of silent) peer.close(\"silent\")",
     ""
   ),
   mutant(
-    "one silent client takes all others with it",
+    "one silent client closes all other clients",
     "src/server/clients/Heartbeat.ts",
     "for (const { peer } of silent) peer.close(\"silent\")",
     "if (silent.length > 0) for (const { peer } of clients) peer.close(\"silent\")"
   ),
   mutant(
-    "a revoked key opens the door still",
+    "a revoked key still authenticates",
     "src/server/network/NetworkState.ts",
     "    case \"KeyRemoved\":\n      return removeKey(state, change.id)",
     "    case \"KeyRemoved\":\n      return state"
   ),
   mutant(
-    "a revoked client is not closed",
+    "a client with a revoked key is not closed",
     "src/server/clients/Revocations.ts",
     "if (reason !== undefined) client.peer.close(reason)",
     ""
   ),
   mutant(
-    "a key is refused without a look at the log",
+    "an unknown key is rejected without catching up with the log",
     "src/server/clients/Authenticator.ts",
     "yield* Effect.tapError(network.catchUp, () => Metric.update(unavailable, 1))",
     ""
   ),
   mutant(
-    "an outage is told as a bad key",
+    "an outage of the database is reported as a wrong key",
     "src/server/connection/login.ts",
     "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"StoreUnavailable\" })",
     "StoreUnavailable: () => Effect.succeed<Event>({ _tag: \"InvalidKey\" })"
@@ -54,43 +54,43 @@ export const clientMutants: ReadonlyArray<Mutant> = [
     "undefined"
   ),
   mutant(
-    "a replaced session takes the newer one's place with it",
+    "the end of a replaced session removes the newer one from the registry",
     "src/server/clients/ClientRegistry.ts",
     "newest.value.session === client.session",
     "true"
   ),
   mutant(
-    "an old session's end marks the new one offline",
+    "the end of an old session marks the new one offline",
     "test/simulation/presenceStore.ts",
     "          for (const item of held) {\n            const row = rowHeldBy(item)",
     "          for (const item of held) {\n            const row = presence.get(nameOf(item))"
   ),
   mutant(
-    "a touch does not notice a takeover",
+    "a touch does not detect a takeover",
     "src/server/clients/Presence.ts",
     "yield* closeLost(store, lost)\n",
     ""
   ),
   mutant(
-    "nobody is touched",
+    "sessions are never touched",
     "src/server/clients/Presence.ts",
     "const seen = clients.filter(",
     "const seen = clients.slice(0, 0).filter("
   ),
   mutant(
-    "a release that fails is forgotten",
+    "a failed release is not retried",
     "src/server/clients/presenceReleases.ts",
     "Effect.andThen(Effect.retry(releaseEnded, Schedule.spaced(\"1 second\")))",
     "Effect.andThen(Effect.ignore(releaseEnded))"
   ),
   mutant(
-    "a dead node's clients stay online",
+    "clients of a dead node stay online",
     "src/server/clients/Presence.ts",
-    "const swept = yield* store.sweep(limit)",
+    "const swept = yield* store.expireSessions(maxSilence)",
     "const swept: ReadonlyArray<never> = []"
   ),
   mutant(
-    "a node that lives is swept away",
+    "clients of a live node are marked offline by the sweep",
     "test/simulation/nodeStores.ts",
     "filter((id) => !database.isLive(id))",
     "filter(() => true)"
@@ -99,61 +99,61 @@ export const clientMutants: ReadonlyArray<Mutant> = [
 
 export const sessionMutants: ReadonlyArray<Mutant> = [
   mutant(
-    "an acknowledgement of what was never sent is believed",
+    "an ack of a revision that was never sent is accepted",
     "src/server/clients/Deliveries.ts",
-    "if (revision > client.told) return isLate(client, revision)",
+    "if (revision > state.lastMessageRevision) return isOfPreviousTimeline(state, revision)",
     ""
   ),
   mutant(
-    "an acknowledgement that was under way when the history changed is taken for one of what was never sent",
+    "an ack in flight during a timeline change counts as an ack ahead",
     "src/server/clients/Deliveries.ts",
-    "toldBefore !== undefined && revision > told && revision <= toldBefore",
+    "previousTimelineRevision !== undefined && revision > lastMessageRevision &&\n    revision <= previousTimelineRevision",
     "false"
   ),
   mutant(
-    "a client is told what was committed after its deletion",
+    "a client receives changes that were committed after its deletion",
     "src/server/connection/forward.ts",
     "if (state.keys !== keys) {",
     "if (state.keys === undefined) {"
   ),
   mutant(
-    "an acknowledgement leaves a refusal standing",
+    "an ack does not clear an older nack",
     "src/server/clients/Deliveries.ts",
-    "if (client.nack !== undefined && client.nack.revision <= revision) client.nack = undefined",
+    "if (state.rejected !== undefined && state.rejected.revision <= revision) state.rejected = undefined",
     ""
   ),
   mutant(
-    "a refusal of what was never sent is believed",
+    "a nack of a revision that was never sent is accepted",
     "src/server/clients/Deliveries.ts",
-    "nack.revision > client.told || ",
+    "nack.revision > state.lastMessageRevision || ",
     ""
   ),
   mutant(
-    "heartbeat_ack names what the client was not told",
+    "heartbeat_ack names a revision that the client has not received",
     "src/server/connection/perform.ts",
-    "revision: client.told }",
-    "revision: client.sent }"
+    "revision: client.delivery.lastMessageRevision }",
+    "revision: client.delivery.sent }"
   ),
   mutant(
-    "configs may be asked for without end",
+    "resync requests have no limit",
     "src/server/session/messageLimits.ts",
     "? [false, usage]",
     "? [true, usage]"
   ),
   mutant(
-    "a flood is answered without end",
+    "the message rate of a client has no limit",
     "src/server/session/messageLimits.ts",
     "if (messages !== undefined) return [\"pass\", { ...usage, messages,",
     "return [\"pass\", { ...usage,"
   ),
   mutant(
-    "a stop is not announced",
+    "a stopping node sends no drain message",
     "src/server/connection/Connections.ts",
-    "if (goodbye !== undefined) socket.write([textFrame(encodeMessage(goodbye))])",
+    "if (drain !== undefined) socket.write([messageFrame(drain)])",
     ""
   ),
   mutant(
-    "nobody is hurried to authenticate",
+    "connections that do not authenticate are never closed",
     "src/server/connection/Connections.ts",
     "socket.close(\"silent\")",
     "void socket"
@@ -161,17 +161,17 @@ export const sessionMutants: ReadonlyArray<Mutant> = [
   mutant(
     "a certificate is accepted before it is stored",
     "src/server/connection/perform.ts",
-    "    certificates.obtained(gateway, certificate).pipe(\n",
-    "    Effect.forkDetach(Effect.ignore(certificates.obtained(gateway, certificate))).pipe(\n"
+    "    certificates.storeObtained(gateway, certificate).pipe(\n",
+    "    Effect.forkDetach(Effect.ignore(certificates.storeObtained(gateway, certificate))).pipe(\n"
   ),
   mutant(
-    "a gateway's certificate is stored like an operator's",
+    "a gateway's certificate is stored without the checks for gateways",
     "src/server/services/Certificates.ts",
-    "yield* store.renew(gateway, yield* checked(data))",
-    "(yield* store.put(yield* checked(data))).value"
+    "yield* store.renew(gateway, yield* checkedRow(data))",
+    "(yield* store.put(yield* checkedRow(data))).value"
   ),
   mutant(
-    "a stopping node waits for nobody",
+    "a stopping node does not close its connections",
     "src/server/connection/Connections.ts",
     "for (const socket of open) socket.close(\"restarting\")",
     ""

@@ -1,4 +1,4 @@
-/** The tables of agents, gateways and keys, over the simulated database: what the stores of `src/store` promise, without SQL. */
+/** Agent, gateway and key stores over the simulated database. */
 import { agentAddress } from "#network/addresses.ts"
 import { AgentId, type ClientRef, GatewayId, HostName, KeyId, nameOf } from "#schema/ids.ts"
 import type { Agent, Gateway, GivenScope } from "#schema/resources.ts"
@@ -17,8 +17,8 @@ const pool = "10.64.0.0/10"
 
 export const agentStore = (link: DatabaseLink) => {
   const { database } = link
-  const shown = (row: AgentRow | undefined) =>
-    Option.map(Option.fromUndefinedOr(row), (row) => showAgent(database, row))
+  const toResource = (row: AgentRow | undefined) =>
+    Option.map(Option.fromUndefinedOr(row), (row) => agentResource(database, row))
 
   const create = ({ id, key, name, wireguard }: NewClientRow<AgentId>) =>
     database.transact((tx) => {
@@ -58,16 +58,16 @@ export const agentStore = (link: DatabaseLink) => {
           () =>
             Effect.map(
               create(agent),
-              (id) => withRevision(database, Option.getOrThrow(shown(database.tables.agent.get(id))))
+              (id) => withRevision(database, Option.getOrThrow(toResource(database.tables.agent.get(id))))
             )
         ),
-      find: (id) => link.request("find agent", () => Effect.succeed(shown(database.tables.agent.get(id)))),
+      find: (id) => link.request("find agent", () => Effect.succeed(toResource(database.tables.agent.get(id)))),
       list: (request) =>
         link.request(
           "list agents",
           () =>
             Effect.succeed(
-              pageOf(database, "agent", request, (id) => Option.toArray(shown(database.tables.agent.get(id))))
+              pageOf(database, "agent", request, (id) => Option.toArray(toResource(database.tables.agent.get(id))))
             )
         ),
       update: (id, patch) =>
@@ -76,7 +76,7 @@ export const agentStore = (link: DatabaseLink) => {
             const row = tx.tables.agent.get(id)
             if (row !== undefined) tx.put("agent", { ...row, name: patch.name ?? row.name })
           })
-          return Effect.succeed(withRevision(database, shown(database.tables.agent.get(id))))
+          return Effect.succeed(withRevision(database, toResource(database.tables.agent.get(id))))
         }),
       remove: (id, cascade) => link.request("remove agent", () => remove(id, cascade))
     })
@@ -85,8 +85,8 @@ export const agentStore = (link: DatabaseLink) => {
 
 export const gatewayStore = (link: DatabaseLink) => {
   const { database } = link
-  const shown = (id: string) =>
-    Option.map(Option.fromUndefinedOr(database.tables.gateway.get(id)), (row) => showGateway(database, row))
+  const toResource = (id: string) =>
+    Option.map(Option.fromUndefinedOr(database.tables.gateway.get(id)), (row) => gatewayResource(database, row))
 
   return Layer.succeed(
     GatewayStore,
@@ -113,13 +113,13 @@ export const gatewayStore = (link: DatabaseLink) => {
             })
             tx.put("key", { id: key.id, owner: { type: "gateway", id }, hash: key.hash })
           })
-          return Effect.succeed(withRevision(database, Option.getOrThrow(shown(id))))
+          return Effect.succeed(withRevision(database, Option.getOrThrow(toResource(id))))
         }),
-      find: (id) => link.request("find gateway", () => Effect.succeed(shown(id))),
+      find: (id) => link.request("find gateway", () => Effect.succeed(toResource(id))),
       list: (request) =>
         link.request(
           "list gateways",
-          () => Effect.succeed(pageOf(database, "gateway", request, (id) => Option.toArray(shown(id))))
+          () => Effect.succeed(pageOf(database, "gateway", request, (id) => Option.toArray(toResource(id))))
         ),
       update: (id, patch) =>
         link.request("update gateway", () => {
@@ -140,7 +140,7 @@ export const gatewayStore = (link: DatabaseLink) => {
               listenPort: patch.listenPort ?? row.listenPort
             })
           })
-          return Effect.succeed(withRevision(database, shown(id)))
+          return Effect.succeed(withRevision(database, toResource(id)))
         }),
       remove: (id) =>
         link.request("remove gateway", () => {
@@ -152,18 +152,18 @@ export const gatewayStore = (link: DatabaseLink) => {
 }
 
 function missingIn({ tables }: Database, id: string, scope: GivenScope | null | undefined) {
-  const known = tables.gateway.get(id)?.serves?.agents ?? []
+  const stored = tables.gateway.get(id)?.serves?.agents ?? []
   const agents = scope?.agents ?? []
-  const index = agents.findIndex((agent) => !tables.agent.has(agent) && !known.includes(agent))
+  const index = agents.findIndex((agent) => !tables.agent.has(agent) && !stored.includes(agent))
   const agent = agents[index]
   return agent === undefined ? undefined : new NoSuchAgentInScope({ id: agent, index })
 }
 
-const mostKeys = 2
+const maxKeys = 2
 
 export const keyStore = (link: DatabaseLink) => {
   const { database } = link
-  const owned = <A, E>(owner: ClientRef, work: () => Effect.Effect<A, E>): Effect.Effect<A, E | OwnerNotFound> =>
+  const withOwner = <A, E>(owner: ClientRef, work: () => Effect.Effect<A, E>): Effect.Effect<A, E | OwnerNotFound> =>
     database.exists(owner) ? work() : Effect.fail(new OwnerNotFound({ type: owner.type, id: owner.id }))
   const createdAt = (id: string) => database.times.get(`key:${id}`)?.created ?? 0
 
@@ -172,7 +172,7 @@ export const keyStore = (link: DatabaseLink) => {
     ApiKeyStore.of({
       list: (owner) =>
         link.request("list keys", () =>
-          owned(owner, () => {
+          withOwner(owner, () => {
             const keys = [...database.tables.key.values()].filter((key) => nameOf(key.owner) === nameOf(owner))
               .toSorted((a, b) => createdAt(a.id) - createdAt(b.id) || (a.id < b.id ? -1 : 1))
             return Effect.succeed(keys.map(({ id }) => ({
@@ -183,17 +183,17 @@ export const keyStore = (link: DatabaseLink) => {
           })),
       create: (owner, { hash, id }) =>
         link.request("create key", () =>
-          owned(owner, () => {
+          withOwner(owner, () => {
             const isFull = database.transact((tx) => {
-              const hasMost = tx.keysOf(owner).length >= mostKeys
-              if (!hasMost) tx.put("key", { id, owner, hash })
-              return hasMost
+              const isFull = tx.keysOf(owner).length >= maxKeys
+              if (!isFull) tx.put("key", { id, owner, hash })
+              return isFull
             })
             return isFull ? Effect.fail(new TooManyKeys()) : Effect.succeed(withRevision(database, undefined))
           })),
       remove: (owner, id) =>
         link.request("remove key", () =>
-          owned(owner, () => {
+          withOwner(owner, () => {
             const removed = database.transact((tx) =>
               tx.keysOf(owner).some((key) => key.id === id) && tx.remove("key", id)
             )
@@ -207,12 +207,12 @@ function removeTunnels(tx: Transaction, agent: string): void {
   for (const { agentId, id } of tx.tables.tunnel.values()) if (agentId === agent) tx.remove("tunnel", id)
 }
 
-function showAgent(database: Database, { id, name, publicKey, subnet, virtualIp }: AgentRow): Agent {
+function agentResource(database: Database, { id, name, publicKey, subnet, virtualIp }: AgentRow): Agent {
   const ref = { type: "agent" as const, id: AgentId.make(id) }
   return { id: ref.id, name, virtualIp, subnet, wireguardPublicKey: publicKey, ...clientFields(database, ref) }
 }
 
-function showGateway(
+function gatewayResource(
   database: Database,
   { id, listenPort, name, publicIp, publicKey, serves: scope }: GatewayRow
 ): Gateway {

@@ -1,7 +1,8 @@
-/** Everything that can happen in a simulation, and how often it does. */
+/** Commands of a simulation, each with its relative frequency. */
 import * as clients from "./clientCommands.ts"
 import type { Command } from "./SimulationState.ts"
-import * as world from "./faultCommands.ts"
+import * as faults from "./faultCommands.ts"
+import * as operators from "./operatorCommands.ts"
 
 export const commands: ReadonlyArray<readonly [weight: number, run: Command]> = [
   [6, clients.connect],
@@ -23,30 +24,30 @@ export const commands: ReadonlyArray<readonly [weight: number, run: Command]> = 
   [1.5, clients.blackholeConnection],
   [3, clients.throttleReader],
   [0.7, clients.floodMessages],
-  [4, world.createTunnel],
-  [6, world.updateTunnel],
-  [3, world.removeTunnel],
-  [2, world.renameAgent],
-  [2, world.updateGateway],
-  [1, world.removeClient],
-  [2, world.addClient],
-  [1, world.createKey],
-  [1, world.revokeKey],
-  [1.5, world.putCertificate],
-  [1, world.removeCertificate],
-  [6, world.changeBySql],
-  [1.5, world.changeRapidly],
-  [1, world.overloadSlowClient],
-  [3, world.changeWhileDisconnected],
-  [1.5, world.failRequestsAtRandom],
-  [1, world.stopDatabase],
-  [2, world.loseNotifications],
-  [1, world.killListenConnections],
-  [0.7, world.restoreOlderBackup],
-  [1, world.compactChangeLog],
-  [0.7, world.killNode],
-  [0.7, world.restartNode],
-  [1, world.pauseNode],
-  [0.3, world.setWallClock],
-  [2, world.letTimePass]
+  [4, operators.createTunnel],
+  [6, operators.updateTunnel],
+  [3, operators.removeTunnel],
+  [2, operators.renameAgent],
+  [2, operators.updateGateway],
+  [1, operators.removeClient],
+  [2, operators.addClient],
+  [1, operators.createKey],
+  [1, operators.revokeKey],
+  [1.5, operators.putCertificate],
+  [1, operators.removeCertificate],
+  [6, operators.changeBySql],
+  [1.5, operators.changeRapidly],
+  [1, operators.overloadSlowClient],
+  [3, operators.changeWhileDisconnected],
+  [1.5, faults.failRequestsAtRandom],
+  [1, faults.stopDatabase],
+  [2, faults.loseNotifications],
+  [1, faults.killListenConnections],
+  [0.7, faults.restoreOlderBackup],
+  [1, faults.compactChangeLog],
+  [0.7, faults.killNode],
+  [0.7, faults.restartNode],
+  [1, faults.pauseNode],
+  [0.3, faults.setWallClock],
+  [2, faults.letTimePass]
 ]

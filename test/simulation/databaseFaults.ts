@@ -1,17 +1,17 @@
-/** What is wrong with the database just now. */
+/** Faults of the simulated database that are active now. */
 
 export interface DatabaseFaults {
-  /** `hung`: it takes requests and answers none. */
+  /** `hung`: accepts requests and answers none. */
   mode: "up" | "down" | "hung"
-  /** How often a request fails before it does anything. */
+  /** Probability that a request fails before it changes anything. */
   refuseProbability: number
-  /** How often a request is carried out and its answer lost. */
+  /** Probability that a request is committed and its response is lost. */
   loseAnswerProbability: number
-  /** How often one answer never comes. */
+  /** Probability that a response never arrives. */
   hangProbability: number
-  /** What a request takes, at most, in milliseconds. */
+  /** Maximum latency of a request in milliseconds. */
   maxLatency: number
-  /** So many notifications to come are lost. */
+  /** Number of next notifications that are lost. */
   notificationsToLose: number
 }
 

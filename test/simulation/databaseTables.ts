@@ -1,4 +1,4 @@
-/** The rows of the simulated database, immutable: every committed revision's tables are kept, as the truth to compare with. */
+/** Immutable tables of the simulated database; the checks compare clients with older versions of them. */
 import type { ClientRef } from "#schema/ids.ts"
 
 export interface AgentRow {
@@ -8,7 +8,7 @@ export interface AgentRow {
   readonly subnet: string
   readonly subnetIndex: number
   readonly publicKey: string
-  /** Null when its client keeps it to itself. */
+  /** Null when the client keeps its private key to itself. */
   readonly privateKey: string | null
 }
 
@@ -20,7 +20,7 @@ export interface GatewayRow {
   readonly slot: number
   readonly serves: { readonly agents: ReadonlyArray<string>; readonly domains: ReadonlyArray<string> } | null
   readonly publicKey: string
-  /** Null when its client keeps it to itself. */
+  /** Null when the client keeps its private key to itself. */
   readonly privateKey: string | null
 }
 
@@ -37,7 +37,7 @@ export interface CertificateRow {
   readonly certificate: string
   readonly privateKey: string
   readonly expiresAt: string
-  /** Another one each time: the private key is encrypted anew, so that a row that is written again is another row. */
+  /** Different for each write: PostgreSQL stores a newly encrypted private key, so that rewriting a row changes it. */
   readonly written: number
 }
 
@@ -67,7 +67,7 @@ export const emptyTables: Tables = {
   key: new Map()
 }
 
-/** One row as it is after a change, or that it is gone. */
+/** A row after a change; undefined when it was removed. */
 export type RowChange = {
   readonly [E in Entity]: { readonly entity: E; readonly id: string; readonly row: Rows[E] | undefined }
 }[Entity]
@@ -87,7 +87,7 @@ export const applyChange = (tables: Tables, change: RowChange): Tables => {
   }
 }
 
-/** Whether two rows say the same. */
+/** Whether two rows have equal fields. */
 export const isSameRow = (a: object | undefined, b: object | undefined): boolean =>
   a === b || a !== undefined && b !== undefined && JSON.stringify(a) === JSON.stringify(b)
 

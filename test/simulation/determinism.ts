@@ -1,44 +1,44 @@
 /**
- * Takes chance and turns of the event loop away from the system while a simulation runs. A simulation runs in one go, without
- * ever giving way, so nobody else in this process can meet what is replaced here.
+ * Replaces system randomness and `setImmediate` while a simulation runs. A simulation runs synchronously, so no other code
+ * of this process sees the replacements.
  */
 import crypto from "node:crypto"
 import { syncBuiltinESMExports } from "node:module"
 import type { Random } from "./Random.ts"
 
-/** Where `setImmediate` of the code that runs now leads to. */
+/** Target of `setImmediate` calls in the code that runs now. */
 export interface EventLoop {
   scheduleImmediate(run: () => void): void
 }
 
-interface Running {
+interface ActiveSimulation {
   readonly random: Random
   loop: EventLoop | undefined
 }
 
-let running: Running | undefined
+let active: ActiveSimulation | undefined
 
-/** Runs `simulate` with all chance from `random`. */
+/** Runs `simulate`; all randomness comes from `random`. */
 export const withDeterminism = <A>(random: Random, simulate: () => A): A => {
   install()
-  const before = running
-  running = { random, loop: undefined }
+  const previous = active
+  active = { random, loop: undefined }
   try {
     return simulate()
   } finally {
-    running = before
+    active = previous
   }
 }
 
-/** Runs a callback of a simulated process: what it puts off until the next turn goes to that process's own loop. */
+/** Runs a callback of a simulated process. Its `setImmediate` calls go to that process's event loop. */
 export const runInLoop = <A>(loop: EventLoop, run: () => A): A => {
-  if (running === undefined) return run()
-  const before = running.loop
-  running.loop = loop
+  if (active === undefined) return run()
+  const previous = active.loop
+  active.loop = loop
   try {
     return run()
   } finally {
-    running.loop = before
+    active.loop = previous
   }
 }
 
@@ -48,19 +48,19 @@ function install(): void {
   if (installed) return
   installed = true
   const { randomBytes, randomInt, randomUUID } = crypto
-  const immediate = globalThis.setImmediate
+  const realSetImmediate = globalThis.setImmediate
   Object.assign(crypto, {
     randomUUID: (...args: Parameters<typeof randomUUID>) =>
-      running === undefined ? randomUUID(...args) : uuid(running.random),
-    randomBytes: (size: number) => running === undefined ? randomBytes(size) : bytes(running.random, size),
-    randomInt: (below: number) => running === undefined ? randomInt(below) : running.random.int(below)
+      active === undefined ? randomUUID(...args) : uuid(active.random),
+    randomBytes: (size: number) => active === undefined ? randomBytes(size) : bytes(active.random, size),
+    randomInt: (below: number) => active === undefined ? randomInt(below) : active.random.int(below)
   })
   syncBuiltinESMExports()
   Object.assign(globalThis, {
     setImmediate: Object.assign(
       (run: (...args: ReadonlyArray<unknown>) => void, ...args: Array<unknown>) =>
-        running?.loop === undefined ? immediate(run, ...args) : running.loop.scheduleImmediate(run),
-      immediate
+        active?.loop === undefined ? realSetImmediate(run, ...args) : active.loop.scheduleImmediate(run),
+      realSetImmediate
     )
   })
 }

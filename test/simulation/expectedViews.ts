@@ -1,9 +1,9 @@
-/** What a client should see, worked out from the rows and nothing else: the oracle that the real code is compared with. */
+/** Expected view of a client, computed from rows only: the oracle for the real code. */
 import { type ClientRef, nameOf } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import type { AgentRow, CertificateRow, GatewayRow, Tables, TunnelRow } from "./databaseTables.ts"
 
-/** Rows as canonical texts, by id; a certificate's is its domain. */
+/** Rows in canonical text form, by id; certificates by domain. */
 export interface View {
   readonly own: string
   readonly peers: ReadonlyMap<string, string>
@@ -11,14 +11,14 @@ export interface View {
   readonly certificates: ReadonlyMap<string, string>
 }
 
-/** A row as text, in which the order of fields does not count. */
+/** A row as JSON with sorted field names. */
 export const canonical = (row: object): string => JSON.stringify(row, Object.keys(row).toSorted())
 
 export const isSameView = (a: View, b: View): boolean =>
   a.own === b.own && sameRows(a.peers, b.peers) && sameRows(a.tunnels, b.tunnels) &&
   sameRows(a.certificates, b.certificates)
 
-/** In words, what differs; for people. */
+/** Describes the difference between two views for a violation report. */
 export const describeDifference = (view: View | undefined, truth: View | undefined): string => {
   if (view === undefined || truth === undefined)
     return view === truth
@@ -28,41 +28,41 @@ export const describeDifference = (view: View | undefined, truth: View | undefin
       : "has none"
   return [
     view.own === truth.own ? "" : `own ${view.own} should be ${truth.own}`,
-    rowsDiffer("peers", view.peers, truth.peers),
-    rowsDiffer("tunnels", view.tunnels, truth.tunnels),
-    rowsDiffer("certificates", view.certificates, truth.certificates)
+    describeRows("peers", view.peers, truth.peers),
+    describeRows("tunnels", view.tunnels, truth.tunnels),
+    describeRows("certificates", view.certificates, truth.certificates)
   ].filter((text) => text !== "").join("; ").slice(0, 1_500)
 }
 
 const projections = new WeakMap<Tables, Map<string, View | undefined>>()
 
-/** The view of a client at these tables; undefined when they do not have the client. */
+/** Expected view of a client; undefined when the tables do not contain the client. */
 export const expectedView = (tables: Tables, ref: ClientRef, level: Level): View | undefined => {
-  let known = projections.get(tables)
-  if (known === undefined) projections.set(tables, known = new Map())
+  let cached = projections.get(tables)
+  if (cached === undefined) projections.set(tables, cached = new Map())
   const name = `${level} ${nameOf(ref)}`
-  if (known.has(name)) return known.get(name)
+  if (cached.has(name)) return cached.get(name)
   const isPlain = level === "plain"
-  const view = ref.type === "agent" ? viewOfAgent(tables, ref.id, isPlain) : viewOfGateway(tables, ref.id, isPlain)
-  known.set(name, view)
+  const view = ref.type === "agent" ? agentView(tables, ref.id, isPlain) : gatewayView(tables, ref.id, isPlain)
+  cached.set(name, view)
   return view
 }
 
-function viewOfAgent(tables: Tables, id: string, isPlain: boolean): View | undefined {
+function agentView(tables: Tables, id: string, isPlain: boolean): View | undefined {
   const agent = tables.agent.get(id)
   if (agent === undefined) return undefined
   const tunnels = new Map<string, string>()
   for (const row of tables.tunnel.values()) if (row.agentId === id) tunnels.set(row.id, tunnelForAgent(row))
   const peers = new Map<string, string>()
   for (const row of tables.gateway.values()) {
-    if (!areConnected(tables, row, agent.id)) continue
+    if (!arePeers(tables, row, agent.id)) continue
     const { id, listenPort, name, publicIp, publicKey: wireguardPublicKey } = row
-    const address = addressOf(agent, row)
+    const address = gatewayAddress(agent, row)
     const virtualIps = address === null ? [] : [address]
-    const shown = { id, name, publicIp, wireguardPublicKey, virtualIps }
+    const peer = { id, name, publicIp, wireguardPublicKey, virtualIps }
     const host = publicIp?.includes(":") === true ? `[${publicIp}]` : publicIp
     const endpoint = host === null ? null : `${host}:${listenPort}`
-    peers.set(id, canonical(isPlain ? shown : { ...shown, endpoint }))
+    peers.set(id, canonical(isPlain ? peer : { ...peer, endpoint }))
   }
   const { name, subnet, virtualIp } = agent
   return {
@@ -73,7 +73,7 @@ function viewOfAgent(tables: Tables, id: string, isPlain: boolean): View | undef
   }
 }
 
-function viewOfGateway(tables: Tables, id: string, isPlain: boolean): View | undefined {
+function gatewayView(tables: Tables, id: string, isPlain: boolean): View | undefined {
   const gateway = tables.gateway.get(id)
   if (gateway === undefined) return undefined
   const tunnels = new Map<string, string>()
@@ -84,63 +84,66 @@ function viewOfGateway(tables: Tables, id: string, isPlain: boolean): View | und
   }
   const peers = new Map<string, string>()
   for (const row of tables.agent.values()) {
-    if (!areConnected(tables, gateway, row.id)) continue
+    if (!arePeers(tables, gateway, row.id)) continue
     const { id, name, publicKey: wireguardPublicKey, subnet, virtualIp } = row
-    const shown = { id, name, virtualIp, subnet, wireguardPublicKey }
-    peers.set(id, canonical(isPlain ? shown : { ...shown, gatewayVirtualIp: addressOf(row, gateway) }))
+    const peer = { id, name, virtualIp, subnet, wireguardPublicKey }
+    peers.set(id, canonical(isPlain ? peer : { ...peer, gatewayVirtualIp: gatewayAddress(row, gateway) }))
   }
   const certificates = new Map<string, string>()
   const covered = [...tables.certificate.values()].filter(({ id }) =>
     gateway.serves === null || served.some(({ domain }) => covers(id, domain))
   )
-  for (const row of covered) certificates.set(row.id, certificate(row))
+  for (const row of covered) certificates.set(row.id, certificateForGateway(row))
   const { listenPort, name } = gateway
   const own = { id, name, ...ownKeys(gateway, isPlain), ...(isPlain ? {} : { listenPort }) }
   return { own: canonical(own), peers, tunnels, certificates }
 }
 
-/** Whether a name, such as a certificate's, covers a domain: it is the domain, or the wildcard of one label in its place. */
+/** Whether a name covers a domain: the same name, or a wildcard in place of the domain's first label. */
 function covers(name: string, domain: string): boolean {
   return name === domain || name.startsWith("*.") && domain.endsWith(name.slice(1)) &&
       !domain.slice(0, 1 - name.length).includes(".") && domain.length >= name.length
 }
 
-/** Whether this gateway takes this tunnel's traffic. */
+/** Whether this gateway serves this tunnel. */
 export const isServedBy = ({ serves }: GatewayRow, { agentId, domain }: TunnelRow): boolean =>
   serves === null || serves.agents.includes(agentId) || serves.domains.some((name) => covers(name, domain))
 
-function areConnected({ tunnel }: Tables, gateway: GatewayRow, agent: string): boolean {
+function arePeers({ tunnel }: Tables, gateway: GatewayRow, agent: string): boolean {
   return gateway.serves === null || gateway.serves.agents.includes(agent) ||
     [...tunnel.values()].some((row) => row.agentId === agent && isServedBy(gateway, row))
 }
 
-/** At the plain level a private key must be; at `control.v1` both are, but for the private key that its owner keeps to itself. */
+/**
+ * The plain level sends the private key only. `control.v1` sends both keys, without a private key that the client keeps to
+ * itself.
+ */
 function ownKeys({ privateKey, publicKey }: AgentRow | GatewayRow, isPlain: boolean): object {
   if (isPlain) return { wireguardPrivateKey: privateKey ?? "" }
   return { wireguardPublicKey: publicKey, ...(privateKey === null ? {} : { wireguardPrivateKey: privateKey }) }
 }
 
-const tunnelForAgent = remembered(({ domain, enabled, id, target }: TunnelRow) =>
+const tunnelForAgent = memoize(({ domain, enabled, id, target }: TunnelRow) =>
   canonical({ id, domain, target, enabled })
 )
-const certificate = remembered(({ certificate, expiresAt, id: domain, privateKey }: CertificateRow) =>
+const certificateForGateway = memoize(({ certificate, expiresAt, id: domain, privateKey }: CertificateRow) =>
   canonical({ domain, certificate, privateKey, expiresAt })
 )
 
-/** The gateway's address in the agent's /24: .2 for slot 0, and so on below .255. */
-function addressOf({ subnet }: AgentRow, { slot }: GatewayRow): string | null {
+/** The gateway's address in the agent's /24: .2 for slot 0, up to .254. */
+function gatewayAddress({ subnet }: AgentRow, { slot }: GatewayRow): string | null {
   return slot + 2 < 255 ? subnet.replace(/\d+\/24$/u, String(slot + 2)) : null
 }
 
-/** Rows are immutable, so a text is made once. */
-function remembered<Row extends object>(make: (row: Row) => string): (row: Row) => string {
-  const known = new WeakMap<Row, string>()
+/** Computes the text of each immutable row once. */
+function memoize<Row extends object>(make: (row: Row) => string): (row: Row) => string {
+  const cache = new WeakMap<Row, string>()
   return (row) => {
-    const before = known.get(row)
-    if (before !== undefined) return before
-    const made = make(row)
-    known.set(row, made)
-    return made
+    const cached = cache.get(row)
+    if (cached !== undefined) return cached
+    const text = make(row)
+    cache.set(row, text)
+    return text
   }
 }
 
@@ -150,7 +153,7 @@ function sameRows(a: ReadonlyMap<string, string>, b: ReadonlyMap<string, string>
   return true
 }
 
-function rowsDiffer(name: string, view: ReadonlyMap<string, string>, truth: ReadonlyMap<string, string>): string {
+function describeRows(name: string, view: ReadonlyMap<string, string>, truth: ReadonlyMap<string, string>): string {
   const ids = new Set([...view.keys(), ...truth.keys()])
   const wrong = [...ids].filter((id) => view.get(id) !== truth.get(id))
   return wrong.map((id) => `${name}: ${view.get(id) ?? "nothing"} should be ${truth.get(id) ?? "nothing"}`).join(", ")

@@ -1,7 +1,7 @@
-/** The bytes of the server's frames as a client reads them: RFC 6455 section 5.2, unmasked, unfragmented text. */
+/** Decodes server frames as a client reads them (RFC 6455 section 5.2: unmasked, unfragmented text). */
 import { Buffer } from "node:buffer"
 
-/** The texts of whole frames that were written in one go. */
+/** Texts of the complete frames of one write. */
 export const textsOf = (parts: ReadonlyArray<Buffer>): ReadonlyArray<string> => {
   const bytes = parts.length === 1 && parts[0] !== undefined ? parts[0] : Buffer.concat(parts)
   const texts: Array<string> = []

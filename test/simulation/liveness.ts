@@ -1,4 +1,4 @@
-/** What must be right once everything has been mended and some time has passed. */
+/** Liveness checks: the state that clients and database must reach after every fault is healed. */
 import { Network } from "#feed/Network.ts"
 import { NodeLease } from "#cluster/NodeLease.ts"
 import { nameOf } from "#schema/ids.ts"
@@ -16,23 +16,23 @@ export const checkHealed = (simulation: SimulationState): void => {
   }
   checkPresence(simulation)
   for (const node of nodes) {
-    const { registeredClients: members } = node
+    const registered = node.registeredClients.length
     const ready = clients.filter(({ connection }) => connection?.isReady === true && connection.node === node)
-    if (members.length !== ready.length) {
-      world.violate("L4 no leak", `the registry has ${members.length} members, ${ready.length} clients are connected`)
+    if (registered !== ready.length) {
+      world.violate("L4 no leak", `the registry has ${registered} clients, ${ready.length} are connected`)
     }
     if (node.subscriptions.size !== ready.length) {
       world.violate("L4 no leak", `${node.subscriptions.size} subscriptions are open for ${ready.length} clients`)
     }
   }
   if (world.violation === undefined) checkSingleChange(simulation)
-  if (world.violation === undefined) checkLateRelease(simulation)
+  if (world.violation === undefined) checkReleaseAfterOutage(simulation)
   if (world.violation === undefined) checkStop(simulation)
 }
 
-/** I5: what was acknowledged was told, what was told was sent, and nothing was sent that the node does not know. */
+/** I5: acknowledged <= last message <= sent <= newest revision that the node has read. */
 export const checkDeliveryOrder = ({ database, nodes, world }: SimulationState): void => {
-  // A history that was set back is heard of some time before the clients are told of it.
+  // A node notices a restore some time before it informs its clients.
   const wasRestored = database.restoredAt > 0
   for (const node of nodes) {
     const known = node.peek(Effect.flatMap(Network, ({ state }) => state))?.revision ?? 0
@@ -47,37 +47,37 @@ export const checkDeliveryOrder = ({ database, nodes, world }: SimulationState):
   }
 }
 
-/** Nobody may stay for long without saying who it is. */
+/** Every client that does not authenticate within the timeout is disconnected. */
 export const checkAuthTimeout = ({ clients, world }: SimulationState): void => {
-  const longest = Duration.toMillis(settings.authTimeout) + 3_000
+  const maxMillis = Duration.toMillis(settings.authTimeout) + 3_000
   for (const { connection, name } of clients) {
-    const { node, socket: socket } = connection ?? {}
+    const { node, socket } = connection ?? {}
     if (connection?.authAt !== undefined || node?.process.alive !== true || socket?.isEnded !== false) continue
     if (node.process.pausedAt !== undefined && world.now - node.process.pausedAt < 30_000) continue
-    if (world.now - socket.openedAt > longest)
-      world.violate("limits", `${name} has not authenticated and is still there`)
+    if (world.now - socket.openedAt > maxMillis)
+      world.violate("limits", `${name} has not authenticated and is still connected`)
   }
 }
 
-/** L2: a session that has ended on a node that lives is not shown online any longer than its release takes. */
+/** L2: an ended session of a live node is shown offline as soon as its release is written. */
 export const checkReleased = ({ database, nodes, world }: SimulationState): void => {
-  // A history that was set back shows sessions of before; they are swept away in time.
+  // A restored database shows older sessions as online until the sweep removes them.
   if (world.now - database.restoredAt < 60_000) return
   for (const node of nodes) {
     if (world.now - (node.process.pausedAt ?? Number.NEGATIVE_INFINITY) < 40_000) continue
     const name = node.peek(Effect.map(NodeLease, ({ id }) => id))
     const sessions = new Set(node.registeredClients.map(({ session }) => String(session)))
     for (const [client, { node: holder, session, since, status }] of database.presence) {
-      // Nobody knows of this session; it is swept away in time.
+      // No node knows this session, because the response to its claim was lost. The sweep removes it.
       if (database.commitsWithoutAnswer.has(since)) continue
       if (holder === name && node.isServing && status === "online" && session !== null && !sessions.has(session)) {
-        world.violate("L2 presence", `${client} is shown online, and its session has ended`)
+        world.violate("L2 presence", `${client} is shown online although its session has ended`)
       }
     }
   }
 }
 
-/** L3: who may be connected is, and who may not is not. */
+/** L3: every client with a valid key is connected, and no client with a revoked key is. */
 function checkConnected(simulation: SimulationState, client: Client): void {
   const { world } = simulation
   const mayConnect = simulation.mayConnect(client)
@@ -85,26 +85,26 @@ function checkConnected(simulation: SimulationState, client: Client): void {
     other !== client && other.isReady && nameOf(other.key.ref) === nameOf(client.key.ref)
   )
   if (client.isReady && !simulation.isValidKey(client.connection?.authHash))
-    world.violate("L3 reconnect", `${client.name} is connected with a dead key`)
+    world.violate("L3 reconnect", `${client.name} is connected with a revoked key`)
   if (!client.isReady && mayConnect && !isSecond) {
-    world.violate("L3 reconnect", `${client.name} is not connected, stopped by ${client.finalCloseCode}`)
+    world.violate("L3 reconnect", `${client.name} is not connected; final close code ${client.finalCloseCode}`)
   }
 }
 
-/** L1: a connected client's view is what the rows say. */
+/** L1: a connected client's view equals the expected view, and its acknowledgement is stored. */
 function checkConverged(
   { database, world }: SimulationState,
-  { connection, replica: replica, key, level, name }: Client
+  { connection, replica, key, level, name }: Client
 ): void {
   const truth = expectedView(database.tables, key.ref, level)
   if (truth === undefined || replica.view === undefined || !isSameView(replica.view, truth)) {
     world.violate("L1 convergence", `${name}: ${describeDifference(replica.view, truth)}`)
   }
   if (level === "plain") return
-  const member = connection?.node?.registeredClients.find(({ peer }) => peer === connection.socket)
+  const registered = connection?.node?.registeredClients.find(({ peer }) => peer === connection.socket)
   const at = replica.position?.revision
-  if (member?.delivery.acknowledged !== at || member?.delivery.rejected !== undefined) {
-    world.violate("L1 convergence", `${name} has applied ${at}, the server knows of ${member?.delivery.acknowledged}`)
+  if (registered?.delivery.acknowledged !== at || registered?.delivery.rejected !== undefined) {
+    world.violate("L1 convergence", `${name} has applied ${at}, the server has ${registered?.delivery.acknowledged}`)
   }
   const row = database.presenceOf(key.ref)
   if (row?.applied !== at || row?.nack !== null) {
@@ -112,7 +112,7 @@ function checkConverged(
   }
 }
 
-/** L2: the database shows as online exactly who is. */
+/** L2: the database shows a client online exactly when one client is connected with its identity. */
 function checkPresence({ clients, database, world }: SimulationState): void {
   for (const type of ["agent", "gateway"] as const) {
     for (const id of database.tables[type].keys()) {
@@ -127,7 +127,7 @@ function checkPresence({ clients, database, world }: SimulationState): void {
   }
 }
 
-/** A change that stands alone makes exactly one message to each client that it concerns, and none to others. */
+/** L1: a single change sends exactly one message to each client whose view it changes, and none to others. */
 function checkSingleChange({ clients, database, world }: SimulationState): void {
   const [tunnel] = database.tables.tunnel.values()
   if (tunnel === undefined) return
@@ -137,14 +137,15 @@ function checkSingleChange({ clients, database, world }: SimulationState): void 
   for (const [index, client] of clients.entries()) {
     const { connection, key: { ref }, name } = client
     if (connection?.isReady !== true) continue
-    const told = connection.updates - (before[index] ?? 0)
-    const concerned = expectedView(database.tables, ref, client.level)?.tunnels.has(tunnel.id) === true ? 1 : 0
-    if (told !== concerned) world.violate("L1 convergence", `${name} was told a lone change in ${told} messages`)
+    const received = connection.updates - (before[index] ?? 0)
+    const expected = expectedView(database.tables, ref, client.level)?.tunnels.has(tunnel.id) === true ? 1 : 0
+    if (received !== expected)
+      world.violate("L1 convergence", `${name} received ${received} messages for a single change`)
   }
 }
 
-/** L2: who leaves while the database is away is shown offline soon after it is back. */
-function checkLateRelease({ clients, database, world }: SimulationState): void {
+/** L2: a client that disconnects during a database outage is shown offline soon after the outage. */
+function checkReleaseAfterOutage({ clients, database, world }: SimulationState): void {
   const client = clients.find(({ isReady }) => isReady)
   if (client === undefined) return
   database.goDown()
@@ -153,17 +154,17 @@ function checkLateRelease({ clients, database, world }: SimulationState): void {
   database.faults.mode = "up"
   world.advance(4_000)
   if (database.presenceOf(client.key.ref)?.status === "online") {
-    world.violate("L2 presence", `${client.name} has left, and is shown online`)
+    world.violate("L2 presence", `${client.name} has disconnected and is shown online`)
   }
 }
 
-/** L4 and drain: a node that is stopped lets go of everything, and says so in the database. */
+/** L4: a stopped node releases everything and marks its clients offline. */
 function checkStop(simulation: SimulationState): void {
   const { clients, database, nodes, world } = simulation
   for (const client of clients) client.reconnects = false
   for (const node of nodes) node.stop()
   world.advance(4_000)
-  if (nodes.some(({ process }) => process.alive)) world.violate("L4 no leak", "a node does not stop")
+  if (nodes.some(({ process }) => process.alive)) world.violate("L4 no leak", "a node did not stop")
   for (const [name, { status }] of database.presence) {
     if (status === "online") world.violate("L2 presence", `${name} is shown online after the drain`)
   }

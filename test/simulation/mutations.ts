@@ -1,40 +1,40 @@
-/** Deliberate faults, each of which the simulator must find. A mutant that nobody finds shows a hole in the simulator. */
+/** Deliberate faults that the simulator must find. A mutant that survives shows a gap in the simulator. */
 import { clientMutants, sessionMutants } from "./clientMutations.ts"
 import { type Mutant, mutant } from "./Mutant.ts"
 
 const feed: ReadonlyArray<Mutant> = [
   mutant(
-    "revisions become visible out of order, as with a sequence",
+    "revisions become visible out of order, as with a PostgreSQL sequence",
     "test/simulation/Database.ts",
     "this.log = [...this.log, logged]",
     "this.world.after(this.world.random.between(0, 40), () => { this.log = [...this.log, logged].toSorted((a, b) => a.revision - b.revision) })"
   ),
   mutant(
-    "the log is not polled",
+    "nodes do not poll the change log when notifications are lost",
     "src/server/feed/ChangeNotifier.ts",
     "yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(catchUpEvery)))",
     ""
   ),
   mutant(
-    "a lost LISTEN connection is not made anew",
+    "a lost LISTEN connection is not opened again",
     "src/server/feed/ChangeNotifier.ts",
     "Effect.retry(backOff),",
     "Effect.ignore,"
   ),
   mutant(
-    "after a whole reading nobody is sent a config",
+    "no client receives a config after the node has reloaded the network",
     "src/server/feed/Network.ts",
     "yield* bus.restart",
     "yield* Effect.void"
   ),
   mutant(
-    "removals are not published",
+    "removals of clients and keys are not published",
     "src/server/feed/Network.ts",
     "if (page.changes.some((change) => removing.has(change._tag))) yield* PubSub.publish(removed, undefined)",
     ""
   ),
   {
-    name: "a failed reading is taken for an empty world",
+    name: "a failed snapshot read counts as an empty network",
     edits: [
       {
         file: "src/server/feed/Network.ts",
@@ -51,31 +51,31 @@ const feed: ReadonlyArray<Mutant> = [
     ]
   },
   mutant(
-    "a change at the same number is not told from another",
+    "a different change at the same revision is not detected",
     "src/server/feed/continuity.ts",
     "|| differs(tag, page.tagBefore)) return \"lost\"",
     ") return \"lost\""
   ),
   mutant(
-    "a history that has become shorter is not noticed",
+    "a history that has become shorter is not detected",
     "src/server/feed/continuity.ts",
     "if (page.newest < revision || differs",
     "if (differs"
   ),
   mutant(
-    "another timeline is not noticed",
+    "a new timeline is not detected",
     "src/server/feed/continuity.ts",
     "if (page.timeline !== timeline) return \"renamed\"",
     ""
   ),
   mutant(
-    "a forgotten part of the log is not noticed",
+    "compacted changes that the node has not read are not detected",
     "src/server/feed/continuity.ts",
     "return isNext ? \"continued\" : \"missed\"",
     "return \"continued\""
   ),
   mutant(
-    "what waits for a slow connection has no bound",
+    "the backlog of a slow connection has no limit",
     "src/server/feed/ChangeBus.ts",
     "PubSub.sliding<Push>(topic.startsWith(\"gateway\") ? capacity.gateway : capacity.agent)",
     "PubSub.unbounded<Push>()"
@@ -84,79 +84,79 @@ const feed: ReadonlyArray<Mutant> = [
 
 const views: ReadonlyArray<Mutant> = [
   mutant(
-    "a gap before a batch is not noticed",
+    "a gap before a batch of deltas is not detected",
     "src/server/connection/updatePlan.ts",
-    "if (push.previous > revision) return { _tag: \"Config\", missed: true }",
+    "if (update.previous > revision) return { _tag: \"Snapshot\", missed: true }",
     ""
   ),
   mutant(
-    "a lone step is left out",
+    "a single delta is skipped",
     "src/server/connection/updatePlan.ts",
-    "if (push.revision <= revision) continue",
-    "if (push.revision <= revision + 1) continue"
+    "if (update.revision <= revision) continue",
+    "if (update.revision <= revision + 1) continue"
   ),
   mutant(
-    "a step names itself as the one before it",
+    "a delta names its own revision as the previous one",
     "src/server/views/Batch.ts",
-    "parts[index - 1]?.revision ?? told",
+    "messages[index - 1]?.revision ?? previous",
     "revision"
   ),
   mutant(
-    "a gateway is told the private keys of agents",
+    "gateways receive the private keys of agents",
     "src/server/views/view.ts",
     "  wireguardPublicKey: agent.wireguardPublicKey\n})",
     "  wireguardPublicKey: agent.wireguardPublicKey,\n  wireguardPrivateKey: privateKeyOf(agent)\n})"
   ),
   mutant(
-    "the snapshot is taken before the subscription",
+    "the snapshot is read before the subscription starts",
     "src/server/connection/forward.ts",
-    "    const pushes = yield* bus.follow(topic)\n    const state = yield* network.state\n",
-    "    const state = yield* network.state\n    yield* Effect.sleep(3)\n    const pushes = yield* bus.follow(topic)\n"
+    "    const subscription = yield* bus.subscribe(topic)\n    const state = yield* network.state\n",
+    "    const state = yield* network.state\n    yield* Effect.sleep(3)\n    const subscription = yield* bus.subscribe(topic)\n"
   ),
   mutant(
-    "a config is sent to whom the key was revoked meanwhile",
+    "a client whose key was revoked during login still receives a config",
     "src/server/connection/forward.ts",
-    "if (reason !== undefined) return close(socket, reason)\n    const following",
-    "const following"
+    "if (reason !== undefined) return close(socket, reason)\n    const view",
+    "const view"
   ),
   mutant(
-    "a slow client is not waited for",
+    "the server keeps writing to a backed up client",
     "src/server/connection/forward.ts",
-    "          deliveries.note(client, at)\n        }\n        if (socket.isBackedUp()) yield* socket.drained",
-    "          deliveries.note(client, at)\n        }"
+    "          deliveries.recordSent(client, position)\n        }\n        if (socket.hasBacklog()) yield* socket.drained",
+    "          deliveries.recordSent(client, position)\n        }"
   ),
   mutant(
-    "resuming goes across timelines",
+    "a client can resume across timelines",
     "src/server/views/resume.ts",
-    "if (from.timeline !== state.timeline) return not(\"timeline\")",
+    "if (position.timeline !== state.timeline) return notResumed(\"timeline\")",
     ""
   ),
   mutant(
-    "resuming from the future is admitted",
+    "a client can resume from a revision in the future",
     "src/server/views/resume.ts",
-    "if (from.revision > state.revision) return not(\"ahead\")",
+    "if (position.revision > state.revision) return notResumed(\"ahead\")",
     ""
   ),
   mutant(
-    "resuming from before what is kept is admitted",
+    "a client can resume from a compacted revision",
     "src/server/network/History.ts",
-    "if (revision < history.from) return undefined",
+    "if (revision < history.startRevision) return undefined",
     ""
   ),
   mutant(
-    "resuming leaves out that the client's own part has changed",
+    "a resuming client misses changes to the client's row",
     "src/server/views/resume.ts",
-    "touch.own) return not(\"own\")",
-    "false) return not(\"own\")"
+    "entry.own) return notResumed(\"own\")",
+    "false) return notResumed(\"own\")"
   ),
   mutant(
-    "a limited gateway is told of every certificate",
+    "a scoped gateway receives every certificate in its config",
     "src/server/network/scope.ts",
-    "certificates: found<string, Certificate>(names, (name) => Table.get(state.certificates, name))",
-    "certificates: Table.values(state.certificates) as ReadonlyArray<Certificate>"
+    "certificates: existing<string, Certificate>(names, (name) => BucketMap.get(state.certificates, name))",
+    "certificates: BucketMap.values(state.certificates) as ReadonlyArray<Certificate>"
   ),
   mutant(
-    "a limited gateway is told of a certificate that it does not serve when that changes",
+    "a scoped gateway receives changes of certificates outside its scope",
     "src/server/views/scopedDeltas.ts",
     "|| !seesCertificate(current, gateway, domain)) return []",
     ") return []"
@@ -168,31 +168,31 @@ const views: ReadonlyArray<Mutant> = [
     "return true"
   ),
   mutant(
-    "a gateway is not told that it was limited",
+    "a gateway receives no message when its scope changes",
     "src/server/views/messages.ts",
     "slot: gateway.slot, serves: gateway.serves }",
     "slot: gateway.slot }"
   ),
   mutant(
-    "a gateway that was limited goes on with what all gateways are told",
+    "a newly scoped gateway keeps receiving the deltas of unscoped gateways",
     "src/server/connection/forward.ts",
-    "          if (topicOf(state, client.ref) !== topic) return \"moved\" as const\n",
+    "          if (topicOf(state, client.ref) !== topic) return \"topicChanged\" as const\n",
     ""
   ),
   mutant(
-    "what comes with a tunnel is not told to the limited gateway that serves it",
+    "a scoped gateway that gains a tunnel does not receive the certificate of its domain",
     "src/server/views/scopedDeltas.ts",
-    "...Array.from(names).flatMap((name) => certificateInView(turn, gateway, name))",
+    "...Array.from(names).flatMap((name) => certificateInView(states, gateway, name))",
     ""
   ),
   mutant(
-    "a limited gateway resumes across changes of what it serves",
+    "a scoped gateway can resume across changes of its scope",
     "src/server/views/resume.ts",
-    "if (mayHaveRescoped(state, receiver.ref, touch)) return not(\"own\")",
+    "if (mayHaveRescoped(state, receiver.ref, entry)) return notResumed(\"own\")",
     ""
   ),
   mutant(
-    "a tunnel that moves away stays with its agent",
+    "an agent keeps a tunnel that moved to another agent",
     "src/server/views/changeDeltas.ts",
     "[old, current].flatMap",
     "[current].flatMap"

@@ -2,16 +2,16 @@
 import { SessionId } from "#schema/ids.ts"
 import { EventStore } from "#store/EventStore.ts"
 import { NodeStore } from "#store/NodeStore.ts"
-import type { Swept } from "#store/PresenceStore.ts"
+import type { ExpiredSession } from "#store/PresenceStore.ts"
 import { Duration, Effect, Layer } from "effect"
 import type { Database } from "./Database.ts"
 import type { DatabaseLink } from "./DatabaseLink.ts"
 
 /** Marks online clients offline when their node's lease has expired or their row was not touched for `limit`. */
-export function sweep(database: Database, limit: Duration.Duration): ReadonlyArray<Swept> {
+export function sweep(database: Database, limit: Duration.Duration): ReadonlyArray<ExpiredSession> {
   const { nodes, presence, world } = database
   const expired = new Set([...nodes.keys()].filter((id) => !database.hasLease(id)))
-  const swept: Array<Swept> = []
+  const swept: Array<ExpiredSession> = []
   for (const [name, row] of presence) {
     const isStale = expired.has(row.node) || row.lastSeenAt < world.now - Duration.toMillis(limit)
     if (row.status !== "online" || !isStale) continue

@@ -1,12 +1,12 @@
-/** The real ChangeBus, with an eye on how much waits in it. */
+/** The real `ChangeBus`, with a list of its open subscriptions. */
 import { ChangeBus, type Subscription } from "#feed/ChangeBus.ts"
 import type { Topic } from "#network/scope.ts"
 import { Effect, Layer } from "effect"
 
-/** What may wait for one connection: see ARCHITECTURE.md, "What is bounded". */
-const capacityOf = (topic: Topic) => topic.startsWith("gateway") ? 64 : 16
+/** Maximum number of waiting batches for one connection, as in `ChangeBus`. */
+const maxBatches = (topic: Topic) => topic.startsWith("gateway") ? 64 : 16
 
-/** Every subscription that is open. */
+/** All open subscriptions of one node. */
 export class OpenSubscriptions {
   readonly #open = new Map<Subscription, Topic>()
 
@@ -14,19 +14,19 @@ export class OpenSubscriptions {
     return this.#open.size
   }
 
-  add(pushes: Subscription, topic: Topic): void {
-    this.#open.set(pushes, topic)
+  add(subscription: Subscription, topic: Topic): void {
+    this.#open.set(subscription, topic)
   }
 
-  delete(pushes: Subscription): void {
-    this.#open.delete(pushes)
+  delete(subscription: Subscription): void {
+    this.#open.delete(subscription)
   }
 
-  /** How many batches the fullest queue holds above what it may. */
+  /** Batches above the limit in the fullest queue; 0 when no queue exceeds its limit. */
   maxExcess(): number {
-    let most = 0
-    for (const [{ size }, topic] of this.#open) most = Math.max(most, size - capacityOf(topic))
-    return most
+    let max = 0
+    for (const [{ size }, topic] of this.#open) max = Math.max(max, size - maxBatches(topic))
+    return max
   }
 }
 
@@ -38,8 +38,8 @@ export const observedBus = (queues: OpenSubscriptions): Layer.Layer<ChangeBus> =
         ...bus,
         subscribe: (topic) =>
           Effect.acquireRelease(
-            Effect.tap(bus.subscribe(topic), (pushes) => Effect.sync(() => queues.add(pushes, topic))),
-            (pushes) => Effect.sync(() => queues.delete(pushes))
+            Effect.tap(bus.subscribe(topic), (subscription) => Effect.sync(() => queues.add(subscription, topic))),
+            (subscription) => Effect.sync(() => queues.delete(subscription))
           )
       }))
   ).pipe(Layer.provide(ChangeBus.layer))

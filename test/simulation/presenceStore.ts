@@ -1,6 +1,6 @@
 /** Presence store over the simulated database: claims, touches and releases of sessions. */
 import { type ClientRef, nameOf, type SessionId } from "#schema/ids.ts"
-import { type Claim, type Claimed, LeaseLapsed, PresenceStore, type Seen } from "#store/PresenceStore.ts"
+import { type Claim, type ClaimResult, LeaseLapsed, PresenceStore, type SessionTouch } from "#store/PresenceStore.ts"
 import { Effect, Layer, Redacted } from "effect"
 import type { Database } from "./Database.ts"
 import type { DatabaseLink } from "./DatabaseLink.ts"
@@ -26,7 +26,7 @@ export const presenceStore = (link: DatabaseLink) => {
         link.request("touch", () =>
           withLease(node, () => {
             const backOnline = new Set<SessionId>()
-            const held = seen.filter((item: Seen) => {
+            const held = seen.filter((item: SessionTouch) => {
               const row = rowHeldBy(item)
               if (row === undefined) return false
               if (row.status === "offline") backOnline.add(item.session)
@@ -70,7 +70,7 @@ export const presenceStore = (link: DatabaseLink) => {
   )
 }
 
-function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): Claimed {
+function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): ClaimResult {
   const { world } = database
   const deleted = new Set<string>()
   for (const wanted of claims) database.claims.push({ name: nameOf(wanted), at: world.now })

@@ -1,4 +1,4 @@
-/** What the simulated stores show of their rows besides the columns. */
+/** API fields of simulated rows that the table rows do not contain: presence, times, paging. */
 import { type ClientRef, nameOf, Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/resources.ts"
 import type { WithRevision } from "#store/sql.ts"
@@ -6,7 +6,7 @@ import type { Database } from "./Database.ts"
 import { epoch } from "./Process.ts"
 import type { Entity } from "./databaseTables.ts"
 
-/** Simulated milliseconds in RFC 3339. */
+/** Simulated milliseconds as an RFC 3339 timestamp. */
 export const toTimestamp = (millis: number): string => new Date(epoch + millis).toISOString()
 
 export const timestampsOf = (database: Database, name: string) => {
@@ -14,13 +14,13 @@ export const timestampsOf = (database: Database, name: string) => {
   return { createdAt: toTimestamp(created), updatedAt: toTimestamp(updated) }
 }
 
-/** As `write` gives it: with the newest revision afterwards. */
+/** The result of a write with the newest revision, as `write` of the real stores returns it. */
 export const withRevision = <A>({ revision }: Database, value: A): WithRevision<A> => ({
   value,
   revision: Revision.make(revision)
 })
 
-/** Presence and times of an agent or gateway. */
+/** Presence and timestamps of an agent or gateway. */
 export const clientFields = (database: Database, ref: ClientRef) => {
   const presence = database.presenceOf(ref)
   const isOnline = presence?.status === "online"
@@ -42,7 +42,7 @@ export const clientFields = (database: Database, ref: ClientRef) => {
   }
 }
 
-/** The rows of a table by age, as `pagesOf` gives them. */
+/** One page of a table, ordered by age and id, as the real stores return it. */
 export const pageOf = <A>(
   database: Database,
   entity: Entity,

@@ -1,6 +1,6 @@
 /**
- * Applies one deliberate fault after the other to a copy of the project, and runs seeds until one finds it:
- * `node test/simulation/runMutants.ts [--seeds 600] [--jobs 2] [--only word]`. Ends with 1 if a fault is not found.
+ * Mutation test of the simulator: `node test/simulation/runMutants.ts [--seeds 600] [--jobs 2] [--only TEXT]`.
+ * Applies each mutant to a copy of the project, and runs seeds until one fails. Exits with 1 if a mutant survives.
  */
 import { spawn } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -23,31 +23,31 @@ const print = (line: string) => process.stdout.write(`${line}\n`)
 
 interface Result {
   readonly mutant: Mutant
-  /** What found it; undefined when nothing did. */
+  /** The guarantee and seed that exposed the mutant; undefined when it survived. */
   readonly found: string | undefined
 }
 
-const waiting = mutants.filter(({ name }) => name.includes(values.only))
+const queue = mutants.filter(({ name }) => name.includes(values.only))
 const results: Array<Result> = []
-await Promise.all(Array.from({ length: Number(values.jobs) }, work))
+await Promise.all(Array.from({ length: Number(values.jobs) }, runQueue))
 
 const survivors = results.filter(({ found }) => found === undefined)
-print(`${results.length - survivors.length} of ${results.length} faults are found`)
-for (const { mutant } of survivors) print(`NOT FOUND: ${mutant.name}`)
+print(`${results.length - survivors.length} of ${results.length} mutants found`)
+for (const { mutant } of survivors) print(`SURVIVED: ${mutant.name}`)
 process.exitCode = survivors.length === 0 ? 0 : 1
 
-async function work(): Promise<void> {
+async function runQueue(): Promise<void> {
   const copy = mkdtempSync(join(tmpdir(), "control-mutants-"))
   try {
     for (const part of ["src", "schema", "test/simulation", "test/support", "package.json", "tsconfig.json"]) {
       cpSync(join(root, part), join(copy, part), { recursive: true })
     }
     symlinkSync(join(root, "node_modules"), join(copy, "node_modules"))
-    for (let mutant = waiting.shift(); mutant !== undefined; mutant = waiting.shift()) {
-      const found = await seek(mutant, copy)
+    for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
+      const found = await testMutant(mutant, copy)
       results.push({ mutant, found })
       print(
-        `${found === undefined ? "NOT FOUND" : "found    "}  ${mutant.name}${found === undefined ? "" : `: ${found}`}`
+        `${found === undefined ? "SURVIVED" : "found   "}  ${mutant.name}${found === undefined ? "" : `: ${found}`}`
       )
     }
   } finally {
@@ -55,13 +55,13 @@ async function work(): Promise<void> {
   }
 }
 
-async function seek({ edits }: Mutant, copy: string): Promise<string | undefined> {
+async function testMutant({ edits }: Mutant, copy: string): Promise<string | undefined> {
   const before = new Map(edits.map(({ file }) => [file, readFileSync(join(copy, file), "utf8")]))
   try {
     for (const { file, find, replace } of edits) {
       const text = readFileSync(join(copy, file), "utf8")
       if (text.split(find).length !== 2) {
-        print(`${file} does not have exactly once: ${find}`)
+        print(`${file} does not contain this text exactly once: ${find}`)
         return undefined
       }
       writeFileSync(join(copy, file), text.replace(find, () => replace))
@@ -69,15 +69,15 @@ async function seek({ edits }: Mutant, copy: string): Promise<string | undefined
     const output = await run(copy)
     const [, seed, rule] = /^seed (\d+) broke "([^"]+)"/mu.exec(output) ?? []
     if (seed !== undefined) return `${rule} at seed ${seed}`
-    // A fault that keeps the program from starting was found by that.
-    return / seeds, 0 failures/u.test(output) ? undefined : `it does not run: ${output.slice(0, 200)}`
+    // A mutant that keeps the program from starting counts as found.
+    return / seeds, 0 failures/u.test(output) ? undefined : `the program does not run: ${output.slice(0, 200)}`
   } finally {
     for (const [file, text] of before) writeFileSync(join(copy, file), text)
   }
 }
 
 function run(cwd: string): Promise<string> {
-  const args = ["test/simulation/main.ts", "--seeds", values.seeds, "--most-failures", "1"]
+  const args = ["test/simulation/main.ts", "--seeds", values.seeds, "--max-failures", "1"]
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, { cwd })
     let output = ""

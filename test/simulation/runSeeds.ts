@@ -1,13 +1,13 @@
-/** Many seeds, one after the other, and what came of them. */
+/** Runs a range of seeds and sums up their outcomes. */
 import { type Outcome, simulate } from "./Simulation.ts"
 
 export interface Summary {
   readonly seeds: number
-  /** Milliseconds of real time. */
+  /** Real milliseconds. */
   readonly millis: number
-  /** How often each interesting thing has happened. */
+  /** Occurrences of each counted event. */
   readonly counters: Readonly<Record<string, number>>
-  /** In how many seeds it has. */
+  /** Number of seeds that contain the event. */
   readonly seedsWith: Readonly<Record<string, number>>
   readonly failures: ReadonlyArray<Failure>
 }
@@ -18,14 +18,14 @@ export interface Failure {
   readonly text: string
 }
 
-/** Runs so many seeds; stops after as many failures as are wanted. */
-export const runSeeds = (from: number, count: number, mostFailures = 20): Summary => {
+/** Runs `count` seeds from `from` on, and stops after `maxFailures` failures. */
+export const runSeeds = (from: number, count: number, maxFailures = 20): Summary => {
   const began = performance.now()
   const counters: Record<string, number> = {}
   const seedsWith: Record<string, number> = {}
   const failures: Array<Failure> = []
   let seeds = 0
-  while (seeds < count && failures.length < mostFailures) {
+  while (seeds < count && failures.length < maxFailures) {
     const outcome = simulate(from + seeds)
     seeds += 1
     for (const [name, times] of outcome.counters) {
@@ -40,20 +40,20 @@ export const runSeeds = (from: number, count: number, mostFailures = 20): Summar
 export const failuresOf = ({ seed, violation }: Outcome): ReadonlyArray<Failure> =>
   violation === undefined ? [] : [{ seed, rule: violation.rule, text: violation.text }]
 
-/** For people: which promise was broken, and how to see it happen. */
+/** Describes the broken guarantee and the command that reproduces it. */
 export const describeFailure = ({ rule, seed, text }: Failure): string =>
   `seed ${seed} broke "${rule}": ${text}\n  node test/simulation/main.ts --seed ${seed} --trace`
 
 export const mergeSummaries = (summaries: ReadonlyArray<Summary>): Summary => ({
   seeds: summaries.reduce((sum, { seeds }) => sum + seeds, 0),
   millis: summaries.reduce((sum, { millis }) => sum + millis, 0),
-  counters: added(summaries.map(({ counters }) => counters)),
-  seedsWith: added(summaries.map(({ seedsWith }) => seedsWith)),
+  counters: sumByName(summaries.map(({ counters }) => counters)),
+  seedsWith: sumByName(summaries.map(({ seedsWith }) => seedsWith)),
   failures: summaries.flatMap(({ failures }) => failures)
 })
 
-function added(all: ReadonlyArray<Readonly<Record<string, number>>>): Record<string, number> {
+function sumByName(all: ReadonlyArray<Readonly<Record<string, number>>>): Record<string, number> {
   const sum: Record<string, number> = {}
-  for (const one of all) for (const [name, count] of Object.entries(one)) sum[name] = (sum[name] ?? 0) + count
+  for (const each of all) for (const [name, count] of Object.entries(each)) sum[name] = (sum[name] ?? 0) + count
   return sum
 }

@@ -1,4 +1,4 @@
-/** The real Control over a simulated database and simulated sockets, with clients and operators that do everything they can. */
+/** Tests of the real Control on a simulated database and network, with random clients, operators and faults. */
 import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
@@ -8,20 +8,20 @@ import { describeFailure, failuresOf, mergeSummaries, runSeeds, type Summary } f
 import seeds from "./seeds.json" with { type: "json" }
 import { simulate } from "./Simulation.ts"
 
-/** How many seeds are run before others in this process get their turn. */
-const atOnce = 25
+/** Seeds that run before the event loop of this process gets a turn. */
+const batchSize = 25
 
 const runAll = async (from: number, count: number): Promise<Summary> => {
   const summaries: Array<Summary> = []
-  for (let done = 0; done < count; done += atOnce) {
-    summaries.push(runSeeds(from + done, Math.min(atOnce, count - done)))
+  for (let done = 0; done < count; done += batchSize) {
+    summaries.push(runSeeds(from + done, Math.min(batchSize, count - done)))
     await new Promise((resolve) => setImmediate(resolve))
   }
   return mergeSummaries(summaries)
 }
 
-describe("the simulation", () => {
-  it("equal seeds go the same way, others do not", () => {
+describe("simulation", () => {
+  it("equal seeds give equal traces, and different seeds give different ones", () => {
     for (const seed of [7, 8, 9, 10, 11]) {
       const [one, same] = [simulate(seed, { traced: true }), simulate(seed, { traced: true })]
       assert.deepStrictEqual(one.lines, same.lines)
@@ -30,7 +30,7 @@ describe("the simulation", () => {
     }
   })
 
-  it("every deliberate fault of the mutation list fits the code", () => {
+  it("every edit of every mutant fits the code exactly once", () => {
     const root = join(import.meta.dirname, "..", "..")
     const misfits = mutants.flatMap(({ edits, name }) =>
       edits.filter(({ file, find }) => readFileSync(join(root, file), "utf8").split(find).length !== 2)
@@ -39,11 +39,11 @@ describe("the simulation", () => {
     assert.deepStrictEqual(misfits, [])
   })
 
-  it("what was wrong once is right now", () => {
+  it("seeds that failed once pass now", () => {
     assert.deepStrictEqual(seeds.flatMap(({ seed }) => failuresOf(simulate(seed))).map(describeFailure), [])
   })
 
-  it("whatever happens in a thousand seeds, no promise of the protocol is broken, and much happens", async () => {
+  it("1,000 seeds break no guarantee of the protocol, and cover all required events", async () => {
     const { counters, failures } = await runAll(1, 1_000)
     assert.deepStrictEqual(failures.map(describeFailure), [])
     assert.deepStrictEqual(requiredCoverage.filter((name) => counters[name] === undefined), [])

@@ -1,4 +1,4 @@
-/** The simulated stores and the real ones on PostgreSQL give the same answers, the same log and the same rows for any list of requests. */
+/** Tests that the simulated stores and the PostgreSQL stores agree on every sequence of requests. */
 import * as History from "#network/History.ts"
 import type { Change, NetworkState } from "#network/NetworkState.ts"
 import { view } from "#views/view.ts"
@@ -24,12 +24,13 @@ import { DatabaseLink } from "./DatabaseLink.ts"
 import { nodeStore } from "./nodeStores.ts"
 import { Process } from "./Process.ts"
 import { Random } from "./Random.ts"
-import { everyone, request, type Stores } from "./storeRequests.ts"
+import { allClients, type Stores } from "./StoreRequest.ts"
+import { drawRequest } from "./storeRequests.ts"
 import { World } from "./World.ts"
 
-type All = Stores | ChangeLog
+type AllStores = Stores | ChangeLog
 
-const real = Layer.mergeAll(
+const postgresStores = Layer.mergeAll(
   AgentStore.layer,
   GatewayStore.layer,
   TunnelStore.layer,
@@ -40,7 +41,7 @@ const real = Layer.mergeAll(
   ChangeLog.layer
 ).pipe(Layer.provideMerge(TestDatabase))
 
-/** The simulated stores, and how to run something with them. */
+/** Creates the simulated stores, and a function that runs an effect with them. */
 const makeSimulated = () => {
   const world = new World(1, false)
   const process = new Process(world, 0, () => {})
@@ -56,51 +57,53 @@ const makeSimulated = () => {
     nodeStore(link),
     changeLog(link)
   )
-  const run = <A, E>(effect: Effect.Effect<A, E, All>): Exit.Exit<A, E> => {
-    let answer: Exit.Exit<A, E> | undefined
+  const run = <A, E>(effect: Effect.Effect<A, E, AllStores>): Exit.Exit<A, E> => {
+    let response: Exit.Exit<A, E> | undefined
     process.run(Effect.provide(effect, stores), (exit) => {
-      answer = exit
+      response = exit
     })
     world.advance(30)
-    return answer ?? assert.fail("no answer")
+    return response ?? assert.fail("the simulated stores did not respond")
   }
   return { database, run }
 }
 
-/** Times and cursors are each database's own. */
-const ownNames = new Set(["createdAt", "updatedAt", "at", "since", "lastSeenAt", "lastUsedAt", "nextCursor"])
+/** Fields that legitimately differ: times and cursors of each database. */
+const differingFields = new Set(["createdAt", "updatedAt", "at", "since", "lastSeenAt", "lastUsedAt", "nextCursor"])
 
-/** An answer without what must differ. */
-const plain = (value: unknown): unknown => {
-  if (Option.isOption(value)) return Option.match(value, { onNone: () => "none", onSome: plain })
+/** A response without the fields that legitimately differ. */
+const toComparable = (value: unknown): unknown => {
+  if (Option.isOption(value)) return Option.match(value, { onNone: () => "none", onSome: toComparable })
   if (Redacted.isRedacted(value)) return Redacted.value(value)
   if (value instanceof Set) return [...value].toSorted()
-  if (Array.isArray(value)) return value.map(plain)
-  if (value instanceof Error) return { error: value.message, ...plainFields(value) }
-  return typeof value === "object" && value !== null ? plainFields(value) : value
+  if (Array.isArray(value)) return value.map(toComparable)
+  if (value instanceof Error) return { error: value.message, ...comparableFields(value) }
+  return typeof value === "object" && value !== null ? comparableFields(value) : value
 }
 
-const plainFields = (value: object) =>
+const comparableFields = (value: object) =>
   Object.fromEntries(
-    Object.entries(value).map(([name, inner]) => [name, ownNames.has(name) ? inner !== null : plain(inner)])
+    Object.entries(value).map((
+      [name, inner]
+    ) => [name, differingFields.has(name) ? inner !== null : toComparable(inner)])
   )
 
-const answerOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
+const responseOf = (exit: Exit.Exit<unknown, unknown>): unknown =>
   Exit.isSuccess(exit) ?
-    plain(exit.value) :
+    toComparable(exit.value) :
     Cause.isCause(exit.cause) && exit.cause.reasons.map((reason) =>
-      reason._tag === "Fail" ? plain(reason.error) : `${reason._tag} ${String(Cause.squash(exit.cause))}`
+      reason._tag === "Fail" ? toComparable(reason.error) : `${reason._tag} ${String(Cause.squash(exit.cause))}`
     )
 
-/** Everything that a state says, in an order that does not depend on how it was made. */
+/** The contents of a network state, independent of the order of its construction. */
 const contents = (state: NetworkState) => ({
   revision: state.revision,
-  views: everyone.map((ref) =>
+  views: allClients.map((ref) =>
     ["plain" as const, "control.v1" as const].map((level) => sorted(view(state, ref, level)))
   ),
-  keys: HashMap.toValues(state.keys).map(plain).map((key) => JSON.stringify(key)).toSorted(),
-  // When each tunnel went is in the log, which is compared by itself.
-  touched: everyone.map((ref) =>
+  keys: HashMap.toValues(state.keys).map(toComparable).map((key) => JSON.stringify(key)).toSorted(),
+  // The time of each tunnel removal is part of the log, which the test compares separately.
+  touched: allClients.map((ref) =>
     History.entriesSince(state.history, Revision.make(0), ref)?.map(({ revision, ...touch }) =>
       JSON.stringify(touch.entity === "tunnel" ? touch : { revision, ...touch })
     ).toSorted()
@@ -114,8 +117,8 @@ const sorted = (value: unknown): unknown =>
     ? Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, sorted(inner)]))
     : value
 
-/** An agent's tunnels go with it in whatever order the database finds them: neighbours are put into one that both have. */
-const inAnyOrder = (changes: ReadonlyArray<Change>): ReadonlyArray<Change> => {
+/** PostgreSQL removes an agent's tunnels in any order. Sorts consecutive removals by id, so that both logs compare equal. */
+const sortRemovals = (changes: ReadonlyArray<Change>): ReadonlyArray<Change> => {
   const result = [...changes]
   for (let from = 0; from < result.length;) {
     let to = from
@@ -134,32 +137,40 @@ const inAnyOrder = (changes: ReadonlyArray<Change>): ReadonlyArray<Change> => {
 }
 
 const compare = Effect.fnUntraced(function*(seed: number, length: number) {
-  const context = yield* Effect.context<All | SqlClient.SqlClient>()
+  const context = yield* Effect.context<AllStores | SqlClient.SqlClient>()
   const { database, run } = makeSimulated()
   const random = new Random(seed)
-  const onReal = <A, E>(effect: Effect.Effect<A, E, All>) =>
-    Effect.exit(Effect.provide(effect, context as Context.Context<All>))
+  const runOnPostgres = <A, E>(effect: Effect.Effect<A, E, AllStores>) =>
+    Effect.exit(Effect.provide(effect, context as Context.Context<AllStores>))
   for (let number = 0; number < length; number++) {
-    const { effect, name } = request(random, number, database.tables)
+    const { effect, name } = drawRequest(random, number, database.tables)
     const simulated = run(effect)
-    assert.deepStrictEqual(answerOf(simulated), answerOf(yield* onReal(effect)), `${number}: ${name}, of seed ${seed}`)
+    assert.deepStrictEqual(
+      responseOf(simulated),
+      responseOf(yield* runOnPostgres(effect)),
+      `${number}: ${name}, seed ${seed}`
+    )
   }
   const log = Effect.flatMap(ChangeLog, (all) => all.readAfter(Revision.make(Math.max(0, database.revision - 200))))
-  const [simulated, found] = [run(log), yield* onReal(log)]
+  const [simulated, found] = [run(log), yield* runOnPostgres(log)]
   if (!Exit.isSuccess(simulated) || !Exit.isSuccess(found)) return assert.fail("the log cannot be read")
-  assert.deepStrictEqual(plain(inAnyOrder(simulated.value.changes)), plain(inAnyOrder(found.value.changes)))
+  assert.deepStrictEqual(
+    toComparable(sortRemovals(simulated.value.changes)),
+    toComparable(sortRemovals(found.value.changes))
+  )
   assert.deepStrictEqual([simulated.value.newest, simulated.value.oldest], [found.value.newest, found.value.oldest])
   const snapshot = Effect.flatMap(ChangeLog, (all) => all.readSnapshot)
-  const [one, other] = [run(snapshot), yield* onReal(snapshot)]
-  if (!Exit.isSuccess(one) || !Exit.isSuccess(other)) return assert.fail("the rows cannot be read")
-  assert.deepStrictEqual(contents(one.value.state), contents(other.value.state))
+  const [simulatedSnapshot, realSnapshot] = [run(snapshot), yield* runOnPostgres(snapshot)]
+  if (!Exit.isSuccess(simulatedSnapshot) || !Exit.isSuccess(realSnapshot))
+    return assert.fail("the snapshot cannot be read")
+  assert.deepStrictEqual(contents(simulatedSnapshot.value.state), contents(realSnapshot.value.state))
 })
 
-describe("the simulated stores and the real ones", () => {
+describe("simulated and PostgreSQL stores", () => {
   for (const seed of [1, 2, 3]) {
     it.live(
-      `agree on any list of requests, their log and their rows (${seed})`,
-      () => Effect.provide(compare(seed, 300), real),
+      `give the same responses, log and rows for 300 random requests (seed ${seed})`,
+      () => Effect.provide(compare(seed, 300), postgresStores),
       60_000
     )
   }

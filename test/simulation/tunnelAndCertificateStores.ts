@@ -1,4 +1,4 @@
-/** The tables of tunnels and certificates, over the simulated database. */
+/** Tunnel and certificate stores over the simulated database. */
 import { AgentId, HostName, Revision, TunnelId } from "#schema/ids.ts"
 import type { Certificate, Tunnel, TunnelPatch } from "#schema/resources.ts"
 import { type CertificateRow as Given, CertificateStore, type RenewalOutcome } from "#store/CertificateStore.ts"
@@ -20,8 +20,8 @@ import { isServedBy } from "./expectedViews.ts"
 
 export const tunnelStore = (link: DatabaseLink) => {
   const { database } = link
-  const shown = (id: string): Option.Option<Tunnel> =>
-    Option.map(Option.fromUndefinedOr(database.tables.tunnel.get(id)), (row) => showTunnel(database, row))
+  const toResource = (id: string): Option.Option<Tunnel> =>
+    Option.map(Option.fromUndefinedOr(database.tables.tunnel.get(id)), (row) => tunnelResource(database, row))
 
   const write = (
     { agentId, domain }: TunnelPatch,
@@ -30,7 +30,7 @@ export const tunnelStore = (link: DatabaseLink) => {
   ): Effect.Effect<Option.Option<Tunnel>, DomainTaken | NoSuchAgent> => {
     try {
       database.transact(body)
-      return Effect.succeed(shown(id))
+      return Effect.succeed(toResource(id))
     } catch (error) {
       if (!(error instanceof ConstraintViolated)) throw error
       return error.constraint === "domain"
@@ -52,11 +52,11 @@ export const tunnelStore = (link: DatabaseLink) => {
     TunnelStore.of({
       create: (tunnel) => link.request("create tunnel", () => put(tunnel)),
       put: (tunnel) => link.request("put tunnel", () => put(tunnel)),
-      find: (id) => link.request("find tunnel", () => Effect.succeed(shown(id))),
+      find: (id) => link.request("find tunnel", () => Effect.succeed(toResource(id))),
       list: (request) =>
         link.request(
           "list tunnels",
-          () => Effect.succeed(pageOf(database, "tunnel", request, (id) => Option.toArray(shown(id))))
+          () => Effect.succeed(pageOf(database, "tunnel", request, (id) => Option.toArray(toResource(id))))
         ),
       update: (id, patch) =>
         link.request("update tunnel", () =>
@@ -94,26 +94,32 @@ function keepReports(database: Database, reports: ReadonlyArray<TunnelStatusRepo
 
 export const certificateStore = (link: DatabaseLink) => {
   const { database } = link
-  const shown = (domain: string): Option.Option<Certificate> =>
-    Option.map(Option.fromUndefinedOr(database.tables.certificate.get(domain)), (row) => showCertificate(database, row))
+  const toResource = (domain: string): Option.Option<Certificate> =>
+    Option.map(
+      Option.fromUndefinedOr(database.tables.certificate.get(domain)),
+      (row) => certificateResource(database, row)
+    )
 
   return Layer.succeed(
     CertificateStore,
     CertificateStore.of({
-      find: (domain) => link.request("find certificate", () => Effect.succeed(shown(domain))),
+      find: (domain) => link.request("find certificate", () => Effect.succeed(toResource(domain))),
       list: (request) =>
         link.request(
           "list certificates",
-          () => Effect.succeed(pageOf(database, "certificate", request, (id) => Option.toArray(shown(id))))
+          () => Effect.succeed(pageOf(database, "certificate", request, (id) => Option.toArray(toResource(id))))
         ),
       put: (row) =>
         link.request("put certificate", () => {
-          // What a gateway has obtained goes another way, on which it is checked.
+          // Certificates obtained by gateways must go through `renew`, which checks them.
           if (gatewayCertificates().some(({ certificate }) => certificate === row.certificate)) {
-            database.world.violate("I16 authority", `a gateway has put a certificate for ${row.domain} itself`)
+            database.world.violate(
+              "I16 authority",
+              `a gateway's certificate for ${row.domain} was stored without checks`
+            )
           }
           database.transact((tx) => tx.put("certificate", rowOf(database, row)))
-          return Effect.succeed(withRevision(database, Option.getOrThrow(shown(row.domain))))
+          return Effect.succeed(withRevision(database, Option.getOrThrow(toResource(row.domain))))
         }),
       renew: (gateway, row) => link.request("renew certificate", () => Effect.succeed(renew(database, gateway, row))),
       remove: (domain) =>
@@ -121,7 +127,7 @@ export const certificateStore = (link: DatabaseLink) => {
           const removed = database.transact((tx) => tx.remove("certificate", domain))
           return Effect.succeed(withRevision(database, removed))
         }),
-      // Whoever tells of ends is no part of the simulated nodes.
+      // Simulated nodes do not send expiry warnings.
       claimExpiryWarnings: () => Effect.succeed([]),
       countExpiring: () => Effect.succeed(new Map())
     })
@@ -142,7 +148,7 @@ function renew(database: Database, id: string, row: Given): RenewalOutcome {
   return "stored"
 }
 
-/** Whether a certificate for `name` serves a tunnel's domain. */
+/** Whether a certificate for `name` covers a tunnel's domain. */
 function isServed(domain: string, name: string): boolean {
   return domain === name || name.startsWith("*.") && domain.slice(domain.indexOf(".")) === name.slice(1)
 }
@@ -151,7 +157,7 @@ function rowOf({ revision }: Database, { certificate, domain, expiresAt, private
   return { id: domain, certificate, privateKey: Redacted.value(privateKey), expiresAt, written: revision }
 }
 
-function showTunnel(database: Database, { agentId, domain, enabled, id, target }: TunnelRow): Tunnel {
+function tunnelResource(database: Database, { agentId, domain, enabled, id, target }: TunnelRow): Tunnel {
   const reported = database.reports.get(id)
   return {
     id: TunnelId.make(id),
@@ -165,6 +171,6 @@ function showTunnel(database: Database, { agentId, domain, enabled, id, target }
   }
 }
 
-function showCertificate(database: Database, { certificate, expiresAt, id }: CertificateRow): Certificate {
+function certificateResource(database: Database, { certificate, expiresAt, id }: CertificateRow): Certificate {
   return { domain: HostName.make(id), certificate, expiresAt, ...timestampsOf(database, `certificate:${id}`) }
 }
