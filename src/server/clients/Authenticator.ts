@@ -7,7 +7,7 @@ import { Network } from "#feed/Network.ts"
 import type { Key, NetworkState } from "#network/NetworkState.ts"
 import { KeyedBuckets } from "#rateLimit/KeyedBuckets.ts"
 import { FailureBackoff } from "#rateLimit/FailureBackoff.ts"
-import { type ClientType, nameOf } from "#schema/ids.ts"
+import { type ClientType, formatClientRef } from "#schema/ids.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
 import { monotonicMillis } from "#time/monotonic.ts"
@@ -36,7 +36,8 @@ export class Authenticator extends Context.Service<Authenticator, {
       const failures = new FailureBackoff()
       const sessions = new KeyedBuckets(sessionLimit)
       const admit = Effect.fnUntraced(function*(key: Key) {
-        if (!sessions.tryAcquire(nameOf(key.owner), yield* monotonicMillis)) return yield* new TooManySessions()
+        if (!sessions.tryAcquire(formatClientRef(key.owner), yield* monotonicMillis))
+          return yield* new TooManySessions()
         return yield* Effect.as(Metric.update(accepted, 1), key)
       })
 

@@ -1,7 +1,7 @@
 /** Authenticated clients of this process, by session and by client. */
 import type { Key } from "#network/NetworkState.ts"
 import type { CloseReason } from "#schema/codes.ts"
-import { type ClientRef, nameOf, type SessionId } from "#schema/ids.ts"
+import { type ClientRef, formatClientRef, type SessionId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { Context, Effect, HashMap, Layer, Option, Ref } from "effect"
 import type { DeliveryState } from "./DeliveryState.ts"
@@ -67,7 +67,7 @@ export class ClientRegistry extends Context.Service<ClientRegistry, {
         Effect.map(
           Ref.modify(
             sessions,
-            (current) => [HashMap.get(current.byClient, nameOf(client.ref)), withClient(current, client)]
+            (current) => [HashMap.get(current.byClient, formatClientRef(client.ref)), withClient(current, client)]
           ),
           (replaced) => Option.isSome(replaced) ? replaced.value.peer.close("replaced") : undefined
         )
@@ -75,7 +75,7 @@ export class ClientRegistry extends Context.Service<ClientRegistry, {
       const remove = (client: Client) => Ref.update(sessions, (current) => withoutClient(current, client))
 
       const find = (ref: ClientRef) =>
-        Effect.map(Ref.get(sessions), (current) => HashMap.get(current.byClient, nameOf(ref)))
+        Effect.map(Ref.get(sessions), (current) => HashMap.get(current.byClient, formatClientRef(ref)))
 
       const all = Effect.map(Ref.get(sessions), (current) => HashMap.toValues(current.bySession))
       const newest = Effect.map(Ref.get(sessions), (current) => HashMap.toValues(current.byClient))
@@ -88,13 +88,13 @@ export class ClientRegistry extends Context.Service<ClientRegistry, {
 function withClient(sessions: Sessions, client: Client): Sessions {
   return {
     bySession: HashMap.set(sessions.bySession, client.session, client),
-    byClient: HashMap.set(sessions.byClient, nameOf(client.ref), client)
+    byClient: HashMap.set(sessions.byClient, formatClientRef(client.ref), client)
   }
 }
 
 /** A replaced session that ends late removes only itself, so that the session that replaced it stays findable. */
 function withoutClient(sessions: Sessions, client: Client): Sessions {
-  const name = nameOf(client.ref)
+  const name = formatClientRef(client.ref)
   const newest = HashMap.get(sessions.byClient, name)
   const isNewest = Option.isSome(newest) && newest.value.session === client.session
   return {

@@ -1,5 +1,5 @@
 /** Delivery state of one client: revisions sent, acknowledged and rejected. Pure. */
-import type { NotedNack } from "#schema/clientMessages.ts"
+import type { RecordedNack } from "#schema/clientMessages.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 
 /** Read-only for every module except `Deliveries`, which is the only writer. */
@@ -17,7 +17,7 @@ export interface DeliveryState {
   /** Newest revision that the client acknowledged on this connection: everything up to it is applied. */
   readonly acknowledged: Revision | undefined
   /** Last `nack` of the client, until it acknowledges that revision or a later one. */
-  readonly rejected: NotedNack | undefined
+  readonly rejected: RecordedNack | undefined
   /** Number of changes to this state. `Presence` compares it with the version that it persisted last. */
   readonly version: number
 }

@@ -3,8 +3,8 @@ import * as BucketMap from "#network/BucketMap.ts"
 import * as History from "#network/History.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
 import { mayAffect } from "#network/scope.ts"
-import type { NotedNack } from "#schema/clientMessages.ts"
-import { type ClientRef, nameOf, Revision } from "#schema/ids.ts"
+import type { RecordedNack } from "#schema/clientMessages.ts"
+import { type ClientRef, formatClientRef, Revision } from "#schema/ids.ts"
 import { supportsMessage } from "#schema/protocol.ts"
 import { HashMap } from "effect"
 import type { Client } from "./ClientRegistry.ts"
@@ -28,7 +28,7 @@ export interface ConnectedDelivery {
   /** Clients that have not reached the goal, with their progress. A client at the plain level cannot acknowledge. */
   readonly pending: ReadonlyArray<{ readonly client: ClientRef; readonly revision: Revision }>
   /** Clients that could not apply the change. */
-  readonly nacks: ReadonlyArray<{ readonly client: ClientRef; readonly nack: NotedNack }>
+  readonly nacks: ReadonlyArray<{ readonly client: ClientRef; readonly nack: RecordedNack }>
 }
 
 /** `waitedFor`: number of pending clients that may still reach the goal. */
@@ -82,8 +82,8 @@ export function offlineClients(
 ): ReadonlyArray<ClientRef> {
   const touched = History.entryAt(state.history, revision)
   if (touched === undefined) return []
-  const names = new Set(connected.map(({ ref }) => nameOf(ref)))
-  return allClients(state).filter((ref) => mayAffect(state, touched, ref) && !names.has(nameOf(ref)))
+  const names = new Set(connected.map(({ ref }) => formatClientRef(ref)))
+  return allClients(state).filter((ref) => mayAffect(state, touched, ref) && !names.has(formatClientRef(ref)))
     .slice(0, maxOfflineClients)
 }
 

@@ -1,5 +1,5 @@
 /** Delivery of a change to clients of other nodes, read from their rows. */
-import { nameOf, Revision } from "#schema/ids.ts"
+import { formatClientRef, Revision } from "#schema/ids.ts"
 import { PresenceStore, type RemoteClient } from "#store/PresenceStore.ts"
 import { Intervals } from "#time/Intervals.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
@@ -32,15 +32,15 @@ export const makeRemoteDelivery = Effect.gen(function*() {
 /** Pure. */
 function merge(local: Delivery, remote: ReadonlyArray<RemoteClient>, goal: Goal): Delivery {
   const { revision } = local
-  const online = new Set(remote.map(({ client }) => nameOf(client)))
+  const online = new Set(remote.map(({ client }) => formatClientRef(client)))
   const rejecting = remote.flatMap(({ client, nack }) =>
     nack !== null && nack.revision >= revision ? [{ client, nack }] : []
   )
-  const rejected = new Set(rejecting.map(({ client }) => nameOf(client)))
+  const rejected = new Set(rejecting.map(({ client }) => formatClientRef(client)))
   const isReached = (reached: Revision | null) => reached !== null && reached >= revision
   const progressOf = (client: RemoteClient) => goal === "sent" ? client.sent : client.applied
   const pending = remote.filter((each) =>
-    !isReached(progressOf(each)) && !(goal === "applied" && rejected.has(nameOf(each.client)))
+    !isReached(progressOf(each)) && !(goal === "applied" && rejected.has(formatClientRef(each.client)))
   )
   return {
     revision,
@@ -51,6 +51,6 @@ function merge(local: Delivery, remote: ReadonlyArray<RemoteClient>, goal: Goal)
       ...pending.map((each) => ({ client: each.client, revision: progressOf(each) ?? Revision.make(0) }))
     ],
     nacks: [...local.nacks, ...rejecting],
-    offline: local.offline.filter((client) => !online.has(nameOf(client)))
+    offline: local.offline.filter((client) => !online.has(formatClientRef(client)))
   }
 }

@@ -1,7 +1,7 @@
 /** Claims sessions in the database, many in one transaction. */
 import { NodeLease } from "#cluster/NodeLease.ts"
 import { newId } from "#crypto/identifiers.ts"
-import { type ClientRef, nameOf, SessionId } from "#schema/ids.ts"
+import { type ClientRef, formatClientRef, SessionId } from "#schema/ids.ts"
 import type { PresenceStore } from "#store/PresenceStore.ts"
 import type { Claim, ClaimRequest, ClaimResult, ClientSession, PresenceTime } from "#store/presenceTypes.ts"
 import { StoreUnavailable } from "#store/sql.ts"
@@ -74,7 +74,7 @@ export const makeClaims = Effect.fnUntraced(function*(
     for (const [index, { claim, done, retries }] of pending.entries()) {
       // Each login encodes its view at once, so that connected clients get their turn in between.
       if (index % maxLoginsPerTurn === maxLoginsPerTurn - 1) yield* eventLoopTurn
-      const isLocked = Exit.isSuccess(exit) && exit.value.locked.has(nameOf(claim))
+      const isLocked = Exit.isSuccess(exit) && exit.value.locked.has(formatClientRef(claim))
       if (isLocked && retries < maxLockedRowRetries) yield* retry({ claim, done, retries: retries + 1 })
       else Deferred.doneUnsafe(done, outcomeOf(exit, claim))
     }
@@ -96,8 +96,8 @@ export const makeClaims = Effect.fnUntraced(function*(
 
 function outcomeOf(exit: Exit.Exit<ClaimResult, StoreUnavailable>, claim: Claim) {
   if (Exit.isFailure(exit)) return Exit.fail(new StoreUnavailable({ reason: "the session could not be claimed" }))
-  if (exit.value.deleted.has(nameOf(claim))) return Exit.fail(new ClientGone())
-  return exit.value.locked.has(nameOf(claim))
+  if (exit.value.deleted.has(formatClientRef(claim))) return Exit.fail(new ClientGone())
+  return exit.value.locked.has(formatClientRef(claim))
     ? Exit.fail(new StoreUnavailable({ reason: "the client's row is locked" }))
     : Exit.succeed(exit.value.at)
 }

@@ -1,105 +1,104 @@
-/** The fiber that tells the other nodes what is told here, and tells on here what they have told. */
-import { Events } from "#events/Events.ts"
+/** Relays events between nodes: sends those of this node, receives those of the others. */
 import { resetEvent } from "#events/EventBuffer.ts"
+import { Events } from "#events/Events.ts"
 import { RelayedEvent } from "#events/RelayedEvent.ts"
 import { EventStore, type NodeEventBatch } from "#store/EventStore.ts"
-import { Effect, Layer, Option, Schedule, Schema } from "effect"
+import { Intervals } from "#time/Intervals.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
+import { Effect, Layer, Option, Schedule, Schema } from "effect"
 import { NodeLease } from "./NodeLease.ts"
 
-/** Twice that, and everybody at every node was told. */
-const every = "1 second"
+/** Retention of events while no other node is known: a node that has just started is known after two renewals at most. */
+const soloRetentionMillis = 5_000
 
-/** What was told while nobody else was there is kept for as long as a node that has come may not be known of. */
-const keptAlone = 5_000
+/** Age after which an event that could not be relayed is dropped. */
+const relayTimeoutMillis = 60_000
 
-/** What could not be told for so long comes too late, in milliseconds. */
-const patience = 60_000
+/** Size of one batch. */
+const maxBatchCharacters = 524_288
 
-/** Of one batch. One a second. */
-const mostCharacters = 524_288
-
-/** Those that have told something lately, of whom it is remembered how far they were heard. */
-const mostNodesKnown = 1_000
+/** Number of nodes whose last batch number is kept, of those that sent a batch last. */
+const maxTrackedNodes = 1_000
 
 export const layer = Layer.effectDiscard(Effect.gen(function*() {
-  const send = yield* makeSending
-  const read = yield* makeReading
-  // Registered before the fiber, so that it runs after that: what was told last.
+  const { eventRelayInterval } = yield* Intervals
+  const send = yield* makeSend
+  const receive = yield* makeReceive
+  // Registered before the fiber, so that it runs after the fiber has stopped and sends the last events.
   yield* Effect.addFinalizer(() => Effect.ignore(Effect.timeout(send, "1 second")))
-  yield* Effect.andThen(send, read).pipe(
-    Effect.catchCause((cause) => Effect.logWarning("events could not be told to other nodes; trying again", cause)),
-    Effect.repeat(Schedule.spaced(every)),
+  yield* Effect.andThen(send, receive).pipe(
+    Effect.catchCause((cause) => Effect.logWarning("cannot exchange events with other nodes; retrying", cause)),
+    Effect.repeat(Schedule.spaced(eventRelayInterval)),
     Effect.forkScoped
   )
 }))
 
-/** One batch at a time, until it is written: of one whose commit got no answer, a second writing does nothing. */
-const makeSending = Effect.gen(function*() {
-  const nodes = yield* NodeLease
+/** Sends one batch at a time until it is written. Writing it again after a commit without an answer does nothing. */
+const makeSend = Effect.gen(function*() {
+  const lease = yield* NodeLease
   const { outbox } = yield* Events
-  const { appendBatch: append } = yield* EventStore
+  const { appendBatch } = yield* EventStore
   let number = 0
   let unsent: { readonly text: string; readonly since: number } | undefined
 
   return Effect.gen(function*() {
     const now = yield* monotonicMillis
     outbox.setTime(now)
-    if (!(yield* nodes.hasOtherNodes)) {
+    if (!(yield* lease.hasOtherNodes)) {
       unsent = undefined
-      return outbox.discardBefore(now - keptAlone)
+      return outbox.discardBefore(now - soloRetentionMillis)
     }
-    outbox.expireBefore(now - patience)
-    if (unsent !== undefined && unsent.since < now - patience) {
+    outbox.expireBefore(now - relayTimeoutMillis)
+    if (unsent !== undefined && unsent.since < now - relayTimeoutMillis) {
       unsent = undefined
       outbox.markIncomplete()
     }
     if (unsent === undefined) {
-      const events = outbox.takeBatch(mostCharacters, nodes.name)
+      const events = outbox.takeBatch(maxBatchCharacters, lease.name)
       if (events.length === 0) return
       number += 1
       unsent = { text: `[${events.join(",")}]`, since: now }
     }
-    yield* append(nodes.id, number, unsent.text)
+    yield* appendBatch(lease.id, number, unsent.text)
     unsent = undefined
   })
 })
 
-/** Each node's batches by its own count, from the present on: what has a later number was written later. */
-const makeReading = Effect.gen(function*() {
-  const nodes = yield* NodeLease
-  const { receive: hear } = yield* Events
+/** Receives the batches of each node in order of their numbers, beginning with those written after this node started. */
+const makeReceive = Effect.gen(function*() {
+  const lease = yield* NodeLease
+  const events = yield* Events
   const store = yield* EventStore
-  let known: Map<string, number> | undefined
+  let lastNumbers: Map<string, number> | undefined
 
-  const hearAll = (known: Map<string, number>, { events, name, node, number }: NodeEventBatch) => {
-    const last = known.get(node)
-    known.delete(node)
-    known.set(node, number)
-    const told = decodeBatch(events)
-    if (last !== undefined && number > last + 1 || Option.isNone(told)) {
-      hear({ event: resetEvent(`not all events of the node ${name ?? node} have come here`) })
+  const receiveBatch = (lastNumbers: Map<string, number>, { events: text, name, node, number }: NodeEventBatch) => {
+    const last = lastNumbers.get(node)
+    lastNumbers.delete(node)
+    lastNumbers.set(node, number)
+    const batch = decodeBatch(text)
+    if (last !== undefined && number > last + 1 || Option.isNone(batch)) {
+      events.receive({ event: resetEvent(`some events of node ${name ?? node} did not arrive at this node`) })
     }
-    for (const telling of Option.getOrElse(told, () => [])) {
-      // Of another version, perhaps.
-      const known = decodeTelling(telling)
-      if (Option.isSome(known)) hear(known.value)
+    for (const item of Option.getOrElse(batch, () => [])) {
+      // A node of another version may send events that this version does not know.
+      const relayed = decodeRelayed(item)
+      if (Option.isSome(relayed)) events.receive(relayed.value)
     }
   }
 
   return Effect.gen(function*() {
-    if (known === undefined) {
-      known = new Map(yield* store.readBatchNumbers)
+    if (lastNumbers === undefined) {
+      lastNumbers = new Map(yield* store.readBatchNumbers)
       return
     }
-    while (yield* nodes.hasOtherNodes) {
-      const { batches, isComplete: isAll } = yield* store.readNewBatches(nodes.id, known)
-      for (const batch of batches) hearAll(known, batch)
-      for (const node of [...known.keys()].slice(0, -mostNodesKnown)) known.delete(node)
-      if (isAll) return
+    while (yield* lease.hasOtherNodes) {
+      const { batches, isComplete } = yield* store.readNewBatches(lease.id, lastNumbers)
+      for (const batch of batches) receiveBatch(lastNumbers, batch)
+      for (const node of [...lastNumbers.keys()].slice(0, -maxTrackedNodes)) lastNumbers.delete(node)
+      if (isComplete) return
     }
   })
 })
 
 const decodeBatch = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Array(Schema.Unknown)))
-const decodeTelling = Schema.decodeUnknownOption(RelayedEvent)
+const decodeRelayed = Schema.decodeUnknownOption(RelayedEvent)

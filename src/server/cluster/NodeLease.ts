@@ -1,127 +1,132 @@
-/** This process among all that serve one database: its lease, and what follows from one that has lapsed. */
+/** Holds this node's lease on its sessions, and fences its writes when the lease lapses. */
 import { newId } from "#crypto/identifiers.ts"
 import { Network } from "#feed/Network.ts"
 import packageJson from "#package.json" with { type: "json" }
 import { Settings } from "#server/Settings.ts"
 import { type LeaseRenewal, NodeStore } from "#store/NodeStore.ts"
-import { type LeaseLapsed } from "#store/PresenceStore.ts"
+import type { LeaseLapsed } from "#store/PresenceStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
-import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import { Intervals } from "#time/Intervals.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
-
-/** How long a node counts as living without another word; a quarter of it between two words. */
-const lease = Duration.seconds(10)
-const renewEvery = Duration.millis(2_500)
-
-/** How long a client that comes to another node when it was told to may still be on its way. */
-const grace = Duration.seconds(12)
+import { Context, Duration, Effect, Layer, Schedule } from "effect"
 
 export class NodeLease extends Context.Service<NodeLease, {
-  /** Names this process among all that serve the same database. */
+  /** Unique among all nodes of one database. */
   readonly id: string
-  /** The same for people, who may have given several the same name. */
+  /** Display name; several nodes may have the same. */
   readonly name: string
-  /** Whether another node lives, as it was when the lease was renewed last. */
+  /** Whether another node was live at the last renewal. */
   readonly hasOtherNodes: Effect.Effect<boolean>
-  /** The mark of its lease: another one after others have shown this node's clients offline. */
+  /** Generation of the lease. It changes after other nodes have shown this node's clients offline. */
   readonly epoch: Effect.Effect<string | undefined>
-  /** Writes what only a node with a lease may write; one that has lapsed is renewed before that. */
+  /** Runs a write that requires the lease. If the lease has lapsed, renews it and runs the write again. */
   runFenced<A>(write: Effect.Effect<A, LeaseLapsed | StoreUnavailable>): Effect.Effect<A, StoreUnavailable>
   /**
-   * Whether this node has held its lease for as long as one lasts: before that, others may have lost theirs for the same
-   * reason, a database that was away, and are about to come back.
+   * Whether this node has held its lease for a full period. Before that, other nodes may have lost their leases for the same
+   * reason, a database outage, and are about to renew them.
    */
   readonly mayExpireOthers: Effect.Effect<boolean>
-  /** This node stops, and tells its clients to come back within so long: tells whether they have another node to come to. */
-  drain(within: Duration.Duration): Effect.Effect<boolean>
+  /**
+   * Marks this node as draining: its clients were told to reconnect within `window`, and stay online until then. Returns
+   * whether another node is there to take them.
+   */
+  drain(window: Duration.Duration): Effect.Effect<boolean>
+  /** Whether `drain` has found another node. */
   readonly isDraining: Effect.Effect<boolean>
 }>()("control/cluster/NodeLease") {
-  /** `connected` counts the clients of this node; the lease publishes the number with each renewal. */
+  /** `connected` counts the clients of this node; each renewal publishes the number. */
   static readonly layer = <R>(connected: Effect.Effect<number, never, R>) =>
-    Layer.effect(NodeLease, makeNodes(connected))
+    Layer.effect(NodeLease, makeNodeLease(connected))
 }
 
-const makeNodes = Effect.fnUntraced(function*<R>(connected: Effect.Effect<number, never, R>) {
+const makeNodeLease = Effect.fnUntraced(function*<R>(connected: Effect.Effect<number, never, R>) {
   const services = yield* Effect.context<R>()
   const store = yield* NodeStore
   const { nodeName } = yield* Settings
+  const { leaseDuration, leaseRenewInterval } = yield* Intervals
   const network = yield* Network
   const id = newId()
-  const { handOver, isHandedOver, isLeaving } = yield* makeHandOver(store, id)
-  let mark: string | undefined
-  let hasOthers = false
+  const { drain, isDraining, isStopping } = yield* makeDrain(store, id)
+  const leaseMillis = Duration.toMillis(leaseDuration)
+  let epoch: string | undefined
+  let hasOtherNodes = false
   let renewedAt = yield* monotonicMillis
   let heldSince = renewedAt
 
   const renew = Effect.gen(function*() {
-    const begun = yield* monotonicMillis
+    const startedAt = yield* monotonicMillis
     const clients = yield* Effect.provide(connected, services)
     const { revision } = yield* network.state
     const renewal = { id, name: nodeName, version: packageJson.version, clients, revision }
-    const renewed = (yield* store.renew(renewal, lease)) ??
-      ((yield* isLeaving) ? undefined : yield* takeBack(store, renewal))
-    if (renewed !== undefined) ({ hasOtherNodes: hasOthers, epoch: mark } = renewed)
-    const ended = yield* monotonicMillis
-    if (ended - renewedAt > Duration.toMillis(lease)) heldSince = ended
-    renewedAt = begun
+    const renewed = (yield* store.renew(renewal, leaseDuration)) ??
+      ((yield* isStopping) ? undefined : yield* cancelDrain(store, renewal, leaseDuration))
+    if (renewed !== undefined) ({ epoch, hasOtherNodes } = renewed)
+    const endedAt = yield* monotonicMillis
+    if (endedAt - renewedAt > leaseMillis) heldSince = endedAt
+    renewedAt = startedAt
   })
 
-  const leased = <A>(write: Effect.Effect<A, LeaseLapsed | StoreUnavailable>) =>
+  const runFenced = <A>(write: Effect.Effect<A, LeaseLapsed | StoreUnavailable>) =>
     Effect.catchTag(write, "LeaseLapsed", () => Effect.andThen(renew, write)).pipe(
       Effect.catchTag("LeaseLapsed", () => Effect.fail(new StoreUnavailable({ reason: "this node has no lease" })))
     )
 
   yield* renew.pipe(
-    Effect.catchCause((cause) => Effect.logWarning("this node's lease could not be renewed; trying again", cause)),
-    Effect.repeat(Schedule.spaced(renewEvery)),
+    Effect.catchCause((cause) => Effect.logWarning("cannot renew the lease of this node; retrying", cause)),
+    Effect.repeat(Schedule.spaced(leaseRenewInterval)),
     Effect.forkScoped
   )
 
   return NodeLease.of({
     id,
     name: nodeName,
-    hasOtherNodes: Effect.sync(() => hasOthers),
-    epoch: Effect.sync(() => mark),
-    runFenced: leased,
+    hasOtherNodes: Effect.sync(() => hasOtherNodes),
+    epoch: Effect.sync(() => epoch),
+    runFenced,
     mayExpireOthers: Effect.map(
       monotonicMillis,
-      (now) => now - renewedAt < Duration.toMillis(lease) && now - heldSince >= Duration.toMillis(lease)
+      (now) => now - renewedAt < leaseMillis && now - heldSince >= leaseMillis
     ),
-    drain: handOver,
-    isDraining: isHandedOver
+    drain,
+    isDraining
   })
 })
 
-/** The end of a lease: handed over to the other nodes, or else given up when the scope closes, after the last renewal. */
-const makeHandOver = Effect.fnUntraced(function*(store: NodeStore["Service"], id: string) {
-  let isHandedOver = false
-  let isLeaving = false
+/** End of a lease: drained if another node is there, otherwise released when the scope closes. */
+const makeDrain = Effect.fnUntraced(function*(store: NodeStore["Service"], id: string) {
+  const { drainGrace } = yield* Intervals
+  let isDraining = false
+  let isStopping = false
 
-  const handOver = (within: Duration.Duration) =>
+  const drain = (window: Duration.Duration) =>
     Effect.suspend(() => {
-      isLeaving = true
-      return store.startDrain(id, Duration.sum(within, grace))
+      isStopping = true
+      return store.startDrain(id, Duration.sum(window, drainGrace))
     }).pipe(
       Effect.timeout("3 seconds"),
       Effect.catchCause((cause) =>
-        Effect.as(Effect.logWarning("it could not be asked whether there is another node", cause), false)
+        Effect.as(Effect.logWarning("cannot mark this node as draining; its clients are shown offline", cause), false)
       ),
-      Effect.tap((there) => Effect.sync(() => isHandedOver = there))
+      Effect.tap((hasOther) => Effect.sync(() => isDraining = hasOther))
     )
 
   // Registered before the fiber that renews, so that it runs after the last renewal.
   yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => isHandedOver ? Effect.void : store.release(id)).pipe(
+    Effect.suspend(() => isDraining ? Effect.void : store.release(id)).pipe(
       Effect.timeout("3 seconds"),
-      Effect.catchCause((cause) => Effect.logWarning("this node's lease is left to lapse", cause))
+      Effect.catchCause((cause) =>
+        Effect.logWarning("cannot release the lease of this node; it expires by itself", cause)
+      )
     )
   )
-  return { handOver, isHandedOver: Effect.sync(() => isHandedOver), isLeaving: Effect.sync(() => isLeaving) }
+  return { drain, isDraining: Effect.sync(() => isDraining), isStopping: Effect.sync(() => isStopping) }
 })
 
-/** A node that does not stop and drains all the same: its row was changed by somebody else. */
-const takeBack = Effect.fnUntraced(function*(store: NodeStore["Service"], renewal: LeaseRenewal) {
-  yield* Effect.logWarning(`node ${renewal.id} was set to drain by somebody else, and goes on`)
-  yield* store.cancelDrain(renewal.id)
-  return yield* store.renew(renewal, lease)
-})
+/** Makes a node live again that drains without stopping, because another process has changed its row. */
+const cancelDrain = Effect.fnUntraced(
+  function*(store: NodeStore["Service"], renewal: LeaseRenewal, leaseDuration: Duration.Duration) {
+    yield* Effect.logWarning(`node ${renewal.id} was marked as draining by another process; continuing`)
+    yield* store.cancelDrain(renewal.id)
+    return yield* store.renew(renewal, leaseDuration)
+  }
+)

@@ -1,4 +1,4 @@
-/** One WebSocket with bounds: what waits to be read is held back in TCP, what waits to be written is counted. */
+/** One WebSocket with bounded queues: reading pauses the TCP stream, writing counts the backlog. */
 import { closeCodes, type CloseReason } from "#schema/codes.ts"
 import { Effect } from "effect"
 import type { Buffer } from "node:buffer"
@@ -11,43 +11,45 @@ import { type Frame, type Socket, SocketClosed, TooSlow } from "./Socket.ts"
 
 type Resume = (next: Effect.Effect<Frame, SocketClosed>) => void
 
-/** Above this many unread frames the socket is paused, so that TCP holds the sender back; below the other it goes on. */
-const pauseAbove = 16
+/** Above this number of unread frames the socket is paused, so that TCP slows down the sender. */
+const maxUnreadFrames = 16
+
+/** Below this number of unread frames a paused socket is resumed. */
 const resumeBelow = 8
 
-/** What waits may take ten seconds, and one more for every 16 KiB: slower than any link that could carry a tunnel. */
-const drainPatienceMillis = (bytes: number): number => 10_000 + bytes / 16.384
+/** 10 s, and 1 s for every 16 KiB: slower than any link that can carry a tunnel. */
+const drainTimeoutMillis = (bytes: number): number => 10_000 + bytes / 16.384
 
-const closePatienceMillis = 2_000
+const closeTimeoutMillis = 2_000
 
-/** Of pings and pongs. */
-const controlLimit: Rate = { perSecond: 10, burst: 200 }
+/** Limit of pings and pongs. */
+const controlFrameRate: Rate = { perSecond: 10, burst: 200 }
 
-/** How many bytes may come without a message in them, while nobody knows whose they are: its frames' heads are counted too. */
-const firstMessageBytes = maxAuthMessageBytes + 64
+/** Bytes that an unauthenticated peer may send without completing a message, frame headers included. */
+const maxFirstMessageBytes = maxAuthMessageBytes + 64
 
 const closedEffect = Effect.fail(new SocketClosed())
 
 /**
- * `raw` is the stream below `ws`: frames that are already encoded, and shared by many sockets, go straight to it. That is
- * sound as long as `ws` itself only writes whole frames at once, which it does without permessage-deflate.
+ * `raw` is the stream below `ws`. Encoded frames, which many sockets share, are written to it directly. This requires that `ws`
+ * itself writes each frame in one piece, as it does without permessage-deflate.
  */
 export class WsSocket implements Socket {
   readonly #ws: WebSocket
   readonly #raw: Duplex
-  /** Frames that nobody has taken yet; few, since the socket is paused above a bound. */
+  /** Unread frames; few, because the socket is paused above a limit. */
   readonly #inbox: Array<Frame> = []
-  #waiting: Resume | undefined
+  #reader: Resume | undefined
   #closing = false
   readonly #byteLimit: Rate
   #bytes: Bucket
-  /** Most clients never ping: then there is none. */
-  #controls: Bucket | undefined
-  /** What has come of the first message of an unknown peer; undefined as soon as there is a message to judge it by. */
-  #unheard: number | undefined = 0
+  /** Undefined until the first ping or pong, because most clients send none. */
+  #controlFrames: Bucket | undefined
+  /** Bytes received for the next message of an unauthenticated peer; undefined if that message is not limited. */
+  #firstMessageBytes: number | undefined = 0
   #isFull = false
-  /** Runs while the socket rests since its peer has sent too much. */
-  #rest: NodeJS.Timeout | undefined
+  /** Runs while reading pauses because the peer exceeded the byte limit. */
+  #pauseTimer: NodeJS.Timeout | undefined
   #closed = false
 
   constructor(ws: WebSocket, raw: Duplex, byteLimit: Rate) {
@@ -56,22 +58,22 @@ export class WsSocket implements Socket {
     this.#byteLimit = byteLimit
     this.#bytes = fullBucket(byteLimit, performance.now())
     ws.on("message", (data, isBinary) => {
-      this.#unheard = undefined
+      this.#firstMessageBytes = undefined
       this.#offer(isBinary ? { _tag: "Binary" } : { _tag: "Text", text: String(data) })
     })
-    // `ws` listens first: what was whole in these bytes is a message already.
-    raw.on("data", (bytes: Buffer) => this.#came(bytes.length))
-    // Without a listener a faulty frame would end the process; `ws` closes with the right code by itself.
+    // `ws` listens first: a message that these bytes complete has been emitted already.
+    raw.on("data", (bytes: Buffer) => this.#bytesReceived(bytes.length))
+    // Without a listener an invalid frame would end the process. `ws` itself closes with the right code.
     ws.on("error", ignore)
     ws.on("close", () => this.#end())
-    // A peer that pings and does not read would make its pongs pile up.
-    ws.on("ping", () => this.hasBacklog() ? ws.terminate() : this.#controlled())
-    ws.on("pong", () => this.#controlled())
+    // A peer that pings and does not read would accumulate pongs without limit.
+    ws.on("ping", () => this.hasBacklog() ? ws.terminate() : this.#controlFrameReceived())
+    ws.on("pong", () => this.#controlFrameReceived())
   }
 
-  /** Made once, since it is waited for after every message; who was interrupted meanwhile is resumed in vain. */
+  /** Created once, because it is awaited after every message. Resuming an interrupted reader has no effect. */
   readonly #arrival: Effect.Effect<Frame, SocketClosed> = Effect.callback<Frame, SocketClosed>((resume) => {
-    this.#waiting = resume
+    this.#reader = resume
   })
 
   readonly receive: Effect.Effect<Frame, SocketClosed> = Effect.suspend(() => {
@@ -79,14 +81,14 @@ export class WsSocket implements Socket {
     const frame = this.#inbox.shift() as Frame
     if (this.#isFull && this.#inbox.length < resumeBelow) {
       this.#isFull = false
-      this.#flow()
+      this.#pauseOrResume()
     }
     return Effect.succeed(frame)
   })
 
   limitNextMessage(): void {
-    // What waits may be `auth`, after which more may be on its way already.
-    if (this.#inbox.length === 0) this.#unheard = 0
+    // An unread frame may be `auth`, and larger messages may follow it.
+    if (this.#inbox.length === 0) this.#firstMessageBytes = 0
   }
 
   write(frames: ReadonlyArray<Buffer>): void {
@@ -100,7 +102,7 @@ export class WsSocket implements Socket {
     this.#raw.uncork()
   }
 
-  /** Whether more than 1 MiB was written and has not left this process. */
+  /** Whether more than 1 MiB of written data has not left this process. */
   hasBacklog(): boolean {
     return this.#raw.writableLength > maxBacklogBytes
   }
@@ -114,72 +116,79 @@ export class WsSocket implements Socket {
     this.#ws.once("close", () => resume(Effect.void))
   })
 
-  /** Begins the close handshake, once; a peer that does not answer within two seconds is cut off. */
+  /** Begins the close handshake, once. A peer that does not answer within 2 s is terminated. */
   close(reason: CloseReason): void {
     if (this.#closing) return
     this.#closing = true
     this.#inbox.length = 0
     // A paused socket would never see the peer's answer.
-    this.#flow()
+    this.#pauseOrResume()
     this.#ws.close(closeCodes[reason].code, closeCodes[reason].meaning)
-    const cut = setTimeout(() => this.#ws.terminate(), closePatienceMillis)
-    this.#ws.once("close", () => clearTimeout(cut))
+    const terminateTimer = setTimeout(() => this.#ws.terminate(), closeTimeoutMillis)
+    this.#ws.once("close", () => clearTimeout(terminateTimer))
   }
 
   ping(): void {
     if (!this.#closing) this.#ws.ping()
   }
 
-  /** Pings and pongs are no messages, and are counted apart: nobody needs more than a few a second. */
-  #controlled(): void {
+  /** Pings and pongs have a limit of their own, because they are no messages. */
+  #controlFrameReceived(): void {
     const now = performance.now()
-    this.#controls = spendIntoDebt(this.#controls ?? fullBucket(controlLimit, now), controlLimit, now, 1)
-    if (debtMillis(this.#controls, controlLimit) > 0) this.close("tooMany")
+    this.#controlFrames = spendIntoDebt(
+      this.#controlFrames ?? fullBucket(controlFrameRate, now),
+      controlFrameRate,
+      now,
+      1
+    )
+    if (debtMillis(this.#controlFrames, controlFrameRate) > 0) this.close("tooMany")
   }
 
-  /** Who sends too much is read from more slowly: what was read beyond the limit is made up for by a rest. */
-  #came(bytes: number): void {
+  /** A peer that exceeds the byte limit is read more slowly: reading pauses until the debt is refilled. */
+  #bytesReceived(bytes: number): void {
     this.#bytes = spendIntoDebt(this.#bytes, this.#byteLimit, performance.now(), bytes)
-    const rest = debtMillis(this.#bytes, this.#byteLimit)
+    const pauseMillis = debtMillis(this.#bytes, this.#byteLimit)
     if (this.#closing) return
-    if (this.#unheard !== undefined && (this.#unheard += bytes) > firstMessageBytes) return this.close("tooBig")
-    if (rest === 0 || this.#rest !== undefined) return
-    this.#rest = setTimeout(() => {
-      this.#rest = undefined
-      this.#flow()
-    }, rest)
-    this.#flow()
+    if (this.#firstMessageBytes !== undefined && (this.#firstMessageBytes += bytes) > maxFirstMessageBytes) {
+      return this.close("tooBig")
+    }
+    if (pauseMillis === 0 || this.#pauseTimer !== undefined) return
+    this.#pauseTimer = setTimeout(() => {
+      this.#pauseTimer = undefined
+      this.#pauseOrResume()
+    }, pauseMillis)
+    this.#pauseOrResume()
   }
 
-  /** The one place where the socket is paused, for either reason; one that is closing is read to its end. */
-  #flow(): void {
-    const isHeld = !this.#closing && (this.#isFull || this.#rest !== undefined)
-    if (isHeld && !this.#ws.isPaused) this.#ws.pause()
-    if (!isHeld && this.#ws.isPaused) this.#ws.resume()
+  /** Pauses the socket for too many unread frames or too many bytes. A closing socket is always read to its end. */
+  #pauseOrResume(): void {
+    const mustPause = !this.#closing && (this.#isFull || this.#pauseTimer !== undefined)
+    if (mustPause && !this.#ws.isPaused) this.#ws.pause()
+    if (!mustPause && this.#ws.isPaused) this.#ws.resume()
   }
 
   #offer(frame: Frame): void {
-    // After a close has begun the session counts no more, whatever its peer goes on saying.
+    // The session has ended with `close`: later frames of the peer are ignored.
     if (this.#closing) return
-    const resume = this.#waiting
+    const resume = this.#reader
     if (resume !== undefined) {
-      this.#waiting = undefined
+      this.#reader = undefined
       resume(Effect.succeed(frame))
       return
     }
     this.#inbox.push(frame)
-    if (this.#inbox.length > pauseAbove) {
+    if (this.#inbox.length > maxUnreadFrames) {
       this.#isFull = true
-      this.#flow()
+      this.#pauseOrResume()
     }
   }
 
   #end(): void {
     this.#closing = true
     this.#closed = true
-    clearTimeout(this.#rest)
-    const resume = this.#waiting
-    this.#waiting = undefined
+    clearTimeout(this.#pauseTimer)
+    const resume = this.#reader
+    this.#reader = undefined
     resume?.(closedEffect)
   }
 }
@@ -197,7 +206,7 @@ function untilDrained(ws: WebSocket, raw: Duplex): Effect.Effect<void, TooSlow |
       ws.off("close", closed)
     })
   }).pipe(Effect.timeoutOrElse({
-    duration: drainPatienceMillis(raw.writableLength),
+    duration: drainTimeoutMillis(raw.writableLength),
     orElse: () => Effect.fail(new TooSlow())
   }))
 }

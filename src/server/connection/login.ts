@@ -10,7 +10,7 @@ import { onlineData } from "#events/clientEvents.ts"
 import { wireguardKeysToStore } from "#clients/wireguardKeys.ts"
 import { Events } from "#events/Events.ts"
 import { Network } from "#feed/Network.ts"
-import { nameOf } from "#schema/ids.ts"
+import { formatClientRef } from "#schema/ids.ts"
 import type { Action, Event } from "#session/Action.ts"
 import { Clock, Effect, Fiber } from "effect"
 import type { Connection, Member } from "./ConnectionState.ts"
@@ -53,7 +53,9 @@ export const makeLogin = Effect.gen(function*() {
       events.broadcast({ event: "client.online", data: onlineData(client, lease.name) }, at)
       return Effect.as(registry.add(client), client)
     }))
-    yield* Effect.logDebug(`session ${client.session}: ${nameOf(client.ref)} from ${address} at level ${level}`)
+    yield* Effect.logDebug(
+      `session ${client.session}: ${formatClientRef(client.ref)} from ${address} at level ${level}`
+    )
     // The view must not begin with the keys that the client had before.
     if (wireguard !== undefined) yield* network.catchUp
     return { _tag: "Authenticated", client: client.ref } satisfies Event
@@ -64,7 +66,7 @@ export const makeLogin = Effect.gen(function*() {
     if (forwarding !== undefined) yield* Fiber.interrupt(forwarding)
     yield* registry.remove(client)
     deliveries.recordDisconnect()
-    yield* Effect.logDebug(`session ${client.session}: ${nameOf(client.ref)} has disconnected`)
+    yield* Effect.logDebug(`session ${client.session}: ${formatClientRef(client.ref)} has disconnected`)
     yield* presence.release(client)
   })
 

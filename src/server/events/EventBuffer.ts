@@ -1,40 +1,40 @@
-/** The events of this process that are still known, and where a reader of them goes on. Plain, and nothing in it waits. */
+/** Ring buffer of this process's events, and the cursors that read it. Synchronous. */
 import type { ControlEvent } from "#schema/events.ts"
 import { Revision } from "#schema/ids.ts"
 
-/** An event with the id from which its reader can go on. */
+/** An event with the id after which its reader can resume. */
 export interface PublishedEvent {
   readonly id: string
   readonly event: ControlEvent
 }
 
-/** Where a reader begins: with the event of the number `next`. */
+/** Start of a reader: the event with the number `next`. */
 export interface Cursor {
-  /** The id of the place. */
+  /** Event id that stands for this position. */
   readonly from: string
   readonly next: number
-  /** Events may be missing before it: changes after one revision up to another, and whatever else has happened. */
+  /** Gap before the cursor: changes after one revision up to another may be missing, and other events too. */
   readonly missed: { readonly after: Revision; readonly upTo: Revision } | undefined
 }
 
-interface Happened extends PublishedEvent {
-  /** The newest revision of a change that was told by then. */
+interface BufferedEvent extends PublishedEvent {
+  /** Newest revision whose change was published before or with this event. */
   readonly revision: Revision
 }
 
 export class EventBuffer {
-  readonly #boot: string
+  readonly #bootId: string
   readonly #size: number
-  /** The event of each number at its remainder: what is added takes the place of the oldest. */
-  readonly #ring: Array<Happened> = []
+  /** The event with number n is at index n modulo the size, so that a new event overwrites the oldest. */
+  readonly #ring: Array<BufferedEvent> = []
   #number = 0
-  #newest: Happened
+  #newest: BufferedEvent
 
-  /** Keeps so many events; `boot` names this process among all that ever were. */
-  constructor(boot: string, size: number) {
-    this.#boot = boot
+  /** Keeps the last `size` events. `bootId` is unique among all processes, past ones included. */
+  constructor(bootId: string, size: number) {
+    this.#bootId = bootId
     this.#size = size
-    this.#newest = this.#add({ event: "reset", data: { reason: "the server has started" } }, Revision.make(0))
+    this.#newest = this.#add(resetEvent("the server has started"), Revision.make(0))
   }
 
   /** The number of the newest event. */
@@ -46,19 +46,19 @@ export class EventBuffer {
     this.#newest = this.#add(event, event.event === "change" ? event.data.revision : this.#newest.revision)
   }
 
-  /** Changes up to this revision were not told one by one. */
+  /** Adds a `reset`, because changes up to this revision were loaded as a whole and not published one by one. */
   addReload(revision: Revision): void {
     this.#newest = this.#add(
-      resetEvent("everything was read anew: changes before this were not told one by one"),
+      resetEvent(`the network was reloaded: changes up to revision ${revision} have no events`),
       revision
     )
   }
 
-  /** Behind this event, or without one behind all that has happened. */
+  /** The cursor after this event, or after the newest event if no id is given. */
   cursorAfter(lastEventId: string | undefined): Cursor {
     const next = this.#number + 1
     if (lastEventId === undefined) return { from: this.#newest.id, next, missed: undefined }
-    const last = readId(lastEventId)
+    const last = parseId(lastEventId)
     if (last !== undefined && this.#at(last.number)?.id === lastEventId) {
       return { from: lastEventId, next: last.number + 1, missed: undefined }
     }
@@ -67,41 +67,42 @@ export class EventBuffer {
     return { from: this.idOf(this.#number, after), next, missed: { after, upTo } }
   }
 
-  /** At most so many events from this number on, and the number to go on with. Who is passed over goes on with what is new. */
-  page(next: number, most: number): { readonly events: ReadonlyArray<PublishedEvent>; readonly next: number } {
+  /** Up to `limit` events from this number on, and the next number. A reader that was overtaken continues at the newest. */
+  page(next: number, limit: number): { readonly events: ReadonlyArray<PublishedEvent>; readonly next: number } {
     if (next <= this.#number - this.#size) {
-      const passedOver = { id: this.#newest.id, event: resetEvent("events came faster than they were read") }
-      return { events: [passedOver], next: this.#number + 1 }
+      const overtaken = { id: this.#newest.id, event: resetEvent("events arrived faster than they were read") }
+      return { events: [overtaken], next: this.#number + 1 }
     }
-    const told: Array<PublishedEvent> = []
-    while (told.length < most) {
-      const happened = this.#at(next + told.length)
-      if (happened === undefined) break
-      told.push(happened)
+    const events: Array<PublishedEvent> = []
+    while (events.length < limit) {
+      const event = this.#at(next + events.length)
+      if (event === undefined) break
+      events.push(event)
     }
-    return { events: told, next: next + told.length }
+    return { events, next: next + events.length }
   }
 
-  /** Of which process, which of its events, and up to which revision changes had been told by then. */
+  /** Event id: process, number of the event, and newest revision whose change was published by then. */
   idOf(number: number, revision: Revision): string {
-    return `${this.#boot}.${number}.${revision}`
+    return `${this.#bootId}.${number}.${revision}`
   }
 
-  #add(event: ControlEvent, revision: Revision): Happened {
+  #add(event: ControlEvent, revision: Revision): BufferedEvent {
     this.#number += 1
-    const happened = { id: this.idOf(this.#number, revision), event, revision }
-    this.#ring[this.#number % this.#size] = happened
-    return happened
+    const buffered = { id: this.idOf(this.#number, revision), event, revision }
+    this.#ring[this.#number % this.#size] = buffered
+    return buffered
   }
 
-  #at(number: number): Happened | undefined {
+  #at(number: number): BufferedEvent | undefined {
     return number > this.#number - this.#size && number <= this.#number ? this.#ring[number % this.#size] : undefined
   }
 }
 
+/** Marks a place in the stream before which events may be missing. */
 export const resetEvent = (reason: string): ControlEvent => ({ event: "reset", data: { reason } })
 
-function readId(text: string) {
+function parseId(text: string) {
   const [, number, revision] = /^[^.]{1,64}\.(\d{1,15})\.(\d{1,15})$/u.exec(text) ?? []
   return number === undefined ? undefined : { number: Number(number), revision: Revision.make(Number(revision)) }
 }

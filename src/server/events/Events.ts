@@ -1,40 +1,52 @@
-/** What happens, as operators follow it: kept for a while, read by whoever wants to, and nobody is waited for. */
+/** Stream of events for operators, buffered and shared between nodes. */
 import { newId } from "#crypto/identifiers.ts"
 import type { ControlEvent } from "#schema/events.ts"
 import type { Revision } from "#schema/ids.ts"
 import { EventStore } from "#store/EventStore.ts"
 import { Context, Deferred, Effect, Layer, Option, Schema, type Scope, Stream } from "effect"
-import { PresenceOrder } from "./PresenceOrder.ts"
-import { Outbox } from "./Outbox.ts"
 import { type Cursor, EventBuffer, type PublishedEvent, resetEvent } from "./EventBuffer.ts"
+import { Outbox } from "./Outbox.ts"
+import { PresenceOrder } from "./PresenceOrder.ts"
 import type { RelayedEvent } from "./RelayedEvent.ts"
 import { Signal } from "./Signal.ts"
 
-/** As many follow as one process serves. */
+/** Number of events by which a reader may be behind. */
+const maxBufferedEvents = 10_000
+
+/** More than the number of clients that move between nodes within minutes. */
+const maxTrackedClients = 32_768
+
+const maxFollowers = 100
+
+const maxEventsPerPage = 256
+
+/** This process serves the maximum number of followers already. */
 export class TooManyFollowers extends Schema.TaggedError<TooManyFollowers>()("TooManyFollowers", {}) {
   override get message(): string {
-    return `${maxFollowers} follow the events already`
+    return `${maxFollowers} clients follow the events already; try again later`
   }
 }
 
 export class Events extends Context.Service<Events, {
   /**
-   * Tells everybody who follows at this node what each node finds out by itself. Never waits and never fails, as the next two:
-   * who reads too slowly misses events, and is told so.
+   * Publishes an event to the followers at this node, for what each node detects by itself. Never waits and never fails, like
+   * the next two. A follower that reads too slowly misses events and gets a `reset`.
    */
   publishLocal(event: ControlEvent): void
-  /** Tells everybody who follows at any node, unless it is of a client's presence and something later was told already. */
+  /**
+   * Publishes an event to the followers at all nodes. `at`: time of a presence event by the database's clock. A presence event
+   * is dropped if a later one of its client was published.
+   */
   broadcast(event: ControlEvent, at?: number): void
-  /** Tells on, to those who follow at this node, what another one has told. */
-  receive(telling: RelayedEvent): void
-  /** What was told here and the other nodes have to be told yet: one fiber takes it. */
+  /** Publishes an event of another node to the followers at this node. */
+  receive(relayed: RelayedEvent): void
+  /** Events of this node for the other nodes. One fiber takes them. */
   readonly outbox: Outbox
-  /** The network was read whole at this revision: changes up to it may not have been published. Everybody is told so. */
+  /** Publishes a `reset`, because the network was reloaded at this revision and the changes up to it have no events. */
   recordReload(revision: Revision): void
   /**
-   * Everything from now on; or what has come after the event of this id, as far as it is still known, and everything from
-   * then on. `from` is the id to begin with. Where events may be missing there is a `reset`. A place is taken until the
-   * scope ends.
+   * Streams events from now on, or from the event with `lastEventId` on as far as events are kept. `from` is the id to begin
+   * with. A `reset` stands where events may be missing. Counts as a follower until the scope ends.
    */
   follow(
     lastEventId: string | undefined
@@ -43,78 +55,59 @@ export class Events extends Context.Service<Events, {
     TooManyFollowers,
     Scope.Scope
   >
-  /** Ends what is followed, now and from now on. */
+  /** Ends every stream, including those that begin later. */
   readonly close: Effect.Effect<void>
 }>()("control/events/Events") {
   static readonly layer = Layer.effect(
     Events,
     Effect.gen(function*() {
-      const recent = new EventBuffer(newId(), maxBufferedEvents)
+      const buffer = new EventBuffer(newId(), maxBufferedEvents)
       const added = new Signal()
-      const ended = yield* Deferred.make<void>()
-      const presences = new PresenceOrder(maxTrackedClients)
+      const closed = yield* Deferred.make<void>()
+      const presenceOrder = new PresenceOrder(maxTrackedClients)
       const outbox = new Outbox(maxBufferedEvents)
-      const eventsAt = yield* makeReader(recent, added)
+      const eventsFrom = yield* makeReader(buffer, added)
       let followers = 0
 
-      const publish = (event: ControlEvent) => {
-        recent.add(event)
+      const publishLocal = (event: ControlEvent) => {
+        buffer.add(event)
         added.wake()
       }
 
-      const hear = (telling: RelayedEvent) => {
-        const isNews = presences.recordIfNewer(telling)
-        if (isNews) publish(telling.event)
-        return isNews
+      const receive = (relayed: RelayedEvent) => {
+        const isNewer = presenceOrder.recordIfNewer(relayed)
+        if (isNewer) publishLocal(relayed.event)
+        return isNewer
       }
 
-      const tell = (event: ControlEvent, at?: number) => {
-        const telling = at === undefined ? { event } : { event, at }
-        if (hear(telling)) outbox.add(telling)
+      const broadcast = (event: ControlEvent, at?: number) => {
+        const relayed = at === undefined ? { event } : { event, at }
+        if (receive(relayed)) outbox.add(relayed)
       }
 
-      const restart = (revision: Revision) => {
-        recent.addReload(revision)
+      const recordReload = (revision: Revision) => {
+        buffer.addReload(revision)
         added.wake()
       }
 
-      const place = Effect.acquireRelease(
+      const acquireFollower = Effect.acquireRelease(
         Effect.suspend(() => followers < maxFollowers ? Effect.sync(() => followers += 1) : new TooManyFollowers()),
         () => Effect.sync(() => followers -= 1)
       )
 
       const follow = Effect.fn("Events.follow")(function*(lastEventId: string | undefined) {
-        yield* place
-        const begin = recent.cursorAfter(lastEventId)
-        return { from: begin.from, events: Stream.interruptWhen(eventsAt(begin), Deferred.await(ended)) }
+        yield* acquireFollower
+        const cursor = buffer.cursorAfter(lastEventId)
+        return { from: cursor.from, events: Stream.interruptWhen(eventsFrom(cursor), Deferred.await(closed)) }
       })
 
-      const end = Effect.asVoid(Deferred.succeed(ended, undefined))
-      return Events.of({
-        publishLocal: publish,
-        broadcast: tell,
-        receive: hear,
-        outbox,
-        recordReload: restart,
-        follow,
-        close: end
-      })
+      const close = Effect.asVoid(Deferred.succeed(closed, undefined))
+      return Events.of({ publishLocal, broadcast, receive, outbox, recordReload, follow, close })
     })
   )
 }
 
-/** For so many events a reader may be away, or behind. */
-const maxBufferedEvents = 10_000
-
-/** As many clients as connect to several nodes, and more. */
-const maxTrackedClients = 32_768
-
-const maxFollowers = 100
-
-/** Events that are handed on at a time. */
-const mostTogether = 256
-
-const makeReader = Effect.fnUntraced(function*(recent: EventBuffer, added: Signal) {
+const makeReader = Effect.fnUntraced(function*(buffer: EventBuffer, added: Signal) {
   const store = yield* EventStore
 
   const live = (first: number) =>
@@ -122,33 +115,36 @@ const makeReader = Effect.fnUntraced(function*(recent: EventBuffer, added: Signa
       Stream.paginate(
         first,
         Effect.fnUntraced(function*(next) {
-          while (next > recent.newest) yield* woken
-          const page = recent.page(next, mostTogether)
+          while (next > buffer.newest) yield* woken
+          const page = buffer.page(next, maxEventsPerPage)
           return [page.events, Option.some(page.next)] as const
         })
       )))
 
-  /** The missed changes come from the database; whatever cannot be had is covered by the `reset` before them. */
+  /** A `reset`, then the missed changes from the database. The `reset` covers everything that the database does not have. */
   const missed = ({ from, next }: Cursor, { after, upTo }: NonNullable<Cursor["missed"]>) =>
     Stream.make<[PublishedEvent]>({
       id: from,
-      event: resetEvent("what came after the last event is not known any more")
+      event: resetEvent("events after the last event id are not kept any more")
     })
       .pipe(
         Stream.concat(
           store.readChanges(after, upTo, maxBufferedEvents).pipe(
             Effect.catchCause((cause) =>
-              Effect.as(Effect.logWarning("changes that a reader of events has missed could not be read", cause), [])
+              Effect.as(
+                Effect.logWarning("cannot read the changes that a follower of the events has missed", cause),
+                []
+              )
             ),
             Stream.fromIterableEffect,
             Stream.map((data): PublishedEvent => ({
-              id: recent.idOf(next - 1, data.revision),
+              id: buffer.idOf(next - 1, data.revision),
               event: { event: "change", data }
             }))
           )
         )
       )
 
-  return (place: Cursor): Stream.Stream<PublishedEvent> =>
-    place.missed === undefined ? live(place.next) : Stream.concat(missed(place, place.missed), live(place.next))
+  return (cursor: Cursor): Stream.Stream<PublishedEvent> =>
+    cursor.missed === undefined ? live(cursor.next) : Stream.concat(missed(cursor, cursor.missed), live(cursor.next))
 })

@@ -1,95 +1,96 @@
-/** What this node tells and the others have not been told yet. Plain, and nothing in it waits. */
+/** Queue of this node's events that other nodes have not received yet. Synchronous. */
 import type { ControlEvent } from "#schema/events.ts"
-import { clientNameOf } from "./PresenceOrder.ts"
 import { resetEvent } from "./EventBuffer.ts"
+import { clientNameOf } from "./PresenceOrder.ts"
 import type { RelayedEvent } from "./RelayedEvent.ts"
 
-interface Waiting {
-  readonly telling: RelayedEvent
+interface QueuedEvent {
+  readonly relayed: RelayedEvent
+  /** Milliseconds of `setTime`. */
   readonly since: number
 }
 
 export class Outbox {
-  readonly #most: number
-  /** In the order of telling. An acknowledgement lies under its client: a newer one takes its place, behind all that was told by then. */
-  readonly #waiting = new Map<string | number, Waiting>()
+  readonly #maxEvents: number
+  /** In order of publication. An `ack` has its client as key, so that a newer one replaces it and moves to the end. */
+  readonly #queue = new Map<string | number, QueuedEvent>()
   #count = 0
   #now = 0
-  #isCut = false
+  #isIncomplete = false
 
-  /** Keeps so many: beyond that the oldest go, and what is taken next says so. */
-  constructor(most: number) {
-    this.#most = most
+  /** Beyond `maxEvents` the oldest events are dropped, and the next batch begins with a `reset`. */
+  constructor(maxEvents: number) {
+    this.#maxEvents = maxEvents
   }
 
   get size(): number {
-    return this.#waiting.size
+    return this.#queue.size
   }
 
-  add(telling: RelayedEvent): void {
-    const { event } = telling
+  add(relayed: RelayedEvent): void {
+    const { event } = relayed
     const key = event.event === "ack" ? clientNameOf(event.data) : this.#count += 1
-    this.#waiting.delete(key)
-    this.#waiting.set(key, { telling, since: this.#now })
-    if (this.#waiting.size > this.#most) {
+    this.#queue.delete(key)
+    this.#queue.set(key, { relayed, since: this.#now })
+    if (this.#queue.size > this.#maxEvents) {
       this.#dropOldest()
       this.markIncomplete()
     }
   }
 
-  /** What is added from now on was told at this time. */
+  /** Sets the time, in milliseconds, of the events that are added from now on. */
   setTime(millis: number): void {
     this.#now = millis
   }
 
-  /** Nobody is there to be told of what is older than that. */
+  /** Drops events older than this, silently, because no other node was there to receive them. */
   discardBefore(millis: number): void {
-    this.#isCut = false
+    this.#isIncomplete = false
     this.#dropBefore(millis)
   }
 
-  /** What is older than that comes too late; what is taken next says that it is missing. */
+  /** Drops events older than this. If there were any, the next batch begins with a `reset`. */
   expireBefore(millis: number): void {
     if (this.#dropBefore(millis)) this.markIncomplete()
   }
 
-  /** Something that was taken is lost; what is taken next says so. */
+  /** Makes the next batch begin with a `reset`, because events were lost. */
   markIncomplete(): void {
-    this.#isCut = true
+    this.#isIncomplete = true
   }
 
-  /** The oldest, as JSON, of so many characters together, but one at least; none when there is nothing to tell. */
-  takeBatch(mostCharacters: number, whoIsCut: string): ReadonlyArray<string> {
-    const taken: Array<string> = this.#isCut ? [JSON.stringify(cut(whoIsCut))] : []
-    this.#isCut = false
+  /** Takes the oldest events, as JSON texts of up to `maxCharacters` in total but at least one; none if the queue is empty. */
+  takeBatch(maxCharacters: number, nodeName: string): ReadonlyArray<string> {
+    const batch: Array<string> = this.#isIncomplete ? [JSON.stringify(incomplete(nodeName))] : []
+    this.#isIncomplete = false
     let characters = 0
-    for (const [key, { telling }] of this.#waiting) {
-      const text = JSON.stringify(telling)
+    for (const [key, { relayed }] of this.#queue) {
+      const text = JSON.stringify(relayed)
       characters += text.length
-      if (taken.length > 0 && characters > mostCharacters) break
-      taken.push(text)
-      this.#waiting.delete(key)
+      if (batch.length > 0 && characters > maxCharacters) break
+      batch.push(text)
+      this.#queue.delete(key)
     }
-    return taken
+    return batch
   }
 
   #dropOldest(): void {
-    for (const key of this.#waiting.keys()) {
-      this.#waiting.delete(key)
+    for (const key of this.#queue.keys()) {
+      this.#queue.delete(key)
       return
     }
   }
 
   #dropBefore(millis: number): boolean {
-    const { size } = this.#waiting
-    for (const [key, { since }] of this.#waiting) {
+    const { size } = this.#queue
+    for (const [key, { since }] of this.#queue) {
       if (since >= millis) break
-      this.#waiting.delete(key)
+      this.#queue.delete(key)
     }
-    return this.#waiting.size < size
+    return this.#queue.size < size
   }
 }
 
-const cut = (node: string): { readonly event: ControlEvent } => ({
-  event: resetEvent(`the node ${node} has not told the others all of its events`)
+const incomplete = (node: string): { readonly event: ControlEvent } => ({
+  event: resetEvent(`node ${node} could not send all of its events to the other nodes`)
 })

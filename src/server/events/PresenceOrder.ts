@@ -1,47 +1,48 @@
-/** Which word of a client's presence is news, when several nodes tell of it and their words arrive in any order. */
+/** Orders the presence events of each client that several nodes report. */
 import { RecentMap } from "#rateLimit/RecentMap.ts"
 import type { ControlEvent } from "#schema/events.ts"
 import type { RelayedEvent } from "./RelayedEvent.ts"
 
-interface Known {
+interface PresenceRecord {
+  /** Microseconds of the database's clock. */
   readonly at: number
   readonly isOnline: boolean
   readonly session: string
 }
 
 /**
- * What was told last of each client's presence. Older words are not told any more: a client that went from one node to another
- * is not offline, although the word of its end comes after that of its beginning. Forgets the clients of long ago.
+ * Keeps the last presence event of each client and rejects older ones. A client that moved from one node to another is online,
+ * although the event of its old session's end may arrive last. Events of clients that were not seen for long are forgotten.
  */
 export class PresenceOrder {
-  readonly #lately: RecentMap<Known>
+  readonly #lastByClient: RecentMap<PresenceRecord>
 
-  /** Remembers the latest so many clients, or up to twice as many. */
-  constructor(most: number) {
-    this.#lately = new RecentMap(Number.POSITIVE_INFINITY, most)
+  /** Keeps between `maxClients` and twice as many clients. */
+  constructor(maxClients: number) {
+    this.#lastByClient = new RecentMap(Number.POSITIVE_INFINITY, maxClients)
   }
 
-  /** Whether this is to be told; if so, it is from now on what was told last. */
+  /** Records a presence event if it is newer than the last one of its client. Returns whether the event is to be published. */
   recordIfNewer({ at, event: { data, event } }: RelayedEvent): boolean {
     if (at === undefined || (event !== "client.online" && event !== "client.offline")) return true
     const name = clientNameOf(data)
-    const last = this.#lately.get(name)
+    const last = this.#lastByClient.get(name)
     const next = { at, isOnline: event === "client.online", session: data.session }
     if (last !== undefined && !follows(last, next)) return false
-    this.#lately.set(name, next, at)
+    this.#lastByClient.set(name, next, at)
     return true
   }
 }
 
-function follows(last: Known, next: Known): boolean {
-  if (next.at < last.at && last.at - next.at < latest) return false
+function follows(last: PresenceRecord, next: PresenceRecord): boolean {
+  if (next.at < last.at && last.at - next.at < maxDelayMicros) return false
   return next.isOnline ? !last.isOnline || next.session !== last.session : last.isOnline
 }
 
-/** Nothing is told so late (five minutes, in microseconds): then it is the database's clock that was set back. */
-const latest = 300_000_000
+/** 5 minutes. No event is delayed that long, so that a greater difference means that the database's clock was set back. */
+const maxDelayMicros = 300_000_000
 
-type Named = Extract<ControlEvent, { readonly event: "ack" }>["data"]
+type ClientData = Extract<ControlEvent, { readonly event: "ack" }>["data"]
 
-export const clientNameOf = ({ clientId, clientType }: Pick<Named, "clientId" | "clientType">): string =>
+export const clientNameOf = ({ clientId, clientType }: Pick<ClientData, "clientId" | "clientType">): string =>
   `${clientType} ${clientId}`

@@ -1,15 +1,22 @@
-/** Wakes everybody who waits, at once and without waiting for anybody. */
+/** Wake-up without content for any number of fibers. */
 import { Effect, Latch, type Scope } from "effect"
 
-/** A sliding PubSub would not do: its `publishUnsafe` reaches nobody as long as one subscriber has not taken the last one. */
+/**
+ * A sliding `PubSub` does not serve here, because its `publishUnsafe` reaches no subscriber as long as one of them has not taken
+ * the last message.
+ */
 export class Signal {
   readonly #latches = new Set<Latch.Latch>()
 
+  /** Wakes every subscriber at once, without waiting for any of them. */
   wake(): void {
     for (const latch of this.#latches) latch.openUnsafe()
   }
 
-  /** Gives an effect that waits until `wake` was called since it last returned: who looks after each return misses nothing. */
+  /**
+   * Returns an effect that waits until `wake` was called since the effect returned last. A subscriber that reads the state
+   * after each return misses no change.
+   */
   readonly subscribe: Effect.Effect<Effect.Effect<void>, never, Scope.Scope> = Effect.map(
     Effect.acquireRelease(
       Effect.sync(() => {

@@ -1,11 +1,11 @@
-/** Clients as the events name them. */
+/** Data of client events. */
 import type { ControlEvent } from "#schema/events.ts"
 import type { Level } from "#schema/protocol.ts"
 import type { ClientRef, SessionId } from "#schema/ids.ts"
 
 type DataOf<Name extends ControlEvent["event"]> = Extract<ControlEvent, { readonly event: Name }>["data"]
 
-/** A session and from where its client has connected. */
+/** A session with the connection of its client. */
 export interface ConnectedSession {
   readonly ref: ClientRef
   readonly session: SessionId
@@ -13,7 +13,7 @@ export interface ConnectedSession {
   readonly level: Level
 }
 
-/** A client of the node of this name. */
+/** A client and the name of its node. */
 export const clientData = ({ id, type }: ClientRef, node: string) => ({ clientType: type, clientId: id, node })
 
 export const onlineData = (client: ConnectedSession, node: string): DataOf<"client.online"> => ({

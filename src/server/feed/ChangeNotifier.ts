@@ -1,23 +1,20 @@
 /** Follows the log of changes: whatever happens to notifications and connections, it looks again in time. */
 import { ChangeLog } from "#store/ChangeLog.ts"
+import { Intervals } from "#time/Intervals.ts"
 import { Context, Effect, Layer, Schedule, type Scope } from "effect"
-
-/** The longest that a change waits when every notification is lost. */
-const catchUpEvery = "2 seconds"
-
-const probeEvery = "5 seconds"
 
 export class ChangeNotifier extends Context.Service<ChangeNotifier, {
   /**
    * Runs `wake` whenever there may be something new: on every notification, after every new subscription, and every two
    * seconds in any case. The fibers that do so live as long as the scope.
    */
-  follow(wake: Effect.Effect<void>): Effect.Effect<void, never, Scope.Scope>
+  runOnChange(wake: Effect.Effect<void>): Effect.Effect<void, never, Scope.Scope>
 }>()("control/feed/ChangeNotifier") {
   static readonly layer = Layer.effect(
     ChangeNotifier,
     Effect.gen(function*() {
       const log = yield* ChangeLog
+      const { changePollInterval, listenProbeInterval } = yield* Intervals
 
       const follow = Effect.fn("ChangeFeed.follow")(function*(wake: Effect.Effect<void>) {
         yield* log.listen(wake).pipe(
@@ -25,11 +22,11 @@ export class ChangeNotifier extends Context.Service<ChangeNotifier, {
           Effect.retry(backOff),
           Effect.forkScoped
         )
-        yield* Effect.forkScoped(Effect.repeat(Effect.ignore(log.probe), Schedule.spaced(probeEvery)))
-        yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(catchUpEvery)))
+        yield* Effect.forkScoped(Effect.repeat(Effect.ignore(log.sendProbe), Schedule.spaced(listenProbeInterval)))
+        yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(changePollInterval)))
       })
 
-      return ChangeNotifier.of({ follow })
+      return ChangeNotifier.of({ runOnChange: follow })
     })
   )
 }

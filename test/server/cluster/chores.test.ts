@@ -1,5 +1,5 @@
 /** What has to be done once, on two whole servers on one database. */
-import { tellOnce } from "#services/CertificateExpiry.ts"
+import { publishExpiryWarnings } from "#services/CertificateExpiry.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { newDatabase } from "#support/database.ts"
 import { issueCertificate } from "#support/certificates.ts"
@@ -37,7 +37,7 @@ const tellAt = Effect.fnUntraced(function*(...servers: ReadonlyArray<Server>) {
     if (logLevel === "Warn") warnings.push(String(message))
   })
   yield* Effect.forEach([...servers, ...servers], ({ context }) =>
-    tellOnce.pipe(
+    publishExpiryWarnings.pipe(
       Effect.provide(Logger.layer([logger])),
       Effect.provideService(References.MinimumLogLevel, "All"),
       Effect.provide(context)

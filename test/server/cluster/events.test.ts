@@ -24,7 +24,7 @@ const twoNodes = Effect.gen(function*() {
   const other = yield* makeServer({ ...settings, nodeName: "other" })
   // One that has just started is not known to the other yet.
   for (const { context } of [one, other]) {
-    yield* Effect.repeat(Context.get(context, NodeLease).hasOthers, { until: (has) => has })
+    yield* Effect.repeat(Context.get(context, NodeLease).hasOtherNodes, { until: (has) => has })
   }
   const followers = [yield* follow(one.apiUrl, adminToken), yield* follow(other.apiUrl, adminToken)]
   return { url, key, one, other, followers }
@@ -146,23 +146,23 @@ describe("what is waiting to be told", () => {
   it("has the newest acknowledgement of a client only, behind what was told before it", () => {
     const outbox = new Outbox(10)
     for (const event of [ack(1), nack(2), ack(3)]) outbox.add({ event })
-    assert.deepStrictEqual(read(outbox.take(1_000, "one")), ["nack 2", "ack 3"])
-    assert.deepStrictEqual(outbox.take(1_000, "one"), [])
+    assert.deepStrictEqual(read(outbox.takeBatch(1_000, "one")), ["nack 2", "ack 3"])
+    assert.deepStrictEqual(outbox.takeBatch(1_000, "one"), [])
   })
 
   it("is taken in pieces, and says where the oldest were dropped", () => {
     const outbox = new Outbox(2)
     for (const revision of [1, 2, 3]) outbox.add({ event: nack(revision) })
-    assert.deepStrictEqual(read(outbox.take(1, "one")), ["reset "])
-    assert.deepStrictEqual(read(outbox.take(1, "one")), ["nack 2"])
-    assert.deepStrictEqual(read(outbox.take(1, "one")), ["nack 3"])
+    assert.deepStrictEqual(read(outbox.takeBatch(1, "one")), ["reset "])
+    assert.deepStrictEqual(read(outbox.takeBatch(1, "one")), ["nack 2"])
+    assert.deepStrictEqual(read(outbox.takeBatch(1, "one")), ["nack 3"])
   })
 })
 
 it("an older word of a client's presence is no news, nor is the same twice", () => {
   const presences = new PresenceOrder(8)
   const word = (event: "client.online" | "client.offline", session: string, at: number) =>
-    presences.isNews({
+    presences.recordIfNewer({
       at,
       event: { event, data: { ...client, session: SessionId.make(session), address: "::1", level: "plain" } }
     })

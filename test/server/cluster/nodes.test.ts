@@ -240,7 +240,7 @@ describe("several nodes", () => {
         for (const path of ["/healthz", "/readyz"]) {
           assert.strictEqual((yield* Effect.promise(() => fetch(`${one.apiUrl}${path}`))).status, 200)
         }
-        yield* Context.get(one.context, ChangeLog).probe
+        yield* Context.get(one.context, ChangeLog).sendProbe
         assert.isAbove(yield* asleep, 0, "all of that has gone on beside them")
       }),
     30_000
