@@ -1,6 +1,6 @@
 /** One connection of a simulated client: sends messages and checks everything that arrives. */
 import { Network } from "#feed/Network.ts"
-import { nameOf } from "#schema/ids.ts"
+import { formatClientRef } from "#schema/ids.ts"
 import { Effect } from "effect"
 import { checkClose, checkMessage, checkPosition, checkView } from "./safety.ts"
 import { ClientConnectionState, type ClientState } from "./ClientConnectionState.ts"
@@ -51,7 +51,7 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
       this.authAt = world.now
       this.authHash = client.simulation.hashOf(apiKey)
       this.authIndex = database.history.length - 1
-      client.simulation.authAttempts.push({ name: nameOf(client.key.ref), at: world.now })
+      client.simulation.authAttempts.push({ name: formatClientRef(client.key.ref), at: world.now })
       this.nodeIndex = this.#findNodeIndex()
     } else this.protocolErrors += 1
     const publicIp = client.publicIp === undefined ? {} : { publicIp: client.publicIp }

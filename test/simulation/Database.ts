@@ -1,6 +1,6 @@
 /** Simulated PostgreSQL: tables, change log, presence rows and LISTEN connections. Outlives the nodes. */
-import type { NotedNack } from "#schema/clientMessages.ts"
-import { type ClientRef, nameOf, type Revision } from "#schema/ids.ts"
+import type { RecordedNack } from "#schema/clientMessages.ts"
+import { type ClientRef, formatClientRef, type Revision } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { type DatabaseFaults, noDatabaseFaults } from "./databaseFaults.ts"
 import type { Process } from "./Process.ts"
@@ -37,7 +37,7 @@ export interface PresenceRow {
   readonly version: string | null
   readonly sent: Revision | null
   readonly applied: Revision | null
-  readonly nack: NotedNack | null
+  readonly nack: RecordedNack | null
 }
 
 interface Listener {
@@ -96,7 +96,7 @@ export class Database {
 
   /** Number of sessions claimed for this client since `at`. */
   countClaims(ref: ClientRef, at: number): number {
-    return this.claims.filter((claim) => claim.name === nameOf(ref) && claim.at >= at).length
+    return this.claims.filter((claim) => claim.name === formatClientRef(ref) && claim.at >= at).length
   }
 
   hasLease(node: string): boolean {
@@ -106,7 +106,7 @@ export class Database {
   /** L2: a sweep marks a client offline only if its node's lease has expired or its row was not touched for 20 s. */
   checkSwept({ lastSeenAt, node, ref }: PresenceRow): void {
     if (this.hasLease(node) && lastSeenAt > this.world.now - 20_000) {
-      this.world.violate("L2 presence", `${nameOf(ref)} was marked offline although its node is alive`)
+      this.world.violate("L2 presence", `${formatClientRef(ref)} was marked offline although its node is alive`)
     }
   }
 
@@ -264,7 +264,7 @@ export class Database {
   }
 
   presenceOf(ref: ClientRef): PresenceRow | undefined {
-    return this.presence.get(nameOf(ref))
+    return this.presence.get(formatClientRef(ref))
   }
 
   /** I6: the log has no gap and ends at the revision counter. */

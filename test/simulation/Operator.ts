@@ -184,7 +184,7 @@ export class Operator {
   }
 
   #pickAgentId(random: Random): AgentId {
-    return AgentId.make(random.chance(0.05) ? "unknown" : this.#pickId("agent", random))
+    return AgentId.make(random.chance(0.05) ? "absent" : this.#pickId("agent", random))
   }
 
   #pickClient(type: "agent" | "gateway", random: Random): ClientRef | undefined {

@@ -1,5 +1,5 @@
 /** Runs one seed: random commands and faults, then healing, then liveness checks. */
-import { type ClientRef, nameOf } from "#schema/ids.ts"
+import { type ClientRef, formatClientRef } from "#schema/ids.ts"
 import { gatewayCertificates, operatorCertificates } from "./certificates.ts"
 import { FaultInjector } from "./FaultInjector.ts"
 import { withDeterminism } from "./determinism.ts"
@@ -132,7 +132,8 @@ export class Simulation implements SimulationState {
   /** Whether the client's key is valid for the client type in its URL. */
   mayConnect({ key: { hash, ref }, urlType }: Client): boolean {
     for (const key of this.database.tables.key.values()) {
-      if (key.hash === hash) return (urlType ?? key.owner.type) === key.owner.type && nameOf(key.owner) === nameOf(ref)
+      if (key.hash === hash)
+        return (urlType ?? key.owner.type) === key.owner.type && formatClientRef(key.owner) === formatClientRef(ref)
     }
     return false
   }
@@ -192,10 +193,11 @@ export class Simulation implements SimulationState {
 
   #restartStoppedClients(): void {
     // An operator restarts clients that stopped for good, if their key is valid. Only one client per identity is restarted.
-    const taken = new Set(this.clients.filter(({ isReady }) => isReady).map(({ key }) => nameOf(key.ref)))
+    const taken = new Set(this.clients.filter(({ isReady }) => isReady).map(({ key }) => formatClientRef(key.ref)))
     for (const client of this.clients) {
-      if (client.connection !== undefined || !this.mayConnect(client) || taken.has(nameOf(client.key.ref))) continue
-      taken.add(nameOf(client.key.ref))
+      if (client.connection !== undefined || !this.mayConnect(client) || taken.has(formatClientRef(client.key.ref)))
+        continue
+      taken.add(formatClientRef(client.key.ref))
       client.connect()
     }
   }

@@ -1,5 +1,5 @@
 /** Changes of one transaction, and what its deferred triggers record at commit. */
-import { type ClientRef, nameOf } from "#schema/ids.ts"
+import { type ClientRef, formatClientRef } from "#schema/ids.ts"
 import { applyChange, type Entity, isSameRow, type RowChange, type Rows, type Tables } from "./databaseTables.ts"
 
 /** A constraint of the schema was violated. */
@@ -52,7 +52,7 @@ export class Transaction {
   }
 
   keysOf(owner: ClientRef): ReadonlyArray<Rows["key"]> {
-    return [...this.tables.key.values()].filter((key) => nameOf(key.owner) === nameOf(owner))
+    return [...this.tables.key.values()].filter((key) => formatClientRef(key.owner) === formatClientRef(owner))
   }
 
   #record(change: RowChange): void {

@@ -3,7 +3,7 @@ import * as History from "#network/History.ts"
 import { zeroCounts } from "#network/lossDetection.ts"
 import { type Change, load } from "#network/NetworkState.ts"
 import { AgentId, GatewayId, KeyId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
-import { ofEach } from "#schema/rowKinds.ts"
+import { mapRowKinds } from "#schema/rowKinds.ts"
 import { ChangeLog, changePageSize } from "#store/ChangeLog.ts"
 import { decodeHistory } from "#store/snapshotRows.ts"
 import { Effect, Layer, Redacted } from "effect"
@@ -60,7 +60,7 @@ export const changeLog = (link: DatabaseLink) => {
         }),
       readTag: (revision) => link.request("read tag", () => Effect.sync(() => database.tagAt(revision))),
       // The loss guard needs a larger network than a simulated one; test/server/cluster/ tests it on PostgreSQL.
-      readDeletedIds: () => link.request("count deletions", () => Effect.succeed(ofEach(() => new Set<string>()))),
+      readDeletedIds: () => link.request("count deletions", () => Effect.succeed(mapRowKinds(() => new Set<string>()))),
       countTurnover: () =>
         link.request("count turnover", () => Effect.succeed({ created: zeroCounts, deleted: zeroCounts })),
       acceptLoss: () => link.request("accept", () => Effect.succeed(false)),

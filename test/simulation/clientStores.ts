@@ -1,7 +1,7 @@
 /** Agent, gateway and key stores over the simulated database. */
 import { agentAddress } from "#network/addresses.ts"
-import { AgentId, type ClientRef, GatewayId, HostName, KeyId, nameOf } from "#schema/ids.ts"
-import type { Agent, Gateway, GivenScope } from "#schema/resources.ts"
+import { AgentId, type ClientRef, formatClientRef, GatewayId, HostName, KeyId } from "#schema/ids.ts"
+import type { Agent, Gateway, ScopeInput } from "#schema/resources.ts"
 import { AgentHasTunnels, AgentStore, NetworkPoolExhausted, type NewClientRow } from "#store/AgentStore.ts"
 import { GatewayStore, normalizeScope, NoSuchAgentInScope } from "#store/GatewayStore.ts"
 import { ApiKeyStore, OwnerNotFound, TooManyKeys } from "#store/ApiKeyStore.ts"
@@ -151,7 +151,7 @@ export const gatewayStore = (link: DatabaseLink) => {
   )
 }
 
-function missingIn({ tables }: Database, id: string, scope: GivenScope | null | undefined) {
+function missingIn({ tables }: Database, id: string, scope: ScopeInput | null | undefined) {
   const stored = tables.gateway.get(id)?.serves?.agents ?? []
   const agents = scope?.agents ?? []
   const index = agents.findIndex((agent) => !tables.agent.has(agent) && !stored.includes(agent))
@@ -173,7 +173,9 @@ export const keyStore = (link: DatabaseLink) => {
       list: (owner) =>
         link.request("list keys", () =>
           withOwner(owner, () => {
-            const keys = [...database.tables.key.values()].filter((key) => nameOf(key.owner) === nameOf(owner))
+            const keys = [...database.tables.key.values()].filter((key) =>
+              formatClientRef(key.owner) === formatClientRef(owner)
+            )
               .toSorted((a, b) => createdAt(a.id) - createdAt(b.id) || (a.id < b.id ? -1 : 1))
             return Effect.succeed(keys.map(({ id }) => ({
               id: KeyId.make(id),

@@ -1,5 +1,5 @@
 /** Expected view of a client, computed from rows only: the oracle for the real code. */
-import { type ClientRef, nameOf } from "#schema/ids.ts"
+import { type ClientRef, formatClientRef } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import type { AgentRow, CertificateRow, GatewayRow, Tables, TunnelRow } from "./databaseTables.ts"
 
@@ -40,7 +40,7 @@ const projections = new WeakMap<Tables, Map<string, View | undefined>>()
 export const expectedView = (tables: Tables, ref: ClientRef, level: Level): View | undefined => {
   let cached = projections.get(tables)
   if (cached === undefined) projections.set(tables, cached = new Map())
-  const name = `${level} ${nameOf(ref)}`
+  const name = `${level} ${formatClientRef(ref)}`
   if (cached.has(name)) return cached.get(name)
   const isPlain = level === "plain"
   const view = ref.type === "agent" ? agentView(tables, ref.id, isPlain) : gatewayView(tables, ref.id, isPlain)

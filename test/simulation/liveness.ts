@@ -1,7 +1,7 @@
 /** Liveness checks: the state that clients and database must reach after every fault is healed. */
 import { Network } from "#feed/Network.ts"
 import { NodeLease } from "#cluster/NodeLease.ts"
-import { nameOf } from "#schema/ids.ts"
+import { formatClientRef } from "#schema/ids.ts"
 import { Duration, Effect } from "effect"
 import type { Client } from "./Client.ts"
 import { settings } from "./Node.ts"
@@ -41,7 +41,7 @@ export const checkDeliveryOrder = ({ database, nodes, world }: SimulationState):
       if (rejected !== undefined) world.count("nack stands")
       if (acknowledged > last || last > sent || sent > known && !wasRestored && last > 0 && node.process.alive) {
         const order = `acknowledged ${acknowledged}, last message ${last}, sent ${sent}, node ${known}`
-        world.violate("I5 ack order", `${nameOf(ref)}: ${order}`)
+        world.violate("I5 ack order", `${formatClientRef(ref)}: ${order}`)
       }
     }
   }
@@ -82,7 +82,7 @@ function checkConnected(simulation: SimulationState, client: Client): void {
   const { world } = simulation
   const mayConnect = simulation.mayConnect(client)
   const isSecond = simulation.clients.some((other) =>
-    other !== client && other.isReady && nameOf(other.key.ref) === nameOf(client.key.ref)
+    other !== client && other.isReady && formatClientRef(other.key.ref) === formatClientRef(client.key.ref)
   )
   if (client.isReady && !simulation.isValidKey(client.connection?.authHash))
     world.violate("L3 reconnect", `${client.name} is connected with a revoked key`)
@@ -118,7 +118,7 @@ function checkPresence({ clients, database, world }: SimulationState): void {
     for (const id of database.tables[type].keys()) {
       const name = `${type}:${id}`
       const online = database.presence.get(name)?.status === "online"
-      const connected = clients.filter((client) => client.isReady && nameOf(client.key.ref) === name).length
+      const connected = clients.filter((client) => client.isReady && formatClientRef(client.key.ref) === name).length
       if (connected > 1) world.violate("L2 presence", `${connected} clients are connected as ${name}`)
       if (online !== (connected === 1)) {
         world.violate("L2 presence", `${name} is shown ${online ? "online" : "offline"}, ${connected} are connected`)

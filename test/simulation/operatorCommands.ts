@@ -93,7 +93,7 @@ export const changeWhileDisconnected: Command = (simulation, random) => {
       world.breakProbability = 0
     })
     putTunnel(database, moved)
-    database.transact((tx) => tx.put("gateway", { ...peer, name: `changed ${random.between(1, 9)}` }))
+    database.transact((tx) => tx.put("gateway", { ...peer, name: `missed ${random.between(1, 9)}` }))
     putTunnel(database, { ...moved, target: `localhost:${random.between(7_000, 7_009)}` })
   })
 }

@@ -1,5 +1,5 @@
 /** Presence store over the simulated database: claims, touches and releases of sessions. */
-import { type ClientRef, nameOf, type SessionId } from "#schema/ids.ts"
+import { type ClientRef, formatClientRef, type SessionId } from "#schema/ids.ts"
 import { type Claim, type ClaimResult, LeaseLapsed, PresenceStore, type SessionTouch } from "#store/PresenceStore.ts"
 import { Effect, Layer, Redacted } from "effect"
 import type { Database } from "./Database.ts"
@@ -10,7 +10,7 @@ export const presenceStore = (link: DatabaseLink) => {
   const { database } = link
   const { presence, world } = database
   const rowHeldBy = ({ session, ...ref }: ClientRef & { readonly session: SessionId }) => {
-    const row = presence.get(nameOf(ref))
+    const row = presence.get(formatClientRef(ref))
     return row?.session === session ? row : undefined
   }
 
@@ -32,7 +32,7 @@ export const presenceStore = (link: DatabaseLink) => {
               if (row.status === "offline") backOnline.add(item.session)
               const { applied = null, nack = null, sent } = item
               const lastSeenAt = world.now - Math.round(item.ageMillis)
-              presence.set(nameOf(item), { ...row, status: "online", lastSeenAt, sent, applied, nack })
+              presence.set(formatClientRef(item), { ...row, status: "online", lastSeenAt, sent, applied, nack })
               return true
             })
             return Effect.succeed({ at: world.now, held: new Set(held.map(({ session }) => session)), backOnline })
@@ -41,7 +41,7 @@ export const presenceStore = (link: DatabaseLink) => {
         link.request("fates", () => {
           const causes = { takenOver: new Set<SessionId>(), forgotten: new Set<SessionId>() }
           for (const { ageMillis, session, ...ref } of lost) {
-            const row = presence.get(nameOf(ref))
+            const row = presence.get(formatClientRef(ref))
             if (!database.exists(ref) || row?.session === session) continue
             const isTaken = row !== undefined && row.session !== null &&
               row.since > world.now - Math.round(ageMillis)
@@ -55,11 +55,11 @@ export const presenceStore = (link: DatabaseLink) => {
           for (const item of held) {
             const row = rowHeldBy(item)
             if (row === undefined) {
-              const isTaken = presence.get(nameOf(item))?.session != null
+              const isTaken = presence.get(formatClientRef(item))?.session != null
               ;(isTaken ? takenOver : unclaimed).add(item.session)
               continue
             }
-            presence.set(nameOf(item), { ...row, status: "offline", session: null, nack: item.nack ?? null })
+            presence.set(formatClientRef(item), { ...row, status: "offline", session: null, nack: item.nack ?? null })
           }
           return Effect.succeed({ at: world.now, locked: new Set<SessionId>(), takenOver, unclaimed })
         }),
@@ -73,12 +73,12 @@ export const presenceStore = (link: DatabaseLink) => {
 function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): ClaimResult {
   const { world } = database
   const deleted = new Set<string>()
-  for (const wanted of claims) database.claims.push({ name: nameOf(wanted), at: world.now })
+  for (const wanted of claims) database.claims.push({ name: formatClientRef(wanted), at: world.now })
   database.transact((tx) => {
     for (
       const { address, keyId, level, publicIp, session, version = null, wireguard, ...ref } of newestOfEach(claims)
     ) {
-      const name = nameOf(ref)
+      const name = formatClientRef(ref)
       if (tx.tables.key.has(keyId)) database.keyUsed.set(keyId, world.now)
       if (!tx.tables[ref.type].has(ref.id)) {
         deleted.add(name)
@@ -121,6 +121,6 @@ function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): 
 
 /** The newest claim of each client, in PostgreSQL's lock order: agents before gateways, each by id. */
 function newestOfEach(claims: ReadonlyArray<Claim>): ReadonlyArray<Claim> {
-  return [...new Map(claims.map((item) => [nameOf(item), item])).values()]
+  return [...new Map(claims.map((item) => [formatClientRef(item), item])).values()]
     .toSorted((a, b) => a.type === b.type ? (a.id < b.id ? -1 : 1) : a.type === "agent" ? -1 : 1)
 }

@@ -1,5 +1,5 @@
 /** API fields of simulated rows that the table rows do not contain: presence, times, paging. */
-import { type ClientRef, nameOf, Revision } from "#schema/ids.ts"
+import { type ClientRef, formatClientRef, Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/resources.ts"
 import type { WithRevision } from "#store/sql.ts"
 import type { Database } from "./Database.ts"
@@ -38,7 +38,7 @@ export const clientFields = (database: Database, ref: ClientRef) => {
     sentRevision: isOnline ? presence.sent : null,
     appliedRevision: isOnline ? presence.applied : null,
     lastNack: presence?.nack ?? null,
-    ...timestampsOf(database, nameOf(ref))
+    ...timestampsOf(database, formatClientRef(ref))
   }
 }
 

@@ -1,6 +1,6 @@
 /** Safety checks: every message and close that a client receives, compared with the rows. */
 import type { CloseReason } from "#schema/codes.ts"
-import { nameOf } from "#schema/ids.ts"
+import { formatClientRef } from "#schema/ids.ts"
 import { Duration } from "effect"
 import type { ClientConnectionState } from "./ClientConnectionState.ts"
 import type { DatabaseState } from "./Database.ts"
@@ -18,7 +18,7 @@ export const checkMessage = (connection: ClientConnectionState, message: Message
   const { client } = connection
   const { database: { secrets }, world } = client.simulation
   const { data, type } = message
-  const ownName = nameOf(client.key.ref)
+  const ownName = formatClientRef(client.key.ref)
   for (const [secret, owner] of secrets) {
     const isAllowed = owner === ownName ||
       owner.startsWith("certificate:") && maySeeCertificate(connection, owner.slice(12))
@@ -222,7 +222,7 @@ function findUnjustified(connection: ClientConnectionState, reason: CloseReason)
         : "no other session has claimed it"
     case "tooMany":
       return connection.messagesSent > 20 ||
-          authAttempts.filter(({ name }) => name === nameOf(client.key.ref)).length >= 30
+          authAttempts.filter(({ name }) => name === formatClientRef(client.key.ref)).length >= 30
         ? undefined
         : `only ${connection.messagesSent} messages sent`
     case "tooSlow":
