@@ -7,7 +7,7 @@ import { Network } from "#feed/Network.ts"
 import { AgentId, KeyId } from "#schema/ids.ts"
 import { readSettings } from "#server/Settings.ts"
 import { ApiKeyStore } from "#store/ApiKeyStore.ts"
-import { atEdge, StatementFailed } from "#store/sql.ts"
+import { StatementFailed, withStoreErrors } from "#store/sql.ts"
 import { api } from "./support/api.ts"
 import { Canaries, canaries } from "./support/canaries.ts"
 import { issueCertificate } from "./support/certificates.ts"
@@ -48,10 +48,12 @@ describe("a statement that fails", () => {
           "SQLSTATE 23505), api_keys_hash_key, table api_keys"
         ],
         [create(third, secret), "api_keys_hash_check, table api_keys"],
-        [atEdge(sql`select ${secret}::text::int`), "SQLSTATE 22P02"],
-        [atEdge(sql`select * from ${sql("no_such_table")} where secret = ${secret}`), "SQLSTATE 42P01"],
+        [withStoreErrors(sql`select ${secret}::text::int`), "SQLSTATE 22P02"],
+        [withStoreErrors(sql`select * from ${sql("no_such_table")} where secret = ${secret}`), "SQLSTATE 42P01"],
         [
-          atEdge(sql.withTransaction(atEdge(sql`select 1 / (${secret} = ${secret})::int::text::int - 1 / 0`))),
+          withStoreErrors(
+            sql.withTransaction(withStoreErrors(sql`select 1 / (${secret} = ${secret})::int::text::int - 1 / 0`))
+          ),
           "SQLSTATE 22012"
         ]
       ] as const
@@ -88,7 +90,7 @@ describe("a statement that fails", () => {
       const server = yield* makeServer()
       const agent = yield* server.newAgent
       const sql = Context.get(server.context, SqlClient.SqlClient)
-      const exit = yield* Effect.exit(atEdge(sql.withTransaction(
+      const exit = yield* Effect.exit(withStoreErrors(sql.withTransaction(
         sql`select ${agent.apiKey}::text, pg_terminate_backend(pg_backend_pid())`
       )))
       assert.isTrue(Exit.isFailure(exit))

@@ -1,8 +1,7 @@
 /** One PostgreSQL for the whole run, with fsync: the embedded one, or the server that `BENCH_DATABASE_URL` names. */
 import { defaults, Settings } from "#server/Settings.ts"
 import * as Schema from "#store/Database.ts"
-import { openDataDirectory } from "#store/DataDirectory.ts"
-import { Directory } from "#store/Directory.ts"
+import { DataDirectory, openDataDirectory } from "#store/DataDirectory.ts"
 import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Exit, Layer, ManagedRuntime, Option, Redacted, References, Scope } from "effect"
@@ -115,7 +114,7 @@ async function openNetwork(url: string, size: Size): Promise<Network> {
   const masterKey = randomBytes(32).toString("base64")
   const settings = Settings.layerOf({ ...defaults, databaseUrl: Option.some(Redacted.make(url)) })
   const runtime = ManagedRuntime.make(Schema.layer.pipe(
-    Layer.provide(Directory.layer),
+    Layer.provide(DataDirectory.layer),
     Layer.provide(settings),
     Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "Warn"))
   ))

@@ -1,40 +1,29 @@
-/** A file that is there as a whole or not at all, and stays there after a power cut; only its owner may read it. */
+/** Saves a byte stream as a file for its owner only, complete or not at all, also across a power cut. */
+import { createDraft } from "#files/writeFileAtomic.ts"
 import { Effect, Stream } from "effect"
-import { randomBytes } from "node:crypto"
-import { type FileHandle, open, rename, rm } from "node:fs/promises"
-import { dirname } from "node:path"
-import { type CommandFailed, fail } from "./CommandFailed.ts"
+import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
 
-/** `check` looks at what was written before it takes the place of an older file. */
+/** Writes `bytes` to a draft, runs `check` on the path of the draft, and replaces the file at `path` if `check` succeeds. */
 export const saveFile = <E>(
   path: string,
   bytes: Stream.Stream<Uint8Array, E>,
   check: (draft: string) => Effect.Effect<void, E>
 ): Effect.Effect<void, E | CommandFailed> => {
   const attempt = <A>(run: () => Promise<A>) =>
-    Effect.tryPromise({ try: run, catch: (error) => fail("failed", `${path} cannot be written: ${reasonOf(error)}`) })
-  const draft = `${path}.${randomBytes(6).toString("hex")}`
+    Effect.tryPromise({
+      try: run,
+      catch: (error) => commandFailed("failed", `cannot write ${path}: ${reasonOf(error)}`)
+    })
   return Effect.acquireUseRelease(
-    attempt(() => open(draft, "wx", 0o600)),
-    (file: FileHandle) =>
+    attempt(() => createDraft(path)),
+    (draft) =>
       Effect.gen(function*() {
-        yield* Stream.runForEach(bytes, (chunk) => attempt(() => file.writeFile(chunk)))
-        yield* attempt(() => file.sync())
-        yield* check(draft)
-        yield* attempt(() => rename(draft, path))
-        yield* attempt(() => syncDirectory(dirname(path)))
+        yield* Stream.runForEach(bytes, (chunk) => attempt(() => draft.handle.writeFile(chunk)))
+        yield* check(draft.path)
+        yield* Effect.uninterruptible(attempt(draft.commit))
       }),
-    (file) =>
-      Effect.promise(async () => {
-        await file.close()
-        await rm(draft, { force: true })
-      })
+    (draft) => Effect.promise(draft.discard)
   )
-}
-
-const syncDirectory = async (path: string): Promise<void> => {
-  await using directory = await open(path, "r")
-  await directory.sync()
 }
 
 const reasonOf = (error: unknown): string => error instanceof Error ? error.message : String(error)

@@ -1,9 +1,9 @@
-/** All clients of a stage, and what came of them. */
+/** All clients of a cluster, and what came of them. */
 import { now } from "#bench/support/clock.ts"
-import { mustHold } from "./waitUntil.ts"
+import { requireWithin } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import type { Message } from "#support/TestClient.ts"
-import { type Account, FaultClient, type Watcher } from "./FaultClient.ts"
+import { type Account, type ClientObserver, FaultClient } from "./FaultClient.ts"
 
 export interface Close {
   readonly at: number
@@ -11,39 +11,39 @@ export interface Close {
   readonly code: number
 }
 
-export class Crowd implements Watcher {
+export class ClientFleet implements ClientObserver {
   readonly clients: ReadonlyArray<FaultClient>
   /** Since the last `reset`. */
   closes: Array<Close> = []
-  readies: Array<{ readonly at: number; readonly resumed: boolean }> = []
+  authentications: Array<{ readonly at: number; readonly resumed: boolean }> = []
   configs = 0
-  heartbeats: Array<number> = []
+  heartbeatMillis: Array<number> = []
   /** When the last client that is concerned was told of a tunnel's target. */
-  readonly receipts = new Map<string, number>()
+  readonly receivedAt = new Map<string, number>()
 
   constructor(accounts: ReadonlyArray<Account>, targets: ReadonlyArray<number>, seed: number) {
     this.clients = accounts.map((account, index) => new FaultClient(account, targets, Random.of(seed, index + 1), this))
   }
 
-  get live(): ReadonlyArray<FaultClient> {
+  get runningClients(): ReadonlyArray<FaultClient> {
     return this.clients.filter(({ isStopped }) => !isStopped)
   }
 
-  async enter(): Promise<void> {
+  async connectAll(): Promise<void> {
     for (const client of this.clients) client.start()
-    await mustHold("all clients have their views", 60_000, () => this.isComplete)
+    await requireWithin("all clients have their views", 60_000, () => this.isFullyConnected)
   }
 
-  get isComplete(): boolean {
-    return this.live.every(({ isCurrent, isReady }) => isReady && isCurrent)
+  get isFullyConnected(): boolean {
+    return this.runningClients.every(({ hasCurrentView: isCurrent, isReady }) => isReady && isCurrent)
   }
 
   reset(): void {
     this.closes = []
-    this.readies = []
+    this.authentications = []
     this.configs = 0
-    this.heartbeats = []
-    this.receipts.clear()
+    this.heartbeatMillis = []
+    this.receivedAt.clear()
   }
 
   /** Closes by code, such as `1012 ×3`. */
@@ -53,28 +53,28 @@ export class Crowd implements Watcher {
     return [...counts].map(([code, count]) => `${code} ×${count}`).join(", ") || "none"
   }
 
-  async leave(): Promise<void> {
+  async disconnectAll(): Promise<void> {
     for (const client of this.clients) client.stop()
-    await mustHold("all clients have left", 10_000, () => this.clients.every(({ ws }) => ws === undefined)).catch(
+    await requireWithin("all clients have left", 10_000, () => this.clients.every(({ ws }) => ws === undefined)).catch(
       () => {
         for (const { ws } of this.clients) ws?.terminate()
       }
     )
   }
 
-  told(_client: FaultClient, { data, type }: Message): void {
+  viewMessage(_client: FaultClient, { data, type }: Message): void {
     if (type === "config") this.configs += 1
     if (type === "config") return
     const target: unknown = data["target"]
-    if (typeof target === "string" && target.length < 64) this.receipts.set(target, now())
+    if (typeof target === "string" && target.length < 64) this.receivedAt.set(target, now())
   }
 
-  answered(_client: FaultClient, millis: number): void {
-    this.heartbeats.push(millis)
+  heartbeatAnswered(_client: FaultClient, millis: number): void {
+    this.heartbeatMillis.push(millis)
   }
 
-  ready(_client: FaultClient, resumed: boolean): void {
-    this.readies.push({ at: now(), resumed })
+  authenticated(_client: FaultClient, resumed: boolean): void {
+    this.authentications.push({ at: now(), resumed })
   }
 
   closed(client: FaultClient, code: number): void {

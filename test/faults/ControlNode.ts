@@ -1,10 +1,10 @@
 /** One node: `node src/server/main.ts` as its users run it, with everything that it prints. */
-import { holdsWithin } from "./waitUntil.ts"
+import { waitUntil } from "./waitUntil.ts"
 import { type Api, api } from "#support/api.ts"
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdir, readFile } from "node:fs/promises"
 import { join, resolve } from "node:path"
-import { keep } from "./childProcesses.ts"
+import { endWithSuite } from "./childProcesses.ts"
 import { freePort } from "./freePort.ts"
 
 export interface NodeOptions {
@@ -16,10 +16,10 @@ export interface NodeOptions {
   /** Another checkout, of an older version. */
   readonly root?: string
   /** A shell's words before the program, such as `ulimit -n 256`. */
-  readonly before?: string
+  readonly shellPrefix?: string
 }
 
-const startPatienceMillis = 60_000
+const startTimeoutMillis = 60_000
 
 export class ControlNode {
   readonly name: string
@@ -68,7 +68,7 @@ export class ControlNode {
 
   /** Starts it without waiting. */
   spawn(env: Readonly<Record<string, string>> = {}): void {
-    const { before, dataDir, execArgv = [], env: own, root = "." } = this.options
+    const { shellPrefix: before, dataDir, execArgv = [], env: own, root = "." } = this.options
     const program = [process.execPath, ...execArgv, resolve(root, "src/server/main.ts")]
     const [command = "", ...args] = before === undefined
       ? program
@@ -90,21 +90,21 @@ export class ControlNode {
     })
     this.child = child
     // Not kill -9: an embedded PostgreSQL would be left behind.
-    keep(child, "SIGTERM")
+    endWithSuite(child, "SIGTERM")
     this.#exited = new Promise((done) => child.once("exit", (code, signal) => done(code ?? signal ?? "unknown")))
     for (const stream of [child.stdout, child.stderr]) {
-      stream?.on("data", (data) => this.output = (this.output + String(data)).slice(-largestOutput))
+      stream?.on("data", (data) => this.output = (this.output + String(data)).slice(-maxOutputLength))
     }
   }
 
   async start(env: Readonly<Record<string, string>> = {}): Promise<void> {
     this.spawn(env)
-    await this.serves()
+    await this.waitUntilReady()
   }
 
   /** Waits until it serves; rejects when it ends instead. */
-  async serves(): Promise<void> {
-    const took = await holdsWithin(startPatienceMillis, async () => !this.isAlive || await this.isReady())
+  async waitUntilReady(): Promise<void> {
+    const took = await waitUntil(startTimeoutMillis, async () => !this.isAlive || await this.isReady())
     if (took === undefined || !this.isAlive)
       throw new Error(`${this.name} did not start: ${this.output.slice(-2_000)}`)
     this.#token = this.options.env["CONTROL_ADMIN_TOKEN"] ??
@@ -126,7 +126,7 @@ export class ControlNode {
     if (!this.isAlive) return this.#exited
     this.signal("SIGCONT")
     this.signal("SIGTERM")
-    const ended = await holdsWithin(patienceMillis, () => !this.isAlive)
+    const ended = await waitUntil(patienceMillis, () => !this.isAlive)
     if (ended === undefined) this.signal("SIGKILL")
     return this.#exited
   }
@@ -139,4 +139,4 @@ export class ControlNode {
 }
 
 /** Of what a node prints, as much as any run needs. */
-const largestOutput = 32 * 1024 * 1024
+const maxOutputLength = 32 * 1024 * 1024

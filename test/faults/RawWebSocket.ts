@@ -1,9 +1,9 @@
 /** A socket on which a fault says any bytes, and reads frames back: what no WebSocket library would send. */
-import { mustHold } from "./waitUntil.ts"
+import { requireWithin } from "./waitUntil.ts"
 import { randomBytes } from "node:crypto"
 import { connect, type Socket } from "node:net"
 
-export class RawSocket {
+export class RawWebSocket {
   readonly socket: Socket
   /** The code of the close frame that came; 1006 when the connection ended without one. */
   closeCode: number | undefined
@@ -84,11 +84,11 @@ const bigLength = (size: number): Buffer => {
 }
 
 /** Connects and authenticates; there once it is let in. */
-export const enter = async (port: number, apiKey: string, isV1 = false): Promise<RawSocket> => {
-  const raw = new RawSocket(port, true, isV1)
-  await mustHold("the upgrade is answered", 5_000, () => raw.isOpen)
+export const openAuthenticated = async (port: number, apiKey: string, isV1 = false): Promise<RawWebSocket> => {
+  const raw = new RawWebSocket(port, true, isV1)
+  await requireWithin("the upgrade is answered", 5_000, () => raw.isOpen)
   raw.send({ type: "auth", data: { apiKey } })
-  await mustHold("it is let in", 5_000, () => raw.texts.some((text) => text.includes("auth_success")))
+  await requireWithin("it is let in", 5_000, () => raw.texts.some((text) => text.includes("auth_success")))
   return raw
 }
 

@@ -1,5 +1,5 @@
 /** The whole scene of a fault: PostgreSQL, a proxy before it for each node, the nodes, a proxy before each, and the clients. */
-import { mustHold } from "./waitUntil.ts"
+import { requireWithin } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { randomBytes } from "node:crypto"
@@ -7,59 +7,59 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { ControlNode } from "./ControlNode.ts"
-import { Crowd } from "./ClientFleet.ts"
+import { ClientFleet } from "./ClientFleet.ts"
 import type { Account } from "./FaultClient.ts"
 import { Postgres } from "./Postgres.ts"
 import { Proxy } from "./Proxy.ts"
-import { type Canary, pemCanary } from "./secretScan.ts"
+import { pemSecret, type Secret } from "./secretScan.ts"
 
-export interface StageOptions {
+export interface TestClusterOptions {
   readonly clients: number
   readonly nodes: number
   readonly seed: number
   /** Of Node itself, for each node. */
   readonly execArgv?: ReadonlyArray<string>
-  /** Settings of each node, beside the stage's own. */
+  /** Settings of each node, beside the cluster's own. */
   readonly env?: Readonly<Record<string, string>>
 }
 
 /** Shorter than by default, so that what must happen after a silence is seen in seconds. */
 export const heartbeatTimeoutMillis = 6_000
 
-const stageEnv = {
+const nodeSettings = {
   CONTROL_HEARTBEAT_TIMEOUT: `${heartbeatTimeoutMillis} millis`,
   CONTROL_HEARTBEAT_INTERVAL: "1 second",
   CONTROL_AUTH_TIMEOUT: "4 seconds"
 }
 
 /** One gateway for so many clients. */
-const agentsForAGateway = 10
+const clientsPerGateway = 10
 
-export class Stage {
-  readonly options: StageOptions
+export class TestCluster {
+  readonly options: TestClusterOptions
   readonly directory: string
   postgres: Postgres
   /** Before PostgreSQL, one for each node. */
-  readonly stores: ReadonlyArray<Proxy>
+  readonly databaseProxies: ReadonlyArray<Proxy>
   readonly nodes: ReadonlyArray<ControlNode>
   /** Before each node, for clients. */
-  readonly edges: ReadonlyArray<Proxy>
-  crowd: Crowd
+  readonly clientProxies: ReadonlyArray<Proxy>
+  fleet: ClientFleet
   accounts: ReadonlyArray<Account> = []
   agentIds: ReadonlyArray<string> = []
-  /** The key of an agent that is no part of the crowd. */
-  spareKey = ""
+  /** The key of an agent that is no part of the fleet. */
+  spareAgentKey = ""
   /** The same of a gateway. */
   spareGatewayKey = ""
-  readonly canaries: Array<Canary>
+  readonly secrets: Array<Secret>
   readonly certificateKeys = new Map<string, string>()
-  /** A fault has left something that the next one should not find: a new stage is made. */
-  isSpoiled = false
+  /** A fault has left something that the next one should not find: a new cluster is made. */
+  isUnusable = false
   /** Up to where the nodes' outputs were searched. */
-  readonly searched = new Map<string, number>()
+  readonly searchedUpTo = new Map<string, number>()
 
   private constructor(
-    options: StageOptions,
+    options: TestClusterOptions,
     directory: string,
     postgres: Postgres,
     stores: ReadonlyArray<Proxy>,
@@ -70,14 +70,14 @@ export class Stage {
     this.options = options
     this.directory = directory
     this.postgres = postgres
-    this.stores = stores
+    this.databaseProxies = stores
     this.nodes = nodes
-    this.edges = edges
-    this.canaries = [{ name: "the master key", text: masterKey }]
-    this.crowd = new Crowd([], [], options.seed)
+    this.clientProxies = edges
+    this.secrets = [{ name: "the master key", text: masterKey }]
+    this.fleet = new ClientFleet([], [], options.seed)
   }
 
-  static async open(options: StageOptions): Promise<Stage> {
+  static async open(options: TestClusterOptions): Promise<TestCluster> {
     const directory = await mkdtemp(join(tmpdir(), "control-faults-"))
     const postgres = await Postgres.open(join(directory, "postgres"))
     const masterKey = randomBytes(32).toString("base64")
@@ -89,7 +89,7 @@ export class Stage {
         execArgv: options.execArgv ?? [],
         dataDir: join(directory, `node-${index + 1}`),
         env: {
-          ...stageEnv,
+          ...nodeSettings,
           CONTROL_NODE_NAME: `node-${index + 1}`,
           // Not the admin token: a process that was given everything keeps no file of how far it has seen the history.
           CONTROL_MASTER_KEY: masterKey,
@@ -99,32 +99,32 @@ export class Stage {
       })
     ))
     const edges = await Promise.all(nodes.map(({ wsPort }) => Proxy.to(wsPort)))
-    const stage = new Stage(options, directory, postgres, stores, nodes, edges, masterKey)
+    const cluster = new TestCluster(options, directory, postgres, stores, nodes, edges, masterKey)
     try {
       for (const node of nodes) await node.start()
-      await stage.#seed()
+      await cluster.#seed()
     } catch (error) {
-      await stage.close()
+      await cluster.close()
       throw error
     }
-    return stage
+    return cluster
   }
 
   get node(): ControlNode {
     const [first] = this.nodes
-    if (first === undefined) throw new Error("a stage without nodes")
+    if (first === undefined) throw new Error("a cluster without nodes")
     return first
   }
 
-  get store(): Proxy {
-    const [first] = this.stores
-    if (first === undefined) throw new Error("a stage without nodes")
+  get databaseProxy(): Proxy {
+    const [first] = this.databaseProxies
+    if (first === undefined) throw new Error("a cluster without nodes")
     return first
   }
 
-  get edge(): Proxy {
-    const [first] = this.edges
-    if (first === undefined) throw new Error("a stage without nodes")
+  get clientProxy(): Proxy {
+    const [first] = this.clientProxies
+    if (first === undefined) throw new Error("a cluster without nodes")
     return first
   }
 
@@ -135,19 +135,19 @@ export class Stage {
 
   /** Whatever the fault has broken works again, and nobody is held back by what was before. */
   async heal(): Promise<void> {
-    for (const proxy of [...this.stores, ...this.edges]) proxy.heal()
+    for (const proxy of [...this.databaseProxies, ...this.clientProxies]) proxy.heal()
     if (!this.postgres.isRunning) await this.postgres.start()
     for (const node of this.nodes) {
       if (node.isAlive) node.signal("SIGCONT")
       else await node.start()
     }
-    for (const client of this.crowd.clients) {
+    for (const client of this.fleet.clients) {
       client.ws?.resume()
-      client.patience = 2.5
-      client.beats = true
-      client.isStubborn = false
+      client.maxSilentIntervals = 2.5
+      client.sendsHeartbeats = true
+      client.ignoresFinalCloseCodes = false
       if (client.isStopped) client.start()
-      else client.forgetAttempts()
+      else client.resetBackOff()
     }
   }
 
@@ -160,17 +160,17 @@ export class Stage {
   }
 
   async close(): Promise<void> {
-    for (const client of this.crowd.clients) client.stop()
+    for (const client of this.fleet.clients) client.stop()
     await Promise.all(this.nodes.map((node) => node.stop(8_000)))
-    for (const { ws } of this.crowd.clients) ws?.terminate()
-    await Promise.all([...this.stores, ...this.edges].map((proxy) => proxy.close()))
+    for (const { ws } of this.fleet.clients) ws?.terminate()
+    await Promise.all([...this.databaseProxies, ...this.clientProxies].map((proxy) => proxy.close()))
     await this.postgres.close()
     await rm(this.directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 })
   }
 
   async #seed(): Promise<void> {
     const { clients, seed } = this.options
-    const gateways = Math.max(2, Math.floor(clients / agentsForAGateway))
+    const gateways = Math.max(2, Math.floor(clients / clientsPerGateway))
     const wanted = Array.from({ length: clients }, (_, index) => ({
       type: index < gateways ? "gateway" as const : "agent" as const,
       name: `${index < gateways ? "gateway" : "agent"}-${index}`,
@@ -184,7 +184,7 @@ export class Stage {
         ...await Promise.all(
           wanted.slice(at, at + 8).map(async (account) => {
             const { apiKey, id } = await this.create(`/api/${account.type}s`, { name: account.name })
-            this.canaries.push({ name: `the key of ${account.name}`, text: String(apiKey) })
+            this.secrets.push({ name: `the key of ${account.name}`, text: String(apiKey) })
             return { ...account, id: String(id), apiKey: String(apiKey) }
           })
         )
@@ -192,22 +192,22 @@ export class Stage {
     }
     this.accounts = accounts
     this.agentIds = accounts.filter(({ type }) => type === "agent").map(({ id }) => id)
-    this.spareKey = String((await this.create("/api/agents", { name: "spare" }))["apiKey"])
+    this.spareAgentKey = String((await this.create("/api/agents", { name: "spare" }))["apiKey"])
     this.spareGatewayKey = String((await this.create("/api/gateways", { name: "spare" }))["apiKey"])
-    this.canaries.push({ name: "the key of the spare", text: this.spareKey })
-    this.canaries.push({ name: "the key of the spare gateway", text: this.spareGatewayKey })
-    for (const { name, token } of this.nodes) this.canaries.push({ name: `the admin token of ${name}`, text: token })
+    this.secrets.push({ name: "the key of the spare", text: this.spareAgentKey })
+    this.secrets.push({ name: "the key of the spare gateway", text: this.spareGatewayKey })
+    for (const { name, token } of this.nodes) this.secrets.push({ name: `the admin token of ${name}`, text: token })
     await this.postgres.query(
       "insert into tunnels (agent_id, domain, target) select id, 'app-' || name || '.example.com', 'localhost:8080' from agents"
     )
     await this.postgres.query("update gateways set public_ip = '203.0.113.' || slot")
     await this.#addCertificate(accounts.at(-1)?.name ?? "")
-    this.crowd = new Crowd(accounts, this.edges.map(({ port }) => port), seed)
-    await this.crowd.enter()
-    for (const client of this.crowd.clients) {
+    this.fleet = new ClientFleet(accounts, this.clientProxies.map(({ port }) => port), seed)
+    await this.fleet.connectAll()
+    for (const client of this.fleet.clients) {
       const own = client.viewer.view?.own as { wireguardPrivateKey?: string } | undefined
       const text = own?.wireguardPrivateKey
-      if (text !== undefined) this.canaries.push({ name: `the private key of ${client.account.name}`, text })
+      if (text !== undefined) this.secrets.push({ name: `the private key of ${client.account.name}`, text })
     }
   }
 
@@ -215,7 +215,7 @@ export class Stage {
     const domain = `app-${agent}.example.com`
     const { certificate, expiresAt, privateKey } = issueCertificate({ names: [domain] })
     this.certificateKeys.set(domain, privateKey)
-    this.canaries.push(pemCanary(`the private key of ${domain}`, privateKey))
+    this.secrets.push(pemSecret(`the private key of ${domain}`, privateKey))
     const answer = await this.node.operator.put(`/api/certificates/${domain}`, { certificate, expiresAt, privateKey })
     if (answer.status >= 300) throw new Error(`PUT ${domain}: ${answer.status} ${JSON.stringify(answer.body)}`)
   }
@@ -233,7 +233,7 @@ export class Stage {
   }
 
   /** Everybody is there and nothing is on its way. */
-  async isCalm(): Promise<void> {
-    await mustHold("all clients are back before the next fault", 60_000, () => this.crowd.isComplete)
+  async waitUntilCalm(): Promise<void> {
+    await requireWithin("all clients are back before the next fault", 60_000, () => this.fleet.isFullyConnected)
   }
 }

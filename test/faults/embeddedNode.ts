@@ -6,15 +6,15 @@ import { mkdtemp } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join, relative } from "node:path"
 import { ControlNode } from "./ControlNode.ts"
-import { holdsWithin } from "./waitUntil.ts"
+import { waitUntil } from "./waitUntil.ts"
 
-export const newDirectory = (): Promise<string> => mkdtemp(join(tmpdir(), "control-faults-embedded-"))
+export const makeTemporaryDirectory = (): Promise<string> => mkdtemp(join(tmpdir(), "control-faults-embedded-"))
 
-export const embedded = (dataDir: string, name = "the embedded one"): Promise<ControlNode> =>
+export const makeEmbeddedNode = (dataDir: string, name = "the embedded one"): Promise<ControlNode> =>
   ControlNode.make({ name, dataDir, env: {} })
 
 /** An agent and a tunnel each; how many were acknowledged, and with what the others were answered. */
-export const writeMany = async (
+export const createTunnels = async (
   operator: Api,
   agentId: string,
   count: number,
@@ -34,10 +34,10 @@ export const writeMany = async (
   return { acked, statuses }
 }
 
-export const operatorOf = (node: ControlNode): Api => api(`http://127.0.0.1:${node.apiPort}`, node.token)
+export const operatorApi = (node: ControlNode): Api => api(`http://127.0.0.1:${node.apiPort}`, node.token)
 
 /** Of all files of the cluster, their names and contents. */
-export const hashOf = (dataDir: string): string => {
+export const hashClusterFiles = (dataDir: string): string => {
   const cluster = join(dataDir, "postgres")
   const hash = createHash("sha256")
   const files = readdirSync(cluster, { recursive: true, withFileTypes: true })
@@ -50,7 +50,7 @@ export const hashOf = (dataDir: string): string => {
 }
 
 /** Ends the PostgreSQL that a killed Control has left behind, as the next start would. */
-export const endLeftovers = async (dataDir: string): Promise<void> => {
+export const stopOrphanedPostgres = async (dataDir: string): Promise<void> => {
   const pidOf = () => {
     try {
       return Number(readFileSync(join(dataDir, "postgres", "postmaster.pid"), "utf8").split("\n")[0])
@@ -65,8 +65,8 @@ export const endLeftovers = async (dataDir: string): Promise<void> => {
   } catch {
     return
   }
-  await holdsWithin(5_000, () => pidOf() !== pid)
+  await waitUntil(5_000, () => pidOf() !== pid)
 }
 
-export const remove = (path: string): void =>
+export const removeDirectory = (path: string): void =>
   rmSync(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })

@@ -5,13 +5,13 @@ import { LeanClient, type Listener } from "#bench/support/LeanClient.ts"
 import { removeRunDirectory } from "#bench/support/temporary.ts"
 import { join } from "node:path"
 import { ControlNode } from "./ControlNode.ts"
-import { newDirectory, remove } from "./embeddedNode.ts"
-import { megabytes, metricOf } from "./nodeMetrics.ts"
-import type { Trial } from "./FaultRun.ts"
-import { holdsWithin, Sampling, seconds } from "./waitUntil.ts"
+import { makeTemporaryDirectory, removeDirectory } from "./embeddedNode.ts"
+import { formatMebibytes, readMetric } from "./nodeMetrics.ts"
+import type { FaultRun } from "./FaultRun.ts"
+import { formatSeconds, Sampler, waitUntil } from "./waitUntil.ts"
 
 /** Comes back whenever it was cut, a while later. */
-class Returning implements Listener {
+class ReconnectingClient implements Listener {
   isIn = false
   client: LeanClient | undefined
   readonly #port: number
@@ -67,10 +67,14 @@ class Returning implements Listener {
 }
 
 /** All of them come at once, see changes, are cut at once and come again; the node must live through it. */
-export const crowdOfMany = async (trial: Trial, count: number, execArgv: ReadonlyArray<string>): Promise<void> => {
+export const runManyClients = async (
+  run: FaultRun,
+  count: number,
+  execArgv: ReadonlyArray<string>
+): Promise<void> => {
   const database = await openDatabase()
   const network = await database.newNetwork({ agents: count, gateways: 2, tunnels: 20 })
-  const directory = await newDirectory()
+  const directory = await makeTemporaryDirectory()
   const node = await ControlNode.make({
     name: "the one with little memory",
     dataDir: join(directory, "data"),
@@ -78,15 +82,17 @@ export const crowdOfMany = async (trial: Trial, count: number, execArgv: Readonl
     env: { DATABASE_URL: network.url, CONTROL_MASTER_KEY: network.masterKey, CONTROL_LOG_LEVEL: "warn" }
   })
   const ends = new Map<string, number>()
-  let clients: ReadonlyArray<Returning> = []
+  let clients: ReadonlyArray<ReconnectingClient> = []
   let peak = 0
   try {
     await node.start()
-    const watching = new Sampling(500, async () => {
-      peak = Math.max(peak, await metricOf(node, "control_process_memory_bytes").catch(() => 0))
+    const watching = new Sampler(500, async () => {
+      peak = Math.max(peak, await readMetric(node, "control_process_memory_bytes").catch(() => 0))
     })
-    clients = network.agentKeys.map((key) => new Returning(node.wsPort, key, ends, () => 500 + trial.random.int(3_000)))
-    const allIn = () => holdsWithin(120_000, () => !node.isAlive || clients.every(({ isIn }) => isIn))
+    clients = network.agentKeys.map((key) =>
+      new ReconnectingClient(node.wsPort, key, ends, () => 500 + run.random.int(3_000))
+    )
+    const allIn = () => waitUntil(120_000, () => !node.isAlive || clients.every(({ isIn }) => isIn))
     for (const client of clients) client.dial()
     const first = await allIn()
     for (let round = 0; round < 100; round += 1) {
@@ -97,17 +103,21 @@ export const crowdOfMany = async (trial: Trial, count: number, execArgv: Readonl
     const second = await allIn()
     await watching.stop()
     const what = [...ends].map(([reason, times]) => `${reason.split("\r")[0]} ×${times}`).join(", ")
-    trial.saw(`${count} agents in after ${seconds(first ?? Number.NaN)}, again after ${seconds(second ?? Number.NaN)}`)
-    trial.saw(`ends: ${what}; memory at most ${megabytes(peak)}`)
-    trial.check(node.isAlive, `the node has ended: ${node.output.slice(-500)}`)
-    trial.check(first !== undefined && second !== undefined, "not all came in")
-    trial.check(await node.isReady(), "the node is not ready")
+    run.observe(
+      `${count} agents in after ${formatSeconds(first ?? Number.NaN)}, again after ${
+        formatSeconds(second ?? Number.NaN)
+      }`
+    )
+    run.observe(`ends: ${what}; memory at most ${formatMebibytes(peak)}`)
+    run.check(node.isAlive, `the node has ended: ${node.output.slice(-500)}`)
+    run.check(first !== undefined && second !== undefined, "not all came in")
+    run.check(await node.isReady(), "the node is not ready")
   } finally {
     for (const client of clients) client.leave()
     await node.stop()
     await network.close()
     await database.close()
     removeRunDirectory()
-    remove(directory)
+    removeDirectory(directory)
   }
 }

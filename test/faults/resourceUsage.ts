@@ -1,10 +1,10 @@
 /** What a node holds while nothing happens. */
-import { mustHold } from "./waitUntil.ts"
+import { requireWithin } from "./waitUntil.ts"
 import { readdir } from "node:fs/promises"
-import { megabytes } from "./nodeMetrics.ts"
-import type { Stage } from "./TestCluster.ts"
+import { formatMebibytes } from "./nodeMetrics.ts"
+import type { TestCluster } from "./TestCluster.ts"
 
-export interface Figures {
+export interface ResourceUsage {
   /** Bytes that are in use after a collection. */
   readonly heap: number
   readonly external: number
@@ -16,14 +16,14 @@ export interface Figures {
   readonly changes: number
 }
 
-/** Of the stage's first node, which has loaded `preload/collect.ts`. */
-export const figuresOf = async (stage: Stage): Promise<Figures> => {
-  const { child, pid } = stage.node
-  let memory: Pick<Figures, "external" | "heap" | "rss"> | undefined
-  child?.once("message", (message: Pick<Figures, "external" | "heap" | "rss">) => memory = message)
+/** Of the cluster's first node, which has loaded `preload/collect.ts`. */
+export const measureUsage = async (cluster: TestCluster): Promise<ResourceUsage> => {
+  const { child, pid } = cluster.node
+  let memory: Pick<ResourceUsage, "external" | "heap" | "rss"> | undefined
+  child?.once("message", (message: Pick<ResourceUsage, "external" | "heap" | "rss">) => memory = message)
   child?.send("collect")
-  await mustHold("the node has collected its garbage", 10_000, () => memory !== undefined)
-  const [size] = await stage.postgres.query(
+  await requireWithin("the node has collected its garbage", 10_000, () => memory !== undefined)
+  const [size] = await cluster.postgres.query(
     "select pg_database_size(current_database())::float8 as database, (select count(*) from changes)::int as changes"
   )
   return {
@@ -35,8 +35,8 @@ export const figuresOf = async (stage: Stage): Promise<Figures> => {
 }
 
 /** Each figure's median, so that one odd rest does not decide. */
-export const medianOf = (all: ReadonlyArray<Figures>): Figures => {
-  const middle = (which: keyof Figures) =>
+export const medianOf = (all: ReadonlyArray<ResourceUsage>): ResourceUsage => {
+  const middle = (which: keyof ResourceUsage) =>
     all.map((each) => each[which]).toSorted((one, other) => one - other)[all.length >> 1] ?? Number.NaN
   return {
     heap: middle("heap"),
@@ -48,6 +48,8 @@ export const medianOf = (all: ReadonlyArray<Figures>): Figures => {
   }
 }
 
-export const inWords = ({ changes, database, descriptors, external, heap, rss }: Figures): string =>
-  `heap ${megabytes(heap)}, external ${megabytes(external)}, RSS ${megabytes(rss)}, ${descriptors} descriptors, ` +
-  `database ${megabytes(database)}, ${changes} changes in the log`
+export const describeUsage = ({ changes, database, descriptors, external, heap, rss }: ResourceUsage): string =>
+  `heap ${formatMebibytes(heap)}, external ${formatMebibytes(external)}, RSS ${
+    formatMebibytes(rss)
+  }, ${descriptors} descriptors, ` +
+  `database ${formatMebibytes(database)}, ${changes} changes in the log`

@@ -1,15 +1,15 @@
-/** Faults one after the other, on one stage for as long as none has spoiled it. */
+/** Faults one after the other, on one cluster for as long as none has spoiled it. */
 import { now } from "#bench/support/clock.ts"
-import { seconds } from "./waitUntil.ts"
+import { formatSeconds } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
-import { Stage } from "./TestCluster.ts"
-import { type Fault, Trial } from "./FaultRun.ts"
+import { TestCluster } from "./TestCluster.ts"
+import { type Fault, FaultRun } from "./FaultRun.ts"
 
 export interface Options {
   readonly clients: number
   readonly seed: number
   readonly repeat: number
-  /** Of Node itself, for each node of a stage. */
+  /** Of Node itself, for each node of a cluster. */
   readonly execArgv?: ReadonlyArray<string>
 }
 
@@ -23,104 +23,109 @@ export interface Result {
   readonly failures: ReadonlyArray<string>
   readonly gaps: ReadonlyArray<string>
   /** By the writers, over all of its runs. */
-  readonly writes: Trial["writes"]
+  readonly writes: FaultRun["writes"]
   readonly millis: number
 }
 
-export const totalOf = (all: ReadonlyArray<{ readonly writes: Trial["writes"] }>): Trial["writes"] => {
-  const sum = (which: keyof Trial["writes"]) => all.reduce((total, { writes }) => total + writes[which], 0)
+export const sumWrites = (all: ReadonlyArray<{ readonly writes: FaultRun["writes"] }>): FaultRun["writes"] => {
+  const sum = (which: keyof FaultRun["writes"]) => all.reduce((total, { writes }) => total + writes[which], 0)
   return { acked: sum("acked"), unknown: sum("unknown"), refused: sum("refused") }
 }
 
 export const runFaults = async (
   faults: ReadonlyArray<Fault>,
   options: Options,
-  stages: Stages,
+  clusters: ClusterPool,
   print: (line: string) => void
 ): Promise<ReadonlyArray<Result>> => {
   const results: Array<Result> = []
   try {
-    // Those with one node first, so that a stage is made as seldom as can be.
+    // Those with one node first, so that a cluster is made as seldom as can be.
     for (const fault of faults.toSorted((one, other) => one.nodes - other.nodes)) {
-      const result = await runFault(fault, options, stages, print)
+      const result = await runFault(fault, options, clusters, print)
       results.push(result)
     }
   } finally {
-    await stages.close()
+    await clusters.close()
   }
   return results
 }
 
-/** One run of one fault. A stage on which something went wrong is not used again. */
-export const tryFault = async (fault: Fault, options: Options, seed: number, stages: Stages): Promise<Trial> => {
-  const trial = new Trial(seed, Random.of(seed, Number(fault.id.slice(1))), options.clients)
-  const stage = fault.nodes === 0 ? undefined : await stages.withNodes(fault.nodes)
+/** One run of one fault. A cluster on which something went wrong is not used again. */
+export const runFaultOnce = async (
+  fault: Fault,
+  options: Options,
+  seed: number,
+  clusters: ClusterPool
+): Promise<FaultRun> => {
+  const run = new FaultRun(seed, Random.of(seed, Number(fault.id.slice(1))), options.clients)
+  const cluster = fault.nodes === 0 ? undefined : await clusters.acquire(fault.nodes)
   try {
-    await fault.run(trial, stage ?? nowhere)
+    await fault.execute(run, cluster ?? noCluster)
   } catch (error) {
     const place = error instanceof Error ? /faults\/\w+\.ts:\d+/u.exec(error.stack ?? "")?.[0] : undefined
-    trial.check(false, `${error instanceof Error ? error.message : String(error)} (${place ?? "elsewhere"})`)
+    run.check(false, `${error instanceof Error ? error.message : String(error)} (${place ?? "elsewhere"})`)
   }
-  if (trial.failures.length > 0 && stage !== undefined) stage.isSpoiled = true
-  return trial
+  if (run.failures.length > 0 && cluster !== undefined) cluster.isUnusable = true
+  return run
 }
 
 const runFault = async (
   fault: Fault,
   options: Options,
-  stages: Stages,
+  clusters: ClusterPool,
   print: (line: string) => void
 ): Promise<Result> => {
   const began = now()
-  const trials: Array<Trial> = []
+  const runs: Array<FaultRun> = []
   for (let turn = 0; turn < options.repeat; turn += 1) {
     const seed = options.seed + turn
-    const trial = await tryFault(fault, options, seed, stages)
-    trials.push(trial)
-    print(`${fault.id} ${fault.name}, seed ${seed}: ${describe(trial)}`)
+    const run = await runFaultOnce(fault, options, seed, clusters)
+    runs.push(run)
+    print(`${fault.id} ${fault.name}, seed ${seed}: ${describe(run)}`)
   }
-  const failures = [...new Set(trials.flatMap(({ failures: found }) => found))]
-  const gaps = [...new Set(trials.flatMap(({ gaps: found }) => found))]
-  const figures = trials.at(-1)?.figures ?? []
+  const failures = [...new Set(runs.flatMap(({ failures: found }) => found))]
+  const gaps = [...new Set(runs.flatMap(({ untested: found }) => found))]
+  const figures = runs.at(-1)?.observations ?? []
   const verdict = failures.length > 0 ? "failed" : figures.length === 0 && gaps.length > 0 ? "not tried" : "passed"
   const result = {
     fault,
     verdict,
-    seeds: trials.map(({ seed }) => seed),
+    seeds: runs.map(({ seed }) => seed),
     figures,
     failures,
     gaps,
-    writes: totalOf(trials)
+    writes: sumWrites(runs)
   } as const
-  print(`  ${verdict} in ${seconds(now() - began)}`)
+  print(`  ${verdict} in ${formatSeconds(now() - began)}`)
   return { ...result, millis: now() - began }
 }
 
-const describe = ({ failures, figures, gaps }: Trial): string =>
+const describe = ({ failures, observations: figures, untested: gaps }: FaultRun): string =>
   [...figures, ...failures.map((text) => `FAILED: ${text}`), ...gaps.map((text) => `not tried: ${text}`)].join("; ")
 
 /** A fault that makes its own scene must not touch this one. */
-const nowhere: Stage = new Proxy({} as Stage, {
+const noCluster: TestCluster = new Proxy({} as TestCluster, {
   get: () => {
-    throw new Error("this fault has no stage")
+    throw new Error("this fault has no cluster")
   }
 })
 
-/** The stage in use. Another is made when the faults to come need more nodes, or one was spoiled. */
-export class Stages {
+/** The cluster in use. Another is made when the faults to come need more nodes, or one was spoiled. */
+export class ClusterPool {
   readonly #options: Options
-  #current: Stage | undefined
+  #current: TestCluster | undefined
 
   constructor(options: Options) {
     this.#options = options
   }
 
-  async withNodes(nodes: number): Promise<Stage> {
+  async acquire(nodes: number): Promise<TestCluster> {
     const current = this.#current
-    if (current !== undefined && !current.isSpoiled && current.options.nodes === nodes) return current
+    if (current !== undefined && !current.isUnusable && current.options.nodes === nodes) return current
     await this.close()
     const { clients, execArgv = [], seed } = this.#options
-    this.#current = await Stage.open({ clients, seed, nodes, execArgv })
+    this.#current = await TestCluster.open({ clients, seed, nodes, execArgv })
     return this.#current
   }
 

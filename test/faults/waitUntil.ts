@@ -1,10 +1,10 @@
 /** Waiting for what must come true, with a bound: what runs in other processes and in PostgreSQL can only be asked. */
 import { now, sleep } from "#bench/support/clock.ts"
 
-const askEveryMillis = 25
+const pollIntervalMillis = 25
 
 /** How many milliseconds it took until the condition held; undefined when it did not within the bound. */
-export const holdsWithin = async (
+export const waitUntil = async (
   millis: number,
   condition: () => boolean | Promise<boolean>
 ): Promise<number | undefined> => {
@@ -12,25 +12,25 @@ export const holdsWithin = async (
   while (true) {
     if (await condition()) return now() - began
     if (now() - began > millis) return undefined
-    await sleep(askEveryMillis)
+    await sleep(pollIntervalMillis)
   }
 }
 
 /** As `holdsWithin`, for what is no question of the fault: without it the run cannot go on. */
-export const mustHold = async (
+export const requireWithin = async (
   what: string,
   millis: number,
   condition: () => boolean | Promise<boolean>
 ): Promise<number> => {
-  const took = await holdsWithin(millis, condition)
+  const took = await waitUntil(millis, condition)
   if (took === undefined) throw new Error(`${what}: not within ${Math.round(millis / 1_000)} s`)
   return took
 }
 
-export const seconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
+export const formatSeconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
 
 /** Does this over and over until it is stopped. */
-export class Sampling {
+export class Sampler {
   #isOver = false
   readonly #ended: Promise<void>
 

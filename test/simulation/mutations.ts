@@ -18,19 +18,19 @@ const feed: ReadonlyArray<Mutant> = [
   mutant(
     "a lost LISTEN connection is not opened again",
     "src/server/feed/ChangeNotifier.ts",
-    "Effect.retry(backOff),",
+    "Effect.retry(listenRetrySchedule),",
     "Effect.ignore,"
   ),
   mutant(
     "no client receives a config after the node has reloaded the network",
     "src/server/feed/Network.ts",
-    "yield* bus.restart",
+    "yield* bus.publishResync(state)",
     "yield* Effect.void"
   ),
   mutant(
     "removals of clients and keys are not published",
     "src/server/feed/Network.ts",
-    "if (page.changes.some((change) => removing.has(change._tag))) yield* PubSub.publish(removed, undefined)",
+    "if (page.changes.some((change) => removalTags.has(change._tag))) yield* PubSub.publish(removals, undefined)",
     ""
   ),
   {
@@ -38,23 +38,23 @@ const feed: ReadonlyArray<Mutant> = [
     edits: [
       {
         file: "src/server/feed/Network.ts",
-        find: "yield* hold.admit(known, { ...snapshot, state })",
+        find: "yield* guard.check(baseline, { ...snapshot, state })",
         replace: ""
       },
       {
         file: "src/server/feed/Network.ts",
         find:
-          "const snapshot = yield* readWhole(log, hold.known ?? known)\n        const { state: before } = yield* Ref.get(current)",
+          "const snapshot = yield* readSnapshot(log, guard.baseline ?? baseline)\n        const { state: before } = yield* Ref.get(current)",
         replace: "const { state: before } = yield* Ref.get(current)\n" +
-          "        const snapshot = yield* Effect.orElseSucceed(readWhole(log, known), () => ({ state: empty(before.timeline, before.revision), tag: null, leftOut: [], accepted: undefined }))"
+          "        const snapshot = yield* Effect.orElseSucceed(readSnapshot(log, baseline), () => ({ state: empty(before.timeline, before.revision), tag: null, unreadable: [], accepted: undefined }))"
       }
     ]
   },
   mutant(
     "a different change at the same revision is not detected",
     "src/server/feed/continuity.ts",
-    "|| differs(tag, page.tagBefore)) return \"lost\"",
-    ") return \"lost\""
+    "|| differs(tag, page.tagBefore)) return \"historyLost\"",
+    ") return \"historyLost\""
   ),
   mutant(
     "a history that has become shorter is not detected",
@@ -65,20 +65,20 @@ const feed: ReadonlyArray<Mutant> = [
   mutant(
     "a new timeline is not detected",
     "src/server/feed/continuity.ts",
-    "if (page.timeline !== timeline) return \"renamed\"",
+    "if (page.timeline !== timeline) return \"timelineChanged\"",
     ""
   ),
   mutant(
     "compacted changes that the node has not read are not detected",
     "src/server/feed/continuity.ts",
-    "return isNext ? \"continued\" : \"missed\"",
-    "return \"continued\""
+    "return isNext ? \"contiguous\" : \"compacted\"",
+    "return \"contiguous\""
   ),
   mutant(
     "the backlog of a slow connection has no limit",
     "src/server/feed/ChangeBus.ts",
-    "PubSub.sliding<Push>(topic.startsWith(\"gateway\") ? capacity.gateway : capacity.agent)",
-    "PubSub.unbounded<Push>()"
+    "PubSub.sliding<Update>(topic.startsWith(\"gateway\") ? capacity.gateway : capacity.agent)",
+    "PubSub.unbounded<Update>()"
   )
 ]
 

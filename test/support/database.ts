@@ -2,7 +2,7 @@
 import { mintApiKey } from "#crypto/apiKeys.ts"
 import { defaults, Settings, type SettingsValues } from "#server/Settings.ts"
 import * as Database from "#store/Database.ts"
-import { Directory } from "#store/Directory.ts"
+import { DataDirectory } from "#store/DataDirectory.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, Logger, LogLevel, Option, Redacted, References, Schema } from "effect"
@@ -73,7 +73,7 @@ export const quiet = Layer.mergeAll(
 /** `SqlClient`, `PgClient`, `Settings`, `Directory` and `Secrets` on a new database with the schema. */
 export const TestDatabase = Secrets.layer.pipe(
   Layer.provideMerge(Database.layer),
-  Layer.provideMerge(Directory.layer),
+  Layer.provideMerge(DataDirectory.layer),
   Layer.provideMerge(testSettings()),
   Layer.provideMerge(quiet)
 )

@@ -1,12 +1,12 @@
-/** The table of admin tokens: hashes only. A row is live until it expires; who revokes it deletes it, and the audit keeps what it was. */
+/** Table of admin tokens, stored as hashes. Revoking a token deletes its row; the audit keeps the entry. */
 import type { KeyId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/resources.ts"
 import { Token } from "#schema/adminTokens.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { keysetPages } from "./keysetPages.ts"
-import { atEdge, type StoreUnavailable, writing } from "./sql.ts"
-import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
+import { auditedTransaction, type StoreUnavailable, withStoreErrors } from "./sql.ts"
+import { makeRowReader, type UnreadableRow } from "./UnreadableRow.ts"
 
 export interface NewTokenRow {
   readonly id: KeyId
@@ -17,27 +17,28 @@ export interface NewTokenRow {
   readonly expiresAt?: string
 }
 
-/** The token would never have been live, by the database's clock. */
-export class ExpiryPast extends Schema.TaggedError<ExpiryPast>()("ExpiryPast", {}) {
+/** `expiresAt` is in the past by the clock of the database. */
+export class ExpiryInPast extends Schema.TaggedError<ExpiryInPast>()("ExpiryPast", {}) {
   override get message(): string {
-    return "`expiresAt` is past"
+    return "`expiresAt` is in the past: give a later time"
   }
 }
 
-const Live = Schema.Struct({ ...Token.fields, hash: Schema.String, useUnknown: Schema.Boolean })
+const LiveToken = Schema.Struct({ ...Token.fields, hash: Schema.String, isLastUseStale: Schema.Boolean })
 
 export class AdminTokenStore extends Context.Service<AdminTokenStore, {
-  create(token: NewTokenRow): Effect.Effect<Token, ExpiryPast | StoreUnavailable>
+  create(token: NewTokenRow): Effect.Effect<Token, ExpiryInPast | StoreUnavailable>
   find(id: KeyId): Effect.Effect<Option.Option<Token>, UnreadableRow | StoreUnavailable>
-  /** Also those that have expired. */
+  /** Lists all tokens, expired ones included. */
   list(request: PageRequest): Effect.Effect<Page<Token>, StoreUnavailable>
-  /** Tells whether it was there. */
+  /** Deletes the token; false if no token has this id. */
   remove(id: KeyId): Effect.Effect<boolean, StoreUnavailable>
-  /** The live token of this hash; `useUnknown` when nobody has noted within a minute that it is used. */
-  live(hash: string): Effect.Effect<Option.Option<typeof Live.Type>, StoreUnavailable>
-  /** Those of these tokens that are still live, as they were when they were let in: by their hash and role. */
-  stillLive(hashes: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, Token["role"]>, StoreUnavailable>
-  noteUse(id: KeyId): Effect.Effect<void, StoreUnavailable>
+  /** The live token with this hash. `isLastUseStale` means that `lastUsedAt` is older than one minute or missing. */
+  findLive(hash: string): Effect.Effect<Option.Option<typeof LiveToken.Type>, StoreUnavailable>
+  /** The role of each token in `hashes` that is still live, by hash. */
+  findLiveRoles(hashes: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, Token["role"]>, StoreUnavailable>
+  /** Sets `lastUsedAt` to the current time of the database. */
+  recordUse(id: KeyId): Effect.Effect<void, StoreUnavailable>
 }>()("control/store/AdminTokenStore") {
   static readonly layer = Layer.effect(
     AdminTokenStore,
@@ -51,46 +52,46 @@ export class AdminTokenStore extends Context.Service<AdminTokenStore, {
           from (select coalesce(${token.expiresAt ?? null}::timestamptz,
             now() + ${token.expiresIn ?? null}::float8 * interval '1 second') as expiry) given
           where expiry is null or expiry > now() returning ${columns}`
-        return yield* Option.match(yield* Effect.orDie(tokens.first(yield* writing(sql)(insert))), {
-          onNone: () => Effect.fail(new ExpiryPast()),
+        return yield* Option.match(yield* Effect.orDie(tokens.first(yield* auditedTransaction(sql)(insert))), {
+          onNone: () => Effect.fail(new ExpiryInPast()),
           onSome: Effect.succeed
         })
       })
 
       const find = Effect.fn("AdminTokenStore.find")(function*(id: KeyId) {
-        return yield* tokens.first(yield* atEdge(sql`select ${columns} from admin_tokens where id = ${id}`))
+        return yield* tokens.first(yield* withStoreErrors(sql`select ${columns} from admin_tokens where id = ${id}`))
       })
 
       const list = keysetPages(
         sql,
-        { columns: tokenColumns, from: "admin_tokens", when: "created_at", key: "id" },
+        { columns: tokenColumns, from: "admin_tokens", orderBy: "created_at", key: "id" },
         tokens.read
       )
 
       const remove = Effect.fn("AdminTokenStore.remove")(function*(id: KeyId) {
-        const rows = yield* writing(sql)(sql`delete from admin_tokens where id = ${id} returning id`)
+        const rows = yield* auditedTransaction(sql)(sql`delete from admin_tokens where id = ${id} returning id`)
         return rows.length > 0
       })
 
-      const live = Effect.fn("AdminTokenStore.live")(function*(hash: string) {
-        const rows = yield* atEdge(sql`
-          select ${columns}, hash, coalesce(last_used_at < now() - interval '1 minute', true) as "useUnknown"
+      const findLive = Effect.fn("AdminTokenStore.findLive")(function*(hash: string) {
+        const rows = yield* withStoreErrors(sql`
+          select ${columns}, hash, coalesce(last_used_at < now() - interval '1 minute', true) as "isLastUseStale"
           from admin_tokens where hash = ${hash} and (expires_at is null or expires_at > now())`)
-        // A row that somebody wrote oddly by SQL opens nothing.
+        // A malformed row, for example one written by hand with SQL, authenticates no token.
         return Option.flatMap(Option.fromUndefinedOr(rows[0]), decodeLive)
       })
 
-      const stillLive = Effect.fn("AdminTokenStore.stillLive")(function*(hashes: ReadonlyArray<string>) {
-        const rows = yield* atEdge(sql`select hash, role from admin_tokens
+      const findLiveRoles = Effect.fn("AdminTokenStore.findLiveRoles")(function*(hashes: ReadonlyArray<string>) {
+        const rows = yield* withStoreErrors(sql`select hash, role from admin_tokens
           where hash = any(${hashes}::text[]) and (expires_at is null or expires_at > now())`)
-        return new Map(decodeHeld(rows).map(({ hash, role }) => [hash, role]))
+        return new Map(decodeRoles(rows).map(({ hash, role }) => [hash, role]))
       })
 
-      const noteUse = Effect.fn("AdminTokenStore.noteUse")((id: KeyId) =>
-        Effect.asVoid(atEdge(sql`update admin_tokens set last_used_at = now() where id = ${id}`))
+      const recordUse = Effect.fn("AdminTokenStore.recordUse")((id: KeyId) =>
+        Effect.asVoid(withStoreErrors(sql`update admin_tokens set last_used_at = now() where id = ${id}`))
       )
 
-      return AdminTokenStore.of({ create, find, list, remove, live, stillLive, noteUse })
+      return AdminTokenStore.of({ create, find, list, remove, findLive, findLiveRoles, recordUse })
     })
   )
 }
@@ -98,8 +99,8 @@ export class AdminTokenStore extends Context.Service<AdminTokenStore, {
 const tokenColumns = `id, name, role, control_iso(expires_at) as "expiresAt", control_iso(created_at) as "createdAt",
   created_by as "createdBy", control_iso(last_used_at) as "lastUsedAt"`
 
-const tokens = readerOf(Token, ({ id }) => ({ entity: "token", id }))
-const decodeLive = Schema.decodeUnknownOption(Live)
-const decodeHeld = Schema.decodeUnknownSync(
+const tokens = makeRowReader(Token, ({ id }) => ({ entity: "token", id }))
+const decodeLive = Schema.decodeUnknownOption(LiveToken)
+const decodeRoles = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ hash: Schema.String, role: Token.fields.role }))
 )

@@ -1,35 +1,41 @@
-/** The table of agents. */
+/** Table of agents. */
 import { agentAddress } from "#network/addresses.ts"
 import { Agent, type AgentPatch, type Page, type PageRequest } from "#schema/resources.ts"
 import type { AgentId, KeyId } from "#schema/ids.ts"
 import { Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
-import { lowestFree } from "./lowestFree.ts"
+import { lowestFreeNumber } from "./lowestFreeNumber.ts"
 import { keysetPages } from "./keysetPages.ts"
-import { presenceColumns, timeColumns } from "./presenceColumns.ts"
+import { presenceColumns, timestampColumns } from "./presenceColumns.ts"
 import { Secrets } from "./secrets/Secrets.ts"
-import { atEdge, type StoreUnavailable, violated, write, type Written } from "./sql.ts"
-import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
+import {
+  revisionedTransaction,
+  type StoreUnavailable,
+  violatedConstraint,
+  type WithRevision,
+  withStoreErrors
+} from "./sql.ts"
+import { makeRowReader, type UnreadableRow } from "./UnreadableRow.ts"
 
-/** Every /24 of the pool (`CONTROL_NETWORK_POOL`) belongs to an agent. */
+/** Every /24 subnet of the pool (`CONTROL_NETWORK_POOL`) belongs to an agent. */
 export class NetworkPoolExhausted extends Schema.TaggedError<NetworkPoolExhausted>()("NetworkPoolExhausted", {
   pool: Schema.String
 }) {
   override get message(): string {
-    return `every subnet of ${this.pool} belongs to an agent`
+    return `no free subnet in CONTROL_NETWORK_POOL ${this.pool}: delete an agent, or configure a larger pool`
   }
 }
 
-/** The agent cannot go while tunnels lead to it. */
+/** The agent still has tunnels, so it cannot be deleted without them. */
 export class AgentHasTunnels extends Schema.TaggedError<AgentHasTunnels>()("AgentHasTunnels", { id: Schema.String }) {
   override get message(): string {
-    return "the agent has tunnels: delete them first, or with it"
+    return "the agent has tunnels: delete the tunnels first, or delete the agent with cascade=true"
   }
 }
 
-/** What an agent or gateway begins with. */
-export interface Identity<Id> {
+/** The columns of a new agent or gateway, and its first API key. */
+export interface NewClientRow<Id> {
   readonly id: Id
   readonly name: string
   readonly wireguard: { readonly publicKey: string; readonly privateKey: Redacted.Redacted }
@@ -37,72 +43,49 @@ export interface Identity<Id> {
 }
 
 export class AgentStore extends Context.Service<AgentStore, {
-  /** Gives it the lowest free subnet. */
-  create(agent: Identity<AgentId>): Effect.Effect<Written<Agent>, NetworkPoolExhausted | StoreUnavailable>
+  /** Inserts the agent with the lowest free subnet of the pool. */
+  create(agent: NewClientRow<AgentId>): Effect.Effect<WithRevision<Agent>, NetworkPoolExhausted | StoreUnavailable>
   find(id: AgentId): Effect.Effect<Option.Option<Agent>, UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Agent>, StoreUnavailable>
-  /** A row that cannot be read even so stays as it was. */
+  /** Changes the agent; none if no agent has this id. An unreadable row stays unchanged. */
   update(
     id: AgentId,
     patch: AgentPatch
-  ): Effect.Effect<Written<Option.Option<Agent>>, UnreadableRow | StoreUnavailable>
-  /** Its keys go with it, and on `cascade` its tunnels; tells whether it was there. */
-  remove(id: AgentId, cascade: boolean): Effect.Effect<Written<boolean>, AgentHasTunnels | StoreUnavailable>
+  ): Effect.Effect<WithRevision<Option.Option<Agent>>, UnreadableRow | StoreUnavailable>
+  /** Deletes the agent with its API keys, and with its tunnels on `cascade`; false if no agent has this id. */
+  remove(id: AgentId, cascade: boolean): Effect.Effect<WithRevision<boolean>, AgentHasTunnels | StoreUnavailable>
 }>()("control/store/AgentStore") {
   static readonly layer = Layer.effect(
     AgentStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const { writingCipher } = yield* Secrets
       const { networkPool } = yield* Settings
+      const insert = makeInsert(sql, yield* Secrets, networkPool)
       const columns = sql.literal(agentColumns)
 
-      const insert = Effect.fnUntraced(function*({ id, key, name, wireguard }: Identity<AgentId>) {
-        const privateKey = (yield* writingCipher(sql)).encrypt(Redacted.value(wireguard.privateKey), {
-          table: "agents",
-          column: "wireguard_private_key",
-          row: id
-        })
-        // A subnet may be taken although its index is free: the pool has changed since it was given out.
-        for (let from = 0;;) {
-          const index = yield* lowestFree(sql, "agents", from)
-          const address = agentAddress(networkPool, index)
-          if (address === undefined) return yield* new NetworkPoolExhausted({ pool: networkPool })
-          const rows = yield* sql`
-            insert into agents (id, name, virtual_ip, subnet, subnet_index, wireguard_public_key, wireguard_private_key)
-            values (${id}, ${name}, ${address.virtualIp}, ${address.subnet}, ${index}, ${wireguard.publicKey}, ${privateKey})
-            on conflict (subnet) do nothing returning ${columns}`
-          const agent = Option.getOrUndefined(yield* Effect.orDie(agents.first(rows)))
-          if (agent === undefined) {
-            from = index + 1
-            continue
-          }
-          yield* sql`insert into api_keys (id, agent_id, hash) values (${key.id}, ${id}, ${key.hash})`
-          return agent
-        }
-      })
-
-      const create = Effect.fn("AgentStore.create")((agent: Identity<AgentId>) => write(sql)(insert(agent)))
+      const create = Effect.fn("AgentStore.create")((agent: NewClientRow<AgentId>) =>
+        revisionedTransaction(sql)(insert(agent))
+      )
 
       const find = Effect.fn("AgentStore.find")(function*(id: AgentId) {
-        return yield* agents.first(yield* atEdge(sql`select ${columns} from agents where id = ${id}`))
+        return yield* agents.first(yield* withStoreErrors(sql`select ${columns} from agents where id = ${id}`))
       })
 
       const list = keysetPages(
         sql,
-        { columns: agentColumns, from: "agents", when: "created_at", key: "id" },
+        { columns: agentColumns, from: "agents", orderBy: "created_at", key: "id" },
         agents.read
       )
 
       const update = Effect.fn("AgentStore.update")(function*(id: AgentId, { name }: AgentPatch) {
         const change = sql`
           update agents set name = coalesce(${name ?? null}::text, name) where id = ${id} returning ${columns}`
-        // No operator can say anything in the place of what a client has said.
-        const forgetNack = sql`update agents set nack = null where id = ${id} returning ${columns}`
-        return yield* write(sql)(agents.firstOf(change, forgetNack))
+        // Clients report `nack`. No update by an operator replaces an unreadable one, so the repair clears it.
+        const clearNack = sql`update agents set nack = null where id = ${id} returning ${columns}`
+        return yield* revisionedTransaction(sql)(agents.firstOrRepaired(change, clearNack))
       })
 
-      /** The lock keeps new tunnels away until the agent is gone. */
+      /** Locks the agent's row until the commit, so that no new tunnel is inserted before the agent is deleted. */
       const deleteTunnels = (id: AgentId) =>
         Effect.andThen(
           sql`select from agents where id = ${id} for update`,
@@ -115,9 +98,9 @@ export class AgentStore extends Context.Service<AgentStore, {
           const rows = yield* sql`delete from agents where id = ${id} returning id`
           return rows.length > 0
         })
-        const refused = (error: SqlError.SqlError) =>
-          Effect.fail(violated(error) === "tunnels_agent_exists" ? new AgentHasTunnels({ id }) : error)
-        return yield* write(sql)(Effect.catchTag(removed, "SqlError", refused))
+        const toAgentHasTunnels = (error: SqlError.SqlError) =>
+          Effect.fail(violatedConstraint(error) === "tunnels_agent_exists" ? new AgentHasTunnels({ id }) : error)
+        return yield* revisionedTransaction(sql)(Effect.catchTag(removed, "SqlError", toAgentHasTunnels))
       })
 
       return AgentStore.of({ create, find, list, update, remove })
@@ -125,7 +108,36 @@ export class AgentStore extends Context.Service<AgentStore, {
   )
 }
 
-const agentColumns = `id, name, virtual_ip as "virtualIp", subnet, wireguard_public_key as "wireguardPublicKey",
-  ${presenceColumns}, ${timeColumns}`
+/** Inserts an agent with the lowest subnet index whose subnet is free. */
+const makeInsert = (sql: SqlClient.SqlClient, { writingCipher }: Secrets["Service"], networkPool: string) => {
+  const columns = sql.literal(agentColumns)
+  return Effect.fnUntraced(function*({ id, key, name, wireguard }: NewClientRow<AgentId>) {
+    const privateKey = (yield* writingCipher(sql)).encrypt(Redacted.value(wireguard.privateKey), {
+      table: "agents",
+      column: "wireguard_private_key",
+      row: id
+    })
+    // After a change of the pool, a free index can map to a subnet that an older agent has.
+    for (let from = 0;;) {
+      const index = yield* lowestFreeNumber(sql, "agents", from)
+      const address = agentAddress(networkPool, index)
+      if (address === undefined) return yield* new NetworkPoolExhausted({ pool: networkPool })
+      const rows = yield* sql`
+        insert into agents (id, name, virtual_ip, subnet, subnet_index, wireguard_public_key, wireguard_private_key)
+        values (${id}, ${name}, ${address.virtualIp}, ${address.subnet}, ${index}, ${wireguard.publicKey}, ${privateKey})
+        on conflict (subnet) do nothing returning ${columns}`
+      const agent = Option.getOrUndefined(yield* Effect.orDie(agents.first(rows)))
+      if (agent === undefined) {
+        from = index + 1
+        continue
+      }
+      yield* sql`insert into api_keys (id, agent_id, hash) values (${key.id}, ${id}, ${key.hash})`
+      return agent
+    }
+  })
+}
 
-const agents = readerOf(Agent, ({ id }) => ({ entity: "agent", id }))
+const agentColumns = `id, name, virtual_ip as "virtualIp", subnet, wireguard_public_key as "wireguardPublicKey",
+  ${presenceColumns}, ${timestampColumns}`
+
+const agents = makeRowReader(Agent, ({ id }) => ({ entity: "agent", id }))

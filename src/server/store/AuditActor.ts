@@ -1,19 +1,19 @@
-/** Who asks for a write: known to the fiber that serves them, and told to the database with each write, for the audit. */
+/** The actor of the current fiber; every write transaction passes the actor to the audit trigger. */
 import { Context, Effect } from "effect"
 
-export interface Acting {
-  /** Such as `admin`, `token:<id>`, `library` or `gateway:<id>`. */
+export interface Actor {
+  /** For example `admin`, `token:<id>`, `library` or `gateway:<id>`. */
   readonly actor: string
-  /** From where; null when it is this process itself. */
+  /** The IP address of the actor; null for this process. */
   readonly address: string | null
-  /** What people call the actor, where its id says little: the name of an admin token. */
+  /** Display name, for example the name of an admin token. */
   readonly name?: string
 }
 
-export const AuditActor = Context.Reference<Acting>("control/store/AuditActor", {
+export const AuditActor = Context.Reference<Actor>("control/store/AuditActor", {
   defaultValue: () => ({ actor: "control", address: null })
 })
 
-/** Whatever this effect writes, it writes in the name of this actor. */
+/** Runs an effect whose writes are audited under this actor. */
 export const actingAs = (actor: string, address: string | null, name?: string) =>
   Effect.provideService(AuditActor, { actor, address, ...(name === undefined ? {} : { name }) })

@@ -1,11 +1,11 @@
-/** Who changed what. The rows are written by the trigger that numbers the changes, in the writers' own transactions. */
+/** Table of audit entries, written by database triggers inside the transaction of each change. */
 import { AuditEntry, type AuditPage, type AuditRequest } from "#schema/audit.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient } from "effect/sql"
-import { atEdge, type StoreUnavailable } from "./sql.ts"
+import { type StoreUnavailable, withStoreErrors } from "./sql.ts"
 
 export class AuditStore extends Context.Service<AuditStore, {
-  /** The newest entries first. */
+  /** One page of entries, newest first. */
   list(request: AuditRequest): Effect.Effect<AuditPage, StoreUnavailable>
 }>()("control/store/AuditStore") {
   static readonly layer = Layer.effect(
@@ -23,11 +23,11 @@ export class AuditStore extends Context.Service<AuditStore, {
           ...(since === undefined ? [] : [sql`at >= ${since}::timestamptz`]),
           ...(until === undefined ? [] : [sql`at < ${until}::timestamptz`])
         ])
-        const rows = yield* atEdge(sql`
+        const rows = yield* withStoreErrors(sql`
           select id::float8 as id, control_iso(at) as at, actor, actor_name as "actorName", address, entity || '.' || op as action,
             entity as "entityType", entity_id as "entityId", name, fields, revision::float8 as revision
           from audit where ${where} order by id desc limit ${limit + 1}`)
-        // A row that somebody wrote oddly by SQL is left out: it can neither be shown nor mended.
+        // A malformed row, for example one written by hand with SQL, is skipped, because the audit is append-only.
         const items = rows.slice(0, limit).flatMap((row) => Option.toArray(decodeEntry(row)))
         const page: AuditPage = { items, nextCursor: rows.length > limit ? decodeId(rows[limit - 1]) : null }
         return page
@@ -40,7 +40,7 @@ export class AuditStore extends Context.Service<AuditStore, {
 
 const decodeEntry = Schema.decodeUnknownOption(AuditEntry)
 
-/** A page that has no item left has a next one all the same. */
-const decodeId = (row: unknown): number => decodePlace(row).id
+/** Reads the cursor from the raw row, because a page whose rows are all malformed still has a next page. */
+const decodeId = (row: unknown): number => decodeIdRow(row).id
 
-const decodePlace = Schema.decodeUnknownSync(Schema.Struct({ id: Schema.Int }))
+const decodeIdRow = Schema.decodeUnknownSync(Schema.Struct({ id: Schema.Int }))

@@ -1,13 +1,20 @@
-/** The table of certificates. Private keys go in encrypted, and come out nowhere here. */
+/** Table of certificates. Private keys are stored encrypted, and no method here returns them. */
 import { Certificate, type Page, type PageRequest } from "#schema/resources.ts"
 import { type GatewayId, HostName } from "#schema/ids.ts"
 import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { keysetPages } from "./keysetPages.ts"
-import { timeColumns } from "./presenceColumns.ts"
+import { timestampColumns } from "./presenceColumns.ts"
 import { Secrets } from "./secrets/Secrets.ts"
-import { atEdge, type StoreUnavailable, transaction, write, writing, type Written } from "./sql.ts"
-import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
+import {
+  auditedTransaction,
+  revisionedTransaction,
+  type StoreUnavailable,
+  transaction,
+  type WithRevision,
+  withStoreErrors
+} from "./sql.ts"
+import { makeRowReader, type UnreadableRow } from "./UnreadableRow.ts"
 
 export interface CertificateRow {
   readonly domain: HostName
@@ -18,35 +25,37 @@ export interface CertificateRow {
 }
 
 /**
- * `unchanged`: the very certificate is stored already. `outlived`: one that ends later is. `unused`: no tunnel that its
- * gateway serves is served by it. `foreign`: a tunnel that its gateway does not serve would be.
+ * The outcome of a renewal by a gateway. `unchanged`: the same certificate is stored already. `outlived`: the stored certificate
+ * expires later. `unused`: the domain belongs to no tunnel that the gateway serves. `foreign`: the domain also belongs to a
+ * tunnel that the gateway does not serve.
  */
-export type Renewal = "stored" | "unchanged" | "outlived" | "unused" | "foreign"
+export type RenewalOutcome = "stored" | "unchanged" | "outlived" | "unused" | "foreign"
 
-export interface Ending {
+/** A certificate that expires within `days`. */
+export interface ExpiryWarning {
   readonly domain: HostName
   /** RFC 3339. */
   readonly expiresAt: string
-  /** The threshold. */
+  /** The smallest threshold that the certificate has reached. */
   readonly days: number
 }
 
 export class CertificateStore extends Context.Service<CertificateStore, {
   find(domain: HostName): Effect.Effect<Option.Option<Certificate>, UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
-  /** Stores it in the place of any other. */
-  put(row: CertificateRow): Effect.Effect<Written<Certificate>, StoreUnavailable>
-  /** From this gateway: stores it if the gateway serves all tunnels that it is for, and the one that is stored does not end later. */
-  renew(gateway: GatewayId, row: CertificateRow): Effect.Effect<Renewal, StoreUnavailable>
-  /** Tells whether it was there. */
-  remove(domain: HostName): Effect.Effect<Written<boolean>, StoreUnavailable>
+  /** Inserts or replaces the certificate of the domain. */
+  put(row: CertificateRow): Effect.Effect<WithRevision<Certificate>, StoreUnavailable>
+  /** Stores the certificate of a gateway, if the gateway serves all its tunnels and the stored one does not expire later. */
+  renew(gateway: GatewayId, row: CertificateRow): Effect.Effect<RenewalOutcome, StoreUnavailable>
+  /** Deletes the certificate; false if the domain has none. */
+  remove(domain: HostName): Effect.Effect<WithRevision<boolean>, StoreUnavailable>
   /**
-   * The certificates that end within so many days and of which nobody has been told that: whoever asks first is given them,
-   * each with the nearest of the thresholds, and nobody else ever is.
+   * The certificates that have newly reached one of the thresholds (days until expiry), each with its smallest threshold. The
+   * database records each warning, so that it is returned once over all nodes.
    */
-  warn(thresholds: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<Ending>, StoreUnavailable>
-  /** How many end within so many days, or have ended. */
-  ending(thresholds: ReadonlyArray<number>): Effect.Effect<ReadonlyMap<number, number>, StoreUnavailable>
+  claimExpiryWarnings(thresholds: ReadonlyArray<number>): Effect.Effect<ReadonlyArray<ExpiryWarning>, StoreUnavailable>
+  /** For each threshold in days, the number of certificates that expire within it or have expired. */
+  countExpiring(thresholds: ReadonlyArray<number>): Effect.Effect<ReadonlyMap<number, number>, StoreUnavailable>
 }>()("control/store/CertificateStore") {
   static readonly layer = Layer.effect(
     CertificateStore,
@@ -69,18 +78,18 @@ export class CertificateStore extends Context.Service<CertificateStore, {
 
       const find = Effect.fn("CertificateStore.find")(function*(domain: HostName) {
         return yield* certificates.first(
-          yield* atEdge(sql`select ${columns} from certificates where domain = ${domain}`)
+          yield* withStoreErrors(sql`select ${columns} from certificates where domain = ${domain}`)
         )
       })
 
       const list = keysetPages(
         sql,
-        { columns: certificateColumns, from: "certificates", when: "created_at", key: "domain" },
+        { columns: certificateColumns, from: "certificates", orderBy: "created_at", key: "domain" },
         certificates.read
       )
 
       const put = Effect.fn("CertificateStore.put")((row: CertificateRow) =>
-        write(sql)(Effect.gen(function*() {
+        revisionedTransaction(sql)(Effect.gen(function*() {
           return decodeStored(yield* sql`${yield* upsert(row)} returning ${columns}`)[0]
         }))
       )
@@ -103,51 +112,53 @@ export class CertificateStore extends Context.Service<CertificateStore, {
           const same = yield* sql`select from certificates where domain = ${domain} and certificate = ${certificate}`
           return same.length > 0 ? "unchanged" as const : "outlived" as const
         })
-        return yield* writing(sql)(renewal)
+        return yield* auditedTransaction(sql)(renewal)
       })
 
       const remove = Effect.fn("CertificateStore.remove")((domain: HostName) =>
-        write(sql)(
+        revisionedTransaction(sql)(
           Effect.map(sql`delete from certificates where domain = ${domain} returning domain`, (rows) => rows.length > 0)
         )
       )
 
-      return CertificateStore.of({ find, list, put, renew, remove, ...endings(sql) })
+      return CertificateStore.of({ find, list, put, renew, remove, ...expiryQueries(sql) })
     })
   )
 }
 
-function endings(sql: SqlClient.SqlClient) {
-  const warn = Effect.fn("CertificateStore.warn")(function*(thresholds: ReadonlyArray<number>) {
-    const rows = yield* transaction(sql)(Effect.andThen(
-      sql`delete from certificate_warnings w where not exists
+function expiryQueries(sql: SqlClient.SqlClient) {
+  const claimExpiryWarnings = Effect.fn("CertificateStore.claimExpiryWarnings")(
+    function*(thresholds: ReadonlyArray<number>) {
+      const rows = yield* transaction(sql)(Effect.andThen(
+        sql`delete from certificate_warnings w where not exists
         (select from certificates c where c.domain = w.domain and c.expires_at = w.expires_at)`,
-      sql`insert into certificate_warnings (domain, expires_at, days)
+        sql`insert into certificate_warnings (domain, expires_at, days)
         select domain, expires_at, min(days) from certificates join unnest(${thresholds}::int[]) as t (days)
           on expires_at <= now() + days * interval '24 hours' group by domain, expires_at order by domain
         on conflict do nothing returning domain, control_iso(expires_at) as "expiresAt", days`
-    ))
-    return decodeEndings(rows)
-  })
+      ))
+      return decodeExpiryWarnings(rows)
+    }
+  )
 
-  const ending = Effect.fn("CertificateStore.ending")(function*(thresholds: ReadonlyArray<number>) {
-    const rows = yield* atEdge(sql`select days, count(domain)::int as certificates
+  const countExpiring = Effect.fn("CertificateStore.countExpiring")(function*(thresholds: ReadonlyArray<number>) {
+    const rows = yield* withStoreErrors(sql`select days, count(domain)::int as certificates
       from unnest(${thresholds}::int[]) as t (days) left join certificates on expires_at <= now() + days * interval '24 hours'
       group by days`)
     return new Map(decodeCounts(rows).map(({ certificates, days }) => [days, certificates]))
   })
-  return { warn, ending }
+  return { claimExpiryWarnings, countExpiring }
 }
 
-const decodeEndings = Schema.decodeUnknownSync(
+const decodeExpiryWarnings = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ domain: HostName, expiresAt: Schema.String, days: Schema.Int }))
 )
 const decodeCounts = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ days: Schema.Int, certificates: Schema.Int }))
 )
 
-const certificateColumns = `domain, certificate, control_iso(expires_at) as "expiresAt", ${timeColumns}`
+const certificateColumns = `domain, certificate, control_iso(expires_at) as "expiresAt", ${timestampColumns}`
 
-const certificates = readerOf(Certificate, ({ domain }) => ({ entity: "certificate", id: domain }))
+const certificates = makeRowReader(Certificate, ({ domain }) => ({ entity: "certificate", id: domain }))
 const decodeCovered = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ served: Schema.Boolean })))
 const decodeStored = Schema.decodeUnknownSync(Schema.NonEmptyArray(Certificate))

@@ -1,92 +1,91 @@
-/** The log of committed changes: read it whole once, then by revision; and hear when to look again. */
+/** The log of committed changes: read one snapshot, then changes by revision, woken by LISTEN/NOTIFY. */
 import type { RowIds, Turnover } from "#network/lossDetection.ts"
 import { type Change, load, type NetworkState } from "#network/NetworkState.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
-import { ofEach, type RowCounts } from "#schema/rowKinds.ts"
+import { mapRowKinds, type RowCounts } from "#schema/rowKinds.ts"
 import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Context, Duration, Effect, Layer, Queue, Result, Schema, Scope } from "effect"
 import type { SqlClient } from "effect/sql"
-import { readRow } from "./changeRows.ts"
+import { decodeChange } from "./changeRows.ts"
 import { Secrets } from "./secrets/Secrets.ts"
-import { everyRow, historyOf, latestTouches } from "./snapshotRows.ts"
-import { atEdge, isMine, StoreUnavailable, transaction, writing } from "./sql.ts"
+import { allRowsQuery, decodeHistory, recentTouchesQuery } from "./snapshotRows.ts"
+import { auditedTransaction, StoreUnavailable, transaction, tryLockTask, withStoreErrors } from "./sql.ts"
 import type { UnreadableRow } from "./UnreadableRow.ts"
 import { ReservedPool } from "./ReservedPool.ts"
 
-/** What the log says at one moment: the newest revision of which history, and the changes that the reader lacks. */
-export interface Page {
+/** One page of the log, as of one moment. */
+export interface ChangePage {
   readonly timeline: Timeline
   readonly newest: Revision
-  /** The oldest revision that the log still has; undefined when it is empty. */
+  /** The oldest revision in the log; undefined for an empty log. */
   readonly oldest: Revision | undefined
-  /** In order of revision, at most `pageSize`. A change that cannot be read is left out and reported: its row stays as it was. */
+  /** In order of revision, at most `changePageSize`, without the unreadable changes, whose rows keep their last known state. */
   readonly changes: ReadonlyArray<Change>
   /** The last revision that this page covers, readable or not. */
   readonly upTo: Revision
-  /** What tells the change at `upTo` from another one of the same number; null where the log does not have it. */
-  readonly tag: Tag
-  /** The same of the change that the page begins after. */
-  readonly tagBefore: Tag
-  readonly accepted: Accepted
-  readonly leftOut: ReadonlyArray<UnreadableRow>
+  /** The tag of the change at `upTo`; null if the log does not have that change. */
+  readonly tag: ChangeTag
+  /** The tag of the change that the page starts after. */
+  readonly tagBefore: ChangeTag
+  readonly accepted: AcceptedPosition
+  readonly unreadable: ReadonlyArray<UnreadableRow>
 }
 
-/** A change's own random mark: a restored backup undoes changes, and gives their numbers out again. */
-export type Tag = string | null
+/** Random tag of a change. It distinguishes changes with equal revisions, because a restored backup reuses revisions. */
+export type ChangeTag = string | null
 
-/** The place in the history at which an operator has said that what was missing then may be missing. */
-export type Accepted = { readonly timeline: Timeline; readonly revision: Revision } | undefined
+/** The position at which an operator has accepted the loss of rows (see the loss guard). */
+export type AcceptedPosition = { readonly timeline: Timeline; readonly revision: Revision } | undefined
 
-/** Every row at one revision, and the tag of the change that made it so. */
+/** The network at one revision, and the tag of the change with that revision. */
 export interface Snapshot {
   readonly state: NetworkState
-  readonly tag: Tag
-  readonly accepted: Accepted
-  /** The rows that are there and are not in the state, since they cannot be read. */
-  readonly leftOut: ReadonlyArray<UnreadableRow>
+  readonly tag: ChangeTag
+  readonly accepted: AcceptedPosition
+  /** The rows that exist but are not in `state`, because they cannot be decoded or decrypted. */
+  readonly unreadable: ReadonlyArray<UnreadableRow>
 }
 
-/** Small enough that one page is applied and sent without holding up the heartbeats behind it. */
-export const pageSize = 256
+/** Limits the time for which applying and sending one page delays heartbeats. */
+export const changePageSize = 256
 
 const channel = "control_changes"
 
-/** More than two probes: one may be lost to a busy moment. */
-const longestSilence = Duration.seconds(12)
+/** More than two probe intervals (5 s each), because a busy process can miss one probe. */
+const maxNotificationGap = Duration.seconds(12)
 
 export class ChangeLog extends Context.Service<ChangeLog, {
   /**
-   * Every row at one revision, with what the latest changes touched, from one snapshot of the database. A row that cannot be
-   * read is left out and reported.
+   * Reads every row and the recent history in one snapshot of the database. Logs each unreadable row.
    */
-  readonly snapshot: Effect.Effect<Snapshot, StoreUnavailable>
-  /** The changes after a revision. */
-  after(revision: Revision): Effect.Effect<Page, StoreUnavailable>
-  /** The tag of one change; null where the log does not have it. */
-  tagAt(revision: Revision): Effect.Effect<Tag, StoreUnavailable>
-  /** Which rows of each kind were deleted after a revision, as the audit has it, which forgets nothing. */
-  deletedSince(revision: Revision): Effect.Effect<RowIds, StoreUnavailable>
-  /** How many rows of each kind were created and deleted after the one revision and up to the other, by the audit. */
-  turnover(after: Revision, upTo: Revision): Effect.Effect<Turnover, StoreUnavailable>
+  readonly readSnapshot: Effect.Effect<Snapshot, StoreUnavailable>
+  /** Reads one page of the changes after a revision. Logs each unreadable change. */
+  readAfter(revision: Revision): Effect.Effect<ChangePage, StoreUnavailable>
+  /** The tag of one change; null if the log does not have the change. */
+  readTag(revision: Revision): Effect.Effect<ChangeTag, StoreUnavailable>
+  /** The ids of all rows that were deleted after a revision, by kind, from the audit, which keeps all entries. */
+  readDeletedIds(revision: Revision): Effect.Effect<RowIds, StoreUnavailable>
+  /** Counts the rows that were created and deleted after `after` up to `upTo`, by kind, from the audit. */
+  countTurnover(after: Revision, upTo: Revision): Effect.Effect<Turnover, StoreUnavailable>
   /**
-   * Notes that what is missing now is meant to be, and gives the history another name: so every process reads it anew, also
-   * one that had not noticed. False, and nothing is noted, unless the history is of this name.
+   * Accepts the current loss of rows as intended, and starts a new timeline, so that every process reloads the network, also
+   * one that has not noticed the loss. Returns false and changes nothing if the current timeline is another one.
    */
-  accept(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
-  /** The history of this name is not continued: gives it another name, once, whoever notices first. */
-  beginTimeline(lost: Timeline): Effect.Effect<void, StoreUnavailable>
+  acceptLoss(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
+  /** Starts a new timeline after the loss of history `lost`. Does nothing if the current timeline is another one already. */
+  startTimeline(lost: Timeline): Effect.Effect<void, StoreUnavailable>
   /**
-   * Forgets the oldest changes, a thousand at most, as long as a day's and ten thousand remain; gives back how many it was.
-   * One process at a time: none while another one does it.
+   * Deletes at most 1,000 of the oldest changes; returns their number. Keeps the newest 10,000 and those of the last 24 hours.
+   * Returns 0 while another process compacts.
    */
   readonly compact: Effect.Effect<number, StoreUnavailable>
   /**
-   * Runs `wake` after every subscription and every notification of a change; fails when the subscription is lost, or when
-   * not even a probe was heard for 12 seconds: a LISTEN connection can die without a word.
+   * Runs `wake` after the subscription and after every notification of a change. Fails when the subscription is lost, or when
+   * no notification, probes included, has arrived for 12 s, because a LISTEN connection can die without an error.
    */
   listen(wake: Effect.Effect<void>): Effect.Effect<never, StoreUnavailable>
-  /** Makes every listener hear something; to be sent every 5 seconds. */
-  readonly probe: Effect.Effect<void, StoreUnavailable>
+  /** Sends a notification to every listener. Call it every 5 s. */
+  readonly sendProbe: Effect.Effect<void, StoreUnavailable>
 }>()("control/store/ChangeLog") {
   static readonly layer = Layer.effect(
     ChangeLog,
@@ -94,24 +93,26 @@ export class ChangeLog extends Context.Service<ChangeLog, {
       const sql = yield* ReservedPool
       const pg = yield* PgClient.PgClient
       const { cipher } = yield* Secrets
-      const timeline = sql.literal(historyName)
+      const timeline = sql.literal(timelineExpression)
 
-      /** One damaged row must not hold up all others. */
-      const readable = Effect.fnUntraced(function*(rows: ReadonlyArray<Record<string, unknown>>) {
+      /** Decodes rows and skips unreadable ones, so that one damaged row does not block all others. */
+      const decodeReadable = Effect.fnUntraced(function*(rows: ReadonlyArray<Record<string, unknown>>) {
         const changes: Array<Change> = []
-        const leftOut: Array<UnreadableRow> = []
+        const unreadable: Array<UnreadableRow> = []
         for (const row of rows) {
-          const change = readRow(row, cipher)
+          const change = decodeChange(row, cipher)
           if (Result.isSuccess(change)) changes.push(change.success)
           else {
-            yield* Effect.logError(`left out at revision ${row.revision}: ${change.failure.message}`)
-            leftOut.push(change.failure)
+            yield* Effect.logError(
+              `skipped an unreadable row at revision ${row.revision}: ${change.failure.message}; run "control doctor"`
+            )
+            unreadable.push(change.failure)
           }
         }
-        return { changes, leftOut }
+        return { changes, unreadable }
       })
 
-      const snapshot = transaction(sql)(Effect.gen(function*() {
+      const readSnapshot = transaction(sql)(Effect.gen(function*() {
         yield* sql`set transaction isolation level repeatable read, read only`
         const [meta] = decodeMeta(
           yield* sql`
@@ -120,44 +121,50 @@ export class ChangeLog extends Context.Service<ChangeLog, {
             (select tag from changes where revision = m.revision) as tag,
             accepted_timeline, accepted_revision::float8 as accepted_revision from control_meta m`
         )
-        const rows = yield* sql.unsafe<Record<string, unknown>>(everyRow, [meta.newest])
-        const touches = yield* sql.unsafe<Record<string, unknown>>(latestTouches)
-        const { changes, leftOut } = yield* readable(rows)
-        const state = load(meta.timeline, meta.newest, changes, historyOf(touches, meta.oldest, meta.newest))
-        return { state, tag: meta.tag, accepted: acceptedIn(meta), leftOut } satisfies Snapshot
-      })).pipe(Effect.withSpan("ChangeLog.snapshot"))
+        const rows = yield* sql.unsafe<Record<string, unknown>>(allRowsQuery, [meta.newest])
+        const touches = yield* sql.unsafe<Record<string, unknown>>(recentTouchesQuery)
+        const { changes, unreadable } = yield* decodeReadable(rows)
+        const state = load(meta.timeline, meta.newest, changes, decodeHistory(touches, meta.oldest, meta.newest))
+        return { state, tag: meta.tag, accepted: acceptedIn(meta), unreadable } satisfies Snapshot
+      })).pipe(Effect.withSpan("ChangeLog.readSnapshot"))
 
-      const after = Effect.fn("ChangeLog.after")(function*(revision: Revision) {
-        const rows = yield* atEdge(sql`
+      const after = Effect.fn("ChangeLog.readAfter")(function*(revision: Revision) {
+        const rows = yield* withStoreErrors(sql`
           select ${timeline} as timeline, m.revision::float8 as newest,
             (select min(revision)::float8 from changes) as oldest,
             (select tag from changes where revision = ${revision}) as tag_before,
             m.accepted_timeline, m.accepted_revision::float8 as accepted_revision,
             c.revision::float8 as revision, c.tag, c.entity, c.op, c.entity_id, c.row_image
           from control_meta m left join lateral
-            (select * from changes where revision > ${revision} order by revision limit ${pageSize}) c on true
+            (select * from changes where revision > ${revision} order by revision limit ${changePageSize}) c on true
           order by c.revision`)
         const heads = decodeHeads(rows)
         const { newest, oldest, tag_before: tagBefore, timeline: name } = heads[0]
-        const { changes, leftOut } = yield* readable(rows.filter((row) => row.revision !== null))
+        const { changes, unreadable } = yield* decodeReadable(rows.filter((row) => row.revision !== null))
         const last = heads.at(-1)
         const end = last === undefined || last.revision === null
           ? { upTo: revision, tag: tagBefore }
           : { upTo: last.revision, tag: last.tag }
         const accepted = acceptedIn(heads[0])
-        return { timeline: name, newest, oldest: oldest ?? undefined, changes, tagBefore, accepted, leftOut, ...end }
+        return { timeline: name, newest, oldest: oldest ?? undefined, changes, tagBefore, accepted, unreadable, ...end }
       })
 
-      const probe = Effect.asVoid(atEdge(sql`select pg_notify(${channel}, ${probePayload})`))
+      const sendProbe = Effect.asVoid(withStoreErrors(sql`select pg_notify(${channel}, ${probePayload})`))
 
-      return ChangeLog.of({ snapshot, after, ...upkeep(sql), listen: listenOn(pg), probe })
+      return ChangeLog.of({
+        readSnapshot,
+        readAfter: after,
+        ...maintenanceQueries(sql),
+        listen: listenOn(pg),
+        sendProbe
+      })
     })
   )
 }
 
 /**
- * On a connection of its own, outside the pool, that is closed before the subscription is given back: on one that has died
- * silently an UNLISTEN would be waited for without end, and nobody would subscribe anew.
+ * Listens on a separate connection outside the pool. The connection closes before the subscription is released, because an
+ * UNLISTEN on a silently dead connection would wait without limit and prevent the next subscription.
  */
 const listenOn = (pg: PgClient.PgClient) => (wake: Effect.Effect<void>) =>
   Effect.gen(function*() {
@@ -166,7 +173,7 @@ const listenOn = (pg: PgClient.PgClient) => (wake: Effect.Effect<void>) =>
     const notifications = yield* Scope.provide(connection.listen(channel), subscription)
     yield* wake
     while (true) {
-      const notification = yield* Queue.take(notifications).pipe(Effect.timeout(longestSilence))
+      const notification = yield* Queue.take(notifications).pipe(Effect.timeout(maxNotificationGap))
       if (notification.payload !== probePayload) yield* wake
     }
   }).pipe(
@@ -174,48 +181,48 @@ const listenOn = (pg: PgClient.PgClient) => (wake: Effect.Effect<void>) =>
     Effect.mapError((error) => new StoreUnavailable({ reason: `LISTEN: ${error._tag}` }))
   )
 
-/** What is asked of the log now and then, besides following it. */
-function upkeep(sql: SqlClient.SqlClient) {
-  const timeline = sql.literal(historyName)
-  const tagAt = Effect.fn("ChangeLog.tagAt")(function*(revision: Revision) {
-    const [row] = decodeTags(yield* atEdge(sql`select tag from changes where revision = ${revision}`))
+/** Queries of loss detection, timelines and compaction. */
+function maintenanceQueries(sql: SqlClient.SqlClient) {
+  const timeline = sql.literal(timelineExpression)
+  const readTag = Effect.fn("ChangeLog.readTag")(function*(revision: Revision) {
+    const [row] = decodeTags(yield* withStoreErrors(sql`select tag from changes where revision = ${revision}`))
     return row?.tag ?? null
   })
 
-  const beginTimeline = Effect.fn("ChangeLog.beginTimeline")(function*(lost: Timeline) {
-    yield* atEdge(sql`
+  const startTimeline = Effect.fn("ChangeLog.startTimeline")(function*(lost: Timeline) {
+    yield* withStoreErrors(sql`
       update control_meta m set timeline = gen_random_uuid()::text where ${timeline} = ${lost}`)
   })
 
-  const deletedSince = Effect.fn("ChangeLog.deletedSince")(function*(revision: Revision) {
+  const readDeletedIds = Effect.fn("ChangeLog.readDeletedIds")(function*(revision: Revision) {
     const rows = decodeDeletions(
-      yield* atEdge(sql`select entity, entity_id from audit where op = 'delete' and revision > ${revision}`)
+      yield* withStoreErrors(sql`select entity, entity_id from audit where op = 'delete' and revision > ${revision}`)
     )
-    const all = Map.groupBy(rows, ({ entity }) => `${entity}s`)
-    return ofEach((kind) => new Set(all.get(kind)?.map(({ entity_id: id }) => id)))
+    const byKind = Map.groupBy(rows, ({ entity }) => `${entity}s`)
+    return mapRowKinds((kind) => new Set(byKind.get(kind)?.map(({ entity_id: id }) => id)))
   })
 
-  /** The audit's own numbers are in the order of revisions, so what is older need not be looked at. */
-  const turnover = Effect.fn("ChangeLog.turnover")(function*(from: Revision, upTo: Revision) {
+  /** Audit ids are in the order of revisions, so the query skips all entries before the last deletion up to `from`. */
+  const countTurnover = Effect.fn("ChangeLog.countTurnover")(function*(from: Revision, upTo: Revision) {
     const rows = decodeTurnover(
-      yield* atEdge(sql`
+      yield* withStoreErrors(sql`
       select entity, count(*) filter (where op = 'create')::int as created,
         count(*) filter (where op = 'delete')::int as deleted
       from audit where revision > ${from} and revision <= ${upTo} and id > coalesce(
         (select id from audit where op = 'delete' and revision <= ${from} order by revision desc limit 1), 0)
       group by entity`)
     )
-    const count = (what: "created" | "deleted"): RowCounts =>
-      ofEach((kind) => rows.find(({ entity }) => `${entity}s` === kind)?.[what] ?? 0)
+    const count = (operation: "created" | "deleted"): RowCounts =>
+      mapRowKinds((kind) => rows.find(({ entity }) => `${entity}s` === kind)?.[operation] ?? 0)
     return { created: count("created"), deleted: count("deleted") }
   })
 
-  const accept = Effect.fn("ChangeLog.accept")(function*(name: Timeline) {
-    const rows = yield* writing(sql)(sql`
+  const acceptLoss = Effect.fn("ChangeLog.acceptLoss")(function*(name: Timeline) {
+    const rows = yield* auditedTransaction(sql)(sql`
       with m as materialized (select gen_random_uuid()::text as timeline),
         accepted as (update control_meta c
           set timeline = m.timeline, accepted_timeline = ${timeline}, accepted_revision = c.revision
-          from m where ${sql.literal(historyNameOf("c"))} = ${name}
+          from m where ${sql.literal(timelineExpressionOf("c"))} = ${name}
           returning c.revision, pg_notify(${channel}, ''))
       insert into audit (actor, address, entity, op, entity_id, revision)
         select current_setting('control.actor'), nullif(current_setting('control.address'), ''), 'network', 'update',
@@ -224,30 +231,30 @@ function upkeep(sql: SqlClient.SqlClient) {
   })
 
   const compact = transaction(sql)(Effect.gen(function*() {
-    if (!(yield* isMine(sql, "compaction"))) return 0
+    if (!(yield* tryLockTask(sql, "compaction"))) return 0
     const rows = yield* sql`delete from changes where revision in (
       select revision from changes
-      where revision <= (select revision from control_meta) - ${keptAtLeast} and at < now() - interval '24 hours'
+      where revision <= (select revision from control_meta) - ${minRetainedChanges} and at < now() - interval '24 hours'
       order by revision limit 1000) returning 1`
     return rows.length
   })).pipe(Effect.withSpan("ChangeLog.compact"))
-  return { tagAt, deletedSince, turnover, accept, beginTimeline, compact }
+  return { readTag, readDeletedIds, countTurnover, acceptLoss, startTimeline, compact }
 }
 
 const probePayload = "probe"
 
-const keptAtLeast = 10_000
+const minRetainedChanges = 10_000
 
 /**
- * The history's name: the stored one, the cluster's identity, and the cluster's own timeline, which a promoted standby and a
- * recovery to a point in time change by themselves. `row` is that of `control_meta`.
+ * SQL expression of the timeline: a hash of the stored timeline, the identity of the PostgreSQL cluster, and PostgreSQL's own
+ * timeline, which a promoted standby and a point-in-time recovery change. `row` is the alias of `control_meta`.
  */
-const historyNameOf = (row: string) =>
+const timelineExpressionOf = (row: string) =>
   `md5(concat_ws(':', ${row}.timeline, (select system_identifier from pg_control_system()),
   substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)))::uuid::text`
 
-/** Where the row of `control_meta` is called `m`. */
-export const historyName = historyNameOf("m")
+/** The same expression for a statement in which `control_meta` has the alias `m`. */
+export const timelineExpression = timelineExpressionOf("m")
 
 const tag = Schema.NullOr(Schema.String)
 const meta = {
@@ -270,12 +277,12 @@ const decodeTurnover = Schema.decodeUnknownSync(
 
 function acceptedIn(
   row: { readonly accepted_timeline: Timeline | null; readonly accepted_revision: Revision | null }
-): Accepted {
+): AcceptedPosition {
   const { accepted_revision: revision, accepted_timeline: timeline } = row
   return timeline === null || revision === null ? undefined : { timeline, revision }
 }
 
-/** What every row of a page begins with; `revision` is null in the one row of a page without changes. */
+/** The columns that every row of a page repeats. `revision` is null in the one row of an empty page. */
 const Head = Schema.Struct({
   ...meta,
   tag_before: tag,

@@ -1,9 +1,9 @@
-/** The one PostgreSQL: an embedded one in the data directory, or the one that `DATABASE_URL` names. One code path from here on. */
+/** Connects to PostgreSQL (`DATABASE_URL`, or an embedded one in the data directory) and migrates its schema. */
 import { Settings } from "#server/Settings.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Cause, Duration, Effect, Layer, Option, Schedule, Schema } from "effect"
 import { Migrator, SqlClient } from "effect/sql"
-import { Directory } from "./Directory.ts"
+import { DataDirectory } from "./DataDirectory.ts"
 import { startEmbeddedPostgres } from "./postgres/EmbeddedPostgres.ts"
 import { init } from "./migrations/0001_init.ts"
 import { history } from "./migrations/0002_history.ts"
@@ -13,29 +13,29 @@ import { admins } from "./migrations/0005_admins.ts"
 import { rotation } from "./migrations/0006_rotation.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
 import { nodeEvents } from "./migrations/0008_node_events.ts"
-import { reservedConnections, ReservedPool } from "./ReservedPool.ts"
-import { atEdge, describeSqlError, StoreUnavailable } from "./sql.ts"
+import { ReservedPool, reservedPoolSize } from "./ReservedPool.ts"
+import { describeSqlError, StoreUnavailable, withStoreErrors } from "./sql.ts"
 
-/** The database has a schema that only a later version of Control knows. */
+/** A newer version of Control has migrated the database. */
 export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>()("SchemaTooNew", {
   found: Schema.Int,
   known: Schema.Int
 }) {
   override get message(): string {
-    return `the database has schema version ${this.found}, but this version of Control knows only ${this.known}: run a newer Control`
+    return `the database has schema version ${this.found}, but this version of Control supports at most ${this.known}: run a newer version`
   }
 }
 
-/** The database could not be brought to this version's schema. */
+/** A migration failed and was rolled back. */
 export class MigrationFailed
   extends Schema.TaggedError<MigrationFailed>()("MigrationFailed", { reason: Schema.String })
 {
   override get message(): string {
-    return `the database's schema could not be updated: ${this.reason}`
+    return `cannot migrate the database schema: ${this.reason}`
   }
 }
 
-/** Each version's changes of the schema, in order. */
+/** All migrations, in order. Names and SQL never change, because databases record them as applied. */
 export const migrations = {
   "0001_init": init,
   "0002_history": history,
@@ -51,59 +51,61 @@ export const migrationsTable = "control_migrations"
 /** The newest schema that this version knows. */
 export const schemaVersion = Math.max(...Object.keys(migrations).map((name) => Number.parseInt(name, 10)))
 
-/** How long a start waits for a database that does not answer yet. */
-const startPatience = Duration.seconds(20)
+/** Maximum wait for a database that does not answer at startup. */
+const startTimeout = Duration.seconds(20)
 
 /**
- * Held for no longer than a change needs: a writer that stops with the counter's lock would hold up every other writer, so
- * the server ends its transaction.
+ * Server-side limits in milliseconds. A writer that stops while it holds the lock of the revision counter would block every
+ * other writer, so PostgreSQL ends its transaction.
  */
-const timeouts = {
+const sessionTimeouts = {
   lock_timeout: "3000",
   idle_in_transaction_session_timeout: "5000",
   statement_timeout: "10000"
 }
 
-/** `SqlClient` and `PgClient` on the database as it is, whatever its schema. */
-export const client = Layer.unwrap(Effect.gen(function*() {
+/** `SqlClient`, `PgClient` and `ReservedPool` on the database, without a check of its schema. */
+export const connectionLayer = Layer.unwrap(Effect.gen(function*() {
   const settings = yield* Settings
-  const directory = yield* Directory
+  const directory = yield* DataDirectory
   const url = Option.isSome(settings.databaseUrl)
     ? settings.databaseUrl.value
-    : (yield* startEmbeddedPostgres({ dataDir: (yield* directory.opened).path })).url
+    : (yield* startEmbeddedPostgres({ dataDir: (yield* directory.open).path })).url
   const config = {
     url,
     connectTimeout: "5 seconds",
     keepAlive: "15 seconds",
     applicationName: "control",
-    startupParameters: timeouts
+    startupParameters: sessionTimeouts
   } as const
-  const vital = Layer.effect(ReservedPool, SqlClient.SqlClient).pipe(
-    Layer.provide(Layer.fresh(PgClient.layer({ ...config, maxConnections: reservedConnections })))
+  const reserved = Layer.effect(ReservedPool, SqlClient.SqlClient).pipe(
+    Layer.provide(Layer.fresh(PgClient.layer({ ...config, maxConnections: reservedPoolSize })))
   )
-  return Layer.merge(PgClient.layer({ ...config, maxConnections: 10 }), vital)
+  return Layer.merge(PgClient.layer({ ...config, maxConnections: 10 }), reserved)
 }))
 
-/** Waits for the database, then brings its schema up to date; two processes that start at once do not disturb each other. */
-const migrated = Layer.effectDiscard(Effect.gen(function*() {
+/** Waits up to 20 s for the database, then migrates its schema. Two processes that start at once do not conflict. */
+const migrateSchema = Layer.effectDiscard(Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   let last: string | undefined
-  yield* atEdge(sql`select 1`).pipe(
+  yield* withStoreErrors(sql`select 1`).pipe(
     Effect.tapError(({ reason }) => {
       const isFirst = last === undefined
       last = reason
-      return isFirst ? Effect.logWarning(`waiting for the database: ${reason}`) : Effect.void
+      return isFirst
+        ? Effect.logWarning(`waiting up to 20 seconds for the database: ${reason}`)
+        : Effect.void
     }),
     Effect.retry(Schedule.spaced("250 millis")),
     Effect.timeoutOrElse({
-      duration: startPatience,
+      duration: startTimeout,
       orElse: () =>
         Effect.fail(
-          new StoreUnavailable({ reason: `${last ?? "it gave no answer"}, for 20 seconds; check DATABASE_URL` })
+          new StoreUnavailable({ reason: `${last ?? "no answer"} for 20 seconds; check DATABASE_URL` })
         )
     })
   )
-  yield* refuseNewerSchema(sql)
+  yield* rejectNewerSchema(sql)
   yield* Migrator.make({})({ loader: Migrator.fromRecord(migrations), table: migrationsTable }).pipe(
     Effect.retry({
       times: 20,
@@ -111,26 +113,26 @@ const migrated = Layer.effectDiscard(Effect.gen(function*() {
       while: (error) => "kind" in error && error.kind === "Locked"
     }),
     Effect.catchTag("MigrationError", (error) => Effect.fail(new MigrationFailed({ reason: reasonOf(error) }))),
-    atEdge
+    withStoreErrors
   )
 }))
 
-/** Why in the database's own terms, which quote no row. */
+/** The reason without any text that can quote rows. */
 function reasonOf({ cause, message }: Migrator.MigrationError): string {
   return cause === undefined ? message : `${message}: ${describeSqlError(Cause.fail(cause))}`
 }
 
-const refuseNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
-  const [table] = decodeThere(yield* atEdge(sql`select to_regclass(${migrationsTable}) is not null as there`))
+const rejectNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+  const [table] = decodeExists(yield* withStoreErrors(sql`select to_regclass(${migrationsTable}) is not null as there`))
   if (!table.there) return
   const [{ found }] = decodeFound(
-    yield* atEdge(sql`select coalesce(max(migration_id), 0)::int as found from ${sql(migrationsTable)}`)
+    yield* withStoreErrors(sql`select coalesce(max(migration_id), 0)::int as found from ${sql(migrationsTable)}`)
   )
   if (found > schemaVersion) return yield* new SchemaTooNew({ found, known: schemaVersion })
 })
 
-const decodeThere = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ there: Schema.Boolean })]))
+const decodeExists = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ there: Schema.Boolean })]))
 const decodeFound = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ found: Schema.Int })]))
 
-/** `SqlClient`, `PgClient` and `VitalPool` on a database with this version's schema. */
-export const layer = migrated.pipe(Layer.provideMerge(client))
+/** `SqlClient`, `PgClient` and `ReservedPool` on a database with the schema of this version. */
+export const layer = migrateSchema.pipe(Layer.provideMerge(connectionLayer))

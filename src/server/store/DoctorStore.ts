@@ -1,62 +1,63 @@
-/** What the doctor asks the database: counts, and of what is not as it should be the first few. */
+/** Database facts for diagnostics (`control doctor`): counts, and the rows that need attention. */
 import type { Cipher } from "#crypto/Cipher.ts"
 import { Clock, Context, Effect, Layer, Result, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { statfs } from "node:fs/promises"
-import { readRow } from "./changeRows.ts"
+import { decodeChange } from "./changeRows.ts"
 import { migrationsTable } from "./Database.ts"
-import { schemaDrift } from "./schemaDrift.ts"
-import { isOnline } from "./presenceColumns.ts"
-import { everyRow } from "./snapshotRows.ts"
-import { atEdge, type StoreUnavailable } from "./sql.ts"
+import { compareSchema } from "./schemaDrift.ts"
+import { onlineCondition } from "./presenceColumns.ts"
+import { allRowsQuery } from "./snapshotRows.ts"
+import { type StoreUnavailable, withStoreErrors } from "./sql.ts"
 
-const Named = Schema.Struct({ type: Schema.String, id: Schema.String, name: Schema.String })
+const NamedClient = Schema.Struct({ type: Schema.String, id: Schema.String, name: Schema.String })
 
-const Rows = Schema.Struct({
+const RowFacts = Schema.Struct({
   masterKey: Schema.NullOr(Schema.String),
   agents: Schema.Int,
-  /** The highest place in the pool that an agent has. */
-  highestSubnet: Schema.Int,
+  /** The highest subnet index of an agent; -1 without agents. */
+  highestSubnetIndex: Schema.Int,
   certificates: Schema.Array(Schema.Struct({ domain: Schema.String, certificate: Schema.String })),
   tunnels: Schema.Array(Schema.String),
   neverUsedKeys: Schema.Array(Schema.String),
   staleKeys: Schema.Array(Schema.String),
-  offlineAgents: Schema.Array(Schema.Struct({ ...Named.fields, tunnels: Schema.Int })),
-  offlineGateways: Schema.Array(Named),
-  behind: Schema.Array(Schema.Struct({ ...Named.fields, revisions: Schema.Int })),
-  refusing: Schema.Array(Schema.Struct({ ...Named.fields, code: Schema.String, message: Schema.String })),
-  /** The tables whose next number is not above all that they have. */
-  numberedTwice: Schema.Array(Schema.String)
+  offlineAgents: Schema.Array(Schema.Struct({ ...NamedClient.fields, tunnels: Schema.Int })),
+  offlineGateways: Schema.Array(NamedClient),
+  laggingClients: Schema.Array(Schema.Struct({ ...NamedClient.fields, revisions: Schema.Int })),
+  rejectingClients: Schema.Array(Schema.Struct({ ...NamedClient.fields, code: Schema.String, message: Schema.String })),
+  /** The tables whose sequence is not above their largest id, so that the next insert would fail. */
+  outdatedSequences: Schema.Array(Schema.String)
 })
 
-/** What the rows say, with the clock of the database beside this process's own. */
-export interface Facts extends Schema.Schema.Type<typeof Rows> {
-  /** Milliseconds by which the database's clock is ahead, as far as the question's own duration lets one tell. */
+/** The facts of the rows, and the skew of the database's clock. */
+export interface DatabaseFacts extends Schema.Schema.Type<typeof RowFacts> {
+  /** Milliseconds by which the clock of the database is ahead of this process's. 0 if the difference is within the query's duration. */
   readonly clockSkew: number
 }
 
+/** In bytes. */
 export interface DiskSpace {
   readonly free: number
   readonly total: number
 }
 
-/** A client that is further behind than this is not merely busy. */
-const farBehind = 100
+/** Revisions that a busy client may lag behind. */
+const maxNormalLag = 100
 
 export class DoctorStore extends Context.Service<DoctorStore, {
-  /** The version of the schema; 0 where there is none. */
-  readonly version: Effect.Effect<number, StoreUnavailable>
-  readonly facts: Effect.Effect<Facts, StoreUnavailable>
-  /** What of the schema is not as the migrations make it; undefined where the role may not create a schema to compare with. */
-  readonly drift: Effect.Effect<ReadonlyArray<string> | undefined>
-  /** The rows that cannot be read under this key, in words. */
-  unreadable(cipher: Cipher): Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
+  /** The version of the schema; 0 without a schema. */
+  readonly readSchemaVersion: Effect.Effect<number, StoreUnavailable>
+  readonly readFacts: Effect.Effect<DatabaseFacts, StoreUnavailable>
+  /** Differences from the schema that the migrations create; undefined if the comparison fails, for example without the right to create a schema. */
+  readonly findSchemaDrift: Effect.Effect<ReadonlyArray<string> | undefined>
+  /** One sentence for each row that cannot be decoded, or decrypted with this cipher. */
+  describeUnreadable(cipher: Cipher): Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
 }>()("control/store/DoctorStore") {
   static readonly layer = Layer.effect(
     DoctorStore,
     Effect.map(SqlClient.SqlClient, (sql) =>
       DoctorStore.of({
-        version: atEdge(Effect.gen(function*() {
+        readSchemaVersion: withStoreErrors(Effect.gen(function*() {
           const [table] = yield* sql`select to_regclass(${migrationsTable}) as there`
           if (table?.["there"] === null) return 0
           const [row] = decodeVersions(
@@ -64,19 +65,21 @@ export class DoctorStore extends Context.Service<DoctorStore, {
           )
           return row.version
         })),
-        facts: Effect.gen(function*() {
-          const clockSkew = yield* skew(sql)
-          const rows = decodeRows(yield* atEdge(sql.unsafe(facts)))
+        readFacts: Effect.gen(function*() {
+          const clockSkew = yield* readClockSkew(sql)
+          const rows = decodeRows(yield* withStoreErrors(sql.unsafe(factsQuery)))
           return { ...rows[0].facts, clockSkew }
         }),
-        drift: schemaDrift.pipe(
+        findSchemaDrift: compareSchema.pipe(
           Effect.provideService(SqlClient.SqlClient, sql),
-          Effect.catchCause((cause) => Effect.as(Effect.logDebug("the schema could not be compared", cause), undefined))
+          Effect.catchCause((cause) =>
+            Effect.as(Effect.logDebug("cannot compare the schema with the migrations", cause), undefined)
+          )
         ),
-        unreadable: Effect.fn("UpkeepStore.unreadable")(function*(cipher) {
-          const rows = yield* atEdge(sql.unsafe<Record<string, unknown>>(everyRow, [0]))
+        describeUnreadable: Effect.fn("DoctorStore.describeUnreadable")(function*(cipher) {
+          const rows = yield* withStoreErrors(sql.unsafe<Record<string, unknown>>(allRowsQuery, [0]))
           return rows.flatMap((row) => {
-            const change = readRow(row, cipher)
+            const change = decodeChange(row, cipher)
             return Result.isFailure(change) ? [change.failure.message] : []
           })
         })
@@ -84,8 +87,8 @@ export class DoctorStore extends Context.Service<DoctorStore, {
   )
 }
 
-/** What is left on the disk of a directory; undefined where there is none. */
-export const diskSpace = (path: string): Effect.Effect<DiskSpace | undefined> =>
+/** Disk space of the file system of a directory; undefined if it cannot be read. */
+export const readDiskSpace = (path: string): Effect.Effect<DiskSpace | undefined> =>
   Effect.promise(() =>
     statfs(path).then(
       ({ bavail, blocks, bsize }) => ({ free: bavail * bsize, total: blocks * bsize }),
@@ -93,10 +96,10 @@ export const diskSpace = (path: string): Effect.Effect<DiskSpace | undefined> =>
     )
   )
 
-const skew = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+const readClockSkew = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   const before = yield* Clock.currentTimeMillis
   const [{ now }] = decodeNow(
-    yield* atEdge(sql`select extract(epoch from clock_timestamp())::float8 * 1000 as now`)
+    yield* withStoreErrors(sql`select extract(epoch from clock_timestamp())::float8 * 1000 as now`)
   )
   const after = yield* Clock.currentTimeMillis
   const outside = now < before ? now - before : now > after ? now - after : 0
@@ -105,7 +108,7 @@ const skew = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
 
 const decodeVersions = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ version: Schema.Int })]))
 const decodeNow = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ now: Schema.Finite })]))
-const decodeRows = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ facts: Rows })]))
+const decodeRows = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ facts: RowFacts })]))
 
 const array = (query: string): string => `(select coalesce(jsonb_agg(x.value), '[]') from (${query}) x)`
 
@@ -113,7 +116,7 @@ const named = `'type', c.type, 'id', c.id, 'name', c.name`
 
 const clients = `(${
   [["agent", "agents"], ["gateway", "gateways"]].map(([type, table]) =>
-    `select '${type}' as type, id, name, ${isOnline} as online, sent_revision, applied_revision, nack from ${table}`
+    `select '${type}' as type, id, name, ${onlineCondition} as online, sent_revision, applied_revision, nack from ${table}`
   ).join(" union all ")
 }) c`
 
@@ -121,10 +124,10 @@ const keys = (condition: string): string =>
   array(`select to_jsonb(coalesce('agent ' || agent_id, 'gateway ' || gateway_id) || ', key ' || id) as value
     from api_keys where ${condition} order by created_at`)
 
-const facts = `select jsonb_build_object(
+const factsQuery = `select jsonb_build_object(
   'masterKey', (select master_key_id from control_meta),
   'agents', (select count(*) from agents),
-  'highestSubnet', (select coalesce(max(subnet_index), -1) from agents),
+  'highestSubnetIndex', (select coalesce(max(subnet_index), -1) from agents),
   'certificates', ${
   array(`select jsonb_build_object('domain', domain, 'certificate', certificate) as value
     from certificates order by domain`)
@@ -144,15 +147,15 @@ const facts = `select jsonb_build_object(
   array(`select jsonb_build_object(${named}) as value from ${clients}
     where c.type = 'gateway' and not c.online order by c.name`)
 },
-  'behind', ${
+  'laggingClients', ${
   array(`select jsonb_build_object(${named}, 'revisions', c.sent_revision - c.applied_revision) as value
-    from ${clients} where c.online and c.sent_revision - c.applied_revision > ${farBehind}`)
+    from ${clients} where c.online and c.sent_revision - c.applied_revision > ${maxNormalLag}`)
 },
-  'refusing', ${
+  'rejectingClients', ${
   array(`select jsonb_build_object(${named}, 'code', c.nack ->> 'code', 'message', c.nack ->> 'message') as value
     from ${clients} where c.nack is not null`)
 },
-  'numberedTwice', ${
+  'outdatedSequences', ${
   array(
     ["audit", "takeovers"].map((table) =>
       `select to_jsonb('${table}'::text) as value

@@ -1,89 +1,68 @@
-/** The table of gateways. */
+/** Table of gateways. */
 import { gatewayAddresses } from "#network/addresses.ts"
-import { Gateway, type GatewayPatch, type GivenScope, type Page, type PageRequest } from "#schema/resources.ts"
+import { Gateway, type GatewayPatch, type Page, type PageRequest, type ScopeInput } from "#schema/resources.ts"
 import { AgentId, type GatewayId } from "#schema/ids.ts"
 import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
-import type { Identity } from "./AgentStore.ts"
-import { lowestFree } from "./lowestFree.ts"
+import type { NewClientRow } from "./AgentStore.ts"
+import { lowestFreeNumber } from "./lowestFreeNumber.ts"
 import { keysetPages } from "./keysetPages.ts"
-import { presenceColumns, timeColumns } from "./presenceColumns.ts"
+import { presenceColumns, timestampColumns } from "./presenceColumns.ts"
 import { Secrets } from "./secrets/Secrets.ts"
-import { atEdge, type StoreUnavailable, write, type Written } from "./sql.ts"
-import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
+import { revisionedTransaction, type StoreUnavailable, type WithRevision, withStoreErrors } from "./sql.ts"
+import { makeRowReader, type UnreadableRow } from "./UnreadableRow.ts"
 
-export interface NewGatewayRow extends Identity<GatewayId> {
+export interface NewGatewayRow extends NewClientRow<GatewayId> {
   readonly publicIp: string | null
   readonly listenPort: number
-  readonly serves: GivenScope | null
+  readonly serves: ScopeInput | null
 }
 
-/** A scope names an agent that is not there. */
+/** The scope of a gateway (`serves`) names an agent that does not exist. */
 export class NoSuchAgentInScope extends Schema.TaggedError<NoSuchAgentInScope>()("NoSuchAgentInScope", {
   id: AgentId,
   index: Schema.Int
 }) {
   override get message(): string {
-    return `serves.agents.${this.index}: there is no agent ${this.id}`
+    return `serves.agents.${this.index}: agent ${this.id} does not exist`
   }
 }
 
 export class GatewayStore extends Context.Service<GatewayStore, {
-  /** Gives it the lowest free slot. */
-  create(gateway: NewGatewayRow): Effect.Effect<Written<Gateway>, NoSuchAgentInScope | StoreUnavailable>
+  /** Inserts the gateway with the lowest free slot. */
+  create(gateway: NewGatewayRow): Effect.Effect<WithRevision<Gateway>, NoSuchAgentInScope | StoreUnavailable>
   find(id: GatewayId): Effect.Effect<Option.Option<Gateway>, UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
-  /** An agent that the scope names already may be gone. A row that cannot be read even so stays as it was. */
+  /**
+   * Changes the gateway; none if no gateway has this id. The new scope may keep deleted agents that the old scope names. An
+   * unreadable row stays unchanged.
+   */
   update(
     id: GatewayId,
     patch: GatewayPatch
-  ): Effect.Effect<Written<Option.Option<Gateway>>, NoSuchAgentInScope | UnreadableRow | StoreUnavailable>
-  /** Its keys go with it; tells whether it was there. */
-  remove(id: GatewayId): Effect.Effect<Written<boolean>, StoreUnavailable>
+  ): Effect.Effect<WithRevision<Option.Option<Gateway>>, NoSuchAgentInScope | UnreadableRow | StoreUnavailable>
+  /** Deletes the gateway with its API keys; false if no gateway has this id. */
+  remove(id: GatewayId): Effect.Effect<WithRevision<boolean>, StoreUnavailable>
 }>()("control/store/GatewayStore") {
   static readonly layer = Layer.effect(
     GatewayStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const { writingCipher } = yield* Secrets
       const columns = sql.literal(gatewayColumns)
-
       const checkScope = makeCheckScope(sql)
+      const insert = makeInsert(sql, yield* Secrets)
 
-      const insert = Effect.fnUntraced(function*(gateway: NewGatewayRow) {
-        const { id, key, listenPort, name, publicIp, serves, wireguard } = gateway
-        yield* checkScope(id, serves)
-        const privateKey = (yield* writingCipher(sql)).encrypt(Redacted.value(wireguard.privateKey), {
-          table: "gateways",
-          column: "wireguard_private_key",
-          row: id
-        })
-        const slot = yield* lowestFree(sql, "gateways", 0)
-        const rows = yield* sql`
-          insert into gateways (id, name, public_ip, listen_port, slot, serves, wireguard_public_key, wireguard_private_key)
-          values (${id}, ${name}, ${publicIp}, ${listenPort}, ${slot}, ${
-          jsonOf(serves)
-        }::text::jsonb, ${wireguard.publicKey}, ${privateKey})
-          returning ${columns}`
-        yield* sql`insert into api_keys (id, gateway_id, hash) values (${key.id}, ${id}, ${key.hash})`
-        if (gatewayAddresses("0.0.0.0/24")(slot) === undefined) {
-          yield* Effect.logWarning(
-            `gateway ${id} has no address inside the agents' subnets: they have no room for slot ${slot}`
-          )
-        }
-        const [created] = decodeCreated(rows)
-        return created
-      })
-
-      const create = Effect.fn("GatewayStore.create")((gateway: NewGatewayRow) => write(sql)(insert(gateway)))
+      const create = Effect.fn("GatewayStore.create")((gateway: NewGatewayRow) =>
+        revisionedTransaction(sql)(insert(gateway))
+      )
 
       const find = Effect.fn("GatewayStore.find")(function*(id: GatewayId) {
-        return yield* gateways.first(yield* atEdge(sql`select ${columns} from gateways where id = ${id}`))
+        return yield* gateways.first(yield* withStoreErrors(sql`select ${columns} from gateways where id = ${id}`))
       })
 
       const list = keysetPages(
         sql,
-        { columns: gatewayColumns, from: "gateways", when: "created_at", key: "id" },
+        { columns: gatewayColumns, from: "gateways", orderBy: "created_at", key: "id" },
         gateways.read
       )
 
@@ -99,13 +78,15 @@ export class GatewayStore extends Context.Service<GatewayStore, {
             listen_port = coalesce(${patch.listenPort ?? null}::int, listen_port)
           where id = ${id} returning ${columns}`
         )
-        // No operator can say anything in the place of what a client has said.
-        const forgetNack = sql`update gateways set nack = null where id = ${id} returning ${columns}`
-        return yield* write(sql)(gateways.firstOf(change, forgetNack))
+        // Clients report `nack`. No update by an operator replaces an unreadable one, so the repair clears it.
+        const clearNack = sql`update gateways set nack = null where id = ${id} returning ${columns}`
+        return yield* revisionedTransaction(sql)(gateways.firstOrRepaired(change, clearNack))
       })
 
       const remove = Effect.fn("GatewayStore.remove")((id: GatewayId) =>
-        write(sql)(Effect.map(sql`delete from gateways where id = ${id} returning id`, (rows) => rows.length > 0))
+        revisionedTransaction(sql)(
+          Effect.map(sql`delete from gateways where id = ${id} returning id`, (rows) => rows.length > 0)
+        )
       )
 
       return GatewayStore.of({ create, find, list, update, remove })
@@ -113,9 +94,40 @@ export class GatewayStore extends Context.Service<GatewayStore, {
   )
 }
 
-/** Every agent that the scope names must be there, or have been named before. */
+/** Inserts a gateway with the lowest free slot. */
+const makeInsert = (sql: SqlClient.SqlClient, { writingCipher }: Secrets["Service"]) => {
+  const columns = sql.literal(gatewayColumns)
+  const checkScope = makeCheckScope(sql)
+  return Effect.fnUntraced(function*(gateway: NewGatewayRow) {
+    const { id, key, listenPort, name, publicIp, serves, wireguard } = gateway
+    yield* checkScope(id, serves)
+    const privateKey = (yield* writingCipher(sql)).encrypt(Redacted.value(wireguard.privateKey), {
+      table: "gateways",
+      column: "wireguard_private_key",
+      row: id
+    })
+    const slot = yield* lowestFreeNumber(sql, "gateways", 0)
+    const rows = yield* sql`
+      insert into gateways (id, name, public_ip, listen_port, slot, serves, wireguard_public_key, wireguard_private_key)
+      values (${id}, ${name}, ${publicIp}, ${listenPort}, ${slot}, ${
+      jsonOf(serves)
+    }::text::jsonb, ${wireguard.publicKey}, ${privateKey})
+      returning ${columns}`
+    yield* sql`insert into api_keys (id, gateway_id, hash) values (${key.id}, ${id}, ${key.hash})`
+    if (gatewayAddresses("0.0.0.0/24")(slot) === undefined) {
+      yield* Effect.logWarning(
+        `gateway ${id} has no address inside the agents' subnets, because a /24 subnet has none for slot ${slot}; ` +
+          "delete unused gateways and create this one again"
+      )
+    }
+    const [created] = decodeCreated(rows)
+    return created
+  })
+}
+
+/** Requires every agent of the scope to exist, or to be in the stored scope already. */
 const makeCheckScope = (sql: SqlClient.SqlClient) =>
-  Effect.fnUntraced(function*(id: GatewayId, scope: GivenScope | null | undefined) {
+  Effect.fnUntraced(function*(id: GatewayId, scope: ScopeInput | null | undefined) {
     const agents = scope?.agents ?? []
     if (agents.length === 0) return
     const missing = decodeMissing(
@@ -130,18 +142,18 @@ const makeCheckScope = (sql: SqlClient.SqlClient) =>
   })
 
 const gatewayColumns = `id, name, public_ip as "publicIp", listen_port as "listenPort", serves,
-  wireguard_public_key as "wireguardPublicKey", ${presenceColumns}, ${timeColumns}`
+  wireguard_public_key as "wireguardPublicKey", ${presenceColumns}, ${timestampColumns}`
 
-/** Each name once, in both lists, so that rows that mean the same are the same. */
-export const scopeOf = ({ agents = [], domains = [] }: GivenScope) => ({
+/** Sorts both lists and removes duplicates, so that equal scopes are stored as equal rows. */
+export const normalizeScope = ({ agents = [], domains = [] }: ScopeInput) => ({
   agents: [...new Set(agents)].toSorted(),
   domains: [...new Set(domains)].toSorted()
 })
 
-const jsonOf = (scope: GivenScope | null | undefined): string | null =>
-  scope == null ? null : JSON.stringify(scopeOf(scope))
+const jsonOf = (scope: ScopeInput | null | undefined): string | null =>
+  scope == null ? null : JSON.stringify(normalizeScope(scope))
 
 const decodeMissing = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ id: AgentId, index: Schema.Int })))
 const decodeCreated = Schema.decodeUnknownSync(Schema.NonEmptyArray(Gateway))
 
-const gateways = readerOf(Gateway, ({ id }) => ({ entity: "gateway", id }))
+const gateways = makeRowReader(Gateway, ({ id }) => ({ entity: "gateway", id }))

@@ -1,79 +1,78 @@
-/** How far this process has seen the history, kept outside the database: a restored backup is behind it. */
+/** The newest revision that this process has seen, kept outside the database to detect a restored backup. */
+import { writeFileAtomic } from "#files/writeFileAtomic.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
 import { RowCounts } from "#schema/rowKinds.ts"
 import { Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
-import { readFile, rename, writeFile } from "node:fs/promises"
+import { readFile } from "node:fs/promises"
 import { join } from "node:path"
-import { Directory } from "./Directory.ts"
+import { DataDirectory } from "./DataDirectory.ts"
 
-/** A change that was seen: which one of which history, and its tag. */
+/** The newest change that this process has seen: its timeline, revision and tag. A restored backup is older. */
 export const HighWaterMark = Schema.Struct({
   timeline: Timeline,
   revision: Revision,
   tag: Schema.NullOr(Schema.String),
-  /** How many rows there were; version 0.2.0 did not say. */
+  /** Number of rows of each kind at this revision. Files of version 0.2.0 do not have it. */
   rows: Schema.optionalKey(RowCounts)
 })
 export type HighWaterMark = typeof HighWaterMark.Type
 
-/** `unused`: this process has no place of its own to keep a mark in. */
-export type MarkState = "kept" | "none" | "damaged" | "unused"
+/** `unused`: this process has no data directory, so it keeps no mark. */
+export type HighWaterMarkState = "kept" | "none" | "damaged" | "unused"
 
 export class HighWaterMarkStore extends Context.Service<HighWaterMarkStore, {
-  /** The mark that was kept last; none at first, or where it cannot be read, which is reported. */
-  readonly kept: Effect.Effect<Option.Option<HighWaterMark>>
-  /** What this process found where the mark should be. */
-  readonly state: Effect.Effect<MarkState>
-  /** Keeps this one instead. A mark that cannot be written is reported: it is a precaution, and nothing waits for it. */
-  keep(mark: HighWaterMark): Effect.Effect<void>
+  /** Reads the mark. None without a file, or if the file is damaged, which is logged as a warning. */
+  readonly read: Effect.Effect<Option.Option<HighWaterMark>>
+  /** Whether there is a mark. `damaged` if the last `read` found a damaged file. */
+  readonly readState: Effect.Effect<HighWaterMarkState>
+  /** Replaces the mark. A failure is only logged, because the mark is a precaution and no work depends on it. */
+  write(mark: HighWaterMark): Effect.Effect<void>
 }>()("control/store/HighWaterMark") {
-  /** In the data directory; a process that has none, since all its secrets and its database were given to it, keeps no mark. */
+  /** Keeps the mark in the data directory. A process with an external database and both secrets in its settings keeps none. */
   static readonly layer = Layer.effect(
     HighWaterMarkStore,
     Effect.gen(function*() {
       const settings = yield* Settings
-      const isNeeded = [settings.databaseUrl, settings.masterKey, settings.adminToken].some(Option.isNone)
-      if (!isNeeded) {
+      const usesDataDirectory = [settings.databaseUrl, settings.masterKey, settings.adminToken].some(Option.isNone)
+      if (!usesDataDirectory) {
         return HighWaterMarkStore.of({
-          kept: Effect.succeedNone,
-          state: Effect.succeed("unused"),
-          keep: () => Effect.void
+          read: Effect.succeedNone,
+          readState: Effect.succeed("unused"),
+          write: () => Effect.void
         })
       }
-      const { path } = yield* (yield* Directory).opened
+      const { path } = yield* (yield* DataDirectory).open
       const file = join(path, "high-water.json")
 
       let wasDamaged = false
-      const read = Effect.promise(() =>
+      const readText = Effect.promise(() =>
         readFile(file, "utf8").catch((error) => error.code === "ENOENT" ? undefined : "")
       )
 
-      const kept = Effect.gen(function*() {
-        const text = yield* read
+      const read = Effect.gen(function*() {
+        const text = yield* readText
         const mark = decodeMark(text)
         wasDamaged = text !== undefined && Option.isNone(mark)
-        // Without a mark, a backup that was restored meanwhile is taken for the history that it once was.
         if (wasDamaged) {
           yield* Effect.logWarning(
-            `${file} is damaged, and counts as none: if the database was restored from a backup while this process was ` +
-              "stopped, that goes unnoticed. The file is written anew; look after the disk"
+            `high-water mark ${file} is damaged and ignored: a backup that was restored while this process was stopped ` +
+              "cannot be detected. Control will write the file again; check the disk"
           )
         }
         return mark
       })
-      const state = Effect.map(
-        read,
+      const readState = Effect.map(
+        readText,
         (text) => wasDamaged ? "damaged" as const : text === undefined ? "none" as const : "kept" as const
       )
 
-      const keep = (mark: HighWaterMark) =>
-        Effect.tryPromise(async () => {
-          await writeFile(`${file}.new`, `${JSON.stringify(mark)}\n`, { mode: 0o600 })
-          await rename(`${file}.new`, file)
-        }).pipe(Effect.catchCause((cause) => Effect.logWarning(`${file} could not be written`, cause)))
+      const write = (mark: HighWaterMark) =>
+        Effect.tryPromise(() => writeFileAtomic(file, `${JSON.stringify(mark)}\n`)).pipe(
+          Effect.catchCause((cause) => Effect.logWarning(`cannot write high-water mark ${file}; check the disk`, cause))
+        )
 
-      return HighWaterMarkStore.of({ kept, state, keep })
+      return HighWaterMarkStore.of({ read, readState, write })
     })
   )
 }

@@ -1,13 +1,13 @@
-/** The processes that serve this database: their leases by its clock, and what they are told by each other. */
+/** Table of nodes: leases by the clock of the database, draining, and the mailboxes for session takeovers. */
 import { SessionId } from "#schema/ids.ts"
 import { Node } from "#schema/nodes.ts"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
 import { ReservedPool } from "./ReservedPool.ts"
-import { atEdge, type StoreUnavailable, transaction } from "./sql.ts"
+import { type StoreUnavailable, transaction, withStoreErrors } from "./sql.ts"
 
-/** What a node says of itself with each renewal. */
-export interface Renewal {
+/** The state that a node publishes with each renewal of its lease. */
+export interface LeaseRenewal {
   readonly id: string
   readonly name: string
   readonly version: string
@@ -15,26 +15,32 @@ export interface Renewal {
   readonly revision: number
 }
 
-/** The lease lasts again. */
-export interface Renewed {
-  /** Another one after somebody has shown this node's clients offline. */
-  readonly mark: string
-  /** Whether another node lives. */
-  readonly hasOthers: boolean
+/** The state of a lease after its renewal. */
+export interface RenewedLease {
+  /** The generation of the lease. It changes after another node has marked this node's clients offline. */
+  readonly epoch: string
+  /** Whether another node holds a lease. */
+  readonly hasOtherNodes: boolean
 }
 
 export class NodeStore extends Context.Service<NodeStore, {
-  /** The node lives, for so long from now. Gives nothing for a node that drains, whose lease ends when it does. */
-  renew(node: Renewal, lease: Duration.Duration): Effect.Effect<Renewed | undefined, StoreUnavailable>
-  /** The node does not drain, whatever its row says: somebody else has written that. */
-  reclaim(node: string): Effect.Effect<void, StoreUnavailable>
-  /** The sessions that other nodes have taken over since the last time. They are told once: `touch` is the net below. */
-  collect(node: string): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
-  /** If there is another node to go to, this one's clients have so long to come to it before they are shown offline. */
-  handOver(node: string, patience: Duration.Duration): Effect.Effect<boolean, StoreUnavailable>
-  /** The node has stopped; what it could not release counts as offline from now on. */
-  leave(node: string): Effect.Effect<void, StoreUnavailable>
-  /** Every node that lives or was there lately, the oldest first. */
+  /** Extends the lease to `lease` from now; creates the node's row if it is missing. Undefined for a draining node. */
+  renew(node: LeaseRenewal, lease: Duration.Duration): Effect.Effect<RenewedLease | undefined, StoreUnavailable>
+  /** Clears the draining flag of a node that another process has marked as draining. */
+  cancelDrain(node: string): Effect.Effect<void, StoreUnavailable>
+  /**
+   * Empties the mailbox: the sessions that other nodes have taken over since the last call. Each one is returned once. If the
+   * answer is lost, the next `PresenceStore.touch` detects the takeover.
+   */
+  collectTakeovers(node: string): Effect.Effect<ReadonlySet<SessionId>, StoreUnavailable>
+  /**
+   * Marks the node as draining, if another live node can take its clients; false otherwise. The lease then ends after
+   * `gracePeriod`. Until then its clients stay online, so that they can reconnect to the other node.
+   */
+  startDrain(node: string, gracePeriod: Duration.Duration): Effect.Effect<boolean, StoreUnavailable>
+  /** Ends the lease of a stopped node. Clients that the node has not released count as offline from now on. */
+  release(node: string): Effect.Effect<void, StoreUnavailable>
+  /** Every node that is live or has ended within about the last hour, oldest first. */
   readonly list: Effect.Effect<ReadonlyArray<Node>, StoreUnavailable>
 }>()("control/store/NodeStore") {
   static readonly layer = Layer.effect(
@@ -42,17 +48,17 @@ export class NodeStore extends Context.Service<NodeStore, {
     Effect.gen(function*() {
       const sql = yield* ReservedPool
 
-      const collect = Effect.fn("NodeStore.collect")(function*(node: string) {
-        const rows = yield* atEdge(sql`delete from takeovers where node = ${node} returning session`)
+      const collectTakeovers = Effect.fn("NodeStore.collectTakeovers")(function*(node: string) {
+        const rows = yield* withStoreErrors(sql`delete from takeovers where node = ${node} returning session`)
         return new Set(decodeSessions(rows).map(({ session }) => session))
       })
 
-      const handOver = Effect.fn("NodeStore.handOver")(function*(node: string, patience: Duration.Duration) {
-        // One after another: of two that stop at once, only one may count on the other.
+      const startDrain = Effect.fn("NodeStore.startDrain")(function*(node: string, gracePeriod: Duration.Duration) {
+        // Serializes drains: of two nodes that stop at once, only one may count on the other.
         const rows = yield* transaction(sql)(Effect.andThen(
           sql`select pg_advisory_xact_lock(hashtext('control hand over'))`,
           sql`update nodes set draining = true, renewed_at = now(),
-            lease_until = now() + make_interval(secs => ${Duration.toSeconds(patience)})
+            lease_until = now() + make_interval(secs => ${Duration.toSeconds(gracePeriod)})
           where id = ${node} and
             exists (select 1 from nodes o where o.id <> ${node} and o.lease_until > now() and not o.draining)
           returning id`
@@ -60,24 +66,24 @@ export class NodeStore extends Context.Service<NodeStore, {
         return rows.length > 0
       })
 
-      /** Without anybody to come to, those on their way from another node that has stopped are offline, too. */
-      const endWith = (table: string) =>
+      /** Without a live node left, clients that still reconnect from another stopped node are offline, too. */
+      const markAllOffline = (table: string) =>
         sql`update ${sql(table)} set status = 'offline' where status = 'online' and session_node in
           (select id from nodes) and not exists (select 1 from nodes where lease_until > now() and not draining)`
 
-      const leave = Effect.fn("NodeStore.leave")(function*(node: string) {
+      const release = Effect.fn("NodeStore.release")(function*(node: string) {
         yield* transaction(sql)(Effect.all([
-          sql`delete from nodes where id = ${node} and not exists (${heldBy(node, "agents")})
-            and not exists (${heldBy(node, "gateways")})`,
+          sql`delete from nodes where id = ${node} and not exists (${onlineClientsOf(node, "agents")})
+            and not exists (${onlineClientsOf(node, "gateways")})`,
           sql`update nodes set lease_until = now() where id = ${node} and not draining`,
-          endWith("agents"),
-          endWith("gateways")
+          markAllOffline("agents"),
+          markAllOffline("gateways")
         ]))
       })
-      const heldBy = (node: string, table: string) =>
+      const onlineClientsOf = (node: string, table: string) =>
         sql`select 1 from ${sql(table)} where status = 'online' and session_node = ${node}`
 
-      const list = atEdge(sql`select id, name, version, control_iso(started_at) as "startedAt",
+      const list = withStoreErrors(sql`select id, name, version, control_iso(started_at) as "startedAt",
           control_iso(renewed_at) as "lastSeenAt",
           case when lease_until < now() then 'lost' when draining then 'draining' else 'live' end as state,
           case when lease_until < now() then 0 else clients end as clients, revision::float8 as revision from nodes order by nodes.started_at, id`)
@@ -86,42 +92,42 @@ export class NodeStore extends Context.Service<NodeStore, {
           Effect.withSpan("NodeStore.list")
         )
 
-      return NodeStore.of({ ...leases(sql), collect, handOver, leave, list })
+      return NodeStore.of({ ...leaseMethods(sql), collectTakeovers, startDrain, release, list })
     })
   )
 }
 
-/** How a node keeps its lease. */
-function leases(sql: SqlClient.SqlClient) {
-  const renew = Effect.fn("NodeStore.renew")(function*(node: Renewal, lease: Duration.Duration) {
+/** Renewal of a lease. */
+function leaseMethods(sql: SqlClient.SqlClient) {
+  const renew = Effect.fn("NodeStore.renew")(function*(node: LeaseRenewal, lease: Duration.Duration) {
     const until = sql`now() + make_interval(secs => ${Duration.toSeconds(lease)})`
     const others = sql`exists (select 1 from nodes o where o.id <> ${node.id} and o.lease_until > now())`
     const [known] = decodeRenewed(
-      yield* atEdge(sql`
+      yield* withStoreErrors(sql`
       update nodes set renewed_at = now(), lease_until = ${until}, clients = ${node.clients},
         revision = ${node.revision} where id = ${node.id} and not draining
-      returning mark, ${others} as "hasOthers"`)
+      returning mark as epoch, ${others} as "hasOtherNodes"`)
     )
     if (known !== undefined) return known
-    // On its own: a renewal that arrives late, from a node that has left meanwhile, must not bring its row back.
-    const [made] = decodeRenewed(
-      yield* atEdge(sql`
+    // A separate statement, so that the late renewal of a node that has left does not restore its row.
+    const [inserted] = decodeRenewed(
+      yield* withStoreErrors(sql`
       insert into nodes (id, name, version, clients, revision, lease_until)
       values (${node.id}, ${node.name}, ${node.version}, ${node.clients}, ${node.revision}, ${until})
-      on conflict (id) do nothing returning mark, ${others} as "hasOthers"`)
+      on conflict (id) do nothing returning mark as epoch, ${others} as "hasOtherNodes"`)
     )
-    return made
+    return inserted
   })
 
-  const reclaim = Effect.fn("NodeStore.reclaim")((node: string) =>
-    Effect.asVoid(atEdge(sql`update nodes set draining = false where id = ${node} and draining`))
+  const cancelDrain = Effect.fn("NodeStore.cancelDrain")((node: string) =>
+    Effect.asVoid(withStoreErrors(sql`update nodes set draining = false where id = ${node} and draining`))
   )
 
-  return { renew, reclaim }
+  return { renew, cancelDrain }
 }
 
 const decodeRenewed = Schema.decodeUnknownSync(
-  Schema.Array(Schema.Struct({ mark: Schema.String, hasOthers: Schema.Boolean }))
+  Schema.Array(Schema.Struct({ epoch: Schema.String, hasOtherNodes: Schema.Boolean }))
 )
 const decodeSessions = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ session: SessionId })))
 const decodeNodes = Schema.decodeUnknownSync(Schema.Array(Node))

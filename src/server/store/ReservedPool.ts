@@ -1,12 +1,12 @@
-/** Connections to the database that no operator's request uses. */
+/** A pool of database connections that requests of operators never use. */
 import { Context } from "effect"
 import type { SqlClient } from "effect/sql"
 
 /**
- * For who is there, for the node's lease and for following the changes: however many requests of operators wait for the
- * other connections, a node that lives says so, and what is committed reaches its clients.
+ * The pool of presence, node leases and the change feed. A live node keeps its lease and its clients receive committed
+ * changes even while requests of operators occupy every other connection.
  */
 export class ReservedPool extends Context.Service<ReservedPool, SqlClient.SqlClient>()("control/store/ReservedPool") {}
 
-/** Two for claims, one each for touches, releases, and the lease with its mailbox, and two for the feed and its upkeep. */
-export const reservedConnections = 7
+/** Two for claims, one for touches, one for releases, one for the lease and its mailbox, two for the feed and its compaction. */
+export const reservedPoolSize = 7

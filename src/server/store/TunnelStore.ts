@@ -1,24 +1,30 @@
-/** The table of tunnels. */
+/** Table of tunnels. */
 import { AgentId, HostName, type Revision, type TunnelId } from "#schema/ids.ts"
 import { type NewTunnel, type Page, type PageRequest, Tunnel, type TunnelPatch } from "#schema/resources.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { keysetPages } from "./keysetPages.ts"
-import { timeColumns } from "./presenceColumns.ts"
-import { atEdge, type StoreUnavailable, violated, write, writing } from "./sql.ts"
-import { readerOf, type UnreadableRow } from "./UnreadableRow.ts"
+import { timestampColumns } from "./presenceColumns.ts"
+import {
+  auditedTransaction,
+  revisionedTransaction,
+  type StoreUnavailable,
+  violatedConstraint,
+  withStoreErrors
+} from "./sql.ts"
+import { makeRowReader, type UnreadableRow } from "./UnreadableRow.ts"
 
-/** Another tunnel has the domain. */
+/** The domain belongs to another tunnel. */
 export class DomainTaken extends Schema.TaggedError<DomainTaken>()("DomainTaken", { domain: Schema.NullOr(HostName) }) {
   override get message(): string {
     return `${this.domain ?? "the domain"} belongs to another tunnel`
   }
 }
 
-/** A tunnel must lead to an agent that exists. */
+/** The agent of the tunnel does not exist. */
 export class NoSuchAgent extends Schema.TaggedError<NoSuchAgent>()("NoSuchAgent", { id: Schema.NullOr(AgentId) }) {
   override get message(): string {
-    return `there is no agent ${this.id ?? "of that id"}`
+    return this.id === null ? "the agent does not exist" : `agent ${this.id} does not exist`
   }
 }
 
@@ -26,12 +32,12 @@ export interface NewTunnelRow extends NewTunnel {
   readonly id: TunnelId
 }
 
-/** What an agent has said of one of its tunnels. */
-export interface Report {
+/** The status that an agent reports for one of its tunnels. */
+export interface TunnelStatusReport {
   readonly agent: AgentId
   readonly domain: string
   readonly status: string
-  /** How long ago it was said, in milliseconds. */
+  /** Age of the report in milliseconds. */
   readonly ageMillis: number
 }
 
@@ -43,12 +49,12 @@ export class TunnelStore extends Context.Service<TunnelStore, {
     id: TunnelId,
     patch: TunnelPatch
   ): Effect.Effect<Option.Option<Tunnel>, DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
-  /** Makes the row of this id so, whether or not it is there; one that is so already keeps its revision. */
+  /** Inserts or replaces the tunnel with this id. A tunnel that is equal already keeps its revision. */
   put(tunnel: NewTunnelRow): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
-  /** Tells whether it was there, and the newest revision afterwards. */
+  /** Deletes the tunnel. `removed` is false if no tunnel has this id; `revision` is the newest one afterwards. */
   remove(id: TunnelId): Effect.Effect<{ readonly removed: boolean; readonly revision: Revision }, StoreUnavailable>
-  /** Keeps what agents say of their own tunnels, where it is new; gives back how many rows that was. */
-  report(reports: ReadonlyArray<Report>): Effect.Effect<number, StoreUnavailable>
+  /** Stores the reported status of tunnels where it has changed; returns the number of changed rows. */
+  recordReports(reports: ReadonlyArray<TunnelStatusReport>): Effect.Effect<number, StoreUnavailable>
 }>()("control/store/TunnelStore") {
   static readonly layer = Layer.effect(
     TunnelStore,
@@ -57,8 +63,8 @@ export class TunnelStore extends Context.Service<TunnelStore, {
       const columns = sql.literal(tunnelColumns)
       const select = (id: TunnelId) => sql`select ${columns} from tunnels where id = ${id}`
 
-      /** The revision is set when the transaction ends, or here: so that the row can be given back with it. */
-      const written = (
+      /** Runs the deferred triggers before the commit, so that the returned row has its new revision. */
+      const changeAndRead = (
         id: TunnelId,
         { agentId, domain }: TunnelPatch,
         change: Effect.Effect<unknown, SqlError.SqlError>
@@ -66,9 +72,9 @@ export class TunnelStore extends Context.Service<TunnelStore, {
         change.pipe(
           Effect.andThen(sql`set constraints all immediate`),
           Effect.andThen(select(id)),
-          Effect.catchTag("SqlError", (error) => Effect.fail(refusal(error, agentId ?? null, domain ?? null))),
+          Effect.catchTag("SqlError", (error) => Effect.fail(constraintError(error, agentId ?? null, domain ?? null))),
           Effect.flatMap(tunnels.first),
-          writing(sql)
+          auditedTransaction(sql)
         )
 
       const insert = (tunnel: NewTunnelRow) =>
@@ -76,28 +82,28 @@ export class TunnelStore extends Context.Service<TunnelStore, {
           values (${tunnel.id}, ${tunnel.agentId}, ${tunnel.domain}, ${tunnel.target}, ${tunnel.enabled ?? true})`
 
       const create = Effect.fn("TunnelStore.create")(function*(tunnel: NewTunnelRow) {
-        const created = written(tunnel.id, tunnel, insert(tunnel))
+        const created = changeAndRead(tunnel.id, tunnel, insert(tunnel))
         return Option.getOrThrow(yield* Effect.catchTag(created, "UnreadableRow", Effect.die))
       })
 
       const put = Effect.fn("TunnelStore.put")(function*(tunnel: NewTunnelRow) {
         const upsert = sql`${insert(tunnel)} on conflict (id) do update set agent_id = excluded.agent_id,
           domain = excluded.domain, target = excluded.target, enabled = excluded.enabled`
-        return Option.getOrThrow(yield* written(tunnel.id, tunnel, upsert))
+        return Option.getOrThrow(yield* changeAndRead(tunnel.id, tunnel, upsert))
       })
 
       const find = Effect.fn("TunnelStore.find")(function*(id: TunnelId) {
-        return yield* tunnels.first(yield* atEdge(select(id)))
+        return yield* tunnels.first(yield* withStoreErrors(select(id)))
       })
 
       const list = keysetPages(
         sql,
-        { columns: tunnelColumns, from: "tunnels", when: "created_at", key: "id" },
+        { columns: tunnelColumns, from: "tunnels", orderBy: "created_at", key: "id" },
         tunnels.read
       )
 
       const update = Effect.fn("TunnelStore.update")(function*(id: TunnelId, patch: TunnelPatch) {
-        return yield* written(
+        return yield* changeAndRead(
           id,
           patch,
           sql`update tunnels set agent_id = coalesce(${patch.agentId ?? null}::text, agent_id),
@@ -108,18 +114,20 @@ export class TunnelStore extends Context.Service<TunnelStore, {
       })
 
       const remove = Effect.fn("TunnelStore.remove")(function*(id: TunnelId) {
-        const { revision, value } = yield* write(sql)(sql`delete from tunnels where id = ${id} returning id`)
+        const { revision, value } = yield* revisionedTransaction(sql)(
+          sql`delete from tunnels where id = ${id} returning id`
+        )
         return { removed: value.length > 0, revision }
       })
 
-      return TunnelStore.of({ create, find, list, update, put, remove, report: reportTo(sql) })
+      return TunnelStore.of({ create, find, list, update, put, remove, recordReports: recordReportsIn(sql) })
     })
   )
 }
 
-const reportTo = (sql: SqlClient.SqlClient) =>
-  Effect.fn("TunnelStore.report")(function*(reports: ReadonlyArray<Report>) {
-    const rows = yield* atEdge(sql`
+const recordReportsIn = (sql: SqlClient.SqlClient) =>
+  Effect.fn("TunnelStore.recordReports")(function*(reports: ReadonlyArray<TunnelStatusReport>) {
+    const rows = yield* withStoreErrors(sql`
     update tunnels t set reported_status = r.status, reported_at = now() - r.age_ms * interval '1 millisecond'
     from unnest(${reports.map(({ agent }) => agent)}::text[], ${reports.map(({ domain }) => domain)}::text[],
       ${reports.map(({ status }) => status)}::text[],
@@ -129,8 +137,8 @@ const reportTo = (sql: SqlClient.SqlClient) =>
     return rows.length
   })
 
-function refusal(error: SqlError.SqlError, agentId: AgentId | null, domain: HostName | null) {
-  switch (violated(error)) {
+function constraintError(error: SqlError.SqlError, agentId: AgentId | null, domain: HostName | null) {
+  switch (violatedConstraint(error)) {
     case "tunnels_domain_taken":
       return new DomainTaken({ domain })
     case "tunnels_agent_exists":
@@ -140,9 +148,9 @@ function refusal(error: SqlError.SqlError, agentId: AgentId | null, domain: Host
   }
 }
 
-/** The revision is null only in the transaction that has just written the row, or for a row older than the log. */
+/** The revision is null only inside the transaction that writes the row, or for a row that is older than the log. */
 const tunnelColumns = `id, agent_id as "agentId", domain, target, enabled, coalesce(revision, 0)::float8 as revision,
   case when reported_status is not null then jsonb_build_object('status', reported_status,
-    'at', control_iso(coalesce(reported_at, updated_at))) end as reported, ${timeColumns}`
+    'at', control_iso(coalesce(reported_at, updated_at))) end as reported, ${timestampColumns}`
 
-const tunnels = readerOf(Tunnel, ({ id }) => ({ entity: "tunnel", id }))
+const tunnels = makeRowReader(Tunnel, ({ id }) => ({ entity: "tunnel", id }))

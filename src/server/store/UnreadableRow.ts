@@ -1,22 +1,22 @@
-/** Rows that somebody wrote past Control: each is said by name, and hides no other. */
-import { faultsOf } from "#schema/inputErrors.ts"
+/** Decodes rows that other programs may have written; reports each unreadable row by name, without its values. */
+import { fieldErrorsOf } from "#schema/fieldErrors.ts"
 import { Effect, type Option, Result, Schema } from "effect"
 
-/** Of another shape, or with a secret that is not under Control's key. */
+/** A row that this version cannot decode, or whose secret the master keys of this process cannot decrypt. */
 export class UnreadableRow extends Schema.TaggedError<UnreadableRow>()("UnreadableRow", {
-  entity: Schema.String.annotate({ description: "As the row says; one that this version does not know is possible." }),
+  entity: Schema.String.annotate({ description: "The entity type in the row, which can be unknown to this version." }),
   id: Schema.String,
   reason: Schema.String
 }) {
   override get message(): string {
-    return `${this.entity} ${this.id} cannot be read: ${this.reason}`
+    return `cannot read ${this.entity} ${this.id}: ${this.reason}`
   }
 }
 
 type Row = Readonly<Record<string, unknown>>
 
-/** How rows of one kind are read for operators. The reason tells places alone: what is there may be a secret. */
-export const readerOf = <A>(
+/** Makes a reader of the rows of one entity. Its errors name the faulty fields only, because their values can be secrets. */
+export const makeRowReader = <A>(
   schema: Schema.ConstraintDecoder<A>,
   nameOf: (row: Row) => { readonly entity: string; readonly id: unknown }
 ) => {
@@ -24,11 +24,11 @@ export const readerOf = <A>(
   const read = (row: Row): Result.Result<A, UnreadableRow> =>
     Result.mapError(decode(row), ({ issue }) => {
       const { entity, id } = nameOf(row)
-      const places = [...new Set(faultsOf(issue).map(({ path }) => path))].join(", ")
+      const paths = [...new Set(fieldErrorsOf(issue).map(({ path }) => path))].join(", ")
       return new UnreadableRow({
         entity,
         id: String(id),
-        reason: `it has what this version does not know in ${places}`
+        reason: `this version does not understand ${paths}`
       })
     })
   const first = (rows: ReadonlyArray<Row>): Effect.Effect<Option.Option<A>, UnreadableRow> => {
@@ -37,10 +37,16 @@ export const readerOf = <A>(
   }
   return {
     read,
-    /** The first of these rows, if there is one. */
+    /** The first row; none without rows. */
     first,
-    /** What `change` gives; where that cannot be read, what `mend` gives then. */
-    firstOf: <E, R>(change: Effect.Effect<ReadonlyArray<Row>, E, R>, mend: Effect.Effect<ReadonlyArray<Row>, E, R>) =>
-      Effect.flatMap(change, (rows) => Effect.catchTag(first(rows), "UnreadableRow", () => Effect.flatMap(mend, first)))
+    /** The first row that `change` returns; if that row is unreadable, the first row that `repair` returns. */
+    firstOrRepaired: <E, R>(
+      change: Effect.Effect<ReadonlyArray<Row>, E, R>,
+      repair: Effect.Effect<ReadonlyArray<Row>, E, R>
+    ) =>
+      Effect.flatMap(
+        change,
+        (rows) => Effect.catchTag(first(rows), "UnreadableRow", () => Effect.flatMap(repair, first))
+      )
   }
 }

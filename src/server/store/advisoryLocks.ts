@@ -1,13 +1,13 @@
-/** The advisory locks of Control, in one list so that no two are the same. */
+/** Numbers of the PostgreSQL advisory locks of Control, in one list so that they stay distinct. */
 
-/** Any number of our own: it keeps these locks apart from those of other applications in the same database. */
-export const lockSpace = 0x43_54_52_4c
+/** First key of every lock (`CTRL` in ASCII). It separates these locks from those of other applications in the same database. */
+export const advisoryLockNamespace = 0x43_54_52_4c
 
-export const locks = {
-  subnets: 1,
-  slots: 2,
-  /** Shared by whoever encrypts, until the end of its transaction; alone held by whoever names another writing key. */
+export const advisoryLocks = {
+  subnetAllocation: 1,
+  slotAllocation: 2,
+  /** Shared lock of each transaction that encrypts; exclusive lock of the transaction that changes the writing key. */
   writingKey: 3,
-  /** Held by the one process that re-encrypts, as long as its connection lives. */
-  rotation: 4
+  /** Session lock of the one process that re-encrypts; it ends with the connection. */
+  reEncryption: 4
 } as const

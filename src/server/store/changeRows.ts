@@ -1,4 +1,4 @@
-/** From the rows of the change log, whose images are JSON with the tables' own column names, to changes of the network. */
+/** Decodes rows of the change log into network changes. A row image is JSON with the column names of its table. */
 import { type CannotDecrypt, type Cipher } from "#crypto/Cipher.ts"
 import type { Change } from "#network/NetworkState.ts"
 import { AgentId, GatewayId, KeyId, Revision, TunnelId } from "#schema/ids.ts"
@@ -20,7 +20,7 @@ const GatewayImage = Schema.Struct({
   public_ip: Schema.NullOr(Schema.String),
   listen_port: Schema.Int,
   slot: Schema.Int,
-  /** An image that is older than the column does not have it. */
+  /** Absent in images that are older than the column. */
   serves: Schema.optionalKey(
     Schema.NullOr(Schema.Struct({ agents: Schema.Array(AgentId), domains: Schema.Array(Schema.String) }))
   ),
@@ -48,7 +48,7 @@ const KeyImage = Schema.Union([
   Schema.Struct({ id: KeyId, agent_id: Schema.Null, gateway_id: GatewayId, hash: Schema.String })
 ])
 
-const put = <const Entity extends string, Image extends Schema.Top>(entity: Entity, image: Image) =>
+const putRow = <const Entity extends string, Image extends Schema.Top>(entity: Entity, image: Image) =>
   Schema.Struct({
     revision: Revision,
     entity: Schema.Literal(entity),
@@ -57,49 +57,49 @@ const put = <const Entity extends string, Image extends Schema.Top>(entity: Enti
     row_image: image
   })
 
-const removed = <const Entity extends string, Id extends Schema.Top>(entity: Entity, id: Id) =>
+const deleteRow = <const Entity extends string, Id extends Schema.Top>(entity: Entity, id: Id) =>
   Schema.Struct({ revision: Revision, entity: Schema.Literal(entity), op: Schema.Literal("delete"), entity_id: id })
 
 const ChangeRow = Schema.Union([
-  put("agent", AgentImage),
-  put("gateway", GatewayImage),
-  put("tunnel", TunnelImage),
-  put("certificate", CertificateImage),
-  put("key", KeyImage),
-  removed("agent", AgentId),
-  removed("gateway", GatewayId),
-  removed("tunnel", TunnelId),
-  removed("certificate", Schema.String),
-  removed("key", KeyId)
+  putRow("agent", AgentImage),
+  putRow("gateway", GatewayImage),
+  putRow("tunnel", TunnelImage),
+  putRow("certificate", CertificateImage),
+  putRow("key", KeyImage),
+  deleteRow("agent", AgentId),
+  deleteRow("gateway", GatewayId),
+  deleteRow("tunnel", TunnelId),
+  deleteRow("certificate", Schema.String),
+  deleteRow("key", KeyId)
 ])
 type ChangeRow = typeof ChangeRow.Type
 
-/** One row of `changes` → the change that it means. Secrets are opened here, on the way in. */
-export const readRow = (row: Record<string, unknown>, cipher: Cipher): Result.Result<Change, UnreadableRow> => {
+/** Decodes one row of `changes` and decrypts its secrets. */
+export const decodeChange = (row: Record<string, unknown>, cipher: Cipher): Result.Result<Change, UnreadableRow> => {
   const unreadable = (reason: string) =>
     new UnreadableRow({ entity: String(row.entity), id: String(row.entity_id), reason })
   return Result.flatMap(
-    Result.mapError(decodeRow(row), () => unreadable("it does not have the columns that this version knows")),
+    Result.mapError(decodeRow(row), () => unreadable("the row does not have the columns that this version expects")),
     (decoded) =>
       decoded.op === "put"
-        ? Result.mapError(toPut(decoded, cipher), (error) => unreadable(error.message))
-        : Result.succeed(toRemoved(decoded))
+        ? Result.mapError(toPutChange(decoded, cipher), (error) => unreadable(error.message))
+        : Result.succeed(toRemovedChange(decoded))
   )
 }
 
 const decodeRow = Schema.decodeUnknownResult(ChangeRow)
 
-function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.Result<Change, CannotDecrypt> {
+function toPutChange(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.Result<Change, CannotDecrypt> {
   const { revision } = row
-  const open = (table: string, column: string, id: string, stored: string) =>
+  const decrypt = (table: string, column: string, id: string, stored: string) =>
     Result.map(cipher.decrypt(stored, { table, column, row: id }), (text) => Redacted.make(text))
-  const openOwn = (table: string, id: string, stored: string | null) =>
-    stored === null ? Result.succeed(null) : open(table, "wireguard_private_key", id, stored)
+  const decryptOptional = (table: string, id: string, stored: string | null) =>
+    stored === null ? Result.succeed(null) : decrypt(table, "wireguard_private_key", id, stored)
   switch (row.entity) {
     case "agent": {
       const { id, name, subnet, virtual_ip: virtualIp, wireguard_public_key: wireguardPublicKey } = row.row_image
       return Result.map(
-        openOwn("agents", id, row.row_image.wireguard_private_key),
+        decryptOptional("agents", id, row.row_image.wireguard_private_key),
         (wireguardPrivateKey): Change => ({
           _tag: "AgentPut",
           revision,
@@ -109,7 +109,7 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
     }
     case "gateway": {
       return Result.map(
-        openOwn("gateways", row.row_image.id, row.row_image.wireguard_private_key),
+        decryptOptional("gateways", row.row_image.id, row.row_image.wireguard_private_key),
         (wireguardPrivateKey): Change => ({
           _tag: "GatewayPut",
           revision,
@@ -125,7 +125,7 @@ function toPut(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.R
       const { domain, certificate } = row.row_image
       const expiresAt = DateTime.formatIso(row.row_image.expires_at)
       return Result.map(
-        open("certificates", "private_key", domain, row.row_image.private_key),
+        decrypt("certificates", "private_key", domain, row.row_image.private_key),
         (privateKey): Change => ({
           _tag: "CertificatePut",
           revision,
@@ -153,7 +153,7 @@ function scopeOf(image: (typeof GatewayImage.Type)["serves"]) {
   return image == null ? null : { agents: new Set(image.agents), domains: new Set(image.domains) }
 }
 
-function toRemoved(row: Extract<ChangeRow, { op: "delete" }>): Change {
+function toRemovedChange(row: Extract<ChangeRow, { op: "delete" }>): Change {
   const { revision } = row
   switch (row.entity) {
     case "agent":

@@ -1,4 +1,7 @@
-/** Text that clients say, on its way to the rows. */
+/** Makes text of clients storable in PostgreSQL. */
 
-/** PostgreSQL's text and JSON hold neither NUL nor half a character: one such text would fail the write of all that go out with it. */
+/**
+ * Removes NUL and replaces lone surrogates, which PostgreSQL rejects in text and JSON. Otherwise one such text would fail the
+ * whole batch that it is written with.
+ */
 export const postgresText = (text: string): string => text.replaceAll("\0", "").toWellFormed()

@@ -1,22 +1,22 @@
-/** Columns that agents and gateways are shown with alike. */
+/** SQL columns that agents and gateways have in common. */
 
-/** How far a client has come, in its own row or in one made of it. */
-export const progressColumns = `sent_revision::float8 as "sentRevision", applied_revision::float8 as "appliedRevision",
+/** Delivery state of a client, from its own row or from a row that is derived from it. */
+export const deliveryColumns = `sent_revision::float8 as "sentRevision", applied_revision::float8 as "appliedRevision",
   nack as "lastNack"`
 
 /**
- * Whether a client is connected, from its row: its session is there, and the lease of the node that holds it has not lapsed.
- * A node that holds no lease, being of a version without them, is believed until the sweep.
+ * Condition for a client that is online: it has a session, and the lease of the session's node has not expired. A node of a
+ * version without leases has no row here; its clients count as online until they expire.
  */
-export const isOnline = `status = 'online' and session_id is not null and
+export const onlineCondition = `status = 'online' and session_id is not null and
   not exists (select 1 from nodes n where n.id = session_node and n.lease_until < now())`
 
-/** A session that a sweep has found dead is still in its row, under the status `offline`. */
-export const presenceColumns = `case when ${isOnline} then 'online' else 'offline' end as status,
+/** An expired session stays in its row with the status `offline`, so every column checks `onlineCondition`. */
+export const presenceColumns = `case when ${onlineCondition} then 'online' else 'offline' end as status,
   control_iso(last_seen_at) as "lastSeenAt",
-  case when ${isOnline} then jsonb_build_object('since', control_iso(session_since),
+  case when ${onlineCondition} then jsonb_build_object('since', control_iso(session_since),
     'address', session_address, 'level', session_level, 'clientVersion', session_version) end as session,
-  case when ${isOnline} then sent_revision::float8 end as "sentRevision",
-  case when ${isOnline} then applied_revision::float8 end as "appliedRevision", nack as "lastNack"`
+  case when ${onlineCondition} then sent_revision::float8 end as "sentRevision",
+  case when ${onlineCondition} then applied_revision::float8 end as "appliedRevision", nack as "lastNack"`
 
-export const timeColumns = `control_iso(created_at) as "createdAt", control_iso(updated_at) as "updatedAt"`
+export const timestampColumns = `control_iso(created_at) as "createdAt", control_iso(updated_at) as "updatedAt"`

@@ -1,24 +1,24 @@
-/** What is known of sessions where they are written down. */
-import type { NotedNack } from "#schema/clientMessages.ts"
+/** Sessions, claims, touches and releases as the presence store takes and returns them. */
+import type { RecordedNack } from "#schema/clientMessages.ts"
 import { type ClientRef, ClientType, type KeyId, type Revision, SessionId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { type Redacted, Schema } from "effect"
 
-/** A session and the client that it stands for. */
-export type Held = ClientRef & { readonly session: SessionId }
+/** A session and its client. Every write of presence is fenced by the session. */
+export type ClientSession = ClientRef & { readonly session: SessionId }
 
-/** What a session is claimed with. */
-export type Wanted = ClientRef & {
+/** The data of a new session. */
+export type ClaimRequest = ClientRef & {
   readonly address: string
-  /** The protocol level that was agreed on. */
+  /** The negotiated protocol level. */
   readonly level: Level
-  /** The address that a gateway has told; null keeps the stored one. */
+  /** The public address that a gateway reports; null keeps the stored one. */
   readonly publicIp: string | null
-  /** What it has authenticated with. */
+  /** The API key that the client has authenticated with. */
   readonly keyId: KeyId
-  /** Name and version of its software, if it told them. */
+  /** Name and version of the client's software, if the client reports them. */
   readonly version: string | undefined
-  /** Its WireGuard keys from now on; left out, the stored ones stay. `privateKey` is null for one that keeps it to itself. */
+  /** The new WireGuard keys; absent keeps the stored ones. `privateKey` is null for a client that keeps its key to itself. */
   readonly wireguard?: WireguardKeys
 }
 
@@ -27,74 +27,78 @@ export interface WireguardKeys {
   readonly privateKey: Redacted.Redacted | null
 }
 
-export type Claim = Wanted & Held
+export type Claim = ClaimRequest & ClientSession
 
-/** A session, how long ago its client last said something, in milliseconds, and how far it has come. */
-export type Seen = Held & {
+/** The delivery state of a live session. */
+export type SessionTouch = ClientSession & {
+  /** Time since the client's last message, in milliseconds. */
   readonly ageMillis: number
   readonly sent: Revision
   readonly applied: Revision | undefined
-  readonly nack: NotedNack | undefined
+  readonly nack: RecordedNack | undefined
 }
 
-/** A session, and how long ago it began, in milliseconds. */
-export type Begun = Held & { readonly ageMillis: number }
+/** A session that no longer holds its client. `ageMillis` is the time since its start, in milliseconds. */
+export type LostSession = ClientSession & { readonly ageMillis: number }
 
 /**
- * When something was written of who is there, by the database's clock, in microseconds: of two moments of one client, the later
- * one is that of the later write, whichever nodes have written.
+ * The time of a presence write, in microseconds since 1970 by the clock of the database. Times of one client are ordered as
+ * their writes are, whichever nodes have written.
  */
-export type Moment = number
+export type PresenceTime = number
 
-/** `taken`: a session that began later holds the client. `undone`: the database was set back to before the session. */
-export interface Fates {
-  readonly taken: ReadonlySet<SessionId>
-  readonly undone: ReadonlySet<SessionId>
+/** `takenOver`: a session that started later holds the client. `forgotten`: the database was restored to before the session. */
+export interface LossCauses {
+  readonly takenOver: ReadonlySet<SessionId>
+  readonly forgotten: ReadonlySet<SessionId>
 }
 
-/** A session that has ended, with what its client has refused last. */
-export type Ended = Held & { readonly nack: NotedNack | undefined }
+/** A session that has ended, with the last rejection of its client. */
+export type EndedSession = ClientSession & { readonly nack: RecordedNack | undefined }
 
-/** The node's lease has lapsed: nothing was written. It is to be renewed first, since others may show its clients offline. */
+/** The lease of the node has expired and nothing was written. Renew it first, because other nodes may mark its clients offline. */
 export class LeaseLapsed extends Schema.TaggedError<LeaseLapsed>()("LeaseLapsed", {}) {}
 
-/** A client that is shown offline since nobody speaks for its session any more. */
-export const Swept = Schema.Struct({
+/** A client that was marked offline because its session had no live node or no recent touch. */
+export const ExpiredSession = Schema.Struct({
   clientType: ClientType,
   clientId: Schema.String,
   session: SessionId,
   address: Schema.String,
   level: Schema.String,
   at: Schema.Finite,
-  /** The name of the node that held the session; none for one that no lease is known of. */
+  /** Name of the node that held the session; null for a node without a lease. */
   node: Schema.NullOr(Schema.String)
 })
-export type Swept = typeof Swept.Type
+export type ExpiredSession = typeof ExpiredSession.Type
 
 /**
- * All were claimed but those named here, by `nameOf`. `gone`: there is no such client. `busy`: somebody's transaction holds its
- * row; nobody else has to wait for that.
+ * Every session was claimed except those of the clients in the two sets (by `nameOf`). `deleted`: the client does not exist.
+ * `locked`: another transaction has locked the client's row; retry this one claim.
  */
-export interface Claimed {
-  readonly at: Moment
-  readonly gone: ReadonlySet<string>
-  readonly busy: ReadonlySet<string>
+export interface ClaimResult {
+  readonly at: PresenceTime
+  readonly deleted: ReadonlySet<string>
+  readonly locked: ReadonlySet<string>
 }
 
-/** `held`: who holds its client still. `again`: whose client had been shown offline, and is shown online again since `at`. */
-export interface Touched {
-  readonly at: Moment
+/**
+ * `held`: sessions that still hold their client. `backOnline`: those of them whose client was marked offline, and is marked
+ * online again since `at`. A session whose row is locked is in neither set.
+ */
+export interface TouchResult {
+  readonly at: PresenceTime
   readonly held: ReadonlySet<SessionId>
-  readonly again: ReadonlySet<SessionId>
+  readonly backOnline: ReadonlySet<SessionId>
 }
 
 /**
- * All were released but those named here. `busy`: somebody has locked the row, and it is to be tried again. `taken`: a newer
- * session holds the client. `gone`: nobody holds it, or there is no such client any more.
+ * Every session was released except those in the three sets. `locked`: another transaction has locked the row; retry.
+ * `takenOver`: a newer session holds the client. `unclaimed`: no session holds the client, or the client does not exist.
  */
-export interface Released {
-  readonly at: Moment
-  readonly busy: ReadonlySet<SessionId>
-  readonly taken: ReadonlySet<SessionId>
-  readonly gone: ReadonlySet<SessionId>
+export interface ReleaseResult {
+  readonly at: PresenceTime
+  readonly locked: ReadonlySet<SessionId>
+  readonly takenOver: ReadonlySet<SessionId>
+  readonly unclaimed: ReadonlySet<SessionId>
 }

@@ -1,11 +1,11 @@
-/** What of the schema is not as the migrations make it: they are run in a schema of their own, compared with, and rolled back. */
+/** Compares the schema with the migrations, which run in a temporary schema that is rolled back. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { migrations } from "./Database.ts"
 
-/** One sentence for each thing that is missing, changed or switched off; what is there besides is nobody's business. */
-export const schemaDrift = Effect.gen(function*() {
+/** One sentence for each object that is missing, changed or disabled. Additional objects are ignored. */
+export const compareSchema = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
   const found = yield* catalog(sql)
   const expected = yield* Effect.flip(sql.withTransaction(Effect.gen(function*() {
@@ -14,22 +14,22 @@ export const schemaDrift = Effect.gen(function*() {
     yield* sql`set local search_path to ${schema}`
     yield* Effect.forEach(Object.values(migrations), (migration) => migration, { discard: true })
     return yield* Effect.fail(new RolledBack(yield* catalog(sql)))
-  }))).pipe(Effect.flatMap((end) => end instanceof RolledBack ? Effect.succeed(end.catalog) : Effect.fail(end)))
+  }))).pipe(Effect.flatMap((end) => end instanceof RolledBack ? Effect.succeed(end.readCatalog) : Effect.fail(end)))
   return differences(expected, found)
 })
 
-/** A transaction ends without a trace only by failing. */
+/** Carries the result out of the transaction by way of a failure, because only a failure rolls the transaction back. */
 class RolledBack {
   readonly _tag = "RolledBack"
-  readonly catalog: Catalog
+  readonly readCatalog: Catalog
   constructor(catalog: Catalog) {
-    this.catalog = catalog
+    this.readCatalog = catalog
   }
 }
 
 type Catalog = ReadonlyMap<string, string>
 
-/** What there is, each with what it is. */
+/** Definitions of columns, constraints, indexes, triggers and functions, by name. */
 export const catalog = (sql: SqlClient.SqlClient) =>
   Effect.map(
     sql.unsafe<{ name: string; definition: string }>(catalogQuery),
@@ -46,7 +46,7 @@ const differences = (expected: Catalog, found: Catalog): ReadonlyArray<string> =
 
 const isDisabled = (definition: string): boolean => definition.endsWith(" [D]")
 
-/** Names are shown without their schema as long as it is the current one: so the same things look the same in both. */
+/** PostgreSQL omits the name of the current schema from definitions, so equal objects of both schemas have equal definitions. */
 const catalogQuery = `
   select 'the column ' || c.relname || '.' || a.attname as name,
     concat_ws(' ', format_type(a.atttypid, a.atttypmod), case when a.attnotnull then 'not null' end, a.attidentity::text,

@@ -1,10 +1,10 @@
-/** What a whole reading consists of: every row as a change of its own, and what the latest changes touched. */
+/** Queries of a network snapshot: every row as one change, and the entities that recent changes touched. */
 import * as History from "#network/History.ts"
 import { AgentId, GatewayId, Revision, TunnelId } from "#schema/ids.ts"
 import { Schema } from "effect"
 
-/** `$1` is the revision that all of them are as of. */
-export const everyRow = [
+/** Every row in the format of the change log. `$1` is the revision of the snapshot. */
+export const allRowsQuery = [
   ["agent", "agents", "id"],
   ["gateway", "gateways", "id"],
   ["tunnel", "tunnels", "id"],
@@ -15,8 +15,8 @@ export const everyRow = [
     control_row_image(to_jsonb(${table})) as row_image from ${table}`
 ).join(" union all ")
 
-/** The newest first; a row more than is kept, to tell whether there are more. */
-export const latestTouches = `
+/** The entities that recent changes touched, newest first. The limit exceeds the stored history by one row, to detect more. */
+export const recentTouchesQuery = `
   select revision::float8 as revision, entity, entity_id as id, own, renumbered,
     array_remove(array[old_agent_id, case when entity = 'tunnel' then row_image ->> 'agent_id' end], null) as agents
   from changes where entity <> 'key' order by revision desc limit ${History.capacity}`
@@ -30,15 +30,15 @@ const Touch = Schema.Union([
 ])
 const decodeTouches = Schema.decodeUnknownSync(Schema.Array(Touch))
 
-/** `oldest`: the first revision that the log still has, if it has any; `newest`: the revision that was read. */
-export const historyOf = (
+/** `oldest` is the first revision in the log, null for an empty log. `newest` is the revision of the snapshot. */
+export const decodeHistory = (
   rows: ReadonlyArray<unknown>,
   oldest: Revision | null,
   newest: Revision
 ): History.History => {
   const touches = decodeTouches(rows).toReversed()
   const first = touches[0]
-  const isCut = rows.length >= History.capacity && first !== undefined
-  const from = isCut ? first.revision : oldest === null ? newest : Math.max(0, oldest - 1)
-  return History.of(Revision.make(from), isCut ? touches.slice(1) : touches)
+  const isTruncated = rows.length >= History.capacity && first !== undefined
+  const from = isTruncated ? first.revision : oldest === null ? newest : Math.max(0, oldest - 1)
+  return History.fromEntries(Revision.make(from), isTruncated ? touches.slice(1) : touches)
 }

@@ -1,12 +1,12 @@
-/** What every store does at its edge: run in a transaction, and tell an absent database from a broken statement. */
+/** Transactions, and the mapping of SQL errors to an unavailable database, a damaged one, or a defect. */
 import { Revision } from "#schema/ids.ts"
 import { Cause, Clock, Duration, Effect, Fiber, Metric, Schema } from "effect"
 import { type SqlClient, SqlError } from "effect/sql"
 import { AuditActor } from "./AuditActor.ts"
 
 /**
- * The database cannot be asked now, or what it has is held back; the same request may succeed later. Nothing was stored,
- * unless it was a commit that got no answer.
+ * The database does not answer now, or its data is not usable yet. The same request can succeed later. Nothing was stored,
+ * except possibly by a commit whose answer was lost.
  */
 export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("StoreUnavailable", {
   reason: Schema.String
@@ -16,21 +16,21 @@ export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("St
   }
 }
 
-/** PostgreSQL cannot read its own files. Waiting mends nothing: a defect, with a message for whoever has to act. */
+/** PostgreSQL cannot read its own files. A defect, because retrying does not help; the message is for the operator. */
 export class DatabaseDamaged extends Schema.TaggedError<DatabaseDamaged>()("DatabaseDamaged", {
   state: Schema.String
 }) {
   override get message(): string {
-    return `the database is damaged (SQLSTATE ${this.state}): restore a backup; PostgreSQL's own log says which file it is`
+    return `the database is damaged (SQLSTATE ${this.state}): the log of PostgreSQL names the file; restore a backup`
   }
 }
 
 /**
- * The defect that a statement ends in when nothing passing is the matter. It takes the place of the `SqlError`, whose text and
- * fields quote rows and parameters (a hash of a key, what is encrypted): a defect is logged with all that is in it.
+ * The defect of a statement that failed for a reason that retrying does not solve. It replaces the `SqlError`, because a defect
+ * is logged with all its fields, and those of an `SqlError` quote rows and parameters (hashes of keys, encrypted secrets).
  */
 export class StatementFailed extends Schema.TaggedError<StatementFailed>()("StatementFailed", {
-  /** What the database said, by names alone: the kind, SQLSTATE, and the constraint and table if it is about one. */
+  /** The kind of error, its SQLSTATE, and the names of the constraint and table if it concerns one. Never values. */
   facts: Schema.String
 }) {
   override get message(): string {
@@ -38,45 +38,47 @@ export class StatementFailed extends Schema.TaggedError<StatementFailed>()("Stat
   }
 }
 
-/** A pool that is exhausted waits for ever; nobody else should. */
-const patience = Duration.seconds(8)
+/** An exhausted pool would otherwise make its callers wait without limit. */
+const databaseTimeout = Duration.seconds(8)
 
 /**
- * Turns an `SqlError` of a passing kind (lost connection, shutdown, lock or statement time-out, disk full) into
- * `StoreUnavailable`; any other is a defect, a `StatementFailed`. An `SqlError` that arrives as a defect is treated alike, since a connection
- * lost inside a transaction ends as one: its ROLLBACK fails.
+ * Maps SQL errors, and limits the wait to 8 s. A transient `SqlError` (lost connection, shutdown, lock or statement timeout, disk
+ * full) becomes `StoreUnavailable`. Every other one becomes a defect, `DatabaseDamaged` or `StatementFailed`. An `SqlError` that
+ * arrives as a defect is mapped in the same way: a connection lost inside a transaction makes its ROLLBACK fail with a defect.
  */
-export const atEdge = <A, E, R>(
+export const withStoreErrors = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, Exclude<E, SqlError.SqlError> | StoreUnavailable, R> =>
-  abandonable(measured(effect)).pipe(
+  detachOnInterrupt(withDurationMetric(effect)).pipe(
     Effect.timeoutOrElse({
-      duration: patience,
-      orElse: () => Effect.fail(new StoreUnavailable({ reason: "no answer in time" }))
+      duration: databaseTimeout,
+      orElse: () => Effect.fail(new StoreUnavailable({ reason: "no answer within 8 seconds" }))
     }),
     Effect.catchCause((cause): Effect.Effect<never, Exclude<E, SqlError.SqlError> | StoreUnavailable> => {
       const error = sqlErrorOf(cause)
       if (error === undefined) return Effect.failCause(cause as Cause.Cause<Exclude<E, SqlError.SqlError>>)
-      if (isPassing(error)) return Effect.fail(new StoreUnavailable({ reason: describe(error) }))
+      if (isTransient(error)) return Effect.fail(new StoreUnavailable({ reason: describe(error) }))
       const state = sqlState(error)
       return Effect.die(
-        /^XX00[12]$/u.test(state) ? new DatabaseDamaged({ state }) : new StatementFailed({ facts: factsOf(error) })
+        /^XX00[12]$/u.test(state)
+          ? new DatabaseDamaged({ state })
+          : new StatementFailed({ facts: describeWithNames(error) })
       )
     })
   )
 
 /**
- * A transaction begins and commits uninterruptibly, so a database that falls silent in the middle could be waited for without
- * end: who is interrupted here goes on at once, and the transaction is interrupted as soon as it can be.
+ * Lets an interrupted caller continue at once, and interrupts the effect in the background. A transaction begins and commits
+ * uninterruptibly, so that a silent database would otherwise block its caller without limit.
  */
-const abandonable = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+const detachOnInterrupt = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(
     Effect.forkDetach(effect, { startImmediately: true }),
     (fiber) => Effect.onInterrupt(Fiber.join(fiber), () => Effect.sync(() => fiber.interruptUnsafe()))
   )
 
-/** How long the database was waited for, whatever came of it. */
-const measured = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+/** Records the duration of a statement or transaction, whether it succeeds or fails. */
+const withDurationMetric = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.flatMap(Clock.monotonicTimeNanos, (started) =>
     Effect.ensuring(
       effect,
@@ -84,16 +86,16 @@ const measured = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, 
     ))
 
 const databaseTime = Metric.histogram("control_database_seconds", {
-  description: "Time for which a statement or a transaction was waited for",
+  description: "Duration of a statement or transaction, in seconds",
   boundaries: Metric.exponentialBoundaries({ start: 0.0005, factor: 2, count: 14 })
 })
 
-/** All or nothing; see `atEdge` for how it fails. */
+/** Runs an effect in a transaction. Errors are mapped by `withStoreErrors`. */
 export const transaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  atEdge(sql.withTransaction(effect))
+  withStoreErrors(sql.withTransaction(effect))
 
-/** A transaction that writes, in the name of the `Actor`. */
-export const writing = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+/** Runs an effect in a transaction whose changes the audit records under the current `AuditActor`. */
+export const auditedTransaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   transaction(sql)(Effect.flatMap(AuditActor, ({ actor, address, name }) =>
     Effect.andThen(
       sql`select set_config('control.actor', ${actor}, true), set_config('control.address', ${address ?? ""}, true),
@@ -101,44 +103,44 @@ export const writing = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Ef
       effect
     )))
 
-/** Whether this transaction has the chore of this name to itself: until it ends, every other one is told no. */
-export const isMine = (sql: SqlClient.SqlClient, chore: string): Effect.Effect<boolean, SqlError.SqlError> =>
+/** Tries to lock a background task for this transaction. Until the transaction ends, every other caller gets false. */
+export const tryLockTask = (sql: SqlClient.SqlClient, task: string): Effect.Effect<boolean, SqlError.SqlError> =>
   Effect.map(
-    sql`select pg_try_advisory_xact_lock(hashtext(${`control ${chore}`})) as mine`,
+    sql`select pg_try_advisory_xact_lock(hashtext(${`control ${task}`})) as mine`,
     (rows) => decodeMine(rows)[0].mine
   )
 
 const decodeMine = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ mine: Schema.Boolean })]))
 
-/** What a write has given, and a revision from which on every view has it. */
-export interface Written<A> {
+/** The result of a write, and the newest revision after it: every view at this revision or later includes the write. */
+export interface WithRevision<A> {
   readonly value: A
   readonly revision: Revision
 }
 
 /**
- * As `writing`, with the newest revision. The triggers run just before the commit, so the counter, which every writer needs,
- * is locked for no longer.
+ * Runs an effect in an audited transaction, and returns its result with the newest revision. The deferred triggers run just
+ * before the commit, so that the row with the revision counter, which every writer needs, is locked as briefly as possible.
  */
-export const write = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  writing(sql)(Effect.gen(function*() {
+export const revisionedTransaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  auditedTransaction(sql)(Effect.gen(function*() {
     const value = yield* effect
     yield* sql`set constraints all immediate`
     const [{ revision }] = decodeNewest(yield* sql`select revision::float8 as revision from control_meta`)
-    return { value, revision } satisfies Written<A>
+    return { value, revision } satisfies WithRevision<A>
   }))
 
 const decodeNewest = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ revision: Revision })]))
 
-/** The name of the constraint that a statement has violated, if that is why it failed. */
-export const violated = (error: SqlError.SqlError): string | undefined => {
-  return fieldOf(error, "constraint")
+/** The name of the violated constraint; undefined if the statement failed for another reason. */
+export const violatedConstraint = (error: SqlError.SqlError): string | undefined => {
+  return identifierField(error, "constraint")
 }
 
-/** In words that quote no row, for a person; whatever else it was, its kind. */
+/** Describes a cause for an operator without quoting rows. For errors other than SQL errors, only the name of the error. */
 export const describeSqlError = (cause: Cause.Cause<unknown>): string => {
   const error = sqlErrorOf(cause)
-  if (error !== undefined) return factsOf(error)
+  if (error !== undefined) return describeWithNames(error)
   const other = Cause.squash(cause)
   if (other instanceof StatementFailed) return other.facts
   return other instanceof Error ? other.name : "interrupted"
@@ -153,31 +155,32 @@ function sqlErrorOf(cause: Cause.Cause<unknown>): SqlError.SqlError | undefined 
 }
 
 /**
- * SQLSTATE classes: 08 connection, 25006 a standby after a failover, 25P03 idle in transaction, 28 and 3D000 and 55000 no
- * connection allowed now, 53 resources, 57 shutdown and cancel, 55P03 lock time-out.
+ * SQLSTATE classes: 08 connection, 25006 read-only standby after a failover, 25P03 idle-in-transaction timeout, 28 and 3D000 and
+ * 55000 connection not allowed now, 53 insufficient resources, 57 shutdown and cancel, 55P03 lock timeout.
  */
-function isPassing(error: SqlError.SqlError): boolean {
+function isTransient(error: SqlError.SqlError): boolean {
   return error.isRetryable || /^(?:08|25006|25P03|28|3D000|53|55000|55P03|57)/.test(sqlState(error))
 }
 
 function sqlState(error: SqlError.SqlError): string {
-  return fieldOf(error, "code") ?? ""
+  return identifierField(error, "code") ?? ""
 }
 
-/** One of the fields of PostgreSQL's report that are names; `message`, `detail`, `where` and the others may quote what is stored. */
-function fieldOf(error: SqlError.SqlError, name: "code" | "constraint" | "table"): string | undefined {
+/** A field of PostgreSQL's error report that holds an identifier. The others (`message`, `detail`, `where`, …) can quote rows. */
+function identifierField(error: SqlError.SqlError, name: "code" | "constraint" | "table"): string | undefined {
   const { cause } = error.reason
   if (typeof cause !== "object" || cause === null || !(name in cause)) return undefined
   const value = (cause as { readonly [name: string]: unknown })[name]
   return typeof value === "string" ? value : undefined
 }
 
-function factsOf(error: SqlError.SqlError): string {
-  const table = fieldOf(error, "table")
-  return [describe(error), violated(error), table && `table ${table}`].filter((part) => part !== undefined).join(", ")
+function describeWithNames(error: SqlError.SqlError): string {
+  const table = identifierField(error, "table")
+  return [describe(error), violatedConstraint(error), table && `table ${table}`].filter((part) => part !== undefined)
+    .join(", ")
 }
 
-/** Never the server's own text: it may quote a row. */
+/** The kind of error and its SQLSTATE. Never the server's own text, because it can quote a row. */
 function describe(error: SqlError.SqlError): string {
   const state = sqlState(error)
   const code = /^[0-9A-Z]{5}$/u.test(state) ? `SQLSTATE ${state}` : state

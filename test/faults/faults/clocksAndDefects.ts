@@ -1,10 +1,10 @@
 /** F16 and F40: the wall clock jumps, and code throws where nobody foresaw it. Both are done to a node from outside its code. */
 import { sleep } from "#bench/support/clock.ts"
-import { underLoad } from "#faults/checkGuarantees.ts"
-import { RawSocket } from "#faults/RawWebSocket.ts"
-import { Stage } from "#faults/TestCluster.ts"
-import type { Fault, Trial } from "#faults/FaultRun.ts"
-import { holdsWithin, mustHold } from "#faults/waitUntil.ts"
+import { withWriters } from "#faults/checkGuarantees.ts"
+import { RawWebSocket } from "#faults/RawWebSocket.ts"
+import { TestCluster } from "#faults/TestCluster.ts"
+import type { Fault, FaultRun } from "#faults/FaultRun.ts"
+import { requireWithin, waitUntil } from "#faults/waitUntil.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { join } from "node:path"
 
@@ -27,31 +27,36 @@ const clockJump: Fault = {
     "the node's wall clock (its Date) jumps by 1 h and by 1 y, forth and back, for two sweeps and a heartbeat each",
   expected: "nobody is evicted, and presence is as before",
   nodes: 0,
-  run: async (trial) => {
-    const stage = await Stage.open({ clients: smallCrowd, nodes: 1, seed: trial.seed, execArgv: preload("clock") })
+  execute: async (run) => {
+    const cluster = await TestCluster.open({
+      clients: smallCrowd,
+      nodes: 1,
+      seed: run.seed,
+      execArgv: preload("clock")
+    })
     try {
-      await underLoad(trial, stage, async () => {
+      await withWriters(run, cluster, async () => {
         for (const shiftMillis of [hour, -hour, 365 * 24 * hour, -365 * 24 * hour]) {
-          stage.node.child?.send({ shiftMillis })
+          cluster.node.child?.send({ shiftMillis })
           await sleep(3_000)
-          trial.check(await stage.node.isReady(), `the node is not ready at ${shiftMillis / hour} h`)
+          run.check(await cluster.node.isReady(), `the node is not ready at ${shiftMillis / hour} h`)
         }
-        stage.node.child?.send({ shiftMillis: 0 })
+        cluster.node.child?.send({ shiftMillis: 0 })
       })
-      trial.saw(`closes: ${stage.crowd.closesByCode()}`)
-      trial.check(stage.crowd.closes.length === 0, `connections were closed: ${stage.crowd.closesByCode()}`)
-      trial.notTried(
+      run.observe(`closes: ${cluster.fleet.closesByCode()}`)
+      run.check(cluster.fleet.closes.length === 0, `connections were closed: ${cluster.fleet.closesByCode()}`)
+      run.notTested(
         "the machine's own clock, which the database reads too, cannot be set without harm to everything else here"
       )
     } finally {
-      await stage.close()
+      await cluster.close()
     }
   }
 }
 
-const ask = <A>(stage: Stage, message: object, key: string): Promise<A | undefined> =>
+const ask = <A>(cluster: TestCluster, message: object, key: string): Promise<A | undefined> =>
   new Promise((resolve) => {
-    const { child } = stage.node
+    const { child } = cluster.node
     const timer = setTimeout(() => resolve(undefined), 2_000)
     const listen = (answer: Record<string, A>) => {
       if (!(key in answer)) return
@@ -63,22 +68,22 @@ const ask = <A>(stage: Stage, message: object, key: string): Promise<A | undefin
     child?.send(message)
   })
 
-/** Everything that clients and operators do, once, by clients that are no part of the crowd; whatever comes of it. */
+/** Everything that clients and operators do, once, by clients that are no part of the fleet; whatever comes of it. */
 const everythingOnce = async (
-  stage: Stage,
+  cluster: TestCluster,
   keys: { agent: string; agentId: string; gateway: string },
   hasFired: () => boolean
 ): Promise<void> => {
-  const { node } = stage
+  const { node } = cluster
   const { operator } = node
-  const agent = new RawSocket(node.wsPort)
-  const gateway = new RawSocket(node.wsPort)
-  await holdsWithin(2_000, () => agent.isOpen && gateway.isOpen)
+  const agent = new RawWebSocket(node.wsPort)
+  const gateway = new RawWebSocket(node.wsPort)
+  await waitUntil(2_000, () => agent.isOpen && gateway.isOpen)
   agent.send({ type: "auth", data: { apiKey: keys.agent } })
   gateway.send({ type: "auth", data: { apiKey: keys.gateway, publicIp: "203.0.113.250" } })
   agent.send({ type: "heartbeat", data: { timestamp: 1 } })
-  const isIn = (socket: RawSocket) => socket.texts.some((text) => text.startsWith("{\"type\":\"config\""))
-  await holdsWithin(1_000, () => hasFired() || isIn(agent) && isIn(gateway))
+  const isIn = (socket: RawWebSocket) => socket.texts.some((text) => text.startsWith("{\"type\":\"config\""))
+  await waitUntil(1_000, () => hasFired() || isIn(agent) && isIn(gateway))
   if (hasFired()) return cutAll(agent, gateway)
   const domain = "failpoint.example.com"
   const made = await operator.post("/api/tunnels", { agentId: keys.agentId, domain, target: "localhost:1" })
@@ -114,12 +119,12 @@ const everythingOnce = async (
     await operator[method](path, body as never).catch(() => undefined)
     if (hasFired()) break
   }
-  await holdsWithin(300, hasFired)
+  await waitUntil(300, hasFired)
   cutAll(agent, gateway)
-  await holdsWithin(200, hasFired)
+  await waitUntil(200, hasFired)
 }
 
-const cutAll = (...sockets: ReadonlyArray<RawSocket>): void => {
+const cutAll = (...sockets: ReadonlyArray<RawWebSocket>): void => {
   for (const socket of sockets) socket.cut()
 }
 
@@ -131,62 +136,67 @@ const defects: Fault = {
   expected:
     "what called it fails (1011, 500); the process lives, nobody else is closed, and every view is right afterwards",
   nodes: 0,
-  run: async (trial) => {
-    const stage = await Stage.open({ clients: smallCrowd, nodes: 1, seed: trial.seed, execArgv: preload("failpoints") })
+  execute: async (run) => {
+    const cluster = await TestCluster.open({
+      clients: smallCrowd,
+      nodes: 1,
+      seed: run.seed,
+      execArgv: preload("failpoints")
+    })
     try {
-      const agent = await stage.create("/api/agents", { name: "failing" })
-      const gateway = await stage.create("/api/gateways", { name: "failing gateway" })
+      const agent = await cluster.create("/api/agents", { name: "failing" })
+      const gateway = await cluster.create("/api/gateways", { name: "failing gateway" })
       const keys = {
         agent: String(agent["apiKey"]),
         agentId: String(agent["id"]),
         gateway: String(gateway["apiKey"])
       }
       const fired: Array<string> = []
-      stage.node.child?.on("message", (message: { readonly fired?: string }) => {
+      cluster.node.child?.on("message", (message: { readonly fired?: string }) => {
         if (message.fired !== undefined) fired.push(message.fired)
       })
-      await stage.isCalm()
+      await cluster.waitUntilCalm()
       // What only a start calls is not asked for: a start that fails is no session's fault.
-      await ask(stage, { list: true }, "points")
-      await everythingOnce(stage, keys, () => false)
+      await ask(cluster, { list: true }, "points")
+      await everythingOnce(cluster, keys, () => false)
       await sleep(periodMillis)
-      const points = await ask<ReadonlyArray<string>>(stage, { list: true }, "points") ?? []
-      trial.check(points.length > 30, `only ${points.length} points were found`)
-      for (const point of points) await tryPoint(trial, stage, point, keys, fired)
+      const points = await ask<ReadonlyArray<string>>(cluster, { list: true }, "points") ?? []
+      run.check(points.length > 30, `only ${points.length} points were found`)
+      for (const point of points) await tryPoint(run, cluster, point, keys, fired)
       const missed = points.filter((point) => !fired.includes(point))
-      trial.saw(
-        `${points.length - missed.length} of ${points.length} points threw; closes: ${stage.crowd.closesByCode()}`
+      run.observe(
+        `${points.length - missed.length} of ${points.length} points threw; closes: ${cluster.fleet.closesByCode()}`
       )
-      trial.check(missed.length <= points.length / 10, `never thrown: ${missed.join(", ")}`)
-      await mustHold("the node is ready", 15_000, () => stage.node.isReady())
-      await stage.postgres.query("delete from tunnels where domain = 'failpoint.example.com'")
-      await stage.postgres.query("delete from agents where name = 'made'")
-      await stage.postgres.query("delete from gateways where name = 'made'")
-      await stage.postgres.query("delete from certificates where domain = 'failpoint.example.com'")
-      await underLoad(trial, stage, () => sleep(500))
+      run.check(missed.length <= points.length / 10, `never thrown: ${missed.join(", ")}`)
+      await requireWithin("the node is ready", 15_000, () => cluster.node.isReady())
+      await cluster.postgres.query("delete from tunnels where domain = 'failpoint.example.com'")
+      await cluster.postgres.query("delete from agents where name = 'made'")
+      await cluster.postgres.query("delete from gateways where name = 'made'")
+      await cluster.postgres.query("delete from certificates where domain = 'failpoint.example.com'")
+      await withWriters(run, cluster, () => sleep(500))
     } finally {
-      await stage.close()
+      await cluster.close()
     }
   }
 }
 
 const tryPoint = async (
-  trial: Trial,
-  stage: Stage,
+  run: FaultRun,
+  cluster: TestCluster,
   point: string,
   keys: { agent: string; agentId: string; gateway: string },
   fired: ReadonlyArray<string>
 ): Promise<void> => {
-  const closes = stage.crowd.closes.length
-  stage.node.child?.send({ arm: point })
-  await everythingOnce(stage, keys, () => fired.includes(point))
+  const closes = cluster.fleet.closes.length
+  cluster.node.child?.send({ arm: point })
+  await everythingOnce(cluster, keys, () => fired.includes(point))
   // Presence is written every few seconds.
-  if (/presence|Heartbeat/iu.test(point)) await holdsWithin(periodMillis, () => fired.includes(point))
-  if (!stage.node.isAlive) throw new Error(`a defect in ${point} ended the process`)
-  const others = stage.crowd.closes.slice(closes)
-  // What the crowd itself was doing may have met it: then one session ends, and no more.
+  if (/presence|Heartbeat/iu.test(point)) await waitUntil(periodMillis, () => fired.includes(point))
+  if (!cluster.node.isAlive) throw new Error(`a defect in ${point} ended the process`)
+  const others = cluster.fleet.closes.slice(closes)
+  // What the fleet itself was doing may have met it: then one session ends, and no more.
   const isOne = others.length === 0 || others.length === 1 && others[0]?.code === 1011
-  trial.check(isOne, `a defect in ${point} closed others: ${stage.crowd.closesByCode(others)}`)
+  run.check(isOne, `a defect in ${point} closed others: ${cluster.fleet.closesByCode(others)}`)
 }
 
 export const inside: ReadonlyArray<Fault> = [clockJump, defects]

@@ -2,20 +2,20 @@
 import { now, sleep } from "#bench/support/clock.ts"
 import { clientFrame } from "#bench/support/LeanClient.ts"
 import { quantile } from "#bench/support/quantiles.ts"
-import { underLoad } from "#faults/checkGuarantees.ts"
-import { enter, frame, RawSocket } from "#faults/RawWebSocket.ts"
-import type { Stage } from "#faults/TestCluster.ts"
-import type { Fault, Trial } from "#faults/FaultRun.ts"
-import { holdsWithin, mustHold, seconds } from "#faults/waitUntil.ts"
+import { withWriters } from "#faults/checkGuarantees.ts"
+import { frame, openAuthenticated, RawWebSocket } from "#faults/RawWebSocket.ts"
+import type { TestCluster } from "#faults/TestCluster.ts"
+import type { Fault, FaultRun } from "#faults/FaultRun.ts"
+import { formatSeconds, requireWithin, waitUntil } from "#faults/waitUntil.ts"
 
-const noClose = (trial: Trial, { crowd }: Stage): void =>
-  trial.check(crowd.closes.length === 0, `others were closed: ${crowd.closesByCode()}`)
+const noClose = (run: FaultRun, { fleet: fleet }: TestCluster): void =>
+  run.check(fleet.closes.length === 0, `others were closed: ${fleet.closesByCode()}`)
 
-/** How long the crowd's heartbeats took while something else went on. */
-const heartbeats = (trial: Trial, { crowd }: Stage, mostMillis: number): void => {
-  const p99 = quantile(crowd.heartbeats, 0.99)
-  trial.saw(`others' heartbeats: p99 ${p99.toFixed(0)} ms of ${crowd.heartbeats.length}`)
-  trial.check(crowd.heartbeats.length > 0 && p99 < mostMillis, `others' heartbeats took ${p99.toFixed(0)} ms`)
+/** How long the fleet's heartbeats took while something else went on. */
+const heartbeats = (run: FaultRun, { fleet: fleet }: TestCluster, mostMillis: number): void => {
+  const p99 = quantile(fleet.heartbeatMillis, 0.99)
+  run.observe(`others' heartbeats: p99 ${p99.toFixed(0)} ms of ${fleet.heartbeatMillis.length}`)
+  run.check(fleet.heartbeatMillis.length > 0 && p99 < mostMillis, `others' heartbeats took ${p99.toFixed(0)} ms`)
 }
 
 const slowUpgrades: Fault = {
@@ -24,32 +24,32 @@ const slowUpgrades: Fault = {
   injected: "200 sockets send their upgrade a byte a second, 200 more upgrade and stay silent (time for auth 4 s)",
   expected: "all are cut: the first 5 to 10 s after they began, the others with 4408; heartbeats of others as ever",
   nodes: 1,
-  run: async (trial, stage) => {
-    await underLoad(trial, stage, async () => {
+  execute: async (run, cluster) => {
+    await withWriters(run, cluster, async () => {
       const began = now()
-      const loris = Array.from({ length: 200 }, () => new RawSocket(stage.node.wsPort, false))
-      const silent = Array.from({ length: 200 }, () => new RawSocket(stage.node.wsPort))
+      const loris = Array.from({ length: 200 }, () => new RawWebSocket(cluster.node.wsPort, false))
+      const silent = Array.from({ length: 200 }, () => new RawWebSocket(cluster.node.wsPort))
       const text = "GET / HTTP/1.1\r\nHost: x\r\nX-Long: aaaaaaaaaaaaaaaaaaa"
       let sent = 0
       const dripping = setInterval(() => {
         for (const socket of loris) socket.write(text.charAt(sent % text.length))
         sent += 1
       }, 1_000)
-      const late = await holdsWithin(15_000, () => silent.every(({ closeCode }) => closeCode !== undefined))
-      trial.saw(`silent ones closed with ${codesOf(silent)} after ${seconds(late ?? Number.NaN)}`)
-      trial.check(silent.every(({ closeCode }) => closeCode === 4408), `silent ones: ${codesOf(silent)}`)
-      const cut = await holdsWithin(15_000, () => loris.every(({ closeCode }) => closeCode !== undefined))
+      const late = await waitUntil(15_000, () => silent.every(({ closeCode }) => closeCode !== undefined))
+      run.observe(`silent ones closed with ${codesOf(silent)} after ${formatSeconds(late ?? Number.NaN)}`)
+      run.check(silent.every(({ closeCode }) => closeCode === 4408), `silent ones: ${codesOf(silent)}`)
+      const cut = await waitUntil(15_000, () => loris.every(({ closeCode }) => closeCode !== undefined))
       clearInterval(dripping)
-      trial.check(cut !== undefined, "slow upgrades were not cut within 15 s more")
-      trial.saw(`slow upgrades cut after ${seconds(now() - began)}`)
+      run.check(cut !== undefined, "slow upgrades were not cut within 15 s more")
+      run.observe(`slow upgrades cut after ${formatSeconds(now() - began)}`)
       for (const socket of [...loris, ...silent]) socket.cut()
     })
-    heartbeats(trial, stage, 500)
-    noClose(trial, stage)
+    heartbeats(run, cluster, 500)
+    noClose(run, cluster)
   }
 }
 
-const codesOf = (sockets: ReadonlyArray<RawSocket>): string =>
+const codesOf = (sockets: ReadonlyArray<RawWebSocket>): string =>
   [...new Set(sockets.map(({ closeCode }) => closeCode ?? "open"))].join(", ")
 
 const flood: Fault = {
@@ -60,39 +60,39 @@ const flood: Fault = {
   expected:
     "4429 for the messages, an end for the pings, 503 for connections over the bound; others' heartbeats p99 under 500 ms",
   nodes: 1,
-  run: async (trial, stage) => {
-    const key = stage.spareKey
-    const isShort = stage.options.clients < 100
-    await underLoad(trial, stage, async () => {
-      const talker = await enter(stage.node.wsPort, stage.spareKey)
+  execute: async (run, cluster) => {
+    const key = cluster.spareAgentKey
+    const isShort = cluster.options.clients < 100
+    await withWriters(run, cluster, async () => {
+      const talker = await openAuthenticated(cluster.node.wsPort, cluster.spareAgentKey)
       const message = clientFrame(1, "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1}}")
       await spill(talker, message, 100_000)
-      await holdsWithin(10_000, () => talker.closeCode !== undefined)
-      trial.saw(`messages: ${talker.closeCode}`)
-      trial.check(talker.closeCode === 4429, `the flood of messages ended with ${talker.closeCode}`)
-      const pinger = new RawSocket(stage.node.wsPort)
-      await mustHold("the upgrade is answered", 5_000, () => pinger.isOpen)
+      await waitUntil(10_000, () => talker.closeCode !== undefined)
+      run.observe(`messages: ${talker.closeCode}`)
+      run.check(talker.closeCode === 4429, `the flood of messages ended with ${talker.closeCode}`)
+      const pinger = new RawWebSocket(cluster.node.wsPort)
+      await requireWithin("the upgrade is answered", 5_000, () => pinger.isOpen)
       pinger.send({ type: "auth", data: { apiKey: key } })
       await spill(pinger, frame(0x89, Buffer.alloc(0)), 100_000)
-      await holdsWithin(10_000, () => pinger.closeCode !== undefined)
-      trial.saw(`pings: ${pinger.closeCode}`)
-      trial.check(pinger.closeCode !== undefined, "the flood of pings was borne")
+      await waitUntil(10_000, () => pinger.closeCode !== undefined)
+      run.observe(`pings: ${pinger.closeCode}`)
+      run.check(pinger.closeCode !== undefined, "the flood of pings was borne")
       pinger.cut()
-      const sockets = Array.from({ length: isShort ? 1_500 : 5_000 }, () => new RawSocket(stage.node.wsPort))
-      await holdsWithin(10_000, () => sockets.every(({ closeCode, isOpen }) => isOpen || closeCode !== undefined))
+      const sockets = Array.from({ length: isShort ? 1_500 : 5_000 }, () => new RawWebSocket(cluster.node.wsPort))
+      await waitUntil(10_000, () => sockets.every(({ closeCode, isOpen }) => isOpen || closeCode !== undefined))
       const open = sockets.filter(({ isOpen }) => isOpen).length
       const refused = sockets.filter(({ head }) => head.startsWith("HTTP/1.1 503")).length
-      trial.saw(`connections: ${open} wait, ${refused} 503`)
-      trial.check(open <= 1_024 && refused > 0, `${open} connections wait and ${refused} were refused`)
+      run.observe(`connections: ${open} wait, ${refused} 503`)
+      run.check(open <= 1_024 && refused > 0, `${open} connections wait and ${refused} were refused`)
       for (const socket of sockets) socket.cut()
     })
-    heartbeats(trial, stage, 500)
-    noClose(trial, stage)
+    heartbeats(run, cluster, 500)
+    noClose(run, cluster)
   }
 }
 
 /** As fast as the socket takes them. */
-const spill = async (raw: RawSocket, bytes: Buffer, count: number): Promise<void> => {
+const spill = async (raw: RawWebSocket, bytes: Buffer, count: number): Promise<void> => {
   const many = Buffer.concat(Array.from({ length: 500 }, () => bytes))
   for (let sent = 0; sent < count && raw.closeCode === undefined && raw.socket.writable; sent += 500) {
     if (!raw.socket.write(many)) {
@@ -129,39 +129,39 @@ const brokenFrames: Fault = {
   injected: "hand-made frames after a good auth, and 20,000 mutated frames over some hundred connections",
   expected: "each is closed with RFC 6455's code; the process lives and nobody else notices",
   nodes: 1,
-  run: async (trial, stage) => {
-    await underLoad(trial, stage, async () => {
+  execute: async (run, cluster) => {
+    await withWriters(run, cluster, async () => {
       for (const [what, bytes, codes] of frames) {
-        const raw = new RawSocket(stage.node.wsPort)
-        await mustHold("the upgrade is answered", 5_000, () => raw.isOpen)
+        const raw = new RawWebSocket(cluster.node.wsPort)
+        await requireWithin("the upgrade is answered", 5_000, () => raw.isOpen)
         raw.write(bytes)
-        await holdsWithin(6_000, () => raw.closeCode !== undefined)
-        trial.check(codes.includes(raw.closeCode ?? 0), `${what}: ${raw.closeCode ?? "open"}`)
+        await waitUntil(6_000, () => raw.closeCode !== undefined)
+        run.check(codes.includes(raw.closeCode ?? 0), `${what}: ${raw.closeCode ?? "open"}`)
         raw.cut()
       }
-      trial.saw(`${frames.length} broken frames answered as they should be`)
+      run.observe(`${frames.length} broken frames answered as they should be`)
       let sent = 0
       while (sent < 20_000) {
-        const sockets = Array.from({ length: 20 }, () => new RawSocket(stage.node.wsPort))
-        await mustHold("the upgrades are answered", 5_000, () => sockets.every(({ isOpen }) => isOpen))
+        const sockets = Array.from({ length: 20 }, () => new RawWebSocket(cluster.node.wsPort))
+        await requireWithin("the upgrades are answered", 5_000, () => sockets.every(({ isOpen }) => isOpen))
         for (const socket of sockets) {
-          for (let index = 0; index < 50; index += 1) socket.write(mutated(trial))
+          for (let index = 0; index < 50; index += 1) socket.write(mutated(run))
           sent += 50
         }
         await sleep(20)
         for (const socket of sockets) socket.cut()
       }
-      trial.saw(
+      run.observe(
         `${sent} mutated frames here; the fuzzer of docs/hostile.md has sent 1,000,000 frames and 100,000 streams`
       )
     })
-    trial.notTried("a deflate bomb is an unknown reserved bit, since Control negotiates no compression")
-    noClose(trial, stage)
+    run.notTested("a deflate bomb is an unknown reserved bit, since Control negotiates no compression")
+    noClose(run, cluster)
   }
 }
 
 /** A frame with any of its bytes changed. */
-const mutated = ({ random }: Trial): Buffer => {
+const mutated = ({ random }: FaultRun): Buffer => {
   const bytes = clientFrame(1, "{\"type\":\"auth\",\"data\":{\"apiKey\":\"ctl_agt_nobody\"}}")
   for (let index = random.between(1, 4); index > 0; index -= 1) bytes[random.int(bytes.length)] = random.int(256)
   return bytes
@@ -205,21 +205,21 @@ const hostileJson: Fault = {
     `${hostileTexts.length} texts: 60,000 open brackets, 15,000 keys, __proto__, lone surrogates, NUL, NaN, 2^53+1, …`,
   expected: "an error, or nothing where it is harmless; the session lives on, nothing is polluted, no 5xx at the API",
   nodes: 1,
-  run: async (trial, stage) => {
-    await underLoad(trial, stage, async () => {
+  execute: async (run, cluster) => {
+    await withWriters(run, cluster, async () => {
       for (const [what, text] of hostileTexts) {
-        const raw = await enter(stage.node.wsPort, stage.spareKey)
+        const raw = await openAuthenticated(cluster.node.wsPort, cluster.spareAgentKey)
         raw.send(text)
         raw.send({ type: "no_such_type", data: {} })
-        const answered = await holdsWithin(5_000, () => raw.texts.some((each) => each.includes("no_such_type")))
-        trial.check(answered !== undefined, `after ${what} the session was no more: ${raw.closeCode ?? "silent"}`)
+        const answered = await waitUntil(5_000, () => raw.texts.some((each) => each.includes("no_such_type")))
+        run.check(answered !== undefined, `after ${what} the session was no more: ${raw.closeCode ?? "silent"}`)
         raw.cut()
-        const { status } = await stage.node.operator.post("/api/tunnels", text)
-        trial.check(status >= 400 && status < 500, `the API answered ${what} with ${status}`)
+        const { status } = await cluster.node.operator.post("/api/tunnels", text)
+        run.check(status >= 400 && status < 500, `the API answered ${what} with ${status}`)
       }
-      trial.saw(`${hostileTexts.length} texts, each at both edges`)
+      run.observe(`${hostileTexts.length} texts, each at both edges`)
     })
-    noClose(trial, stage)
+    noClose(run, cluster)
   }
 }
 

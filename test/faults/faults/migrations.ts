@@ -1,10 +1,10 @@
 /** F14 and F15: the schema is being brought up to date when something goes wrong, or somebody else does the same. */
 import { ControlNode } from "#faults/ControlNode.ts"
-import { newDirectory, operatorOf, remove } from "#faults/embeddedNode.ts"
+import { makeTemporaryDirectory, operatorApi, removeDirectory } from "#faults/embeddedNode.ts"
 import { Postgres, type Rows } from "#faults/Postgres.ts"
 import { Proxy } from "#faults/Proxy.ts"
-import type { Fault, Trial } from "#faults/FaultRun.ts"
-import { holdsWithin } from "#faults/waitUntil.ts"
+import type { Fault, FaultRun } from "#faults/FaultRun.ts"
+import { waitUntil } from "#faults/waitUntil.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"
@@ -28,7 +28,7 @@ class Scene {
   }
 
   static async open(): Promise<Scene> {
-    const directory = await newDirectory()
+    const directory = await makeTemporaryDirectory()
     await chmod(directory, 0o755)
     const postgres = await Postgres.open(join(directory, "postgres"))
     return new Scene(directory, postgres, await Proxy.to(postgres.port))
@@ -73,7 +73,7 @@ class Scene {
   async close(): Promise<void> {
     await this.proxy.close()
     await this.postgres.close()
-    remove(this.directory)
+    removeDirectory(this.directory)
   }
 }
 
@@ -101,7 +101,7 @@ const atChunk = (proxy: Proxy, wanted: number, act: () => void): { readonly seen
 
 /** Starts it again without any fault, and compares what it has made with what a start without faults makes. */
 const judgeRestart = async (
-  trial: Trial,
+  run: FaultRun,
   scene: Scene,
   database: string,
   clean: string,
@@ -110,10 +110,10 @@ const judgeRestart = async (
   const node = await scene.newNode(database)
   try {
     await node.start()
-    const made = await operatorOf(node).post("/api/agents", { name: "after" })
-    trial.check(made.status === 201, `${what}: afterwards a write was answered with ${made.status}`)
+    const made = await operatorApi(node).post("/api/agents", { name: "after" })
+    run.check(made.status === 201, `${what}: afterwards a write was answered with ${made.status}`)
     const hash = await scene.hashOf(database)
-    trial.check(hash === clean, `${what}: the schema is ${hash} instead of ${clean}`)
+    run.check(hash === clean, `${what}: the schema is ${hash} instead of ${clean}`)
   } finally {
     await node.stop()
   }
@@ -125,14 +125,14 @@ const cleanStart = async (scene: Scene): Promise<{ readonly hash: string; readon
   const counter = atChunk(scene.proxy, -1, () => {})
   let chunks = 0
   node.spawn()
-  await holdsWithin(30_000, async () => {
+  await waitUntil(30_000, async () => {
     const done = await scene.query(database, "select to_regclass('control_migrations') is not null as there")
     if (done[0]?.["there"] !== true) return false
     const [row] = await scene.query(database, "select coalesce(max(migration_id), 0) as newest from control_migrations")
     chunks = counter.seen()
     return row?.["newest"] === schemaVersion
   })
-  await node.serves()
+  await node.waitUntilReady()
   const hash = await scene.hashOf(database)
   await node.stop()
   scene.proxy.heal()
@@ -146,25 +146,25 @@ const halfWay: Fault = {
     "the first start on an empty database is killed (-9), or loses its connections, at the k-th message to the database; or its k-th DDL statement fails; k over the whole of it",
   expected: "the next start completes it: the schema is the same as without the fault, for all k",
   nodes: 0,
-  run: async (trial) => {
+  execute: async (run) => {
     const scene = await Scene.open()
     try {
       const { chunks, hash } = await cleanStart(scene)
-      const tries = trial.clients < 100 ? 1 : 3
+      const tries = run.fleetSize < 100 ? 1 : 3
       const tried: Record<string, Array<number>> = { killed: [], cut: [], failed: [] }
       for (let index = 0; index < tries; index += 1) {
         for (const how of ["killed", "cut"] as const) {
-          const at = 1 + Math.floor((index + trial.random.next()) * chunks / tries)
+          const at = 1 + Math.floor((index + run.random.next()) * chunks / tries)
           tried[how]?.push(at)
-          await interrupt(scene, how, at, hash, trial)
+          await interrupt(scene, how, at, hash, run)
         }
-        const statement = 1 + Math.floor((index + trial.random.next()) * ddlStatements / tries)
+        const statement = 1 + Math.floor((index + run.random.next()) * ddlStatements / tries)
         tried["failed"]?.push(statement)
-        await failStatement(scene, statement, hash, trial)
+        await failStatement(scene, statement, hash, run)
       }
       const text = Object.entries(tried).map(([how, ks]) => `${how} at ${ks.join(", ")}`).join("; ")
-      trial.saw(`${chunks} messages in a start: ${text}; each time the schema ${hash} in the end`)
-      if (tries < chunks) trial.notTried("every single k: a sample over the whole, another for each seed")
+      run.observe(`${chunks} messages in a start: ${text}; each time the schema ${hash} in the end`)
+      if (tries < chunks) run.notTested("every single k: a sample over the whole, another for each seed")
     } finally {
       await scene.close()
     }
@@ -176,7 +176,7 @@ const interrupt = async (
   how: "killed" | "cut",
   at: number,
   clean: string,
-  trial: Trial
+  run: FaultRun
 ): Promise<void> => {
   const database = await scene.newDatabase()
   const node = await scene.newNode(database)
@@ -187,21 +187,21 @@ const interrupt = async (
     scene.proxy.cut()
   })
   node.spawn()
-  await holdsWithin(30_000, async () => !node.isAlive || fired && how === "cut" && await node.isReady())
+  await waitUntil(30_000, async () => !node.isAlive || fired && how === "cut" && await node.isReady())
   scene.proxy.heal()
   if (node.isAlive) await node.stop()
   else if (how === "cut") {
     const code = await node.exited
-    trial.check(code === 1, `cut at ${at}: it ended with ${code}`)
+    run.check(code === 1, `cut at ${at}: it ended with ${code}`)
   }
-  await judgeRestart(trial, scene, database, clean, `${how} at ${at}`)
+  await judgeRestart(run, scene, database, clean, `${how} at ${at}`)
 }
 
 /** About as many as there are; what comes after the last one fails nothing. */
 const ddlStatements = 60
 
 /** An event trigger that counts outside of transactions, in a schema that nobody compares. */
-const failStatement = async (scene: Scene, at: number, clean: string, trial: Trial): Promise<void> => {
+const failStatement = async (scene: Scene, at: number, clean: string, run: FaultRun): Promise<void> => {
   const database = await scene.newDatabase()
   await scene.query(database, "create schema faults")
   await scene.query(database, "create sequence faults.statements")
@@ -213,17 +213,17 @@ const failStatement = async (scene: Scene, at: number, clean: string, trial: Tri
   await scene.query(database, "create event trigger faults_fail on ddl_command_start execute function faults.fail()")
   const node = await scene.newNode(database)
   node.spawn()
-  await holdsWithin(30_000, async () => !node.isAlive || await node.isReady())
+  await waitUntil(30_000, async () => !node.isAlive || await node.isReady())
   if (node.isAlive) await node.stop()
   else {
-    trial.check(await node.exited === 1, `a failing statement ${at}: it ended with ${await node.exited}`)
-    trial.check(
+    run.check(await node.exited === 1, `a failing statement ${at}: it ended with ${await node.exited}`)
+    run.check(
       node.output.includes("SQLSTATE P0001"),
       `the reason of the end is not told: ${node.output.slice(-300)}`
     )
   }
   await scene.query(database, "drop event trigger faults_fail")
-  await judgeRestart(trial, scene, database, clean, `failed at ${at}`)
+  await judgeRestart(run, scene, database, clean, `failed at ${at}`)
 }
 
 const together: Fault = {
@@ -233,30 +233,30 @@ const together: Fault = {
     "two nodes start on one empty database in the same moment, several times; a node starts on a newer schema than it knows",
   expected: "both serve, the schema is that of one clean start; the older node refuses to start and changes nothing",
   nodes: 0,
-  run: async (trial) => {
+  execute: async (run) => {
     const scene = await Scene.open()
     try {
       const { hash } = await cleanStart(scene)
-      const rounds = trial.clients < 100 ? 1 : 3
+      const rounds = run.fleetSize < 100 ? 1 : 3
       for (let round = 0; round < rounds; round += 1) {
         const database = await scene.newDatabase()
         const pair = [await scene.newNode(database), await scene.newNode(database)]
         try {
           for (const node of pair) node.spawn()
-          await Promise.all(pair.map((node) => node.serves()))
+          await Promise.all(pair.map((node) => node.waitUntilReady()))
           const statuses = await Promise.all(
-            pair.map((node, index) => operatorOf(node).post("/api/agents", { name: `by ${index}` }))
+            pair.map((node, index) => operatorApi(node).post("/api/agents", { name: `by ${index}` }))
           )
-          trial.check(statuses.every(({ status }) => status === 201), "one of the two does not write")
+          run.check(statuses.every(({ status }) => status === 201), "one of the two does not write")
           const found = await scene.hashOf(database)
-          trial.check(found === hash, `two at once have made ${found} instead of ${hash}`)
+          run.check(found === hash, `two at once have made ${found} instead of ${hash}`)
         } finally {
           await Promise.all(pair.map((node) => node.stop()))
         }
       }
-      trial.saw(`${rounds} pairs at once, each with the schema ${hash}`)
-      await newerSchema(trial, scene)
-      trial.notTried(
+      run.observe(`${rounds} pairs at once, each with the schema ${hash}`)
+      await newerSchema(run, scene)
+      run.notTested(
         "the programs of an older version: none is at hand in a checkout; migrations only add, which the review of each one says"
       )
     } finally {
@@ -265,22 +265,22 @@ const together: Fault = {
   }
 }
 
-const newerSchema = async (trial: Trial, scene: Scene): Promise<void> => {
+const newerSchema = async (run: FaultRun, scene: Scene): Promise<void> => {
   const database = await scene.newDatabase()
   const first = await scene.newNode(database)
   await first.start()
   await scene.query(database, "insert into control_migrations (migration_id, name) values (9000, 'of the future')")
   const before = await scene.hashOf(database)
-  const writes = await operatorOf(first).post("/api/agents", { name: "by the one that runs" })
-  trial.check(writes.status === 201, `the node that runs is hindered: ${writes.status}`)
+  const writes = await operatorApi(first).post("/api/agents", { name: "by the one that runs" })
+  run.check(writes.status === 201, `the node that runs is hindered: ${writes.status}`)
   const second = await scene.newNode(database)
   second.spawn()
-  await holdsWithin(30_000, () => !second.isAlive)
+  await waitUntil(30_000, () => !second.isAlive)
   const code = second.isAlive ? "nothing" : await second.exited
-  trial.check(code === 1, `on a newer schema a node ended with ${code}`)
-  trial.check(second.output.includes("schema version 9000"), "it does not say which schema it has found")
-  trial.check(await scene.hashOf(database) === before, "it has changed the newer schema")
-  trial.saw(`on a newer schema: exit ${code}, nothing changed, the node that ran goes on`)
+  run.check(code === 1, `on a newer schema a node ended with ${code}`)
+  run.check(second.output.includes("schema version 9000"), "it does not say which schema it has found")
+  run.check(await scene.hashOf(database) === before, "it has changed the newer schema")
+  run.observe(`on a newer schema: exit ${code}, nothing changed, the node that ran goes on`)
   await second.kill()
   await first.stop()
 }

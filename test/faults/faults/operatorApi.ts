@@ -1,10 +1,10 @@
 /** F33 and F36: SQL in every text, and what browsers, guessers and smugglers try at the operators' port. */
 import { now } from "#bench/support/clock.ts"
-import { underLoad } from "#faults/checkGuarantees.ts"
-import { enter, RawSocket } from "#faults/RawWebSocket.ts"
-import type { Stage } from "#faults/TestCluster.ts"
-import type { Fault, Trial } from "#faults/FaultRun.ts"
-import { holdsWithin } from "#faults/waitUntil.ts"
+import { withWriters } from "#faults/checkGuarantees.ts"
+import { openAuthenticated, RawWebSocket } from "#faults/RawWebSocket.ts"
+import type { TestCluster } from "#faults/TestCluster.ts"
+import type { Fault, FaultRun } from "#faults/FaultRun.ts"
+import { waitUntil } from "#faults/waitUntil.ts"
 import { api } from "#support/api.ts"
 import { ask } from "#support/raw.ts"
 import { Effect } from "effect"
@@ -29,7 +29,7 @@ const injections = [
 ]
 
 /** The schema and the number of rows of each table, as one text. */
-const shape = async ({ postgres }: Stage): Promise<string> => {
+const shape = async ({ postgres }: TestCluster): Promise<string> => {
   const columns = await postgres.query(
     "select table_name, column_name, data_type from information_schema.columns where table_schema = 'public' order by 1, 2"
   )
@@ -52,10 +52,10 @@ const sqlInjection: Fault = {
     `${injections.length} texts in each field, path, query and header of the API, and in each text of the messages`,
   expected: "no 5xx, no answer later than 3 s, and afterwards the schema and all counts are as before",
   nodes: 1,
-  run: async (trial, stage) => {
-    const before = await shape(stage)
-    const { operator } = stage.node
-    const [agentId = ""] = stage.agentIds
+  execute: async (run, cluster) => {
+    const before = await shape(cluster)
+    const { operator } = cluster.node
+    const [agentId = ""] = cluster.agentIds
     const answers = new Map<number, number>()
     let slowest = 0
     const made: Array<string> = []
@@ -84,40 +84,40 @@ const sqlInjection: Fault = {
         ] as const
       ) {
         const began = now()
-        const response = await fetch(`http://127.0.0.1:${stage.node.apiPort}${path}`, {
+        const response = await fetch(`http://127.0.0.1:${cluster.node.apiPort}${path}`, {
           method,
-          headers: { "authorization": `Bearer ${stage.node.token}`, "content-type": "application/json", ...headers },
+          headers: { "authorization": `Bearer ${cluster.node.token}`, "content-type": "application/json", ...headers },
           ...(body === undefined ? {} : { body: JSON.stringify(body) })
         })
         const answer = await response.text()
         slowest = Math.max(slowest, now() - began)
         answers.set(response.status, (answers.get(response.status) ?? 0) + 1)
-        trial.check(response.status < 500, `${method} ${path}: ${response.status} ${answer.slice(0, 200)}`)
+        run.check(response.status < 500, `${method} ${path}: ${response.status} ${answer.slice(0, 200)}`)
         const kind = /^\/api\/(?:agents|gateways|tunnels)$/u.exec(path)?.[0]
         if (response.status === 201 && kind !== undefined) made.push(`${kind}/${JSON.parse(answer).id}`)
       }
-      await inMessages(stage, text)
+      await inMessages(cluster, text)
     }
     // What is a good name is a name, whatever it looks like.
     for (const path of made) await operator.delete(path)
-    trial.check(await shape(stage) === before, "the schema or the counts are not as before")
-    trial.check(slowest < 3_000, `an answer took ${Math.round(slowest)} ms`)
-    trial.saw(
+    run.check(await shape(cluster) === before, "the schema or the counts are not as before")
+    run.check(slowest < 3_000, `an answer took ${Math.round(slowest)} ms`)
+    run.observe(
       `answers: ${[...answers].map(([status, count]) => `${status} ×${count}`).join(", ")}; the slowest ${
         Math.round(slowest)
       } ms; ` +
         `${made.length} texts were good names, and are gone again`
     )
-    await underLoad(trial, stage, async () => {})
-    noClose(trial, stage)
+    await withWriters(run, cluster, async () => {})
+    noClose(run, cluster)
   }
 }
 
-const inMessages = async (stage: Stage, text: string): Promise<void> => {
-  const stranger = new RawSocket(stage.node.wsPort)
-  await holdsWithin(5_000, () => stranger.isOpen)
+const inMessages = async (cluster: TestCluster, text: string): Promise<void> => {
+  const stranger = new RawWebSocket(cluster.node.wsPort)
+  await waitUntil(5_000, () => stranger.isOpen)
   stranger.send({ type: "auth", data: { apiKey: text, publicIp: text, resume: { timeline: text, revision: 1 } } })
-  const raw = await enter(stage.node.wsPort, stage.spareKey, true)
+  const raw = await openAuthenticated(cluster.node.wsPort, cluster.spareAgentKey, true)
   raw.send({ type: "status", data: { tunnels: [{ domain: text, status: text, error: text }] } })
   raw.send({ type: "nack", data: { revision: 1, code: text, message: text, reason: text } })
   raw.send({ type: text, data: { [text]: text } })
@@ -126,13 +126,13 @@ const inMessages = async (stage: Stage, text: string): Promise<void> => {
     data: { domain: text, certificate: text, privateKey: text, expiresAt: text }
   })
   raw.send({ type: "no_such_type", data: {} })
-  await holdsWithin(5_000, () => raw.texts.some((each) => each.includes("no_such_type")))
+  await waitUntil(5_000, () => raw.texts.some((each) => each.includes("no_such_type")))
   raw.cut()
   stranger.cut()
 }
 
-const noClose = (trial: Trial, { crowd }: Stage): void =>
-  trial.check(crowd.closes.length === 0, `others were closed: ${crowd.closesByCode()}`)
+const noClose = (run: FaultRun, { fleet: fleet }: TestCluster): void =>
+  run.check(fleet.closes.length === 0, `others were closed: ${fleet.closesByCode()}`)
 
 const operatorsPort: Fault = {
   id: "F36",
@@ -142,9 +142,9 @@ const operatorsPort: Fault = {
   expected:
     "401, 403, 421, 415 or 400, and 400 for what is ambiguous; nothing is made; a forged address is not believed",
   nodes: 1,
-  run: async (trial, stage) => {
-    const before = await shape(stage)
-    const port = stage.node.apiPort
+  execute: async (run, cluster) => {
+    const before = await shape(cluster)
+    const port = cluster.node.apiPort
     const began = now()
     const statuses = new Set<number>()
     for (let round = 0; round < 10; round += 1) {
@@ -154,13 +154,15 @@ const operatorsPort: Fault = {
       )
       for (const { status } of await Promise.all(tries)) statuses.add(status)
     }
-    trial.saw(`500 wrong tokens: ${[...statuses].join(", ")} at ${Math.round(500 / (now() - began) * 1_000)} a second`)
-    trial.check(
+    run.observe(
+      `500 wrong tokens: ${[...statuses].join(", ")} at ${Math.round(500 / (now() - began) * 1_000)} a second`
+    )
+    run.check(
       [...statuses].every((status) => status === 401 || status === 429),
       `wrong tokens: ${[...statuses].join()}`
     )
     const body = "{\"name\":\"forged\"}"
-    const authorized = `Authorization: Bearer ${stage.node.token}`
+    const authorized = `Authorization: Bearer ${cluster.node.token}`
     const json = "Content-Type: application/json"
     const host = `Host: 127.0.0.1:${port}`
     const length = `Content-Length: ${body.length}`
@@ -169,7 +171,7 @@ const operatorsPort: Fault = {
       ["the Origin null", [403], [host, authorized, json, length, "Origin: null"]],
       ["a foreign Host", [421], ["Host: evil.example", authorized, json, length]],
       ["a form", [400, 415, 422], [host, authorized, "Content-Type: application/x-www-form-urlencoded", length]],
-      ["no token but a cookie", [401], [host, json, length, `Cookie: token=${stage.node.token}`]],
+      ["no token but a cookie", [401], [host, json, length, `Cookie: token=${cluster.node.token}`]],
       ["two Hosts", [400], [host, "Host: evil.example", authorized, json, length]],
       ["Content-Length and Transfer-Encoding", [400], [host, authorized, json, length, "Transfer-Encoding: chunked"]],
       ["two Content-Lengths", [400], [host, authorized, json, length, "Content-Length: 5"]],
@@ -179,32 +181,32 @@ const operatorsPort: Fault = {
     for (const [what, wanted, headers] of requests) {
       const lines = ["POST /api/agents HTTP/1.1", ...headers, "Connection: close", "", body]
       const { status } = await Effect.runPromise(ask(port, ...lines))
-      trial.check(wanted.includes(status), `${what}: ${status}`)
+      run.check(wanted.includes(status), `${what}: ${status}`)
     }
-    trial.saw(`${requests.length} forged and ambiguous requests refused`)
-    trial.check(await shape(stage) === before, "something was made")
-    await forgedAddress(trial, stage)
-    await underLoad(trial, stage, async () => {})
-    noClose(trial, stage)
+    run.observe(`${requests.length} forged and ambiguous requests refused`)
+    run.check(await shape(cluster) === before, "something was made")
+    await forgedAddress(run, cluster)
+    await withWriters(run, cluster, async () => {})
+    noClose(run, cluster)
     if (!statuses.has(429))
-      trial.notTried(
+      run.notTested(
         "429 for wrong tokens: nothing slows them down; 256 random bits are what withstands (a guess of 2^255 at this rate)"
       )
   }
 }
 
 /** The address that a client comes from is the socket's, unless a trusted proxy says otherwise. */
-const forgedAddress = async (trial: Trial, stage: Stage): Promise<void> => {
-  const ws = new WebSocket(`ws://127.0.0.1:${stage.node.wsPort}/`, { headers: { "X-Forwarded-For": "198.51.100.7" } })
-  ws.on("open", () => ws.send(JSON.stringify({ type: "auth", data: { apiKey: stage.spareKey } })))
+const forgedAddress = async (run: FaultRun, cluster: TestCluster): Promise<void> => {
+  const ws = new WebSocket(`ws://127.0.0.1:${cluster.node.wsPort}/`, { headers: { "X-Forwarded-For": "198.51.100.7" } })
+  ws.on("open", () => ws.send(JSON.stringify({ type: "auth", data: { apiKey: cluster.spareAgentKey } })))
   ws.on("error", () => {})
   let isIn = false
   ws.on("message", () => isIn = true)
-  await holdsWithin(5_000, () => isIn)
-  const { body } = await stage.node.operator.get("/api/clients?limit=500")
+  await waitUntil(5_000, () => isIn)
+  const { body } = await cluster.node.operator.get("/api/clients?limit=500")
   const text = JSON.stringify(body)
-  trial.check(isIn && text.includes("127.0.0.1"), "the client is not listed with its address")
-  trial.check(!text.includes("198.51.100.7"), "a forged address was believed")
+  run.check(isIn && text.includes("127.0.0.1"), "the client is not listed with its address")
+  run.check(!text.includes("198.51.100.7"), "a forged address was believed")
   ws.terminate()
 }
 

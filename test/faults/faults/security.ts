@@ -3,12 +3,12 @@ import { Authenticator } from "#clients/Authenticator.ts"
 import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
 import { apply, empty } from "#network/NetworkState.ts"
-import { underLoad } from "#faults/checkGuarantees.ts"
-import { RawSocket } from "#faults/RawWebSocket.ts"
-import { leaksIn, pemCanary } from "#faults/secretScan.ts"
-import { Stage } from "#faults/TestCluster.ts"
-import type { Fault, Trial } from "#faults/FaultRun.ts"
-import { holdsWithin } from "#faults/waitUntil.ts"
+import { withWriters } from "#faults/checkGuarantees.ts"
+import { RawWebSocket } from "#faults/RawWebSocket.ts"
+import { findLeaks, pemSecret } from "#faults/secretScan.ts"
+import { TestCluster } from "#faults/TestCluster.ts"
+import type { Fault, FaultRun } from "#faults/FaultRun.ts"
+import { waitUntil } from "#faults/waitUntil.ts"
 import { AgentId, Revision, Timeline } from "#schema/ids.ts"
 import { api } from "#support/api.ts"
 import { issueCertificate } from "#support/certificates.ts"
@@ -42,7 +42,7 @@ const timing: Fault = {
     "100,000 wrong keys at the server's own authenticator, in this process: half are a live key but for its last four characters, half share only those",
   expected: "Welch's |t| below 4.5, without the slowest hundredth",
   nodes: 0,
-  run: async (trial) => {
+  execute: async (run) => {
     const { apiKey, keyId } = mintApiKey("agent")
     const right = Redacted.value(apiKey)
     const key = {
@@ -62,7 +62,7 @@ const timing: Fault = {
         catchUp: Effect.void
       } as unknown as Network["Service"]
     )
-    const count = trial.clients < 100 ? 10_000 : 100_000
+    const count = run.fleetSize < 100 ? 10_000 : 100_000
     const authenticator = Context.get(
       await Effect.runPromise(Effect.scoped(Layer.build(Authenticator.layer.pipe(Layer.provide(network))))),
       Authenticator
@@ -70,9 +70,9 @@ const timing: Fault = {
     const samples: readonly [Array<number>, Array<number>] = [[], []]
     const warmUp = 2_000
     const accepted = await Effect.runPromise(Effect.result(authenticator.authenticate(right, "agent", "10.0.0.1")))
-    trial.check(accepted._tag === "Success", "the right key is refused")
+    run.check(accepted._tag === "Success", "the right key is refused")
     for (let index = -warmUp; index < count; index += 1) {
-      const which = trial.random.int(2)
+      const which = run.random.int(2)
       // Both are made in the same way, and come from an address that has never failed before.
       const random = `ctl_agt_${randomKey()}`
       const text = which === 0
@@ -84,12 +84,12 @@ const timing: Fault = {
       const began = performance.now()
       const result = await Effect.runPromise(Effect.result(authenticator.authenticate(wrong, "agent", address)))
       const took = performance.now() - began
-      if (result._tag === "Success") trial.check(false, "a wrong key was let in")
+      if (result._tag === "Success") run.check(false, "a wrong key was let in")
       if (index >= 0) samples[which === 0 ? 0 : 1].push(took)
     }
     const t = cropped(...samples)
-    trial.saw(`t = ${t.toFixed(2)} over ${samples[0].length} and ${samples[1].length} answers`)
-    trial.check(Math.abs(t) < 4.5, `|t| = ${Math.abs(t).toFixed(2)}`)
+    run.observe(`t = ${t.toFixed(2)} over ${samples[0].length} and ${samples[1].length} answers`)
+    run.check(Math.abs(t) < 4.5, `|t| = ${Math.abs(t).toFixed(2)}`)
   }
 }
 
@@ -104,72 +104,72 @@ const leaks: Fault = {
     "a node that logs everything: the database refuses rows and answers with them, keys and tokens come wrong, cut short and in the wrong places, and the database goes away in the middle",
   expected: "no key, token, private key or master key in any output, error or answer, in no encoding",
   nodes: 0,
-  run: async (trial) => {
+  execute: async (run) => {
     const clients = 20
-    const stage = await Stage.open({ clients, nodes: 1, seed: trial.seed, env: { CONTROL_LOG_LEVEL: "trace" } })
+    const cluster = await TestCluster.open({ clients, nodes: 1, seed: run.seed, env: { CONTROL_LOG_LEVEL: "trace" } })
     try {
-      const answers = await provoke(trial, stage)
-      await underLoad(trial, stage, async () => {
-        stage.store.cut()
-        stage.store.isRefusing = true
-        await refusedWrites(stage, answers)
-        stage.store.heal()
+      const answers = await provoke(run, cluster)
+      await withWriters(run, cluster, async () => {
+        cluster.databaseProxy.cut()
+        cluster.databaseProxy.isRefusing = true
+        await refusedWrites(cluster, answers)
+        cluster.databaseProxy.heal()
       })
       const answered = answers.join("\n")
       // Its own key is what an operator gets who makes a client: these were refused.
-      for (const leak of leaksIn(answered, stage.canaries)) trial.check(false, `an answer had ${leak}`)
-      const printed = stage.outputs.reduce((sum, { text }) => sum + text.length, 0)
-      trial.saw(
-        `${stage.canaries.length} canaries, each in 6 encodings, in ${
+      for (const leak of findLeaks(answered, cluster.secrets)) run.check(false, `an answer had ${leak}`)
+      const printed = cluster.outputs.reduce((sum, { text }) => sum + text.length, 0)
+      run.observe(
+        `${cluster.secrets.length} secrets, each in 6 encodings, in ${
           Math.round(printed / 1_024)
         } KiB of output and ${answers.length} answers`
       )
-      trial.notTried("the heap itself: a process that holds keys in use has them in its memory")
+      run.notTested("the heap itself: a process that holds keys in use has them in its memory")
     } finally {
-      await stage.close()
+      await cluster.close()
     }
   }
 }
 
 /** The database refuses what is written, and says so with the row in its message. */
-const provoke = async (trial: Trial, stage: Stage): Promise<Array<string>> => {
+const provoke = async (run: FaultRun, cluster: TestCluster): Promise<Array<string>> => {
   const answers: Array<string> = []
   const tables = ["agents", "gateways", "certificates", "api_keys"]
   for (const table of tables) {
-    await stage.postgres.query(
+    await cluster.postgres.query(
       `alter table ${table} add constraint faults_refuses check (created_at < '2000-01-01') not valid`
     )
   }
-  await refusedWrites(stage, answers)
-  trial.check(answers.some((answer) => answer.startsWith("5")), "the database has refused nothing")
-  for (const table of tables) await stage.postgres.query(`alter table ${table} drop constraint faults_refuses`)
-  for (const { text } of stage.canaries.slice(0, 8)) {
-    const raw = new RawSocket(stage.node.wsPort)
-    await holdsWithin(5_000, () => raw.isOpen)
+  await refusedWrites(cluster, answers)
+  run.check(answers.some((answer) => answer.startsWith("5")), "the database has refused nothing")
+  for (const table of tables) await cluster.postgres.query(`alter table ${table} drop constraint faults_refuses`)
+  for (const { text } of cluster.secrets.slice(0, 8)) {
+    const raw = new RawWebSocket(cluster.node.wsPort)
+    await waitUntil(5_000, () => raw.isOpen)
     // A key cut short, in the wrong place, of the wrong kind, and then the right one after a fault.
     raw.send(`{"type":"auth","data":{"apiKey":"${text}`)
     raw.send({ type: "auth", data: { apiKey: { text } } })
     raw.send({ type: text, data: { apiKey: text } })
     raw.send({ type: "auth", data: { apiKey: `${text}x` } })
-    await holdsWithin(2_500, () => raw.closeCode !== undefined)
+    await waitUntil(2_500, () => raw.closeCode !== undefined)
     // What a client is told of its own faulty message may quote it: the output may not.
     raw.cut()
-    const wrong = api(`http://127.0.0.1:${stage.node.apiPort}`, text)
+    const wrong = api(`http://127.0.0.1:${cluster.node.apiPort}`, text)
     for (const path of ["/api/agents", "/api/doctor", "/api/nodes"]) note(answers, await wrong.get(path))
   }
   return answers
 }
 
-const refusedWrites = async (stage: Stage, answers: Array<string>): Promise<void> => {
-  const { operator } = stage.node
-  const [domain = ""] = stage.certificateKeys.keys()
+const refusedWrites = async (cluster: TestCluster, answers: Array<string>): Promise<void> => {
+  const { operator } = cluster.node
+  const [domain = ""] = cluster.certificateKeys.keys()
   const { certificate, expiresAt, privateKey } = issueCertificate({ names: [domain] })
-  stage.canaries.push(pemCanary("the private key of a certificate that was refused", privateKey))
+  cluster.secrets.push(pemSecret("the private key of a certificate that was refused", privateKey))
   note(answers, await operator.put(`/api/certificates/${domain}`, { certificate, expiresAt, privateKey }))
   note(answers, await operator.put(`/api/certificates/${domain}`, { certificate, expiresAt: "never", privateKey }))
   note(answers, await operator.post("/api/agents", { name: "refused" }))
   note(answers, await operator.post("/api/gateways", { name: "refused" }))
-  note(answers, await operator.post(`/api/agents/${stage.agentIds[0]}/keys`, {}))
+  note(answers, await operator.post(`/api/agents/${cluster.agentIds[0]}/keys`, {}))
 }
 
 const note = (answers: Array<string>, { body, status }: { readonly status: number; readonly body: unknown }): void => {

@@ -1,12 +1,20 @@
 /** F10 to F13: the disk is full, two processes want one data directory, its files are damaged. */
 import { sleep } from "#bench/support/clock.ts"
 import { type ControlNode } from "#faults/ControlNode.ts"
-import { embedded, endLeftovers, hashOf, newDirectory, operatorOf, remove, writeMany } from "#faults/embeddedNode.ts"
+import {
+  createTunnels,
+  hashClusterFiles,
+  makeEmbeddedNode,
+  makeTemporaryDirectory,
+  operatorApi,
+  removeDirectory,
+  stopOrphanedPostgres
+} from "#faults/embeddedNode.ts"
 import { Postgres } from "#faults/Postgres.ts"
-import { tryKey } from "#faults/tryLogin.ts"
+import { tryLogin } from "#faults/tryLogin.ts"
 import { cannotMount, mountSmallDisk } from "#faults/smallDisk.ts"
-import type { Fault, Trial } from "#faults/FaultRun.ts"
-import { holdsWithin, mustHold, seconds } from "#faults/waitUntil.ts"
+import type { Fault, FaultRun } from "#faults/FaultRun.ts"
+import { formatSeconds, requireWithin, waitUntil } from "#faults/waitUntil.ts"
 import { randomBytes } from "node:crypto"
 import { cpSync, openSync, readdirSync, readFileSync, statSync, truncateSync, writeSync } from "node:fs"
 import { chmod } from "node:fs/promises"
@@ -15,50 +23,50 @@ import { join } from "node:path"
 
 /** Fills the disk under a node that serves, and judges what it makes of that. */
 const fillAndJudge = async (
-  trial: Trial,
+  run: FaultRun,
   node: ControlNode,
   disk: { fill(leaving: number): Promise<void>; empty(): Promise<void> },
   restart: () => Promise<void>
 ): Promise<void> => {
-  const operator = operatorOf(node)
+  const operator = operatorApi(node)
   const agent = (await operator.post("/api/agents", { name: "home" })).body
-  const before = await writeMany(operator, agent.id, 50, "before")
+  const before = await createTunnels(operator, agent.id, 50, "before")
   await disk.fill(0)
   let acked = before.acked
   let refused = 0
   for (let round = 0; round < 40 && refused < 20; round += 1) {
-    const written = await writeMany(operator, agent.id, 100, `full-${round}`)
+    const written = await createTunnels(operator, agent.id, 100, `full-${round}`)
     acked += written.acked
     const failed = written.statuses.filter((status) => status !== 201)
     refused += failed.length
-    trial.check(
+    run.check(
       failed.every((status) => status === 503),
       `writes were answered with ${[...new Set(failed)].join(", ")}`
     )
     if (failed.length > 90) break
   }
-  trial.saw(`${acked} writes acknowledged, ${refused} refused while the disk was full`)
-  trial.check(refused > 0, "the disk was never full")
-  const entering = await tryKey(node.wsPort, agent.apiKey, { patienceMillis: 15_000 })
-  trial.saw(`a client meanwhile: ${entering.outcome}`)
-  trial.check(["ready", "1013"].includes(entering.outcome), `a client was answered with ${entering.outcome}`)
-  trial.check((await fetch(`http://127.0.0.1:${node.apiPort}/healthz`)).ok, "/healthz does not answer")
+  run.observe(`${acked} writes acknowledged, ${refused} refused while the disk was full`)
+  run.check(refused > 0, "the disk was never full")
+  const entering = await tryLogin(node.wsPort, agent.apiKey, { patienceMillis: 15_000 })
+  run.observe(`a client meanwhile: ${entering.outcome}`)
+  run.check(["ready", "1013"].includes(entering.outcome), `a client was answered with ${entering.outcome}`)
+  run.check((await fetch(`http://127.0.0.1:${node.apiPort}/healthz`)).ok, "/healthz does not answer")
   await disk.empty()
   await restart()
-  const took = await holdsWithin(
+  const took = await waitUntil(
     30_000,
     async () => (await operator.post("/api/agents", { name: "after" }).catch(() => undefined))?.status === 201
   )
-  trial.check(took !== undefined, "writing does not go on after there was space again")
-  trial.saw(`writing again ${seconds(took ?? Number.NaN)} after there was space`)
+  run.check(took !== undefined, "writing does not go on after there was space again")
+  run.observe(`writing again ${formatSeconds(took ?? Number.NaN)} after there was space`)
   const rows = (await countTunnels(node)) ?? 0
-  trial.check(rows >= acked, `${rows} tunnels of ${acked} acknowledged ones`)
-  trial.saw(`${rows} rows`)
+  run.check(rows >= acked, `${rows} tunnels of ${acked} acknowledged ones`)
+  run.observe(`${rows} rows`)
 }
 
 /** As operators count: page by page. */
 const countTunnels = async (node: ControlNode): Promise<number | undefined> => {
-  const operator = operatorOf(node)
+  const operator = operatorApi(node)
   let count = 0
   let cursor: string | undefined
   do {
@@ -80,24 +88,24 @@ const databaseDisk: Fault = {
   injected: "the external PostgreSQL lies on a tmpfs of 160 MiB, which is filled up and emptied again",
   expected: "writes are answered with 503, the node serves on, and writes again by itself after there is space",
   nodes: 0,
-  run: async (trial) => {
-    const directory = await newDirectory()
+  execute: async (run) => {
+    const directory = await makeTemporaryDirectory()
     await chmod(directory, 0o755)
     const disk = await mountSmallDisk(join(directory, "disk"), 160)
-    if (disk === undefined) return trial.notTried(cannotMount)
+    if (disk === undefined) return run.notTested(cannotMount)
     let postgres: Postgres | undefined
     let node: ControlNode | undefined
     try {
       const database = postgres = await Postgres.open(join(disk.path, "data"), smallSettings)
-      node = await embedded(join(directory, "node"), "the node")
+      node = await makeEmbeddedNode(join(directory, "node"), "the node")
       await node.start({
         DATABASE_URL: database.urlAt(database.port),
         CONTROL_MASTER_KEY: randomBytes(32).toString("base64")
       })
-      await fillAndJudge(trial, node, disk, async () => {
+      await fillAndJudge(run, node, disk, async () => {
         // A PostgreSQL that could not even write its log has ended itself; whoever runs it starts it again.
-        if (!database.isRunning || !await database.answers()) {
-          trial.saw("PostgreSQL had stopped and was started again")
+        if (!database.isRunning || !await database.acceptsConnections()) {
+          run.observe("PostgreSQL had stopped and was started again")
           await database.stop("SIGQUIT")
           await database.start()
         }
@@ -106,7 +114,7 @@ const databaseDisk: Fault = {
       await node?.stop()
       await postgres?.close()
       await disk.close()
-      remove(directory)
+      removeDirectory(directory)
     }
   }
 }
@@ -119,24 +127,24 @@ const embeddedDisk: Fault = {
   expected:
     "writes are answered with 503, the process lives, and writes again by itself after there is space; no acknowledged row is lost",
   nodes: 0,
-  run: async (trial) => {
-    const directory = await newDirectory()
+  execute: async (run) => {
+    const directory = await makeTemporaryDirectory()
     await chmod(directory, 0o755)
     const disk = await mountSmallDisk(join(directory, "disk"), 200)
-    if (disk === undefined) return trial.notTried(cannotMount)
+    if (disk === undefined) return run.notTested(cannotMount)
     let node: ControlNode | undefined
     const dataDir = join(disk.path, "data")
     try {
-      node = await embedded(dataDir)
+      node = await makeEmbeddedNode(dataDir)
       await node.start()
       const { pid } = node
-      await fillAndJudge(trial, node, disk, async () => {})
-      trial.check(node.isAlive && node.pid === pid, "the process has ended")
+      await fillAndJudge(run, node, disk, async () => {})
+      run.check(node.isAlive && node.pid === pid, "the process has ended")
     } finally {
       await node?.stop()
-      await endLeftovers(dataDir)
+      await stopOrphanedPostgres(dataDir)
       await disk.close()
-      remove(directory)
+      removeDirectory(directory)
     }
   }
 }
@@ -149,39 +157,39 @@ const twoProcesses: Fault = {
   expected:
     "the second ends with 1 before it opens anything, and says who holds it; a dead one's directory is taken over",
   nodes: 0,
-  run: async (trial) => {
-    const dataDir = await newDirectory()
-    const first = await embedded(dataDir, "the first")
+  execute: async (run) => {
+    const dataDir = await makeTemporaryDirectory()
+    const first = await makeEmbeddedNode(dataDir, "the first")
     const nodes = [first]
     try {
       await first.start()
-      const agent = (await operatorOf(first).post("/api/agents", { name: "home" })).body
+      const agent = (await operatorApi(first).post("/api/agents", { name: "home" })).body
       for (const state of ["running", "stopped"] as const) {
         if (state === "stopped") first.signal("SIGSTOP")
-        const second = await embedded(dataDir, "the second")
+        const second = await makeEmbeddedNode(dataDir, "the second")
         nodes.push(second)
         second.spawn()
         const code = await second.exited
-        trial.check(code === 1, `while the first is ${state} the second ended with ${code}`)
-        trial.check(
+        run.check(code === 1, `while the first is ${state} the second ended with ${code}`)
+        run.check(
           second.output.includes(`process ${first.pid} on ${hostname()}`),
           `the second does not say who holds the directory: ${second.output.slice(-300)}`
         )
         first.signal("SIGCONT")
       }
-      trial.saw("refused while the first runs, and while it stands still")
-      await mustHold("the first still serves", 10_000, () => first.isReady())
+      run.observe("refused while the first runs, and while it stands still")
+      await requireWithin("the first still serves", 10_000, () => first.isReady())
       await first.kill()
-      const third = await embedded(dataDir, "the third")
+      const third = await makeEmbeddedNode(dataDir, "the third")
       nodes.push(third)
       await third.start()
-      const found = await operatorOf(third).get(`/api/agents/${agent.id}`)
-      trial.check(found.status === 200, `after the take-over the agent is ${found.status}`)
-      trial.saw("taken over from a killed one")
+      const found = await operatorApi(third).get(`/api/agents/${agent.id}`)
+      run.check(found.status === 200, `after the take-over the agent is ${found.status}`)
+      run.observe("taken over from a killed one")
     } finally {
       for (const node of nodes) await node.stop()
-      await endLeftovers(dataDir)
-      remove(dataDir)
+      await stopOrphanedPostgres(dataDir)
+      removeDirectory(dataDir)
     }
   }
 }
@@ -220,45 +228,46 @@ const damaged: Fault = {
   expected:
     "the process ends with 1 and one sentence; the files are not touched, and nothing is begun anew in their place",
   nodes: 0,
-  run: async (trial) => {
-    const directory = await newDirectory()
+  execute: async (run) => {
+    const directory = await makeTemporaryDirectory()
     const whole = join(directory, "whole")
     const nodes: Array<ControlNode> = []
     try {
-      const first = await embedded(whole)
+      const first = await makeEmbeddedNode(whole)
       nodes.push(first)
       await first.start()
-      const agent = (await operatorOf(first).post("/api/agents", { name: "home" })).body
-      await writeMany(operatorOf(first), agent.id, 100, "kept")
+      const agent = (await operatorApi(first).post("/api/agents", { name: "home" })).body
+      await createTunnels(operatorApi(first), agent.id, 100, "kept")
       await first.stop()
       for (const [index, [what, damage]] of damages.entries()) {
         const dataDir = join(directory, `damaged-${index}`)
         cpSync(whole, dataDir, { recursive: true })
         damage(join(dataDir, "postgres"))
-        const before = hashOf(dataDir)
-        const node = await embedded(dataDir, what)
+        const before = hashClusterFiles(dataDir)
+        const node = await makeEmbeddedNode(dataDir, what)
         nodes.push(node)
         node.spawn()
-        const ended = await holdsWithin(40_000, async () => !node.isAlive || await node.isReady())
-        trial.check(ended !== undefined && !node.isAlive, `${what}: the process serves`)
+        const ended = await waitUntil(40_000, async () => !node.isAlive || await node.isReady())
+        run.check(ended !== undefined && !node.isAlive, `${what}: the process serves`)
         if (!node.isAlive) {
           const code = await node.exited
-          trial.check(code === 1, `${what}: ended with ${code}`)
+          run.check(code === 1, `${what}: ended with ${code}`)
           const last = node.output.trim()
-          trial.check(
+          run.check(
             /backup|damaged|restore/u.test(node.output),
             `${what}: does not say what to do: ${last.slice(-600)}`
           )
         }
         await node.kill()
-        await endLeftovers(dataDir)
-        if (!what.startsWith("every table")) trial.check(hashOf(dataDir) === before, `${what}: the files were changed`)
+        await stopOrphanedPostgres(dataDir)
+        if (!what.startsWith("every table"))
+          run.check(hashClusterFiles(dataDir) === before, `${what}: the files were changed`)
       }
-      trial.saw(`${damages.length} damages`)
+      run.observe(`${damages.length} damages`)
     } finally {
       for (const node of nodes) await node.stop()
       await sleep(50)
-      remove(directory)
+      removeDirectory(directory)
     }
   }
 }

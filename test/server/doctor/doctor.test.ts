@@ -6,7 +6,7 @@ import { newDatabase } from "#support/database.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { makeServer } from "#support/server.ts"
 import * as Findings from "#doctor/findings.ts"
-import { fightingSettings, settingsFindings } from "#doctor/settingsFindings.ts"
+import { riskySettings, settingsFindings } from "#doctor/settingsFindings.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Option, Redacted, Schedule, Stream } from "effect"
@@ -217,7 +217,7 @@ describe("the doctor", () => {
     }))
 })
 
-const facts = { agents: 1, highestSubnet: 0 }
+const facts = { agents: 1, highestSubnetIndex: 0 }
 const settingsOf = (changed: Partial<SettingsValues>) => ({ ...defaults, wsHost: "127.0.0.1", ...changed })
 
 describe("what is told of settings", () => {
@@ -235,7 +235,9 @@ describe("what is told of settings", () => {
       agents: 4
     }],
     ["warn: 15 of the 16 subnets", { networkPool: "10.0.0.0/20" }, { agents: 15 }],
-    ["warn: CONTROL_NETWORK_POOL 10.0.0.0/20 has fewer subnets", { networkPool: "10.0.0.0/20" }, { highestSubnet: 16 }]
+    ["warn: CONTROL_NETWORK_POOL 10.0.0.0/20 has fewer subnets", { networkPool: "10.0.0.0/20" }, {
+      highestSubnetIndex: 16
+    }]
   ]
   for (const [expected, changed, counted] of cases) {
     it(`begins with "${expected}"`, () => {
@@ -250,12 +252,12 @@ describe("what is told of settings", () => {
     const tls = { tlsCertificate: Option.some("cert.pem"), tlsPrivateKey: Option.some("key.pem") }
     const proxy = { trustedProxies: [{ address: "10.0.0.1", length: 32, family: "ipv4" as const }] }
     for (const encrypted of [tls, proxy]) {
-      assert.deepStrictEqual(fightingSettings(settingsOf({ ...open, ...encrypted })), [])
+      assert.deepStrictEqual(riskySettings(settingsOf({ ...open, ...encrypted })), [])
     }
   })
 
   it("is nothing where nothing fights", () => {
-    assert.deepStrictEqual(fightingSettings(settingsOf({})), [])
+    assert.deepStrictEqual(riskySettings(settingsOf({})), [])
     assert.deepStrictEqual(settingsFindings(settingsOf({}), facts).map(({ severity }) => severity), ["ok"])
   })
 })
@@ -288,11 +290,11 @@ describe("what is told of figures", () => {
   })
 
   it("of many names the first five are told", () => {
-    assert.strictEqual(Findings.some(["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more")
+    assert.strictEqual(Findings.firstNames(["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more")
   })
 
   it("whatever is wrong comes with why and what to do", () => {
-    for (const finding of [Findings.backupFinding(undefined, now), Findings.markFinding("damaged")]) {
+    for (const finding of [Findings.backupFinding(undefined, now), Findings.highWaterMarkFinding("damaged")]) {
       assert.notStrictEqual(finding.why, "")
       assert.notStrictEqual(finding.remedy, "")
     }

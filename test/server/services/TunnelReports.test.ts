@@ -1,5 +1,5 @@
 import { AgentId } from "#schema/ids.ts"
-import { type Report, TunnelStore } from "#store/TunnelStore.ts"
+import { type TunnelStatusReport, TunnelStore } from "#store/TunnelStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { TestServer } from "#support/server.ts"
 import { TunnelReports } from "#services/TunnelReports.ts"
@@ -12,10 +12,10 @@ const agent = AgentId.make("a1")
 /** Stands for a database that takes its time: each write waits until it is told how it ends. */
 const makeStore = Effect.gen(function*() {
   const writes = yield* Queue.unbounded<
-    { reports: ReadonlyArray<Report>; end: Deferred.Deferred<number, StoreUnavailable> }
+    { reports: ReadonlyArray<TunnelStatusReport>; end: Deferred.Deferred<number, StoreUnavailable> }
   >()
   const store = Layer.mock(TunnelStore)({
-    report: (reports) =>
+    recordReports: (reports) =>
       Effect.gen(function*() {
         const end = yield* Deferred.make<number, StoreUnavailable>()
         yield* Queue.offer(writes, { reports, end })
@@ -26,7 +26,7 @@ const makeStore = Effect.gen(function*() {
   return { writes, next, layer: TunnelReports.layer.pipe(Layer.provide(store)) }
 })
 
-const statuses = (reports: ReadonlyArray<Report>) => reports.map(({ domain, status }) => [domain, status])
+const statuses = (reports: ReadonlyArray<TunnelStatusReport>) => reports.map(({ domain, status }) => [domain, status])
 
 describe("reports of tunnels", () => {
   it.effect("go out at once when nothing is on its way, and together while something is; the latest counts", () =>
@@ -142,7 +142,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("what an agent says", (
       const { context, newAgent, newTunnel } = yield* TestServer
       const { id } = yield* newAgent
       const { domain } = yield* newTunnel(id)
-      const { report } = yield* Effect.provide(TunnelStore, context)
+      const { recordReports: report } = yield* Effect.provide(TunnelStore, context)
       const reports = [{ agent: AgentId.make(id), domain, status: "active", ageMillis: 0 }]
       assert.strictEqual(yield* report(reports), 1)
       assert.strictEqual(yield* report(reports), 0)

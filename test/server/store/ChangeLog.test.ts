@@ -1,4 +1,4 @@
-import * as Table from "#network/BucketMap.ts"
+import * as BucketMap from "#network/BucketMap.ts"
 import { Revision } from "#schema/ids.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
@@ -29,7 +29,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         yield* sql`update tunnels set target = target`
         yield* sql`update tunnels set id = 't2'`
         yield* sql`delete from tunnels`
-        const page = yield* log.after(Revision.make(0))
+        const page = yield* log.readAfter(Revision.make(0))
         assert.deepStrictEqual(page.changes.map(({ _tag, revision }) => [_tag, revision]), [
           ["AgentPut", 1],
           ["TunnelPut", 2],
@@ -37,7 +37,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
           ["TunnelPut", 4],
           ["TunnelRemoved", 5]
         ])
-        assert.strictEqual((yield* log.snapshot).state.revision, 5)
+        assert.strictEqual((yield* log.readSnapshot).state.revision, 5)
       }))
 
     it.effect("a row knows the revision of its newest change", () =>
@@ -60,7 +60,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
-        const from = (yield* log.snapshot).state.revision
+        const from = (yield* log.readSnapshot).state.revision
         // Eight writers with pauses inside their transactions, one in ten rolled back.
         const write = Effect.fnUntraced(function*(writer: number) {
           let committed = 0
@@ -82,7 +82,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         let at = from
         let written: number | undefined
         while (written === undefined || seen.length < written) {
-          const page = yield* log.after(at)
+          const page = yield* log.readAfter(at)
           seen.push(...page.changes.map(({ revision }) => revision))
           at = page.upTo
           if (written === undefined && writers.every((writer) => writer.pollUnsafe() !== undefined)) {
@@ -91,17 +91,17 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         }
         assert.strictEqual(seen.length, written)
         assert.deepStrictEqual(seen, seen.map((_, index) => from + 1 + index))
-        assert.strictEqual((yield* log.snapshot).state.tunnels.size, written + 1)
+        assert.strictEqual((yield* log.readSnapshot).state.tunnels.size, written + 1)
       }))
 
     it.effect("a thousand rows in one transaction are a thousand revisions", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
-        const before = (yield* log.snapshot).state.revision
+        const before = (yield* log.readSnapshot).state.revision
         yield* sql`insert into tunnels (agent_id, domain, target)
         select 'a1', 'bulk' || i || '.example.com', 'localhost:80' from generate_series(1, 1000) i`
-        assert.strictEqual((yield* log.snapshot).state.revision, before + 1000)
+        assert.strictEqual((yield* log.readSnapshot).state.revision, before + 1000)
       }))
 
     it.effect("a damaged row keeps neither the snapshot from loading nor the log from being read: the others are there", () =>
@@ -109,16 +109,16 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
         yield* insertAgent("a2", 2)
-        const { state: { agents, revision } } = yield* log.snapshot
-        assert.sameMembers(Table.values(agents).map(({ id }) => id), ["a1", "a2"])
+        const { state: { agents, revision } } = yield* log.readSnapshot
+        assert.sameMembers(BucketMap.values(agents).map(({ id }) => id), ["a1", "a2"])
         yield* sql`update agents set wireguard_private_key = 'garbage' where id = 'a2'`
         yield* sql`insert into certificates (domain, certificate, private_key, expires_at)
           values ('a.example.com', 'c', 'garbage', 'infinity')`
         yield* insertAgent("a3", 3)
-        const { state: snapshot } = yield* log.snapshot
-        assert.sameMembers(Table.values(snapshot.agents).map(({ id }) => id), ["a1", "a3"])
+        const { state: snapshot } = yield* log.readSnapshot
+        assert.sameMembers(BucketMap.values(snapshot.agents).map(({ id }) => id), ["a1", "a3"])
         assert.strictEqual(snapshot.certificates.size, 0)
-        const page = yield* log.after(revision)
+        const page = yield* log.readAfter(revision)
         assert.deepStrictEqual(page.changes.map(({ _tag, revision }) => [_tag, revision]), [["AgentPut", revision + 3]])
         assert.strictEqual(page.upTo, revision + 3)
       }).pipe(Effect.provideService(References.MinimumLogLevel, "None")))

@@ -117,8 +117,8 @@ describe("secrets", () => {
     Effect.gen(function*() {
       const path = yield* temporaryDirectory
       const directory = yield* openDataDirectory(path)
-      const first = yield* directory.secret("admin-token", Effect.succeed("canary"))
-      const second = yield* directory.secret("admin-token", Effect.die("generated twice"))
+      const first = yield* directory.readOrCreateSecret("admin-token", Effect.succeed("canary"))
+      const second = yield* directory.readOrCreateSecret("admin-token", Effect.die("generated twice"))
       assert.deepStrictEqual([Redacted.value(first), Redacted.value(second)], ["canary", "canary"])
       assert.strictEqual(modeOf(join(path, "admin-token")), "600")
       assert.deepStrictEqual(readdirSync(path).toSorted(), ["admin-token", "holder", "lock"], "no drafts are left")
@@ -134,7 +134,7 @@ describe("secrets", () => {
       const logger = Logger.make(({ message, logLevel }) => logged.push(`${logLevel}: ${message}`))
 
       const secret = yield* openDataDirectory(path).pipe(
-        Effect.flatMap((directory) => directory.secret("master-key", Effect.die("it exists"))),
+        Effect.flatMap((directory) => directory.readOrCreateSecret("master-key", Effect.die("it exists"))),
         Effect.provide(Logger.layer([logger]))
       )
       assert.strictEqual(Redacted.value(secret), "canary")
@@ -149,9 +149,9 @@ describe("secrets", () => {
       const path = yield* temporaryDirectory
       writeFileSync(join(path, "master-key"), "\n")
       const directory = yield* openDataDirectory(path)
-      const exit = yield* Effect.exit(directory.secret("master-key", Effect.succeed("another")))
+      const exit = yield* Effect.exit(directory.readOrCreateSecret("master-key", Effect.succeed("another")))
       assert.isTrue(Exit.isFailure(exit))
-      if (Exit.isFailure(exit)) assert.include(Cause.pretty(exit.cause), "it is empty")
+      if (Exit.isFailure(exit)) assert.include(Cause.pretty(exit.cause), "the file is empty")
       assert.strictEqual(readFileSync(join(path, "master-key"), "utf8"), "\n")
     }))
 })

@@ -6,7 +6,7 @@ import { subnetCount } from "#network/addresses.ts"
 import { HostName } from "#schema/ids.ts"
 import { AgentStore } from "#store/AgentStore.ts"
 import * as Database from "#store/Database.ts"
-import { Directory } from "#store/Directory.ts"
+import { DataDirectory } from "#store/DataDirectory.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
 import { ApiKeyStore } from "#store/ApiKeyStore.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
@@ -26,7 +26,7 @@ const services = Layer.mergeAll(Agents.layer, Gateways.layer, ApiKeys.layer, Tun
   Layer.provide(Layer.mock(Network)({ catchUp: Effect.void })),
   Layer.provideMerge(Secrets.layer),
   Layer.provideMerge(Database.layer),
-  Layer.provideMerge(Directory.layer)
+  Layer.provideMerge(DataDirectory.layer)
 )
 
 const atOnce = <A, E, R>(times: number, effect: (index: number) => Effect.Effect<A, E, R>) =>

@@ -25,7 +25,7 @@ describe("the history", () => {
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
-        const before = (yield* log.snapshot).state
+        const before = (yield* log.readSnapshot).state
         yield* insertAgent("a1", 1)
         yield* insertAgent("a2", 2)
         yield* sql`insert into gateways (id, name, slot, wireguard_public_key) values ('g1', 'g1', 0, 'public')`
@@ -38,9 +38,9 @@ describe("the history", () => {
         yield* sql`update agents set virtual_ip = '10.64.1.9' where id = 'a1'`
         yield* sql`delete from tunnels`
         yield* sql`delete from agents where id = 'a1'`
-        const { changes } = yield* log.after(before.revision)
+        const { changes } = yield* log.readAfter(before.revision)
         const followed = changes.reduce(apply, before)
-        const { state: read } = yield* log.snapshot
+        const { state: read } = yield* log.readSnapshot
         const facts = (state: typeof read) =>
           state.history.chunks.flat().map(({ agents, entity, id, own, renumbered, revision }) => ({
             revision,
@@ -60,7 +60,7 @@ describe("the history", () => {
 
     it.effect("a key that only its client has is no private key in the log", () =>
       Effect.gen(function*() {
-        const { state } = yield* (yield* ChangeLog).snapshot
+        const { state } = yield* (yield* ChangeLog).readSnapshot
         const gateway = [...state.gateways].map(([, row]) => row).find(({ id }) => id === "g1")
         assert.isNull(gateway?.wireguardPrivateKey)
       }))
@@ -68,22 +68,22 @@ describe("the history", () => {
     it.effect("a change has a tag of its own, which a page names on both ends", () =>
       Effect.gen(function*() {
         const log = yield* ChangeLog
-        const page = yield* log.after(Revision.make(1))
-        assert.strictEqual(page.tagBefore, yield* log.tagAt(Revision.make(1)))
-        assert.strictEqual(page.tag, yield* log.tagAt(page.upTo))
+        const page = yield* log.readAfter(Revision.make(1))
+        assert.strictEqual(page.tagBefore, yield* log.readTag(Revision.make(1)))
+        assert.strictEqual(page.tag, yield* log.readTag(page.upTo))
         assert.notStrictEqual(page.tag, page.tagBefore)
-        assert.isNull(yield* log.tagAt(Revision.make(1_000_000)))
+        assert.isNull(yield* log.readTag(Revision.make(1_000_000)))
       }))
 
     it.effect("a lost history gets another name, once", () =>
       Effect.gen(function*() {
         const log = yield* ChangeLog
-        const { state: { timeline } } = yield* log.snapshot
-        yield* log.beginTimeline(timeline)
-        const { state: { timeline: second } } = yield* log.snapshot
+        const { state: { timeline } } = yield* log.readSnapshot
+        yield* log.startTimeline(timeline)
+        const { state: { timeline: second } } = yield* log.readSnapshot
         assert.notStrictEqual(second, timeline)
-        yield* log.beginTimeline(timeline)
-        assert.strictEqual((yield* log.snapshot).state.timeline, second)
+        yield* log.startTimeline(timeline)
+        assert.strictEqual((yield* log.readSnapshot).state.timeline, second)
       }))
 
     it.effect("ten thousand changes and those of a day are kept, whatever else is forgotten", () =>
@@ -92,7 +92,7 @@ describe("the history", () => {
         const log = yield* ChangeLog
         yield* sql`insert into tunnels (id, agent_id, domain, target) values ('t9', 'a2', 't9.example.com', 'h:80')`
         yield* sql`update control_meta set revision = revision + 20000`
-        const { state: { revision: newest } } = yield* log.snapshot
+        const { state: { revision: newest } } = yield* log.readSnapshot
         yield* sql`insert into changes (revision, entity, op, entity_id, at)
           select ${newest} - 19999 + i, 'tunnel', 'delete', 'x' || i, now() - interval '25 hours'
           from generate_series(0, 14999) i`
@@ -109,8 +109,8 @@ describe("the history", () => {
         assert.strictEqual(left.length, young.length)
         const kept = yield* sql`select 1 from changes where revision > ${newest} - 10000`
         assert.strictEqual(kept.length, 10_000)
-        const { state } = yield* log.snapshot
-        assert.isAtMost(state.history.from, newest - 10_000)
+        const { state } = yield* log.readSnapshot
+        assert.isAtMost(state.history.startRevision, newest - 10_000)
       }))
   })
 })
@@ -120,9 +120,9 @@ describe("the high-water mark", () => {
     it.effect("a process with secrets of its own and a database keeps none", () =>
       Effect.gen(function*() {
         const highWater = yield* HighWaterMarkStore
-        const { state, tag } = yield* (yield* ChangeLog).snapshot
-        yield* highWater.keep({ timeline: state.timeline, revision: state.revision, tag })
-        assert.isTrue(Option.isNone(yield* highWater.kept))
+        const { state, tag } = yield* (yield* ChangeLog).readSnapshot
+        yield* highWater.write({ timeline: state.timeline, revision: state.revision, tag })
+        assert.isTrue(Option.isNone(yield* highWater.read))
       }))
   })
 })

@@ -1,9 +1,9 @@
 /** The schema comes about whole or not at all, whoever starts at once and whatever dies meanwhile. */
 import * as Database from "#store/Database.ts"
-import { Directory } from "#store/Directory.ts"
+import { DataDirectory } from "#store/DataDirectory.ts"
 import { init } from "#store/migrations/0001_init.ts"
 import { history } from "#store/migrations/0002_history.ts"
-import { catalog, schemaDrift } from "#store/schemaDrift.ts"
+import { catalog, compareSchema } from "#store/schemaDrift.ts"
 import { newDatabase, quiet, testSettings } from "#support/database.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
@@ -14,7 +14,7 @@ import { Migrator, SqlClient } from "effect/sql"
 const start = (url: string) =>
   Effect.exit(Effect.scoped(Layer.build(
     Database.layer.pipe(
-      Layer.provide(Directory.layer),
+      Layer.provide(DataDirectory.layer),
       Layer.provide(testSettings({ databaseUrl: Option.some(Redacted.make(url)) })),
       Layer.provide(quiet)
     )
@@ -71,7 +71,7 @@ describe("the migrations", () => {
         const { url } = yield* database
         const ends = yield* Effect.all([start(url), start(url), start(url)], { concurrency: "unbounded" })
         assert.deepStrictEqual(ends.map(Exit.isSuccess), [true, true, true])
-        assert.deepStrictEqual(yield* on(url)(schemaDrift), [])
+        assert.deepStrictEqual(yield* on(url)(compareSchema), [])
       }), 60_000)
 
     it.live(
@@ -96,7 +96,7 @@ describe("the migrations", () => {
             assert.isTrue(Exit.isSuccess(yield* start(url)))
             assert.deepStrictEqual(yield* on(url)(there), after, `completed after statement ${n}`)
           }
-          assert.deepStrictEqual(yield* on(clean.url)(schemaDrift), [])
+          assert.deepStrictEqual(yield* on(clean.url)(compareSchema), [])
         }),
       120_000
     )

@@ -1,28 +1,28 @@
-/** A consistent copy of all that cannot be made anew: every row as of one moment, with what is encrypted still encrypted. */
+/** Backs up all configuration rows in one database snapshot; encrypted values stay encrypted. */
 import { Revision, Timeline, Timestamp } from "#schema/ids.ts"
 import { Cause, Clock, Context, DateTime, Effect, Layer, Option, Queue, Schema, Semaphore, Stream } from "effect"
 import { SqlClient, type SqlConnection, type SqlError } from "effect/sql"
 import { BackupWriter } from "./file.ts"
-import { backedUp } from "./tables.ts"
-import { historyName } from "#store/ChangeLog.ts"
+import { backupTables } from "./tables.ts"
+import { timelineExpression } from "#store/ChangeLog.ts"
 import { migrationsTable } from "#store/Database.ts"
 import { describeSqlError } from "#store/sql.ts"
 
-/** The database did not give all of its rows. */
+/** The database did not return all rows, or the reader was too slow. */
 export class BackupFailed extends Schema.TaggedError<BackupFailed>()("BackupFailed", { reason: Schema.String }) {
   override get message(): string {
-    return `no backup was made: ${this.reason}`
+    return `cannot make a backup: ${this.reason}`
   }
 }
 
 export class Backup extends Context.Service<Backup, {
   /**
-   * The bytes of a backup file, read from one snapshot of the database as they are taken; one backup at a time. Whoever takes
-   * nothing for a minute gets no more.
+   * The bytes of a backup file. Reads one snapshot of the database at the pace of the consumer, and one backup at a time.
+   * Fails if the consumer reads nothing for one minute.
    */
   readonly dump: Stream.Stream<Uint8Array, BackupFailed>
-  /** When the last whole backup was made, by any node; none if that is not known. */
-  readonly last: Effect.Effect<Option.Option<string>>
+  /** The time of the last complete backup by any node; none if it is unknown. */
+  readonly lastBackupAt: Effect.Effect<Option.Option<string>>
 }>()("control/store/backup/Backup") {
   static readonly layer = Layer.effect(
     Backup,
@@ -32,24 +32,24 @@ export class Backup extends Context.Service<Backup, {
 
       const lines = Stream.callback<string, BackupFailed>(
         (queue) =>
-          readAll(sql, (text) => taken(Queue.offer(queue, text))).pipe(
-            Effect.andThen(noteDone(sql)),
+          readAll(sql, (text) => withinReadTimeout(Queue.offer(queue, text))).pipe(
+            Effect.andThen(recordCompletion(sql)),
             oneAtATime.withPermits(1),
             Effect.catchCause((cause) => Effect.fail(failure(cause))),
             Effect.andThen(Queue.end(queue))
           ),
         { bufferSize: 2, strategy: "suspend" }
       )
-      return Backup.of({ dump: compressed(lines), last: lastOf(sql) })
+      return Backup.of({ dump: compressed(lines), lastBackupAt: readLastBackupAt(sql) })
     })
   )
 }
 
-/** A snapshot that is held keeps the database from cleaning up, and a place in the pool from everybody else. */
-const taken = (offered: Effect.Effect<unknown>) =>
+/** A slow consumer would hold a snapshot, which blocks VACUUM, and a connection of the pool. */
+const withinReadTimeout = (offered: Effect.Effect<unknown>) =>
   Effect.timeoutOrElse(offered, {
     duration: "1 minute",
-    orElse: () => Effect.fail(new BackupFailed({ reason: "nobody took more of it for a minute" }))
+    orElse: () => Effect.fail(new BackupFailed({ reason: "the client has read nothing for one minute" }))
   })
 
 const compressed = (lines: Stream.Stream<string, BackupFailed>): Stream.Stream<Uint8Array, BackupFailed> =>
@@ -58,16 +58,16 @@ const compressed = (lines: Stream.Stream<string, BackupFailed>): Stream.Stream<U
     onError: (error) => error instanceof BackupFailed ? error : new BackupFailed({ reason: String(error) })
   })
 
-/** The types of the two sides differ in which buffers they allow. */
+/** The cast is needed because the types of the two sides allow different buffers. */
 const gzip = (): ReadableWritablePair<Uint8Array, Uint8Array> =>
   new CompressionStream("gzip") as unknown as ReadableWritablePair<Uint8Array, Uint8Array>
 
-/** The rows of one round trip: a few hundred kilobytes at most. */
-const fetched = 200
+/** Rows per round trip, a few hundred kilobytes at most. */
+const fetchSize = 200
 
-type Take = (text: string) => Effect.Effect<unknown, BackupFailed>
+type Emit = (text: string) => Effect.Effect<unknown, BackupFailed>
 
-const readAll = (sql: SqlClient.SqlClient, take: Take): Effect.Effect<void, BackupFailed | SqlError.SqlError> =>
+const readAll = (sql: SqlClient.SqlClient, emit: Emit): Effect.Effect<void, BackupFailed | SqlError.SqlError> =>
   Effect.scoped(Effect.gen(function*() {
     const connection = yield* sql.reserve
     const run = (statement: string) => connection.executeUnprepared(statement, [], undefined)
@@ -78,30 +78,33 @@ const readAll = (sql: SqlClient.SqlClient, take: Take): Effect.Effect<void, Back
     yield* run("set local statement_timeout = '60s'")
     yield* run("set local idle_in_transaction_session_timeout = '60s'")
     const writer = new BackupWriter()
-    yield* take(writer.header(yield* headerOf(run)))
-    const there = new Set<unknown>((yield* run(tablesThere)).map(({ name }) => name))
-    for (const { image, key, table } of backedUp.filter(({ table }) => there.has(table))) {
+    yield* emit(writer.header(yield* headerOf(run)))
+    const existing = new Set<unknown>((yield* run(existingTables)).map(({ name }) => name))
+    for (const { image, key, table } of backupTables.filter(({ table }) => existing.has(table))) {
       yield* run(`declare backup no scroll cursor for select (${image})::text as image from ${table} order by ${key}`)
       while (true) {
-        const rows = yield* run(`fetch ${fetched} from backup`)
-        if (rows.length > 0) yield* take(writer.rows(table, rows.map(({ image }) => String(image))))
-        if (rows.length < fetched) break
+        const rows = yield* run(`fetch ${fetchSize} from backup`)
+        if (rows.length > 0) yield* emit(writer.rows(table, rows.map(({ image }) => String(image))))
+        if (rows.length < fetchSize) break
       }
       yield* run("close backup")
     }
-    yield* take(writer.footer())
+    yield* emit(writer.footer())
   }))
 
 type Run = (statement: string) => ReturnType<SqlConnection.Connection["executeUnprepared"]>
 
-const tablesThere = `select table_name as name from information_schema.tables where table_schema = current_schema()`
+const existingTables = `select table_name as name from information_schema.tables where table_schema = current_schema()`
 
 const headerOf = Effect.fnUntraced(function*(run: Run) {
   const [row] = decodeHeads(
-    yield* run(`select ${historyName} as timeline, m.revision::float8 as revision, m.master_key_id as "masterKey",
-      control_iso(now()) as at, (select max(migration_id) from ${migrationsTable})::int as schema from control_meta m`)
+    yield* run(
+      `select ${timelineExpression} as timeline, m.revision::float8 as revision, m.master_key_id as "masterKey",
+      control_iso(now()) as at, (select max(migration_id) from ${migrationsTable})::int as schema from control_meta m`
+    )
   )
-  if (row === undefined) return yield* new BackupFailed({ reason: "the table control_meta has lost its one row" })
+  if (row === undefined)
+    return yield* new BackupFailed({ reason: "the table control_meta has no row; restore the database from a backup" })
   return { format: "control-backup" as const, version: 1 as const, ...row }
 })
 
@@ -116,28 +119,33 @@ const decodeHeads = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({
 function failure(cause: Cause.Cause<BackupFailed | SqlError.SqlError>): BackupFailed {
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
   if (error instanceof BackupFailed) return error
-  return new BackupFailed({ reason: `the database did not give all of its rows: ${describeSqlError(cause)}` })
+  return new BackupFailed({ reason: `the database did not return all rows: ${describeSqlError(cause)}` })
 }
 
 /**
- * Where every node finds it, and a backup by other means takes it along: in the comment of a table. It is a precaution of
- * the doctor's: where it cannot be written, nothing else is lost.
+ * Stores the time of the backup in the comment of a table, where every node finds it and where `pg_dump` includes it. Only the
+ * doctor uses it, so a failure is only logged.
  */
-const noteDone = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+const recordCompletion = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   const at = DateTime.formatIso(DateTime.makeUnsafe(yield* Clock.currentTimeMillis))
-  yield* sql.unsafe(`comment on table control_meta is '${notePrefix}${at}'`).pipe(
-    Effect.catchCause(() => Effect.logWarning("when this backup was made could not be noted in the database"))
+  yield* sql.unsafe(`comment on table control_meta is '${commentPrefix}${at}'`).pipe(
+    Effect.catchCause(() =>
+      Effect.logWarning(
+        "cannot store the time of this backup in the database: control doctor reports an older one; " +
+          "the role of DATABASE_URL must own the table control_meta"
+      )
+    )
   )
 })
 
-const notePrefix = "last backup: "
+const commentPrefix = "last backup: "
 
-const lastOf = (sql: SqlClient.SqlClient): Effect.Effect<Option.Option<string>> =>
+const readLastBackupAt = (sql: SqlClient.SqlClient): Effect.Effect<Option.Option<string>> =>
   sql<{ note: string | null }>`select obj_description(to_regclass('control_meta'), 'pg_class') as note`.pipe(
     Effect.map(([row]) =>
       Option.fromNullishOr(row?.note).pipe(
-        Option.filter((note) => note.startsWith(notePrefix)),
-        Option.map((note) => note.slice(notePrefix.length))
+        Option.filter((note) => note.startsWith(commentPrefix)),
+        Option.map((note) => note.slice(commentPrefix.length))
       )
     ),
     Effect.catchCause(() => Effect.succeedNone)

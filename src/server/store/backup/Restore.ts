@@ -1,43 +1,43 @@
-/** Puts a backup in the place of what the database has, in one transaction: all of it, or nothing has happened. */
+/** Replaces the content of the database with a backup, in one transaction. */
 import type { Cipher } from "#crypto/Cipher.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
 import { Cause, Context, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
-import { type BackupRow, type BackupSummary, BackupUnusable, rowsOfBackup, verifyBackup } from "./file.ts"
-import { backedUp } from "./tables.ts"
-import { historyName } from "#store/ChangeLog.ts"
+import { type BackupRow, type BackupSummary, BackupUnusable, forEachRowBatch, verifyBackup } from "./file.ts"
+import { backupTables } from "./tables.ts"
+import { timelineExpression } from "#store/ChangeLog.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { describeSqlError } from "#store/sql.ts"
 
-/** There is something already, and nobody has said that it is to be replaced. */
+/** The database has rows, and the caller has not asked to replace them. */
 export class DatabaseNotEmpty extends Schema.TaggedError<DatabaseNotEmpty>()("DatabaseNotEmpty", {
   rows: Schema.Record(Schema.String, Schema.Int)
 }) {
   override get message(): string {
-    const there = Object.entries(this.rows).filter(([, count]) => count > 0).map(([table, count]) =>
+    const counts = Object.entries(this.rows).filter(([, count]) => count > 0).map(([table, count]) =>
       `${count} ${table}`
     )
-    return `the database is not empty: it has ${there.join(", ")}. To replace all of it, say --replace`
+    return `the database is not empty: it has ${counts.join(", ")}; to replace all of it, use --replace`
   }
 }
 
-/** The transaction was rolled back: the database is as it was. */
+/** The restore failed and was rolled back; the database is unchanged. */
 export class RestoreFailed extends Schema.TaggedError<RestoreFailed>()("RestoreFailed", { reason: Schema.String }) {
   override get message(): string {
-    return `nothing was restored: ${this.reason}`
+    return `the restore was rolled back: ${this.reason}`
   }
 }
 
-export interface Restored {
+export interface RestoreResult {
   readonly rows: Readonly<Record<string, number>>
   readonly revision: Revision
   readonly timeline: Timeline
 }
 
 export class Restore extends Context.Service<Restore, {
-  /** Everything in the database becomes what the file says; a database that is not empty only if `replace` says so. */
+  /** Replaces every row of the database with those of the file. Without `replace`, the database must be empty. */
   restore(file: string, cipher: Cipher, options: { readonly replace: boolean }): Effect.Effect<
-    Restored,
+    RestoreResult,
     BackupUnusable | DatabaseNotEmpty | RestoreFailed
   >
 }>()("control/store/backup/Restore") {
@@ -48,56 +48,58 @@ export class Restore extends Context.Service<Restore, {
         restore: Effect.fn("Restore.restore")(function*(file, cipher, { replace }) {
           const summary = yield* checkBackup(file, cipher)
           return yield* sql.withTransaction(Effect.gen(function*() {
-            yield* locked(sql)
-            const there = yield* rowsThere(sql)
-            if (!replace && Object.values(there).some((count) => count > 0)) {
-              return yield* new DatabaseNotEmpty({ rows: there })
+            yield* lockTables(sql)
+            const rows = yield* countRows(sql)
+            if (!replace && Object.values(rows).some((count) => count > 0)) {
+              return yield* new DatabaseNotEmpty({ rows })
             }
-            yield* silently(sql, replaceRows(sql, file, summary))
+            yield* withTriggersDisabled(sql, replaceRows(sql, file, summary))
             yield* sql`set constraints all immediate`
-            return { rows: summary.rows, ...yield* beginHistory(sql, summary, cipher) }
+            return { rows: summary.rows, ...yield* startTimeline(sql, summary, cipher) }
           })).pipe(Effect.catchCause((cause) => Effect.fail(failure(cause))))
         })
       }))
   )
 }
 
-/** What can be told before a database is touched: the file is whole, this version knows its rows, and the key opens them. */
+/** Checks a backup without a database: the file is complete, this version supports its schema, and the master keys decrypt it. */
 export const checkBackup = Effect.fn("checkBackup")(function*(file: string, cipher: Cipher) {
   const summary = yield* verifyBackup(file)
   const unusable = (reason: string) => new BackupUnusable({ file, reason })
   if (summary.header.schema > schemaVersion) {
     return yield* unusable(
-      `it has schema version ${summary.header.schema}, but this version of Control knows only ${schemaVersion}: ` +
-        "restore it with a newer Control"
+      `the backup has schema version ${summary.header.schema}, but this version of Control supports at most ` +
+        `${schemaVersion}: restore it with a newer Control`
     )
   }
   const { header: { masterKey }, keyIds } = summary
   const foreign = [...masterKey === null ? [] : [masterKey], ...keyIds].find((id) => !cipher.readableIds.has(id))
   if (foreign !== undefined) {
     return yield* unusable(
-      `it is encrypted under master key ${foreign}, but the one given is ${[...cipher.readableIds].join(", ")}: ` +
-        "give the right one as CONTROL_MASTER_KEY_FILE, in CONTROL_MASTER_KEYS_OLD, or as the file master-key in the data directory"
+      `the backup is encrypted under master key ${foreign}, but the one given is ${
+        [...cipher.readableIds].join(", ")
+      }: ` +
+        "set CONTROL_MASTER_KEY_FILE or CONTROL_MASTER_KEYS_OLD, or put the key into the file master-key in the data directory"
     )
   }
-  const known = new Set(backedUp.map(({ table }) => table))
+  const known = new Set(backupTables.map(({ table }) => table))
   const table = Object.keys(summary.rows).find((table) => !known.has(table))
   if (table !== undefined)
-    return yield* unusable(`it has rows of ${table}, which this version of Control does not know`)
+    return yield* unusable(`the backup has rows of table ${table}, which this version of Control does not know`)
   return summary
 })
 
-const tables = backedUp.map(({ table }) => table)
+const tables = backupTables.map(({ table }) => table)
 
-/** In the order in which writers come by them, the counter last; readers go on. */
-const locked = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+/** Locks tables in the order of other writers, with the revision counter last, so that no deadlock occurs. Readers continue. */
+const lockTables = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   yield* sql`set local statement_timeout = '10min'`
   yield* sql`set local idle_in_transaction_session_timeout = '60s'`
   yield* sql`set local lock_timeout = '20s'`
   yield* sql.unsafe(`lock table ${[...tables, "control_meta"].join(", ")} in share row exclusive mode`)
 })
 
-const rowsThere = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
+const countRows = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   const counts: Record<string, number> = {}
   for (const table of tables) {
     const [row] = yield* sql.unsafe<{ count: number }>(`select count(*)::int as count from ${table}`)
@@ -106,22 +108,22 @@ const rowsThere = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   return counts
 })
 
-/** Restored rows are no changes of this history: its triggers do not see them, and the owner of the tables may say so. */
-const silently = <E, R>(sql: SqlClient.SqlClient, work: Effect.Effect<void, E, R>) =>
+/** Disables the triggers, because restored rows are not changes of this timeline. The owner of the tables has this right. */
+const withTriggersDisabled = <E, R>(sql: SqlClient.SqlClient, work: Effect.Effect<void, E, R>) =>
   Effect.gen(function*() {
-    const all = (what: string) =>
-      Effect.forEach(tables, (table) => sql.unsafe(`alter table ${table} ${what} trigger user`), { discard: true })
-    yield* all("disable")
+    const alterAll = (action: "disable" | "enable") =>
+      Effect.forEach(tables, (table) => sql.unsafe(`alter table ${table} ${action} trigger user`), { discard: true })
+    yield* alterAll("disable")
     yield* work
-    yield* all("enable")
+    yield* alterAll("enable")
   })
 
 const replaceRows = Effect.fnUntraced(
   function*(sql: SqlClient.SqlClient, file: string, summary: BackupSummary) {
     for (const table of tables.toReversed()) yield* sql.unsafe(`delete from ${table}`)
     const columns = new Map<string, ReadonlyArray<string>>()
-    for (const table of tables) columns.set(table, yield* columnsOf(sql, table))
-    yield* rowsOfBackup(
+    for (const table of tables) columns.set(table, yield* readColumns(sql, table))
+    yield* forEachRowBatch(
       file,
       summary,
       (table, rows) => insert(sql, file, { table, rows, columns: columns.get(table) ?? [] })
@@ -130,7 +132,7 @@ const replaceRows = Effect.fnUntraced(
   }
 )
 
-const columnsOf = (sql: SqlClient.SqlClient, table: string) =>
+const readColumns = (sql: SqlClient.SqlClient, table: string) =>
   Effect.map(
     sql<{ name: string }>`select column_name as name from information_schema.columns
       where table_schema = current_schema() and table_name = ${table} and is_generated = 'NEVER'`,
@@ -143,14 +145,14 @@ interface Batch {
   readonly columns: ReadonlyArray<string>
 }
 
-/** What an older version did not have yet gets the column's default. */
+/** Columns that an older backup does not have get their defaults. */
 const insert = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, file: string, { columns, rows, table }: Batch) {
   const given = Object.keys(rows[0] ?? {})
   const unknown = given.find((name) => !columns.includes(name))
   if (unknown !== undefined) {
     return yield* new BackupUnusable({
       file,
-      reason: `its ${table} have a column ${unknown} that the database does not`
+      reason: `its table ${table} has a column ${unknown} that the database does not have`
     })
   }
   const names = given.map((name) => `"${name}"`).join(", ")
@@ -162,8 +164,8 @@ const insert = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, file: strin
 })
 
 /**
- * What is numbered goes on after the last that was restored, and after the last that was there. `setval` would outlive a
- * rollback, and a live server would then give out numbers that its rows have.
+ * Restarts each sequence after the largest restored id and after its own last value. `setval` is unsuitable, because it survives
+ * a rollback, after which a live server would assign ids that its rows already have.
  */
 const advanceSequences = Effect.fnUntraced(
   function*(sql: SqlClient.SqlClient, table: string, columns: ReadonlyArray<string>) {
@@ -180,16 +182,16 @@ const advanceSequences = Effect.fnUntraced(
 )
 
 /**
- * Nobody who knows the old history may take this for its continuation, and no number is given out twice. Whoever restores
- * a backup means it: what is missing from it is accepted, so no node holds it back.
+ * Starts a new timeline, so that no reader of the old history continues here, and keeps the larger revision, so that no revision
+ * is reused. Accepts the loss of rows that the backup lacks, so that the loss guard of no node holds the update back.
  */
-const beginHistory = Effect.fnUntraced(function*(
+const startTimeline = Effect.fnUntraced(function*(
   sql: SqlClient.SqlClient,
   { header, keyIds }: BackupSummary,
   cipher: Cipher
 ) {
   yield* sql`delete from changes`
-  // What is written under stays, unless its key is lost; what the backup is encrypted under is encrypted anew by whoever serves.
+  // The writing key stays unless its master key is missing. A serving node re-encrypts the values of the backup.
   yield* sql`update control_meta set timeline = gen_random_uuid()::text, revision = greatest(revision, ${header.revision}),
     master_key_id = case when master_key_id = any (${[...cipher.readableIds]}::text[]) then master_key_id
       else ${cipher.keyId} end`
@@ -197,7 +199,7 @@ const beginHistory = Effect.fnUntraced(function*(
     rotating_from = array(select unnest(${[...keyIds]}::text[]) except select master_key_id)`
   const [history] = decodeHistory(
     yield* sql.unsafe(
-      `update control_meta m set accepted_timeline = ${historyName}, accepted_revision = revision
+      `update control_meta m set accepted_timeline = ${timelineExpression}, accepted_revision = revision
        returning accepted_timeline as timeline, revision::float8 as revision`
     )
   )

@@ -1,44 +1,51 @@
 /**
- * A backup as a file: gzip of lines of JSON. First what it is, then each row, last how many there were and the SHA-256 of all
- * lines before. So a file that was cut off or altered is told from a whole one before anything is made of it.
+ * The backup file: gzip of JSON lines. The first line is the header, then follows one line for each row. The last line is the
+ * footer, with the number of rows and the SHA-256 of all lines before it. So a truncated or altered file is detected before
+ * any row of it is used.
+ *
+ * The reader splits lines itself and does not use `Ndjson` of Effect, which returns values only: the SHA-256 needs the bytes of
+ * each line, and a last line without a line feed must count as truncated.
  */
 import { Revision, Timeline, Timestamp } from "#schema/ids.ts"
-import { Effect, Option, Schema } from "effect"
+import { Effect, Option, Schema, Stream } from "effect"
 import { createHash } from "node:crypto"
 import { createReadStream } from "node:fs"
 import { createGunzip } from "node:zlib"
 
-const Counts = Schema.Record(Schema.String, Schema.Int)
+const RowCounts = Schema.Record(Schema.String, Schema.Int)
 
 export const BackupHeader = Schema.Struct({
   format: Schema.Literal("control-backup"),
   version: Schema.Literal(1),
+  /** Version of the database schema. */
   schema: Schema.Int,
   timeline: Timeline,
   revision: Revision,
+  /** Id of the master key that was the writing key at the time of the backup. */
   masterKey: Schema.NullOr(Schema.String),
   at: Timestamp
 })
 export type BackupHeader = typeof BackupHeader.Type
 
-const BackupFooter = Schema.Struct({ rows: Counts, sha256: Schema.String })
+const BackupFooter = Schema.Struct({ rows: RowCounts, sha256: Schema.String })
 
-/** The file is no backup, or not the one that was written. */
+/** The file is not a backup, is damaged, or does not fit this version, master key or database. */
 export class BackupUnusable extends Schema.TaggedError<BackupUnusable>()("BackupUnusable", {
   file: Schema.String,
   reason: Schema.String
 }) {
   override get message(): string {
-    return `${this.file} cannot be restored: ${this.reason}`
+    return `cannot restore ${this.file}: ${this.reason}`
   }
 }
 
-/** What a whole file holds. */
+/** The content of a complete file. */
 export interface BackupSummary {
   readonly header: BackupHeader
+  /** Number of rows by table. */
   readonly rows: Readonly<Record<string, number>>
   readonly sha256: string
-  /** The ids of the master keys that its values are encrypted under. */
+  /** Ids of the master keys that encrypt values in the file. */
   readonly keyIds: ReadonlySet<string>
 }
 
@@ -47,7 +54,7 @@ export interface BackupRow {
   readonly row: Readonly<Record<string, unknown>>
 }
 
-/** Writes the lines of a backup, in order, and keeps count for the last one. */
+/** Formats the lines of a backup in order: header, rows, footer. Counts and hashes them for the footer. */
 export class BackupWriter {
   readonly #hash = createHash("sha256")
   readonly #rows: Record<string, number> = {}
@@ -73,96 +80,112 @@ export class BackupWriter {
   }
 }
 
-/** Reads the whole file, and says what it holds, or why it cannot be relied on. */
+/** Reads and verifies a complete file. */
 export const verifyBackup = (file: string): Effect.Effect<BackupSummary, BackupUnusable> =>
-  attempt(file, () => read(file, undefined))
+  readBackup(file, () => Effect.void)
 
-/** Gives the rows in batches; fails where the file is not the one that `verifyBackup` has told of. */
-export const rowsOfBackup = <E, R>(
+/** Runs `use` on batches of at most 500 rows of one table. Fails at the end if the file is not the one that was verified. */
+export const forEachRowBatch = <E, R>(
   file: string,
   { sha256 }: BackupSummary,
   use: (table: string, rows: ReadonlyArray<BackupRow["row"]>) => Effect.Effect<void, E, R>
 ): Effect.Effect<void, E | BackupUnusable, R> =>
-  Effect.flatMap(Effect.context<R>(), (context) => {
-    const failed: { error?: E } = {}
-    const give = async (table: string, rows: ReadonlyArray<BackupRow["row"]>) => {
-      const result = await Effect.runPromise(Effect.result(Effect.provide(use(table, rows), context)))
-      if (result._tag === "Success") return
-      failed.error = result.failure
-      throw new Error("stopped")
-    }
-    return attempt(file, () => read(file, give)).pipe(
-      Effect.catch((error): Effect.Effect<never, E | BackupUnusable> =>
-        Effect.fail(failed.error === undefined ? error : failed.error)
-      ),
-      Effect.flatMap((summary) =>
-        summary.sha256 === sha256
-          ? Effect.void
-          : Effect.fail(new BackupUnusable({ file, reason: "it was changed while it was read" }))
-      )
+  Effect.flatMap(readBackup(file, use), (summary) =>
+    summary.sha256 === sha256
+      ? Effect.void
+      : Effect.fail(new BackupUnusable({ file, reason: "the file was changed while it was read" })))
+
+const readBackup = <E, R>(
+  file: string,
+  use: (table: string, rows: ReadonlyArray<BackupRow["row"]>) => Effect.Effect<void, E, R>
+): Effect.Effect<BackupSummary, E | BackupUnusable, R> =>
+  Effect.suspend(() => {
+    const reader = new BackupReader()
+    const toUnusable = (error: unknown) => new BackupUnusable({ file, reason: reasonOf(error) })
+    return Stream.fromAsyncIterable(batchesOf(file, reader), toUnusable).pipe(
+      Stream.runForEach(({ rows, table }) => use(table, rows)),
+      Effect.andThen(Effect.try({ try: () => reader.summary(), catch: toUnusable }))
     )
   })
 
 class Unusable extends Error {}
 
-const attempt = <A>(file: string, run: () => Promise<A>): Effect.Effect<A, BackupUnusable> =>
-  Effect.tryPromise({ try: run, catch: (error) => new BackupUnusable({ file, reason: reasonOf(error) }) })
-
-/** Of what zlib and the file system say, the code: it names what is wrong and quotes nothing. */
+/** For errors of zlib and the file system only the code, because their messages can quote content. */
 function reasonOf(error: unknown): string {
   if (error instanceof Unusable) return error.message
   const code = error instanceof Error && "code" in error ? String(error.code) : ""
-  if (code === "ENOENT") return "there is no such file"
-  if (code === "Z_BUF_ERROR") return "it is cut off"
-  return code.startsWith("Z_") ? `it is damaged, or no gzip file (${code})` : `it cannot be read (${code})`
+  if (code === "ENOENT") return "the file does not exist"
+  if (code === "Z_BUF_ERROR") return truncated
+  return code.startsWith("Z_") ? `the file is damaged, or no gzip file (${code})` : `the file cannot be read (${code})`
 }
 
+const truncated = "the file is cut off"
+const trailingData = "data follows the last line of the file"
 const batchSize = 500
-const largestLine = 16 * 1024 * 1024
-const storedValue = /^v1\.([0-9a-f]{16})\./u
+const maxLineBytes = 16 * 1024 * 1024
+const encryptedValue = /^v1\.([0-9a-f]{16})\./u
 
-type Give = (table: string, rows: ReadonlyArray<BackupRow["row"]>) => Promise<void>
-
-async function read(file: string, give: Give | undefined): Promise<BackupSummary> {
-  const hash = createHash("sha256")
-  const rows: Record<string, number> = {}
-  const keyIds = new Set<string>()
-  let header: BackupHeader | undefined
-  let sha256: string | undefined
-  let batch: { readonly table: string; readonly rows: Array<BackupRow["row"]> } | undefined
-
-  const flush = async () => {
-    const full = batch
-    batch = undefined
-    if (full !== undefined) await give?.(full.table, full.rows)
-  }
-  for await (const line of linesOf(file)) {
-    if (sha256 !== undefined) throw new Unusable("something follows its last line")
-    const value = parse(line)
-    if (header === undefined) {
-      header = headerIn(value)
-    } else if (isRow(value)) {
-      rows[value.table] = (rows[value.table] ?? 0) + 1
-      for (const text of Object.values(value.row)) {
-        const keyId = typeof text === "string" ? storedValue.exec(text)?.[1] : undefined
-        if (keyId !== undefined) keyIds.add(keyId)
-      }
-      if (batch !== undefined && (batch.table !== value.table || batch.rows.length >= batchSize)) await flush()
-      batch ??= { table: value.table, rows: [] }
-      batch.rows.push(value.row)
-    } else {
-      await flush()
-      sha256 = checkFooter(value, rows, hash.digest("hex"))
-      continue
-    }
-    hash.update(line).update("\n")
-  }
-  if (header === undefined) throw new Unusable("it is empty")
-  if (sha256 === undefined) throw new Unusable("it is cut off")
-  return { header, rows, sha256, keyIds }
+interface RowBatch {
+  readonly table: string
+  readonly rows: Array<BackupRow["row"]>
 }
 
-/** Every line that ends with a line feed: one that does not was cut off. */
+/** Checks the lines of a backup in order, and collects rows into batches. Its methods throw `Unusable`. */
+class BackupReader {
+  readonly #hash = createHash("sha256")
+  readonly #rows: Record<string, number> = {}
+  readonly #keyIds = new Set<string>()
+  #header: BackupHeader | undefined
+  #sha256: string | undefined
+  #batch: RowBatch | undefined
+
+  /** Takes the next line, without its line feed. Returns the batch that this line completes, if any. */
+  accept(line: string): RowBatch | undefined {
+    if (this.#sha256 !== undefined) throw new Unusable(trailingData)
+    const value = parse(line)
+    let completed: RowBatch | undefined
+    if (this.#header === undefined) {
+      this.#header = headerIn(value)
+    } else if (isRow(value)) {
+      completed = this.#addRow(value)
+    } else {
+      this.#sha256 = checkFooter(value, this.#rows, this.#hash.digest("hex"))
+      return this.#batch
+    }
+    this.#hash.update(line).update("\n")
+    return completed
+  }
+
+  summary(): BackupSummary {
+    if (this.#header === undefined) throw new Unusable("the file is empty")
+    if (this.#sha256 === undefined) throw new Unusable(truncated)
+    return { header: this.#header, rows: this.#rows, sha256: this.#sha256, keyIds: this.#keyIds }
+  }
+
+  #addRow({ row, table }: BackupRow): RowBatch | undefined {
+    this.#rows[table] = (this.#rows[table] ?? 0) + 1
+    for (const value of Object.values(row)) {
+      const keyId = typeof value === "string" ? encryptedValue.exec(value)?.[1] : undefined
+      if (keyId !== undefined) this.#keyIds.add(keyId)
+    }
+    const current = this.#batch
+    if (current !== undefined && current.table === table && current.rows.length < batchSize) {
+      current.rows.push(row)
+      return undefined
+    }
+    this.#batch = { table, rows: [row] }
+    return current
+  }
+}
+
+async function* batchesOf(file: string, reader: BackupReader): AsyncGenerator<RowBatch> {
+  for await (const line of linesOf(file)) {
+    const batch = reader.accept(line)
+    if (batch !== undefined) yield batch
+  }
+}
+
+/** The lines of the file. Throws if the last line has no line feed, because then the file is truncated. */
 async function* linesOf(file: string): AsyncGenerator<string> {
   let rest: Buffer = Buffer.alloc(0)
   const source = createReadStream(file)
@@ -177,20 +200,20 @@ async function* linesOf(file: string): AsyncGenerator<string> {
         from = end + 1
       }
       rest = rest.subarray(from)
-      if (rest.length > largestLine) throw new Unusable("it has a line that is too long")
+      if (rest.length > maxLineBytes) throw new Unusable("a line of the file is longer than 16 MiB")
     }
   } finally {
     source.destroy()
   }
-  if (rest.length > 0) throw new Unusable("it is cut off")
-  if (text.bytesWritten !== source.bytesRead) throw new Unusable("something follows its last line")
+  if (rest.length > 0) throw new Unusable(truncated)
+  if (text.bytesWritten !== source.bytesRead) throw new Unusable(trailingData)
 }
 
 function parse(line: string): unknown {
   try {
     return JSON.parse(line)
   } catch {
-    throw new Unusable("it is damaged: a line is no JSON")
+    throw new Unusable("the file is damaged: a line is not JSON")
   }
 }
 
@@ -202,8 +225,8 @@ function headerIn(value: unknown): BackupHeader {
   if (header !== undefined) return header
   throw new Unusable(
     isBackup(value) && value.version !== 1
-      ? `it is in format ${value.version}, and this version of Control knows only format 1`
-      : "it is no backup of Control, or damaged"
+      ? `the file has format ${value.version}, but this version of Control reads only format 1: use a newer Control`
+      : "the file is no backup of Control, or is damaged"
   )
 }
 
@@ -216,11 +239,11 @@ const decodeFooter = Schema.decodeUnknownOption(BackupFooter)
 
 function checkFooter(value: unknown, rows: Readonly<Record<string, number>>, digest: string): string {
   const footer = Option.getOrUndefined(decodeFooter(value))
-  if (footer === undefined) throw new Unusable("it is damaged: a line is neither a row nor the end")
-  if (footer.sha256 !== digest) throw new Unusable("it was altered: its contents do not match its SHA-256")
+  if (footer === undefined) throw new Unusable("the file is damaged: a line is neither a row nor the footer")
+  if (footer.sha256 !== digest) throw new Unusable("the file was altered: its rows do not match its SHA-256")
   const tables = new Set([...Object.keys(rows), ...Object.keys(footer.rows)])
   if ([...tables].some((table) => (footer.rows[table] ?? 0) !== (rows[table] ?? 0))) {
-    throw new Unusable("it was altered: it does not have as many rows as it says")
+    throw new Unusable("the file was altered: its number of rows does not match its footer")
   }
   return digest
 }

@@ -1,36 +1,36 @@
-/** What a backup consists of, and how each row is told. */
+/** Tables of a backup, and the SQL that renders each row as JSON. */
 
-export interface BackedUp {
+export interface BackupTable {
   readonly table: string
-  /** In this order, so that two backups of the same rows are alike. */
+  /** The order of the rows, so that two backups of equal rows are equal. */
   readonly key: string
-  /** SQL: the row as JSON. Who is connected is of the moment: it is no part of a backup. */
+  /** SQL: the row as JSON, without presence, which is not part of a backup. */
   readonly image: string
 }
 
-const whole = (table: string, key: string): BackedUp => ({ table, key, image: `to_jsonb(${table})` })
-const withoutPresence = (table: string): BackedUp => ({
+const allColumns = (table: string, key: string): BackupTable => ({ table, key, image: `to_jsonb(${table})` })
+const withoutPresence = (table: string): BackupTable => ({
   table,
   key: "id",
   image: `control_row_image(to_jsonb(${table}))`
 })
 
-/** What a row refers to stands before it. */
-export const backedUp: ReadonlyArray<BackedUp> = [
+/** Referenced tables come before the tables that refer to them. */
+export const backupTables: ReadonlyArray<BackupTable> = [
   withoutPresence("agents"),
   withoutPresence("gateways"),
-  whole("tunnels", "id"),
-  whole("certificates", "domain"),
-  whole("api_keys", "id"),
-  whole("admin_tokens", "id"),
-  whole("audit", "id")
+  allColumns("tunnels", "id"),
+  allColumns("certificates", "domain"),
+  allColumns("api_keys", "id"),
+  allColumns("admin_tokens", "id"),
+  allColumns("audit", "id")
 ]
 
 /**
- * The history begins anew with a restored backup; `control_meta` is told in its first line. Which processes there are, and
- * what they have said to each other and to people, is of the moment.
+ * Tables that a backup omits. A restore starts a new timeline, so it needs no change log. The header carries what it needs of
+ * `control_meta`. The other tables describe running processes and delivered warnings.
  */
-export const leftOut: ReadonlyArray<string> = [
+export const excludedTables: ReadonlyArray<string> = [
   "changes",
   "control_meta",
   "control_migrations",

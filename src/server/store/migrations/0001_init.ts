@@ -1,8 +1,8 @@
-/** The first schema: the spec's four tables, API keys, and the log of changes that every reader follows. */
+/** Migration 1: the four tables of the spec, API keys, and the change log. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
-/** Who is connected is no network state: these columns get no revision and wake nobody up. */
+/** Presence is not network state: changes of these columns get no revision and send no notification. */
 const presence = `
   status text not null default 'offline' check (status in ('online', 'offline')),
   last_seen_at timestamptz,
@@ -86,9 +86,9 @@ const tables = [
 ]
 
 /**
- * The counter row is locked at the end of the writing transaction, by a deferred trigger, and held until its commit: so
- * revisions are gap-free and in commit order, and a reader that sees r has seen everything below r. A sequence does not
- * have this property: its numbers become visible out of order. NOTIFY is only a wake-up.
+ * A deferred trigger locks the counter row at the end of the writing transaction, until its commit. So revisions are gap-free and
+ * in commit order, and a reader that sees revision r has seen every revision below r. A sequence lacks this property, because
+ * its numbers become visible out of order. NOTIFY only wakes readers and carries no content.
  */
 const functions = [
   `create function control_append_change(entity text, op text, entity_id text, row_image jsonb) returns bigint
@@ -140,7 +140,7 @@ interface Watched {
   readonly table: string
   readonly entity: string
   readonly key: string
-  /** A change of one of these is a change of the network; of any other, it is not. */
+  /** Only a change of one of these columns is a change of the network. */
   readonly columns: ReadonlyArray<string>
 }
 

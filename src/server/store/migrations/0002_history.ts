@@ -1,8 +1,8 @@
-/** What `control.v1` and operators need of the past: history to resume from, who did what, and how far each client has come. */
+/** Migration 2: history to resume from, the audit, and the delivery state of each client. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
-/** How far a client has come, and what it refused: presence, written in batches, no network state. */
+/** Delivery state of a client, including its last rejection. It is presence: written in batches, and not network state. */
 const progress = `
   add column session_version text,
   add column sent_revision bigint,
@@ -10,19 +10,19 @@ const progress = `
   add column nack jsonb`
 
 const tables = [
-  // What a row as it is now no longer shows, for clients that resume (network/History.ts): whose a tunnel was before, whether
-  // an agent got other addresses, whether more than a gateway's public address has changed. `tag` tells two changes of the
-  // same number apart, one of which a restored backup has undone.
+  // Facts that the current row no longer shows, for clients that resume (network/History.ts): the previous agent of a tunnel,
+  // whether an agent got other addresses, and whether more than the public address of a gateway has changed. `tag`
+  // distinguishes changes with equal revisions, because a restored backup reuses revisions.
   `alter table changes
     add column old_agent_id text,
     add column renumbered boolean not null default false,
     add column own boolean not null default true,
     add column tag uuid not null default gen_random_uuid()`,
-  // A client that brings its own public key keeps its private key to itself.
+  // Null for a client that generates its own key pair and reports the public key only.
   `alter table agents alter column wireguard_private_key drop not null, ${progress}`,
   `alter table gateways alter column wireguard_private_key drop not null, ${progress}`,
   `alter table api_keys add column last_used_at timestamptz`,
-  // Presence is updated in place where there is room for it on the page.
+  // Free space on each page keeps frequent presence updates on the same page (HOT updates).
   ...["agents", "gateways", "api_keys"].map((table) => `alter table ${table} set (fillfactor = 60)`),
   `create table audit (
     id bigint generated always as identity primary key,
@@ -42,7 +42,7 @@ const tables = [
 
 const functions = [
   `drop function control_append_change(text, text, text, jsonb)`,
-  // Who writes says so by two settings that last as long as its transaction; who does not came by SQL.
+  // Control passes the actor in two settings of its transaction. Without them, the change was made directly with SQL.
   `create function control_append_change(entity text, op text, entity_id text, row_image jsonb, audited text,
      old_agent_id text, renumbered boolean, own boolean) returns bigint
    language plpgsql set search_path from current as $$
@@ -90,7 +90,7 @@ const functions = [
      end if;
      return null;
    end $$`,
-  // RFC 3339 has years of four digits and no infinity.
+  // RFC 3339 (section 5.6) has four-digit years and no infinity.
   `create or replace function control_iso(moment timestamptz) returns text language sql stable as $$
      select case when moment is not null then to_char(
        least(greatest(moment, '0001-01-01 00:00:00Z'), '9999-12-31 23:59:59.999Z') at time zone 'UTC',

@@ -1,10 +1,10 @@
-/** Several processes on one database: who of them lives, and what they tell each other. */
+/** Migration 3: several nodes on one database, with their leases and mailboxes. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
 const tables = [
-  // A process lives as long as its lease lasts, by this database's clock. `mark` is another one after
-  // its clients were shown offline: a node that finds one that it does not know shows them online again.
+  // A node is live until its lease ends, by the clock of the database. `mark` is the epoch of the lease. It changes after other
+  // nodes have marked this node's clients offline. A node that sees a new epoch marks its clients online again.
   `create table nodes (
     id text primary key,
     name text not null,
@@ -17,7 +17,7 @@ const tables = [
     clients integer not null default 0,
     revision bigint not null default 0
   )`,
-  // A letter to the node whose session was taken over by a client that has come to another node.
+  // Mailbox of each node: sessions whose clients have reconnected to another node.
   `create table takeovers (
     id bigint generated always as identity primary key,
     node text not null,
@@ -25,7 +25,7 @@ const tables = [
     at timestamptz not null default now()
   )`,
   `create index takeovers_by_node on takeovers (node)`,
-  // What has been said of a certificate's end, whichever process has said it.
+  // Expiry warnings that any node has published already.
   `create table certificate_warnings (
     domain text not null,
     expires_at timestamptz not null,

@@ -1,8 +1,8 @@
-/** Gateways may be limited to some agents and domains. A node that does not know the column serves them everything. */
+/** Migration 4: scopes that limit gateways to agents and domains. Nodes of older versions ignore scopes and send everything. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
-/** As in 0001, with the new one: a change of one of these is a change of the network. */
+/** The columns of 0001 and the new one; only a change of one of them is a change of the network. */
 const watched = [
   "id",
   "name",

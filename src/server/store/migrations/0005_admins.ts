@@ -1,4 +1,4 @@
-/** Admin tokens with roles, and an audit that names what was changed, and which of its columns. */
+/** Migration 5: admin tokens with roles, and the names and columns of changed rows in the audit. */
 import { Effect, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 
@@ -19,7 +19,7 @@ const tables = [
     add column name text,
     add column fields text[],
     alter column revision drop not null`,
-  // Rows of before are left as they are: they cannot be mended.
+  // "not valid" exempts existing rows, because the audit is append-only.
   `alter table audit
     add constraint audit_entity_is_a_word check (entity ~ '^[a-z][a-z_]{0,31}$') not valid,
     add constraint audit_revision_is_a_number check (revision >= 0) not valid,
@@ -41,18 +41,18 @@ const functions = [
          else nullif(current_setting('control.address', true), '') end,
        $1, $2, $3, $4, $5, $6)
    $$`,
-  // What people call a row: of an API key, whose it is.
+  // Display name of a row; for an API key, its owner.
   `create function control_name_of(full_row jsonb) returns text language sql immutable as $$
      select coalesce(full_row ->> 'name', full_row ->> 'domain', 'agent:' || (full_row ->> 'agent_id'),
        'gateway:' || (full_row ->> 'gateway_id'))
    $$`,
-  // Names of columns, never what is in them.
+  // Names of the changed columns, never their values.
   `create function control_changed_fields(old_row jsonb, new_row jsonb) returns text[] language sql immutable as $$
      select array_agg(key order by key) from jsonb_each(control_row_image(new_row))
      where key <> 'updated_at' and value is distinct from old_row -> key
    $$`,
-  // Comes before the trigger that numbers the same change, which has the row as it is now only. By name, since triggers of
-  // one event come in the order of their names.
+  // Must run before the trigger that assigns the revision, which has the new row only. PostgreSQL runs the triggers of one
+  // event in the order of their names.
   `create function control_describe_change() returns trigger language plpgsql set search_path from current as $$
    declare
      old_row jsonb := case when tg_op <> 'INSERT' then to_jsonb(old) end;
@@ -115,7 +115,7 @@ const described = [
   { table: "api_keys", entity: "key", key: "id" }
 ]
 
-/** The columns that are no presence: presence is written often, and must not be compared as JSON each time. */
+/** The columns other than presence, so that the trigger does not compare whole rows as JSON on each presence write. */
 const columnsOf = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, table: string) {
   const rows = yield* sql`select jsonb_object_keys(control_row_image(jsonb_object_agg(attname, 1))) as name
     from pg_attribute where attrelid = ${table}::regclass and attnum > 0 and not attisdropped`
@@ -132,7 +132,7 @@ export const admins = Effect.gen(function*() {
     const row = (era: "old" | "new") => `(${columns.map((column) => `${era}."${column}"`).join(", ")})`
     const call = `deferrable initially deferred for each row`
     const run = `execute function control_describe_change('${entity}', '${key}')`
-    // Before `_deleted`, `_inserted` and `_updated` in the order of names.
+    // The letter `a` sorts these triggers before `_deleted`, `_inserted` and `_updated`.
     yield* sql.unsafe(
       `create constraint trigger ${table}_a_described after insert or delete on ${table} ${call} ${run}`
     )

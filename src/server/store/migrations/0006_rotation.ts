@@ -1,12 +1,12 @@
-/** A master key is replaced while all goes on: the database names the key that is written under, and who can read which. */
+/** Migration 6: rotation of the master key during operation, with the writing key and the readable keys of each process. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
-/** `lockSpace` and `locks.writingKey` of `locks.ts`. */
+/** `advisoryLockNamespace` and `advisoryLocks.writingKey` of `advisoryLocks.ts`. */
 const writingKeyLock = "1129599564, 3"
 
 const statements = [
-  // What may still be written under: a process that lacks one of these would not see all that there is. Empty when it is over.
+  // Keys of values that await re-encryption; every process must have them. Empty when no rotation is in progress.
   `alter table control_meta add column rotating_from text[] not null default '{}'`,
   `create table readable_keys (
     process text not null,
@@ -14,13 +14,13 @@ const statements = [
     seen_at timestamptz not null default now(),
     primary key (process, key_id)
   )`,
-  // Another key is named only while nobody encrypts, and its id is read only after that: the two statements see two moments.
+  // The shared lock blocks a change of the writing key. The id is read in a second statement, whose snapshot is later than the lock.
   `create function control_writing_key() returns text language plpgsql set search_path from current as $$
    begin
      perform pg_advisory_xact_lock_shared(${writingKeyLock});
      return (select master_key_id from control_meta);
    end $$`,
-  // The same value under another key is no change, as long as nothing else of the row has changed.
+  // Re-encryption of a value is not a change, as long as the rest of the row is equal.
   `create function control_is_rotation(old_row jsonb, new_row jsonb) returns boolean language sql stable as $$
      select coalesce(current_setting('control.rotating', true), '') = 'on'
        and old_row - array['private_key', 'wireguard_private_key'] = new_row - array['private_key', 'wireguard_private_key']
@@ -33,7 +33,7 @@ const statements = [
      end if;
      return new;
    end $$`,
-  // As in 0002, but for its first condition.
+  // As in 0002, except for the first condition.
   `create or replace function control_record_change() returns trigger
    language plpgsql set search_path from current as $$
    declare

@@ -1,4 +1,4 @@
-/** That somebody means it: what was missing when the history of this name was at this revision may be missing. */
+/** Migration 7: the timeline and revision at which an operator has accepted a loss of rows. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
@@ -6,7 +6,7 @@ const statements = [
   `alter table control_meta
     add column accepted_timeline text,
     add column accepted_revision bigint`,
-  // How many rows were deleted since a revision, when everything is read anew.
+  // Serves the count of deletions since a revision, which a full reload needs.
   `create index audit_deletions on audit (revision, entity) where op = 'delete'`
 ]
 

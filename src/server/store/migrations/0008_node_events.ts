@@ -1,10 +1,10 @@
-/** What each node tells of, for those who follow the events at another one. */
+/** Migration 8: batches of client events that each node publishes to the other nodes. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
 const statements = [
-  // One batch of a node, under its own count: one fiber writes them, so they become visible in this order. JSON as text: a
-  // client's own words may have what jsonb refuses (NUL), and the database has nothing to look for in it.
+  // One batch of events. `number` counts the batches of the node; one fiber inserts them, so they become visible in this order.
+  // `events` is JSON as text, because text of clients can contain what jsonb rejects (NUL), and no query reads it.
   `create table node_events (
     node text not null,
     number bigint not null,

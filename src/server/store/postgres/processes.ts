@@ -1,29 +1,29 @@
-/** Child processes that must outlive neither their purpose nor this process's next start: run, found, and stopped for certain. */
+/** Runs child processes, finds those that an earlier run has left, and stops them reliably. */
 import { type Duration, Effect, Option, Schedule } from "effect"
 import { spawn } from "node:child_process"
 import { readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs"
 
-/** Whom a program runs as; empty for the same user as this process. */
+/** The account of a child process; empty for the account of this process. */
 export interface Account {
   readonly uid?: number
   readonly gid?: number
 }
 
-/** Neither the secrets nor the habits (`PGDATA`, `LC_MESSAGES`, …) of the surroundings reach a child. */
+/** The whole environment of a child, so that it gets neither secrets nor settings (`PGDATA`, `LC_MESSAGES`, …) of this process. */
 export const childEnvironment = { PATH: "/usr/bin:/bin:/usr/sbin:/sbin", LC_ALL: "C", TZ: "UTC" }
 
-/** How a program ended: its exit code, none when it was killed or never ran, and all that it said. */
-export interface Ended {
+/** The exit code of a program (undefined if it was killed or did not start), and its output on stdout and stderr. */
+export interface ProgramResult {
   readonly code: number | undefined
   readonly output: string
 }
 
-/** Runs a program to its end; interruption kills it. One that cannot be started ends without a code. */
-export const run = (
+/** Runs a program to its end. Interruption kills it. A program that cannot start has no exit code. */
+export const runProgram = (
   program: string,
   args: ReadonlyArray<string>,
   options: { readonly account: Account; readonly cwd: string; readonly input?: string }
-): Effect.Effect<Ended> =>
+): Effect.Effect<ProgramResult> =>
   Effect.callback((resume) => {
     const notStarted = (error: unknown) => resume(Effect.succeed({ code: undefined, output: String(error) }))
     try {
@@ -34,7 +34,7 @@ export const run = (
       }
       child.stdout.on("data", collect)
       child.stderr.on("data", collect)
-      // A program that ends before it has read its input is told apart by its exit code.
+      // A program that ends before it has read its input reports that by its exit code.
       child.stdin.on("error", () => {})
       child.stdin.end(options.input ?? "")
       child.once("error", notStarted)
@@ -46,10 +46,10 @@ export const run = (
   })
 
 /**
- * The processes with one of these names that work in `directory`. On Linux by their working directory, which no process id
- * that was given out again can feign; elsewhere by their command line, which shows only those started with the path.
+ * The ids of the processes with one of these names that run in `directory`. On Linux, the working directory identifies them, so
+ * that a reused process id cannot match. Elsewhere the command line identifies them, if it contains the path.
  */
-export const processesIn = (directory: string, names: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<number>> =>
+export const findProcesses = (directory: string, names: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<number>> =>
   process.platform === "linux"
     ? Effect.sync(() => {
       const real = orUndefined(() => realpathSync(directory))
@@ -59,7 +59,7 @@ export const processesIn = (directory: string, names: ReadonlyArray<string>): Ef
       )
     })
     : Effect.map(
-      run("ps", ["-axo", "pid=,command="], { account: {}, cwd: "/" }),
+      runProgram("ps", ["-axo", "pid=,command="], { account: {}, cwd: "/" }),
       ({ output }) =>
         output.split("\n").flatMap((line) => {
           const [, pid, command = ""] = /^\s*(\d+)\s+(.*)$/u.exec(line) ?? []
@@ -68,37 +68,37 @@ export const processesIn = (directory: string, names: ReadonlyArray<string>): Ef
         })
     )
 
-/** One that is gone already is as good as told. */
-export const tell = (pid: number, signal: NodeJS.Signals): void => {
+/** Sends a signal. Ignores a process that has already ended. */
+export const sendSignal = (pid: number, signal: NodeJS.Signals): void => {
   orUndefined(() => process.kill(pid, signal))
 }
 
 /**
- * Asks ever more firmly until `gone` succeeds: PostgreSQL takes SIGINT as an orderly shutdown without waiting for clients and
- * SIGQUIT as an immediate one (its log repairs the rest at the next start).
+ * Stops a PostgreSQL until `gone` succeeds: with SIGINT (fast shutdown, does not wait for clients), after 10 s with SIGQUIT
+ * (immediate shutdown, recovers from the WAL at the next start), and after 5 s more with SIGKILL.
  */
-export const stop = Effect.fnUntraced(
+export const stopGracefully = Effect.fnUntraced(
   function*(send: (signal: NodeJS.Signals) => Effect.Effect<unknown>, gone: Effect.Effect<unknown>) {
     const steps: ReadonlyArray<readonly [NodeJS.Signals, Duration.Input]> = [
       ["SIGINT", "10 seconds"],
       ["SIGQUIT", "5 seconds"],
       ["SIGKILL", "5 seconds"]
     ]
-    for (const [signal, patience] of steps) {
+    for (const [signal, timeout] of steps) {
       yield* send(signal)
-      if (Option.isSome(yield* Effect.timeoutOption(gone, patience))) return
+      if (Option.isSome(yield* Effect.timeoutOption(gone, timeout))) return
     }
   }
 )
 
-/** Succeeds once `condition` holds, looking every 20 ms: the end of somebody else's child cannot be waited for otherwise. */
-export const until = (condition: Effect.Effect<boolean>): Effect.Effect<boolean> =>
+/** Polls every 20 ms until `condition` holds, because Node cannot wait for the end of a process that is not its child. */
+export const waitUntil = (condition: Effect.Effect<boolean>): Effect.Effect<boolean> =>
   Effect.repeat(condition, { until: (holds) => holds, schedule: Schedule.spaced("20 millis") })
 
-/** For questions about processes that may end while they are asked. */
-const orUndefined = <A>(ask: () => A): A | undefined => {
+/** For reads about processes that can end at the same moment. */
+const orUndefined = <A>(read: () => A): A | undefined => {
   try {
-    return ask()
+    return read()
   } catch {
     return undefined
   }

@@ -1,69 +1,69 @@
-/** The master keys that this process has: the one that it was given or has generated, and others that it may only read. */
+/** Master keys of this process: one to write with, from the settings or generated, and older ones to read with. */
 import { type Cipher, makeCipher } from "#crypto/Cipher.ts"
 import type { SettingsValues } from "#server/Settings.ts"
 import { Effect, Option, Redacted } from "effect"
 import { randomBytes } from "node:crypto"
-import type { DataDirectoryUnusable } from "#store/DataDirectory.ts"
-import type { Directory } from "#store/Directory.ts"
+import type { DataDirectory, DataDirectoryUnusable } from "#store/DataDirectory.ts"
 
 export interface KeyRing {
-  /** Of all the keys at the time of its use; the one it writes under is the newest of this process. */
+  /** Uses the current keys of the ring at each call; encrypts with the newest one. */
   readonly cipher: Cipher
-  /** The master key in the data directory, where that is where it comes from. */
+  /** The master key of the data directory; none if the master key comes from the settings. */
   readonly generated: Option.Option<GeneratedKey>
 }
 
+/** The master key in the data directory (files `master-key` and `master-key.old`). */
 export interface GeneratedKey {
-  /** Whether the key before this one is kept beside it. */
-  readonly hasOld: Effect.Effect<boolean, DataDirectoryUnusable>
-  /** Makes another key, and keeps the one before beside it: a process that is killed has them both, whenever that is. */
-  readonly replace: Effect.Effect<void, DataDirectoryUnusable>
-  /** Nothing is encrypted under the key before any more. */
-  readonly forgetOld: Effect.Effect<void, DataDirectoryUnusable>
+  /** Whether the previous key is stored. */
+  readonly hasPrevious: Effect.Effect<boolean, DataDirectoryUnusable>
+  /** Stores the current key as the previous one, and then a new key. A process that is killed at any time loses neither key. */
+  readonly generateNext: Effect.Effect<void, DataDirectoryUnusable>
+  /** Removes the previous key. Call it only when no value is encrypted under that key. */
+  readonly removePrevious: Effect.Effect<void, DataDirectoryUnusable>
 }
 
 export const newMasterKey = Effect.sync(() => randomBytes(32).toString("base64"))
 
-/** `generate` makes the first key of a data directory that has none. */
+/** Reads the master keys. `generate` makes the key of a data directory without one. */
 export const openKeyRing = Effect.fnUntraced(function*<E>(
   settings: SettingsValues,
-  directory: Directory["Service"],
+  directory: DataDirectory["Service"],
   generate: Effect.Effect<string, E>
 ) {
-  const others = otherKeys(settings)
+  const oldKeys = parseOldMasterKeys(settings)
   if (Option.isSome(settings.masterKey)) {
-    return { cipher: makeCipher(settings.masterKey.value, others), generated: Option.none() } satisfies KeyRing
+    return { cipher: makeCipher(settings.masterKey.value, oldKeys), generated: Option.none() } satisfies KeyRing
   }
-  const opened = yield* directory.opened
-  let own = yield* opened.secret("master-key", generate)
-  const old = Option.toArray(yield* opened.find("master-key.old"))
-  let cipher = makeCipher(own, [...old, ...others])
+  const opened = yield* directory.open
+  let current = yield* opened.readOrCreateSecret("master-key", generate)
+  const previous = Option.toArray(yield* opened.findSecret("master-key.old"))
+  let cipher = makeCipher(current, [...previous, ...oldKeys])
   const generated: GeneratedKey = {
-    hasOld: Effect.map(opened.find("master-key.old"), Option.isSome),
-    replace: Effect.gen(function*() {
+    hasPrevious: Effect.map(opened.findSecret("master-key.old"), Option.isSome),
+    generateNext: Effect.gen(function*() {
       const next = Redacted.make(yield* newMasterKey, { label: "master-key" })
-      yield* opened.store("master-key.old", own)
-      yield* opened.store("master-key", next)
-      cipher = makeCipher(next, [own, ...others])
-      own = next
+      yield* opened.writeSecret("master-key.old", current)
+      yield* opened.writeSecret("master-key", next)
+      cipher = makeCipher(next, [current, ...oldKeys])
+      current = next
     }),
-    forgetOld: Effect.gen(function*() {
-      yield* opened.remove("master-key.old")
-      cipher = makeCipher(own, others)
+    removePrevious: Effect.gen(function*() {
+      yield* opened.removeSecret("master-key.old")
+      cipher = makeCipher(current, oldKeys)
     })
   }
-  return { cipher: living(() => cipher), generated: Option.some(generated) } satisfies KeyRing
+  return { cipher: delegatingCipher(() => cipher), generated: Option.some(generated) } satisfies KeyRing
 })
 
-/** The other keys, which are one text in the settings. */
-export const otherKeys = ({ oldMasterKeys }: SettingsValues): ReadonlyArray<Redacted.Redacted> =>
+/** The keys of `CONTROL_MASTER_KEYS_OLD`, which separates them by commas. */
+export const parseOldMasterKeys = ({ oldMasterKeys }: SettingsValues): ReadonlyArray<Redacted.Redacted> =>
   Option.match(oldMasterKeys, {
     onNone: () => [],
     onSome: (keys) => Redacted.value(keys).split(",").map((key) => Redacted.make(key))
   })
 
-/** Keys come and go while others hold on to this. */
-const living = (current: () => Cipher): Cipher => ({
+/** A cipher that delegates each call to the current one, because its holders outlive a change of keys. */
+const delegatingCipher = (current: () => Cipher): Cipher => ({
   get keyId() {
     return current().keyId
   },
@@ -72,5 +72,5 @@ const living = (current: () => Cipher): Cipher => ({
   },
   encrypt: (plaintext, place) => current().encrypt(plaintext, place),
   decrypt: (stored, place) => current().decrypt(stored, place),
-  under: (keyId) => current().under(keyId)
+  forWritingKey: (keyId) => current().forWritingKey(keyId)
 })

@@ -1,49 +1,49 @@
-/** Which master key the database is written under, who can read it, and what is under which; and the way from one to another. */
+/** State of the master key rotation: the writing key, its readers, the number of values by key, and re-encryption. */
 import { Context, Effect, Layer, Schema, type Scope } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
-import { locks, lockSpace } from "#store/advisoryLocks.ts"
-import { liveProcesses, readersOf, register } from "./keyReaders.ts"
-import { type Pass, reEncryptAll } from "./reEncrypt.ts"
+import { advisoryLockNamespace, advisoryLocks } from "#store/advisoryLocks.ts"
+import { findKeyReaders, listLiveProcesses, registerKeyReader } from "./keyReaders.ts"
+import { reEncryptAll, type ReEncryptionPass } from "./reEncrypt.ts"
 import { Secrets } from "./Secrets.ts"
-import { atEdge, StoreUnavailable, writing } from "#store/sql.ts"
+import { auditedTransaction, StoreUnavailable, withStoreErrors } from "#store/sql.ts"
 
-/** A process that could not read what is written under this key. */
+/** Some live processes cannot decrypt values of the new writing key. */
 export class KeyNotEverywhere extends Schema.TaggedError<KeyNotEverywhere>()("KeyNotEverywhere", {
   keyId: Schema.String,
   processes: Schema.Array(Schema.String)
 }) {
   override get message(): string {
-    return `these processes do not have master key ${this.keyId}: ${this.processes.join(", ")}. Give it to them as ` +
-      "CONTROL_MASTER_KEY or in CONTROL_MASTER_KEYS_OLD; one that is gone counts for two minutes"
+    return `these processes do not have master key ${this.keyId}: ${this.processes.join(", ")}. Set it there as ` +
+      "CONTROL_MASTER_KEY or in CONTROL_MASTER_KEYS_OLD; a stopped process counts for two minutes"
   }
 }
 
-const State = Schema.Struct({
-  /** The key that is written under. */
+const WritingKeyState = Schema.Struct({
+  /** Id of the writing key, which encrypts new values. */
   writing: Schema.String,
-  /** The keys that something may still be under, while values are being encrypted anew. */
+  /** Ids of the keys whose values still await re-encryption; empty when no rotation is in progress. */
   rotatingFrom: Schema.Array(Schema.String)
 })
-export type State = typeof State.Type
+export type WritingKeyState = typeof WritingKeyState.Type
 
 export class MasterKeyStore extends Context.Service<MasterKeyStore, {
-  readonly state: Effect.Effect<State, StoreUnavailable>
-  /** How many values are under which key; of the log, the newest ten thousand changes. */
-  readonly counts: Effect.Effect<Readonly<Record<string, number>>, StoreUnavailable>
-  /** Says that this process lives, and which keys it can read; to be repeated every half minute or sooner. */
-  readonly register: Effect.Effect<void, StoreUnavailable>
+  readonly readState: Effect.Effect<WritingKeyState, StoreUnavailable>
+  /** The number of values by key id. Of the change log, only the newest 10,000 changes count. */
+  readonly countByKey: Effect.Effect<Readonly<Record<string, number>>, StoreUnavailable>
+  /** Registers this process as live, with the keys that it can read. Repeat it at least every 30 s. */
+  readonly registerKeys: Effect.Effect<void, StoreUnavailable>
   /** The other live processes. */
-  readonly others: Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
-  /** From the end of this on, all that is encrypted anywhere is encrypted under this key. */
-  switchTo(keyId: string): Effect.Effect<void, KeyNotEverywhere | StoreUnavailable>
-  /** Values under these keys are to be encrypted anew. */
-  noteLeft(keyIds: ReadonlyArray<string>): Effect.Effect<void, StoreUnavailable>
-  /** Encrypts under the writing key what is not; one look at every value. */
-  readonly pass: Effect.Effect<Pass, StoreUnavailable>
-  /** Nothing is left under another key than this one; has no effect if another one is written under by now. */
-  finish(writing: string): Effect.Effect<void, StoreUnavailable>
-  /** Runs the effect while no other process runs one; `false` and nothing if one does. */
-  alone<E>(effect: Effect.Effect<void, E>): Effect.Effect<boolean, E | StoreUnavailable>
+  readonly listOtherProcesses: Effect.Effect<ReadonlyArray<string>, StoreUnavailable>
+  /** Makes this key the writing key. After the transaction, every process encrypts with it. */
+  switchWritingKey(keyId: string): Effect.Effect<void, KeyNotEverywhere | StoreUnavailable>
+  /** Adds keys whose values await re-encryption. */
+  addPendingKeys(keyIds: ReadonlyArray<string>): Effect.Effect<void, StoreUnavailable>
+  /** Re-encrypts the values of other keys with the writing key, in one pass over all values. */
+  readonly reEncrypt: Effect.Effect<ReEncryptionPass, StoreUnavailable>
+  /** Ends the rotation to this key. Does nothing if another key is the writing key now. */
+  finishRotation(writing: string): Effect.Effect<void, StoreUnavailable>
+  /** Runs the effect, and returns true; returns false without running it while another process runs one. */
+  runExclusively<E>(effect: Effect.Effect<void, E>): Effect.Effect<boolean, E | StoreUnavailable>
 }>()("control/store/secrets/MasterKeyStore") {
   static readonly layer = Layer.effect(
     MasterKeyStore,
@@ -51,44 +51,54 @@ export class MasterKeyStore extends Context.Service<MasterKeyStore, {
       const sql = yield* SqlClient.SqlClient
       const { cipher, processName } = yield* Secrets
 
-      const state = Effect.map(
-        atEdge(sql`select master_key_id as writing, rotating_from as "rotatingFrom" from control_meta`),
+      const readState = Effect.map(
+        withStoreErrors(sql`select master_key_id as writing, rotating_from as "rotatingFrom" from control_meta`),
         (rows) => decodeState(rows)[0]
       )
-      const counts = Effect.map(
-        atEdge(sql.unsafe(countsOfAll)),
+      const countByKey = Effect.map(
+        withStoreErrors(sql.unsafe(countByKeyQuery)),
         (rows) => Object.fromEntries(decodeCounts(rows).map(({ count, id }) => [id, count]))
       )
-      const pass = Effect.gen(function*() {
-        const { writing } = yield* state
-        const under = cipher.under(writing)
-        if (under === undefined) return yield* new StoreUnavailable({ reason: `master key ${writing} is not here` })
+      const reEncrypt = Effect.gen(function*() {
+        const { writing } = yield* readState
+        const under = cipher.forWritingKey(writing)
+        if (under === undefined) {
+          return yield* new StoreUnavailable({ reason: `this process does not have master key ${writing}` })
+        }
         return yield* reEncryptAll(sql, under)
       })
 
       return MasterKeyStore.of({
-        state,
-        counts,
-        pass,
-        register: Effect.asVoid(atEdge(Effect.suspend(() => register(sql, processName, cipher.readableIds)))),
-        others: Effect.map(
-          atEdge(liveProcesses(sql)),
+        readState,
+        countByKey,
+        reEncrypt,
+        registerKeys: Effect.asVoid(
+          withStoreErrors(Effect.suspend(() => registerKeyReader(sql, processName, cipher.readableIds)))
+        ),
+        listOtherProcesses: Effect.map(
+          withStoreErrors(listLiveProcesses(sql)),
           (processes) => processes.filter((process) => process !== processName)
         ),
-        switchTo: Effect.fn("MasterKeyStore.switchTo")((keyId) => writing(sql)(switchIn(sql, keyId))),
-        noteLeft: Effect.fn("MasterKeyStore.noteLeft")((keyIds) =>
-          Effect.asVoid(atEdge(sql`update control_meta set rotating_from =
+        switchWritingKey: Effect.fn("MasterKeyStore.switchWritingKey")((keyId) =>
+          auditedTransaction(sql)(switchWritingKeyIn(sql, keyId))
+        ),
+        addPendingKeys: Effect.fn("MasterKeyStore.addPendingKeys")((keyIds) =>
+          Effect.asVoid(withStoreErrors(sql`update control_meta set rotating_from =
             array(select distinct unnest(rotating_from || ${[...keyIds]}::text[]) except select master_key_id)`))
         ),
-        finish: Effect.fn("MasterKeyStore.finish")((keyId) =>
-          Effect.asVoid(atEdge(sql`update control_meta set rotating_from = '{}' where master_key_id = ${keyId}`))
+        finishRotation: Effect.fn("MasterKeyStore.finishRotation")((keyId) =>
+          Effect.asVoid(
+            withStoreErrors(sql`update control_meta set rotating_from = '{}' where master_key_id = ${keyId}`)
+          )
         ),
-        alone: (effect) =>
+        runExclusively: (effect) =>
           Effect.scoped(Effect.gen(function*() {
-            const isAlone = yield* locked(sql).pipe(
-              Effect.catchTag("SqlError", () => Effect.fail(new StoreUnavailable({ reason: "no lock was given" })))
+            const isAlone = yield* tryLockRotation(sql).pipe(
+              Effect.catchTag("SqlError", () =>
+                Effect.fail(new StoreUnavailable({ reason: "cannot take the lock of re-encryption" })))
             )
-            if (isAlone) yield* effect
+            if (isAlone)
+              yield* effect
             return isAlone
           }))
       })
@@ -96,10 +106,10 @@ export class MasterKeyStore extends Context.Service<MasterKeyStore, {
   )
 }
 
-/** Waits until nobody encrypts, and keeps everybody from it until the other key is named. */
-const switchIn = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, keyId: string) {
-  yield* sql`select pg_advisory_xact_lock(${lockSpace}::int, ${locks.writingKey}::int)`
-  const lacking = (yield* readersOf(sql, keyId)).filter(({ reads }) => !reads)
+/** The exclusive lock waits for all transactions that encrypt, and blocks new ones until the commit. */
+const switchWritingKeyIn = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, keyId: string) {
+  yield* sql`select pg_advisory_xact_lock(${advisoryLockNamespace}::int, ${advisoryLocks.writingKey}::int)`
+  const lacking = (yield* findKeyReaders(sql, keyId)).filter(({ reads }) => !reads)
   if (lacking.length > 0) {
     return yield* new KeyNotEverywhere({ keyId, processes: lacking.map(({ process }) => process) })
   }
@@ -110,28 +120,31 @@ const switchIn = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, keyId: st
     select control_audit('master_key', 'update', ${keyId}, null, null, revision) from switched`
 })
 
-/** Lasts as long as its connection at most: a process that is killed holds nothing. */
-const locked = (
+/** A session lock: PostgreSQL releases it with the connection, also for a killed process. */
+const tryLockRotation = (
   sql: SqlClient.SqlClient
 ): Effect.Effect<boolean, SqlError.SqlError, Scope.Scope> =>
   Effect.gen(function*() {
     const connection = yield* sql.reserve
-    const ask = (name: string) =>
-      connection.execute(`select ${name}($1::int, $2::int) as done`, [lockSpace, locks.rotation], undefined)
+    const callLockFunction = (name: string) =>
+      connection.execute(`select ${name}($1::int, $2::int) as done`, [
+        advisoryLockNamespace,
+        advisoryLocks.reEncryption
+      ], undefined)
     const rows = yield* Effect.acquireRelease(
-      ask("pg_try_advisory_lock"),
-      (rows) => decodeDone(rows)[0].done ? Effect.ignore(ask("pg_advisory_unlock")) : Effect.void
+      callLockFunction("pg_try_advisory_lock"),
+      (rows) => decodeDone(rows)[0].done ? Effect.ignore(callLockFunction("pg_advisory_unlock")) : Effect.void
     )
     return decodeDone(rows)[0].done
   })
 
-const decodeState = Schema.decodeUnknownSync(Schema.Tuple([State]))
+const decodeState = Schema.decodeUnknownSync(Schema.Tuple([WritingKeyState]))
 const decodeDone = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ done: Schema.Boolean })]))
 const decodeCounts = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ id: Schema.String, count: Schema.Int }))
 )
 
-const countsOfAll = `select split_part(value, '.', 2) as id, count(*)::int as count from (
+const countByKeyQuery = `select split_part(value, '.', 2) as id, count(*)::int as count from (
     select wireguard_private_key as value from agents
     union all select wireguard_private_key from gateways
     union all select private_key from certificates

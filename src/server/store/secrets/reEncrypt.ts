@@ -1,80 +1,81 @@
-/** Every stored value, a few at a time, from whatever master key it is under to the one that is written under. */
+/** Re-encrypts all stored values with the writing key, in small batches. */
 import type { Cipher } from "#crypto/Cipher.ts"
 import { Effect, Result, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
-import { atEdge, transaction } from "#store/sql.ts"
+import { transaction, withStoreErrors } from "#store/sql.ts"
 
-/** Few enough that no writer waits long for a row. */
+/** Values per transaction. Small, so that no writer waits long for a row lock. */
 const batchSize = 200
 
-/** How many rows are looked at in one statement: all of the log would take longer than one may. */
+/** Rows per query, because a query over the whole log would exceed the statement timeout. */
 const windowSize = 2_000
 
-/** Between two batches, so that the database and this process have time for others. */
-const pause = "10 millis"
+/** Pause between two batches, which leaves time for other work of the database and of this process. */
+const batchPause = "10 millis"
 
 interface Source {
   readonly table: "agents" | "gateways" | "certificates" | "changes"
   readonly key: { readonly column: string; readonly type: "text" | "bigint"; readonly first: string }
-  /** SQL: where a value belongs, and the value. `t` is the row. */
-  readonly place: string
+  /** SQL with `t` as the row: the table, column and row of a value, which its encryption binds. */
+  readonly location: string
+  /** SQL with `t` as the row: the encrypted value. */
   readonly value: string
-  /** SQL: what of the row takes the new value. `v` has the place and the values. */
+  /** SQL: the assignment of the new value `v.new`. */
   readonly set: string
 }
 
 const text = (column: string) => ({ column, type: "text", first: "" }) as const
 
-const own = (table: Source["table"], column: string, key: string): Source => ({
+const columnSource = (table: Source["table"], column: string, key: string): Source => ({
   table,
   key: text(key),
-  place: `'${table}' as "table", '${column}' as "column", t.${key} as "row"`,
+  location: `'${table}' as "table", '${column}' as "column", t.${key} as "row"`,
   value: `t.${column}`,
   set: `${column} = v.new`
 })
 
-/** The rows before the log: what is logged meanwhile is the image of a row, and then under the new key already. */
+/** Rows come before the log. A change that is logged in between has the image of a row, which has the new key already. */
 const sources: ReadonlyArray<Source> = [
-  own("agents", "wireguard_private_key", "id"),
-  own("gateways", "wireguard_private_key", "id"),
-  own("certificates", "private_key", "domain"),
+  columnSource("agents", "wireguard_private_key", "id"),
+  columnSource("gateways", "wireguard_private_key", "id"),
+  columnSource("certificates", "private_key", "domain"),
   {
     table: "changes",
     key: { column: "revision", type: "bigint", first: "0" },
-    place: `t.entity || 's' as "table", t.entity_id as "row",
+    location: `t.entity || 's' as "table", t.entity_id as "row",
       case t.entity when 'certificate' then 'private_key' else 'wireguard_private_key' end as "column"`,
     value: `coalesce(t.row_image ->> 'wireguard_private_key', t.row_image ->> 'private_key')`,
     set: `row_image = jsonb_set(t.row_image, array[v."column"], to_jsonb(v.new))`
   }
 ]
 
-/** What one look at every value has come to. */
-export interface Pass {
+/** The result of one pass over all values. */
+export interface ReEncryptionPass {
   readonly changed: number
-  /** What somebody else has locked or changed meanwhile. */
-  readonly busy: number
-  /** What is damaged, or under a key that this process does not have: it stays as it is. */
+  /** Values that another transaction has locked or changed. */
+  readonly skipped: number
+  /** Values that are damaged, or encrypted with a key that this process does not have. They stay unchanged. */
   readonly unreadable: number
 }
 
-/** One look at every value, in batches that each are a transaction: whoever is stopped in between goes on where it was. */
+/** One pass over all values. Each batch is one transaction, so that an interrupted pass keeps its progress. */
 export const reEncryptAll = Effect.fn("reEncryptAll")(function*(sql: SqlClient.SqlClient, cipher: Cipher) {
-  const pass = { changed: 0, busy: 0, unreadable: 0 }
+  const pass = { changed: 0, skipped: 0, unreadable: 0 }
   for (const source of sources) {
     for (let after: string | null = source.key.first; after !== null;) {
-      const { stale, upTo }: typeof Window.Type = yield* lookAt(sql, source, cipher.keyId, after)
+      const { stale, upTo }: typeof Window.Type = yield* readStale(sql, source, cipher.keyId, after)
       const fresh = stale.flatMap((value) =>
-        Result.getOrElse(Result.map(renewed(cipher, value), (one) => [one]), () => [])
+        Result.getOrElse(Result.map(reEncrypted(cipher, value), (one) => [one]), () => [])
       )
-      const changed = fresh.length === 0 ? 0 : yield* store(sql, source, fresh)
+      const changed = fresh.length === 0 ? 0 : yield* replaceValues(sql, source, fresh)
       pass.changed += changed
-      pass.busy += fresh.length - changed
+      pass.skipped += fresh.length - changed
       pass.unreadable += stale.length - fresh.length
       after = stale.length === batchSize ? stale.at(-1)?.key ?? null : upTo
-      if (changed > 0) yield* Effect.sleep(pause)
+      if (changed > 0) yield* Effect.sleep(batchPause)
     }
   }
-  return pass satisfies Pass
+  return pass satisfies ReEncryptionPass
 })
 
 const Stale = Schema.Struct({
@@ -87,11 +88,11 @@ const Stale = Schema.Struct({
 const Window = Schema.Struct({ upTo: Schema.NullOr(Schema.String), stale: Schema.Array(Stale) })
 const decodeWindow = Schema.decodeUnknownSync(Schema.Tuple([Window]))
 
-/** The values after a key that are not under the writing one, and how far that was looked. */
-const lookAt = (sql: SqlClient.SqlClient, { key, place, table, value }: Source, writing: string, after: string) =>
+/** The values after key `after` that other master keys encrypt, and the last key that the query has covered. */
+const readStale = (sql: SqlClient.SqlClient, { key, location, table, value }: Source, writing: string, after: string) =>
   Effect.map(
-    atEdge(sql.unsafe(
-      `with seen as materialized (select t.${key.column} as key, ${place}, ${value} as value from ${table} t
+    withStoreErrors(sql.unsafe(
+      `with seen as materialized (select t.${key.column} as key, ${location}, ${value} as value from ${table} t
          where t.${key.column} > $1::text::${key.type} order by t.${key.column} limit ${windowSize}),
        stale as (select * from seen where value like 'v1.%' and split_part(value, '.', 2) <> $2
          order by key limit ${batchSize})
@@ -103,18 +104,22 @@ const lookAt = (sql: SqlClient.SqlClient, { key, place, table, value }: Source, 
     (rows) => decodeWindow(rows)[0]
   )
 
-type Renewed = typeof Stale.Type & { readonly fresh: string }
+type ReEncrypted = typeof Stale.Type & { readonly fresh: string }
 
-const renewed = (cipher: Cipher, stale: typeof Stale.Type) => {
-  const place = { table: stale.table, column: stale.column, row: stale.row }
+const reEncrypted = (cipher: Cipher, stale: typeof Stale.Type) => {
+  const location = { table: stale.table, column: stale.column, row: stale.row }
   return Result.map(
-    cipher.decrypt(stale.value, place),
-    (plaintext): Renewed => ({ ...stale, fresh: cipher.encrypt(plaintext, place) })
+    cipher.decrypt(stale.value, location),
+    (plaintext): ReEncrypted => ({ ...stale, fresh: cipher.encrypt(plaintext, location) })
   )
 }
 
-/** A value that is no longer the one that was read is left to whoever has changed it; one that is locked, to the next look. */
-const store = (sql: SqlClient.SqlClient, { key, set, table, value }: Source, values: ReadonlyArray<Renewed>) =>
+/** Replaces values. Skips a value that has changed since it was read, and a locked row, which the next pass covers. */
+const replaceValues = (
+  sql: SqlClient.SqlClient,
+  { key, set, table, value }: Source,
+  values: ReadonlyArray<ReEncrypted>
+) =>
   transaction(sql)(Effect.andThen(
     sql`select set_config('control.rotating', 'on', true)`,
     Effect.map(

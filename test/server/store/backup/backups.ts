@@ -1,7 +1,7 @@
 /** What the tests of backups have in common: a network, its backup, and what is in a database. */
 import { makeCipher } from "#crypto/Cipher.ts"
 import { Backup } from "#store/backup/Backup.ts"
-import { backedUp } from "#store/backup/tables.ts"
+import { backupTables } from "#store/backup/tables.ts"
 import { Restore } from "#store/backup/Restore.ts"
 import { newDatabase } from "#support/database.ts"
 import { makeServer } from "#support/server.ts"
@@ -39,7 +39,7 @@ export const start = (url: string) =>
 export const rowsIn = (url: string) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    const rows = yield* Effect.forEach(backedUp, ({ image, key, table }) =>
+    const rows = yield* Effect.forEach(backupTables, ({ image, key, table }) =>
       sql.unsafe(
         `select ${image} as row from ${table} where ${
           table === "audit" ? "actor <> 'restore'" : "true"

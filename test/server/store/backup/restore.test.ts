@@ -2,7 +2,7 @@
 import { Network } from "#feed/Network.ts"
 import { Backup } from "#store/backup/Backup.ts"
 import { verifyBackup } from "#store/backup/file.ts"
-import { backedUp, leftOut } from "#store/backup/tables.ts"
+import { backupTables, excludedTables } from "#store/backup/tables.ts"
 import { adminToken, newDatabase, TestDatabase } from "#support/database.ts"
 import { join, joinV1, type TestClient } from "#support/TestClient.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
@@ -203,7 +203,7 @@ describe("a backup", () => {
       const sql = yield* SqlClient.SqlClient
       const tables = yield* sql<{ name: string }>`select table_name as name from information_schema.tables
         where table_schema = current_schema()`
-      const known = [...backedUp.map(({ table }) => table), ...leftOut]
+      const known = [...backupTables.map(({ table }) => table), ...excludedTables]
       assert.deepStrictEqual(tables.map(({ name }) => name).toSorted(), known.toSorted())
     }).pipe(Effect.provide(TestDatabase)))
 

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { PgClient } from "@effect/sql-pg"
 import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
-import { processesIn } from "#store/postgres/processes.ts"
+import { findProcesses } from "#store/postgres/processes.ts"
 import { Deferred, Effect, Exit, Logger, Redacted, Schedule, Scope } from "effect"
 import { SqlClient } from "effect/sql"
 import { spawn } from "node:child_process"
@@ -157,7 +157,7 @@ describe("the next start", () => {
         Effect.gen(function*() {
           yield* ask("create table kept as select 42 as answer")
           const next = yield* start(dataDir)
-          assert.notInclude(yield* processesIn(join(dataDir, "postgres"), ["postgres"]), orphan)
+          assert.notInclude(yield* findProcesses(join(dataDir, "postgres"), ["postgres"]), orphan)
           assert.isFalse(existsSync(socketDir))
           assert.notStrictEqual(postmasterOf(dataDir), orphan)
           assert.deepStrictEqual(yield* askOf(next.url, "select answer from kept"), [[42]])
@@ -243,7 +243,7 @@ describe("while it runs", () => {
           yield* Scope.close(scope, Exit.void)
         })
       )
-      assert.deepStrictEqual(yield* processesIn(join(dataDir, "postgres"), ["postgres"]), [])
+      assert.deepStrictEqual(yield* findProcesses(join(dataDir, "postgres"), ["postgres"]), [])
       assert.isFalse(existsSync(join(dataDir, "postgres", "postmaster.pid")))
     }))
 

@@ -24,6 +24,6 @@ layer(TestDatabase, { excludeTestServices: true })("the secrets", (it) => {
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* sql`delete from control_meta`
-      assert.include((yield* refusal).message, "control_meta has lost its one row")
+      assert.include((yield* refusal).message, "the table control_meta has no row")
     }))
 })

@@ -1,6 +1,6 @@
 /** The master key is replaced while everything goes on: nothing is lost, and nobody notices. */
 import { makeCipher } from "#crypto/Cipher.ts"
-import * as Table from "#network/BucketMap.ts"
+import * as BucketMap from "#network/BucketMap.ts"
 import { Backup } from "#store/backup/Backup.ts"
 import { Restore } from "#store/backup/Restore.ts"
 import { PgClient } from "@effect/sql-pg"
@@ -57,7 +57,10 @@ const fill = Effect.fnUntraced(function*(server: Server, agents: number) {
 })
 
 const snapshot = (server: Server) =>
-  Effect.map(Context.get(server.context, ChangeLog).snapshot, ({ leftOut, state }) => ({ leftOut, state }))
+  Effect.map(
+    Context.get(server.context, ChangeLog).readSnapshot,
+    ({ unreadable: leftOut, state }) => ({ leftOut, state })
+  )
 
 describe("a change of the master key", () => {
   it.live("is noticed by no client, leaves every row, number and time as it is, and nothing under the old key", () =>
@@ -117,8 +120,8 @@ describe("a change of the master key", () => {
       yield* second.end
       const server = yield* serve(url, fresh)
       assert.deepStrictEqual(yield* snapshot(server), before)
-      const log = yield* Context.get(server.context, ChangeLog).after(Revision.make(0))
-      assert.lengthOf(log.leftOut, 0)
+      const log = yield* Context.get(server.context, ChangeLog).readAfter(Revision.make(0))
+      assert.lengthOf(log.unreadable, 0)
       assert.strictEqual(log.changes.length, before.state.revision)
     }))
 
@@ -212,22 +215,24 @@ describe("a change of the master key", () => {
       const stores = [server, other].map(({ context }) => Context.get(context, MasterKeyStore))
       const [one, two] = stores as [typeof stores[0] & {}, typeof stores[0] & {}]
       let ranBoth = false
-      const ran = yield* one.alone(Effect.asVoid(Effect.gen(function*() {
+      const ran = yield* one.runExclusively(Effect.asVoid(Effect.gen(function*() {
         assert.isFalse(
-          yield* two.alone(Effect.sync(() => {
+          yield* two.runExclusively(Effect.sync(() => {
             ranBoth = true
           }))
         )
         yield* bySql(url, (sql) => sql`update control_meta set master_key_id = ${fresh.id}`)
-        const total = Object.values(yield* one.counts).reduce((sum, count) => sum + count, 0)
-        const passes = yield* Effect.all([one.pass, two.pass, one.pass, two.pass], { concurrency: "unbounded" })
-        const last = yield* two.pass
+        const total = Object.values(yield* one.countByKey).reduce((sum, count) => sum + count, 0)
+        const passes = yield* Effect.all([one.reEncrypt, two.reEncrypt, one.reEncrypt, two.reEncrypt], {
+          concurrency: "unbounded"
+        })
+        const last = yield* two.reEncrypt
         assert.strictEqual([...passes, last].reduce((sum, { changed }) => sum + changed, 0), total)
-        assert.deepStrictEqual(yield* one.pass, { changed: 0, busy: 0, unreadable: 0 })
+        assert.deepStrictEqual(yield* one.reEncrypt, { changed: 0, skipped: 0, unreadable: 0 })
       })))
       assert.isTrue(ran)
       assert.isFalse(ranBoth)
-      assert.isTrue(yield* two.alone(Effect.void))
+      assert.isTrue(yield* two.runExclusively(Effect.void))
     }))
 
   it.live("a backup that is under the old key is restored beside the new one, and encrypted anew", () =>
@@ -261,7 +266,7 @@ describe("a change of the master key", () => {
       const { counts } = yield* over(yield* serve(url, fresh, old))
       assert.deepStrictEqual(Object.keys(counts), [fresh.id])
       const after = yield* snapshot(yield* serve(url, fresh))
-      assert.deepStrictEqual(Table.values(after.state.agents), Table.values(before.state.agents))
+      assert.deepStrictEqual(BucketMap.values(after.state.agents), BucketMap.values(before.state.agents))
       assert.lengthOf(after.leftOut, 0)
     }))
 

@@ -8,7 +8,7 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Layer, Option, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
-import { oldNode } from "./oldNode.ts"
+import { oldNode } from "./previousVersionNode.ts"
 
 const heartbeat = { type: "heartbeat", data: { timestamp: 1 } }
 
@@ -20,7 +20,7 @@ const both = Effect.gen(function*() {
   const store = Context.get(today.context, PresenceStore)
   const shown = (id: string) =>
     Effect.promise(() => today.operator.get(`/api/agents/${id}`)).pipe(Effect.map(({ body }) => String(body.status)))
-  const sweep = Effect.map(store.sweep(Duration.seconds(75)), (swept) => swept.map(({ clientId }) => clientId))
+  const sweep = Effect.map(store.expireSessions(Duration.seconds(75)), (swept) => swept.map(({ clientId }) => clientId))
   return { today, old: oldNode(sql, "a node of 0.2.0"), sql, shown, sweep }
 })
 
@@ -72,7 +72,10 @@ describe("a node of 0.2.0 beside one of today", () => {
         assert.strictEqual(yield* shown(id), "online")
         assert.strictEqual(back.ws.readyState, back.ws.OPEN)
         // No letter is written to who never reads one.
-        assert.deepStrictEqual(yield* Context.get(today.context, NodeStore).collect("a node of 0.2.0"), new Set())
+        assert.deepStrictEqual(
+          yield* Context.get(today.context, NodeStore).collectTakeovers("a node of 0.2.0"),
+          new Set()
+        )
       }),
     30_000
   )
