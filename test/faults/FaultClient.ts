@@ -1,5 +1,5 @@
 /** A client that does what protocol.md asks of one, at either level, and keeps what it was told: its view, and how often it was closed. */
-import { backOff } from "#sdk/backOff.ts"
+import { reconnectDelay } from "#sdk/reconnectDelay.ts"
 import { now } from "#bench/support/clock.ts"
 import type { Random } from "#simulation/Random.ts"
 import type { Message } from "#support/TestClient.ts"
@@ -14,41 +14,41 @@ export interface Account {
   readonly level: "plain" | "v1"
 }
 
-export interface Watcher {
+export interface ClientObserver {
   /** A config or step was taken in. */
-  told(client: FaultClient, message: Message): void
+  viewMessage(client: FaultClient, message: Message): void
   /** A heartbeat was answered after so many milliseconds. */
-  answered(client: FaultClient, millis: number): void
-  ready(client: FaultClient, resumed: boolean): void
+  heartbeatAnswered(client: FaultClient, millis: number): void
+  authenticated(client: FaultClient, resumed: boolean): void
   closed(client: FaultClient, code: number): void
 }
 
 /** As Control's own default, until `auth_success` names another. */
 const defaultIntervalMillis = 2_000
-const authPatienceMillis = 15_000
-const ackEveryMillis = 200
+const authTimeoutMillis = 15_000
+const ackDelayMillis = 200
 
 export class FaultClient {
   readonly account: Account
   viewer = new Viewer()
   /** What broke the protocol; must stay empty. */
-  readonly faults: Array<string> = []
+  readonly protocolErrors: Array<string> = []
   /** Authenticated, and nothing has ended the connection since. */
   isReady = false
   /** Its view is of this connection: a config has come, or what was missed. */
-  isCurrent = false
+  hasCurrentView = false
   isStopped = true
   /** Where it connects; the next one is tried after each loss. */
-  targets: ReadonlyArray<number>
+  ports: ReadonlyArray<number>
   /** How many heartbeat intervals without a frame it bears. */
-  patience = 2.5
+  maxSilentIntervals = 2.5
   /** Comes back also after codes that tell it to stop: a clone that knows no better. */
-  isStubborn = false
-  beats = true
+  ignoresFinalCloseCodes = false
+  sendsHeartbeats = true
   ws: WebSocket | undefined
   lastError = ""
   readonly #random: Random
-  readonly #watcher: Watcher
+  readonly #watcher: ClientObserver
   #target = 0
   #attempt = 0
   #drainMillis: number | undefined
@@ -58,9 +58,9 @@ export class FaultClient {
   #again: NodeJS.Timeout | undefined
   #acks: NodeJS.Timeout | undefined
 
-  constructor(account: Account, targets: ReadonlyArray<number>, random: Random, watcher: Watcher) {
+  constructor(account: Account, targets: ReadonlyArray<number>, random: Random, watcher: ClientObserver) {
     this.account = account
-    this.targets = targets
+    this.ports = targets
     this.#random = random
     this.#watcher = watcher
     this.#target = random.int(targets.length)
@@ -81,7 +81,7 @@ export class FaultClient {
   }
 
   /** A connection that has been good for as long as the last fault counts as a good one. */
-  forgetAttempts(): void {
+  resetBackOff(): void {
     this.#attempt = 0
     if (this.isStopped || this.ws !== undefined) return
     clearTimeout(this.#again)
@@ -98,14 +98,14 @@ export class FaultClient {
     this.viewer = new Viewer()
   }
 
-  get place(): { timeline: string; revision: number } | undefined {
+  get position(): { timeline: string; revision: number } | undefined {
     const { revision, timeline, view } = this.viewer
     return view === undefined || timeline === undefined ? undefined : { timeline, revision }
   }
 
   #dial(): void {
     const { apiKey, level, type } = this.account
-    const port = this.targets[this.#target % this.targets.length] ?? 0
+    const port = this.ports[this.#target % this.ports.length] ?? 0
     const ws = new WebSocket(`ws://127.0.0.1:${port}/?type=${type}`, level === "v1" ? ["control.v1"] : [], {
       perMessageDeflate: false
     })
@@ -113,9 +113,9 @@ export class FaultClient {
     this.#heardAt = now()
     this.#drainMillis = undefined
     let code = 1006
-    const tooLate = setTimeout(() => ws.terminate(), authPatienceMillis)
+    const tooLate = setTimeout(() => ws.terminate(), authTimeoutMillis)
     ws.on("open", () => {
-      const resume = level === "v1" ? this.place : undefined
+      const resume = level === "v1" ? this.position : undefined
       ws.send(JSON.stringify({ type: "auth", data: { apiKey, ...(resume && { resume }) } }), () => {})
       this.#beat = setInterval(() => this.#heartbeat(), this.#jittered())
     })
@@ -146,13 +146,13 @@ export class FaultClient {
     this.#acks = undefined
     this.ws = undefined
     this.isReady = false
-    this.isCurrent = false
+    this.hasCurrentView = false
     this.#watcher.closed(this, code)
     if (this.isStopped) return
-    const next = backOff({
-      code: this.isStubborn && code >= 4400 ? 1006 : code,
+    const next = reconnectDelay({
+      code: this.ignoresFinalCloseCodes && code >= 4400 ? 1006 : code,
       attempt: this.#attempt++,
-      afterMillis: this.#drainMillis,
+      retryAfterMillis: this.#drainMillis,
       random: this.#random.next()
     })
     if (next._tag === "Stop") {
@@ -160,7 +160,7 @@ export class FaultClient {
       return
     }
     this.#target += 1
-    this.#again = setTimeout(() => this.#dial(), this.isStubborn ? Math.min(next.millis, 200) : next.millis)
+    this.#again = setTimeout(() => this.#dial(), this.ignoresFinalCloseCodes ? Math.min(next.millis, 200) : next.millis)
   }
 
   #take(message: Message): void {
@@ -170,12 +170,12 @@ export class FaultClient {
         this.isReady = true
         const interval = data["heartbeat"]?.intervalMs
         if (typeof interval === "number") this.#intervalMillis = interval
-        this.isCurrent = data["resumed"] === true
+        this.hasCurrentView = data["resumed"] === true
         this.#follow(message)
-        return this.#watcher.ready(this, this.isCurrent)
+        return this.#watcher.authenticated(this, this.hasCurrentView)
       }
       case "heartbeat_ack":
-        return this.#watcher.answered(this, now() - Number(data["timestamp"]))
+        return this.#watcher.heartbeatAnswered(this, now() - Number(data["timestamp"]))
       case "drain":
         this.#drainMillis = Number(data["reconnectAfterMs"])
         return
@@ -192,22 +192,22 @@ export class FaultClient {
     try {
       this.viewer.take(message)
     } catch (error) {
-      this.faults.push(`${this.account.name}: ${error instanceof Error ? error.message : String(error)}`)
+      this.protocolErrors.push(`${this.account.name}: ${error instanceof Error ? error.message : String(error)}`)
     }
-    if (message.type === "config") this.isCurrent = true
+    if (message.type === "config") this.hasCurrentView = true
     if (message.type === "auth_success") return
-    this.#watcher.told(this, message)
+    this.#watcher.viewMessage(this, message)
     if (this.account.level === "plain") return
     // Cumulative, so that a burst of steps does not become a burst of acknowledgements.
     this.#acks ??= setTimeout(() => {
       this.#acks = undefined
       this.send({ type: "ack", data: { revision: this.viewer.revision } })
-    }, ackEveryMillis)
+    }, ackDelayMillis)
   }
 
   #heartbeat(): void {
-    if (now() - this.#heardAt > this.patience * this.#intervalMillis) return this.ws?.terminate()
-    if (!this.beats || !this.isReady) return
+    if (now() - this.#heardAt > this.maxSilentIntervals * this.#intervalMillis) return this.ws?.terminate()
+    if (!this.sendsHeartbeats || !this.isReady) return
     this.send({ type: "heartbeat", data: { timestamp: now() } })
     // At the plain level heartbeats are not answered; pings are.
     if (this.account.level === "plain" && this.ws?.readyState === WebSocket.OPEN) this.ws.ping()

@@ -1,36 +1,36 @@
 /** One run of one fault: what was seen, and what should not have been. */
 import type { Random } from "#simulation/Random.ts"
-import type { Stage } from "./TestCluster.ts"
+import type { TestCluster } from "./TestCluster.ts"
 
-export class Trial {
+export class FaultRun {
   readonly failures: Array<string> = []
-  readonly figures: Array<string> = []
+  readonly observations: Array<string> = []
   /** Why it could not be tried here, wholly or in part. */
-  readonly gaps: Array<string> = []
+  readonly untested: Array<string> = []
   /** Of all ledgers of this run. */
-  readonly writes = { acked: 0, unknown: 0, refused: 0 }
+  readonly writes = { acknowledged: 0, unknown: 0, rejected: 0 }
   readonly seed: number
   readonly random: Random
   /** How many clients the run has, for a fault that makes its own scene. */
-  readonly clients: number
+  readonly fleetSize: number
 
   constructor(seed: number, random: Random, clients: number) {
     this.seed = seed
     this.random = random
-    this.clients = clients
+    this.fleetSize = clients
   }
 
   check(holds: boolean, otherwise: string): void {
     if (!holds) this.failures.push(otherwise)
   }
 
-  saw(figure: string): void {
-    this.figures.push(figure)
+  observe(figure: string): void {
+    this.observations.push(figure)
   }
 
   /** What of the fault cannot be tried on this machine, and why. */
-  notTried(why: string): void {
-    this.gaps.push(why)
+  notTested(why: string): void {
+    this.untested.push(why)
   }
 }
 
@@ -40,7 +40,7 @@ export interface Fault {
   readonly name: string
   readonly injected: string
   readonly expected: string
-  /** How many nodes the stage must have; none for a fault that makes its own scene. */
+  /** How many nodes the cluster must have; none for a fault that makes its own scene. */
   readonly nodes: 0 | 1 | 2
-  readonly run: (trial: Trial, stage: Stage) => Promise<void>
+  readonly execute: (run: FaultRun, cluster: TestCluster) => Promise<void>
 }

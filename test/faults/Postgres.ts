@@ -1,7 +1,7 @@
 /** A real PostgreSQL of the suite's own, on loopback TCP so that a proxy can stand before it: the project's embedded one. */
-import { mustHold } from "./waitUntil.ts"
+import { requireWithin } from "./waitUntil.ts"
 import { findBinaries } from "#store/postgres/binaries.ts"
-import { accountFor, clusterIn, pathFor, prepareCluster } from "#store/postgres/cluster.ts"
+import { accountFor, clusterDirectory, clusterPathFor, prepareCluster } from "#store/postgres/cluster.ts"
 import { childEnvironment } from "#store/postgres/processes.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, ManagedRuntime, Redacted } from "effect"
@@ -12,7 +12,7 @@ import { closeSync, openSync, readFileSync } from "node:fs"
 import { chown, cp, lchown, mkdir, readdir } from "node:fs/promises"
 import { connect } from "node:net"
 import { join } from "node:path"
-import { keep } from "./childProcesses.ts"
+import { endWithSuite } from "./childProcesses.ts"
 import { freePort } from "./freePort.ts"
 
 export type Rows = ReadonlyArray<Record<string, unknown>>
@@ -62,14 +62,14 @@ export class Postgres {
 
   async start(): Promise<void> {
     await this.spawn()
-    await mustHold("PostgreSQL accepts connections", 60_000, () => this.answers())
+    await requireWithin("PostgreSQL accepts connections", 60_000, () => this.acceptsConnections())
   }
 
   /** Without waiting until it accepts connections. */
   async spawn(): Promise<void> {
     const account = await Effect.runPromise(accountFor(this.dataDir))
     const binaries = await Effect.runPromise(findBinaries(account))
-    const cluster = clusterIn(this.dataDir)
+    const cluster = clusterDirectory(this.dataDir)
     const settings = {
       listen_addresses: "127.0.0.1",
       port: String(this.port),
@@ -82,7 +82,7 @@ export class Postgres {
     }
     const file = openSync(join(this.dataDir, "postgres.log"), "a", 0o600)
     const args = Object.entries(settings).flatMap(([name, value]) => ["-c", `${name}=${value}`])
-    this.#child = spawn(binaries.postgres, ["-D", pathFor(cluster, account), ...args], {
+    this.#child = spawn(binaries.postgres, ["-D", clusterPathFor(cluster, account), ...args], {
       ...account,
       cwd: cluster,
       env: childEnvironment,
@@ -90,7 +90,7 @@ export class Postgres {
       detached: true
     })
     this.#child.on("error", () => {})
-    keep(this.#child, "SIGQUIT")
+    endWithSuite(this.#child, "SIGQUIT")
     closeSync(file)
   }
 
@@ -121,7 +121,7 @@ export class Postgres {
   }
 
   /** Whether somebody takes a connection and answers; on a connection of its own, so that no pool is in the way. */
-  async answers(): Promise<boolean> {
+  async acceptsConnections(): Promise<boolean> {
     const socket = connect({ host: "127.0.0.1", port: this.port })
     const first = await new Promise<Buffer | undefined>((resolve) => {
       socket.once("error", () => resolve(undefined))
@@ -161,7 +161,7 @@ export class Postgres {
   }
 
   /** One connection with a node's own settings, that sends what it is told to and goes on holding its transaction. */
-  async session(): Promise<{ run(...statements: ReadonlyArray<string>): Promise<void>; close(): Promise<void> }> {
+  async openSession(): Promise<{ run(...statements: ReadonlyArray<string>): Promise<void>; close(): Promise<void> }> {
     const runtime = ManagedRuntime.make(PgClient.layer({
       url: Redacted.make(this.urlAt(this.port)),
       maxConnections: 1,
@@ -185,11 +185,11 @@ export class Postgres {
   async copyTo(dataDir: string): Promise<void> {
     await mkdir(dataDir, { recursive: true, mode: 0o755 })
     const { gid, uid } = await Effect.runPromise(accountFor(this.dataDir)) as { uid?: number; gid?: number }
-    await cp(clusterIn(this.dataDir), clusterIn(dataDir), { recursive: true })
+    await cp(clusterDirectory(this.dataDir), clusterDirectory(dataDir), { recursive: true })
     if (uid === undefined || gid === undefined) return
-    const entries = await readdir(clusterIn(dataDir), { recursive: true, withFileTypes: true })
+    const entries = await readdir(clusterDirectory(dataDir), { recursive: true, withFileTypes: true })
     await Promise.all(entries.map((entry) => lchown(join(entry.parentPath, entry.name), uid, gid)))
-    await chown(clusterIn(dataDir), uid, gid)
+    await chown(clusterDirectory(dataDir), uid, gid)
   }
 
   async close(): Promise<void> {

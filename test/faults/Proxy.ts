@@ -8,7 +8,7 @@ import { sleep } from "#bench/support/clock.ts"
 /** `up` is from whoever connected to the server behind the proxy. */
 export type Direction = "up" | "down"
 
-export type Mode =
+export type ProxyMode =
   | { readonly kind: "pass" }
   /** Reads, and gives nothing on: the sender believes that all arrives. */
   | { readonly kind: "blackhole" }
@@ -21,20 +21,20 @@ export type Mode =
   /** Gives this many bytes more on, and then resets the connection. */
   | { readonly kind: "truncate"; readonly after: number }
   /** Gives on what the function makes of what comes. */
-  | { readonly kind: "rewrite"; readonly rewrite: (chunk: Buffer, link: Link) => Buffer }
+  | { readonly kind: "rewrite"; readonly rewrite: (chunk: Buffer, link: ProxyConnection) => Buffer }
 
-const pass: Mode = { kind: "pass" }
+const pass: ProxyMode = { kind: "pass" }
 
 /** One connection through the proxy. */
-export class Link {
+export class ProxyConnection {
   readonly id: number
   /** Whether PostgreSQL's notifications come on this connection. */
   isListen = false
   /** Whether bytes were swallowed: such a stream cannot be healed, only cut. */
-  isTorn = false
+  hasLostBytes = false
   readonly #near: Socket
   readonly #far: Socket
-  readonly #modes: Record<Direction, Mode>
+  readonly #modes: Record<Direction, ProxyMode>
   readonly #idleMillis: number
   #wake: Record<Direction, () => void> = { up: () => {}, down: () => {} }
 
@@ -43,10 +43,10 @@ export class Link {
     near: Socket,
     far: Socket,
     options: {
-      readonly modes: Record<Direction, Mode>
+      readonly modes: Record<Direction, ProxyMode>
       readonly idleMillis: number
       readonly onClosed: () => void
-      readonly onChunk: (link: Link, direction: Direction, chunk: Buffer) => void
+      readonly onChunk: (link: ProxyConnection, direction: Direction, chunk: Buffer) => void
     }
   ) {
     this.id = id
@@ -65,7 +65,7 @@ export class Link {
     void this.#pump(far, near, "down", options.onChunk)
   }
 
-  set(mode: Mode, direction?: Direction): void {
+  set(mode: ProxyMode, direction?: Direction): void {
     for (const which of direction === undefined ? ["up", "down"] as const : [direction]) {
       this.#modes[which] = mode
       this.#wake[which]()
@@ -87,7 +87,7 @@ export class Link {
     from: Socket,
     to: Socket,
     direction: Direction,
-    onChunk: (link: Link, direction: Direction, chunk: Buffer) => void
+    onChunk: (link: ProxyConnection, direction: Direction, chunk: Buffer) => void
   ): Promise<void> {
     try {
       for await (const read of from) {
@@ -104,7 +104,7 @@ export class Link {
 
   /** Where nothing passes, the end of one side does not pass either: the other hears of it when the fault is healed. */
   #ended(direction: Direction): void {
-    if (this.#modes[direction].kind === "blackhole") this.isTorn = true
+    if (this.#modes[direction].kind === "blackhole") this.hasLostBytes = true
     else this.cut()
   }
 
@@ -118,7 +118,7 @@ export class Link {
       case "stall":
         return await write(to, chunk)
       case "blackhole":
-        this.isTorn = true
+        this.hasLostBytes = true
         return
       case "delay":
         await sleep(mode.millis())
@@ -127,7 +127,7 @@ export class Link {
         await sleep(chunk.length / mode.bytesPerSecond * 1_000)
         return await write(to, chunk)
       case "half-close":
-        this.isTorn = true
+        this.hasLostBytes = true
         return void to.end()
       case "truncate":
         await write(to, chunk.subarray(0, mode.after))
@@ -141,9 +141,9 @@ export class Link {
 }
 
 export class Proxy {
-  readonly links = new Set<Link>()
+  readonly connections = new Set<ProxyConnection>()
   /** What new connections begin with. */
-  readonly modes: Record<Direction, Mode> = { up: pass, down: pass }
+  readonly modes: Record<Direction, ProxyMode> = { up: pass, down: pass }
   /** Where it leads; may be changed at any time, for new connections. */
   target: { host: string; port: number }
   /** New connections are reset at once. */
@@ -151,7 +151,7 @@ export class Proxy {
   /** A connection on which nothing goes either way for so long is reset, as reverse proxies do; 0 for never. */
   idleMillis = 0
   /** Sees every chunk before it is given on. */
-  onChunk: (link: Link, direction: Direction, chunk: Buffer) => void = () => {}
+  onChunk: (link: ProxyConnection, direction: Direction, chunk: Buffer) => void = () => {}
   opened = 0
   readonly #server: Server
 
@@ -176,14 +176,14 @@ export class Proxy {
   }
 
   /** Sets the mode of all connections, also of those to come. */
-  set(mode: Mode, direction?: Direction): void {
+  set(mode: ProxyMode, direction?: Direction): void {
     if (direction !== "down") this.modes.up = mode
     if (direction !== "up") this.modes.down = mode
-    for (const link of this.links) link.set(mode, direction)
+    for (const link of this.connections) link.set(mode, direction)
   }
 
-  cut(which: (link: Link) => boolean = () => true): number {
-    const found = [...this.links].filter(which)
+  cut(which: (link: ProxyConnection) => boolean = () => true): number {
+    const found = [...this.connections].filter(which)
     for (const link of found) link.cut()
     return found.length
   }
@@ -194,7 +194,7 @@ export class Proxy {
     this.idleMillis = 0
     this.onChunk = () => {}
     this.set(pass)
-    this.cut((link) => link.isTorn)
+    this.cut((link) => link.hasLostBytes)
   }
 
   async close(): Promise<void> {
@@ -207,13 +207,13 @@ export class Proxy {
     near.on("error", () => near.destroy())
     if (this.isRefusing) return void near.resetAndDestroy()
     const far = connect({ ...this.target, allowHalfOpen: true })
-    const link = new Link(this.opened += 1, near, far, {
+    const link = new ProxyConnection(this.opened += 1, near, far, {
       modes: this.modes,
       idleMillis: this.idleMillis,
-      onClosed: () => this.links.delete(link),
+      onClosed: () => this.connections.delete(link),
       onChunk: (from, direction, chunk) => this.onChunk(from, direction, chunk)
     })
-    this.links.add(link)
+    this.connections.add(link)
   }
 }
 

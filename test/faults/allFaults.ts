@@ -14,7 +14,7 @@ import { security } from "./faults/security.ts"
 import { storage } from "./faults/storage.ts"
 import type { Fault } from "./FaultRun.ts"
 
-export const matrix: ReadonlyArray<Fault> = [
+export const allFaults: ReadonlyArray<Fault> = [
   ...certificates,
   ...clients,
   ...database,

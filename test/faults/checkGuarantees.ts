@@ -64,18 +64,21 @@ const checkGuarantees = async (
   checkSecrets(run, cluster)
 }
 
-/** `acked <= revisions <= acked + unknown`, no gap in the log, and every row as its last acknowledged write made it, or a later one. */
+/** `acknowledged <= revisions <= acknowledged + unknown`, no gap in the log, and every row as its last acknowledged write made it, or a later one. */
 const checkLedger = async (run: FaultRun, cluster: TestCluster, ledger: WriteLedger): Promise<void> => {
   const revisions = await cluster.revision() - ledger.startRevision
-  const { acknowledged: acked, refused, unknown } = ledger
-  run.writes.acked += acked
+  const { acknowledged, rejected, unknown } = ledger
+  run.writes.acknowledged += acknowledged
   run.writes.unknown += unknown
-  run.writes.refused += refused
-  run.observe(`${acked} acked, ${unknown} unknown, ${revisions} revisions`)
-  run.check(acked <= revisions, `${acked} writes were acknowledged, and there are only ${revisions} revisions`)
+  run.writes.rejected += rejected
+  run.observe(`${acknowledged} acknowledged, ${unknown} unknown, ${revisions} revisions`)
   run.check(
-    revisions <= acked + unknown,
-    `${revisions} revisions of ${acked} acknowledged and ${unknown} unknown writes`
+    acknowledged <= revisions,
+    `${acknowledged} writes were acknowledged, and there are only ${revisions} revisions`
+  )
+  run.check(
+    revisions <= acknowledged + unknown,
+    `${revisions} revisions of ${acknowledged} acknowledged and ${unknown} unknown writes`
   )
   const [log] = await cluster.postgres.query(
     "select count(*)::int as count, (coalesce(max(revision), 0) - coalesce(min(revision), 1) + 1)::int as span, " +

@@ -4,7 +4,7 @@ import type { ChildProcess } from "node:child_process"
 const running = new Map<ChildProcess, NodeJS.Signals>()
 
 /** `signal` ends it, and whatever it has started, at once. */
-export const keep = (child: ChildProcess, signal: NodeJS.Signals): void => {
+export const endWithSuite = (child: ChildProcess, signal: NodeJS.Signals): void => {
   running.set(child, signal)
   child.once("exit", () => running.delete(child))
 }

@@ -1,11 +1,11 @@
 /** PostgreSQL's messages to a client, told apart: a type of one byte, and a length that counts itself. */
-import type { Link, Mode } from "./Proxy.ts"
+import type { ProxyConnection, ProxyMode } from "./Proxy.ts"
 
 const notificationResponse = 0x41
 
 /** Gives on everything but notifications. To be set while nothing is under way: it must begin where a message begins. */
-export const withoutNotifications = (dropped: () => void): Mode => {
-  const rests = new WeakMap<Link, Buffer>()
+export const dropNotifications = (dropped: () => void): ProxyMode => {
+  const rests = new WeakMap<ProxyConnection, Buffer>()
   return {
     kind: "rewrite",
     rewrite: (chunk, link) => {

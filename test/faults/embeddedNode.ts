@@ -19,8 +19,8 @@ export const createTunnels = async (
   agentId: string,
   count: number,
   label: string
-): Promise<{ acked: number; statuses: ReadonlyArray<number> }> => {
-  let acked = 0
+): Promise<{ acknowledged: number; statuses: ReadonlyArray<number> }> => {
+  let acknowledged = 0
   const statuses: Array<number> = []
   for (let index = 0; index < count; index += 1) {
     const status = await operator.post("/api/tunnels", {
@@ -28,10 +28,10 @@ export const createTunnels = async (
       domain: `${label}-${index}.example.com`,
       target: "localhost:8080"
     }).then((answer) => answer.status, () => 0)
-    if (status === 201) acked += 1
+    if (status === 201) acknowledged += 1
     statuses.push(status)
   }
-  return { acked, statuses }
+  return { acknowledged, statuses }
 }
 
 export const operatorApi = (node: ControlNode): Api => api(`http://127.0.0.1:${node.apiPort}`, node.token)

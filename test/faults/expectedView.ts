@@ -4,7 +4,7 @@ import { createPrivateKey, createPublicKey } from "node:crypto"
 import type { Account, FaultClient } from "./FaultClient.ts"
 import type { Postgres, Rows } from "./Postgres.ts"
 
-export interface World {
+export interface DatabaseRows {
   readonly revision: number
   readonly agents: Rows
   readonly gateways: Rows
@@ -14,7 +14,7 @@ export interface World {
 }
 
 /** All at one moment. */
-export const readWorld = async (postgres: Postgres): Promise<World> => {
+export const readRows = async (postgres: Postgres): Promise<DatabaseRows> => {
   const [row] = await postgres.query(`select
     (select revision::float8 from control_meta) as revision,
     (select coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'virtualIp', virtual_ip, 'subnet', subnet,
@@ -26,15 +26,15 @@ export const readWorld = async (postgres: Postgres): Promise<World> => {
     (select coalesce(jsonb_agg(jsonb_build_object('domain', domain, 'certificate', certificate,
       'expiresAt', to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))), '[]')
       from certificates) as certificates`)
-  const { agents, certificates, gateways, revision, tunnels } = row as unknown as Omit<World, "online">
+  const { agents, certificates, gateways, revision, tunnels } = row as unknown as Omit<DatabaseRows, "online">
   const online = [...agents, ...gateways].filter(({ status }) => status === "online").map(({ id }) => String(id))
   return { revision, agents, gateways, tunnels, certificates, online: new Set(online) }
 }
 
 /** What is wrong with the client's view, a sentence for the first few differences. */
-export const viewFaults = (
+export const findViewErrors = (
   client: FaultClient,
-  world: World,
+  world: DatabaseRows,
   certificateKeys: ReadonlyMap<string, string>
 ): ReadonlyArray<string> => {
   const { view } = client.viewer
@@ -45,7 +45,7 @@ export const viewFaults = (
   return differences(comparable(view), right, account.name).slice(0, 3)
 }
 
-const agentView = ({ id, level }: Account, { agents, gateways, tunnels }: World) => {
+const agentView = ({ id, level }: Account, { agents, gateways, tunnels }: DatabaseRows) => {
   const agent = agents.find((row) => row["id"] === id)
   if (agent === undefined) return undefined
   return {
@@ -67,7 +67,7 @@ const agentView = ({ id, level }: Account, { agents, gateways, tunnels }: World)
 
 const gatewayView = (
   { id, level }: Account,
-  { agents, certificates, gateways, tunnels }: World,
+  { agents, certificates, gateways, tunnels }: DatabaseRows,
   certificateKeys: ReadonlyMap<string, string>
 ) => {
   const gateway = gateways.find((row) => row["id"] === id)

@@ -1,8 +1,8 @@
-/** A short selection of the fault matrix, with a small crowd: `npm run faults` runs all of it. */
+/** A short selection of the fault matrix, with a small fleet: `npm run faults` runs all of it. */
 import { assert, describe, it } from "@effect/vitest"
 import { afterAll } from "vitest"
-import { matrix } from "./allFaults.ts"
-import { Stages, tryFault } from "./runFaults.ts"
+import { allFaults } from "./allFaults.ts"
+import { ClusterPool, runFaultOnce } from "./runFaults.ts"
 
 const options = { clients: 16, seed: 1, repeat: 1 }
 
@@ -16,15 +16,15 @@ const selection = [
 ] as const
 
 describe("under faults", () => {
-  const stages = new Stages(options)
-  afterAll(() => stages.close())
+  const clusters = new ClusterPool(options)
+  afterAll(() => clusters.close())
 
   for (const [id, guarantee] of selection) {
     it(`${guarantee} (${id})`, { timeout: 120_000 }, async () => {
-      const fault = matrix.find((each) => each.id === id)
+      const fault = allFaults.find((each) => each.id === id)
       assert.isDefined(fault)
-      const trial = await tryFault(fault, options, options.seed, stages)
-      assert.deepStrictEqual(trial.failures, [], trial.figures.join("; "))
+      const run = await runFaultOnce(fault, options, options.seed, clusters)
+      assert.deepStrictEqual(run.failures, [], run.observations.join("; "))
     })
   }
 })

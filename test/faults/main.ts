@@ -4,9 +4,9 @@
  */
 import { parseArgs } from "node:util"
 import { endAll } from "./childProcesses.ts"
-import { matrix } from "./allFaults.ts"
-import { runFaults, Stages, totalOf } from "./runFaults.ts"
-import { writeTable } from "./report.ts"
+import { allFaults } from "./allFaults.ts"
+import { ClusterPool, runFaults, sumWrites } from "./runFaults.ts"
+import { writeReport } from "./report.ts"
 
 const { values } = parseArgs({
   options: {
@@ -20,24 +20,24 @@ const { values } = parseArgs({
 
 /** `F05` is `F5`. */
 const only = values.only.split(",").filter((id) => id !== "").map((id) => `F${Number(id.trim().replace(/^F/iu, ""))}`)
-const chosen = matrix.filter(({ id }) => only.length === 0 || only.includes(id))
-const unknown = only.filter((id) => !matrix.some((fault) => fault.id === id))
+const chosen = allFaults.filter(({ id }) => only.length === 0 || only.includes(id))
+const unknown = only.filter((id) => !allFaults.some((fault) => fault.id === id))
 if (unknown.length > 0) throw new Error(`there is no fault ${unknown.join(", ")}`)
 
 const options = { clients: Number(values.clients), seed: Number(values.seed), repeat: Number(values.repeat) }
-const stages = new Stages(options)
+const clusters = new ClusterPool(options)
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => {
     endAll()
     process.exit(130)
   })
 }
-const results = await runFaults(chosen, options, stages, (line) => process.stdout.write(`${line}\n`))
-if (only.length === 0 || values.write) writeTable(results, options)
+const results = await runFaults(chosen, options, clusters, (line) => process.stdout.write(`${line}\n`))
+if (only.length === 0 || values.write) writeReport(results, options)
 const failed = results.filter(({ verdict }) => verdict === "failed")
-const writes = totalOf(results)
+const writes = sumWrites(results)
 process.stdout.write(
-  `${writes.acked} writes acknowledged, ${writes.unknown} without an answer, ${writes.refused} refused\n`
+  `${writes.acknowledged} writes acknowledged, ${writes.unknown} without an answer, ${writes.rejected} rejected\n`
 )
 process.stdout.write(`${results.length} faults, ${failed.length} failed\n`)
 process.exitCode = failed.length === 0 ? 0 : 1

@@ -29,7 +29,7 @@ export interface Result {
 
 export const sumWrites = (all: ReadonlyArray<{ readonly writes: FaultRun["writes"] }>): FaultRun["writes"] => {
   const sum = (which: keyof FaultRun["writes"]) => all.reduce((total, { writes }) => total + writes[which], 0)
-  return { acked: sum("acked"), unknown: sum("unknown"), refused: sum("refused") }
+  return { acknowledged: sum("acknowledged"), unknown: sum("unknown"), rejected: sum("rejected") }
 }
 
 export const runFaults = async (

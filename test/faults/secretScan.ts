@@ -1,23 +1,23 @@
 /** Whether anything that must stay secret stands in an output: as it is, in base64 at any alignment, or in hex. */
 
 /** A name for people, and the text that must not be found. */
-export interface Canary {
+export interface Secret {
   readonly name: string
   readonly text: string
 }
 
-export const leaksIn = (output: string, canaries: ReadonlyArray<Canary>): ReadonlyArray<string> =>
-  canaries.filter(({ text }) => formsOf(text).some((form) => output.includes(form))).map(({ name }) => name)
+export const findLeaks = (output: string, secrets: ReadonlyArray<Secret>): ReadonlyArray<string> =>
+  secrets.filter(({ text }) => encodingsOf(text).some((form) => output.includes(form))).map(({ name }) => name)
 
 /** The middle line of a PEM: its head and its end tell nothing. */
-export const pemCanary = (name: string, pem: string): Canary => {
+export const pemSecret = (name: string, pem: string): Secret => {
   const lines = pem.trim().split("\n")
   return { name, text: lines[Math.floor(lines.length / 2)] ?? "" }
 }
 
 const known = new Map<string, ReadonlyArray<string>>()
 
-const formsOf = (text: string): ReadonlyArray<string> => {
+const encodingsOf = (text: string): ReadonlyArray<string> => {
   const found = known.get(text)
   if (found !== undefined) return found
   const bytes = Buffer.from(text)

@@ -73,7 +73,7 @@ print(`the first quarter: ${describeUsage(medianOf(figures.slice(0, quarter)))}`
 print(`the last quarter: ${describeUsage(medianOf(figures.slice(-quarter)))}`)
 print(
   `${processes.size === 1 ? "one process" : `${processes.size} processes`}; ${
-    sumWrites(runs).acked
+    sumWrites(runs).acknowledged
   } writes acknowledged`
 )
 process.stdout.write(`${runs.length} faults, ${failed.length} failed\n`)

@@ -1,19 +1,19 @@
-/** Single clients beside the crowd, that try one thing. */
+/** Single clients beside the fleet, that try one thing. */
 import { now } from "#bench/support/clock.ts"
 import { WebSocket } from "ws"
 
-export interface Probed {
+export interface LoginResult {
   /** `ready`, a close code, or why there was no connection. */
   readonly outcome: string
   readonly millis: number
 }
 
 /** Connects with this key, and says how it was answered; the connection is cut then. */
-export const tryKey = (
+export const tryLogin = (
   port: number,
   apiKey: string,
   options: { readonly patienceMillis?: number; readonly keep?: (ws: WebSocket) => void } = {}
-): Promise<Probed> => {
+): Promise<LoginResult> => {
   const began = now()
   const ws = new WebSocket(`ws://127.0.0.1:${port}/`, { perMessageDeflate: false })
   return new Promise((resolve) => {

@@ -158,7 +158,7 @@ const certificateFlood: Fault = {
       for (const { data } of made) {
         if (data.certificate === last?.["certificate"]) cluster.certificateKeys.set(domain, data.privateKey)
       }
-      ledger.record("acked", await cluster.revision() - before)
+      ledger.record("acknowledged", await cluster.revision() - before)
     }, { httpWriters: 0, sqlWriters: 0 })
     run.check(cluster.fleet.closes.length === 0, `others were closed: ${cluster.fleet.closesByCode()}`)
     await cluster.node.operator.delete(`/api/certificates/${domain}`)

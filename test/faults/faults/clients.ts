@@ -104,7 +104,7 @@ const slowConsumer: Fault = {
       for (const { ws } of slow) ws?.pause()
       const began = now()
       const { made, peak } = await manyChanges(cluster, changes)
-      ledger.record("acked", made)
+      ledger.record("acknowledged", made)
       await told()
       run.observe(
         `${made} changes with ${slow.length} slow gateways told to all others in ${formatSeconds(now() - began)}`
@@ -194,14 +194,14 @@ const revoked: Fault = {
         const old = account.apiKey
         const keys = (await cluster.node.operator.get(path)).body.items
         const { apiKey } = await cluster.create(path, {})
-        ledger.record("acked")
+        ledger.record("acknowledged")
         cluster.secrets.push({ name: `the new key of ${account.name}`, text: String(apiKey) })
         if (bySql) cluster.databaseProxy.set(dropNotifications(() => {}), "down")
         const closes = cluster.fleet.closes.length
         const began = now()
         if (bySql) await cluster.postgres.query("delete from api_keys where id = $1", [keys[0].id])
         else await cluster.node.operator.delete(`${path}/${keys[0].id}`)
-        ledger.record("acked")
+        ledger.record("acknowledged")
         const took = await requireWithin("the session is closed", 10_000, () => cluster.fleet.closes.length > closes)
         const code = cluster.fleet.closes.at(-1)?.code
         run.observe(`${bySql ? "SQL, NOTIFY lost" : "API"}: ${code} after ${Math.round(took)} ms`)

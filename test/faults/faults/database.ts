@@ -1,23 +1,23 @@
 /** F1, F2, F7 to F9: PostgreSQL goes away, is overtaxed, slow, or locked. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { quantile } from "#bench/support/quantiles.ts"
-import type { Fault, Trial } from "#faults/FaultRun.ts"
-import type { Stage } from "#faults/TestCluster.ts"
-import { underLoad } from "#faults/checkGuarantees.ts"
-import { tryKey } from "#faults/tryLogin.ts"
-import { holdsWithin, mustHold, seconds } from "#faults/waitUntil.ts"
-import { reservedConnections } from "#store/ReservedPool.ts"
+import type { Fault, FaultRun } from "#faults/FaultRun.ts"
+import type { TestCluster } from "#faults/TestCluster.ts"
+import { withWriters } from "#faults/checkGuarantees.ts"
+import { tryLogin } from "#faults/tryLogin.ts"
+import { formatSeconds, requireWithin, waitUntil } from "#faults/waitUntil.ts"
+import { reservedPoolSize } from "#store/ReservedPool.ts"
 
-const noClose = (trial: Trial, { crowd }: Stage): void =>
-  trial.check(crowd.closes.length === 0, `connections were closed: ${crowd.closesByCode()}`)
+const noClose = (run: FaultRun, { fleet: fleet }: TestCluster): void =>
+  run.check(fleet.closes.length === 0, `connections were closed: ${fleet.closesByCode()}`)
 
 const takeCounter = "update control_meta set revision = revision"
 
 /** From the moment at which the database takes connections. */
-const readyAgain = async (trial: Trial, { node }: Stage): Promise<void> => {
-  const took = await mustHold("the node has caught up", 10_000, () => node.isReady())
-  trial.saw(`node caught up ${seconds(took)} after the database answered`)
-  trial.check(took < 5_000, `the node needed ${seconds(took)} to catch up`)
+const readyAgain = async (run: FaultRun, { node }: TestCluster): Promise<void> => {
+  const took = await requireWithin("the node has caught up", 10_000, () => node.isReady())
+  run.observe(`node caught up ${formatSeconds(took)} after the database answered`)
+  run.check(took < 5_000, `the node needed ${formatSeconds(took)} to catch up`)
 }
 
 const restart: Fault = {
@@ -26,14 +26,14 @@ const restart: Fault = {
   injected: "SIGINT to the postmaster, started again after 2 s",
   expected: "no session is closed; every view is right less than 5 s after the database answers",
   nodes: 1,
-  run: async (trial, stage) => {
-    await underLoad(trial, stage, async () => {
-      await stage.postgres.stop("SIGINT")
+  execute: async (run, cluster) => {
+    await withWriters(run, cluster, async () => {
+      await cluster.postgres.stop("SIGINT")
       await sleep(2_000)
-      await stage.postgres.start()
-      await readyAgain(trial, stage)
+      await cluster.postgres.start()
+      await readyAgain(run, cluster)
     }, { convergenceMillis: 5_000 })
-    noClose(trial, stage)
+    noClose(run, cluster)
   }
 }
 
@@ -43,15 +43,15 @@ const crash: Fault = {
   injected: "kill -9 of the postmaster and of all its processes under writers, started again at once",
   expected: "as F1, after recovery; nothing acknowledged is lost",
   nodes: 1,
-  run: async (trial, stage) => {
-    await underLoad(trial, stage, async () => {
-      await stage.postgres.kill()
+  execute: async (run, cluster) => {
+    await withWriters(run, cluster, async () => {
+      await cluster.postgres.kill()
       const began = now()
-      await stage.postgres.start()
-      trial.saw(`recovered in ${seconds(now() - began)}`)
-      await readyAgain(trial, stage)
+      await cluster.postgres.start()
+      run.observe(`recovered in ${formatSeconds(now() - began)}`)
+      await readyAgain(run, cluster)
     }, { convergenceMillis: 5_000 })
-    noClose(trial, stage)
+    noClose(run, cluster)
   }
 }
 
@@ -63,9 +63,9 @@ const exhausted: Fault = {
   expected:
     "writes are refused in time (503), a new client is told to come later (1013), heartbeats are answered as ever",
   nodes: 1,
-  run: async (trial, stage) => {
-    await underLoad(trial, stage, async (ledger) => {
-      const holders = await stage.postgres.session()
+  execute: async (run, cluster) => {
+    await withWriters(run, cluster, async (ledger) => {
+      const holders = await cluster.postgres.openSession()
       try {
         const until = now() + 6_000
         const holding = (async () => {
@@ -74,42 +74,44 @@ const exhausted: Fault = {
             await holders.run("begin", takeCounter, "select pg_sleep(2.5)", "rollback").catch(() => sleep(20))
           }
         })()
-        await mustHold("the lock is taken", 5_000, async () => {
-          const [row] = await stage.postgres.query(
+        await requireWithin("the lock is taken", 5_000, async () => {
+          const [row] = await cluster.postgres.query(
             "select count(*)::int as waiting from pg_stat_activity where query like 'select pg_sleep%'"
           )
           return Number(row?.["waiting"]) > 0
         })
-        stage.crowd.heartbeats.length = 0
+        cluster.fleet.heartbeatMillis.length = 0
         const writes = Array.from({ length: 40 }, async (_, index) => {
-          const answer = await stage.node.operator.post("/api/agents", { name: `waits ${index}` })
+          const answer = await cluster.node.operator.post("/api/agents", { name: `waits ${index}` })
           // An agent and its key are two revisions.
-          ledger.note(answer.status === 201 ? "acked" : "unknown", 2)
+          ledger.record(answer.status === 201 ? "acknowledged" : "unknown", 2)
           return answer.status
         })
-        const probe = await tryKey(stage.node.wsPort, stage.spareKey, { patienceMillis: 14_000 })
+        const probe = await tryLogin(cluster.node.wsPort, cluster.spareAgentKey, { patienceMillis: 14_000 })
         const statuses = await Promise.all(writes)
         await holding
         const refused = statuses.filter((status) => status === 503).length
-        trial.saw(`${refused} of 40 writes 503, a new client: ${probe.outcome} after ${seconds(probe.millis)}`)
-        trial.check(
+        run.observe(
+          `${refused} of 40 writes 503, a new client: ${probe.outcome} after ${formatSeconds(probe.millis)}`
+        )
+        run.check(
           statuses.every((status) => status === 201 || status === 503),
           `writes were answered with ${[...new Set(statuses)].join(", ")}`
         )
-        trial.check(
+        run.check(
           probe.outcome === "ready" || probe.outcome === "1013",
           `a new client was answered with ${probe.outcome}`
         )
-        const slowest = quantile(stage.crowd.heartbeats, 1)
-        trial.saw(`slowest heartbeat ${Math.round(slowest)} ms of ${stage.crowd.heartbeats.length}`)
-        trial.check(slowest < 1_000, `a heartbeat was answered after ${Math.round(slowest)} ms`)
+        const slowest = quantile(cluster.fleet.heartbeatMillis, 1)
+        run.observe(`slowest heartbeat ${Math.round(slowest)} ms of ${cluster.fleet.heartbeatMillis.length}`)
+        run.check(slowest < 1_000, `a heartbeat was answered after ${Math.round(slowest)} ms`)
       } finally {
         await holders.close()
       }
     })
-    noClose(trial, stage)
-    await stage.postgres.query("delete from agents where name like 'waits %'")
-    await stage.isCalm()
+    noClose(run, cluster)
+    await cluster.postgres.query("delete from agents where name like 'waits %'")
+    await cluster.waitUntilCalm()
   }
 }
 
@@ -119,26 +121,26 @@ const slow: Fault = {
   injected: "the proxy delays every answer of the database by 0.5 to 5 s, for 12 s",
   expected: "sessions stay, heartbeats are answered as ever, no more connections than the pools have",
   nodes: 1,
-  run: async (trial, stage) => {
-    await underLoad(trial, stage, async () => {
+  execute: async (run, cluster) => {
+    await withWriters(run, cluster, async () => {
       let most = 0
-      stage.store.set({ kind: "delay", millis: () => trial.random.between(500, 5_000) }, "down")
-      stage.crowd.heartbeats.length = 0
-      await holdsWithin(12_000, async () => {
-        const [row] = await stage.postgres.query(
+      cluster.databaseProxy.set({ kind: "delay", millis: () => run.random.between(500, 5_000) }, "down")
+      cluster.fleet.heartbeatMillis.length = 0
+      await waitUntil(12_000, async () => {
+        const [row] = await cluster.postgres.query(
           "select count(*)::int as count from pg_stat_activity where application_name = 'control'"
         )
         most = Math.max(most, Number(row?.["count"]))
         await sleep(200)
         return false
       })
-      const slowest = quantile(stage.crowd.heartbeats, 1)
-      trial.saw(`at most ${most} connections; slowest heartbeat ${Math.round(slowest)} ms`)
+      const slowest = quantile(cluster.fleet.heartbeatMillis, 1)
+      run.observe(`at most ${most} connections; slowest heartbeat ${Math.round(slowest)} ms`)
       // Ten in the pool; LISTEN has one of its own, and perhaps its successor already.
-      trial.check(most <= 10 + reservedConnections + 2, `the node had ${most} connections`)
-      trial.check(slowest < 1_000, `a heartbeat was answered after ${Math.round(slowest)} ms`)
+      run.check(most <= 10 + reservedPoolSize + 2, `the node had ${most} connections`)
+      run.check(slowest < 1_000, `a heartbeat was answered after ${Math.round(slowest)} ms`)
     })
-    noClose(trial, stage)
+    noClose(run, cluster)
   }
 }
 
@@ -148,29 +150,29 @@ const locked: Fault = {
   injected: "a transaction with a node's own settings takes the counter's lock and stops",
   expected: "other writers are refused after 3 s (503); the server ends the holder after 5 s, and writing goes on",
   nodes: 1,
-  run: async (trial, stage) => {
-    await underLoad(trial, stage, async (ledger) => {
-      const holder = await stage.postgres.session()
+  execute: async (run, cluster) => {
+    await withWriters(run, cluster, async (ledger) => {
+      const holder = await cluster.postgres.openSession()
       try {
         await holder.run("begin", takeCounter)
         const began = now()
         const before = ledger.statuses.get("503") ?? 0
         const [answer] = await Promise.all([
-          stage.node.operator.post("/api/agents", { name: "waits" }),
-          mustHold("a writer is refused", 6_000, () => (ledger.statuses.get("503") ?? 0) > before)
-            .then((millis) => trial.saw(`503 after ${seconds(millis)}`))
+          cluster.node.operator.post("/api/agents", { name: "waits" }),
+          requireWithin("a writer is refused", 6_000, () => (ledger.statuses.get("503") ?? 0) > before)
+            .then((millis) => run.observe(`503 after ${formatSeconds(millis)}`))
         ])
-        ledger.note(answer.status === 201 ? "acked" : "unknown", 2)
-        const acked = ledger.acked
-        await mustHold("writing goes on", 10_000, () => ledger.acked > acked)
-        trial.saw(`writing again after ${seconds(now() - began)}`)
-        trial.check(now() - began < 8_000, "writers waited for the stuck one for longer than 8 s")
+        ledger.record(answer.status === 201 ? "acknowledged" : "unknown", 2)
+        const acknowledged = ledger.acknowledged
+        await requireWithin("writing goes on", 10_000, () => ledger.acknowledged > acknowledged)
+        run.observe(`writing again after ${formatSeconds(now() - began)}`)
+        run.check(now() - began < 8_000, "writers waited for the stuck one for longer than 8 s")
       } finally {
         await holder.close()
       }
     })
-    noClose(trial, stage)
-    await stage.postgres.query("delete from agents where name = 'waits'")
+    noClose(run, cluster)
+    await cluster.postgres.query("delete from agents where name = 'waits'")
   }
 }
 

@@ -8,8 +8,8 @@ import { runManyClients } from "#faults/memoryPressure.ts"
 import { formatMebibytes, readMetric } from "#faults/nodeMetrics.ts"
 import { tryLogin } from "#faults/tryLogin.ts"
 import { openAuthenticated, RawWebSocket } from "#faults/RawWebSocket.ts"
-import { heartbeatTimeoutMillis } from "#faults/TestCluster.ts"
-import type { Fault } from "#faults/FaultRun.ts"
+import { heartbeatTimeoutMillis, type TestCluster } from "#faults/TestCluster.ts"
+import type { Fault, FaultRun } from "#faults/FaultRun.ts"
 import { formatSeconds, requireWithin, waitUntil } from "#faults/waitUntil.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { renameSync, writeFileSync } from "node:fs"
@@ -168,21 +168,20 @@ const edgeOfTls: Fault = {
 
 /** The second half of F37. */
 const checkIdleProxy = async (run: FaultRun, cluster: TestCluster): Promise<void> => {
-    cluster.clientProxy.idleMillis = heartbeatTimeoutMillis
-    await cluster.waitUntilCalm()
-    cluster.fleet.reset()
-    const links = cluster.clientProxy.cut()
-    await requireWithin("all were cut", 10_000, () => cluster.fleet.closes.length >= links)
-    await requireWithin("all are back through the proxy", 30_000, () => cluster.fleet.isFullyConnected)
-    const millis = 3 * heartbeatTimeoutMillis
-    await withWriters(run, cluster, () => sleep(millis), { httpWriters: 0, sqlWriters: 0 })
-    run.observe(
-      `${links} idle for ${formatSeconds(millis)} behind a time-out of ${
-        formatSeconds(heartbeatTimeoutMillis)
-      }: closes ${cluster.fleet.closesByCode()}`
-    )
-    run.check(cluster.fleet.closes.length === 0, `closed behind the proxy: ${cluster.fleet.closesByCode()}`)
-  }
+  cluster.clientProxy.idleMillis = heartbeatTimeoutMillis
+  await cluster.waitUntilCalm()
+  cluster.fleet.reset()
+  const links = cluster.clientProxy.cut()
+  await requireWithin("all were cut", 10_000, () => cluster.fleet.closes.length >= links)
+  await requireWithin("all are back through the proxy", 30_000, () => cluster.fleet.isFullyConnected)
+  const millis = 3 * heartbeatTimeoutMillis
+  await withWriters(run, cluster, () => sleep(millis), { httpWriters: 0, sqlWriters: 0 })
+  run.observe(
+    `${links} idle for ${formatSeconds(millis)} behind a time-out of ${
+      formatSeconds(heartbeatTimeoutMillis)
+    }: closes ${cluster.fleet.closesByCode()}`
+  )
+  run.check(cluster.fleet.closes.length === 0, `closed behind the proxy: ${cluster.fleet.closesByCode()}`)
 }
 
 const littleMemory: Fault = {

@@ -167,8 +167,8 @@ const refusedWrites = async (cluster: TestCluster, answers: Array<string>): Prom
   cluster.secrets.push(pemSecret("the private key of a certificate that was refused", privateKey))
   note(answers, await operator.put(`/api/certificates/${domain}`, { certificate, expiresAt, privateKey }))
   note(answers, await operator.put(`/api/certificates/${domain}`, { certificate, expiresAt: "never", privateKey }))
-  note(answers, await operator.post("/api/agents", { name: "refused" }))
-  note(answers, await operator.post("/api/gateways", { name: "refused" }))
+  note(answers, await operator.post("/api/agents", { name: "rejected" }))
+  note(answers, await operator.post("/api/gateways", { name: "rejected" }))
   note(answers, await operator.post(`/api/agents/${cluster.agentIds[0]}/keys`, {}))
 }
 

@@ -32,11 +32,11 @@ const fillAndJudge = async (
   const agent = (await operator.post("/api/agents", { name: "home" })).body
   const before = await createTunnels(operator, agent.id, 50, "before")
   await disk.fill(0)
-  let acked = before.acked
+  let acknowledged = before.acknowledged
   let refused = 0
   for (let round = 0; round < 40 && refused < 20; round += 1) {
     const written = await createTunnels(operator, agent.id, 100, `full-${round}`)
-    acked += written.acked
+    acknowledged += written.acknowledged
     const failed = written.statuses.filter((status) => status !== 201)
     refused += failed.length
     run.check(
@@ -45,7 +45,7 @@ const fillAndJudge = async (
     )
     if (failed.length > 90) break
   }
-  run.observe(`${acked} writes acknowledged, ${refused} refused while the disk was full`)
+  run.observe(`${acknowledged} writes acknowledged, ${refused} refused while the disk was full`)
   run.check(refused > 0, "the disk was never full")
   const entering = await tryLogin(node.wsPort, agent.apiKey, { patienceMillis: 15_000 })
   run.observe(`a client meanwhile: ${entering.outcome}`)
@@ -60,7 +60,7 @@ const fillAndJudge = async (
   run.check(took !== undefined, "writing does not go on after there was space again")
   run.observe(`writing again ${formatSeconds(took ?? Number.NaN)} after there was space`)
   const rows = (await countTunnels(node)) ?? 0
-  run.check(rows >= acked, `${rows} tunnels of ${acked} acknowledged ones`)
+  run.check(rows >= acknowledged, `${rows} tunnels of ${acknowledged} acknowledged ones`)
   run.observe(`${rows} rows`)
 }
 
