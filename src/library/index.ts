@@ -1,7 +1,7 @@
 /** What an application that embeds Control imports: the names of the spec. */
 import { type Options, WSServer } from "./WSServer.ts"
 
-export type { GivenTunnel as Tunnel } from "#services/Tunnels.ts"
+export type { TunnelInput as Tunnel } from "#services/Tunnels.ts"
 export type { Client, Options } from "./WSServer.ts"
 export { WSServer }
 

@@ -1,53 +1,60 @@
-/** The system on one page: rows → feed → network → connections, with operators on the other side of the rows. */
-import { AdminTokens } from "./services/AdminTokens.ts"
-import { Agents } from "./services/Agents.ts"
-import { Certificates } from "./services/Certificates.ts"
-import * as Expiry from "./services/CertificateExpiry.ts"
-import { Authenticator } from "./clients/Authenticator.ts"
-import { ClientRegistry } from "./clients/ClientRegistry.ts"
-import { Deliveries } from "./clients/Deliveries.ts"
-import * as EventRelay from "./cluster/EventRelay.ts"
-import * as Heartbeat from "./clients/Heartbeat.ts"
-import { ApiKeys } from "./services/ApiKeys.ts"
-import { NodeLease } from "./cluster/NodeLease.ts"
-import { Presence } from "./clients/Presence.ts"
-import * as Revocations from "./clients/Revocations.ts"
-import { Listener } from "./connection/Listener.ts"
-import { Connections } from "./connection/Connections.ts"
-import { Ingress } from "./ingress/Ingress.ts"
-import { Events } from "./events/Events.ts"
-import { ChangeBus } from "./feed/ChangeBus.ts"
-import { ChangeNotifier } from "./feed/ChangeNotifier.ts"
-import * as Compaction from "./feed/Compaction.ts"
-import { Network } from "./feed/Network.ts"
-import { Gateways } from "./services/Gateways.ts"
-import * as HttpServer from "./http/Server.ts"
+/**
+ * Wires the server: rows → feed → views → connections, with operators on the other side.
+ *
+ *     operators ──► operatorApi ──► services ──► rows ──► feed ──► views ──► connections ──► agents, gateways
+ *
+ * Services write rows and broadcast nothing. The feed reads each committed row, and `views/` computes what each client
+ * may see of it. `views/` is pure and has no layer here: `feed` and `connections` call its functions.
+ */
 import { AdminTokenStore } from "./store/AdminTokenStore.ts"
 import { AgentStore } from "./store/AgentStore.ts"
+import { ApiKeyStore } from "./store/ApiKeyStore.ts"
 import { AuditStore } from "./store/AuditStore.ts"
 import { Backup } from "./store/backup/Backup.ts"
 import { CertificateStore } from "./store/CertificateStore.ts"
 import { ChangeLog } from "./store/ChangeLog.ts"
 import * as Database from "./store/Database.ts"
-import { Directory } from "./store/Directory.ts"
+import { DataDirectory } from "./store/DataDirectory.ts"
+import { DoctorStore } from "./store/DoctorStore.ts"
 import { EventStore } from "./store/EventStore.ts"
 import { GatewayStore } from "./store/GatewayStore.ts"
 import { HighWaterMarkStore } from "./store/HighWaterMark.ts"
-import { ApiKeyStore } from "./store/ApiKeyStore.ts"
 import { NodeStore } from "./store/NodeStore.ts"
-import { MasterKeyStore } from "./store/secrets/MasterKeyStore.ts"
 import { PresenceStore } from "./store/PresenceStore.ts"
+import { MasterKeyStore } from "./store/secrets/MasterKeyStore.ts"
 import { Secrets } from "./store/secrets/Secrets.ts"
 import { TunnelStore } from "./store/TunnelStore.ts"
-import { DoctorStore } from "./store/DoctorStore.ts"
+import { ChangeBus } from "./feed/ChangeBus.ts"
+import { ChangeNotifier } from "./feed/ChangeNotifier.ts"
+import * as Compaction from "./feed/Compaction.ts"
+import { Network } from "./feed/Network.ts"
+import { Events } from "./events/Events.ts"
+import { AdminTokens } from "./services/AdminTokens.ts"
+import { Agents } from "./services/Agents.ts"
+import { ApiKeys } from "./services/ApiKeys.ts"
+import * as CertificateExpiry from "./services/CertificateExpiry.ts"
+import { Certificates } from "./services/Certificates.ts"
+import { Gateways } from "./services/Gateways.ts"
+import { MasterKeys } from "./services/MasterKeys.ts"
 import { TunnelReports } from "./services/TunnelReports.ts"
 import { Tunnels } from "./services/Tunnels.ts"
+import { Authenticator } from "./clients/Authenticator.ts"
+import { ClientRegistry } from "./clients/ClientRegistry.ts"
+import { Deliveries } from "./clients/Deliveries.ts"
+import * as Heartbeat from "./clients/Heartbeat.ts"
+import { Presence } from "./clients/Presence.ts"
+import * as Revocations from "./clients/Revocations.ts"
+import * as EventRelay from "./cluster/EventRelay.ts"
+import { NodeLease } from "./cluster/NodeLease.ts"
+import { Connections } from "./connection/Connections.ts"
+import { Listener } from "./connection/Listener.ts"
+import { Ingress } from "./ingress/Ingress.ts"
+import * as HttpServer from "./http/Server.ts"
 import { Doctor } from "./doctor/Doctor.ts"
-import { MasterKeys } from "./services/MasterKeys.ts"
 import { Effect, Layer } from "effect"
 
-/** Rows are the truth: one database, one store for each table. */
-const store = Layer.mergeAll(
+/** Rows are the truth. One PostgreSQL database, and one store for each table. */
+const rows = Layer.mergeAll(
   AgentStore.layer,
   GatewayStore.layer,
   TunnelStore.layer,
@@ -66,17 +73,20 @@ const store = Layer.mergeAll(
 ).pipe(
   Layer.provideMerge(Secrets.layer),
   Layer.provideMerge(Database.layer),
-  Layer.provideMerge(Directory.layer)
+  Layer.provideMerge(DataDirectory.layer)
 )
 
-/** What is committed comes in by its revision, is applied by one writer, and goes out to each audience. */
+/**
+ * Reads committed changes by revision. One fiber applies them to the network state, computes deltas by `views/`, and
+ * publishes the deltas to each audience.
+ */
 const feed = Network.layer.pipe(
   Layer.provideMerge(ChangeBus.layer),
   Layer.provideMerge(ChangeNotifier.layer),
   Layer.provideMerge(Events.layer)
 )
 
-/** What operators ask for: services that write rows, and know no transport. */
+/** Business operations of the HTTP API, the library and the clients. Services write rows and know no transport. */
 export const services = Layer.mergeAll(
   Agents.layer,
   Gateways.layer,
@@ -86,10 +96,13 @@ export const services = Layer.mergeAll(
   ApiKeys.layer
 )
 
-/** How many clients are connected to this node. */
-const connected = Effect.flatMap(ClientRegistry, ({ newest }) => Effect.map(newest, ({ length }) => length))
+/** Number of clients that are connected to this node. */
+const connectedClients = Effect.flatMap(ClientRegistry, ({ newest }) => Effect.map(newest, ({ length }) => length))
 
-/** Who is there: membership, liveness, and what the database is told of it. */
+/**
+ * Sessions of agents and gateways: authentication, presence rows, heartbeats, delivery state, revocation, and the lease
+ * that gives this node the right to hold sessions.
+ */
 export const clients = Layer.mergeAll(
   Authenticator.layer,
   Presence.layer,
@@ -98,28 +111,31 @@ export const clients = Layer.mergeAll(
   EventRelay.layer,
   Revocations.layer
 ).pipe(
-  Layer.provideMerge(NodeLease.layer(connected)),
+  Layer.provideMerge(NodeLease.layer(connectedClients)),
   Layer.provideMerge(ClientRegistry.layer)
 )
 
-/** What has to be done once over all processes, whichever of them does it. */
-const chores = Layer.mergeAll(Compaction.layer, Expiry.layer, MasterKeys.layer)
+/** Periodic tasks of the whole cluster. Every node runs them, and the database makes each piece of work happen once. */
+const clusterTasks = Layer.mergeAll(Compaction.layer, CertificateExpiry.layer, MasterKeys.layer)
 
-const core = Layer.merge(clients, chores).pipe(
+/** Everything below the two ports. */
+const core = Layer.merge(clients, clusterTasks).pipe(
   Layer.provideMerge(services),
   Layer.provideMerge(feed),
-  Layer.provideMerge(store)
+  Layer.provideMerge(rows)
 )
 
-const sockets = Listener.layer.pipe(Layer.provide(Connections.layer))
+/** WebSocket port for agents and gateways: sends each client its view, then the updates that the feed publishes. */
+const connections = Listener.layer.pipe(Layer.provide(Connections.layer))
 
-/** Agents and gateways only: for an application that has an API of its own. */
-export const layerOfSockets = sockets.pipe(Layer.provide(Ingress.layer), Layer.provideMerge(core))
+/** The server without the HTTP API, for an application that embeds Control and has an API of its own. */
+export const layerWithoutApi = connections.pipe(Layer.provide(Ingress.layer), Layer.provideMerge(core))
 
-const operators = HttpServer.layer.pipe(Layer.provide([AdminTokens.layer, Doctor.layer]))
+/** HTTP port for operators: the API over `services`, health checks and metrics. */
+const operatorApi = HttpServer.layer.pipe(Layer.provide([AdminTokens.layer, Doctor.layer]))
 
-/** Both edges: sockets for agents and gateways, HTTP for operators. They are closed before anything below them. */
-export const layer = Layer.mergeAll(sockets, operators).pipe(
+/** The complete server. At shutdown both ports close before anything below them. */
+export const layer = Layer.mergeAll(connections, operatorApi).pipe(
   Layer.provide(Ingress.layer),
   Layer.provideMerge(core)
 )

@@ -1,32 +1,26 @@
-/** What `control` prints, and its exit codes. */
+/** Commands of `control` against a running server: their output and their exit codes. */
 import { issueCertificate } from "#support/certificates.ts"
-import { adminTokenIn, start, temporaryDirectory } from "#support/process.ts"
+import { adminTokenIn } from "#support/process.ts"
 import { join as joinAs } from "#support/TestClient.ts"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { writeFile } from "node:fs/promises"
 import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
-import { runIn } from "./run.ts"
+import { runIn, runProcessIn, SharedServer } from "./run.ts"
 
-const running = Effect.gen(function*() {
-  const dataDir = yield* temporaryDirectory
-  const server = yield* start({ CONTROL_DATA_DIR: dataDir })
-  // As on the server's own machine: the token is found beside the data.
-  const control = runIn({ CONTROL_API_URL: server.apiUrl, CONTROL_DATA_DIR: dataDir })
-  return { ...server, dataDir, control }
-})
+const json = ["-o", "json"] as const
 
-describe("control", () => {
-  it.live("makes, lists, shows, changes and deletes, in whichever form is asked for", () =>
+layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("control", (it) => {
+  it.effect("control creates, lists, shows, updates and deletes resources, in every output format", () =>
     Effect.gen(function*() {
-      const { control, dataDir } = yield* running
-      const made = yield* control("agent", "create", "--name", "home", "-o", "json")
-      assert.strictEqual(made.code, 0, made.stderr)
-      assert.strictEqual(made.stderr, "")
-      const agent = JSON.parse(made.stdout)
+      const { control, dataDir } = yield* SharedServer
+      const created = yield* control("agent", "create", "--name", "home", ...json)
+      assert.strictEqual(created.code, 0, created.stderr)
+      assert.strictEqual(created.stderr, "")
+      const agent = JSON.parse(created.stdout)
       assert.match(agent.apiKey, /^ctl_agt_/u)
 
       const table = yield* control("agent", "list")
@@ -34,95 +28,74 @@ describe("control", () => {
       assert.include(table.stdout, agent.id)
       const lines = yield* control("agent", "list", "-o", "jsonl")
       assert.deepStrictEqual(JSON.parse(lines.stdout).name, "home")
-      const yaml = yield* control("agent", "get", agent.id, "-o", "yaml")
-      assert.include(yaml.stdout, `name: "home"\n`)
+      const fields = yield* control("agent", "get", agent.id)
+      assert.match(fields.stdout, /^name +home$/mu)
 
-      const gateway = JSON.parse(
-        (yield* control(
-          "gateway",
-          "create",
-          "--name",
-          "edge",
-          "--listen-port",
-          "4000",
-          "--public-ip",
-          "203.0.113.7",
-          "-o",
-          "json"
-        ))
-          .stdout
-      )
+      const port = ["--listen-port", "4000", "--public-ip", "203.0.113.7"]
+      const gateway = JSON.parse((yield* control("gateway", "create", "--name", "edge", ...port, ...json)).stdout)
       assert.strictEqual(gateway.listenPort, 4000)
-      const cleared = yield* control("gateway", "update", gateway.id, "--public-ip", "null", "-o", "json")
+      const cleared = yield* control("gateway", "update", gateway.id, "--public-ip", "null", ...json)
       assert.isNull(JSON.parse(cleared.stdout).publicIp)
 
       const given = ["--agent-id", agent.id, "--domain", "app.example.com", "--target", "localhost:80"]
-      const tunnel = JSON.parse((yield* control("tunnel", "create", ...given, "--enabled", "-o", "json")).stdout)
+      const tunnel = JSON.parse((yield* control("tunnel", "create", ...given, "--enabled", ...json)).stdout)
       assert.isTrue(tunnel.enabled)
-      const disabled = yield* control("tunnel", "update", tunnel.id, "--no-enabled", "-o", "json")
+      const disabled = yield* control("tunnel", "update", tunnel.id, "--no-enabled", ...json)
       assert.isFalse(JSON.parse(disabled.stdout).enabled)
-      const serves = JSON.stringify({ agents: [agent.id], domains: [] })
-      const limited = yield* control("gateway", "update", gateway.id, "--serves", serves, "-o", "json")
-      assert.deepStrictEqual(JSON.parse(limited.stdout).serves, { agents: [agent.id], domains: [] }, limited.stderr)
-      yield* Effect.promise(() => writeFile(join(dataDir, "scope"), `{"domains":["app.example.com"]}\n`))
-      const read = yield* control(
-        "gateway",
-        "update",
-        gateway.id,
-        "--serves",
-        `@${join(dataDir, "scope")}`,
-        "-o",
-        "json"
-      )
-      assert.deepStrictEqual(JSON.parse(read.stdout).serves, { agents: [], domains: ["app.example.com"] }, read.stderr)
-      const unread = yield* control("gateway", "update", gateway.id, "--serves", "app.example.com")
-      assert.strictEqual(unread.code, 2)
-      assert.include(unread.stderr, "--serves must be a JSON object")
-      const all = yield* control("gateway", "update", gateway.id, "--serves", "null", "-o", "json")
-      assert.isNull(JSON.parse(all.stdout).serves, all.stderr)
 
       const { certificate, privateKey } = issueCertificate({ names: ["app.example.com"] })
       yield* Effect.promise(() => writeFile(join(dataDir, "pem"), certificate))
       yield* Effect.promise(() => writeFile(join(dataDir, "key"), privateKey))
-      const stored = yield* control(
-        "certificate",
-        "create",
-        "app.example.com",
-        "--certificate",
-        `@${join(dataDir, "pem")}`,
-        "--private-key",
-        `@${join(dataDir, "key")}`,
-        "-o",
-        "json"
-      )
+      const pem = ["--certificate", `@${join(dataDir, "pem")}`, "--private-key", `@${join(dataDir, "key")}`]
+      const stored = yield* control("certificate", "create", "app.example.com", ...pem, ...json)
       assert.strictEqual(JSON.parse(stored.stdout).certificate, certificate, stored.stderr)
       assert.notInclude(stored.stdout, "PRIVATE")
 
-      const key = JSON.parse((yield* control("key", "create", "--agent", agent.id, "-o", "json")).stdout)
+      const key = JSON.parse((yield* control("key", "create", "--agent", agent.id, ...json)).stdout)
       assert.strictEqual((yield* control("key", "delete", key.id, "--agent", agent.id)).code, 0)
       assert.strictEqual(
         (yield* control("key", "list", "--gateway", gateway.id, "-o", "jsonl")).stdout.trim().split("\n").length,
         1
       )
       assert.strictEqual((yield* control("tunnel", "delete", tunnel.id)).code, 0)
-      const audit = yield* control("audit", "list", "--entity-type", "tunnel", "-o", "json")
+      const audit = yield* control("audit", "list", "--entity-type", "tunnel", "--entity-id", tunnel.id, ...json)
       assert.deepStrictEqual(
         JSON.parse(audit.stdout).map(({ action }: { action: string }) => action),
         ["tunnel.delete", "tunnel.update", "tunnel.create"]
       )
-      assert.deepStrictEqual((yield* control("client", "list", "-o", "json")).stdout, "[]\n")
-    }), 90_000)
+      assert.deepStrictEqual((yield* control("client", "list", ...json)).stdout, "[]\n")
+    }))
 
-  it.live("says by its exit code what went wrong, and in words on standard error only", () =>
+  it.effect("control reads an object from JSON or from @FILE, and null clears it", () =>
     Effect.gen(function*() {
-      const { apiUrl, control, dataDir, wsPort } = yield* running
-      const { apiKey, id } = JSON.parse((yield* control("agent", "create", "--name", "a", "-o", "json")).stdout)
+      const { control, dataDir } = yield* SharedServer
+      const agent = JSON.parse((yield* control("agent", "create", "--name", "scoped", ...json)).stdout)
+      const gateway = JSON.parse((yield* control("gateway", "create", "--name", "scoped", ...json)).stdout)
+      const serves = JSON.stringify({ agents: [agent.id], domains: [] })
+      const limited = yield* control("gateway", "update", gateway.id, "--serves", serves, ...json)
+      assert.deepStrictEqual(JSON.parse(limited.stdout).serves, { agents: [agent.id], domains: [] }, limited.stderr)
+      yield* Effect.promise(() => writeFile(join(dataDir, "scope"), `{"domains":["app.example.com"]}\n`))
+      const scope = `@${join(dataDir, "scope")}`
+      const read = yield* control("gateway", "update", gateway.id, "--serves", scope, ...json)
+      assert.deepStrictEqual(JSON.parse(read.stdout).serves, { agents: [], domains: ["app.example.com"] }, read.stderr)
+      const rejected = yield* control("gateway", "update", gateway.id, "--serves", "app.example.com")
+      assert.strictEqual(rejected.code, 2)
+      assert.include(rejected.stderr, "--serves must be a JSON object")
+      const all = yield* control("gateway", "update", gateway.id, "--serves", "null", ...json)
+      assert.isNull(JSON.parse(all.stdout).serves, all.stderr)
+    }))
+
+  it.effect("control reports each kind of failure by its exit code, and explains it on standard error only", () =>
+    Effect.gen(function*() {
+      const { apiUrl, control, dataDir, wsPort } = yield* SharedServer
+      const { apiKey, id } = JSON.parse((yield* control("agent", "create", "--name", "a", ...json)).stdout)
       const agentId = ["--agent-id", id]
-      const elsewhere = runIn({ CONTROL_API_URL: apiUrl, CONTROL_ADMIN_TOKEN: "not-the-right-token" })
+      const wrongToken = runIn({ CONTROL_API_URL: apiUrl, CONTROL_ADMIN_TOKEN: "not-the-right-token" })
       const nowhere = runIn({ CONTROL_API_URL: "http://127.0.0.1:9", CONTROL_DATA_DIR: dataDir })
       const remote = runIn({ CONTROL_API_URL: "https://control.example.com", CONTROL_DATA_DIR: dataDir })
-      // A name may begin like an address of this machine: its server must not be given the token of this one.
+      // A host name can begin like a loopback address; its server must not receive the token of this machine's server.
       const disguised = runIn({ CONTROL_API_URL: "http://127.0.0.1.invalid", CONTROL_DATA_DIR: dataDir })
+      const wrongTokenOnly = { CONTROL_API_PORT: new URL(apiUrl).port, CONTROL_ADMIN_TOKEN: "not-the-right-token" }
       const failures = [
         [
           1,
@@ -138,12 +111,8 @@ describe("control", () => {
         [2, "--agent ID or --gateway ID", control("key", "list")],
         [2, "--follow", control("events")],
         [3, "there is no tunnel nix", control("tunnel", "get", "nix")],
-        [4, "admin token", elsewhere("agent", "list")],
-        [
-          4,
-          "admin token",
-          runIn({ CONTROL_API_PORT: new URL(apiUrl).port, CONTROL_ADMIN_TOKEN: "not-the-right-token" })("doctor")
-        ],
+        [4, "admin token", wrongToken("agent", "list")],
+        [4, "admin token", runIn(wrongTokenOnly)("doctor")],
         [4, "CONTROL_ADMIN_TOKEN", remote("agent", "list")],
         [4, "CONTROL_ADMIN_TOKEN", disguised("agent", "list")],
         [5, "no answer from http://127.0.0.1:9", nowhere("agent", "list")]
@@ -155,29 +124,19 @@ describe("control", () => {
         if (code !== 2) assert.strictEqual(ran.stdout, "")
       }
       yield* joinAs(wsPort, "agent", apiKey)
-      const late = yield* control(
-        "tunnel",
-        "create",
-        ...agentId,
-        "--domain",
-        "c.example.com",
-        "--target",
-        "h:1",
-        "--wait",
-        "applied",
-        "--timeout",
-        "100ms",
-        "-o",
-        "json"
-      )
+      const target = ["--domain", "c.example.com", "--target", "h:1", "--wait", "applied", "--timeout", "100ms"]
+      const late = yield* control("tunnel", "create", ...agentId, ...target, ...json)
       assert.strictEqual(late.code, 6, late.stderr)
+      assert.include(late.stderr, "saved, but not applied by 1 client before the timeout")
       assert.strictEqual(JSON.parse(late.stdout).domain, "c.example.com")
-      assert.strictEqual((yield* control("--help")).code, 0)
-    }), 90_000)
+    }))
 
-  it.live("gives a list whole, however many pages it has", () =>
+  it.effect("control lists every page unless --limit asks for one page", () =>
     Effect.gen(function*() {
-      const { apiUrl, control, dataDir } = yield* running
+      const { apiUrl, control, dataDir } = yield* SharedServer
+      const countGateways = (...options: ReadonlyArray<string>) =>
+        Effect.map(control("gateway", "list", ...options, ...json), ({ stdout }) => JSON.parse(stdout).length)
+      const before = yield* countGateways()
       const token = yield* adminTokenIn(dataDir)
       yield* Effect.promise(() =>
         Promise.all(Array.from({ length: 130 }, (_, name) =>
@@ -187,17 +146,39 @@ describe("control", () => {
             body: JSON.stringify({ name: `${name}` })
           })))
       )
-      assert.lengthOf(JSON.parse((yield* control("gateway", "list", "-o", "json")).stdout), 130)
-      assert.lengthOf(JSON.parse((yield* control("gateway", "list", "--limit", "7", "-o", "json")).stdout), 7)
-    }), 60_000)
+      assert.strictEqual(yield* countGateways(), before + 130)
+      assert.strictEqual(yield* countGateways("--limit", "7"), 7)
+    }))
 
-  it.live("follows what happens until it is ended, and then exits with 0", () =>
+  it.effect(
+    "the process of control prints help, data and failures, and exits with the code of the failure",
+    () =>
+      Effect.gen(function*() {
+        const { env } = yield* SharedServer
+        const control = runProcessIn(env)
+        const [help, list, missing] = yield* Effect.all([
+          control("--help"),
+          control("agent", "list", ...json),
+          control("tunnel", "get", "nix")
+        ], { concurrency: "unbounded" })
+        assert.strictEqual(help.code, 0)
+        assert.include(help.stdout, "EXAMPLES")
+        assert.strictEqual(list.code, 0, list.stderr)
+        assert.isArray(JSON.parse(list.stdout))
+        assert.strictEqual(missing.code, 3)
+        assert.strictEqual(missing.stdout, "")
+        assert.match(missing.stderr, /^control: .*there is no tunnel nix/u)
+      }),
+    60_000
+  )
+
+  it.effect("control events --follow prints events until SIGTERM, and then exits with 0", () =>
     Effect.gen(function*() {
-      const { apiUrl, control, dataDir } = yield* running
+      const { control, env } = yield* SharedServer
       const follower = yield* Effect.acquireRelease(
         Effect.sync(() =>
           spawn(process.execPath, [resolve("bin/control.mjs"), "events", "--follow", "-o", "jsonl"], {
-            env: { PATH: process.env["PATH"], CONTROL_API_URL: apiUrl, CONTROL_DATA_DIR: dataDir },
+            env: { PATH: process.env["PATH"], ...env },
             stdio: ["ignore", "pipe", "inherit"]
           })
         ),
@@ -205,12 +186,12 @@ describe("control", () => {
       )
       const lines = createInterface({ input: follower.stdout })
       const first = once(lines, "line")
-      // It may come late for the first of these, and is told of one of them in any case.
-      const making = yield* Effect.forkScoped(
-        Effect.forever(Effect.suspend(() => control("agent", "create", "--name", "a")))
+      // The follower may connect after the first of these changes, and receives one of them in any case.
+      const changes = yield* Effect.forkScoped(
+        Effect.forever(Effect.delay(Effect.suspend(() => control("agent", "create", "--name", "a")), "100 millis"))
       )
       const [line] = yield* Effect.promise(() => first)
-      making.interruptUnsafe()
+      changes.interruptUnsafe()
       const { data, event } = JSON.parse(String(line))
       assert.strictEqual(event, "change")
       assert.include(["agent", "key"], data.entityType)

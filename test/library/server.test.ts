@@ -7,7 +7,7 @@ import { readSettings, Settings } from "#server/Settings.ts"
 import { AgentStore } from "#store/AgentStore.ts"
 import { AuditStore } from "#store/AuditStore.ts"
 import * as Database from "#store/Database.ts"
-import { Directory } from "#store/Directory.ts"
+import { DataDirectory } from "#store/DataDirectory.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
 import { newDatabase } from "#support/database.ts"
@@ -34,7 +34,7 @@ const makeRows = () =>
       ),
       Layer.provide(Secrets.layer),
       Layer.provide(Database.layer),
-      Layer.provide(Directory.layer),
+      Layer.provide(DataDirectory.layer),
       Layer.provide(Layer.effect(Settings, readSettings(env)))
     )
   )
@@ -181,7 +181,7 @@ describe("the library", () => {
     expect(client).toEqual({ id: agent.id, type: "agent", authenticated: true, lastHeartbeat: client?.lastHeartbeat })
     expect(Math.abs(Date.now() - (client?.lastHeartbeat ?? 0))).toBeLessThan(60_000)
     await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "nobody" })).rejects.toThrow("no agent")
-    await expect(server.broadcastTunnelDelete("", agent.id)).rejects.toThrow("not a tunnel: its id")
+    await expect(server.broadcastTunnelDelete("", agent.id)).rejects.toThrow("invalid tunnel: id")
     await server.close()
     const { items } = await rows.runPromise(
       Effect.flatMap(

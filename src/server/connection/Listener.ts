@@ -97,7 +97,7 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
   return (request: IncomingMessage, raw: Duplex, head: Buffer): void => {
     raw.on("error", () => raw.destroy())
     const admission = admit(request)
-    if (admission._tag === "Refused") return refuse(raw, admission.status, admission.reason)
+    if (admission._tag === "Rejected") return refuse(raw, admission.status, admission.reason)
     const verdict = parseUpgrade(request)
     if (verdict._tag === "Refused") return refuse(raw, 400, verdict.reason)
     const { address } = admission

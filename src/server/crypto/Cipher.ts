@@ -1,77 +1,77 @@
-/** Encryption of single stored values, so that neither the database nor its backups give private keys away. */
+/** Encrypts single stored values, so that the database and its backups reveal no private keys. */
 import { createCipheriv, createDecipheriv, createHash, createSecretKey, type KeyObject, randomBytes } from "node:crypto"
 import { Redacted, Result, Schema } from "effect"
 
-/** Where a value is stored. It is authenticated with the value, so a value moved elsewhere no longer decrypts. */
-export const Place = Schema.Struct({ table: Schema.String, column: Schema.String, row: Schema.String })
-export type Place = typeof Place.Type
+/** Location of a stored value. It is authenticated with the value, so a value that is moved elsewhere does not decrypt. */
+export const SecretLocation = Schema.Struct({ table: Schema.String, column: Schema.String, row: Schema.String })
+export type SecretLocation = typeof SecretLocation.Type
 
-/** A stored value that this master key cannot read. Tells where it is and why, and nothing of the value. */
+/** A stored value cannot be decrypted. The error contains the location and the reason, and nothing of the value. */
 export class CannotDecrypt extends Schema.TaggedError<CannotDecrypt>()("CannotDecrypt", {
-  place: Place,
+  location: SecretLocation,
   reason: Schema.String.annotate({ description: "`written under key <id>` or `damaged`." })
 }) {
   override get message(): string {
-    const { column, row, table } = this.place
+    const { column, row, table } = this.location
     return `cannot decrypt ${table}.${column} of row ${JSON.stringify(row)}: ${this.reason}`
   }
 }
 
 export interface Cipher {
-  /** The master key that `encrypt` writes under: 16 hex digits that tell keys apart and reveal nothing of them. */
+  /** The master key that `encrypt` writes under: 16 hex digits that identify a key and reveal nothing of it. */
   readonly keyId: string
-  /** Every master key that `decrypt` can read, the writing one included. */
+  /** Ids of all master keys that `decrypt` can use, including the writing key. */
   readonly readableIds: ReadonlySet<string>
-  /** Text → `v1.<keyId>.<nonce>.<ciphertext>.<tag>`, the last three in base64url; different each time. */
-  readonly encrypt: (plaintext: string, place: Place) => string
-  /** The text that was encrypted for this very place, under any readable key. A value changed in any bit, or moved, is `damaged`. */
-  readonly decrypt: (stored: string, place: Place) => Result.Result<string, CannotDecrypt>
-  /** The same keys, but another one of them writes; undefined where there is no such key. */
-  readonly under: (keyId: string) => Cipher | undefined
+  /** Text → `v1.<keyId>.<nonce>.<ciphertext>.<tag>`, the last three in base64url. Each call returns a different text. */
+  readonly encrypt: (plaintext: string, location: SecretLocation) => string
+  /** Decrypts a value that was encrypted for this location with any readable key. A value that was moved or changed in any bit is `damaged`. */
+  readonly decrypt: (stored: string, location: SecretLocation) => Result.Result<string, CannotDecrypt>
+  /** Cipher with the same keys that writes with another of them; undefined for an unknown key. */
+  readonly forWritingKey: (keyId: string) => Cipher | undefined
 }
 
 /**
  * AES-256-GCM (NIST SP 800-38D) under a master key of 32 bytes in base64. Nonces are 96 random bits (section 8.2.2),
  * which allows 2^32 values for each key (section 8.3). A master key of another shape is a defect (a RangeError that
- * does not quote it): Control must not start without its key. One key writes, others may only be read, so that a master
- * key can be replaced while both are in use.
+ * does not quote it), because Control must not start without its key. One key encrypts. The others only decrypt, so that
+ * a master key can be rotated while both are in use.
  */
 export const makeCipher = (masterKey: Redacted.Redacted, others: ReadonlyArray<Redacted.Redacted> = []): Cipher => {
   const own = toKey(masterKey)
-  return writingUnder(own, new Map([...others.map(toKey), own].map(({ id, key }) => [id, key])))
+  return makeCipherFrom(own, new Map([...others.map(toKey), own].map(({ id, key }) => [id, key])))
 }
 
-const writingUnder = ({ id: keyId, key }: MasterKey, ring: ReadonlyMap<string, KeyObject>): Cipher => {
-  const encrypt = (plaintext: string, place: Place): string => {
+const makeCipherFrom = ({ id: keyId, key }: MasterKey, ring: ReadonlyMap<string, KeyObject>): Cipher => {
+  const encrypt = (plaintext: string, location: SecretLocation): string => {
     const nonce = randomBytes(12)
-    const cipher = createCipheriv("aes-256-gcm", key, nonce, options).setAAD(additionalData(place))
+    const cipher = createCipheriv("aes-256-gcm", key, nonce, options).setAAD(additionalData(location))
     const ciphertext = Buffer.concat([cipher.update(plaintext, "utf8"), cipher.final()])
     return `v1.${keyId}.${[nonce, ciphertext, cipher.getAuthTag()].map((part) => part.toString("base64url")).join(".")}`
   }
 
-  const decrypt = (stored: string, place: Place): Result.Result<string, CannotDecrypt> => {
+  const decrypt = (stored: string, location: SecretLocation): Result.Result<string, CannotDecrypt> => {
     const parts = parse(stored)
-    const refused = (reason: string) => new CannotDecrypt({ place, reason })
-    if (parts === undefined) return Result.fail(refused("damaged"))
+    const cannotDecrypt = (reason: string) => new CannotDecrypt({ location, reason })
+    if (parts === undefined) return Result.fail(cannotDecrypt("damaged"))
     const writtenUnder = ring.get(parts.keyId)
-    if (writtenUnder === undefined) return Result.fail(refused(`written under key ${parts.keyId}`))
+    if (writtenUnder === undefined) return Result.fail(cannotDecrypt(`written under key ${parts.keyId}`))
     return Result.try({
       try: () => {
         const decipher = createDecipheriv("aes-256-gcm", writtenUnder, parts.nonce, options)
-          .setAAD(additionalData(place))
+          .setAAD(additionalData(location))
           .setAuthTag(parts.tag)
         return Buffer.concat([decipher.update(parts.ciphertext), decipher.final()]).toString("utf8")
       },
-      catch: () => refused("damaged")
+      catch: () => cannotDecrypt("damaged")
     })
   }
 
   const under = (id: string): Cipher | undefined => {
     const other = ring.get(id)
-    return other === undefined ? undefined : writingUnder({ id, key: other }, ring)
+    return other === undefined ? undefined : makeCipherFrom({ id, key: other }, ring)
   }
 
-  return { keyId, readableIds: new Set(ring.keys()), encrypt, decrypt, under }
+  return { keyId, readableIds: new Set(ring.keys()), encrypt, decrypt, forWritingKey: under }
 }
 
 interface MasterKey {
@@ -88,11 +88,11 @@ function toKey(masterKey: Redacted.Redacted): MasterKey {
   return { id, key: createSecretKey(bytes) }
 }
 
-/** The full tag: Node would otherwise accept a shortened one, which is easier to forge. */
+/** Length of the full tag in bytes. Without it Node accepts shorter tags, which are easier to forge. */
 const options = { authTagLength: 16 }
 
-/** Unambiguous although a row's id may hold any character: tables and columns are our own names, without a bar. */
-function additionalData({ column, row, table }: Place): Buffer {
+/** Unambiguous although a row id may contain any character, because names of tables and columns contain no `|`. */
+function additionalData({ column, row, table }: SecretLocation): Buffer {
   return Buffer.from(`${table}|${column}|${row}`, "utf8")
 }
 
@@ -107,7 +107,7 @@ function parse(stored: string): { keyId: string; nonce: Buffer; ciphertext: Buff
     ciphertext: Buffer.from(ciphertext, "base64url"),
     tag: Buffer.from(tag, "base64url")
   }
-  // Base64 has spare bits at its end; only the one spelling that `encrypt` writes is taken.
+  // Base64 has unused bits at its end. Only the spelling that `encrypt` writes is accepted.
   const canonical = parts.ciphertext.toString("base64url") === ciphertext && parts.tag.toString("base64url") === tag
   return canonical ? parts : undefined
 }

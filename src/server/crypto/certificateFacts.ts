@@ -1,18 +1,19 @@
-/** What a stored certificate says of itself, for whoever looks after it. */
+/** Reads expiry and names of a stored certificate, for the doctor. */
 import { X509Certificate } from "node:crypto"
 
 export interface CertificateFacts {
-  /** Milliseconds since 1970. */
+  /** Expiry in milliseconds since 1970. */
   readonly endsAt: number
-  readonly covers: boolean
+  /** Whether subjectAltName covers the domain. */
+  readonly coversDomain: boolean
 }
 
-/** Undefined where the first block is no readable certificate. */
+/** Undefined if the first PEM block is not a readable certificate. */
 export const certificateFacts = (pem: string, domain: string): CertificateFacts | undefined => {
   try {
     const leaf = new X509Certificate(pem)
-    const covers = leaf.checkHost(domain, { subject: "never", partialWildcards: false }) !== undefined
-    return { endsAt: leaf.validToDate.getTime(), covers }
+    const coversDomain = leaf.checkHost(domain, { subject: "never", partialWildcards: false }) !== undefined
+    return { endsAt: leaf.validToDate.getTime(), coversDomain }
   } catch {
     return undefined
   }

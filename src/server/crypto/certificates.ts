@@ -1,9 +1,9 @@
-/** Whether a certificate is fit to be stored and passed on to every gateway. */
+/** Checks a certificate and its private key before they are stored and sent to gateways. */
 import { createPrivateKey, type KeyObject, sign, verify, X509Certificate } from "node:crypto"
 import { Result, Schema } from "effect"
 import { type HostName, Timestamp } from "#schema/ids.ts"
 
-/** The certificate is not fit for use. The reason is for people: a fixed text, which quotes nothing of the input. */
+/** The certificate is not usable. The reason is a fixed text for people that quotes nothing of the input. */
 export class CertificateRejected extends Schema.TaggedError<CertificateRejected>()("CertificateRejected", {
   reason: Schema.String
 }) {
@@ -12,10 +12,7 @@ export class CertificateRejected extends Schema.TaggedError<CertificateRejected>
   }
 }
 
-/**
- * `certificate`: PEM (RFC 7468), the certificate first, then its chain. `privateKey`: PEM, not encrypted. `expiresAt`:
- * RFC 3339.
- */
+/** `certificate` is PEM (RFC 7468) with the leaf first, `privateKey` is unencrypted PEM, `expiresAt` is RFC 3339. */
 export interface CertificateInput {
   readonly domain: HostName
   readonly certificate: string
@@ -24,9 +21,9 @@ export interface CertificateInput {
 }
 
 /**
- * Checks at `now` (milliseconds since 1970) that the PEM parses, that the private key belongs to the certificate, that
- * its names cover the domain (RFC 9525: subjectAltName only), and that it is in force and ends when `expiresAt` says. Gives
- * its end (RFC 3339, UTC). Who issued it is not checked: private authorities are allowed. Any input gets an answer; nothing is thrown.
+ * Checks at `now` (milliseconds since 1970) that the PEM parses, that the private key belongs to the certificate, that its
+ * names cover the domain (RFC 9525: subjectAltName only), that it is valid now, and that it expires at `expiresAt`. Returns
+ * its expiry (RFC 3339, UTC). The issuer is not checked, because private certificate authorities are allowed. Never throws.
  */
 export const checkCertificate = (
   input: CertificateInput,
@@ -45,14 +42,14 @@ const reasons = {
   certificateUnreadable: "a block of the certificate is not a readable X.509 certificate",
   keyEncrypted: "the private key is encrypted; it must be given without a passphrase",
   keyUnreadable: "the private key is not a readable private key in PEM",
-  keyUnusual: "the private key must be RSA of 2048 to 4096 bits, P-256, P-384, P-521 or Ed25519",
-  keyForeign: "the private key does not belong to the first certificate",
+  keyUnsupported: "the private key must be RSA of 2048 to 4096 bits, P-256, P-384, P-521 or Ed25519",
+  keyMismatch: "the private key does not belong to the first certificate",
   nameMissing: "the first certificate's subjectAltName does not cover the domain",
   expired: "the certificate has expired",
   notYetValid: "the certificate becomes valid more than a day from now",
   datesUnreadable: "the certificate's dates cannot be read",
-  expiryUnreadable: "expiresAt is not a moment in RFC 3339",
-  expiryDiffers: "expiresAt is not when the certificate ends"
+  expiryUnreadable: "expiresAt is not an RFC 3339 timestamp",
+  expiryDiffers: "expiresAt differs from the expiry of the certificate"
 } as const
 
 type Checked<A> = Result.Result<A, CertificateRejected>
@@ -62,16 +59,16 @@ const reject = (reason: keyof typeof reasons) => new CertificateRejected({ reaso
 const ensure = (condition: boolean, reason: keyof typeof reasons): Checked<void> =>
   condition ? Result.void : Result.fail(reject(reason))
 
-/** OpenSSL's errors may quote what it read, so they are replaced, not wrapped. */
+/** Errors of OpenSSL may quote the input, so they are replaced by the fixed reason. */
 const attempt = <A>(reason: keyof typeof reasons, evaluate: () => A): Checked<A> =>
   Result.try({ try: evaluate, catch: () => reject(reason) })
 
-/** Blocks begin and end on lines of their own: OpenSSL overlooks others, and gateways must read what is checked here. */
+/** Blocks begin and end on their own lines. OpenSSL skips other blocks, and gateways must read the blocks that are checked here. */
 const certificateBlock =
   /(?<![^\n])-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----[ \t\r]*(?![^\n])/gu
 
 /**
- * RFC 7468 lets explanatory text stand around the blocks. A block of another type, such as a key, must not be spread,
+ * RFC 7468 allows explanatory text around the blocks. A block of another type, such as a key, must not be published,
  * and PostgreSQL's text cannot hold NUL.
  */
 function parseChain(pem: string): Checked<X509Certificate> {
@@ -83,7 +80,7 @@ function parseChain(pem: string): Checked<X509Certificate> {
   })
 }
 
-/** OpenSSL takes trust settings of its own after a certificate; other TLS libraries refuse any bytes there. */
+/** OpenSSL accepts its trust settings after a certificate. Other TLS libraries reject any bytes there. */
 function parseBlock(block: string, body: string): Checked<X509Certificate> {
   return Result.gen(function*() {
     const certificate = yield* attempt("certificateUnreadable", () => new X509Certificate(block))
@@ -96,7 +93,7 @@ function parseKey(pem: string): Checked<KeyObject> {
   return Result.gen(function*() {
     yield* ensure(!/^(?:-----BEGIN ENCRYPTED PRIVATE KEY-----|Proc-Type: 4,ENCRYPTED)/mu.test(pem), "keyEncrypted")
     const key = yield* attempt("keyUnreadable", () => createPrivateKey({ key: pem, format: "pem" }))
-    yield* ensure(yield* attempt("keyUnreadable", () => isUsual(key)), "keyUnusual")
+    yield* ensure(yield* attempt("keyUnreadable", () => isSupportedKey(key)), "keyUnsupported")
     return key
   })
 }
@@ -104,11 +101,11 @@ function parseKey(pem: string): Checked<KeyObject> {
 const curves = new Set<string | undefined>(["prime256v1", "secp384r1", "secp521r1"])
 
 /**
- * The kinds that TLS servers use. The bounds on RSA also protect this process, which makes a signature with the key:
- * with a forged key of 65,536 bits that takes minutes. A real one (RFC 8017, appendix A.1.2) has four and a half times
- * its modulus.
+ * Whether TLS servers use this kind of key. The limits of RSA also protect this process, which signs with the key: with a
+ * forged key of 65,536 bits a signature takes minutes. The encoding of a genuine key (RFC 8017, appendix A.1.2) is four and
+ * a half times as long as its modulus.
  */
-function isUsual(key: KeyObject): boolean {
+function isSupportedKey(key: KeyObject): boolean {
   const { modulusLength: bits = 0, namedCurve } = key.asymmetricKeyDetails ?? {}
   if (key.asymmetricKeyType === "rsa") {
     return bits >= 2048 && bits <= 4096 && key.export({ type: "pkcs1", format: "der" }).length <= 5 * bits / 8
@@ -117,18 +114,18 @@ function isUsual(key: KeyObject): boolean {
 }
 
 /**
- * `checkPrivateKey` compares the public halves only, and anyone can copy a public half from a published certificate
- * into a forged private key. So the key must also make a signature that the certificate verifies.
+ * `checkPrivateKey` compares public halves only, and anyone can copy the public half of a published certificate into a
+ * forged private key. Therefore the key must also sign a text, and the certificate must verify the signature.
  */
 function checkKey(leaf: X509Certificate, key: KeyObject): Checked<void> {
   const probe = Buffer.from("control checks that this key belongs to this certificate")
   const belongs = () => leaf.checkPrivateKey(key) && verify(null, probe, leaf.publicKey, sign(null, probe, key))
-  return Result.flatMap(attempt("keyForeign", belongs), (ok) => ensure(ok, "keyForeign"))
+  return Result.flatMap(attempt("keyMismatch", belongs), (ok) => ensure(ok, "keyMismatch"))
 }
 
 /**
- * A wildcard in the certificate stands for one whole label, so a plain domain needs its own name or that one wildcard,
- * and a wildcard domain needs its very self.
+ * A wildcard in the certificate stands for one whole label. A plain domain needs its own name or that wildcard, and a
+ * wildcard domain needs exactly the same wildcard.
  */
 function checkNames(leaf: X509Certificate, domain: HostName): Checked<void> {
   const covers = () => leaf.checkHost(domain, { subject: "never", partialWildcards: false }) !== undefined
@@ -138,7 +135,7 @@ function checkNames(leaf: X509Certificate, domain: HostName): Checked<void> {
 const dayMillis = 86_400_000
 const isTimestamp = Schema.is(Timestamp)
 
-/** Both ends belong to the validity (RFC 5280, section 4.1.2.5). The day of grace is for clocks that run behind. */
+/** Both bounds are inclusive (RFC 5280, section 4.1.2.5). A day of grace at the start allows for clocks that run behind. */
 function checkTimes(leaf: X509Certificate, expected: string | undefined, now: number): Checked<string> {
   return Result.gen(function*() {
     const end = leaf.validToDate.getTime()

@@ -1,4 +1,4 @@
-/** Identifiers that nobody has used before and nobody can guess. */
+/** Generates unique identifiers that cannot be guessed. */
 import { randomUUID } from "node:crypto"
 
 /** A version 4 UUID (RFC 9562) in lower case. */

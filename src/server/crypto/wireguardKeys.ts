@@ -1,9 +1,9 @@
-/** WireGuard's keys: X25519 (RFC 7748), 32 bytes, in base64 as `wg genkey` and `wg pubkey` write them. */
+/** Generates and checks WireGuard keys: X25519 (RFC 7748), 32 bytes in base64, as `wg genkey` writes them. */
 import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, randomBytes } from "node:crypto"
 import { Redacted } from "effect"
 
 /**
- * A new pair from the system's random numbers; the private key is clamped (RFC 7748, section 5), as `wg genkey` does.
+ * Generates a key pair from the random numbers of the system. The private key is clamped (RFC 7748, section 5), as by `wg genkey`.
  */
 export const generateWireguardKeyPair = (): { privateKey: Redacted.Redacted; publicKey: string } => {
   const privateKey = clamp(randomBytes(32)).toString("base64")
@@ -14,8 +14,8 @@ export const generateWireguardKeyPair = (): { privateKey: Redacted.Redacted; pub
 }
 
 /**
- * The public key of a private key, both 32 bytes in base64; clamped or not, the answer is the same. A private key of
- * another shape is a defect of the caller (a RangeError that does not quote it): `WireguardKey` checks input.
+ * Derives the public key of a private key, both 32 bytes in base64. Clamping does not change the result. A private key of
+ * another shape is a defect of the caller (a RangeError that does not quote it), because `WireguardKey` checks input.
  */
 export const wireguardPublicKey = (privateKey: string): string => {
   const scalar = Buffer.from(privateKey, "base64")
@@ -31,8 +31,8 @@ export const wireguardPublicKey = (privateKey: string): string => {
 }
 
 /**
- * Whether two can agree on a secret with this public key. With a point of low order (zero is one) the secret would be known to
- * everybody (RFC 7748, section 6.1), and WireGuard takes no such peer.
+ * Whether a key agreement with this public key is secret. With a point of low order, such as zero, anyone knows the result
+ * (RFC 7748, section 6.1), and WireGuard rejects such a peer.
  */
 export const isUsableWireguardKey = (publicKey: string): boolean => {
   const der = Buffer.concat([spkiHeader, Buffer.from(publicKey, "base64")])
@@ -44,13 +44,13 @@ export const isUsableWireguardKey = (publicKey: string): boolean => {
   }
 }
 
-/** Any key tells a point of low order from the others. */
+/** Any private key detects a point of low order. */
 const { privateKey: probe } = generateKeyPairSync("x25519")
 
-/** What stands before the 32 bytes in the SubjectPublicKeyInfo of an X25519 key (RFC 8410, section 4). */
+/** Prefix of the 32 bytes in the SubjectPublicKeyInfo of an X25519 key (RFC 8410, section 4). */
 const spkiHeader = Buffer.from("302a300506032b656e032100", "hex")
 
-/** What stands before the 32 bytes in the PKCS #8 form of an X25519 key (RFC 8410, section 7). */
+/** Prefix of the 32 bytes in the PKCS #8 form of an X25519 key (RFC 8410, section 7). */
 const pkcs8Header = Buffer.from("302e020100300506032b656e04220420", "hex")
 
 function clamp(scalar: Buffer): Buffer {

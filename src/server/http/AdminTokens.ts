@@ -1,4 +1,4 @@
-/** /api/tokens and /api/me */
+/** Handlers of /api/tokens and /api/me. */
 import { AdminTokens } from "#services/AdminTokens.ts"
 import { Api } from "#schema/api.ts"
 import { Operator } from "#schema/adminTokens.ts"
@@ -16,7 +16,7 @@ export const layer = HttpApiBuilder.group(
       self: () => Effect.map(Operator, ({ self }) => self),
       create: ({ payload }) =>
         tokens.create(payload).pipe(
-          Effect.map(({ token, ...shown }) => ({ ...shown, token: Redacted.value(token) })),
+          Effect.map(({ token, ...row }) => ({ ...row, token: Redacted.value(token) })),
           Effect.mapError(problemOf)
         ),
       list: ({ query }) => tokens.list(pageRequest(query)).pipe(Effect.mapError(problemOf)),

@@ -1,9 +1,9 @@
-/** /api/agents */
+/** Handlers of /api/agents. */
 import { Agents } from "#services/Agents.ts"
 import { Api } from "#schema/api.ts"
 import { Effect, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
-import { makeProgress, makeWaiting } from "./waitForDelivery.ts"
+import { makeDeliveryWait, makeLiveState } from "./waitForDelivery.ts"
 import { pageOf } from "./pagination.ts"
 import { problemOf } from "./problems.ts"
 
@@ -12,25 +12,25 @@ export const layer = HttpApiBuilder.group(
   "agents",
   Effect.fnUntraced(function*(handlers) {
     const agents = yield* Agents
-    const { deleted, delivered } = yield* makeWaiting
-    const { agent: shown } = yield* makeProgress
+    const { deletionResult, deliveryFields } = yield* makeDeliveryWait
+    const { agent: addLiveState } = yield* makeLiveState
     return handlers.handleAll({
       create: ({ payload, query }) =>
         Effect.gen(function*() {
           const { agent, apiKey, revision } = yield* agents.create(payload)
-          return { ...agent, apiKey: Redacted.value(apiKey), ...yield* delivered(query, revision) }
+          return { ...agent, apiKey: Redacted.value(apiKey), ...yield* deliveryFields(query, revision) }
         }).pipe(Effect.mapError(problemOf)),
-      list: ({ query }) => pageOf(agents.list, query, shown).pipe(Effect.mapError(problemOf)),
-      get: ({ params }) => Effect.flatMap(agents.find(params.id), shown).pipe(Effect.mapError(problemOf)),
+      list: ({ query }) => pageOf(agents.list, query, addLiveState).pipe(Effect.mapError(problemOf)),
+      get: ({ params }) => Effect.flatMap(agents.find(params.id), addLiveState).pipe(Effect.mapError(problemOf)),
       update: ({ params, payload, query }) =>
         Effect.gen(function*() {
           const { revision, value } = yield* agents.update(params.id, payload)
-          const delivery = yield* delivered(query, revision)
-          return { ...yield* shown(value), ...delivery }
+          const delivery = yield* deliveryFields(query, revision)
+          return { ...yield* addLiveState(value), ...delivery }
         }).pipe(Effect.mapError(problemOf)),
       remove: ({ params, query }) =>
         agents.remove(params.id, { cascade: query.cascade === "true" }).pipe(
-          Effect.flatMap((revision) => deleted(query, revision)),
+          Effect.flatMap((revision) => deletionResult(query, revision)),
           Effect.mapError(problemOf)
         )
     })

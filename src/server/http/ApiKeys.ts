@@ -1,72 +1,72 @@
-/** /api/agents/:id/keys and /api/gateways/:id/keys */
+/** Handlers of /api/agents/:id/keys and /api/gateways/:id/keys. */
 import { ApiKeys } from "#services/ApiKeys.ts"
 import { Api } from "#schema/api.ts"
 import type { KeyId } from "#schema/ids.ts"
 import type { Key, Page } from "#schema/resources.ts"
 import { Effect, Layer, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
-import { makeWaiting } from "./waitForDelivery.ts"
-import { keyProblemOf } from "./problems.ts"
+import { makeDeliveryWait } from "./waitForDelivery.ts"
+import { apiKeyProblemOf } from "./problems.ts"
 
-const ofAgents = HttpApiBuilder.group(
+const agentKeys = HttpApiBuilder.group(
   Api,
   "agentKeys",
   Effect.fnUntraced(function*(handlers) {
     const keys = yield* ApiKeys
-    const { deleted, delivered } = yield* makeWaiting
+    const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     return handlers.handleAll({
       list: ({ params: { id } }) =>
         keys.list({ type: "agent", id }).pipe(
           Effect.map(onePage),
-          Effect.mapError(keyProblemOf.agent)
+          Effect.mapError(apiKeyProblemOf.agent)
         ),
       create: ({ params: { id }, query }) =>
         keys.create({ type: "agent", id }).pipe(
-          Effect.flatMap((created) => Effect.map(delivered(query, created.revision), shown(created))),
-          Effect.mapError(keyProblemOf.agent)
+          Effect.flatMap((created) => Effect.map(deliveryFields(query, created.revision), createdKey(created))),
+          Effect.mapError(apiKeyProblemOf.agent)
         ),
       remove: ({ params: { id, keyId }, query }) =>
         keys.revoke({ type: "agent", id }, keyId).pipe(
-          Effect.flatMap((revision) => deleted(query, revision)),
-          Effect.mapError(keyProblemOf.agent)
+          Effect.flatMap((revision) => deletionResult(query, revision)),
+          Effect.mapError(apiKeyProblemOf.agent)
         )
     })
   })
 )
 
-const ofGateways = HttpApiBuilder.group(
+const gatewayKeys = HttpApiBuilder.group(
   Api,
   "gatewayKeys",
   Effect.fnUntraced(function*(handlers) {
     const keys = yield* ApiKeys
-    const { deleted, delivered } = yield* makeWaiting
+    const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     return handlers.handleAll({
       list: ({ params: { id } }) =>
         keys.list({ type: "gateway", id }).pipe(
           Effect.map(onePage),
-          Effect.mapError(keyProblemOf.gateway)
+          Effect.mapError(apiKeyProblemOf.gateway)
         ),
       create: ({ params: { id }, query }) =>
         keys.create({ type: "gateway", id }).pipe(
-          Effect.flatMap((created) => Effect.map(delivered(query, created.revision), shown(created))),
-          Effect.mapError(keyProblemOf.gateway)
+          Effect.flatMap((created) => Effect.map(deliveryFields(query, created.revision), createdKey(created))),
+          Effect.mapError(apiKeyProblemOf.gateway)
         ),
       remove: ({ params: { id, keyId }, query }) =>
         keys.revoke({ type: "gateway", id }, keyId).pipe(
-          Effect.flatMap((revision) => deleted(query, revision)),
-          Effect.mapError(keyProblemOf.gateway)
+          Effect.flatMap((revision) => deletionResult(query, revision)),
+          Effect.mapError(apiKeyProblemOf.gateway)
         )
     })
   })
 )
 
-export const layer = Layer.mergeAll(ofAgents, ofGateways)
+export const layer = Layer.mergeAll(agentKeys, gatewayKeys)
 
-/** There are never more than two, so they need no pages; the shape is that of every list. */
+/** A client has at most two keys, so one page in the shape of every list is enough. */
 function onePage(items: ReadonlyArray<Key>): Page<Key> {
   return { items, nextCursor: null }
 }
 
-function shown({ apiKey, id }: { readonly id: KeyId; readonly apiKey: Redacted.Redacted }) {
+function createdKey({ apiKey, id }: { readonly id: KeyId; readonly apiKey: Redacted.Redacted }) {
   return <Delivery extends object>(delivery: Delivery) => ({ id, apiKey: Redacted.value(apiKey), ...delivery })
 }

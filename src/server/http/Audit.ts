@@ -1,4 +1,4 @@
-/** /api/audit */
+/** Handlers of /api/audit. */
 import { Api } from "#schema/api.ts"
 import { defaultLimit } from "#schema/resources.ts"
 import { AuditStore } from "#store/AuditStore.ts"

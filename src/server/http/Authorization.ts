@@ -1,33 +1,33 @@
-/** Who may ask: whoever has an admin token whose role the endpoint allows. */
+/** Authenticates the admin token of each request and checks the role that the endpoint requires. */
 import { AdminTokens } from "#services/AdminTokens.ts"
 import { Authorization, RequiredRole } from "#schema/apiParts.ts"
 import * as Problem from "#schema/problems.ts"
-import { includes, Operator } from "#schema/adminTokens.ts"
+import { Operator, roleIncludes } from "#schema/adminTokens.ts"
 import { actingAs, AuditActor } from "#store/AuditActor.ts"
 import { Context, Effect, Layer, Option } from "effect"
 
 const unauthorized = () =>
-  new Problem.Unauthorized({ detail: "send an admin token as `Authorization: Bearer <token>`" })
+  new Problem.Unauthorized({ detail: "missing or invalid admin token; send `Authorization: Bearer <token>`" })
 
 export const layer = Layer.effect(
   Authorization,
   Effect.gen(function*() {
     const tokens = yield* AdminTokens
     return Authorization.of({
-      bearer: (answer, { credential, endpoint }) =>
+      bearer: (handler, { credential, endpoint }) =>
         Effect.gen(function*() {
           const { address } = yield* AuditActor
           const operator = yield* tokens.authenticate(credential, address).pipe(Effect.mapError(problem))
           const { id, name, role } = operator.self
           const needed = Option.getOrElse(Context.getOption(endpoint.annotations, RequiredRole), () => "admin" as const)
-          if (needed !== "anyone" && !includes(role, needed)) {
+          if (needed !== "anyone" && !roleIncludes(role, needed)) {
             return yield* new Problem.RoleTooLow({
-              detail: `this needs the role ${needed}, and the token has ${role}`,
+              detail: `this endpoint needs the role ${needed}, but the token has the role ${role}`,
               needed,
               held: role
             })
           }
-          return yield* answer.pipe(
+          return yield* handler.pipe(
             Effect.provideService(Operator, operator),
             id === null ? actingAs("admin", address) : actingAs(`token:${id}`, address, name),
             Effect.raceFirst(Effect.andThen(operator.ended, Effect.suspend(() => Effect.fail(unauthorized()))))

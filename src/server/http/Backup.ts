@@ -1,4 +1,4 @@
-/** /api/backup */
+/** Handlers of /api/backup. */
 import { Api } from "#schema/api.ts"
 import { Operator } from "#schema/adminTokens.ts"
 import { Backup, BackupFailed } from "#store/backup/Backup.ts"
@@ -11,7 +11,9 @@ export const layer = HttpApiBuilder.group(
   "backup",
   Effect.fnUntraced(function*(handlers) {
     const { dump } = yield* Backup
-    const revoked = Effect.fail(new BackupFailed({ reason: "the admin token has ended" }))
+    const revoked = Effect.fail(
+      new BackupFailed({ reason: "the admin token was revoked, expired or got another role during the backup" })
+    )
     return handlers.handleRaw(
       "get",
       () =>

@@ -1,9 +1,9 @@
-/** /api/certificates */
+/** Handlers of /api/certificates. */
 import { Certificates } from "#services/Certificates.ts"
 import { Api } from "#schema/api.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
-import { makeWaiting } from "./waitForDelivery.ts"
+import { makeDeliveryWait } from "./waitForDelivery.ts"
 import { pageRequest } from "./pagination.ts"
 import { problemOf } from "./problems.ts"
 
@@ -12,18 +12,18 @@ export const layer = HttpApiBuilder.group(
   "certificates",
   Effect.fnUntraced(function*(handlers) {
     const certificates = yield* Certificates
-    const { deleted, delivered } = yield* makeWaiting
+    const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     return handlers.handleAll({
       list: ({ query }) => certificates.list(pageRequest(query)).pipe(Effect.mapError(problemOf)),
       get: ({ params }) => certificates.find(params.domain).pipe(Effect.mapError(problemOf)),
       put: ({ params, payload, query }) =>
         Effect.gen(function*() {
           const { revision, value } = yield* certificates.put(params.domain, payload)
-          return { ...value, ...yield* delivered(query, revision) }
+          return { ...value, ...yield* deliveryFields(query, revision) }
         }).pipe(Effect.mapError(problemOf)),
       remove: ({ params, query }) =>
         certificates.remove(params.domain).pipe(
-          Effect.flatMap((revision) => deleted(query, revision)),
+          Effect.flatMap((revision) => deletionResult(query, revision)),
           Effect.mapError(problemOf)
         )
     })

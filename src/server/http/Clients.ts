@@ -1,9 +1,9 @@
-/** /api/clients: read from the rows, so that it holds for all nodes; how far those of this one have come is known better. */
+/** Handlers of /api/clients: rows of all nodes, with fresher delivery state for clients of this node. */
 import { Api } from "#schema/api.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
-import { makeProgress } from "./waitForDelivery.ts"
+import { makeLiveState } from "./waitForDelivery.ts"
 import { pageOf } from "./pagination.ts"
 import { problemOf } from "./problems.ts"
 
@@ -12,10 +12,10 @@ export const layer = HttpApiBuilder.group(
   "clients",
   Effect.fnUntraced(function*(handlers) {
     const presence = yield* PresenceStore
-    const { client: shown } = yield* makeProgress
+    const { client: addLiveState } = yield* makeLiveState
     return handlers.handle(
       "list",
-      ({ query }) => pageOf(presence.connected, query, shown).pipe(Effect.mapError(problemOf))
+      ({ query }) => pageOf(presence.listConnected, query, addLiveState).pipe(Effect.mapError(problemOf))
     )
   })
 )

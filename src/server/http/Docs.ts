@@ -1,4 +1,4 @@
-/** /openapi.json, /asyncapi.json and /docs: what the API and the protocol are, for programs and for people; nothing is fetched from elsewhere. */
+/** Serves /openapi.json, /asyncapi.json and the page /docs, which loads nothing from other hosts. */
 import { Api } from "#schema/api.ts"
 import { asyncApi } from "#schema/asyncapi.ts"
 import { openApi } from "#schema/openapi.ts"

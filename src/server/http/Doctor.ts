@@ -1,16 +1,16 @@
-/** /api/doctor */
+/** Handlers of /api/doctor. */
 import { Network } from "#feed/Network.ts"
 import { Api } from "#schema/api.ts"
-import { Doctor, markState } from "#doctor/Doctor.ts"
-import { fine, found } from "#doctor/findings.ts"
+import { Doctor, highWaterMarkState } from "#doctor/Doctor.ts"
+import { okFinding, problemFinding } from "#doctor/findings.ts"
 import { Duration, Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { problemOf } from "./problems.ts"
-import { reasonToWait } from "./readiness.ts"
+import { notReadyReason } from "./readiness.ts"
 import { cachedFor } from "./cachedFor.ts"
 
-/** Anybody with a `read` token may ask, and each look reads most of the database. */
-const keepFor = Duration.seconds(2)
+/** One examination reads most of the database, and every `read` token may request it. */
+const cacheDuration = Duration.seconds(2)
 
 export const layer = HttpApiBuilder.group(
   Api,
@@ -18,24 +18,28 @@ export const layer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const network = yield* Network
     const doctor = yield* Doctor
-    const mark = yield* markState
-    const feed = Effect.map(
-      reasonToWait(network),
-      (reason) => reason === undefined ? fine("feed", "all that was committed is read") : behind(reason)
+    const mark = yield* highWaterMarkState
+    const feedFinding = Effect.map(
+      notReadyReason(network),
+      (reason) => reason === undefined ? okFinding("feed", "all committed changes are read") : feedBehind(reason)
     )
     const examine = Effect.gen(function*() {
-      const findings = [yield* feed]
-      const leftOut = yield* network.leftOut
-      return yield* doctor.examine({ findings, unreadable: leftOut.map(({ message }) => message), mark: yield* mark })
+      const findings = [yield* feedFinding]
+      const unreadableRows = yield* network.unreadable
+      return yield* doctor.examine({
+        findings,
+        unreadable: unreadableRows.map(({ message }) => message),
+        mark: yield* mark
+      })
     })
-    const diagnosis = yield* cachedFor(examine, keepFor)
+    const diagnosis = yield* cachedFor(examine, cacheDuration)
     return handlers.handle("get", () => Effect.mapError(diagnosis, problemOf))
   })
 )
 
-const behind = (reason: string) =>
-  found("feed", "fail", [
-    `this process does not follow the database: ${reason}`,
-    "changes are committed, and reach no client",
-    "GET /api/network says what is held back; else see to the database"
+const feedBehind = (reason: string) =>
+  problemFinding("feed", "fail", [
+    `this process is behind the database: ${reason}`,
+    "committed changes do not reach clients",
+    "run GET /api/network to see whether an update is held back; otherwise check the database"
   ])

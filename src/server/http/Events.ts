@@ -1,4 +1,4 @@
-/** /api/events */
+/** Handlers of /api/events. */
 import { Events } from "#events/Events.ts"
 import { Api } from "#schema/api.ts"
 import { Operator } from "#schema/adminTokens.ts"
@@ -28,5 +28,7 @@ export const layer = HttpApiBuilder.group(
   })
 )
 
-/** Ends what is followed when the server begins to stop: to be built after it, since nothing else would end these answers. */
-export const endWithServer = Layer.effectDiscard(Effect.flatMap(Events, ({ end }) => Effect.addFinalizer(() => end)))
+/** Ends all event streams when the server begins to stop, since they would never end by themselves. Build this layer after the server. */
+export const closeOnShutdown = Layer.effectDiscard(
+  Effect.flatMap(Events, ({ close }) => Effect.addFinalizer(() => close))
+)

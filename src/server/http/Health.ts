@@ -1,11 +1,11 @@
-/** /healthz, /readyz and /metrics: for supervisors, without a token and without names. */
+/** Handlers of /healthz, /readyz and /metrics, which need no token and reveal no names. */
 import { Network } from "#feed/Network.ts"
 import { Api } from "#schema/api.ts"
 import { NotReady } from "#schema/problems.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { makeMetrics } from "./metrics.ts"
-import { reasonToWait } from "./readiness.ts"
+import { notReadyReason } from "./readiness.ts"
 
 const ok = { status: "ok" } as const
 
@@ -19,7 +19,7 @@ export const layer = HttpApiBuilder.group(
       live: () => Effect.succeed(ok),
       ready: () =>
         Effect.flatMap(
-          reasonToWait(network),
+          notReadyReason(network),
           (detail) => detail === undefined ? Effect.succeed(ok) : Effect.fail(new NotReady({ detail }))
         ),
       metrics: () => metrics

@@ -1,4 +1,4 @@
-/** /api/master-key */
+/** Handlers of /api/master-key. */
 import { Api } from "#schema/api.ts"
 import { MasterKeys } from "#services/MasterKeys.ts"
 import { Effect } from "effect"

@@ -1,4 +1,4 @@
-/** /api/network */
+/** Handlers of /api/network. */
 import { Network } from "#feed/Network.ts"
 import { Api } from "#schema/api.ts"
 import { NothingHeld } from "#schema/problems.ts"
@@ -6,33 +6,34 @@ import { DateTime, Effect, Option } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { problemOf } from "./problems.ts"
 
-const mostLeftOut = 1_000
+/** Rows in one response; the doctor reports the total. */
+const maxUnreadable = 1_000
 
 export const layer = HttpApiBuilder.group(
   Api,
   "network",
   Effect.fnUntraced(function*(handlers) {
     const network = yield* Network
-    const shown = Effect.gen(function*() {
+    const networkStatus = Effect.gen(function*() {
       const { revision, timeline } = yield* network.state
       const held = Option.getOrNull(yield* network.held)
-      const leftOut = (yield* network.leftOut).slice(0, mostLeftOut)
+      const unreadableRows = (yield* network.unreadable).slice(0, maxUnreadable)
       return {
         timeline,
         revision,
         held: held && { ...held, since: DateTime.formatIso(held.since) },
-        leftOut: leftOut.map(({ entity, id, reason }) => ({ entityType: entity, entityId: id, reason }))
+        leftOut: unreadableRows.map(({ entity, id, reason }) => ({ entityType: entity, entityId: id, reason }))
       }
     })
     return handlers.handleAll({
-      get: () => shown,
+      get: () => networkStatus,
       accept: ({ payload: { timeline } }) =>
         Effect.gen(function*() {
           const isAccepted = yield* Effect.mapError(network.accept(timeline), problemOf)
           if (!isAccepted) {
-            return yield* new NothingHeld({ detail: "GET /api/network says what is held back, if anything is" })
+            return yield* new NothingHeld({ detail: "no update is held back; GET /api/network shows the state" })
           }
-          return yield* shown
+          return yield* networkStatus
         })
     })
   })

@@ -1,4 +1,4 @@
-/** /api/nodes */
+/** Handlers of /api/nodes. */
 import { Api } from "#schema/api.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import { Effect } from "effect"

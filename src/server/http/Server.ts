@@ -1,4 +1,4 @@
-/** The operators' port: the API, its documents, and what supervisors ask. */
+/** HTTP server of the API port: API, documentation, health checks and metrics. */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Ingress } from "#ingress/Ingress.ts"
 import { Api } from "#schema/api.ts"
@@ -7,7 +7,7 @@ import { Effect, Layer } from "effect"
 import { HttpRouter, type HttpServerError } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 import * as Agents from "./Agents.ts"
-import * as Answers from "./responsePolicy.ts"
+import * as ResponsePolicy from "./responsePolicy.ts"
 import * as Audit from "./Audit.ts"
 import * as Authorization from "./Authorization.ts"
 import * as Backup from "./Backup.ts"
@@ -18,11 +18,11 @@ import * as Doctor from "./Doctor.ts"
 import * as Events from "./Events.ts"
 import * as Gateways from "./Gateways.ts"
 import * as Health from "./Health.ts"
-import * as Keys from "./ApiKeys.ts"
-import * as MasterKey from "./MasterKeys.ts"
+import * as ApiKeys from "./ApiKeys.ts"
+import * as MasterKeys from "./MasterKeys.ts"
 import * as Network from "./Network.ts"
 import * as Nodes from "./Nodes.ts"
-import * as Tokens from "./AdminTokens.ts"
+import * as AdminTokens from "./AdminTokens.ts"
 import * as Tunnels from "./Tunnels.ts"
 import * as Validation from "./Validation.ts"
 
@@ -36,41 +36,42 @@ const handlers = Layer.mergeAll(
   Events.layer,
   Gateways.layer,
   Health.layer,
-  Keys.layer,
-  MasterKey.layer,
+  ApiKeys.layer,
+  MasterKeys.layer,
   Network.layer,
   Nodes.layer,
-  Tokens.layer,
+  AdminTokens.layer,
   Tunnels.layer
 ).pipe(Layer.provide(Layer.mergeAll(Authorization.layer, Validation.layer)))
 
-const routes = Layer.mergeAll(HttpApiBuilder.layer(Api).pipe(Layer.provide(handlers)), Docs.layer, Answers.layer)
+const routes = Layer.mergeAll(HttpApiBuilder.layer(Api).pipe(Layer.provide(handlers)), Docs.layer, ResponsePolicy.layer)
 
-/** How long answers that are being given may take when the server stops. */
-const shutdownPatience = "2 seconds"
+/** Time for responses in progress when the server stops. */
+const shutdownTimeout = "2 seconds"
 
-const requestBounds = { requestTimeout: 30_000, maxHeaderSize: 16_384 }
+/** `requestTimeout` in milliseconds, `maxHeaderSize` in bytes. */
+const requestLimits = { requestTimeout: 30_000, maxHeaderSize: 16_384 }
 
-/** The longest host name, each of its characters percent-encoded. */
+/** Fits the longest host name (253 characters) with every character percent-encoded. */
 const routerConfig = { maxParamLength: 3 * 253 }
 
-/** Listens when built; gives the `HttpServer`, whose `address` has the port in fact. */
+/** Listens when built. Provides the `HttpServer`, whose `address` contains the actual port. */
 export const layer = Layer.unwrap(Effect.gen(function*() {
   const { apiHost: host, apiPort: port } = yield* Settings
-  const edge = yield* Ingress
-  const server = edge.create("api", requestBounds)
-  const kept = Layer.effectDiscard(edge.keep("api", server))
+  const ingress = yield* Ingress
+  const server = ingress.create("api", requestLimits)
+  const supervision = Layer.effectDiscard(ingress.supervise("api", server))
   const listening = Layer.effectContext(
     Layer.build(
-      NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: shutdownPatience })
+      NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: shutdownTimeout })
     ).pipe(
-      Effect.mapError((error) => new PortUnavailable({ edge: "api", host, port, reason: reasonOf(error) }))
+      Effect.mapError((error) => new PortUnavailable({ portName: "api", host, port, reason: reasonOf(error) }))
     )
   )
-  return Events.endWithServer.pipe(
+  return Events.closeOnShutdown.pipe(
     Layer.provideMerge(HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true, routerConfig })),
     Layer.provideMerge(listening),
-    Layer.provide(kept)
+    Layer.provide(supervision)
   )
 }))
 

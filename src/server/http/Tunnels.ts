@@ -1,11 +1,11 @@
-/** /api/tunnels */
+/** Handlers of /api/tunnels. */
 import { Api } from "#schema/api.ts"
 import type { WaitQuery } from "#schema/delivery.ts"
 import type { Tunnel } from "#schema/resources.ts"
 import { Tunnels } from "#services/Tunnels.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
-import { makeWaiting } from "./waitForDelivery.ts"
+import { makeDeliveryWait } from "./waitForDelivery.ts"
 import { pageRequest } from "./pagination.ts"
 import { problemOf } from "./problems.ts"
 
@@ -14,20 +14,20 @@ export const layer = HttpApiBuilder.group(
   "tunnels",
   Effect.fnUntraced(function*(handlers) {
     const tunnels = yield* Tunnels
-    const { deleted, delivered } = yield* makeWaiting
-    /** A tunnel that was so already has arrived with the change that made it so. */
-    const changed = (query: WaitQuery) => (tunnel: Tunnel) =>
-      Effect.map(delivered(query, tunnel.revision), (delivery) => ({ ...tunnel, ...delivery }))
+    const { deletionResult, deliveryFields } = yield* makeDeliveryWait
+    /** An update without effect waits for the change that created the current row. */
+    const awaitDelivery = (query: WaitQuery) => (tunnel: Tunnel) =>
+      Effect.map(deliveryFields(query, tunnel.revision), (delivery) => ({ ...tunnel, ...delivery }))
     return handlers.handleAll({
       create: ({ payload, query }) =>
-        tunnels.create(payload).pipe(Effect.flatMap(changed(query)), Effect.mapError(problemOf)),
+        tunnels.create(payload).pipe(Effect.flatMap(awaitDelivery(query)), Effect.mapError(problemOf)),
       list: ({ query }) => tunnels.list(pageRequest(query)).pipe(Effect.mapError(problemOf)),
       get: ({ params }) => tunnels.find(params.id).pipe(Effect.mapError(problemOf)),
       update: ({ params, payload, query }) =>
-        tunnels.update(params.id, payload).pipe(Effect.flatMap(changed(query)), Effect.mapError(problemOf)),
+        tunnels.update(params.id, payload).pipe(Effect.flatMap(awaitDelivery(query)), Effect.mapError(problemOf)),
       remove: ({ params, query }) =>
         tunnels.remove(params.id).pipe(
-          Effect.flatMap((revision) => deleted(query, revision)),
+          Effect.flatMap((revision) => deletionResult(query, revision)),
           Effect.mapError(problemOf)
         )
     })

@@ -1,7 +1,7 @@
-/** What does not fit the schemas of the API is refused here, each fault with its place. */
-import { withoutKeys } from "#crypto/apiKeys.ts"
+/** Rejects requests that do not match the API schemas, and lists every error with its path. */
+import { redactKeys } from "#crypto/apiKeys.ts"
 import { Validation } from "#schema/apiParts.ts"
-import { faultsOf } from "#schema/inputErrors.ts"
+import { fieldErrorsOf } from "#schema/fieldErrors.ts"
 import { InvalidRequest } from "#schema/problems.ts"
 import { Effect, Layer, type Types } from "effect"
 import { HttpServerRequest } from "effect/http"
@@ -9,55 +9,57 @@ import { HttpApiError } from "effect/http-api"
 
 export const layer = Layer.succeed(
   Validation,
-  Validation.of((answer, { endpoint }) =>
+  Validation.of((handler, { endpoint }) =>
     Effect.gen(function*() {
-      // An endpoint that declares no parameters would overlook them.
+      // The schemas of an endpoint without query parameters do not look at the query.
       const given = endpoint.query === undefined ? Object.keys(yield* HttpServerRequest.ParsedSearchParams) : []
       if (given.length > 0) {
-        return yield* refuse(given.map((path) => ({ in: "query", path, message: "there is no such parameter" })))
+        return yield* invalidRequest(
+          given.map((path) => ({ in: "query", path, message: "unknown parameter" }))
+        )
       }
-      return yield* answer.pipe(
+      return yield* handler.pipe(
         Effect.catch((error): Effect.Effect<never, InvalidRequest | Types.unhandled> =>
-          isFault(error) ? refuse(faultsIn(error)) : Effect.fail(error)
+          isRequestSchemaError(error) ? invalidRequest(inputErrorsOf(error)) : Effect.fail(error)
         )
       )
     })
   )
 )
 
-type Fault = (typeof InvalidRequest.Type)["errors"][number]
+type InputError = (typeof InvalidRequest.Type)["errors"][number]
 
-/** Names and values that were sent are repeated; a key among them is not. */
-const refuse = (faults: ReadonlyArray<Fault>) => {
-  const errors = faults.map((fault) => ({
-    ...fault,
-    path: withoutKeys(fault.path),
-    message: withoutKeys(fault.message)
+/** The messages quote names and values of the request, except API keys. */
+const invalidRequest = (found: ReadonlyArray<InputError>) => {
+  const errors = found.map((error) => ({
+    ...error,
+    path: redactKeys(error.path),
+    message: redactKeys(error.message)
   }))
   const [first] = errors
   const detail = first === undefined ? "" : `${first.in}${first.path === "" ? "" : ` ${first.path}`}: ${first.message}`
   return Effect.fail(new InvalidRequest({ detail, errors }))
 }
 
-const places = { Params: "path", Query: "query", Headers: "header", Payload: "body" } as const
+const requestParts = { Params: "path", Query: "query", Headers: "header", Payload: "body" } as const
 
-/** What the server itself has encoded wrongly is no fault of the request. */
-type FaultyRequest = HttpApiError.HttpApiSchemaError & { readonly kind: keyof typeof places }
+/** Schema errors of the request. Errors of a response are not included, because they are defects of the server. */
+type RequestSchemaError = HttpApiError.HttpApiSchemaError & { readonly kind: keyof typeof requestParts }
 
-const isFault = (error: unknown): error is FaultyRequest =>
-  HttpApiError.HttpApiSchemaError.is(error) && Object.hasOwn(places, error.kind)
+const isRequestSchemaError = (error: unknown): error is RequestSchemaError =>
+  HttpApiError.HttpApiSchemaError.is(error) && Object.hasOwn(requestParts, error.kind)
 
-function faultsIn({ cause, kind }: FaultyRequest): ReadonlyArray<Fault> {
-  return faultsOf(cause.issue).map(({ message, path }) => ({
-    in: places[kind],
+function inputErrorsOf({ cause, kind }: RequestSchemaError): ReadonlyArray<InputError> {
+  return fieldErrorsOf(cause.issue).map(({ message, path }) => ({
+    in: requestParts[kind],
     path,
-    message: message === "Expected no excess property" ? unknownName[places[kind]] : message
+    message: message === "Expected no excess property" ? unknownNameMessages[requestParts[kind]] : message
   }))
 }
 
-const unknownName = {
-  path: "there is no such part",
-  query: "there is no such parameter",
-  header: "there is no such header",
-  body: "there is no such field"
+const unknownNameMessages = {
+  path: "unknown part of the path",
+  query: "unknown parameter",
+  header: "unknown header",
+  body: "unknown field"
 }

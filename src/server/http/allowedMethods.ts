@@ -1,4 +1,4 @@
-/** Which methods a path has, for the answer to one that it does not have (RFC 9110 section 15.5.6). */
+/** Finds the methods of a path, for the Allow header of status 405 (RFC 9110 section 15.5.6). */
 import { Api } from "#schema/api.ts"
 import { HttpApi } from "effect/http-api"
 
@@ -19,7 +19,7 @@ HttpApi.reflect(Api, {
   }
 })
 
-/** The methods of the path in this URL, HEAD beside GET; none if there is no such path. */
+/** Methods of the path in this URL, with HEAD for each GET; empty for an unknown path. */
 export const allowedMethods = (url: string): ReadonlyArray<string> => {
   const path = url.replace(/[?#].*$/su, "")
   const methods = routes.filter((route) => route.path.test(path)).map(({ method }) => method)

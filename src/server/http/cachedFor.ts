@@ -1,22 +1,24 @@
+/** Caches the result of an expensive effect for a short time and shares one running computation. */
 import { monotonicMillis } from "#time/monotonic.ts"
 import { Duration, Effect } from "effect"
 
 /**
- * A look that costs much and is asked for often: who asks while one goes on is given what that finds, and so is who asks soon
- * after it. One that has failed is not kept.
+ * Returns an effect that runs `compute` at most once per `ttl`. Callers during a run share its result. A failure is returned
+ * to these callers and not cached.
  */
-export const cachedFor = Effect.fnUntraced(function*<A, E>(look: Effect.Effect<A, E>, patience: Duration.Duration) {
-  let last: { readonly found: A; readonly at: number } | undefined
-  const shared = yield* Effect.cachedWithTTL(
+export const cachedFor = Effect.fnUntraced(function*<A, E>(compute: Effect.Effect<A, E>, ttl: Duration.Duration) {
+  let cached: { readonly value: A; readonly at: number } | undefined
+  const computeShared = yield* Effect.cachedWithTTL(
     Effect.gen(function*() {
-      const found = yield* look
-      last = { found, at: yield* monotonicMillis }
-      return found
+      const value = yield* compute
+      cached = { value, at: yield* monotonicMillis }
+      return value
     }),
     0
   )
   return Effect.flatMap(
     monotonicMillis,
-    (now) => last !== undefined && now - last.at < Duration.toMillis(patience) ? Effect.succeed(last.found) : shared
+    (now) =>
+      cached !== undefined && now - cached.at < Duration.toMillis(ttl) ? Effect.succeed(cached.value) : computeShared
   )
 })

@@ -1,4 +1,4 @@
-/** The figures of this process as Prometheus reads them. */
+/** Metrics of this process in the text format of Prometheus. */
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { ClientType } from "#schema/ids.ts"
 import { Level } from "#schema/protocol.ts"
@@ -6,12 +6,12 @@ import { Effect, Metric } from "effect"
 import { PrometheusMetrics } from "effect/observability"
 import { monitorEventLoopDelay } from "node:perf_hooks"
 
-/** Gives the text of /metrics, format 0.0.4. What is a state, not a count, is measured when it is asked for. */
+/** Returns the text of /metrics, format 0.0.4. Gauges of this module are measured at each request. */
 export const makeMetrics = Effect.gen(function*() {
   const registry = yield* ClientRegistry
   const delay = yield* Effect.acquireRelease(
     Effect.sync(() => {
-      const histogram = monitorEventLoopDelay({ resolution: probeEvery })
+      const histogram = monitorEventLoopDelay({ resolution: probeIntervalMillis })
       histogram.enable()
       return histogram
     }),
@@ -27,7 +27,7 @@ export const makeMetrics = Effect.gen(function*() {
       }
     }
     for (const percentile of [50, 99, 100]) {
-      const seconds = Math.max(0, delay.percentile(percentile) / nanosInSecond - probeEvery / millisInSecond)
+      const seconds = Math.max(0, delay.percentile(percentile) / nanosPerSecond - probeIntervalMillis / millisPerSecond)
       yield* Metric.update(Metric.withAttributes(loopDelay, { quantile: String(percentile / 100) }), seconds)
     }
     delay.reset()
@@ -44,14 +44,14 @@ export const makeMetrics = Effect.gen(function*() {
   )
 })
 
-const nanosInSecond = 1e9
-const millisInSecond = 1e3
+const nanosPerSecond = 1e9
+const millisPerSecond = 1e3
 
-/** Milliseconds between two timers that are looked at; part of every measured delay. */
-const probeEvery = 20
+/** Interval of the event loop probe. The measured delay includes it and is corrected by it. */
+const probeIntervalMillis = 20
 
 const connections = Metric.gauge("control_connections", { description: "Authenticated clients of this process" })
 const loopDelay = Metric.gauge("control_event_loop_delay_seconds", {
-  description: "How late timers were since this was last asked for"
+  description: "Delay of timers since the last request of the metrics"
 })
 const memory = Metric.gauge("control_process_memory_bytes", { description: "Memory of this process" })

@@ -1,24 +1,25 @@
-import { defaultLimit, type Page, type PageRequest, type Place } from "#schema/resources.ts"
+/** Turns the parameters of list endpoints into page requests. */
+import { defaultLimit, type Page, type PageCursor, type PageRequest } from "#schema/resources.ts"
 import { Effect } from "effect"
 
 interface ListQuery {
   readonly limit?: number
-  readonly cursor?: Place
+  readonly cursor?: PageCursor
 }
 
-/** The page that a list's parameters ask for. */
+/** Page request of a list's query parameters. */
 export const pageRequest = (query: ListQuery): PageRequest => ({
   limit: query.limit ?? defaultLimit,
   after: query.cursor
 })
 
-/** That page of a list, with each item as it is to be shown. */
+/** Reads the requested page and renders each item. */
 export const pageOf = <A, E>(
   list: (request: PageRequest) => Effect.Effect<Page<A>, E>,
   query: ListQuery,
-  shown: (item: A) => Effect.Effect<A>
+  render: (item: A) => Effect.Effect<A>
 ) =>
   Effect.flatMap(
     list(pageRequest(query)),
-    ({ items, ...rest }) => Effect.map(Effect.forEach(items, shown), (items) => ({ items, ...rest }))
+    ({ items, ...rest }) => Effect.map(Effect.forEach(items, render), (items) => ({ items, ...rest }))
   )

@@ -1,5 +1,5 @@
-/** The one place where what went wrong becomes what is answered (RFC 9457). */
-import { withoutKeys } from "#crypto/apiKeys.ts"
+/** Maps errors of services to problem details (RFC 9457). */
+import { redactKeys } from "#crypto/apiKeys.ts"
 import type { ExpiryPast, TokenNotFound } from "#services/AdminTokens.ts"
 import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#services/Agents.ts"
 import type { CertificateNotFound, CertificateRejected } from "#services/Certificates.ts"
@@ -13,7 +13,7 @@ import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#services/Tunnels
 import type { KeyNotEverywhere, KeyNotGenerated } from "#services/MasterKeys.ts"
 import { type HttpServerResponse, ProblemDetails } from "effect/http"
 
-const table = {
+const problemsByTag = {
   AgentNotFound: ({ message }: AgentNotFound) => new Problem.AgentNotFound({ detail: message }),
   AgentHasTunnels: ({ message }: AgentHasTunnels) => new Problem.AgentHasTunnels({ detail: message }),
   NetworkPoolExhausted: ({ message }: NetworkPoolExhausted) => new Problem.NetworkPoolExhausted({ detail: message }),
@@ -35,35 +35,35 @@ const table = {
   StoreUnavailable: ({ message }: StoreUnavailable) => new Problem.StoreUnavailable({ detail: message })
 }
 
-type Table = typeof table
-type DomainError = Parameters<Table[keyof Table]>[0]
-type ProblemOf<E extends DomainError> = { [Tag in E["_tag"]]: ReturnType<Table[Tag]> }[E["_tag"]]
+type ProblemsByTag = typeof problemsByTag
+type DomainError = Parameters<ProblemsByTag[keyof ProblemsByTag]>[0]
+type ProblemOf<E extends DomainError> = { [Tag in E["_tag"]]: ReturnType<ProblemsByTag[Tag]> }[E["_tag"]]
 
-/** A failure that a service has foreseen → the problem that answers it. It may name what was asked for; a key in its place it does not. */
+/** Typed error of a service → its problem. The detail may quote the request, except API keys. */
 export const problemOf = <E extends DomainError>(error: E): ProblemOf<E> => {
-  const answer: (error: never) => DomainProblem = table[error._tag]
-  return answer({ message: withoutKeys(error.message) } as never) as ProblemOf<E>
+  const toProblem: (error: never) => DomainProblem = problemsByTag[error._tag]
+  return toProblem({ message: redactKeys(error.message) } as never) as ProblemOf<E>
 }
 
-type DomainProblem = ReturnType<Table[keyof Table]>
+type DomainProblem = ReturnType<ProblemsByTag[keyof ProblemsByTag]>
 
-/** As `problemOf`; the owner of keys is looked for by another service than its own, and the answer is the same. */
-export const keyProblemOf = {
+/** `problemOf` for key endpoints: a missing owner becomes the problem of the owner's own endpoint. */
+export const apiKeyProblemOf = {
   agent: <E extends DomainError>(error: E | OwnerNotFound) =>
     error instanceof OwnerNotFound
-      ? new Problem.AgentNotFound({ detail: withoutKeys(`there is no agent ${error.id}`) })
+      ? new Problem.AgentNotFound({ detail: redactKeys(`agent ${error.id} does not exist`) })
       : problemOf(error),
   gateway: <E extends DomainError>(error: E | OwnerNotFound) =>
     error instanceof OwnerNotFound
-      ? new Problem.GatewayNotFound({ detail: withoutKeys(`there is no gateway ${error.id}`) })
+      ? new Problem.GatewayNotFound({ detail: redactKeys(`gateway ${error.id} does not exist`) })
       : problemOf(error)
 }
 
-/** A refusal that has no endpoint: by status. A status that the table does not know is told as it is. */
-export const generalProblem = (status: number, detail?: string): HttpServerResponse.HttpServerResponse => {
+/** Problem of an error response without an endpoint, chosen by status. Other statuses get a generic problem. */
+export const problemForStatus = (status: number, detail?: string): HttpServerResponse.HttpServerResponse => {
   const { title, type } = isGeneral(status)
     ? Problem.generalProblems[status]
-    : { type: "about:blank", title: "Refused" }
+    : { type: "about:blank", title: "Request rejected" }
   return ProblemDetails.toResponse({ type, title, status, ...(detail === undefined ? {} : { detail }) })
 }
 

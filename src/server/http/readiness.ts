@@ -1,17 +1,17 @@
-/** Whether this process is up to date: what supervisors and the doctor ask alike. */
+/** Checks whether this process has read all committed changes, for /readyz and the doctor. */
 import type { Network } from "#feed/Network.ts"
 import { Effect } from "effect"
 
-/** A supervisor that asks has less patience than an operator. */
-const patience = "2 seconds"
+/** Shorter than the probe timeouts of common supervisors. */
+const catchUpTimeout = "2 seconds"
 
-/** Why this process does not know all that is committed; undefined when it does. */
-export const reasonToWait = (network: Network["Service"]): Effect.Effect<string | undefined> =>
+/** Reason why this process has not read all committed changes; undefined if it has. */
+export const notReadyReason = (network: Network["Service"]): Effect.Effect<string | undefined> =>
   network.catchUp.pipe(
     Effect.as(undefined),
     Effect.timeoutOrElse({
-      duration: patience,
-      orElse: () => Effect.succeed("the feed of changes is not caught up in time")
+      duration: catchUpTimeout,
+      orElse: () => Effect.succeed("the change feed did not catch up within 2 s")
     }),
     Effect.catchTag("StoreUnavailable", ({ message }) => Effect.succeed(message))
   )

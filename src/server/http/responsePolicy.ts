@@ -1,5 +1,5 @@
-/** What holds for every answer, whichever endpoint gives it: its headers, and that a refusal is a problem (RFC 9457). */
-import { makeAdmission } from "#ingress/admission.ts"
+/** Applies to every response: request checks, security headers, and problem details for errors (RFC 9457). */
+import { makeRequestCheck } from "#ingress/requestCheck.ts"
 import { Settings } from "#server/Settings.ts"
 import { actingAs } from "#store/AuditActor.ts"
 import { NodeHttpServerRequest } from "@effect/platform-node"
@@ -13,55 +13,57 @@ import {
   ProblemDetails
 } from "effect/http"
 import { allowedMethods } from "./allowedMethods.ts"
-import { generalProblem } from "./problems.ts"
+import { problemForStatus } from "./problems.ts"
 
-const largestBody = ByteSize.mebibytes(1)
+const maxBodySize = ByteSize.mebibytes(1)
 
-/** Seconds: as long as a database usually takes to come back. */
-const retryAfter = "5"
+/** Seconds. Typical time of a database failover. */
+const retryAfterSeconds = "5"
 
 export const layer = HttpRouter.middleware(
   Effect.gen(function*() {
-    const admit = makeAdmission("api", yield* Settings)
-    return (answer: Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled>) =>
+    const checkRequest = makeRequestCheck("api", yield* Settings)
+    return (handler: Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled>) =>
       Effect.gen(function*() {
         const request = yield* HttpServerRequest.HttpServerRequest
-        const admission = admit(NodeHttpServerRequest.toIncomingMessage(request))
-        if (admission._tag === "Refused")
-          return framed(request, generalProblem(admission.status, admission.reason))
-        const response = yield* answer.pipe(
-          Effect.provideService(HttpIncomingMessage.MaxBodySize, largestBody),
-          actingAs("admin", admission.address),
+        const verdict = checkRequest(NodeHttpServerRequest.toIncomingMessage(request))
+        if (verdict._tag === "Rejected")
+          return addPolicyHeaders(request, problemForStatus(verdict.status, verdict.reason))
+        const response = yield* handler.pipe(
+          Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
+          actingAs("admin", verdict.address),
           Effect.catchCause((cause): Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled> =>
-            Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause as Cause.Cause<Types.unhandled>) : refusal(cause)
+            Cause.hasInterruptsOnly(cause)
+              ? Effect.failCause(cause as Cause.Cause<Types.unhandled>)
+              : errorResponse(cause)
           )
         )
-        return framed(request, asProblem(request, response))
+        return addPolicyHeaders(request, asProblem(request, response))
       })
   }),
   { global: true }
 )
 
-/** What an endpoint has not foreseen: a body that cannot be read, a path that is not there, or a defect, whose cause is logged. */
-const refusal = Effect.fnUntraced(function*(cause: Cause.Cause<unknown>) {
+/** Response to an error without a problem of its own: an unreadable body, an unknown path, or a defect. Defects are logged. */
+const errorResponse = Effect.fnUntraced(function*(cause: Cause.Cause<unknown>) {
   const [response] = yield* HttpServerError.causeResponse(cause)
-  if (response.status >= 500) yield* Effect.logError("a request failed inside", cause)
+  if (response.status >= 500) yield* Effect.logError("internal error while handling a request", cause)
   return response
 })
 
-/** Refusals that came about below the API's schemas have no body yet, or one of plain text. */
+/** Replaces error responses from below the API's schemas, which have no body or plain text. */
 function asProblem(
   request: HttpServerRequest.HttpServerRequest,
   response: HttpServerResponse.HttpServerResponse
 ): HttpServerResponse.HttpServerResponse {
   if (response.status < 400 || response.headers["content-type"] === ProblemDetails.contentType) return response
   const allowed = response.status === 404 ? allowedMethods(request.url) : []
-  if (allowed.length === 0 || allowed.includes(request.method)) return generalProblem(response.status)
-  return HttpServerResponse.setHeader(generalProblem(405), "allow", allowed.join(", "))
+  if (allowed.length === 0 || allowed.includes(request.method)) return problemForStatus(response.status)
+  return HttpServerResponse.setHeader(problemForStatus(405), "allow", allowed.join(", "))
 }
 
-/** No answer may be kept, guessed at or shown in a frame; there are no CORS headers, so no page of another origin reads one. */
-function framed(
+/** Forbids caching, MIME sniffing and framing. Without CORS headers no page of another origin can read a response. */
+function addPolicyHeaders(
   request: HttpServerRequest.HttpServerRequest,
   response: HttpServerResponse.HttpServerResponse
 ): HttpServerResponse.HttpServerResponse {
@@ -70,13 +72,13 @@ function framed(
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "content-security-policy": request.url.startsWith("/docs")
-      ? documentPolicy
+      ? docsContentSecurityPolicy
       : "default-src 'none'; frame-ancestors 'none'",
     ...(response.status === 401 ? { "www-authenticate": "Bearer" } : {}),
-    ...(response.status === 429 || response.status === 503 ? { "retry-after": retryAfter } : {})
+    ...(response.status === 429 || response.status === 503 ? { "retry-after": retryAfterSeconds } : {})
   })
 }
 
-/** The page carries its script and styles in itself; a token that is typed into it goes nowhere but here. */
-const documentPolicy =
+/** /docs contains its scripts and styles inline. `connect-src` sends a typed token to this server only. */
+const docsContentSecurityPolicy =
   "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'"

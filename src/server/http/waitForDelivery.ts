@@ -1,47 +1,50 @@
-/** What is known of how far clients have come, beside what the rows say: for changes that wait, and for what is shown. */
+/** Adds delivery state to responses: the result of `?wait=`, and fresher values than the rows. */
 import { Deliveries } from "#clients/Deliveries.ts"
-import type { Delivery as Known } from "#clients/delivery.ts"
-import { type Delivery, usualWaitMillis, type WaitQuery } from "#schema/delivery.ts"
+import type { Delivery as DeliveryStatus } from "#clients/delivery.ts"
+import { defaultWaitMillis, type Delivery, type WaitQuery } from "#schema/delivery.ts"
 import { AgentId, type ClientRef, GatewayId, type Revision } from "#schema/ids.ts"
 import type { Agent, ConnectedClient, Gateway } from "#schema/resources.ts"
 import { Duration, Effect, Option, Schema } from "effect"
 
-export const makeWaiting = Effect.gen(function*() {
+export const makeDeliveryWait = Effect.gen(function*() {
   const deliveries = yield* Deliveries
 
-  /** Null when it cannot be told. The change is stored all the same, so this is no failure. */
-  const deliveryOf = (goal: "sent" | "applied", { timeout = usualWaitMillis }: WaitQuery, revision: Revision) =>
+  /** Null while the database is unreachable. The change is stored, so this is no error. */
+  const awaitDelivery = (goal: "sent" | "applied", { timeout = defaultWaitMillis }: WaitQuery, revision: Revision) =>
     deliveries.awaitDelivery(revision, goal, Duration.millis(timeout)).pipe(
-      Effect.map((known): Delivery | null => deliveryFrom(known)),
+      Effect.map((status): Delivery | null => toApiDelivery(status)),
       Effect.catchTag("StoreUnavailable", () => Effect.succeed(null))
     )
 
   return {
-    /** The fields to answer with beside the resource: none unless the request asked to wait. */
-    delivered: (query: WaitQuery, revision: Revision): Effect.Effect<{ readonly delivery?: Delivery | null }> =>
+    /** Waits if the request asks for it, and returns the fields to add to the resource; empty without `wait`. */
+    deliveryFields: (query: WaitQuery, revision: Revision): Effect.Effect<{ readonly delivery?: Delivery | null }> =>
       query.wait === undefined
         ? Effect.succeed({})
-        : Effect.map(deliveryOf(query.wait, query, revision), (delivery) => ({ delivery })),
-    /** The answer to a deletion: nothing, unless the request asked to wait. */
-    deleted: (query: WaitQuery, revision: Revision): Effect.Effect<{ readonly delivery: Delivery | null } | void> =>
+        : Effect.map(awaitDelivery(query.wait, query, revision), (delivery) => ({ delivery })),
+    /** Waits if the request asks for it, and returns the response body of a deletion; none without `wait`. */
+    deletionResult: (
+      query: WaitQuery,
+      revision: Revision
+    ): Effect.Effect<{ readonly delivery: Delivery | null } | void> =>
       query.wait === undefined
         ? Effect.void
-        : Effect.map(deliveryOf(query.wait, query, revision), (delivery) => ({ delivery }))
+        : Effect.map(awaitDelivery(query.wait, query, revision), (delivery) => ({ delivery }))
   }
 })
 
-/** Rows are written every few seconds; who is connected to this process is known better. */
-export const makeProgress = Effect.gen(function*() {
+/** Overrides delivery state from rows, which are written every 5 s, with the state in memory of clients of this node. */
+export const makeLiveState = Effect.gen(function*() {
   const deliveries = yield* Deliveries
 
-  const withProgress = <A extends Pick<Agent, "sentRevision" | "appliedRevision" | "lastNack">>(
+  const addLiveState = <A extends Pick<Agent, "sentRevision" | "appliedRevision" | "lastNack">>(
     ref: ClientRef,
     row: A
   ) =>
     Effect.map(deliveries.progressOf(ref), (progress): A =>
       Option.match(progress, {
         onNone: () => row,
-        onSome: ({ applied, nack, sent }) => ({
+        onSome: ({ acknowledged: applied, rejected: nack, sent }) => ({
           ...row,
           sentRevision: sent,
           appliedRevision: applied ?? null,
@@ -50,17 +53,17 @@ export const makeProgress = Effect.gen(function*() {
       }))
 
   return {
-    agent: (agent: Agent) => withProgress({ type: "agent", id: agent.id }, agent),
-    gateway: (gateway: Gateway) => withProgress({ type: "gateway", id: gateway.id }, gateway),
+    agent: (agent: Agent) => addLiveState({ type: "agent", id: agent.id }, agent),
+    gateway: (gateway: Gateway) => addLiveState({ type: "gateway", id: gateway.id }, gateway),
     client: (client: ConnectedClient) =>
       Option.match(refOf(client), {
         onNone: () => Effect.succeed(client),
-        onSome: (ref) => withProgress(ref, client)
+        onSome: (ref) => addLiveState(ref, client)
       })
   }
 })
 
-/** None for an id that only a row can have. */
+/** None for an id that no client can authenticate with. */
 const refOf = ({ clientId, clientType }: ConnectedClient): Option.Option<ClientRef> =>
   clientType === "agent"
     ? Option.map(decodeAgentId(clientId), (id) => ({ type: "agent", id }))
@@ -69,17 +72,17 @@ const refOf = ({ clientId, clientType }: ConnectedClient): Option.Option<ClientR
 const decodeAgentId = Schema.decodeUnknownOption(AgentId)
 const decodeGatewayId = Schema.decodeUnknownOption(GatewayId)
 
-function deliveryFrom({ applied, nacks, offline, pending, revision, sent }: Known): Delivery {
+function toApiDelivery({ applied, nacks, offline, pending, revision, sent }: DeliveryStatus): Delivery {
   return {
     revision,
     sent,
     applied,
-    pending: pending.map(({ client, revision }) => ({ ...named(client), revision })),
-    nacks: nacks.map(({ client, nack: { at: _, ...nack } }) => ({ ...named(client), ...nack })),
-    offline: offline.map(named)
+    pending: pending.map(({ client, revision }) => ({ ...clientFields(client), revision })),
+    nacks: nacks.map(({ client, nack: { at: _, ...nack } }) => ({ ...clientFields(client), ...nack })),
+    offline: offline.map(clientFields)
   }
 }
 
-function named({ id, type }: ClientRef) {
+function clientFields({ id, type }: ClientRef) {
   return { clientType: type, clientId: id }
 }

@@ -1,162 +1,185 @@
-/** What keeps both ports up on a hostile network: fresh certificates, bounded connections, and an operator who is warned. */
-import { loopTurn } from "#time/eventLoop.ts"
-import { isOpenInPlaintext, isOwnMachineShutOut, Settings, type SettingsValues } from "#server/Settings.ts"
+/** Protects both ports: replaces certificates, bounds connections, enforces the PROXY header timeout, logs warnings. */
+import { eventLoopTurn } from "#time/eventLoop.ts"
+import { defaults, isOpenInPlaintext, isOwnMachineShutOut, Settings, type SettingsValues } from "#server/Settings.ts"
 import { Clock, Context, Effect, Layer, Metric, Queue, Schedule, type Scope } from "effect"
 import type { RequestListener, Server } from "node:http"
 import { Server as TlsServer } from "node:https"
-import { CertificateUnusable, complaintOf, type Pair, pairFrom, readContents, readPair } from "./certificate.ts"
-import { headerPhaseOf } from "./headerPhase.ts"
-import { type Bounds, makeServer, openFilesLimit, placesOf, type Port } from "./servers.ts"
+import {
+  CertificateUnusable,
+  parseKeyPair,
+  readKeyPair,
+  readKeyPairFiles,
+  type TlsKeyPair,
+  validityWarning
+} from "./tlsKeyPair.ts"
+import { proxyHeaderPhaseOf } from "./proxyHeaderPhase.ts"
+import { connectionLimitsOf, makeServer, openFilesLimit, type PortName, type RequestLimits } from "./servers.ts"
 
 export class Ingress extends Context.Service<Ingress, {
-  /** A server that does not listen yet; it speaks TLS if the settings have a certificate. */
-  create(port: Port, bounds: Bounds, answer?: RequestListener): Server
+  /** Creates a server that does not listen yet. It uses TLS if the settings have a certificate. */
+  create(port: PortName, limits: RequestLimits, listener?: RequestListener): Server
   /**
-   * Until the scope ends, the server has the newest certificate, has no more connections than its share, and no fault of its
-   * socket ends the process.
+   * Until the scope closes, keeps the newest certificate in the server, limits its connections to its share of the open
+   * files, and handles errors of the listening socket, which would otherwise end the process.
    */
-  keep(port: Port, server: Server): Effect.Effect<void, never, Scope.Scope>
+  supervise(port: PortName, server: Server): Effect.Effect<void, never, Scope.Scope>
 }>()("control/ingress/Ingress") {
   static readonly layer: Layer.Layer<Ingress, CertificateUnusable, Settings> = Layer.effect(
     Ingress,
     Effect.gen(function*() {
       const settings = yield* Settings
       const openFiles = openFilesLimit()
-      const places = placesOf(settings, openFiles)
+      const connectionLimits = connectionLimitsOf(settings, openFiles)
       const servers = new Set<Server>()
-      let pair = yield* attempt(() => readPair(settings))
-      if (pair !== undefined) {
-        if (pair.isKeyExposed) {
-          yield* Effect.logWarning("the file of CONTROL_TLS_PRIVATE_KEY may be read by others than its owner and group")
+      let keyPair = yield* readOrUnusable(() => readKeyPair(settings))
+      if (keyPair !== undefined) {
+        if (keyPair.isKeyExposed) {
+          yield* Effect.logWarning(
+            "other users can read or write the file of CONTROL_TLS_PRIVATE_KEY; set its mode to 0640 or 0600"
+          )
         }
-        yield* Effect.forkScoped(Effect.repeat(Effect.suspend(() => tellDates(pair)), Schedule.spaced("1 day")))
-        yield* Effect.forkScoped(follow(settings, pair, (next) => {
-          pair = next
-          for (const server of servers) renew(server, next)
+        yield* Effect.forkScoped(Effect.repeat(Effect.suspend(() => reportExpiry(keyPair)), Schedule.spaced("1 day")))
+        yield* Effect.forkScoped(watchCertificateFiles(settings, keyPair, (next) => {
+          keyPair = next
+          for (const server of servers) replaceCertificate(server, next)
         }))
       }
 
-      const troubles = yield* Queue.dropping<string>(1)
-      yield* Effect.forkScoped(tellTroubles(troubles))
+      const warnings = yield* Queue.dropping<string>(1)
+      yield* Effect.forkScoped(logWarnings(warnings))
 
-      const create = (port: Port, bounds: Bounds, answer?: RequestListener) =>
-        makeServer(port, settings, pair, bounds, answer)
+      const create = (port: PortName, limits: RequestLimits, listener?: RequestListener) =>
+        makeServer(port, settings, keyPair, limits, listener)
 
-      const keep = Effect.fnUntraced(function*(port: Port, server: Server) {
-        yield* tellPlaintext(port, settings)
-        if (port === "api" && isOwnMachineShutOut(settings)) yield* Effect.logWarning(shutOut)
-        if (pair !== undefined) renew(server, pair)
-        server.maxConnections = places[port]
-        // Where no descriptor is left the system accepts nobody, and says so here.
+      const supervise = Effect.fnUntraced(function*(port: PortName, server: Server) {
+        yield* warnAboutPlaintext(port, settings)
+        if (port === "api" && isOwnMachineShutOut(settings)) yield* Effect.logWarning(loopbackShutOutWarning)
+        if (keyPair !== undefined) replaceCertificate(server, keyPair)
+        server.maxConnections = connectionLimits[port]
+        // Without a free file descriptor `accept` fails, and Node reports the failure here.
         const onError = (error: Error) =>
-          void (server.listening && Queue.offerUnsafe(troubles, `a connection could not be accepted: ${error.message}`))
+          void (server.listening &&
+            Queue.offerUnsafe(
+              warnings,
+              `cannot accept a connection on the ${port} port: ${error.message}; raise the limit of open files (ulimit -n)`
+            ))
         const onDrop = () =>
           void Queue.offerUnsafe(
-            troubles,
-            `connections are cut as they come: ${portNames[port].who} have ${places[port]}`
+            warnings,
+            `closing new connections of ${portUsers[port].users}: the limit of ${
+              connectionLimits[port]
+            } connections is reached; ` +
+              `raise the limit of open files (ulimit -n)${port === "ws" ? " or CONTROL_MAX_CONNECTIONS" : ""}`
           )
         server.on("error", onError).on("drop", onDrop)
-        yield* keepHeaderPhase(server, troubles)
+        yield* superviseProxyHeaderPhase(server, warnings)
         servers.add(server)
         yield* Effect.addFinalizer(() => Effect.sync(() => servers.delete(server)))
       })
 
-      // No warning yet, since few ever have as many clients: when the first is cut, there is one.
-      if (places.ws < settings.maxConnections) {
-        yield* Effect.logInfo(
-          `this process may open ${openFiles} files, so at most ${places.ws} connections of agents and gateways are ` +
-            `accepted: raise the limit (ulimit -n), or lower CONTROL_MAX_CONNECTIONS`
+      if (connectionLimits.ws < settings.maxConnections) {
+        // Few installations reach the default of CONTROL_MAX_CONNECTIONS, and the first closed connection logs a warning.
+        const isConfigured = settings.maxConnections !== defaults.maxConnections
+        yield* (isConfigured ? Effect.logInfo : Effect.logDebug)(
+          `the limit of ${openFiles} open files allows ${connectionLimits.ws} connections of agents and gateways, fewer than ` +
+            `CONTROL_MAX_CONNECTIONS=${settings.maxConnections}; raise the limit (ulimit -n) or lower CONTROL_MAX_CONNECTIONS`
         )
       }
-      return Ingress.of({ create, keep })
+      return Ingress.of({ create, supervise })
     })
   )
 }
 
-/** Who has not said within ten seconds at most whose connection it is, is cut; who is trusted and says it wrongly is told of. */
-const keepHeaderPhase = Effect.fnUntraced(function*(server: Server, troubles: Queue.Enqueue<string>) {
-  const phase = headerPhaseOf(server)
+/** Terminates connections without a PROXY header after 5 to 10 s, and logs rejected headers of trusted proxies. */
+const superviseProxyHeaderPhase = Effect.fnUntraced(function*(server: Server, warnings: Queue.Enqueue<string>) {
+  const phase = proxyHeaderPhaseOf(server)
   if (phase === undefined) return
-  phase.onRefusal = (trouble) => void Queue.offerUnsafe(troubles, trouble)
-  // After a stall, what has come meanwhile is read before anybody is judged.
-  const look = Effect.andThen(loopTurn, Effect.sync(() => phase.cutOverdue()))
-  yield* Effect.forkScoped(Effect.repeat(look, Schedule.spaced("5 seconds")))
+  phase.onReject = (warning) => void Queue.offerUnsafe(warnings, warning)
+  // After a stall of this process, bytes that have arrived are read before a connection counts as overdue.
+  const sweep = Effect.andThen(eventLoopTurn, Effect.sync(() => phase.terminateOverdue()))
+  yield* Effect.forkScoped(Effect.repeat(sweep, Schedule.spaced(headerSweepInterval)))
 })
 
-const attempt = <A>(read: () => A): Effect.Effect<A, CertificateUnusable> =>
+/** A connection without a header is terminated at the second sweep, so after 5 to 10 s. */
+const headerSweepInterval = "5 seconds"
+
+const readOrUnusable = <A>(read: () => A): Effect.Effect<A, CertificateUnusable> =>
   Effect.try({
     try: read,
     catch: (cause) => cause instanceof CertificateUnusable ? cause : new CertificateUnusable({ reason: String(cause) })
   })
 
-/** Who is connected stays so, under the certificate that it was shown; who comes from now on is shown this one. */
-function renew(server: Server, { options }: Pair): void {
+/** Uses the certificate for new connections. Open connections stay open with the certificate of their handshake. */
+function replaceCertificate(server: Server, { options }: TlsKeyPair): void {
   if (server instanceof TlsServer) server.setSecureContext(options)
 }
 
-const lookEvery = "5 seconds"
+const certificatePollInterval = "5 seconds"
 
-/** Looks for another pair in the files again and again. What is of no use is told once, and the pair before it stays. */
-const follow = Effect.fnUntraced(function*(settings: SettingsValues, first: Pair, use: (pair: Pair) => void) {
-  let seen = first.fingerprint
-  const once = (what: string, tell: Effect.Effect<void>) =>
-    Effect.suspend(() => {
-      if (what === seen) return Effect.void
-      seen = what
-      return tell
+/** Polls the files and uses each new key pair. An unusable pair is logged once, and the previous pair stays. */
+const watchCertificateFiles = Effect.fnUntraced(
+  function*(settings: SettingsValues, first: TlsKeyPair, use: (keyPair: TlsKeyPair) => void) {
+    /** Fingerprint of the files, or the error of reading them, at the last poll. */
+    let lastSeen = first.fingerprint
+    const onChange = (seen: string, handle: Effect.Effect<void>) =>
+      Effect.suspend(() => {
+        if (seen === lastSeen) return Effect.void
+        lastSeen = seen
+        return handle
+      })
+    const keepPrevious = (error: CertificateUnusable) =>
+      Effect.logWarning(`keeping the previous TLS certificate: ${error.message}`)
+    const replace = Effect.fnUntraced(function*(keyPair: TlsKeyPair) {
+      use(keyPair)
+      yield* Effect.logInfo("replaced the TLS certificate; new connections use the new one")
+      yield* reportExpiry(keyPair)
     })
-  const refuse = (error: CertificateUnusable) =>
-    Effect.logWarning(`the TLS certificate stays as it is: ${error.message}`)
-  const take = Effect.fnUntraced(function*(pair: Pair) {
-    use(pair)
-    yield* Effect.logInfo("the TLS certificate was replaced: new connections are shown the new one")
-    yield* tellDates(pair)
-  })
-  const look = Effect.matchEffect(attempt(() => readContents(settings)), {
-    onFailure: (error) => once(error.reason, refuse(error)),
-    onSuccess: (contents) =>
-      contents === undefined ? Effect.void : once(
-        contents.fingerprint,
-        Effect.matchEffect(attempt(() => pairFrom(contents)), { onFailure: refuse, onSuccess: take })
-      )
-  })
-  yield* Effect.repeat(look, Schedule.spaced(lookEvery))
+    const poll = Effect.matchEffect(readOrUnusable(() => readKeyPairFiles(settings)), {
+      onFailure: (error) => onChange(error.reason, keepPrevious(error)),
+      onSuccess: (files) =>
+        files === undefined ? Effect.void : onChange(
+          files.fingerprint,
+          Effect.matchEffect(readOrUnusable(() => parseKeyPair(files)), { onFailure: keepPrevious, onSuccess: replace })
+        )
+    })
+    yield* Effect.repeat(poll, Schedule.spaced(certificatePollInterval))
+  }
+)
+
+const reportExpiry = Effect.fnUntraced(function*(keyPair: TlsKeyPair | undefined) {
+  if (keyPair === undefined) return
+  yield* Metric.update(expiryGauge, Math.floor(keyPair.notAfter / 1_000))
+  const warning = validityWarning(keyPair, yield* Clock.currentTimeMillis)
+  if (warning !== undefined) yield* Effect.logWarning(`the certificate of CONTROL_TLS_CERTIFICATE ${warning}`)
 })
 
-const tellDates = Effect.fnUntraced(function*(pair: Pair | undefined) {
-  if (pair === undefined) return
-  yield* Metric.update(expiry, Math.floor(pair.notAfter / 1_000))
-  const complaint = complaintOf(pair, yield* Clock.currentTimeMillis)
-  if (complaint !== undefined) yield* Effect.logWarning(`the certificate of CONTROL_TLS_CERTIFICATE ${complaint}`)
-})
-
-const portNames = {
-  ws: { who: "agents and gateways", what: "API keys and WireGuard keys" },
-  api: { who: "operators", what: "the admin token" }
+const portUsers = {
+  ws: { users: "agents and gateways", secrets: "API keys and WireGuard keys" },
+  api: { users: "operators", secrets: "the admin token" }
 }
 
-const tellPlaintext = Effect.fnUntraced(function*(port: Port, settings: SettingsValues) {
+const warnAboutPlaintext = Effect.fnUntraced(function*(port: PortName, settings: SettingsValues) {
   const host = port === "ws" ? settings.wsHost : settings.apiHost
   if (!isOpenInPlaintext(host, settings)) return
-  const { what, who } = portNames[port]
+  const { secrets, users } = portUsers[port]
   yield* Effect.logWarning(
-    `${who} are served in plaintext on ${host}, and whoever is on the way reads ${what}: set CONTROL_TLS_CERTIFICATE and ` +
-      "CONTROL_TLS_PRIVATE_KEY, or name the proxy that encrypts in CONTROL_TRUSTED_PROXIES"
+    `${users} connect in plaintext on ${host}, so anyone on the network path can read ${secrets}; set ` +
+      "CONTROL_TLS_CERTIFICATE and CONTROL_TLS_PRIVATE_KEY, or list the encrypting proxy in CONTROL_TRUSTED_PROXIES"
   )
 })
 
-const shutOut =
-  "`control` and health checks on this machine send no header, and their connections to the API are closed: set " +
-  "CONTROL_PROXY_PROTOCOL to ws, or take loopback out of CONTROL_TRUSTED_PROXIES"
+const loopbackShutOutWarning =
+  "`control` and health checks on this machine send no PROXY header, so the API closes their connections; set " +
+  "CONTROL_PROXY_PROTOCOL=ws or remove loopback addresses from CONTROL_TRUSTED_PROXIES"
 
-/** One line in ten seconds at most: a flood must not become a flood of lines. */
-const tellTroubles = (troubles: Queue.Dequeue<string>) =>
+/** Logs at most one line in 10 s, so that a flood of connections does not flood the log. */
+const logWarnings = (warnings: Queue.Dequeue<string>) =>
   Effect.forever(
-    Effect.flatMap(Queue.take(troubles), (trouble) => Effect.logWarning(trouble)).pipe(
+    Effect.flatMap(Queue.take(warnings), (warning) => Effect.logWarning(warning)).pipe(
       Effect.andThen(Effect.sleep("10 seconds"))
     )
   )
 
-const expiry = Metric.gauge("control_tls_certificate_expiry_seconds", {
-  description: "When the TLS certificate ends, in seconds since 1970"
+const expiryGauge = Metric.gauge("control_tls_certificate_expiry_seconds", {
+  description: "Expiry of the TLS certificate in seconds since 1970"
 })

@@ -1,22 +1,22 @@
-/** Why one of the two ports that the settings name cannot be had. */
+/** Error of a port that cannot be opened. */
 import { Schema } from "effect"
 
-const edges = {
-  ws: { who: "agents and gateways", settings: "CONTROL_WS_HOST, CONTROL_WS_PORT" },
-  api: { who: "operators", settings: "CONTROL_API_HOST, CONTROL_API_PORT" }
+const ports = {
+  ws: { users: "agents and gateways", settings: "CONTROL_WS_HOST and CONTROL_WS_PORT" },
+  api: { users: "operators", settings: "CONTROL_API_HOST and CONTROL_API_PORT" }
 }
 
-/** The port cannot be listened on. */
+/** The operating system does not let Control listen on the port. */
 export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("PortUnavailable", {
-  edge: Schema.Literals(["ws", "api"]),
+  portName: Schema.Literals(["ws", "api"]),
   host: Schema.String,
   port: Schema.Int,
-  /** The system's code, such as `EADDRINUSE`, or a sentence. */
+  /** Error code of the system, such as `EADDRINUSE`, or a sentence. */
   reason: Schema.String
 }) {
   override get message(): string {
-    const why = this.reason === "EADDRINUSE" ? "it is in use by another process" : this.reason
-    const { settings, who } = edges[this.edge]
-    return `cannot listen for ${who} on ${this.host}:${this.port}: ${why} (${settings})`
+    const why = this.reason === "EADDRINUSE" ? "another process uses it" : this.reason
+    const { settings, users } = ports[this.portName]
+    return `cannot listen for ${users} on ${this.host}:${this.port}: ${why}; change ${settings}`
   }
 }

@@ -1,9 +1,9 @@
-/** Addresses as proxies write them. Pure. */
+/** Canonical form of IP addresses from proxy headers. Pure. */
 import { unmappedAddress } from "#schema/ids.ts"
 import { isIP, SocketAddress } from "node:net"
 
-/** The one way in which an address is written here; undefined for what is none, or means something on one machine only. */
-export const plainAddress = (text: string): string | undefined => {
+/** Canonical text of an IP address; undefined for any other text and for addresses with a zone, which are local to one machine. */
+export const canonicalAddress = (text: string): string | undefined => {
   const version = isIP(text)
   if (version === 0 || text.includes("%")) return undefined
   return unmappedAddress(new SocketAddress({ address: text, family: version === 4 ? "ipv4" : "ipv6" }).address)

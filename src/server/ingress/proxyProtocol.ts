@@ -1,21 +1,22 @@
 /**
- * HAProxy's PROXY protocol, versions 1 and 2 (proxy-protocol.txt): what a load balancer that passes on TCP says first of
- * whom it passes on. Pure.
+ * Parses headers of HAProxy's PROXY protocol, versions 1 and 2 (proxy-protocol.txt). Pure.
+ *
+ * A TCP load balancer sends this header first and names the client whose connection it forwards.
  */
 import { isIP } from "node:net"
-import { plainAddress } from "./addresses.ts"
+import { canonicalAddress } from "./addresses.ts"
 
-/** What the first bytes of a connection are, as far as they have come. More bytes change nothing but `More`. */
-export type Reading =
-  | { readonly _tag: "More" }
-  /** They are no header, nor the beginning of one. */
+/** Result of parsing the first bytes of a connection. More bytes change `Incomplete` only. */
+export type ParsedHeader =
+  | { readonly _tag: "Incomplete" }
+  /** The bytes are neither a header nor the beginning of one. */
   | { readonly _tag: "Absent" }
   | { readonly _tag: "Malformed"; readonly reason: string }
   | {
     readonly _tag: "Header"
-    /** Of the header, in bytes: what is spoken otherwise begins behind it. */
+    /** Length of the header in bytes; TLS or HTTP begins after it. */
     readonly length: number
-    /** Undefined where the proxy speaks for itself, as in its health checks, or does not know. */
+    /** Address of the client. Undefined for health checks of the proxy itself, and if the proxy does not know the client. */
     readonly client: string | undefined
   }
 
@@ -23,40 +24,43 @@ const v1Signature = Buffer.from("PROXY ")
 const v2Signature = Buffer.from("\r\n\r\n\0\r\nQUIT\n")
 const v1MaxLength = 107
 const v2FixedLength = 16
-/** Many times what proxies add to the addresses, which are read by nobody here. */
+/** Far above what proxies send. Control ignores everything after the addresses (TLVs). */
 const v2MaxLength = 4_096
 
-export const readHeader = (bytes: Buffer): Reading => {
-  if (beginsWith(bytes, v1Signature)) return bytes.length < v1Signature.length ? more : readV1(bytes)
-  if (beginsWith(bytes, v2Signature)) return bytes.length < v2FixedLength ? more : readV2(bytes)
+export const parseHeader = (bytes: Buffer): ParsedHeader => {
+  if (beginsWith(bytes, v1Signature)) return bytes.length < v1Signature.length ? incomplete : parseV1(bytes)
+  if (beginsWith(bytes, v2Signature)) return bytes.length < v2FixedLength ? incomplete : parseV2(bytes)
   return { _tag: "Absent" }
 }
 
-/** What is done with a connection whose first bytes these are. */
+/** Decision about a connection, from its first bytes. */
 export type Decision =
   | { readonly _tag: "Wait" }
-  | { readonly _tag: "Refuse"; readonly reason: string }
-  /** `header` is undefined where there is none, and none was due. */
-  | { readonly _tag: "Pass"; readonly header: Extract<Reading, { _tag: "Header" }> | undefined }
+  | { readonly _tag: "Reject"; readonly reason: string }
+  /** `header` is undefined if none was sent and none was required. */
+  | { readonly _tag: "Pass"; readonly header: Extract<ParsedHeader, { _tag: "Header" }> | undefined }
 
-/** A proxy that is trusted must send a header, so that none is taken from whom it passes on; nobody else's is believed. */
+/**
+ * Requires a header of trusted proxies, because otherwise a header that a client sends through the proxy would be believed.
+ * Rejects headers of all other addresses.
+ */
 export const decide = (bytes: Buffer, isTrusted: boolean): Decision => {
-  const reading = readHeader(bytes)
-  if (reading._tag === "More") return { _tag: "Wait" }
-  if (reading._tag === "Absent") {
+  const parsed = parseHeader(bytes)
+  if (parsed._tag === "Incomplete") return { _tag: "Wait" }
+  if (parsed._tag === "Absent") {
     return isTrusted ?
-      refuse("it has sent no PROXY header, as CONTROL_PROXY_PROTOCOL demands of a trusted proxy")
+      reject("the trusted proxy sent no PROXY header, which CONTROL_PROXY_PROTOCOL requires")
       : { _tag: "Pass", header: undefined }
   }
-  if (!isTrusted) return refuse("it has sent a PROXY header, and is none of CONTROL_TRUSTED_PROXIES")
-  return reading._tag === "Header" ?
-    { _tag: "Pass", header: reading }
-    : refuse(`its PROXY header is malformed: ${reading.reason}`)
+  if (!isTrusted) return reject("it sent a PROXY header, but its address is not in CONTROL_TRUSTED_PROXIES")
+  return parsed._tag === "Header" ?
+    { _tag: "Pass", header: parsed }
+    : reject(`malformed PROXY header: ${parsed.reason}`)
 }
 
-const more: Reading = { _tag: "More" }
+const incomplete: ParsedHeader = { _tag: "Incomplete" }
 
-/** Also where only a part of the signature has come. */
+/** True also for an incomplete signature. */
 const beginsWith = (bytes: Buffer, signature: Buffer): boolean => {
   const length = Math.min(bytes.length, signature.length)
   return bytes.subarray(0, length).equals(signature.subarray(0, length))
@@ -64,57 +68,60 @@ const beginsWith = (bytes: Buffer, signature: Buffer): boolean => {
 
 const v1Line = /^PROXY TCP([46]) ([\d.:A-Fa-f]+) ([\d.:A-Fa-f]+) (0|[1-9]\d{0,4}) (0|[1-9]\d{0,4})$/u
 
-function readV1(bytes: Buffer): Reading {
+function parseV1(bytes: Buffer): ParsedHeader {
   const head = bytes.subarray(0, v1MaxLength)
   const end = head.indexOf("\n")
-  if (end === -1) return head.length < v1MaxLength ? more : malformed(`it has no end within ${v1MaxLength} bytes`)
-  if (head[end - 1] !== 0x0d) return malformed("its line does not end with CR and LF")
+  if (end === -1)
+    return head.length < v1MaxLength
+      ? incomplete
+      : malformed(`no end of line within ${v1MaxLength} bytes`)
+  if (head[end - 1] !== 0x0d) return malformed("the line does not end with CR LF")
   const line = head.toString("latin1", 0, end - 1)
-  // Whatever stands behind UNKNOWN is to be ignored.
+  // The specification says that everything after UNKNOWN is ignored.
   if (/^PROXY UNKNOWN(?: |$)/u.test(line)) return header(end + 1, undefined)
   const [, version, client = "", server = "", ...ports] = v1Line.exec(line) ?? []
   const areAddresses = [client, server].every((address) => isIP(address) === (version === "4" ? 4 : 6))
   if (!areAddresses || ports.some((port) => Number(port) > 65_535))
-    return malformed("its line is none of TCP4, TCP6 and UNKNOWN with addresses and ports")
-  return header(end + 1, plainAddress(client))
+    return malformed("the line is not TCP4, TCP6 or UNKNOWN with valid addresses and ports")
+  return header(end + 1, canonicalAddress(client))
 }
 
-/** Of the families that come by TCP: how many bytes the addresses and ports have, and the client's address in them. */
+/** Address families of TCP connections: length of addresses and ports in bytes, and the client address in them. */
 const families: Readonly<Record<number, { readonly length: number; client(addresses: Buffer): string | undefined }>> = {
-  // Unspecified.
+  // AF_UNSPEC.
   0x00: { length: 0, client: () => undefined },
   0x11: { length: 12, client: (addresses) => addresses.subarray(0, 4).join(".") },
   0x21: {
     length: 36,
-    client: (addresses) => plainAddress(addresses.toString("hex", 0, 16).replace(/.{4}(?!$)/gu, "$&:"))
+    client: (addresses) => canonicalAddress(addresses.toString("hex", 0, 16).replace(/.{4}(?!$)/gu, "$&:"))
   },
-  // A Unix socket.
+  // AF_UNIX.
   0x31: { length: 216, client: () => undefined }
 }
 
-function readV2(bytes: Buffer): Reading {
+function parseV2(bytes: Buffer): ParsedHeader {
   const [command = 0, family = 0] = bytes.subarray(v2Signature.length)
   const addressesLength = bytes.readUInt16BE(14)
   const length = v2FixedLength + addressesLength
-  if (command !== 0x20 && command !== 0x21) return malformed("its version or command is unknown")
-  if (length > v2MaxLength) return malformed(`it is longer than ${v2MaxLength} bytes`)
-  // The proxy itself has opened the connection: its addresses, if any, are to be ignored.
-  if (command === 0x20) return bytes.length < length ? more : header(length, undefined)
+  if (command !== 0x20 && command !== 0x21) return malformed("unknown version or command")
+  if (length > v2MaxLength) return malformed(`longer than ${v2MaxLength} bytes`)
+  // Command LOCAL: the proxy opened the connection for itself, and its addresses are ignored.
+  if (command === 0x20) return bytes.length < length ? incomplete : header(length, undefined)
   const known = families[family]
-  if (known === undefined) return malformed("its address family and transport are not those of a TCP connection")
-  if (addressesLength < known.length) return malformed("it is shorter than its addresses")
-  if (bytes.length < length) return more
+  if (known === undefined) return malformed("address family or transport is not TCP")
+  if (addressesLength < known.length) return malformed("shorter than its addresses")
+  if (bytes.length < length) return incomplete
   return header(length, known.client(bytes.subarray(v2FixedLength)))
 }
 
-function header(length: number, client: string | undefined): Reading {
+function header(length: number, client: string | undefined): ParsedHeader {
   return { _tag: "Header", length, client }
 }
 
-function malformed(reason: string): Reading {
+function malformed(reason: string): ParsedHeader {
   return { _tag: "Malformed", reason }
 }
 
-function refuse(reason: string): Decision {
-  return { _tag: "Refuse", reason }
+function reject(reason: string): Decision {
+  return { _tag: "Reject", reason }
 }

@@ -1,62 +1,69 @@
-/** The two servers below the edges, alike in what they do about hostile networks. */
+/** Creates the HTTP servers of both ports and computes their connection limits. */
 import type { SettingsValues } from "#server/Settings.ts"
 import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http"
 import { createServer as createTlsServer } from "node:https"
-import type { Pair } from "./certificate.ts"
-import { expectHeaders } from "./headerPhase.ts"
+import type { TlsKeyPair } from "./tlsKeyPair.ts"
+import { expectProxyHeaders } from "./proxyHeaderPhase.ts"
 
-export type Port = "ws" | "api"
+export type PortName = "ws" | "api"
 
-/** Who does not finish in time is cut, so that slow senders hold no places. */
-const timeouts = { headersTimeout: 5_000, connectionsCheckingInterval: 1_000 }
-const handshakeTimeout = 5_000
+/** Milliseconds. Slow senders are disconnected, so that they do not use up connections. */
+const headerTimeouts = { headersTimeout: 5_000, connectionsCheckingInterval: 1_000 }
+const tlsHandshakeTimeout = 5_000
 
-/** How long a request may take to come, in milliseconds, and how many bytes its headers may have. */
-export type Bounds = Required<Pick<ServerOptions, "requestTimeout" | "maxHeaderSize">>
+/** Maximum time for receiving a request in milliseconds, and maximum size of its headers in bytes. */
+export type RequestLimits = Required<Pick<ServerOptions, "requestTimeout" | "maxHeaderSize">>
 
-/** Speaks TLS where there is a pair, and expects headers of the PROXY protocol before it where the settings say so. */
+/** Creates a server with TLS if there is a key pair, and with PROXY headers before TLS if the settings require them. */
 export const makeServer = (
-  port: Port,
+  port: PortName,
   settings: SettingsValues,
-  pair: Pair | undefined,
-  bounds: Bounds,
-  answer?: RequestListener
+  keyPair: TlsKeyPair | undefined,
+  limits: RequestLimits,
+  listener?: RequestListener
 ): Server => {
-  const all = { ...timeouts, ...bounds }
-  const server = pair === undefined
-    ? createServer(all, answer)
-    : createTlsServer({ ...all, ...pair.options, handshakeTimeout }, answer)
-  if (settings.proxyProtocol === "both" || settings.proxyProtocol === port) expectHeaders(server, settings)
+  const options = { ...headerTimeouts, ...limits }
+  const server = keyPair === undefined
+    ? createServer(options, listener)
+    : createTlsServer({ ...options, ...keyPair.options, handshakeTimeout: tlsHandshakeTimeout }, listener)
+  if (settings.proxyProtocol === "both" || settings.proxyProtocol === port) expectProxyHeaders(server, settings)
   return server
 }
 
-/** Descriptors for the database, files, and whatever else is not a connection. */
-const reserve = 64
+/** File descriptors for the database, files and everything else that is not an incoming connection. */
+const reservedDescriptors = 64
 
-/** More than any API needs at a time. */
-const mostApiConnections = 1_000
+/** More simultaneous connections than an API needs. */
+const maxApiConnections = 1_000
 
-export interface Places {
+/** Each port accepts this many connections even if the limit of open files is very low. */
+const minConnections = 8
+
+/** Maximum number of open TCP connections of each port. */
+export interface ConnectionLimits {
   readonly ws: number
   readonly api: number
 }
 
 /**
- * How many TCP connections each port may have, so that neither takes the descriptors that the rest of the process lives on:
- * beyond that they are cut as they come. Agents and gateways have as many as the settings say, and those that are refused
- * with an answer besides, if the system allows so many files.
+ * Divides the file descriptors of this process, so that no port starves the other one or the database. The server closes
+ * connections above the limit as soon as it has accepted them. Agents and gateways get the configured number of connections
+ * plus room for connections that are rejected with a response, as far as the limit of open files allows.
  */
-export const placesOf = (
+export const connectionLimitsOf = (
   { maxConnections, maxUnauthenticated }: Pick<SettingsValues, "maxConnections" | "maxUnauthenticated">,
   openFiles: number
-): Places => {
-  const api = Math.max(8, Math.min(mostApiConnections, Math.floor(openFiles / 8)))
-  return { api, ws: Math.max(8, Math.min(maxConnections + maxUnauthenticated, openFiles - api - reserve)) }
+): ConnectionLimits => {
+  const api = Math.max(minConnections, Math.min(maxApiConnections, Math.floor(openFiles / 8)))
+  return {
+    api,
+    ws: Math.max(minConnections, Math.min(maxConnections + maxUnauthenticated, openFiles - api - reservedDescriptors))
+  }
 }
 
-/** How many files this process may have open; infinite where the system does not say. */
+/** Limit of open files of this process; infinite if the system reports none. */
 export const openFilesLimit = (): number => {
-  // The report would else look up the names of all peers that are connected.
+  // Otherwise the report resolves the host names of all connected peers.
   const reporter = process.report as typeof process.report & { excludeNetwork: boolean }
   const { excludeNetwork } = reporter
   reporter.excludeNetwork = true

@@ -1,50 +1,51 @@
-/** Admin tokens as operators ask for them, and whom they let in. Nothing is remembered of a token: each request asks the database. */
+/** Creates, lists, revokes and authenticates admin tokens. No token is cached, because each request asks the database. */
 import { monotonicMillis } from "#time/monotonic.ts"
-import { hashApiKey, mintApiKey, sameSecret } from "#crypto/apiKeys.ts"
+import { constantTimeEqual, hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { FailureBackoff } from "#rateLimit/FailureBackoff.ts"
 import { Quota } from "#rateLimit/Quota.ts"
 import { KeyId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/resources.ts"
 import type { NewToken, Operator, Token } from "#schema/adminTokens.ts"
-import { AdminTokenStore, type ExpiryPast } from "#store/AdminTokenStore.ts"
+import { AdminTokenStore, type ExpiryInPast } from "#store/AdminTokenStore.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema, type Scope } from "effect"
-import { makeHolders } from "./activeTokens.ts"
+import { makeActiveTokens } from "./activeTokens.ts"
 
-export { ExpiryPast } from "#store/AdminTokenStore.ts"
+export { ExpiryInPast as ExpiryPast } from "#store/AdminTokenStore.ts"
 
-/** The token is missing, unknown, revoked or expired; which of them is not told. */
+/** The token is missing, unknown, revoked or expired. The error does not say which, so that a guess learns nothing. */
 export class InvalidToken extends Schema.TaggedError<InvalidToken>()("InvalidToken", {}) {}
 
-/** So many wrong tokens wait for their answers that this one is answered at once. */
+/** Too many rejections of wrong tokens are being delayed already, so this one is rejected without a delay. */
 export class TooManyFailures extends Schema.TaggedError<TooManyFailures>()("TooManyFailures", {}) {
   override get message(): string {
-    return "too many wrong admin tokens are waiting for their answer: come back later"
+    return "too many requests with wrong admin tokens; retry later"
   }
 }
 
 export class TokenNotFound extends Schema.TaggedError<TokenNotFound>()("TokenNotFound", { id: KeyId }) {
   override get message(): string {
-    return `there is no admin token ${this.id}`
+    return `admin token ${this.id} does not exist`
   }
 }
 
 export class AdminTokens extends Context.Service<AdminTokens, {
   /**
-   * Whom this token stands for; `ended` ends when it does, for as long as the scope lasts. Failures from one address are
-   * answered more and more slowly; a right token is never slowed.
+   * Resolves a token to its operator. `ended` completes when the token is revoked, expires or gets another role; this is
+   * watched until the scope closes. Repeated failures from one address are rejected after a growing delay, at most 2 s.
+   * A valid token is never delayed.
    */
   authenticate(
     token: Redacted.Redacted,
     address: string | null
   ): Effect.Effect<Operator["Service"], InvalidToken | TooManyFailures | StoreUnavailable, Scope.Scope>
-  /** A new one; nobody can read its secret again. */
-  create(token: NewToken): Effect.Effect<Token & { readonly token: Redacted.Redacted }, ExpiryPast | StoreUnavailable>
+  /** Creates a token. Its secret is returned here only, because the database keeps a hash. */
+  create(token: NewToken): Effect.Effect<Token & { readonly token: Redacted.Redacted }, ExpiryInPast | StoreUnavailable>
   find(id: KeyId): Effect.Effect<Token, TokenNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Token>, StoreUnavailable>
-  /** From now on it opens nothing, on any node. */
+  /** Revokes a token: from now on no node accepts it. */
   revoke(id: KeyId): Effect.Effect<void, TokenNotFound | StoreUnavailable>
 }>()("control/services/AdminTokens") {
   static readonly layer = Layer.effect(
@@ -52,24 +53,24 @@ export class AdminTokens extends Context.Service<AdminTokens, {
     Effect.gen(function*() {
       const store = yield* AdminTokenStore
       const { adminToken } = yield* Secrets
-      const holders = yield* makeHolders(store)
-      const noteUse = yield* makeUseNotes(store)
-      const refuse = makeRefusal()
+      const activeTokens = yield* makeActiveTokens(store)
+      const recordUse = yield* makeUseRecorder(store)
+      const rejectAfterDelay = makeDelayedRejection()
 
-      /** A known token and an unknown one take the same way, up to what is answered. */
+      /** Known and unknown tokens take the same steps up to the result, so that timing reveals nothing. */
       const authenticate = Effect.fn("AdminTokens.authenticate")(
         function*(token: Redacted.Redacted, address: string | null) {
-          const given = Redacted.value(token)
-          // Who sends none guesses nothing.
-          if (given === "") return yield* new InvalidToken()
-          if (sameSecret(given, Redacted.value(adminToken))) return bootstrap
-          const hash = hashApiKey(given)
-          const found = yield* store.live(hash)
-          const kept = Option.match(found, { onNone: () => unknownHash, onSome: ({ hash }) => hash })
-          if (!sameSecret(kept, hash) || Option.isNone(found)) return yield* refuse(address)
-          const { expiresAt, id, name, role, useUnknown } = found.value
-          if (useUnknown) yield* noteUse(id)
-          return { self: { id, name, role, expiresAt }, ended: yield* holders.hold(hash, role) }
+          const secret = Redacted.value(token)
+          // A request without a token guesses nothing, so it is rejected without a delay.
+          if (secret === "") return yield* new InvalidToken()
+          if (constantTimeEqual(secret, Redacted.value(adminToken))) return bootstrap
+          const hash = hashApiKey(secret)
+          const live = yield* store.findLive(hash)
+          const storedHash = Option.match(live, { onNone: () => unknownHash, onSome: ({ hash }) => hash })
+          if (!constantTimeEqual(storedHash, hash) || Option.isNone(live)) return yield* rejectAfterDelay(address)
+          const { expiresAt, id, isLastUseStale, name, role } = live.value
+          if (isLastUseStale) yield* recordUse(id)
+          return { self: { id, name, role, expiresAt }, ended: yield* activeTokens.watch(hash, role) }
         }
       )
 
@@ -95,46 +96,46 @@ export class AdminTokens extends Context.Service<AdminTokens, {
   )
 }
 
-/** It is no row: it works without a database, and ends when the server gets another one. */
+/** The token of the settings. It has no row, so it works while the database is unreachable. It ends with the process. */
 const bootstrap: Operator["Service"] = {
   self: { id: null, name: "bootstrap", role: "admin", expiresAt: null },
   ended: Effect.never
 }
 
-/** No text has this hash. */
+/** Stands for the stored hash of an unknown token. No text has this hash. */
 const unknownHash = "-".repeat(64)
 
-/** Notes the use of tokens beside the answers, one note of each at a time. */
-const makeUseNotes = Effect.fnUntraced(function*(store: AdminTokenStore["Service"]) {
+/** Records the last use of tokens in the background, with one write at a time for each token. */
+const makeUseRecorder = Effect.fnUntraced(function*(store: AdminTokenStore["Service"]) {
   const scope = yield* Effect.scope
-  const noting = new Set<KeyId>()
+  const recording = new Set<KeyId>()
   return (id: KeyId): Effect.Effect<void> =>
     Effect.suspend(() => {
-      if (noting.has(id)) return Effect.void
-      noting.add(id)
-      return store.noteUse(id).pipe(
-        Effect.catchCause((cause) => Effect.logWarning("the use of an admin token could not be noted", cause)),
-        Effect.ensuring(Effect.sync(() => noting.delete(id))),
+      if (recording.has(id)) return Effect.void
+      recording.add(id)
+      return store.recordUse(id).pipe(
+        Effect.catchCause((cause) => Effect.logDebug("cannot record the last use of an admin token", cause)),
+        Effect.ensuring(Effect.sync(() => recording.delete(id))),
         Effect.forkIn(scope),
         Effect.asVoid
       )
     })
 })
 
-/** As many wrong tokens wait for their answers: of one address, and of all. */
-const mostWaitingOfOne = 16
-const mostWaiting = 1_024
+/** Limits of delayed rejections, for one address and in total. */
+const maxDelayedPerAddress = 16
+const maxDelayed = 1_024
 
-function makeRefusal() {
+function makeDelayedRejection() {
   const failures = new FailureBackoff()
-  const waiting = new Quota(mostWaiting, mostWaitingOfOne)
+  const waiting = new Quota(maxDelayed, maxDelayedPerAddress)
 
   return Effect.fnUntraced(function*(from: string | null) {
     const address = from ?? ""
-    const delay = failures.note(address, yield* monotonicMillis)
+    const delay = failures.recordFailure(address, yield* monotonicMillis)
     yield* Effect.acquireUseRelease(
       Effect.suspend(() => {
-        const leave = waiting.take(address)
+        const leave = waiting.tryAcquire(address)
         return leave === undefined ? Effect.fail(new TooManyFailures()) : Effect.succeed(leave)
       }),
       () => Effect.sleep(delay),

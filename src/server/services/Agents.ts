@@ -1,4 +1,4 @@
-/** Agents as operators ask for them: rows are written here, and everything else follows from the rows. */
+/** Creates, reads, updates and deletes agents. Only rows are written; clients learn of them by the feed. */
 import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { newId } from "#crypto/identifiers.ts"
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
@@ -6,7 +6,7 @@ import { Network } from "#feed/Network.ts"
 import { AgentId, type Revision } from "#schema/ids.ts"
 import type { Agent, AgentPatch, NewAgent, Page, PageRequest } from "#schema/resources.ts"
 import { type AgentHasTunnels, AgentStore, type NetworkPoolExhausted } from "#store/AgentStore.ts"
-import type { StoreUnavailable, Written } from "#store/sql.ts"
+import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
@@ -14,12 +14,12 @@ export { AgentHasTunnels, NetworkPoolExhausted } from "#store/AgentStore.ts"
 
 export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNotFound", { id: Schema.String }) {
   override get message(): string {
-    return `there is no agent ${this.id}`
+    return `agent ${this.id} does not exist`
   }
 }
 
 export class Agents extends Context.Service<Agents, {
-  /** With a subnet, a WireGuard key pair and one API key, which nobody can read again. */
+  /** Creates an agent with a subnet, a WireGuard key pair and one API key. The API key is returned here only. */
   create(agent: NewAgent): Effect.Effect<
     { readonly agent: Agent; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
     NetworkPoolExhausted | StoreUnavailable
@@ -29,8 +29,8 @@ export class Agents extends Context.Service<Agents, {
   update(
     id: AgentId,
     patch: AgentPatch
-  ): Effect.Effect<Written<Agent>, AgentNotFound | UnreadableRow | StoreUnavailable>
-  /** An agent that has tunnels stays, unless they are to go with it. Its session is being closed when this returns. */
+  ): Effect.Effect<WithRevision<Agent>, AgentNotFound | UnreadableRow | StoreUnavailable>
+  /** Deletes an agent. With `cascade` its tunnels are deleted as well; otherwise tunnels are an error. The agent's session is being closed when this returns. */
   remove(
     id: AgentId,
     options?: { readonly cascade?: boolean }
@@ -53,15 +53,15 @@ export class Agents extends Context.Service<Agents, {
         return { agent, apiKey, revision }
       })
 
-      const found = (id: AgentId) => (agent: Option.Option<Agent>) =>
+      const orNotFound = (id: AgentId) => (agent: Option.Option<Agent>) =>
         Option.isSome(agent) ? Effect.succeed(agent.value) : Effect.fail(new AgentNotFound({ id }))
 
-      const find = Effect.fn("Agents.find")((id: AgentId) => Effect.flatMap(store.find(id), found(id)))
+      const find = Effect.fn("Agents.find")((id: AgentId) => Effect.flatMap(store.find(id), orNotFound(id)))
 
       const update = Effect.fn("Agents.update")((id: AgentId, patch: AgentPatch) =>
         Effect.flatMap(
           store.update(id, patch),
-          ({ revision, value }) => Effect.map(found(id)(value), (agent) => ({ value: agent, revision }))
+          ({ revision, value }) => Effect.map(orNotFound(id)(value), (agent) => ({ value: agent, revision }))
         )
       )
 

@@ -1,45 +1,45 @@
-/** The scheduled fiber that tells of certificates that end soon: once over all processes, and in time to renew them. */
+/** Warns of stored certificates that expire soon, once for the whole cluster. */
 import { Events } from "#events/Events.ts"
-import { CertificateStore, type Ending } from "#store/CertificateStore.ts"
+import { CertificateStore, type ExpiryWarning } from "#store/CertificateStore.ts"
 import { Effect, Layer, Metric, Schedule } from "effect"
 
-/** Days. The nearest one counts; 0 is for what has ended. */
-const thresholds = [30, 7, 1, 0]
+/** Days before expiry. A certificate is warned of once at each threshold; 0 stands for expired certificates. */
+const thresholdDays = [30, 7, 1, 0]
 
-const every = "1 hour"
+const checkInterval = "1 hour"
 
-/** A node that starts has clients to let in first. */
-const after = "30 seconds"
+/** Lets clients reconnect first after a start. */
+const startDelay = "30 seconds"
 
-/** Tells of those that nobody has told of, and measures how many there are. */
-export const tellOnce = Effect.gen(function*() {
+/** Claims the warnings that no node has published, publishes them as events and log lines, and updates the metric. */
+export const publishExpiryWarnings = Effect.gen(function*() {
   const store = yield* CertificateStore
   const events = yield* Events
-  for (const ending of yield* store.warn(thresholds)) {
-    events.tell({ event: "certificate.expiring", data: ending })
-    yield* Effect.logWarning(inWords(ending))
+  for (const warning of yield* store.claimExpiryWarnings(thresholdDays)) {
+    events.broadcast({ event: "certificate.expiring", data: warning })
+    yield* Effect.logWarning(warningText(warning))
   }
-  for (const [days, certificates] of yield* store.ending(thresholds)) {
-    yield* Metric.update(Metric.withAttributes(expiring, { within: `${days}d` }), certificates)
+  for (const [days, certificates] of yield* store.countExpiring(thresholdDays)) {
+    yield* Metric.update(Metric.withAttributes(expiringGauge, { within: `${days}d` }), certificates)
   }
 })
 
-const inWords = ({ days, domain, expiresAt }: Ending): string =>
+const warningText = ({ days, domain, expiresAt }: ExpiryWarning): string =>
   days === 0
-    ? `the certificate of ${domain} has ended, at ${expiresAt}: visitors are warned off`
-    : `the certificate of ${domain} ends within ${
-      days === 1 ? "a day" : `${days} days`
-    }, at ${expiresAt}, and was not renewed`
+    ? `certificate of ${domain} expired at ${expiresAt}; browsers reject it until a new one is stored`
+    : `certificate of ${domain} expires within ${days === 1 ? "1 day" : `${days} days`}, at ${expiresAt}; renew it`
 
 export const layer = Layer.effectDiscard(
-  tellOnce.pipe(
-    Effect.catchCause((cause) => Effect.logWarning("it is not known which certificates end soon; trying again", cause)),
-    Effect.repeat(Schedule.spaced(every)),
-    Effect.delay(after),
+  publishExpiryWarnings.pipe(
+    Effect.catchCause((cause) =>
+      Effect.logWarning("cannot check for expiring certificates; retrying in 1 hour", cause)
+    ),
+    Effect.repeat(Schedule.spaced(checkInterval)),
+    Effect.delay(startDelay),
     Effect.forkScoped
   )
 )
 
-const expiring = Metric.gauge("control_certificates_expiring", {
-  description: "Stored certificates that end within so many days; within 0 days, those that have ended"
+const expiringGauge = Metric.gauge("control_certificates_expiring", {
+  description: "Stored certificates that expire within the given days; 0d counts expired ones"
 })

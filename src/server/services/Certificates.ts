@@ -1,9 +1,9 @@
-/** Certificates: what operators store, and what gateways have obtained and pass on. */
+/** Stores the certificates of domains, uploaded by operators or obtained by gateways. */
 import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/certificates.ts"
 import { type GatewayId, HostName, type Revision } from "#schema/ids.ts"
 import type { Certificate, CertificatePut, Page, PageRequest } from "#schema/resources.ts"
-import { CertificateStore, type Renewal } from "#store/CertificateStore.ts"
-import type { StoreUnavailable, Written } from "#store/sql.ts"
+import { CertificateStore, type RenewalOutcome } from "#store/CertificateStore.ts"
+import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Clock, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
@@ -13,12 +13,12 @@ export class CertificateNotFound extends Schema.TaggedError<CertificateNotFound>
   domain: HostName
 }) {
   override get message(): string {
-    return `there is no certificate for ${this.domain}`
+    return `domain ${this.domain} has no certificate`
   }
 }
 
-/** The data of `certificate_obtained`. */
-export interface Obtained {
+/** Fields of the message `certificate_obtained`. Certificate and key are PEM; `expiresAt` is RFC 3339. */
+export interface ObtainedCertificate {
   readonly domain: HostName
   readonly certificate: string
   readonly privateKey: string
@@ -27,16 +27,19 @@ export interface Obtained {
 
 export class Certificates extends Context.Service<Certificates, {
   /**
-   * From a gateway, which may only serve what is there: a tunnel must have the domain, or for `*.x` a name one label below x,
-   * and the gateway must serve all that do, since the others that serve them would use it. It must not end before the one
-   * that is stored; the very same one again changes nothing.
+   * Stores a certificate that a gateway has obtained. A tunnel must have its domain, or for `*.x` a domain one label below
+   * x. The gateway must serve every such tunnel, because all gateways of these tunnels will use the certificate. It must
+   * not expire before the stored one. The stored certificate itself is a no-op.
    */
-  obtained(gateway: GatewayId, data: Obtained): Effect.Effect<void, CertificateRejected | StoreUnavailable>
-  /** From an operator: any domain, in the place of whatever is stored. */
+  storeObtained(
+    gateway: GatewayId,
+    data: ObtainedCertificate
+  ): Effect.Effect<void, CertificateRejected | StoreUnavailable>
+  /** Stores an operator's certificate for any domain and replaces the stored one. */
   put(
     domain: HostName,
     certificate: CertificatePut
-  ): Effect.Effect<Written<Certificate>, CertificateRejected | StoreUnavailable>
+  ): Effect.Effect<WithRevision<Certificate>, CertificateRejected | StoreUnavailable>
   find(domain: HostName): Effect.Effect<Certificate, CertificateNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
   remove(domain: HostName): Effect.Effect<Revision, CertificateNotFound | StoreUnavailable>
@@ -46,16 +49,18 @@ export class Certificates extends Context.Service<Certificates, {
     Effect.gen(function*() {
       const store = yield* CertificateStore
 
-      const obtained = Effect.fn("Certificates.obtained")(function*(gateway: GatewayId, data: Obtained) {
-        const renewal = yield* store.renew(gateway, yield* checked(data))
-        const reason = refusals[renewal]
-        if (reason !== undefined) return yield* new CertificateRejected({ reason })
-        if (renewal === "stored")
-          yield* Effect.logInfo(`gateway ${gateway} has obtained a certificate for ${data.domain}`)
-      })
+      const storeObtained = Effect.fn("Certificates.storeObtained")(
+        function*(gateway: GatewayId, data: ObtainedCertificate) {
+          const outcome = yield* store.renew(gateway, yield* checkedRow(data))
+          const reason = rejectionReasons[outcome]
+          if (reason !== undefined) return yield* new CertificateRejected({ reason })
+          if (outcome === "stored")
+            yield* Effect.logInfo(`stored a certificate for ${data.domain} that gateway ${gateway} obtained`)
+        }
+      )
 
       const put = Effect.fn("Certificates.put")(function*(domain: HostName, certificate: CertificatePut) {
-        return yield* store.put(yield* checked({ domain, ...certificate }))
+        return yield* store.put(yield* checkedRow({ domain, ...certificate }))
       })
 
       const find = Effect.fn("Certificates.find")(function*(domain: HostName) {
@@ -69,12 +74,12 @@ export class Certificates extends Context.Service<Certificates, {
         return revision
       })
 
-      return Certificates.of({ obtained, put, find, list: store.list, remove })
+      return Certificates.of({ storeObtained, put, find, list: store.list, remove })
     })
   )
 }
 
-const refusals: { readonly [R in Renewal]: string | undefined } = {
+const rejectionReasons: { readonly [R in RenewalOutcome]: string | undefined } = {
   stored: undefined,
   unchanged: undefined,
   outlived: "a certificate that ends later is already stored for this domain",
@@ -82,8 +87,8 @@ const refusals: { readonly [R in Renewal]: string | undefined } = {
   foreign: "this gateway does not serve every tunnel whose domain the certificate is for"
 }
 
-/** The row to store: what was given, with the end that the certificate itself tells. */
-const checked = Effect.fnUntraced(function*(input: CertificateInput) {
+/** Checks a certificate and returns its row, with the expiry that the certificate contains. */
+const checkedRow = Effect.fnUntraced(function*(input: CertificateInput) {
   const now = yield* Clock.currentTimeMillis
   const { expiresAt } = yield* Effect.fromResult(checkCertificate(input, now))
   return {

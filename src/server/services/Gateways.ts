@@ -1,4 +1,4 @@
-/** Gateways as operators ask for them. */
+/** Creates, reads, updates and deletes gateways. Only rows are written; clients learn of them by the feed. */
 import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { newId } from "#crypto/identifiers.ts"
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
@@ -6,7 +6,7 @@ import { Network } from "#feed/Network.ts"
 import { GatewayId, type Revision } from "#schema/ids.ts"
 import type { Gateway, GatewayPatch, NewGateway, Page, PageRequest } from "#schema/resources.ts"
 import { GatewayStore, type NoSuchAgentInScope } from "#store/GatewayStore.ts"
-import type { StoreUnavailable, Written } from "#store/sql.ts"
+import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
@@ -14,12 +14,12 @@ export type { NoSuchAgentInScope } from "#store/GatewayStore.ts"
 
 export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("GatewayNotFound", { id: Schema.String }) {
   override get message(): string {
-    return `there is no gateway ${this.id}`
+    return `gateway ${this.id} does not exist`
   }
 }
 
 export class Gateways extends Context.Service<Gateways, {
-  /** With a WireGuard key pair and one API key, which nobody can read again. */
+  /** Creates a gateway with a WireGuard key pair and one API key. The API key is returned here only. */
   create(gateway: NewGateway): Effect.Effect<
     { readonly gateway: Gateway; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
     NoSuchAgentInScope | StoreUnavailable
@@ -29,8 +29,8 @@ export class Gateways extends Context.Service<Gateways, {
   update(
     id: GatewayId,
     patch: GatewayPatch
-  ): Effect.Effect<Written<Gateway>, GatewayNotFound | NoSuchAgentInScope | UnreadableRow | StoreUnavailable>
-  /** Its session is being closed when this returns. */
+  ): Effect.Effect<WithRevision<Gateway>, GatewayNotFound | NoSuchAgentInScope | UnreadableRow | StoreUnavailable>
+  /** Deletes a gateway. Its session is being closed when this returns. */
   remove(id: GatewayId): Effect.Effect<Revision, GatewayNotFound | StoreUnavailable>
 }>()("control/services/Gateways") {
   static readonly layer = Layer.effect(
@@ -45,7 +45,7 @@ export class Gateways extends Context.Service<Gateways, {
           id: GatewayId.make(newId()),
           name,
           publicIp: publicIp ?? null,
-          listenPort: listenPort ?? usualPort,
+          listenPort: listenPort ?? defaultListenPort,
           serves: serves ?? null,
           wireguard: generateWireguardKeyPair(),
           key: { id: keyId, hash: hashApiKey(Redacted.value(apiKey)) }
@@ -53,15 +53,15 @@ export class Gateways extends Context.Service<Gateways, {
         return { gateway, apiKey, revision }
       })
 
-      const found = (id: GatewayId) => (gateway: Option.Option<Gateway>) =>
+      const orNotFound = (id: GatewayId) => (gateway: Option.Option<Gateway>) =>
         Option.isSome(gateway) ? Effect.succeed(gateway.value) : Effect.fail(new GatewayNotFound({ id }))
 
-      const find = Effect.fn("Gateways.find")((id: GatewayId) => Effect.flatMap(store.find(id), found(id)))
+      const find = Effect.fn("Gateways.find")((id: GatewayId) => Effect.flatMap(store.find(id), orNotFound(id)))
 
       const update = Effect.fn("Gateways.update")((id: GatewayId, patch: GatewayPatch) =>
         Effect.flatMap(
           store.update(id, patch),
-          ({ revision, value }) => Effect.map(found(id)(value), (gateway) => ({ value: gateway, revision }))
+          ({ revision, value }) => Effect.map(orNotFound(id)(value), (gateway) => ({ value: gateway, revision }))
         )
       )
 
@@ -77,5 +77,5 @@ export class Gateways extends Context.Service<Gateways, {
   )
 }
 
-/** The port that WireGuard's own documentation uses. */
-const usualPort = 51_820
+/** UDP port of WireGuard's documentation. */
+const defaultListenPort = 51_820

@@ -1,5 +1,5 @@
-/** Changes the master key while everything goes on: names another one, and encrypts what is stored anew behind the scenes. */
-import type { RotationWanted } from "#schema/masterKeyApi.ts"
+/** Rotates the master key without downtime: switches new writes to another key and re-encrypts stored values in the background. */
+import type { RotationRequest } from "#schema/masterKeyApi.ts"
 import { type KeyNotEverywhere, MasterKeyStore } from "#store/secrets/MasterKeyStore.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
@@ -7,7 +7,7 @@ import { Context, Effect, Layer, Option, Queue, Schedule, Schema, Semaphore } fr
 
 export type { KeyNotEverywhere }
 
-/** No master key can be made here, or not now. */
+/** This process cannot generate a master key, or cannot do so now. */
 export class KeyNotGenerated extends Schema.TaggedError<KeyNotGenerated>()("KeyNotGenerated", {
   reason: Schema.String
 }) {
@@ -16,88 +16,98 @@ export class KeyNotGenerated extends Schema.TaggedError<KeyNotGenerated>()("KeyN
   }
 }
 
+/** Keys are named by their id (16 hex digits). */
 export interface MasterKeyState {
+  /** The key that new values are encrypted with. */
   readonly writing: string
+  /** Every key that this process can decrypt with. */
   readonly readable: ReadonlyArray<string>
+  /** Number of stored values by key. */
   readonly counts: Readonly<Record<string, number>>
+  /** Whether values are still being re-encrypted. */
   readonly isRotating: boolean
 }
 
-/** Well within the two minutes for which a process counts as alive. */
-const lookEvery = "10 seconds"
+/** Far below the 2 minutes after which a process that has not registered its keys counts as gone. */
+const checkInterval = "10 seconds"
 
-/** What somebody else has locked is soon free: a transaction that stands still is ended after five seconds. */
-const busyPause = "200 millis"
+/** Pause before rows that another transaction locks are tried again. PostgreSQL ends a transaction that is idle for 5 s. */
+const lockedRowRetryDelay = "200 millis"
 
 type MasterKeyStoreShape = MasterKeyStore["Service"]
 
 export class MasterKeys extends Context.Service<MasterKeys, {
   readonly state: Effect.Effect<MasterKeyState, StoreUnavailable>
-  /** All that is encrypted from now on is under the key that is wanted; what is stored follows by itself. */
-  rotate(wanted: RotationWanted): Effect.Effect<MasterKeyState, KeyNotEverywhere | KeyNotGenerated | StoreUnavailable>
+  /** Switches new writes to the requested key at once. Stored values are re-encrypted in the background. */
+  rotate(wanted: RotationRequest): Effect.Effect<MasterKeyState, KeyNotEverywhere | KeyNotGenerated | StoreUnavailable>
 }>()("control/services/MasterKeys") {
   static readonly layer = Layer.effect(
     MasterKeys,
     Effect.gen(function*() {
       const store = yield* MasterKeyStore
       const { keyRing: { cipher, generated } } = yield* Secrets
-      // The old key's file is neither made nor removed by two at once.
-      const oneAtATime = yield* Semaphore.make(1)
+      // Two rotations must not write and remove the file of the previous key at the same time.
+      const keyFileMutex = yield* Semaphore.make(1)
       const wake = yield* Queue.sliding<void>(1)
 
       const state = Effect.gen(function*() {
-        const { rotatingFrom, writing } = yield* store.state
-        const counts = yield* store.counts
+        const { rotatingFrom, writing } = yield* store.readState
+        const counts = yield* store.countByKey
         return { writing, readable: [...cipher.readableIds].toSorted(), counts, isRotating: rotatingFrom.length > 0 }
       })
 
-      const forgetOld = Effect.fnUntraced(function*() {
+      const removePreviousKeyFile = Effect.fnUntraced(function*() {
         if (Option.isNone(generated)) return
-        const { rotatingFrom, writing } = yield* store.state
+        const { rotatingFrom, writing } = yield* store.readState
         const isOver = rotatingFrom.length === 0 && writing === cipher.keyId
-        if (!isOver || !(yield* generated.value.hasOld)) return
-        yield* generated.value.forgetOld
+        if (!isOver || !(yield* generated.value.hasPrevious)) return
+        yield* generated.value.removePrevious
         yield* Effect.logInfo(
-          "nothing is encrypted under the old master key any more: the file master-key.old is removed"
+          "no value is encrypted with the previous master key any more; removed the file master-key.old"
         )
-      }, oneAtATime.withPermits(1))
+      }, keyFileMutex.withPermits(1))
 
       const generate = Effect.gen(function*() {
         if (Option.isNone(generated)) {
           return yield* new KeyNotGenerated({
-            reason:
-              "the master key of this process comes from its settings: give it and every other process the new one there"
+            reason: "cannot generate a master key, because this process reads its master key from the settings; " +
+              "set the new key in the settings of every process"
           })
         }
-        yield* mayGenerate(store)
-        // A key whose file was written before the database could be told of it is used now.
-        const isUnused = (yield* generated.value.hasOld) && (yield* store.state).writing !== cipher.keyId
-        if (!isUnused) yield* generated.value.replace
-        yield* store.register
+        yield* ensureCanGenerate(store)
+        // An earlier attempt may have written the key file and failed before the database switched to the key. That key is used.
+        const isAlreadyGenerated = (yield* generated.value.hasPrevious) &&
+          (yield* store.readState).writing !== cipher.keyId
+        if (!isAlreadyGenerated) yield* generated.value.generateNext
+        yield* store.registerKeys
         return cipher.keyId
       }).pipe(Effect.catchTag("DataDirectoryUnusable", ({ message }) => new KeyNotGenerated({ reason: message })))
 
-      const rotate = Effect.fn("MasterKeys.rotate")(function*(wanted: RotationWanted) {
+      const rotate = Effect.fn("MasterKeys.rotate")(function*(wanted: RotationRequest) {
         const keyId = wanted.generate === true ? yield* generate : wanted.keyId ?? cipher.keyId
-        yield* store.switchTo(keyId)
-        yield* noteLeft(store, cipher.readableIds)
+        yield* store.switchWritingKey(keyId)
+        yield* recordPendingKeys(store, cipher.readableIds)
         yield* Queue.offer(wake, undefined)
         return yield* state
-      }, oneAtATime.withPermits(1))
+      }, keyFileMutex.withPermits(1))
 
-      yield* store.register.pipe(
-        Effect.catchCause((cause) => Effect.logDebug("this process could not say which keys it can read", cause)),
-        Effect.repeat(Schedule.spaced(lookEvery)),
+      yield* store.registerKeys.pipe(
+        Effect.catchCause((cause) =>
+          Effect.logDebug("cannot register the master keys of this process; retrying in 10 s", cause)
+        ),
+        Effect.repeat(Schedule.spaced(checkInterval)),
         Effect.forkScoped
       )
       yield* Effect.forkScoped(Effect.andThen(
-        Effect.ignore(noteLeft(store, cipher.readableIds)),
+        Effect.ignore(recordPendingKeys(store, cipher.readableIds)),
         Effect.forever(Effect.andThen(
           continueRotation(store, cipher.readableIds).pipe(
-            Effect.andThen(forgetOld()),
-            Effect.catchCause((cause) => Effect.logDebug("the change of the master key waits", cause))
+            Effect.andThen(removePreviousKeyFile()),
+            Effect.catchCause((cause) =>
+              Effect.logDebug("cannot continue the rotation of the master key; retrying in 10 s", cause)
+            )
           ),
-          Effect.timeoutOption(Queue.take(wake), lookEvery)
+          Effect.timeoutOption(Queue.take(wake), checkInterval)
         ))
       ))
       return MasterKeys.of({ state, rotate })
@@ -105,59 +115,63 @@ export class MasterKeys extends Context.Service<MasterKeys, {
   )
 }
 
-/** Nobody else may depend on a key that only this process's data directory will have. */
-const mayGenerate = Effect.fnUntraced(function*(store: MasterKeyStoreShape) {
-  const { rotatingFrom } = yield* store.state
+/** Fails while another process uses the database, because only this data directory would contain the generated key. */
+const ensureCanGenerate = Effect.fnUntraced(function*(store: MasterKeyStoreShape) {
+  const { rotatingFrom } = yield* store.readState
   if (rotatingFrom.length > 0) {
     return yield* new KeyNotGenerated({
-      reason: "the last change of the master key has not ended: its values are still being encrypted anew"
+      reason:
+        "cannot generate a master key, because the last rotation is still re-encrypting values; retry when it is done"
     })
   }
-  const others = yield* store.others
+  const others = yield* store.listOtherProcesses
   if (others.length === 0) return
   return yield* new KeyNotGenerated({
-    reason: `a key that is generated here would be in this data directory only, and these processes serve the same ` +
-      `database: ${
-        others.join(", ")
-      }. Give all of them the new key by their settings; one that is gone counts for two minutes`
+    reason:
+      "cannot generate a master key, because it would exist in this data directory only and other processes use " +
+      `the same database: ${others.join(", ")}; set the new key in the settings of every process, or retry 2 minutes ` +
+      "after the others have stopped"
   })
 })
 
-/** Values that this process could encrypt anew, whoever has left them. */
-const noteLeft = Effect.fnUntraced(function*(store: MasterKeyStoreShape, readable: ReadonlySet<string>) {
-  const { writing } = yield* store.state
-  const left = Object.keys(yield* store.counts).filter((id) => id !== writing && readable.has(id))
-  if (left.length > 0) yield* store.noteLeft(left)
+/** Schedules re-encryption for every non-writing key that still has values and that this process can read. */
+const recordPendingKeys = Effect.fnUntraced(function*(store: MasterKeyStoreShape, readable: ReadonlySet<string>) {
+  const { writing } = yield* store.readState
+  const pending = Object.keys(yield* store.countByKey).filter((id) => id !== writing && readable.has(id))
+  if (pending.length > 0) yield* store.addPendingKeys(pending)
 })
 
-/** Goes on with what this process or another one has begun, unless another one is at it. */
+/** Continues a rotation that any process has started, unless another process is working on it. */
 const continueRotation = Effect.fnUntraced(function*(store: MasterKeyStoreShape, readable: ReadonlySet<string>) {
-  const { rotatingFrom } = yield* store.state
+  const { rotatingFrom } = yield* store.readState
   if (rotatingFrom.length === 0) return
   const missing = rotatingFrom.filter((id) => !readable.has(id))
   if (missing.length > 0) {
     return yield* Effect.logWarning(
-      `the change of the master key needs ${missing.join(", ")}, which this process lacks`
+      `cannot continue the rotation of the master key: this process lacks the keys ${missing.join(", ")}; ` +
+        "set CONTROL_MASTER_KEYS_OLD"
     )
   }
-  yield* store.alone(untilDone(store)).pipe(
+  yield* store.runExclusively(reEncryptEverything(store)).pipe(
     Effect.tapCause((cause) =>
-      Effect.logWarning("the change of the master key was interrupted; it goes on soon", cause)
+      Effect.logWarning("the rotation of the master key was interrupted; retrying in 10 s", cause)
     )
   )
 })
 
-/** Over as soon as one look at every value has found none to encrypt anew: nobody writes under another key since the switch. */
-const untilDone = Effect.fnUntraced(function*(store: MasterKeyStoreShape) {
+/** Re-encrypts all values. Done when one pass has changed no value, because since the switch no process writes with another key. */
+const reEncryptEverything = Effect.fnUntraced(function*(store: MasterKeyStoreShape) {
   while (true) {
-    const { rotatingFrom, writing } = yield* store.state
+    const { rotatingFrom, writing } = yield* store.readState
     if (rotatingFrom.length === 0) return
-    const { busy, changed, unreadable } = yield* store.pass
-    if (changed === 0 && busy === 0) {
-      yield* store.finish(writing)
-      const kept = unreadable === 0 ? "" : `, but ${unreadable} values cannot be read and stay as they are`
-      return yield* Effect.logInfo(`everything is encrypted under master key ${writing}${kept}`)
+    const { changed, skipped, unreadable } = yield* store.reEncrypt
+    if (changed === 0 && skipped === 0) {
+      yield* store.finishRotation(writing)
+      const exception = unreadable === 0
+        ? ""
+        : `, except ${unreadable} values that cannot be decrypted and stay unchanged; run control doctor`
+      return yield* Effect.logInfo(`all values are encrypted with master key ${writing}${exception}`)
     }
-    if (busy > 0) yield* Effect.sleep(busyPause)
+    if (skipped > 0) yield* Effect.sleep(lockedRowRetryDelay)
   }
 })

@@ -1,12 +1,12 @@
-/** Tunnels as operators ask for them. A row that is written here is pushed by itself: nobody needs to be told. */
+/** Creates, reads, updates and deletes tunnels. Only rows are written; clients learn of them by the feed. */
 import { newId } from "#crypto/identifiers.ts"
 import { type Revision, TunnelId } from "#schema/ids.ts"
 import {
-  GivenTunnelId,
   NewTunnel,
   type Page,
   type PageRequest,
   type Tunnel,
+  TunnelIdInput,
   type TunnelPatch
 } from "#schema/resources.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
@@ -18,19 +18,19 @@ export { DomainTaken, NoSuchAgent } from "#store/TunnelStore.ts"
 
 export class TunnelNotFound extends Schema.TaggedError<TunnelNotFound>()("TunnelNotFound", { id: Schema.String }) {
   override get message(): string {
-    return `there is no tunnel ${this.id}`
+    return `tunnel ${this.id} does not exist`
   }
 }
 
-/** The tunnel that an application gave cannot be one. */
+/** The tunnel that an embedding application passed is invalid. */
 export class InvalidTunnel extends Schema.TaggedError<InvalidTunnel>()("InvalidTunnel", { reason: Schema.String }) {
   override get message(): string {
-    return `not a tunnel: ${this.reason}`
+    return `invalid tunnel: ${this.reason}`
   }
 }
 
-/** A tunnel as an application has it, not checked yet; without an `id` it is a new one. */
-export interface GivenTunnel {
+/** Unchecked tunnel of an embedding application. Without an `id` a new tunnel is created. */
+export interface TunnelInput {
   readonly id?: string
   readonly agentId: string
   readonly domain: string
@@ -39,24 +39,24 @@ export interface GivenTunnel {
 }
 
 export class Tunnels extends Context.Service<Tunnels, {
-  /** The row, with the revision that every connected client is brought up to. */
+  /** Creates a tunnel. The row contains the revision of its change, which every connected client will reach. */
   create(tunnel: NewTunnel): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | StoreUnavailable>
   find(id: TunnelId): Effect.Effect<Tunnel, TunnelNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Tunnel>, StoreUnavailable>
-  /** A patch that changes nothing gives no new revision. */
+  /** Updates a tunnel. A patch that changes nothing creates no revision. */
   update(
     id: TunnelId,
     patch: TunnelPatch
   ): Effect.Effect<Tunnel, TunnelNotFound | DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
   remove(id: TunnelId): Effect.Effect<Revision, TunnelNotFound | StoreUnavailable>
   /**
-   * Makes it so, for applications that embed Control: a tunnel with an id is created or brought to this, one without is
-   * new. What is so already gives no new revision.
+   * Creates or updates a tunnel, for applications that embed Control. A tunnel without an id is created. An update that
+   * changes nothing creates no revision.
    */
   ensure(
-    tunnel: GivenTunnel
+    tunnel: TunnelInput
   ): Effect.Effect<Tunnel, InvalidTunnel | DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
-  /** Gone, whether or not it was there; gives a revision from which on no view has it. */
+  /** Deletes a tunnel; an unknown id is a no-op. Returns a revision at which no view contains the tunnel. */
   ensureRemoved(id: string): Effect.Effect<Revision, InvalidTunnel | StoreUnavailable>
 }>()("control/services/Tunnels") {
   static readonly layer = Layer.effect(
@@ -68,13 +68,13 @@ export class Tunnels extends Context.Service<Tunnels, {
         store.create({ ...tunnel, id: TunnelId.make(newId()) })
       )
 
-      const found = (id: TunnelId) => (tunnel: Option.Option<Tunnel>) =>
+      const orNotFound = (id: TunnelId) => (tunnel: Option.Option<Tunnel>) =>
         Option.isSome(tunnel) ? Effect.succeed(tunnel.value) : Effect.fail(new TunnelNotFound({ id }))
 
-      const find = Effect.fn("Tunnels.find")((id: TunnelId) => Effect.flatMap(store.find(id), found(id)))
+      const find = Effect.fn("Tunnels.find")((id: TunnelId) => Effect.flatMap(store.find(id), orNotFound(id)))
 
       const update = Effect.fn("Tunnels.update")((id: TunnelId, patch: TunnelPatch) =>
-        Effect.flatMap(store.update(id, patch), found(id))
+        Effect.flatMap(store.update(id, patch), orNotFound(id))
       )
 
       const remove = Effect.fn("Tunnels.remove")(function*(id: TunnelId) {
@@ -83,16 +83,16 @@ export class Tunnels extends Context.Service<Tunnels, {
         return revision
       })
 
-      const ensure = Effect.fn("Tunnels.ensure")(function*({ id, ...given }: GivenTunnel) {
-        const tunnel = yield* decodeNewTunnel(given).pipe(
+      const ensure = Effect.fn("Tunnels.ensure")(function*({ id, ...fields }: TunnelInput) {
+        const tunnel = yield* decodeNewTunnel(fields).pipe(
           Effect.mapError(({ message }) => new InvalidTunnel({ reason: message }))
         )
         if (id === undefined) return yield* create(tunnel)
-        return yield* store.put({ ...tunnel, id: yield* checked(id) })
+        return yield* store.put({ ...tunnel, id: yield* decodeTunnelId(id) })
       })
 
       const ensureRemoved = Effect.fn("Tunnels.ensureRemoved")(function*(id: string) {
-        const { revision } = yield* store.remove(yield* checked(id))
+        const { revision } = yield* store.remove(yield* decodeTunnelId(id))
         return revision
       })
 
@@ -102,7 +102,7 @@ export class Tunnels extends Context.Service<Tunnels, {
 }
 
 const decodeNewTunnel = Schema.decodeUnknownEffect(NewTunnel, { errors: "all" })
-const isTunnelId = Schema.is(GivenTunnelId)
+const isTunnelId = Schema.is(TunnelIdInput)
 
-const checked = (id: string): Effect.Effect<TunnelId, InvalidTunnel> =>
-  isTunnelId(id) ? Effect.succeed(id) : Effect.fail(new InvalidTunnel({ reason: "its id is not 1 to 128 characters" }))
+const decodeTunnelId = (id: string): Effect.Effect<TunnelId, InvalidTunnel> =>
+  isTunnelId(id) ? Effect.succeed(id) : Effect.fail(new InvalidTunnel({ reason: "id must have 1 to 128 characters" }))

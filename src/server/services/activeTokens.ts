@@ -1,63 +1,63 @@
-/** Who is still being answered: looked at every second, so that the answers to a revoked token end. */
+/** Watches the admin tokens of unfinished requests, so that streams end within 1 s of a revocation. */
 import type { Role } from "#schema/adminTokens.ts"
 import type { AdminTokenStore } from "#store/AdminTokenStore.ts"
 import { Deferred, Effect, Schedule, type Scope } from "effect"
 
-const lookEvery = "1 second"
+const pollInterval = "1 second"
 
-interface Held {
+interface ActiveToken {
   readonly hash: string
   readonly role: Role
   readonly ended: Deferred.Deferred<void>
-  holders: number
+  requestCount: number
 }
 
-/** One look for all tokens that are in use; none while no answer takes long. While the database is away nothing ends. */
-export const makeHolders = Effect.fnUntraced(function*(store: AdminTokenStore["Service"]) {
-  /** By role and hash: whoever was let in before its role was changed by SQL must not be lost sight of for who comes after. */
-  const held = new Map<string, Held>()
+/** One query checks all tokens in use; there is no query while no request is open. While the database is unreachable no request ends. */
+export const makeActiveTokens = Effect.fnUntraced(function*(store: AdminTokenStore["Service"]) {
+  /** Keyed by role and hash: after a change of the role by SQL, requests of the old role and of the new role are watched separately. */
+  const activeTokens = new Map<string, ActiveToken>()
 
-  const look = Effect.gen(function*() {
-    const before = [...held.values()]
-    if (before.length === 0) return
-    const live = yield* store.stillLive(before.map(({ hash }) => hash))
-    for (const { ended, hash, role } of before) {
+  const endInvalidTokens = Effect.gen(function*() {
+    const watched = [...activeTokens.values()]
+    if (watched.length === 0) return
+    const live = yield* store.findLiveRoles(watched.map(({ hash }) => hash))
+    for (const { ended, hash, role } of watched) {
       if (live.get(hash) !== role) yield* Deferred.succeed(ended, undefined)
     }
   })
-  yield* look.pipe(
+  yield* endInvalidTokens.pipe(
     Effect.catchTag("StoreUnavailable", () => Effect.void),
-    Effect.catchCause((cause) => Effect.logError("admin tokens in use could not be looked at", cause)),
-    Effect.repeat(Schedule.spaced(lookEvery)),
+    Effect.catchCause((cause) => Effect.logError("cannot check the admin tokens of open requests", cause)),
+    Effect.repeat(Schedule.spaced(pollInterval)),
     Effect.forkScoped
   )
 
-  const enter = (hash: string, role: Role) => {
-    const there = held.get(keyOf({ hash, role }))
-    const entry = there !== undefined && !Deferred.isDoneUnsafe(there.ended)
-      ? there
-      : { hash, role, ended: Deferred.makeUnsafe<void>(), holders: 0 }
-    entry.holders += 1
-    held.set(keyOf(entry), entry)
+  const acquire = (hash: string, role: Role) => {
+    const existing = activeTokens.get(mapKey({ hash, role }))
+    const entry = existing !== undefined && !Deferred.isDoneUnsafe(existing.ended)
+      ? existing
+      : { hash, role, ended: Deferred.makeUnsafe<void>(), requestCount: 0 }
+    entry.requestCount += 1
+    activeTokens.set(mapKey(entry), entry)
     return entry
   }
 
-  const leave = (entry: Held) => {
-    entry.holders -= 1
-    if (entry.holders === 0 && held.get(keyOf(entry)) === entry) held.delete(keyOf(entry))
+  const release = (entry: ActiveToken) => {
+    entry.requestCount -= 1
+    if (entry.requestCount === 0 && activeTokens.get(mapKey(entry)) === entry) activeTokens.delete(mapKey(entry))
   }
 
   return {
-    /** Ends when the token has ended or has got another role; watched until the scope ends. */
-    hold: (hash: string, role: Role): Effect.Effect<Effect.Effect<void>, never, Scope.Scope> =>
+    /** Returns an effect that completes when the token is revoked, expires or gets another role. The watch lasts until the scope closes. */
+    watch: (hash: string, role: Role): Effect.Effect<Effect.Effect<void>, never, Scope.Scope> =>
       Effect.map(
         Effect.acquireRelease(
-          Effect.sync(() => enter(hash, role)),
-          (entry) => Effect.sync(() => leave(entry))
+          Effect.sync(() => acquire(hash, role)),
+          (entry) => Effect.sync(() => release(entry))
         ),
         ({ ended }) => Deferred.await(ended)
       )
   }
 })
 
-const keyOf = ({ hash, role }: Pick<Held, "hash" | "role">): string => `${role}:${hash}`
+const mapKey = ({ hash, role }: Pick<ActiveToken, "hash" | "role">): string => `${role}:${hash}`

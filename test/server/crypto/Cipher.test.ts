@@ -1,14 +1,14 @@
 import { randomBytes } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Redacted, Result, Schema } from "effect"
-import { makeCipher, Place } from "#crypto/Cipher.ts"
+import { makeCipher, SecretLocation } from "#crypto/Cipher.ts"
 
 const masterKey = () => Redacted.make(randomBytes(32).toString("base64"))
 const cipher = makeCipher(masterKey())
-const place: Place = { table: "agents", column: "wireguard_private_key", row: "a1b2" }
+const place: SecretLocation = { table: "agents", column: "wireguard_private_key", row: "a1b2" }
 
 /** The reason of a refusal; a decrypted value is a failed test. */
-const refusal = (stored: string, at: Place = place): string => {
+const refusal = (stored: string, at: SecretLocation = place): string => {
   const result = cipher.decrypt(stored, at)
   assert.isTrue(Result.isFailure(result), `decrypted ${stored}`)
   return Result.isFailure(result) ? result.failure.reason : ""
@@ -17,7 +17,7 @@ const refusal = (stored: string, at: Place = place): string => {
 describe("Cipher", () => {
   it.prop(
     "any text comes back from the place it was encrypted for",
-    { text: Schema.String, place: Place },
+    { text: Schema.String, place: SecretLocation },
     ({ place, text }) => {
       const stored = cipher.encrypt(text, place)
       assert.match(stored, /^v1\.[0-9a-f]{16}\.[\w-]{16}\.[\w-]*\.[\w-]{22}$/u)
@@ -34,7 +34,7 @@ describe("Cipher", () => {
 
   it.prop(
     "a ring reads what any of its keys wrote, writes under the first, and refuses a key that is not in it by name",
-    { text: Schema.String, place: Place, size: Schema.Literals([0, 1, 2, 5]) },
+    { text: Schema.String, place: SecretLocation, size: Schema.Literals([0, 1, 2, 5]) },
     ({ place, size, text }) => {
       const [writing, ...others] = [masterKey(), ...Array.from({ length: size }, masterKey)]
       const ring = makeCipher(writing ?? masterKey(), others)

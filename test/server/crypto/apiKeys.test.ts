@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Redacted, Schema } from "effect"
-import { hashApiKey, mintApiKey, sameSecret } from "#crypto/apiKeys.ts"
+import { constantTimeEqual, hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 
 describe("API keys", () => {
   it("a minted key carries its type's prefix, its public id, and 32 bytes of secret", () => {
@@ -53,13 +53,13 @@ describe("API keys", () => {
     "two secrets are the same exactly when their texts are equal",
     { a: Schema.String, b: Schema.String },
     ({ a, b }) => {
-      assert.isTrue(sameSecret(a, a))
-      assert.strictEqual(sameSecret(a, b), a === b)
-      assert.isFalse(sameSecret(a, `${a}x`))
+      assert.isTrue(constantTimeEqual(a, a))
+      assert.strictEqual(constantTimeEqual(a, b), a === b)
+      assert.isFalse(constantTimeEqual(a, `${a}x`))
     }
   )
 
   it("lone surrogates, which UTF-8 cannot tell apart, are different secrets", () => {
-    assert.isFalse(sameSecret("\ud800", "\ud801"))
+    assert.isFalse(constantTimeEqual("\ud800", "\ud801"))
   })
 })

@@ -250,7 +250,7 @@ describe("the dates", () => {
 
   it("expiresAt at any other second is rejected", () => {
     for (const expiresAt of ["2026-05-02T00:00:01Z", "2026-05-01T23:59:59.999Z", "2026-05-02T00:00:00+02:00"]) {
-      rejected("expiresAt is not when the certificate ends", { expiresAt })
+      rejected("expiresAt differs from the expiry of the certificate", { expiresAt })
     }
   })
 
@@ -265,7 +265,7 @@ describe("the dates", () => {
         "2026-13-45T00:00:00Z"
       ]
     ) {
-      rejected("expiresAt is not a moment in RFC 3339", { expiresAt })
+      rejected("expiresAt is not an RFC 3339 timestamp", { expiresAt })
     }
   })
 })

@@ -11,7 +11,7 @@ it.effect("a stream on which nothing happens has a comment every 15 seconds, aft
     assert.isUndefined(reading.pollUnsafe())
     yield* TestClock.adjust("16 seconds")
     const [first, ...comments] = yield* Fiber.join(reading)
-    assert.strictEqual(first, "retry: 2000\nid: boot.1.0\n\n")
+    assert.strictEqual(first, "id: boot.1.0\nretry: 2000\n\n")
     assert.deepStrictEqual(comments, [": still here\n\n", ": still here\n\n"])
   }))
 
@@ -22,6 +22,6 @@ it.effect("a stream ends when what is followed ends", () =>
     const all = (yield* Stream.runCollect(texts)).join("")
     assert.strictEqual(
       all,
-      "retry: 2000\nid: boot.1.0\n\nid: boot.2.0\nevent: reset\ndata: {\"reason\":\"because\"}\n\n"
+      "id: boot.1.0\nretry: 2000\n\nid: boot.2.0\nevent: reset\ndata: {\"reason\":\"because\"}\n\n"
     )
   }))

@@ -23,7 +23,7 @@ const onServer = Effect.fnUntraced(function*(options: Parameters<typeof follow>[
 })
 
 const publish = (event: ControlEvent) =>
-  Effect.map(TestServer, ({ context }) => Context.get(context, Events).publish(event))
+  Effect.map(TestServer, ({ context }) => Context.get(context, Events).publishLocal(event))
 
 layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
   it.effect("a committed change is told, whoever made it, and never what is in it", () =>
@@ -201,13 +201,13 @@ describe("the stream of events", () => {
         // More than the socket's buffers take, and more than the ring keeps.
         let told = 0
         for (let round = 0; round < 60; round += 1) {
-          for (let index = 0; index < 1_000; index += 1) events.publish(nack(told += 1))
+          for (let index = 0; index < 1_000; index += 1) events.publishLocal(nack(told += 1))
           yield* Effect.repeat(quick.next, { until: ({ data }) => data.revision === told })
         }
         slow.resume()
         const reset = yield* slow.until("reset")
         assert.include(reset.data.reason, "faster")
-        events.publish(nack(told += 1))
+        events.publishLocal(nack(told += 1))
         assert.strictEqual((yield* slow.next).data.revision, told)
       }).pipe(Effect.scoped),
     60_000

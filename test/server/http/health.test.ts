@@ -119,6 +119,6 @@ describe("the operators' port", () => {
       const { context } = yield* makeServer()
       const { address } = Context.get(context, HttpServer.HttpServer)
       const error = yield* Effect.flip(makeServer({ apiPort: "port" in address ? address.port : 0 }))
-      assert.match(String(error), /cannot listen for operators on 127\.0\.0\.1:\d+: it is in use by another process/u)
+      assert.match(String(error), /cannot listen for operators on 127\.0\.0\.1:\d+: another process uses it/u)
     }).pipe(Effect.scoped), 30_000)
 })

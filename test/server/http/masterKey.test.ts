@@ -137,7 +137,7 @@ describe("/api/master-key", () => {
       const given = yield* serve(url, newKey())
       const { body } = yield* rotate(given, { generate: true })
       assert.strictEqual(body.type, "urn:control:problem:key-not-generated")
-      assert.include(body.detail, "comes from its settings")
+      assert.include(body.detail, "reads its master key from the settings")
       assert.strictEqual((yield* rotate(given, { generate: true, keyId: "0123456789abcdef" })).status, 400)
       assert.strictEqual((yield* rotate(given, { keyId: "B" })).status, 400)
 

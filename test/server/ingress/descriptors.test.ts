@@ -48,7 +48,10 @@ it.live(
       assert.strictEqual((yield* server.newTunnel("during.example.com")).status, 201)
       assert.strictEqual((yield* server.client.expect("tunnel_create")).data["domain"], "during.example.com")
       assert.include(server.output(), "at most 48 connections of agents and gateways")
-      assert.include(server.output(), "connections are cut as they come: agents and gateways have 48")
+      assert.include(
+        server.output(),
+        "closing new connections of agents and gateways: the limit of 48 connections is reached"
+      )
     }),
   60_000
 )

@@ -1,5 +1,5 @@
 /** Headers of the PROXY protocol, byte by byte. */
-import { decide, readHeader, type Reading } from "#ingress/proxyProtocol.ts"
+import { decide, type ParsedHeader, parseHeader } from "#ingress/proxyProtocol.ts"
 import { type End, v1, v1Unknown, v2, v2Local, v2Raw } from "#support/proxyHeaders.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -16,12 +16,12 @@ const plain = (address: string) =>
   new SocketAddress({ address, family: address.includes(":") ? "ipv6" : "ipv4" }).address
 
 /** What comes out where the bytes arrive in pieces, each of which ends at one of the cuts. */
-const inPieces = (bytes: Buffer, cuts: ReadonlyArray<number>): Reading => {
+const inPieces = (bytes: Buffer, cuts: ReadonlyArray<number>): ParsedHeader => {
   for (const end of [...cuts.map((cut) => cut % (bytes.length + 1)).toSorted((a, b) => a - b), bytes.length]) {
-    const reading = readHeader(bytes.subarray(0, end))
-    if (reading._tag !== "More") return reading
+    const parsed = parseHeader(bytes.subarray(0, end))
+    if (parsed._tag !== "Incomplete") return parsed
   }
-  return { _tag: "More" }
+  return { _tag: "Incomplete" }
 }
 
 const headersOf = (client: End, tlvs: ReadonlyArray<number>) => [v1(client), v2(client, Buffer.from(tlvs))]
@@ -36,10 +36,10 @@ describe("a header", () => {
           for (const header of headersOf({ address, port }, tlvs)) {
             const expected = { _tag: "Header", length: header.length, client: plain(address) } as const
             const bytes = Buffer.concat([header, Buffer.from(rest)])
-            assert.deepStrictEqual(readHeader(bytes), expected)
+            assert.deepStrictEqual(parseHeader(bytes), expected)
             assert.deepStrictEqual(inPieces(bytes, cuts), expected)
             for (let end = 0; end < header.length; end += 1) {
-              assert.strictEqual(readHeader(header.subarray(0, end))._tag, "More", `${end} bytes of it`)
+              assert.strictEqual(parseHeader(header.subarray(0, end))._tag, "Incomplete", `${end} bytes of it`)
             }
           }
         }
@@ -66,7 +66,7 @@ describe("a header", () => {
             Buffer.from(bytes),
             Buffer.concat([header.subarray(0, at % 20), Buffer.from(bytes)])
           ]
-          for (const any of beginnings) assert.deepStrictEqual(inPieces(any, cuts), readHeader(any))
+          for (const any of beginnings) assert.deepStrictEqual(inPieces(any, cuts), parseHeader(any))
         }
       }),
     { arbitrary: { runs: 300 } }
@@ -74,7 +74,7 @@ describe("a header", () => {
 
   it("of a proxy that speaks for itself, or does not know for whom, names nobody", () => {
     const nameless = (header: Buffer) =>
-      assert.deepStrictEqual(readHeader(Buffer.concat([header, Buffer.from("GET /")])), {
+      assert.deepStrictEqual(parseHeader(Buffer.concat([header, Buffer.from("GET /")])), {
         _tag: "Header",
         length: header.length,
         client: undefined
@@ -92,10 +92,10 @@ describe("a header", () => {
   it("is read as others write it", () => {
     const longest = `PROXY TCP6 ${"ffff:".repeat(7)}ffff ${"ffff:".repeat(7)}ffff 65535 65535\r\n`
     assert.strictEqual(longest.length, 104)
-    assert.deepInclude(readHeader(Buffer.from(longest)), { client: `${"ffff:".repeat(7)}ffff` })
-    assert.deepInclude(readHeader(v1({ address: "2001:DB8:0:0::7", port: 1 })), { client: "2001:db8::7" })
-    assert.deepInclude(readHeader(v1({ address: "::ffff:203.0.113.7", port: 1 })), { client: "203.0.113.7" })
-    assert.deepInclude(readHeader(v2({ address: "::ffff:203.0.113.7", port: 1 })), { client: "203.0.113.7" })
+    assert.deepInclude(parseHeader(Buffer.from(longest)), { client: `${"ffff:".repeat(7)}ffff` })
+    assert.deepInclude(parseHeader(v1({ address: "2001:DB8:0:0::7", port: 1 })), { client: "2001:db8::7" })
+    assert.deepInclude(parseHeader(v1({ address: "::ffff:203.0.113.7", port: 1 })), { client: "203.0.113.7" })
+    assert.deepInclude(parseHeader(v2({ address: "::ffff:203.0.113.7", port: 1 })), { client: "203.0.113.7" })
   })
 
   const tooLong = `PROXY UNKNOWN ${"x".repeat(108 - 16)}\r\n`
@@ -126,13 +126,13 @@ describe("a header", () => {
     "that is longer than anybody's": v2Raw(0x21, 0x11, Buffer.alloc(4_081))
   }
   for (const [name, bytes] of Object.entries(malformed)) {
-    it(`${name} is malformed`, () => assert.strictEqual(readHeader(bytes)._tag, "Malformed"))
+    it(`${name} is malformed`, () => assert.strictEqual(parseHeader(bytes)._tag, "Malformed"))
   }
 
   it("of the greatest length is read, and one that claims more is not waited for", () => {
-    assert.deepInclude(readHeader(Buffer.from(tooLong.replace("x", ""))), { _tag: "Header", length: 107 })
-    assert.deepInclude(readHeader(v2Raw(0x21, 0x11, Buffer.alloc(4_080))), { client: "0.0.0.0", length: 4_096 })
-    assert.strictEqual(readHeader(v2Raw(0x21, 0x11, Buffer.alloc(60_000)).subarray(0, 16))._tag, "Malformed")
+    assert.deepInclude(parseHeader(Buffer.from(tooLong.replace("x", ""))), { _tag: "Header", length: 107 })
+    assert.deepInclude(parseHeader(v2Raw(0x21, 0x11, Buffer.alloc(4_080))), { client: "0.0.0.0", length: 4_096 })
+    assert.strictEqual(parseHeader(v2Raw(0x21, 0x11, Buffer.alloc(60_000)).subarray(0, 16))._tag, "Malformed")
   })
 })
 
@@ -144,8 +144,8 @@ describe("a connection", () => {
 
   it("of a trusted proxy passes with a header only", () => {
     assert.deepInclude(decide(header, true), { _tag: "Pass" })
-    for (const other of others) assert.strictEqual(decide(other, true)._tag, "Refuse", String(other))
-    assert.strictEqual(decide(v2Raw(0x21, 0x12, Buffer.alloc(12)), true)._tag, "Refuse")
+    for (const other of others) assert.strictEqual(decide(other, true)._tag, "Reject", String(other))
+    assert.strictEqual(decide(v2Raw(0x21, 0x12, Buffer.alloc(12)), true)._tag, "Reject")
   })
 
   it("of anybody else passes without one only", () => {
@@ -153,7 +153,7 @@ describe("a connection", () => {
       assert.deepStrictEqual(decide(other, false), { _tag: "Pass", header: undefined }, String(other))
     }
     for (const made of [header, v1Unknown, v2Local, v2Raw(0x21, 0x12, Buffer.alloc(12))]) {
-      assert.strictEqual(decide(made, false)._tag, "Refuse")
+      assert.strictEqual(decide(made, false)._tag, "Reject")
     }
   })
 

@@ -182,7 +182,7 @@ const makeEdge = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) 
 
 const serve = Effect.fnUntraced(function*(edge: Ingress["Service"]) {
   const server = edge.create("ws", { requestTimeout: 10_000, maxHeaderSize: 8_192 }, (_, response) => response.end())
-  yield* edge.keep("ws", server)
+  yield* edge.supervise("ws", server)
   yield* Effect.promise(() => new Promise<void>((done) => server.listen(0, "127.0.0.1", done)))
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -209,16 +209,16 @@ it.effect("a replaced certificate is shown to new connections, one that is of no
     writeFileSync(files.certificate, second.certificate)
     yield* TestClock.adjust("10 seconds")
     assert.strictEqual(yield* shown(port), first.certificate)
-    assert.lengthOf(lines.filter((line) => line.startsWith("Warn: the TLS certificate stays as it is")), 1)
+    assert.lengthOf(lines.filter((line) => line.startsWith("Warn: keeping the previous TLS certificate")), 1)
     rmSync(files.certificate)
     yield* TestClock.adjust("10 seconds")
-    assert.lengthOf(lines.filter((line) => line.startsWith("Warn: the TLS certificate stays as it is")), 2)
+    assert.lengthOf(lines.filter((line) => line.startsWith("Warn: keeping the previous TLS certificate")), 2)
     assert.strictEqual(yield* shown(port), first.certificate)
 
     files.write(second)
     yield* TestClock.adjust("5 seconds")
     assert.strictEqual(yield* shown(port), second.certificate)
-    assert.include(lines.join("\n"), "Info: the TLS certificate was replaced")
+    assert.include(lines.join("\n"), "Info: replaced the TLS certificate")
     const answer = new Promise((done) => open.once("data", (data) => done(String(data).slice(0, 15))))
     open.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert.strictEqual(yield* Effect.promise(() => answer), "HTTP/1.1 200 OK", "the first connection is still there")
@@ -268,7 +268,7 @@ it.effect("plaintext beyond this machine is warned about in one line for each po
     const warnings = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) {
       const { edge, lines, logging } = yield* makeEdge(settings)
       const server = edge.create("ws", { requestTimeout: 10_000, maxHeaderSize: 8_192 })
-      yield* Effect.andThen(edge.keep("ws", server), edge.keep("api", server)).pipe(logging)
+      yield* Effect.andThen(edge.supervise("ws", server), edge.supervise("api", server)).pipe(logging)
       return lines.filter((line) => line.includes("in plaintext"))
     })
     const open = yield* warnings({ wsHost: "0.0.0.0", apiHost: "::" })

@@ -38,7 +38,7 @@ const reasonFor = (data: ReturnType<typeof certificateFor>) =>
   Effect.flatMap(
     Certificates,
     (certificates) =>
-      Effect.match(certificates.obtained(gateway, data), {
+      Effect.match(certificates.storeObtained(gateway, data), {
         onFailure: (error) => error.message,
         onSuccess: () => "stored"
       })
@@ -97,7 +97,10 @@ layer(
         /does not belong/u
       )
       assert.match(yield* reasonFor({ ...data, domain: HostName.make("app.example.com") }), /does not cover/u)
-      assert.match(yield* reasonFor({ ...data, expiresAt: inDays(91).toISOString() }), /not when the certificate ends/u)
+      assert.match(
+        yield* reasonFor({ ...data, expiresAt: inDays(91).toISOString() }),
+        /differs from the expiry of the certificate/u
+      )
       assert.strictEqual(yield* changes, before)
     }))
 })

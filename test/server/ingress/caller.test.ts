@@ -1,17 +1,17 @@
 /** Whose request it is: what proxies say, and what strangers make up. */
-import { peerOf, remoteTold } from "#ingress/peer.ts"
-import { isOurName, isSameOrigin } from "#ingress/hosts.ts"
-import { placesOf } from "#ingress/servers.ts"
-import { complaintOf } from "#ingress/certificate.ts"
+import { callerOf, remoteFromProxyHeader } from "#ingress/caller.ts"
+import { isAllowedHost, isSameOrigin } from "#ingress/hostAndOrigin.ts"
+import { connectionLimitsOf } from "#ingress/servers.ts"
+import { validityWarning } from "#ingress/tlsKeyPair.ts"
 import { addressBlock } from "#schema/ids.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
 const isProxy = (address: string) => address.startsWith("10.") || address === "2001:db8::1"
 const known = (address: string) => ({ address, isKnown: true })
-const arrival = {
+const source = {
   remote: known("10.0.0.1"),
-  encrypted: false,
+  isTls: false,
   isForwarded: true,
   forwardedFor: undefined,
   forwardedProto: undefined
@@ -29,7 +29,7 @@ describe("the address of a client", () => {
     ({ client, made, proxies }) =>
       Effect.sync(() => {
         const forwardedFor = [...made, client, ...proxies].join(", ")
-        assert.strictEqual(peerOf({ ...arrival, forwardedFor }, isProxy).address, client)
+        assert.strictEqual(callerOf({ ...source, forwardedFor }, isProxy).address, client)
       })
   )
 
@@ -38,7 +38,7 @@ describe("the address of a client", () => {
     { remote: stranger, forwardedFor: Schema.String, forwardedProto: Schema.String },
     ({ forwardedFor, forwardedProto, remote }) =>
       Effect.sync(() =>
-        assert.deepStrictEqual(peerOf({ ...arrival, remote: known(remote), forwardedFor, forwardedProto }, isProxy), {
+        assert.deepStrictEqual(callerOf({ ...source, remote: known(remote), forwardedFor, forwardedProto }, isProxy), {
           address: remote,
           encrypted: "no"
         })
@@ -49,11 +49,11 @@ describe("the address of a client", () => {
     "is always an address, however broken the header",
     { forwardedFor: Schema.String },
     ({ forwardedFor }) =>
-      Effect.sync(() => assert.match(peerOf({ ...arrival, forwardedFor }, isProxy).address, /^[\d.:a-f]+$/u))
+      Effect.sync(() => assert.match(callerOf({ ...source, forwardedFor }, isProxy).address, /^[\d.:a-f]+$/u))
   )
 
   it("is read in every form in which proxies write it", () => {
-    const addressOf = (forwardedFor: string) => peerOf({ ...arrival, forwardedFor }, isProxy).address
+    const addressOf = (forwardedFor: string) => callerOf({ ...source, forwardedFor }, isProxy).address
     assert.strictEqual(addressOf("203.0.113.7:4711"), "203.0.113.7")
     assert.strictEqual(addressOf("[2001:DB8:0::7]:4711"), "2001:db8::7")
     assert.strictEqual(addressOf("2001:db8::7,2001:db8::1"), "2001:db8::7")
@@ -65,16 +65,16 @@ describe("the address of a client", () => {
       "beyond what cannot be read nothing is believed"
     )
     assert.strictEqual(
-      peerOf({ ...arrival, remote: known("::ffff:10.0.0.1"), forwardedFor: "203.0.113.7" }, isProxy).address,
+      callerOf({ ...source, remote: known("::ffff:10.0.0.1"), forwardedFor: "203.0.113.7" }, isProxy).address,
       "203.0.113.7"
     )
   })
 
   it("is nobody's word and not this machine where a PROXY header leaves open who it is", () => {
     const unknown = (address: string, more: object = {}) =>
-      peerOf(
+      callerOf(
         {
-          ...arrival,
+          ...source,
           remote: { address, isKnown: false },
           forwardedFor: "203.0.113.7",
           forwardedProto: "https",
@@ -85,24 +85,24 @@ describe("the address of a client", () => {
     assert.deepStrictEqual(unknown("10.0.0.1"), { address: "10.0.0.1", encrypted: "no" })
     assert.deepStrictEqual(unknown("127.0.0.1"), { address: "127.0.0.1", encrypted: "no" })
     assert.deepStrictEqual(unknown("127.0.0.1", { isForwarded: false }), { address: "127.0.0.1", encrypted: "no" })
-    assert.strictEqual(unknown("127.0.0.1", { encrypted: true }).encrypted, "yes")
-    assert.isTrue(remoteTold("10.0.0.1", "203.0.113.7").isKnown)
-    assert.isTrue(remoteTold("127.0.0.1", "127.0.0.1").isKnown)
-    assert.isFalse(remoteTold("10.0.0.1", "127.0.0.1").isKnown, "the loopback of another machine")
-    assert.deepStrictEqual(remoteTold("10.0.0.1", undefined), { address: "10.0.0.1", isKnown: false })
+    assert.strictEqual(unknown("127.0.0.1", { isTls: true }).encrypted, "yes")
+    assert.isTrue(remoteFromProxyHeader("10.0.0.1", "203.0.113.7").isKnown)
+    assert.isTrue(remoteFromProxyHeader("127.0.0.1", "127.0.0.1").isKnown)
+    assert.isFalse(remoteFromProxyHeader("10.0.0.1", "127.0.0.1").isKnown, "the loopback of another machine")
+    assert.deepStrictEqual(remoteFromProxyHeader("10.0.0.1", undefined), { address: "10.0.0.1", isKnown: false })
   })
 
   it("is encrypted when the socket is, or every hop that a proxy of ours tells of", () => {
-    const encrypted = (more: object) => peerOf({ ...arrival, ...more }, isProxy).encrypted
+    const encrypted = (more: object) => callerOf({ ...source, ...more }, isProxy).encrypted
     assert.strictEqual(encrypted({ forwardedProto: "https" }), "yes")
     assert.strictEqual(encrypted({ forwardedProto: "https, HTTPS" }), "yes")
     assert.strictEqual(encrypted({ forwardedProto: "https, http" }), "no")
     assert.strictEqual(encrypted({ forwardedProto: "http" }), "no")
     assert.strictEqual(encrypted({}), "no", "a proxy that says nothing")
-    assert.strictEqual(encrypted({ remote: known("203.0.113.7"), encrypted: true }), "yes")
+    assert.strictEqual(encrypted({ remote: known("203.0.113.7"), isTls: true }), "yes")
     assert.strictEqual(encrypted({ remote: known("127.0.0.1") }), "local")
     const onLoopback = (more: object) =>
-      peerOf({ ...arrival, remote: known("127.0.0.1"), ...more }, (address) => address === "127.0.0.1").encrypted
+      callerOf({ ...source, remote: known("127.0.0.1"), ...more }, (address) => address === "127.0.0.1").encrypted
     assert.strictEqual(onLoopback({ isForwarded: true }), "no", "a proxy on this machine that says nothing of https")
     assert.strictEqual(onLoopback({ isForwarded: false }), "local", "whoever else asks from this machine")
   })
@@ -120,11 +120,11 @@ it("a /64 of IPv6 counts as one address, however it is written", () => {
 
 it("names: loopback and its own always, addresses where it listens beyond this machine, others as they are listed", () => {
   const names = ["localhost", "a.localhost:3000", "127.0.0.1", "[::1]:3000"]
-  for (const name of names) assert.isTrue(isOurName(name, "0.0.0.0", []), name)
-  assert.isTrue(isOurName("10.1.2.3:3000", "0.0.0.0", []))
-  assert.isFalse(isOurName("10.1.2.3:3000", "127.0.0.1", []))
-  assert.isTrue(isOurName("Control.example.com", "127.0.0.1", ["control.example.com"]))
-  assert.isTrue(isOurName("control", "control", []))
+  for (const name of names) assert.isTrue(isAllowedHost(name, "0.0.0.0", []), name)
+  assert.isTrue(isAllowedHost("10.1.2.3:3000", "0.0.0.0", []))
+  assert.isFalse(isAllowedHost("10.1.2.3:3000", "127.0.0.1", []))
+  assert.isTrue(isAllowedHost("Control.example.com", "127.0.0.1", ["control.example.com"]))
+  assert.isTrue(isAllowedHost("control", "control", []))
   for (
     const name of [
       undefined,
@@ -136,7 +136,7 @@ it("names: loopback and its own always, addresses where it listens beyond this m
       "a b"
     ]
   ) {
-    assert.isFalse(isOurName(name, "0.0.0.0", ["control.example.com"]), name)
+    assert.isFalse(isAllowedHost(name, "0.0.0.0", ["control.example.com"]), name)
   }
 })
 
@@ -163,18 +163,18 @@ it("a page is of the same origin when scheme, name and port are", () => {
 
 it("few descriptors are shared out so that the database keeps its own", () => {
   const asked = { maxConnections: 20_000, maxUnauthenticated: 4_096 }
-  assert.deepStrictEqual(placesOf(asked, Number.POSITIVE_INFINITY), { ws: 24_096, api: 1_000 })
-  assert.deepStrictEqual(placesOf(asked, 1_024), { ws: 832, api: 128 })
-  assert.deepStrictEqual(placesOf(asked, 256), { ws: 160, api: 32 })
+  assert.deepStrictEqual(connectionLimitsOf(asked, Number.POSITIVE_INFINITY), { ws: 24_096, api: 1_000 })
+  assert.deepStrictEqual(connectionLimitsOf(asked, 1_024), { ws: 832, api: 128 })
+  assert.deepStrictEqual(connectionLimitsOf(asked, 256), { ws: 160, api: 32 })
 })
 
 it("a certificate is complained of when it has expired, is not valid yet, or ends within two weeks or a third of its life", () => {
   const day = 86_400_000
   const months = { notBefore: 0, notAfter: 90 * day }
-  assert.isUndefined(complaintOf(months, 75 * day))
-  assert.strictEqual(complaintOf(months, 77 * day), "expires within 13 days")
-  assert.strictEqual(complaintOf(months, 90 * day), "has expired")
-  assert.strictEqual(complaintOf(months, -1), "is not valid yet")
-  assert.isUndefined(complaintOf({ notBefore: 0, notAfter: 6 * day }, 3 * day))
-  assert.strictEqual(complaintOf({ notBefore: 0, notAfter: 6 * day }, 5 * day), "expires within a day")
+  assert.isUndefined(validityWarning(months, 75 * day))
+  assert.strictEqual(validityWarning(months, 77 * day), "expires within 13 days")
+  assert.strictEqual(validityWarning(months, 90 * day), "has expired")
+  assert.strictEqual(validityWarning(months, -1), "is not valid yet")
+  assert.isUndefined(validityWarning({ notBefore: 0, notAfter: 6 * day }, 3 * day))
+  assert.strictEqual(validityWarning({ notBefore: 0, notAfter: 6 * day }, 5 * day), "expires within 1 day")
 })

@@ -26,7 +26,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a row that cannot be r
         {
           entityType: "gateway",
           entityId: odd.id,
-          reason: "it has what this version does not know in serves.domains.1"
+          reason: "this version does not understand serves.domains.1"
         }
       ])
     }))

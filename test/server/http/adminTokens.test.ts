@@ -1,7 +1,7 @@
 /** Admin tokens: what each role may do at every endpoint there is, and that a token that has ended opens nothing. */
 import { Api } from "#schema/api.ts"
 import { Authorization, RequiredRole } from "#schema/apiParts.ts"
-import { includes, type Role, roles } from "#schema/adminTokens.ts"
+import { type Role, roleIncludes, roles } from "#schema/adminTokens.ts"
 import { api } from "#support/api.ts"
 import { follow } from "#support/EventFollower.ts"
 import { TestServer } from "#support/server.ts"
@@ -61,7 +61,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
           })
           const name = `${held}: ${method} ${path}`
           // Whoever is let in is told that there is no such parameter: nothing is done here.
-          if (includes(held, role)) assert.strictEqual(answer.status, 400, name)
+          if (roleIncludes(held, role)) assert.strictEqual(answer.status, 400, name)
           else {
             assert.strictEqual(answer.status, 403, name)
             assert.deepInclude(answer.body, { type: "urn:control:problem:role-too-low", needed: role, held })

@@ -1,13 +1,13 @@
-/** By which names this server may be called, and which web pages may call it: against DNS rebinding and forged requests. */
+/** Checks Host and Origin headers: protection against DNS rebinding and cross-site requests. */
 import { isLoopback } from "#server/Settings.ts"
 import { isIP } from "node:net"
 
 /**
- * Whether a Host header names this server. A page whose name was made to point here would else be let in by its browser
- * as the same origin; an address cannot be made to point anywhere, but one that is not of this machine has no business
- * where only this machine is listened to.
+ * Whether a Host header names this server: a loopback name, the listening host, or an allowed host. Without this check a
+ * page whose DNS name points here (DNS rebinding) would have the same origin as the API. IP addresses cannot be rebound,
+ * so they are allowed too, unless the server listens on loopback only.
  */
-export const isOurName = (header: string | undefined, host: string, allowed: ReadonlyArray<string>): boolean => {
+export const isAllowedHost = (header: string | undefined, host: string, allowed: ReadonlyArray<string>): boolean => {
   const url = URL.parse(`http://${header ?? ""}/`)
   if (header === undefined || url === null || url.username !== "" || url.pathname !== "/") return false
   const name = url.hostname.replace(/^\[|\]$/gu, "")
@@ -16,8 +16,8 @@ export const isOurName = (header: string | undefined, host: string, allowed: Rea
 }
 
 /**
- * Whether a page is of the origin that it calls. A proxy that nobody has told us of may have added or taken off TLS: then
- * the scheme is not ours to judge, and who encrypts is not called by pages that came in plaintext.
+ * Whether the page's origin is the origin of the request. An unknown proxy may add or remove TLS, so a plaintext request
+ * may come from a page of either scheme. An encrypted request must come from an https page.
  */
 export const isSameOrigin = (origin: string, host: string | undefined, isEncrypted: boolean): boolean => {
   const page = URL.parse(origin)

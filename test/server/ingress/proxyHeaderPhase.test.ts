@@ -1,6 +1,6 @@
 /** The time before a header has come: in front of TLS, for how long, of how many, and what an operator is told. */
 import { Ingress } from "#ingress/Ingress.ts"
-import { remoteOf } from "#ingress/headerPhase.ts"
+import { remoteOf } from "#ingress/proxyHeaderPhase.ts"
 import { WSServer } from "#library/index.ts"
 import { defaults, Settings, type SettingsValues } from "#server/Settings.ts"
 import { issueCertificate } from "#support/certificates.ts"
@@ -47,7 +47,7 @@ const serve = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}
     { requestTimeout: 10_000, maxHeaderSize: 8_192 },
     ({ socket }, response) => response.end(remoteOf(socket).address)
   )
-  yield* Effect.provide(edge.keep(kind, server), logger)
+  yield* Effect.provide(edge.supervise(kind, server), logger)
   yield* Effect.promise(() => new Promise<void>((done) => server.listen(0, "127.0.0.1", done)))
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -155,7 +155,10 @@ it.effect("a balancer that is set up wrongly is told of in one line at a time, w
     yield* closing(probe)
     for (let time = 0; time < 50; time += 1) assert.strictEqual((yield* send(port, balancer, request)).status, 0)
     assert.lengthOf(troubles(), 1)
-    assert.match(troubles()[0] ?? "", /127\.0\.0\.2 was closed: .* no PROXY header.*CONTROL_PROXY_PROTOCOL/u)
+    assert.match(
+      troubles()[0] ?? "",
+      /closed a connection from 127\.0\.0\.2: .* no PROXY header.*CONTROL_PROXY_PROTOCOL/u
+    )
     yield* TestClock.adjust("10 seconds")
     assert.lengthOf(troubles(), 2, "one more had waited")
     assert.lengthOf(lines.filter((line) => line.includes("GET /")), 0, "and nothing of what it sent")
