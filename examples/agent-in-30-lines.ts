@@ -1,18 +1,18 @@
-/** A whole agent, but for what it does with its tunnels: `CONTROL_URL=ws://… CONTROL_API_KEY=… node examples/agent-in-30-lines.ts` */
-import { type AgentView, startAgent } from "control/agent"
+/** A complete agent without its WireGuard part: `CONTROL_URL=ws://… CONTROL_API_KEY=… node examples/agent-in-30-lines.ts` */
+import { type AgentView, startAgent } from "control/client"
 
 const { CONTROL_API_KEY, CONTROL_STATE_FILE = "agent-state.json", CONTROL_URL = "ws://127.0.0.1:3001" } = process.env
-if (!CONTROL_API_KEY) process.exit(console.error("CONTROL_API_KEY is not set") ?? 1)
+if (!CONTROL_API_KEY) process.exit(console.error("set CONTROL_API_KEY to the API key of an agent") ?? 1)
 
 const agent = startAgent({
   url: CONTROL_URL,
   apiKey: CONTROL_API_KEY,
   stateFile: CONTROL_STATE_FILE,
   clientVersion: "agent-in-30-lines/1",
-  apply: async (view, { from, revision }) => {
+  apply: async (view, { revision, source }) => {
     await configureWireGuard(view)
-    agent.status([...view.tunnels.values()].map(({ domain }) => ({ domain, status: "active" })))
-    console.log(`revision ${revision} from ${from}: ${view.tunnels.size} tunnels`)
+    agent.reportStatus([...view.tunnels.values()].map(({ domain }) => ({ domain, status: "active" })))
+    console.log(`revision ${revision} from ${source}: ${view.tunnels.size} tunnels`)
   },
   onEvent: (event) => event.type !== "applied" && console.log(JSON.stringify(event))
 })
@@ -21,7 +21,7 @@ process.once("SIGINT", () => void agent.close()).once("SIGTERM", () => void agen
 const { code } = await agent.stopped
 process.exitCode = code === 1000 ? 0 : 1
 
-/** Here `wg syncconf` would be fed. Whatever is thrown here is shown to the operators of Control. */
+/** Replace the body by `wg syncconf`. Operators of Control see every error that this function throws. */
 async function configureWireGuard({ agent, gateways }: AgentView): Promise<void> {
   for (const { endpoint, wireguardPublicKey } of gateways.values()) {
     if (endpoint !== null) console.log(`${agent.virtualIp} → ${wireguardPublicKey} at ${endpoint}`)

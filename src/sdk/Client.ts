@@ -1,134 +1,141 @@
-/**
- * A client of Control to build an agent or a gateway on: it connects with `control.v1`, authenticates, keeps its view, hands it
- * to `apply`, acknowledges what was applied, and comes back by itself whenever it may.
- */
+/** Client library for agents and gateways: keeps a connection to Control and applies its views. */
 import type { TunnelReport } from "#schema/agentMessages.ts"
 import type { ClientType } from "#schema/ids.ts"
 import { Effect, Option, Schema } from "effect"
-import { Engine, type Stopped } from "./Engine.ts"
-import type { Event } from "./events.ts"
-import type { Certificate } from "./Reports.ts"
+import type { ClientEvent } from "./clientEvents.ts"
+import { ReconnectingClient, type Stopped } from "./ReconnectingClient.ts"
+import type { Certificate, ReportSender } from "./ReportSender.ts"
 import type { AgentView, Change, GatewayView, View } from "./view.ts"
 
 export type { TunnelReport } from "#schema/agentMessages.ts"
-export type { Stopped } from "./Engine.ts"
-export type { Event } from "./events.ts"
-export { type Certificate, CertificateRejected, ClientStopped } from "./Reports.ts"
-export type { AgentView, Change, Changed, GatewayView } from "./view.ts"
+export type { ClientEvent } from "./clientEvents.ts"
+export type { Stopped } from "./ReconnectingClient.ts"
+export { type Certificate, CertificateRejected, ClientStopped } from "./ReportSender.ts"
+export type { AgentView, Change, GatewayView, RowChange } from "./view.ts"
 
 interface CommonOptions<V extends View> {
-  /** Control's address, such as `wss://control.example.com`; `type` is added to it. */
+  /** Address of Control, for example `wss://control.example.com`. The client adds the query parameter `type`. */
   readonly url: string
-  /** The client's key; a function is asked before each connection, so that a new key is used without a restart. */
+  /** The client's API key. A function is called before each connection, so that a new key needs no restart. */
   readonly apiKey: string | (() => string | Promise<string>)
   /**
-   * Puts the view into force. Called for every new view, never twice at a time: views that come meanwhile are merged, and the
-   * next call gets the newest. Resolving means that the view is in force; throwing means that it is not (the error's `code`,
-   * `message` and `tunnelId` are shown to operators), and the next call has its changes again. It must take a view that is
-   * already in force.
+   * Applies a view, for example to WireGuard. It is called for every new view, one call at a time. Views that arrive during a
+   * call are merged, and the next call gets the newest. It must accept a view that is already applied.
+   *
+   * Returning or resolving acknowledges the view. Throwing rejects it: operators see the error's `code`, `message` and
+   * `tunnelId`, and the next call contains the rejected changes again.
    */
   readonly apply: (view: V, change: Change) => void | Promise<void>
-  /** Where to keep the last good view (mode 0600: it has private keys in it). Without it every start begins from nothing. */
+  /** File for the last applied view, mode 0600, because it contains private keys. Without it every start begins empty. */
   readonly stateFile?: string
-  /** The public key to a private key that never leaves this machine (base64, as `wg` prints it); else Control makes one. */
+  /** Public key (base64, as printed by `wg`) whose private key stays on this machine. Without it Control creates the keys. */
   readonly wireguardPublicKey?: string
-  /** Name and version of the software, for operators; at most 64 characters. */
+  /** Name and version of the software, shown to operators; at most 64 characters. */
   readonly clientVersion?: string
-  /** For logs. What it throws is ignored. */
-  readonly onEvent?: (event: Event) => void
-  /** Stops the client, as `close` does. */
+  /** Receives events for logs. Errors that it throws are ignored. */
+  readonly onEvent?: (event: ClientEvent) => void
+  /** Stops the client when aborted, like `close`. */
   readonly signal?: AbortSignal
 }
 
 export interface AgentOptions extends CommonOptions<AgentView> {}
 
 export interface GatewayOptions extends CommonOptions<GatewayView> {
-  /** The address on which agents reach this gateway; without it the stored one stays. */
+  /** Public address at which agents reach this gateway. Without it the stored address stays. */
   readonly publicIp?: string
 }
 
 interface Client {
   /**
-   * Resolves when the client has ended for good: stopped by its owner (code 1000), or by a close code after which it must not
-   * come back (4400, 4403, 4409, 4410), or by a server that does not speak control.v1 (400, 1010). Never rejects.
+   * Resolves when the client has stopped for good. `code` is 1000 if the application stopped it, a close code after which it
+   * must not reconnect (4400, 4403, 4409, 4410), or 400 or 1010 if the server does not support control.v1. Never rejects.
    */
   readonly stopped: Promise<Stopped>
-  /** Closes the connection and resolves once an `apply` that is running has ended. What is in force stays so. */
+  /** Closes the connection, and resolves when a running `apply` has ended. What is applied stays applied. */
   readonly close: () => Promise<Stopped>
 }
 
 export interface AgentClient extends Client {
-  /** Says how the tunnels do: the whole list each time. Kept, and said again on every new connection. */
-  readonly status: (tunnels: ReadonlyArray<TunnelReport>) => void
+  /** Reports the state of all tunnels. The client keeps the list and resends it on every new connection. */
+  readonly reportStatus: (tunnels: ReadonlyArray<TunnelReport>) => void
 }
 
 export interface GatewayClient extends Client {
   /**
-   * Hands a certificate to Control; resolves when it is stored there, across reconnects. Rejects with `CertificateRejected`
-   * when Control will not have it, and with `ClientStopped` when the client ends first.
+   * Sends a certificate to Control, and again after reconnects. Resolves when Control has stored the certificate. Rejects with
+   * `CertificateRejected` if Control rejects it, and with `ClientStopped` if the client stops first.
    */
-  readonly certificateObtained: (certificate: Certificate) => Promise<void>
+  readonly submitCertificate: (certificate: Certificate) => Promise<void>
 }
 
-/** Begins at once; nothing is thrown later but through `stopped` and `onEvent`. Throws a `TypeError` for a bad url. */
+/**
+ * Starts a client for an agent, which connects at once. Throws a `TypeError` for an invalid `url`; later failures are
+ * reported by `onEvent` and `stopped`.
+ *
+ * @example
+ * const client = startAgent({ url: "wss://control.example.com", apiKey, apply: (view) => configureWireGuard(view) })
+ */
 export const startAgent = (options: AgentOptions): AgentClient => {
   const { apply } = options
-  const { client, engine } = start("agent", options, async (view, change) => {
+  const { client, reports } = start("agent", options, async (view, change) => {
     if (view.type === "agent") await apply(view, change)
   })
-  return { ...client, status: (tunnels) => engine.reports.status(tunnels) }
+  return { ...client, reportStatus: (tunnels) => reports.setStatus(tunnels) }
 }
 
-/** As `startAgent`. */
+/** Starts a client for a gateway; see `startAgent`. */
 export const startGateway = (options: GatewayOptions): GatewayClient => {
   const { apply } = options
-  const { client, engine } = start("gateway", options, async (view, change) => {
+  const { client, reports } = start("gateway", options, async (view, change) => {
     if (view.type === "gateway") await apply(view, change)
   })
-  return { ...client, certificateObtained: (certificate) => Effect.runPromise(engine.reports.obtained(certificate)) }
+  return {
+    ...client,
+    submitCertificate: (certificate) => Effect.runPromise(reports.submitCertificate(certificate))
+  }
 }
 
 function start<V extends View>(
   type: ClientType,
   options: CommonOptions<V> & { readonly publicIp?: string },
   apply: (view: View, change: Change) => Promise<void>
-): { readonly client: Client; readonly engine: Engine } {
+): { readonly client: Client; readonly reports: ReportSender } {
   const { apiKey, onEvent, signal, stateFile } = options
-  const engine = new Engine({
+  const client = new ReconnectingClient({
     type,
-    url: addressOf(options.url, type),
+    url: connectUrl(options.url, type),
     apiKey: typeof apiKey === "string" ? () => apiKey : apiKey,
-    auth: pickAuth(options),
+    auth: pickAuthFields(options),
     stateFile,
     apply,
-    onEvent: (event) => void Option.getOrUndefined(tell(onEvent, event))
+    onEvent: (event) => void Option.getOrUndefined(emit(onEvent, event))
   })
-  const stopped = Effect.runPromise(engine.run)
-  const abort = () => engine.stop("aborted")
+  const stopped = Effect.runPromise(client.run)
+  const abort = () => client.stop("aborted")
   if (signal?.aborted === true) abort()
   signal?.addEventListener("abort", abort, { once: true })
   void stopped.finally(() => signal?.removeEventListener("abort", abort))
   const close = () => {
-    engine.stop("closed")
+    client.stop("closed")
     return stopped
   }
-  return { client: { stopped, close }, engine }
+  return { client: { stopped, close }, reports: client.reports }
 }
 
-const tell = (onEvent: ((event: Event) => void) | undefined, event: Event): Option.Option<void> =>
+const emit = (onEvent: ((event: ClientEvent) => void) | undefined, event: ClientEvent): Option.Option<void> =>
   Option.liftThrowable(() => onEvent?.(event))()
 
-/** `http` and `https` are taken for `ws` and `wss`. */
-function addressOf(given: string, type: ClientType): string {
-  const url = new URL(given)
+/** Adds `type` to the query. `http` and `https` become `ws` and `wss`. */
+function connectUrl(address: string, type: ClientType): string {
+  const url = new URL(address)
   url.protocol = url.protocol.replace("http", "ws")
   if (url.protocol !== "ws:" && url.protocol !== "wss:") throw new TypeError("expected a ws:// or wss:// address")
   url.searchParams.set("type", type)
   return url.toString()
 }
 
-/** Only what is there: a field that is undefined would be a field all the same. */
-const pickAuth = Schema.encodeSync(Schema.Struct({
+/** Omits missing fields, because `undefined` is not a valid value of a field. */
+const pickAuthFields = Schema.encodeSync(Schema.Struct({
   publicIp: Schema.optionalKey(Schema.String),
   wireguardPublicKey: Schema.optionalKey(Schema.String),
   clientVersion: Schema.optionalKey(Schema.String)

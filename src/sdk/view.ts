@@ -1,8 +1,8 @@
-/** What a client knows and up to where: configs and steps become views by the rule of revisions. Pure. */
+/** The view a client holds: configs and deltas applied by the revision rule. Pure. */
 import type { AgentConfigV1, GatewayConfigV1 } from "#schema/views.ts"
-import type { Config, Step, Table } from "./messages.ts"
+import type { Config, Delta, Table } from "./messages.ts"
 
-/** A place in a history. A revision means nothing without its timeline. */
+/** A point in the change history. A revision means nothing without its timeline. */
 export interface Position {
   readonly timeline: string
   readonly revision: number
@@ -10,92 +10,96 @@ export interface Position {
 
 type Rows<Row extends { readonly id: string }> = ReadonlyMap<string, Row>
 
-/** All that an agent may know. */
+/** Everything that an agent may know. */
 export interface AgentView {
   readonly type: "agent"
   /** The agent itself. */
   readonly agent: AgentConfigV1["agent"]
-  /** By id. */
+  /** Gateways by id. */
   readonly gateways: Rows<AgentConfigV1["gateways"][number]>
-  /** Its own tunnels by id. */
+  /** The agent's own tunnels by id. */
   readonly tunnels: Rows<AgentConfigV1["tunnels"][number]>
 }
 
-/** All that a gateway may know. */
+/** Everything that a gateway may know. */
 export interface GatewayView {
   readonly type: "gateway"
   /** The gateway itself. */
   readonly gateway: GatewayConfigV1["gateway"]
-  /** By id. */
+  /** Agents by id. */
   readonly agents: Rows<GatewayConfigV1["agents"][number]>
-  /** By id. */
+  /** Tunnels by id. */
   readonly tunnels: Rows<GatewayConfigV1["tunnels"][number]>
-  /** By domain. */
+  /** Certificates by domain. */
   readonly certificates: ReadonlyMap<string, GatewayConfigV1["certificates"][number]>
 }
 
 export type View = AgentView | GatewayView
 
-/** A view and its place. */
-export interface Held extends Position {
+/** A view and the position up to which it is complete. */
+export interface Snapshot extends Position {
   readonly view: View
 }
 
-/** One row that is not as it was: `put` is new or changed, `deleted` is gone. */
-export interface Changed {
+/** One row that differs from before: `put` means new or changed, `deleted` means gone. */
+export interface RowChange {
   readonly table: Table
-  /** The id of the row; of a certificate its domain. */
+  /** The id of the row; the domain of a certificate. */
   readonly key: string
   readonly kind: "put" | "deleted"
 }
 
 /**
- * Why the view is another than at the last successful `apply`: `disk`: it is the stored one, read at the start; `config`: it
- * came as a whole, and `rows` is empty; `steps`: only these rows have changed, each named once.
+ * The difference from the last successful `apply`. `disk`: the view was read from the state file at the start. `config`: the
+ * whole view was replaced, and `rows` is empty. `deltas`: only `rows` have changed, and each row is listed once.
  */
 export interface Change {
-  readonly from: "disk" | "config" | "steps"
+  readonly source: "disk" | "config" | "deltas"
   readonly revision: number
-  readonly rows: ReadonlyArray<Changed>
+  readonly rows: ReadonlyArray<RowChange>
 }
 
-export type Followed =
-  | { readonly _tag: "Changed"; readonly held: Held; readonly change: Change }
-  /** Nothing new: the revision is one that the view already has. */
-  | { readonly _tag: "Known" }
-  /** Something before it has been missed: only a config helps. */
+export type DeltaOutcome =
+  | { readonly _tag: "Changed"; readonly snapshot: Snapshot; readonly change: Change }
+  /** The view already includes this revision. */
+  | { readonly _tag: "Duplicate" }
+  /** An earlier delta is missing. Only a config repairs the view. */
   | { readonly _tag: "Gap" }
 
-/** A config replaces everything, whatever its revision. */
-export const fromConfig = ({ data, revision, timeline }: Config): Held => ({ timeline, revision, view: viewOf(data) })
+/** The snapshot in a config. A config replaces everything, whatever its revision. */
+export const snapshotOf = ({ data, revision, timeline }: Config): Snapshot => ({
+  timeline,
+  revision,
+  view: viewOf(data)
+})
 
 /**
- * `previous <= r < revision`: applied. `revision <= r`: known. Else a gap. A put of a row that is there and a delete of one
- * that is not are right.
+ * Applies one delta to a snapshot at revision r. `previous <= r < revision` changes the view, `revision <= r` is a duplicate,
+ * everything else is a gap. A put of an existing row and a delete of an unknown row are valid.
  */
-export const follow = (held: Held, { key, previous, revision, row, table }: Step): Followed => {
-  if (revision <= held.revision) return { _tag: "Known" }
-  const before = rowsOf(held.view, table)
-  if (previous > held.revision || before === undefined) return { _tag: "Gap" }
+export const applyDelta = (snapshot: Snapshot, { key, previous, revision, row, table }: Delta): DeltaOutcome => {
+  if (revision <= snapshot.revision) return { _tag: "Duplicate" }
+  const before = rowsOf(snapshot.view, table)
+  if (previous > snapshot.revision || before === undefined) return { _tag: "Gap" }
   const rows = new Map(before)
   if (row === undefined) rows.delete(key)
   else rows.set(key, row)
   return {
     _tag: "Changed",
-    held: { ...held, revision, view: { ...held.view, [table]: rows } },
-    change: { from: "steps", revision, rows: [{ table, key, kind: row === undefined ? "deleted" : "put" }] }
+    snapshot: { ...snapshot, revision, view: { ...snapshot.view, [table]: rows } },
+    change: { source: "deltas", revision, rows: [{ table, key, kind: row === undefined ? "deleted" : "put" }] }
   }
 }
 
-/** Two changes, one after the other, as one: whoever takes it has both behind him. */
-export const merge = (first: Change | undefined, second: Change): Change => {
-  if (first === undefined || second.from !== "steps") return second
-  if (first.from !== "steps") return { ...first, revision: second.revision }
+/** Combines two consecutive changes into one change that leads from the first's start to the second's end. */
+export const mergeChanges = (first: Change | undefined, second: Change): Change => {
+  if (first === undefined || second.source !== "deltas") return second
+  if (first.source !== "deltas") return { ...first, revision: second.revision }
   const rows = new Map([...first.rows, ...second.rows].map((row) => [`${row.table} ${row.key}`, row]))
-  return { from: "steps", revision: second.revision, rows: [...rows.values()] }
+  return { source: "deltas", revision: second.revision, rows: [...rows.values()] }
 }
 
-/** The view in the form in which Control sends it: the data of a `config`. */
+/** Converts a view to the data of a `config` message. */
 export const toConfigData = (view: View): AgentConfigV1 | GatewayConfigV1 =>
   view.type === "agent"
     ? { agent: view.agent, gateways: [...view.gateways.values()], tunnels: [...view.tunnels.values()] }
@@ -106,8 +110,8 @@ export const toConfigData = (view: View): AgentConfigV1 | GatewayConfigV1 =>
       certificates: [...view.certificates.values()]
     }
 
-/** The id of the client whose view it is. */
-export const ownerOf = (view: View): string => view.type === "agent" ? view.agent.id : view.gateway.id
+/** The id of the client to which the view belongs. */
+export const ownerId = (view: View): string => view.type === "agent" ? view.agent.id : view.gateway.id
 
 function viewOf(data: Config["data"]): View {
   return "agent" in data
@@ -125,7 +129,7 @@ function byId<Row extends { readonly id: string }>(rows: ReadonlyArray<Row>): Ro
   return new Map(rows.map((row) => [row.id, row]))
 }
 
-/** Undefined for a table that clients of this type do not have. */
+/** Returns undefined for a table that clients of this type do not have. */
 function rowsOf(view: View, table: Table): ReadonlyMap<string, unknown> | undefined {
   const tables: Partial<Record<Table, ReadonlyMap<string, unknown>>> = view.type === "agent"
     ? { gateways: view.gateways, tunnels: view.tunnels }

@@ -1,67 +1,67 @@
-/** What a client of control.v1 does while it is connected. */
+/** Messages that a client of control.v1 sends while it is connected. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
-import { agentConfig, heartbeatAck, tunnelStep, welcome } from "./frames.ts"
-import { client, held, joined, scripted } from "./scripted.ts"
+import { agentConfig, authSuccess, heartbeatAck, tunnelDelta } from "./serverFrames.ts"
+import { client, connectedClient, controlledApply, scriptedServer } from "./scriptedServer.ts"
 
 describe("a client of control.v1", () => {
   it.effect("offers control.v1, authenticates first, applies its config and acknowledges it", () =>
     Effect.gen(function*() {
-      const { agent, auth, peer } = yield* joined()
+      const { agent, auth, peer } = yield* connectedClient()
       assert.strictEqual(peer.request.headers["sec-websocket-protocol"], "control.v1")
       assert.strictEqual(peer.request.url, "/?type=agent")
       assert.deepStrictEqual(auth, { apiKey: "key" })
       assert.deepStrictEqual([...agent.views[0]?.tunnels.keys() ?? []], ["t0"])
-      peer.say(tunnelStep("create", { id: "t1", revision: 12, previous: 10 }))
+      peer.send(tunnelDelta("create", { id: "t1", revision: 12, previous: 10 }))
       assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 12 })
       const { change } = yield* agent.expect("applied")
       assert.deepStrictEqual(change, {
-        from: "steps",
+        source: "deltas",
         revision: 12,
         rows: [{ table: "tunnels", key: "t1", kind: "put" }]
       })
     }))
 
-  it.effect("what comes while a view is being applied is merged: the next call gets the newest, and one ack tells of all", () =>
+  it.effect("merges the deltas that arrive during an apply, and sends one ack for all of them", () =>
     Effect.gen(function*() {
-      const { apply, next, waiting } = held()
-      const server = yield* scripted()
+      const { apply, next, pendingCalls } = controlledApply()
+      const server = yield* scriptedServer()
       yield* client({ url: server.url, apply })
       const peer = yield* server.connection
       yield* peer.expect("auth")
-      peer.say(welcome({ resumed: false }), agentConfig({ revision: 10 }))
+      peer.send(authSuccess({ resumed: false }), agentConfig({ revision: 10 }))
       const first = yield* next
-      peer.say(
-        tunnelStep("create", { id: "t1", revision: 11, previous: 10 }),
-        tunnelStep("create", { id: "t2", revision: 12, previous: 11 }),
-        tunnelStep("delete", { id: "t1", revision: 13, previous: 12 }),
+      peer.send(
+        tunnelDelta("create", { id: "t1", revision: 11, previous: 10 }),
+        tunnelDelta("create", { id: "t2", revision: 12, previous: 11 }),
+        tunnelDelta("delete", { id: "t1", revision: 13, previous: 12 }),
         heartbeatAck(14)
       )
-      // The resync shows that everything before it was read.
+      // The resync shows that the client has read every message before it.
       yield* peer.expect("resync")
-      assert.strictEqual(waiting(), 0)
+      assert.strictEqual(pendingCalls(), 0)
       first.done()
       assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 10 })
       const second = yield* next
       assert.deepStrictEqual(second.change, {
-        from: "steps",
+        source: "deltas",
         revision: 13,
         rows: [{ table: "tunnels", key: "t1", kind: "deleted" }, { table: "tunnels", key: "t2", kind: "put" }]
       })
       second.done()
       assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 13 })
-      assert.strictEqual(waiting(), 0)
+      assert.strictEqual(pendingCalls(), 0)
     }))
 
-  it.effect("what cannot be applied is refused with the error's own words, and its changes come again with the next", () =>
+  it.effect("rejects a revision with the code and message of the thrown error, and includes its changes in the next apply", () =>
     Effect.gen(function*() {
-      const { apply, next } = held()
+      const { apply, next } = controlledApply()
       const { peer } = yield* Effect.map(
-        Effect.all([joined(apply), Effect.flatMap(next, ({ done }) => Effect.sync(done))], { concurrency: 2 }),
+        Effect.all([connectedClient(apply), Effect.flatMap(next, ({ done }) => Effect.sync(done))], { concurrency: 2 }),
         ([all]) => all
       )
-      peer.say(tunnelStep("create", { id: "t1", revision: 11, previous: 10 }))
+      peer.send(tunnelDelta("create", { id: "t1", revision: 11, previous: 10 }))
       const failing = yield* next
       failing.fail(Object.assign(new Error("localhost:8080 is taken"), { code: "port_in_use", tunnelId: "t1" }))
       assert.deepStrictEqual(yield* peer.expect("nack"), {
@@ -70,65 +70,65 @@ describe("a client of control.v1", () => {
         message: "localhost:8080 is taken",
         tunnelId: "t1"
       })
-      peer.say(tunnelStep("create", { id: "t2", revision: 12, previous: 11 }))
-      const better = yield* next
-      assert.deepStrictEqual(better.change.rows.map(({ key }) => key), ["t1", "t2"])
-      better.done()
+      peer.send(tunnelDelta("create", { id: "t2", revision: 12, previous: 11 }))
+      const retried = yield* next
+      assert.deepStrictEqual(retried.change.rows.map(({ key }) => key), ["t1", "t2"])
+      retried.done()
       assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 12 })
     }))
 
-  it.effect("repeated steps are ignored, a missing one is answered with one resync, and a config heals", () =>
+  it.effect("ignores duplicate deltas, requests one resync for a missing delta, and continues from the next config", () =>
     Effect.gen(function*() {
-      const { agent, peer } = yield* joined()
-      peer.say(
-        tunnelStep("create", { id: "t9", revision: 10, previous: 9 }),
-        tunnelStep("create", { id: "t2", revision: 12, previous: 11 }),
-        tunnelStep("create", { id: "t3", revision: 13, previous: 12 }),
+      const { agent, peer } = yield* connectedClient()
+      peer.send(
+        tunnelDelta("create", { id: "t9", revision: 10, previous: 9 }),
+        tunnelDelta("create", { id: "t2", revision: 12, previous: 11 }),
+        tunnelDelta("create", { id: "t3", revision: 13, previous: 12 }),
         heartbeatAck(13)
       )
       yield* peer.expect("resync")
-      peer.say(agentConfig({ revision: 13, tunnels: ["t1", "t2", "t3"] }), heartbeatAck(13))
+      peer.send(agentConfig({ revision: 13, tunnels: ["t1", "t2", "t3"] }), heartbeatAck(13))
       assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 13 })
       assert.deepStrictEqual(agent.views.map(({ tunnels }) => [...tunnels.keys()]), [["t0"], ["t1", "t2", "t3"]])
-      assert.strictEqual(peer.waiting(), 0)
+      assert.strictEqual(peer.unread(), 0)
     }))
 
-  it.effect("a heartbeat_ack that is ahead is answered with resync, at most once in five seconds", () =>
+  it.effect("requests a resync if a heartbeat_ack is ahead of its revision, at most once in 5 s", () =>
     Effect.gen(function*() {
-      const { peer } = yield* joined()
-      peer.say(heartbeatAck(10), heartbeatAck(11), heartbeatAck(11))
+      const { peer } = yield* connectedClient()
+      peer.send(heartbeatAck(10), heartbeatAck(11), heartbeatAck(11))
       yield* peer.expect("resync")
       yield* TestClock.adjust("6 seconds")
-      peer.say(heartbeatAck(11))
+      peer.send(heartbeatAck(11))
       yield* peer.expect("resync")
-      assert.strictEqual(peer.waiting(), 0)
+      assert.strictEqual(peer.unread(), 0)
     }))
 
-  it.effect("unknown messages, unknown fields and nonsense are passed over", () =>
+  it.effect("ignores unknown messages, unknown fields and invalid JSON", () =>
     Effect.gen(function*() {
-      const { agent, peer } = yield* joined()
-      const step = tunnelStep("create", { id: "t1", revision: 11, previous: 10 })
-      peer.say(
+      const { agent, peer } = yield* connectedClient()
+      const delta = tunnelDelta("create", { id: "t1", revision: 11, previous: 10 })
+      peer.send(
         "{",
         "[]",
         "null",
         "\"config\"",
         { type: "weather", revision: 99, data: {} },
         { type: "moon_update", revision: 99, previous: 98, data: { id: "x" } },
-        { ...step, more: { deep: 1 }, data: { ...step.data, colour: "red" } }
+        { ...delta, more: { deep: 1 }, data: { ...delta.data, colour: "red" } }
       )
       assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 11 })
-      assert.deepStrictEqual(agent.views[1]?.tunnels.get("t1"), step.data)
+      assert.deepStrictEqual(agent.views[1]?.tunnels.get("t1"), delta.data)
     }))
 
-  it.effect("a step that cannot be read is refused, so that operators hear of it, and a config heals", () =>
+  it.effect("rejects a delta that it cannot decode, and continues from the next config", () =>
     Effect.gen(function*() {
-      const { peer } = yield* joined()
-      peer.say({ ...tunnelStep("create", { id: "t1", revision: 11, previous: 10 }), data: { id: "t1", domain: 5 } })
+      const { peer } = yield* connectedClient()
+      peer.send({ ...tunnelDelta("create", { id: "t1", revision: 11, previous: 10 }), data: { id: "t1", domain: 5 } })
       assert.deepInclude(yield* peer.expect("nack"), { revision: 11, code: "unreadable" })
-      peer.say(tunnelStep("create", { id: "t2", revision: 12, previous: 11 }))
+      peer.send(tunnelDelta("create", { id: "t2", revision: 12, previous: 11 }))
       yield* peer.expect("resync")
-      peer.say(agentConfig({ revision: 12 }))
+      peer.send(agentConfig({ revision: 12 }))
       assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 12 })
     }))
 })

@@ -1,8 +1,9 @@
+/** Tunnel status and certificates that the client library sends and resends. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import { agentConfig, gatewayConfig, welcome } from "./frames.ts"
-import { client, scripted } from "./scripted.ts"
+import { agentConfig, authSuccess, gatewayConfig } from "./serverFrames.ts"
+import { client, scriptedServer } from "./scriptedServer.ts"
 
 const certificate = (domain: string) => ({
   domain,
@@ -13,81 +14,81 @@ const certificate = (domain: string) => ({
 const accepted = (domain: string) => ({ type: "certificate_accepted", data: { domain } })
 const error = (code: string, message = "because") => ({ type: "error", data: { code, message } })
 
-/** A gateway that is ready, and a way to be ready again. */
+/** A gateway client, and `authenticate`, which authenticates its next connection. */
 const gateway = Effect.gen(function*() {
-  const server = yield* scripted()
-  const { engine, lost } = yield* client({ type: "gateway", url: server.url })
-  const enter = Effect.gen(function*() {
+  const server = yield* scriptedServer()
+  const { engine, disconnected } = yield* client({ type: "gateway", url: server.url })
+  const authenticate = Effect.gen(function*() {
     const peer = yield* server.connection
     yield* peer.expect("auth")
-    peer.say(welcome({ resumed: false, type: "gateway" }), gatewayConfig({ revision: 10 }))
+    peer.send(authSuccess({ resumed: false, type: "gateway" }), gatewayConfig({ revision: 10 }))
     yield* peer.expect("ack")
     return peer
   })
-  return { enter, lost, reports: engine.reports }
+  return { authenticate, disconnected, reports: engine.reports }
 })
 
-describe("what a client tells", () => {
-  it.effect("a status waits for the connection, and is told again on the next one, in parts that fit a message", () =>
+describe("reports of a client", () => {
+  it.effect("the status waits for a connection, is resent on the next one, and is split to fit the message limit", () =>
     Effect.gen(function*() {
-      const server = yield* scripted()
-      const { engine, lost } = yield* client({ url: server.url })
+      const server = yield* scriptedServer()
+      const { engine, disconnected } = yield* client({ url: server.url })
       const tunnels = Array.from({ length: 700 }, (_, index) => ({ domain: `t${index}.example.com`, status: "active" }))
-      engine.reports.status(tunnels)
+      engine.reports.setStatus(tunnels)
       for (const _ of [1, 2]) {
         const peer = yield* server.connection
         yield* peer.expect("auth")
-        peer.say(welcome({ resumed: false }))
+        peer.send(authSuccess({ resumed: false }))
         const parts = [yield* peer.expect("status"), yield* peer.expect("status")]
         assert.deepStrictEqual(parts.flatMap((part) => part["tunnels"]), tunnels)
-        peer.say(agentConfig({ revision: 10 }))
+        peer.send(agentConfig({ revision: 10 }))
         yield* peer.expect("ack")
-        engine.reports.status(tunnels.slice(0, 1))
+        engine.reports.setStatus(tunnels.slice(0, 1))
         assert.lengthOf((yield* peer.expect("status"))["tunnels"], 1)
-        engine.reports.status(tunnels)
+        engine.reports.setStatus(tunnels)
         yield* peer.expect("status")
         yield* peer.expect("status")
         peer.close(1012)
-        yield* lost
+        yield* disconnected
         yield* TestClock.adjust("2 seconds")
       }
     }))
 
-  it.effect("a certificate is repeated, also on another connection, until it is accepted", () =>
+  it.effect("a certificate is resent, also on the next connection, until Control accepts it", () =>
     Effect.gen(function*() {
-      const { enter, lost, reports } = yield* gateway
-      const delivery = yield* Effect.forkScoped(reports.obtained(certificate("Bücher.example")))
-      const peer = yield* enter
+      const { authenticate, disconnected, reports } = yield* gateway
+      const delivery = yield* Effect.forkScoped(reports.submitCertificate(certificate("Bücher.example")))
+      const peer = yield* authenticate
       const domain = "xn--bcher-kva.example"
       assert.strictEqual((yield* peer.expect("certificate_obtained"))["domain"], domain)
       yield* TestClock.adjust("35 seconds")
       yield* peer.expect("heartbeat")
       yield* peer.expect("certificate_obtained")
       peer.close(1012)
-      yield* lost
+      yield* disconnected
       yield* TestClock.adjust("1 second")
-      const again = yield* enter
+      const again = yield* authenticate
       yield* again.expect("certificate_obtained")
       assert.isUndefined(delivery.pollUnsafe())
-      again.say(accepted("other.example"), accepted(domain))
+      again.send(accepted("other.example"), accepted(domain))
       yield* Fiber.join(delivery)
     }))
 
-  it.effect("certificates are handed over one after the other, so that an error is about one of them", () =>
+  it.effect("certificates are sent one at a time, so that an error belongs to exactly one of them", () =>
     Effect.gen(function*() {
-      const { enter, reports } = yield* gateway
+      const { authenticate, reports } = yield* gateway
       const [one, two] = yield* Effect.forEach(
         ["a.example", "b.example"],
-        (domain) => Effect.forkScoped(reports.obtained(certificate(domain)))
+        (domain) => Effect.forkScoped(reports.submitCertificate(certificate(domain)))
       )
-      const peer = yield* enter
+      const peer = yield* authenticate
       assert.strictEqual((yield* peer.expect("certificate_obtained"))["domain"], "a.example")
-      assert.strictEqual(peer.waiting(), 0)
-      peer.say(error("certificate_rejected", "the key belongs to another certificate"))
+      assert.strictEqual(peer.unread(), 0)
+      peer.send(error("certificate_rejected", "the key belongs to another certificate"))
       assert.strictEqual((yield* peer.expect("certificate_obtained"))["domain"], "b.example")
-      peer.say(accepted("b.example"))
-      const refused = yield* Effect.flip(Fiber.join(one ?? assert.fail()))
-      assert.deepInclude(refused, {
+      peer.send(accepted("b.example"))
+      const rejected = yield* Effect.flip(Fiber.join(one ?? assert.fail()))
+      assert.deepInclude(rejected, {
         _tag: "CertificateRejected",
         domain: "a.example",
         message: "the key belongs to another certificate"
@@ -95,40 +96,43 @@ describe("what a client tells", () => {
       yield* Fiber.join(two ?? assert.fail())
     }))
 
-  it.effect("while the store is away a certificate is kept and tried again", () =>
+  it.effect("a certificate is sent again while Control reports unavailable", () =>
     Effect.gen(function*() {
-      const { enter, reports } = yield* gateway
-      const delivery = yield* Effect.forkScoped(reports.obtained(certificate("a.example")))
-      const peer = yield* enter
+      const { authenticate, reports } = yield* gateway
+      const delivery = yield* Effect.forkScoped(reports.submitCertificate(certificate("a.example")))
+      const peer = yield* authenticate
       yield* peer.expect("certificate_obtained")
-      peer.say(error("unknown_type"), error("unavailable"))
-      yield* waitFor(() => peer.waiting() > 0)
+      peer.send(error("unknown_type"), error("unavailable"))
+      yield* waitFor(() => peer.unread() > 0)
       yield* peer.expect("certificate_obtained")
-      peer.say(accepted("a.example"))
+      peer.send(accepted("a.example"))
       yield* Fiber.join(delivery)
     }))
 
-  it.effect("what is no certificate is refused here, and what is not delivered ends with the client", () =>
+  it.effect("an invalid certificate is rejected locally, and a pending one fails when the client stops", () =>
     Effect.gen(function*() {
-      const { enter, reports } = yield* gateway
-      const bad = yield* Effect.flip(reports.obtained({ ...certificate("not a name"), expiresAt: "soon" }))
+      const { authenticate, reports } = yield* gateway
+      const bad = yield* Effect.flip(reports.submitCertificate({ ...certificate("not a name"), expiresAt: "soon" }))
       assert.strictEqual(bad._tag, "CertificateRejected")
-      const delivery = yield* Effect.forkScoped(reports.obtained(certificate("a.example")))
-      yield* (yield* enter).expect("certificate_obtained")
+      const delivery = yield* Effect.forkScoped(reports.submitCertificate(certificate("a.example")))
+      yield* (yield* authenticate).expect("certificate_obtained")
       reports.stop()
       const exit = yield* Effect.exit(Fiber.join(delivery))
       assert.isTrue(Exit.isFailure(exit))
-      assert.strictEqual((yield* Effect.flip(reports.obtained(certificate("a.example"))))._tag, "ClientStopped")
+      assert.strictEqual(
+        (yield* Effect.flip(reports.submitCertificate(certificate("a.example"))))._tag,
+        "ClientStopped"
+      )
     }))
 })
 
-/** Moves the clock by a second at a time until it is so: the client begins to wait at a moment that a test cannot see. */
-const waitFor = (isSo: () => boolean): Effect.Effect<void> =>
+/** Advances the clock by 1 s at a time until the condition holds, because the client starts to wait at an unknown moment. */
+const waitFor = (condition: () => boolean): Effect.Effect<void> =>
   Effect.suspend(() =>
-    isSo()
+    condition()
       ? Effect.void
       : Effect.andThen(
         Effect.promise(() => new Promise((next) => setImmediate(next))),
-        Effect.andThen(TestClock.adjust("1 second"), waitFor(isSo))
+        Effect.andThen(TestClock.adjust("1 second"), waitFor(condition))
       )
   )

@@ -1,25 +1,26 @@
-import type { Config, Step } from "#sdk/messages.ts"
+/** Views of the client library: deltas, gaps, duplicates, merged changes, decoding (src/sdk/view.ts, messages.ts). */
+import type { Config, Delta } from "#sdk/messages.ts"
 import { readFrame } from "#sdk/messages.ts"
-import { type Change, follow, fromConfig, type Held, merge, toConfigData } from "#sdk/view.ts"
+import { applyDelta, type Change, mergeChanges, type Snapshot, snapshotOf, toConfigData } from "#sdk/view.ts"
 import { ControlMessageV1 } from "#schema/protocol.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { agentConfig, tunnelStep } from "./frames.ts"
+import { agentConfig, tunnelDelta } from "./serverFrames.ts"
 
 const decodeConfig = (json: object): Config => {
   const message = readFrame(JSON.stringify(json), "agent")
   if (message._tag !== "Config") throw new Error(`not a config: ${JSON.stringify(message)}`)
   return message.config
 }
-const decodeStep = (json: object): Step => {
+const decodeDelta = (json: object): Delta => {
   const message = readFrame(JSON.stringify(json), "agent")
-  if (message._tag !== "Step") throw new Error(`not a step: ${JSON.stringify(message)}`)
-  return message.step
+  if (message._tag !== "Delta") throw new Error(`not a delta: ${JSON.stringify(message)}`)
+  return message.delta
 }
 
-const start = fromConfig(decodeConfig(agentConfig({ revision: 10, tunnels: ["t0"] })))
+const start = snapshotOf(decodeConfig(agentConfig({ revision: 10, tunnels: ["t0"] })))
 
-/** A history of an audience: each entry is one committed step, `gap` apart from the one before. */
+/** A change history: each entry is one delta, `gap` revisions after the previous one. */
 const Entry = Schema.Struct({
   gap: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 4 })),
   id: Schema.Literals(["t0", "t1", "t2"]),
@@ -27,107 +28,113 @@ const Entry = Schema.Struct({
 })
 const history = { history: Schema.Array(Entry).check(Schema.isMaxLength(20)) }
 
-const stepsOf = (entries: ReadonlyArray<typeof Entry.Type>): ReadonlyArray<Step> => {
+const deltasOf = (entries: ReadonlyArray<typeof Entry.Type>): ReadonlyArray<Delta> => {
   let revision = 10
   return entries.map(({ gap, id, kind }, index) => {
     const previous = revision
     revision += gap
-    return decodeStep(tunnelStep(kind, { id, revision, previous, target: `host:${index + 1}` }))
+    return decodeDelta(tunnelDelta(kind, { id, revision, previous, target: `host:${index + 1}` }))
   })
 }
 
-const run = (from: Held, steps: ReadonlyArray<Step>) =>
-  steps.reduce<{ held: Held; tags: Array<string> }>(({ held, tags }, step) => {
-    const followed = follow(held, step)
-    return { held: followed._tag === "Changed" ? followed.held : held, tags: [...tags, followed._tag] }
-  }, { held: from, tags: [] })
+const run = (from: Snapshot, deltas: ReadonlyArray<Delta>) =>
+  deltas.reduce<{ snapshot: Snapshot; tags: Array<string> }>(({ snapshot, tags }, delta) => {
+    const outcome = applyDelta(snapshot, delta)
+    return { snapshot: outcome._tag === "Changed" ? outcome.snapshot : snapshot, tags: [...tags, outcome._tag] }
+  }, { snapshot: from, tags: [] })
 
 describe("a client's view", () => {
   it.effect.prop(
-    "config and steps add up, and each row is as its last step left it",
+    "each row is as its last delta left it",
     history,
     ({ history }) =>
       Effect.sync(() => {
-        const steps = stepsOf(history)
-        const { held, tags } = run(start, steps)
+        const deltas = deltasOf(history)
+        const { snapshot, tags } = run(start, deltas)
         assert.isTrue(tags.every((tag) => tag === "Changed"))
-        assert.strictEqual(held.revision, steps.at(-1)?.revision ?? 10)
+        assert.strictEqual(snapshot.revision, deltas.at(-1)?.revision ?? 10)
         for (const id of ["t0", "t1", "t2"]) {
-          const last = steps.findLast((step) => step.key === id)
-          assert.deepStrictEqual(held.view.tunnels.get(id), last === undefined ? start.view.tunnels.get(id) : last.row)
+          const last = deltas.findLast((delta) => delta.key === id)
+          assert.deepStrictEqual(
+            snapshot.view.tunnels.get(id),
+            last === undefined ? start.view.tunnels.get(id) : last.row
+          )
         }
       })
   )
 
   it.effect.prop(
-    "steps that come again, in whatever number, change nothing",
+    "duplicate deltas change nothing",
     history,
     ({ history }) =>
       Effect.sync(() => {
-        const steps = stepsOf(history)
-        const once = run(start, steps).held
-        const again = run(once, steps)
-        assert.strictEqual(again.held, once)
-        assert.isTrue(again.tags.every((tag) => tag === "Known"))
+        const deltas = deltasOf(history)
+        const once = run(start, deltas).snapshot
+        const again = run(once, deltas)
+        assert.strictEqual(again.snapshot, once)
+        assert.isTrue(again.tags.every((tag) => tag === "Duplicate"))
       })
   )
 
   it.effect.prop(
-    "a step that is missing is noticed at the next one, and nothing is applied from then on",
+    "a missing delta is detected at the next one, and no later delta is applied",
     { ...history, lost: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 19 })) },
     ({ history, lost }) =>
       Effect.sync(() => {
-        const steps = stepsOf(history)
-        if (lost >= steps.length) return
-        const { held, tags } = run(start, steps.toSpliced(lost, 1))
-        assert.deepStrictEqual(held, run(start, steps.slice(0, lost)).held)
+        const deltas = deltasOf(history)
+        if (lost >= deltas.length) return
+        const { snapshot, tags } = run(start, deltas.toSpliced(lost, 1))
+        assert.deepStrictEqual(snapshot, run(start, deltas.slice(0, lost)).snapshot)
         assert.isTrue(tags.slice(lost).every((tag) => tag === "Gap"))
       })
   )
 
-  it.effect.prop("a resumed client ends where one that never left is", {
+  it.effect.prop("a resumed client ends with the same view as one that stayed connected", {
     ...history,
     at: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 20 }))
   }, ({ at, history }) =>
     Effect.sync(() => {
-      const steps = stepsOf(history)
-      const middle = run(start, steps.slice(0, at)).held
-      // What was missed comes merged: one step a row, the last, in order, chained from where the client was.
-      const missed = steps.slice(at).filter((step, index, all) =>
-        all.findLastIndex(({ key }) => key === step.key) === index
+      const deltas = deltasOf(history)
+      const atDisconnect = run(start, deltas.slice(0, at)).snapshot
+      // Missed deltas arrive compacted: the last delta of each row, in order, chained from the client's revision.
+      const missed = deltas.slice(at).filter((delta, index, all) =>
+        all.findLastIndex(({ key }) => key === delta.key) === index
       )
-      const chained = missed.map((step, index) => ({
-        ...step,
-        previous: missed[index - 1]?.revision ?? middle.revision
+      const chained = missed.map((delta, index) => ({
+        ...delta,
+        previous: missed[index - 1]?.revision ?? atDisconnect.revision
       }))
-      const { held, tags } = run(middle, chained)
+      const { snapshot, tags } = run(atDisconnect, chained)
       assert.isTrue(tags.every((tag) => tag === "Changed"))
-      assert.deepStrictEqual(held, run(start, steps).held)
+      assert.deepStrictEqual(snapshot, run(start, deltas).snapshot)
     }))
 
-  it.effect.prop("merged changes name each row once, as it is at the end", history, ({ history }) =>
+  it.effect.prop("merged changes list each row once, in its final state", history, ({ history }) =>
     Effect.sync(() => {
-      const changes = stepsOf(history).reduce<{ held: Held; change: Change | undefined }>(({ change, held }, step) => {
-        const followed = follow(held, step)
-        return followed._tag === "Changed"
-          ? { held: followed.held, change: merge(change, followed.change) }
-          : { held, change }
-      }, { held: start, change: undefined })
+      const changes = deltasOf(history).reduce<{ snapshot: Snapshot; change: Change | undefined }>(
+        ({ change, snapshot }, delta) => {
+          const outcome = applyDelta(snapshot, delta)
+          return outcome._tag === "Changed"
+            ? { snapshot: outcome.snapshot, change: mergeChanges(change, outcome.change) }
+            : { snapshot, change }
+        },
+        { snapshot: start, change: undefined }
+      )
       const rows = changes.change?.rows ?? []
       assert.strictEqual(new Set(rows.map(({ key }) => key)).size, rows.length)
       assert.deepStrictEqual(new Set(rows.map(({ key }) => key)), new Set(history.map(({ id }) => id)))
-      for (const { key, kind } of rows) assert.strictEqual(changes.held.view.tunnels.has(key), kind === "put")
+      for (const { key, kind } of rows) assert.strictEqual(changes.snapshot.view.tunnels.has(key), kind === "put")
     }))
 
-  it("a config swallows the steps around it, and one that is older than the view replaces it all the same", () => {
-    const steps: Change = { from: "steps", revision: 12, rows: [{ table: "tunnels", key: "t1", kind: "put" }] }
-    const whole: Change = { from: "config", revision: 11, rows: [] }
-    assert.deepStrictEqual(merge(steps, whole), whole)
-    assert.deepStrictEqual(merge(whole, steps), { from: "config", revision: 12, rows: [] })
-    assert.strictEqual(fromConfig(decodeConfig(agentConfig({ revision: 3, timeline: "new" }))).revision, 3)
+  it("a config absorbs the deltas around it, and replaces the view even if its revision is older", () => {
+    const deltas: Change = { source: "deltas", revision: 12, rows: [{ table: "tunnels", key: "t1", kind: "put" }] }
+    const config: Change = { source: "config", revision: 11, rows: [] }
+    assert.deepStrictEqual(mergeChanges(deltas, config), config)
+    assert.deepStrictEqual(mergeChanges(config, deltas), { source: "config", revision: 12, rows: [] })
+    assert.strictEqual(snapshotOf(decodeConfig(agentConfig({ revision: 3, timeline: "new" }))).revision, 3)
   })
 
-  it("a step for a table that this client does not have is passed over when it is read", () => {
+  it("a delta for a table that this type of client does not have decodes as unknown", () => {
     const frame = JSON.stringify({
       type: "certificate_delete",
       revision: 11,
@@ -135,17 +142,17 @@ describe("a client's view", () => {
       data: { domain: "a.example" }
     })
     assert.deepStrictEqual(readFrame(frame, "agent"), { _tag: "Unknown", type: "certificate_delete" })
-    assert.strictEqual(readFrame(frame, "gateway")._tag, "Step")
+    assert.strictEqual(readFrame(frame, "gateway")._tag, "Delta")
   })
 
-  it("a view written down as a config is read back as it was", () => {
+  it("a view converted to a config and back is unchanged", () => {
     const { revision, timeline, view } = start
-    const back = decodeConfig({ type: "config", revision, timeline, data: toConfigData(view) })
-    assert.deepStrictEqual(fromConfig(back), start)
+    const decoded = decodeConfig({ type: "config", revision, timeline, data: toConfigData(view) })
+    assert.deepStrictEqual(snapshotOf(decoded), start)
   })
 
   it.effect.prop(
-    "whatever Control may say is read, by agents and by gateways",
+    "every message of Control can be decoded by agents or by gateways",
     { message: ControlMessageV1 },
     ({ message }) =>
       Effect.sync(() => {
@@ -156,7 +163,7 @@ describe("a client's view", () => {
   )
 
   it.effect.prop(
-    "no text makes reading throw",
+    "decoding never throws, for any text",
     { text: Schema.String, json: Schema.Json },
     ({ json, text }) =>
       Effect.sync(() => {
@@ -166,7 +173,7 @@ describe("a client's view", () => {
       })
   )
 
-  it("what cannot be read is told by its place, never by its value", () => {
+  it("an undecodable message is reported by the path of the fault, never by its value", () => {
     const config = agentConfig({ revision: 5 })
     const broken = {
       ...config,

@@ -1,22 +1,22 @@
-/** What an error of the client's owner looks like to the operators of Control. Pure. */
+/** Converts an error of the application's `apply` to a `nack` message. Pure. */
 import type { Nack } from "#schema/clientMessages.ts"
 import { Revision, TunnelId } from "#schema/ids.ts"
 import { Option, Schema } from "effect"
 
 /**
- * `code`: the error's own `code` if it has one, else its name. `message`: the error's. `tunnelId`: the error's own, if it has
- * one. Never its stack. Whatever was thrown, it is a nack that Control takes.
+ * The nack for a thrown value. `code` is the error's `code`, otherwise its `name`. `message` and `tunnelId` are the error's
+ * own. The stack is never included. Every thrown value yields a nack that Control accepts.
  */
-export const nackOf = (revision: number, error: unknown): typeof Nack.Type => {
+export const nackFromError = (revision: number, error: unknown): typeof Nack.Type => {
   const code = textAt(error, "code") || textAt(error, "name") || "error"
   const message = textAt(error, "message") ??
-    (typeof error === "string" ? error : "something else than an Error was thrown")
+    (typeof error === "string" ? error : "the thrown value is not an Error")
   const tunnelId = textAt(error, "tunnelId")
   return {
     type: "nack",
     data: {
       revision: Revision.make(revision),
-      // Cut in the middle of a character, its half would be no text.
+      // A cut inside a surrogate pair leaves a lone surrogate, which is not valid text.
       code: code.slice(0, 64).toWellFormed(),
       message: message.slice(0, 500).toWellFormed(),
       ...(isTunnelId(tunnelId) ? { tunnelId } : {})
@@ -26,7 +26,7 @@ export const nackOf = (revision: number, error: unknown): typeof Nack.Type => {
 
 const isTunnelId = Schema.is(TunnelId)
 
-/** A getter may throw, too. */
+/** Reads a text field. A getter that throws counts as a missing field. */
 function textAt(error: unknown, field: string): string | undefined {
   const value = Option.liftThrowable((): unknown =>
     typeof error === "object" && error !== null ? Reflect.get(error, field) : undefined

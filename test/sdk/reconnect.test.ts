@@ -1,14 +1,14 @@
-/** How a client of control.v1 comes back, and when it does not. */
+/** Reconnecting of a client of control.v1, and the close codes after which it stops. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import { agentConfig, heartbeatAck, timeline, tunnelStep, welcome } from "./frames.ts"
-import { client, held, joined, scripted } from "./scripted.ts"
+import { agentConfig, authSuccess, heartbeatAck, timeline, tunnelDelta } from "./serverFrames.ts"
+import { client, connectedClient, controlledApply, scriptedServer } from "./scriptedServer.ts"
 
 describe("a client of control.v1 whose connection is lost", () => {
-  it.effect("comes back from where it was, says how far it is, and is not made to apply anything twice", () =>
+  it.effect("resumes from its revision, acknowledges it, and applies nothing twice", () =>
     Effect.gen(function*() {
-      const { agent, peer, server } = yield* joined()
+      const { agent, peer, server } = yield* connectedClient()
       peer.close(1012)
       assert.deepInclude(yield* agent.expect("disconnected"), { code: 1012, retryInMs: 500 })
       yield* TestClock.adjust(499)
@@ -16,51 +16,51 @@ describe("a client of control.v1 whose connection is lost", () => {
       yield* TestClock.adjust(1)
       const again = yield* server.connection
       assert.deepStrictEqual((yield* again.expect("auth"))["resume"], { timeline, revision: 10 })
-      again.say(welcome({ resumed: true }))
+      again.send(authSuccess({ resumed: true }))
       assert.deepStrictEqual(yield* again.expect("ack"), { revision: 10 })
-      again.say(tunnelStep("update", { id: "t1", revision: 15, previous: 10 }))
+      again.send(tunnelDelta("update", { id: "t1", revision: 15, previous: 10 }))
       assert.deepStrictEqual(yield* again.expect("ack"), { revision: 15 })
       assert.deepStrictEqual(agent.views.map(({ tunnels }) => tunnels.size), [1, 2])
     }))
 
-  it.effect("a step that was refused is asked for again after a reconnect: it resumes from what is in force", () =>
+  it.effect("resumes from the applied revision, so that a rejected delta is sent again", () =>
     Effect.gen(function*() {
       let isBroken = false
-      const { agent, peer, server } = yield* joined(() => {
+      const { agent, peer, server } = yield* connectedClient(() => {
         if (isBroken) throw new Error("no")
       })
       isBroken = true
-      peer.say(tunnelStep("create", { id: "t1", revision: 11, previous: 10 }))
+      peer.send(tunnelDelta("create", { id: "t1", revision: 11, previous: 10 }))
       assert.deepStrictEqual(yield* peer.expect("nack"), { revision: 11, code: "Error", message: "no" })
       isBroken = false
       peer.close(1011)
-      yield* agent.lost
+      yield* agent.disconnected
       yield* TestClock.adjust("1 second")
       const again = yield* server.connection
       assert.strictEqual((yield* again.expect("auth"))["resume"].revision, 10)
-      again.say(welcome({ resumed: true }), tunnelStep("update", { id: "t1", revision: 11, previous: 10 }))
+      again.send(authSuccess({ resumed: true }), tunnelDelta("update", { id: "t1", revision: 11, previous: 10 }))
       assert.deepStrictEqual([yield* again.expect("ack"), yield* again.expect("ack")], [{ revision: 10 }, {
         revision: 11
       }])
     }))
 
-  it.effect("heartbeats come at the interval that the server names", () =>
+  it.effect("sends heartbeats at the interval in auth_success", () =>
     Effect.gen(function*() {
-      const { peer } = yield* joined()
+      const { peer } = yield* connectedClient()
       for (const _ of [1, 2, 3]) {
         yield* TestClock.adjust(19_999)
-        assert.strictEqual(peer.waiting(), 0)
+        assert.strictEqual(peer.unread(), 0)
         yield* TestClock.adjust(1)
         assert.isNumber((yield* peer.expect("heartbeat"))["timestamp"])
-        peer.say(heartbeatAck(10), tunnelStep("delete", { id: "t0", revision: 10, previous: 9 }), heartbeatAck(11))
-        // Everything was read once this is answered.
+        peer.send(heartbeatAck(10), tunnelDelta("delete", { id: "t0", revision: 10, previous: 9 }), heartbeatAck(11))
+        // The resync shows that the client has read every message before it.
         yield* peer.expect("resync")
       }
     }))
 
-  it.effect("without any frame for two and a half intervals the connection is dead, and another is made", () =>
+  it.effect("reconnects after 2.5 heartbeat intervals without a frame", () =>
     Effect.gen(function*() {
-      const { agent, peer, server } = yield* joined()
+      const { agent, peer, server } = yield* connectedClient()
       yield* TestClock.adjust(49_999)
       assert.strictEqual(yield* Effect.map(peer.expect("heartbeat"), ({ timestamp }) => typeof timestamp), "number")
       yield* TestClock.adjust(1)
@@ -69,10 +69,10 @@ describe("a client of control.v1 whose connection is lost", () => {
       yield* (yield* server.connection).expect("auth")
     }))
 
-  it.effect("a drain's delay is obeyed to the millisecond", () =>
+  it.effect("follows the delay of a drain to the millisecond", () =>
     Effect.gen(function*() {
-      const { agent, peer, server } = yield* joined()
-      peer.say({ type: "drain", data: { reconnectAfterMs: 7_777 } })
+      const { agent, peer, server } = yield* connectedClient()
+      peer.send({ type: "drain", data: { reconnectAfterMs: 7_777 } })
       peer.close(1012)
       assert.deepInclude(yield* agent.expect("disconnected"), { retryInMs: 7_777 })
       yield* TestClock.adjust(7_776)
@@ -81,10 +81,10 @@ describe("a client of control.v1 whose connection is lost", () => {
       yield* (yield* server.connection).expect("auth")
     }))
 
-  it.effect("after 4400, 4403, 4409 and 4410 it ends, and says why", () =>
+  it.effect("stops with the close code after 4400, 4403, 4409 and 4410", () =>
     Effect.gen(function*() {
       for (const code of [4400, 4403, 4409, 4410]) {
-        const { agent, peer } = yield* joined()
+        const { agent, peer } = yield* connectedClient()
         peer.close(code)
         assert.deepStrictEqual(yield* Fiber.join(agent.fiber), { code, reason: "" })
         assert.deepInclude(yield* agent.expect("disconnected"), { code, retryInMs: null })
@@ -92,14 +92,14 @@ describe("a client of control.v1 whose connection is lost", () => {
       }
     }))
 
-  it.effect("with a key that is not right it tries slowly, each time with the key that it has then", () =>
+  it.effect("retries slowly after an invalid API key, and reads the key again for each attempt", () =>
     Effect.gen(function*() {
-      const server = yield* scripted()
+      const server = yield* scriptedServer()
       const keys = ["old", "new"]
       const agent = yield* client({ url: server.url, apiKey: () => keys.shift() ?? "none" })
       const peer = yield* server.connection
       assert.strictEqual((yield* peer.expect("auth"))["apiKey"], "old")
-      peer.say({ type: "auth_error", data: { message: "Invalid API key" } })
+      peer.send({ type: "auth_error", data: { message: "Invalid API key" } })
       peer.close(4401)
       yield* agent.expect("connected")
       assert.deepInclude(yield* agent.expect("error"), { message: "Invalid API key" })
@@ -108,29 +108,31 @@ describe("a client of control.v1 whose connection is lost", () => {
       assert.strictEqual((yield* (yield* server.connection).expect("auth"))["apiKey"], "new")
     }))
 
-  it.effect("a server without control.v1 is an end with a reason, a busy one is not", () =>
+  it.effect("stops if the server does not support control.v1, and retries if the server is busy", () =>
     Effect.gen(function*() {
-      const none = yield* client({ url: (yield* scripted({ protocols: "none" })).url })
-      assert.deepStrictEqual(yield* Fiber.join(none.fiber), {
+      const plainServerClient = yield* client({ url: (yield* scriptedServer({ protocols: "none" })).url })
+      assert.deepStrictEqual(yield* Fiber.join(plainServerClient.fiber), {
         code: 1010,
         reason: "no control.v1: Server sent no subprotocol"
       })
-      const refused = yield* client({ url: (yield* scripted({ refuse: () => ({ status: "400 Bad Request" }) })).url })
-      assert.deepStrictEqual(yield* Fiber.join(refused.fiber), {
-        code: 400,
-        reason: "the upgrade was refused with HTTP 400: no such luck"
+      const rejected = yield* client({
+        url: (yield* scriptedServer({ rejectUpgrade: () => ({ status: "400 Bad Request" }) })).url
       })
-      const refusals = [{ status: "503 Service Unavailable", headers: "Retry-After: 2\r\n" }]
-      const server = yield* scripted({ refuse: () => refusals.shift() })
+      assert.deepStrictEqual(yield* Fiber.join(rejected.fiber), {
+        code: 400,
+        reason: "the upgrade was rejected with HTTP 400: no such luck"
+      })
+      const rejections = [{ status: "503 Service Unavailable", headers: "Retry-After: 2\r\n" }]
+      const server = yield* scriptedServer({ rejectUpgrade: () => rejections.shift() })
       const busy = yield* client({ url: server.url })
       assert.deepInclude(yield* busy.expect("disconnected"), { code: 503, retryInMs: 2_500 })
       yield* TestClock.adjust(2_500)
       yield* (yield* server.connection).expect("auth")
     }))
 
-  it.effect("while nobody listens it tries again and again, later and later, up to a minute", () =>
+  it.effect("retries with growing delays up to 1 minute while the port is closed", () =>
     Effect.gen(function*() {
-      const { port } = yield* Effect.scoped(scripted())
+      const { port } = yield* Effect.scoped(scriptedServer())
       const agent = yield* client({ url: `ws://127.0.0.1:${port}/` })
       const waits: Array<number | null> = []
       for (const _ of Array.from({ length: 8 })) {
@@ -141,45 +143,45 @@ describe("a client of control.v1 whose connection is lost", () => {
       assert.deepStrictEqual(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000])
     }))
 
-  it.effect("a config of another timeline replaces everything, and revisions of the old one are spoken of no more", () =>
+  it.effect("replaces its view by a config of another timeline, and no longer acknowledges the old timeline", () =>
     Effect.gen(function*() {
-      const { apply, next } = held()
-      const server = yield* scripted()
+      const { apply, next } = controlledApply()
+      const server = yield* scriptedServer()
       const agent = yield* client({ url: server.url, apply })
       const peer = yield* server.connection
       yield* peer.expect("auth")
-      peer.say(welcome({ resumed: false }), agentConfig({ revision: 10 }))
+      peer.send(authSuccess({ resumed: false }), agentConfig({ revision: 10 }))
       const first = yield* next
       peer.close(1012)
-      yield* agent.lost
+      yield* agent.disconnected
       yield* TestClock.adjust("1 second")
       const again = yield* server.connection
       yield* again.expect("auth")
-      again.say(
-        welcome({ resumed: false, timeline: "restored" }),
+      again.send(
+        authSuccess({ resumed: false, timeline: "restored" }),
         agentConfig({ revision: 3, timeline: "restored" }),
         heartbeatAck(4)
       )
       yield* again.expect("resync")
       first.done()
       const second = yield* next
-      assert.deepStrictEqual(second.change, { from: "config", revision: 3, rows: [] })
+      assert.deepStrictEqual(second.change, { source: "config", revision: 3, rows: [] })
       second.done()
       assert.deepStrictEqual(yield* again.expect("ack"), { revision: 3 })
     }))
 
-  it.effect("stopped by its owner it closes with 1000 at once, and ends when a running apply has", () =>
+  it.effect("closes with 1000 when stopped, and ends after the running apply", () =>
     Effect.gen(function*() {
-      const { apply, next } = held()
-      const server = yield* scripted()
+      const { apply, next } = controlledApply()
+      const server = yield* scriptedServer()
       const agent = yield* client({ url: server.url, apply })
       const peer = yield* server.connection
       yield* peer.expect("auth")
-      peer.say(welcome({ resumed: false }), agentConfig({ revision: 10 }))
+      peer.send(authSuccess({ resumed: false }), agentConfig({ revision: 10 }))
       const running = yield* next
       agent.engine.stop("closed")
       assert.strictEqual(yield* peer.closed, 1000)
-      // More than the client's own end of the close takes.
+      // Longer than the close handshake takes.
       for (const _ of Array.from({ length: 100 })) {
         yield* Effect.promise(() => new Promise((next) => setImmediate(next)))
       }

@@ -1,4 +1,4 @@
-/** The client library against the whole server: real sockets, real PostgreSQL, real time. */
+/** The client library against a complete server with real sockets, PostgreSQL and clock. */
 import { type AgentView, CertificateRejected, type Change, ClientStopped, type GatewayView } from "#sdk/Client.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { adminToken, newDatabase } from "#support/database.ts"
@@ -9,22 +9,22 @@ import { Effect, Exit, Option, Redacted, Scope } from "effect"
 import { randomBytes } from "node:crypto"
 import { stat } from "node:fs/promises"
 import { join } from "node:path"
-import { agent, countingProxy, gateway } from "./live.ts"
+import { agent, countingProxy, gateway } from "./realClients.ts"
 
 const urlOf = ({ wsPort }: { readonly wsPort: number }) => `ws://127.0.0.1:${wsPort}`
 
-/** The agent as its operator sees it, once it is as it should be. */
-const untilSeen = Effect.fnUntraced(function*(path: string, isSo: (body: Record<string, unknown>) => boolean) {
+/** Polls a resource of the HTTP API until the condition holds, and returns the response body. */
+const pollUntil = Effect.fnUntraced(function*(path: string, condition: (body: Record<string, unknown>) => boolean) {
   const { operator } = yield* TestServer
-  const look: Effect.Effect<Record<string, unknown>> = Effect.flatMap(
+  const poll: Effect.Effect<Record<string, unknown>> = Effect.flatMap(
     Effect.promise(() => operator.get(path)),
-    ({ body }) => isSo(body) ? Effect.succeed(body) : Effect.andThen(Effect.sleep("20 millis"), look)
+    ({ body }) => condition(body) ? Effect.succeed(body) : Effect.andThen(Effect.sleep("20 millis"), poll)
   )
-  return yield* look
+  return yield* poll
 })
 
-layer(TestServer.layer(), { excludeTestServices: true })("a client of the library", (it) => {
-  it.effect("a change is applied at once, and operators see that it is in force", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("a client of the client library", (it) => {
+  it.effect("applies a change, and the API reports the applied revision and the tunnel status", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, id } = yield* server.newAgent
@@ -41,13 +41,13 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the librar
       assert.deepStrictEqual(change.rows, [{ table: "tunnels", key: tunnel.id, kind: "put" }])
       assert.strictEqual(change.revision, tunnel.revision)
       assert.strictEqual(calls.at(-1)?.[0].tunnels.get(tunnel.id)?.domain, tunnel.domain)
-      const seen = yield* untilSeen(`/api/agents/${id}`, (body) => body["appliedRevision"] === tunnel.revision)
+      const seen = yield* pollUntil(`/api/agents/${id}`, (body) => body["appliedRevision"] === tunnel.revision)
       assert.deepInclude(seen["session"], { level: "control.v1", clientVersion: "test/1" })
-      client.status([{ domain: tunnel.domain, status: "active" }])
-      yield* untilSeen(`/api/tunnels/${tunnel.id}`, (body) => body["reported"] !== null)
+      client.reportStatus([{ domain: tunnel.domain, status: "active" }])
+      yield* pollUntil(`/api/tunnels/${tunnel.id}`, (body) => body["reported"] !== null)
     }))
 
-  it.effect("what cannot be applied is seen by operators, and so is that it was put right", () =>
+  it.effect("a rejected revision appears in the API and disappears once a later one is applied", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, id } = yield* server.newAgent
@@ -63,7 +63,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the librar
       isBroken = true
       const tunnel = yield* server.newTunnel(id)
       yield* client.until("nacked")
-      const seen = yield* untilSeen(`/api/agents/${id}`, (body) => body["lastNack"] !== null)
+      const seen = yield* pollUntil(`/api/agents/${id}`, (body) => body["lastNack"] !== null)
       assert.deepInclude(seen["lastNack"], {
         revision: tunnel.revision,
         code: "no_device",
@@ -72,10 +72,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the librar
       isBroken = false
       yield* server.newTunnel(id)
       assert.lengthOf((yield* client.until("applied")).change.rows, 2)
-      yield* untilSeen(`/api/agents/${id}`, (body) => body["lastNack"] === null)
+      yield* pollUntil(`/api/agents/${id}`, (body) => body["lastNack"] === null)
     }))
 
-  it.effect("started again it resumes from its file, and gets a small part of what it got at first", () =>
+  it.effect("resumes from its state file after a restart, and receives less than a fifth of the data", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, id } = yield* server.newAgent
@@ -85,22 +85,22 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the librar
       const first = yield* agent({ url: proxy.url, apiKey, stateFile })
       yield* first.until("applied")
       yield* Effect.promise(() => first.close())
-      const whole = proxy.bytes()
+      const snapshotBytes = proxy.bytes()
       assert.strictEqual((yield* Effect.promise(() => stat(stateFile))).mode & 0o777, 0o600)
 
       const tunnel = yield* server.newTunnel(id)
       const views: Array<AgentView> = []
       const second = yield* agent({ url: proxy.url, apiKey, stateFile, apply: (view) => void views.push(view) })
-      assert.strictEqual((yield* second.until("applied")).change.from, "disk")
+      assert.strictEqual((yield* second.until("applied")).change.source, "disk")
       assert.isTrue((yield* second.until("ready")).resumed)
       const { change } = yield* second.until("applied")
       assert.deepStrictEqual(change.rows, [{ table: "tunnels", key: tunnel.id, kind: "put" }])
       assert.deepStrictEqual(views.map(({ tunnels }) => tunnels.size), [100, 101])
-      assert.isBelow(proxy.bytes() - whole, whole / 5)
-      yield* untilSeen(`/api/agents/${id}`, (body) => body["appliedRevision"] === tunnel.revision)
+      assert.isBelow(proxy.bytes() - snapshotBytes, snapshotBytes / 5)
+      yield* pollUntil(`/api/agents/${id}`, (body) => body["appliedRevision"] === tunnel.revision)
     }))
 
-  it.effect("while Control is away it starts with the view from its file, and goes on trying", () =>
+  it.effect("starts with the view from its state file while Control is unreachable, and keeps retrying", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, id } = yield* server.newAgent
@@ -120,7 +120,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the librar
       assert.lengthOf(views, 1)
     }))
 
-  it.effect("replaced by a newer session it stops, and so does one whose key is revoked or who is deleted", () =>
+  it.effect("stops when it is replaced by a newer session, when its key is revoked, and when it is deleted", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, id } = yield* server.newAgent
@@ -140,7 +140,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the librar
       assert.strictEqual((yield* Effect.promise(() => third.stopped)).code, 4410)
     }))
 
-  it.effect("a gateway hands over a certificate, and learns which will not do", () =>
+  it.effect("a gateway submits certificates and learns which were rejected", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { id } = yield* server.newAgent
@@ -153,24 +153,24 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the librar
         apply: (view) => void views.push(view)
       })
       const { domain } = yield* server.newTunnel(id)
-      yield* Effect.promise(() => client.certificateObtained({ domain, ...issueCertificate({ names: [domain] }) }))
+      yield* Effect.promise(() => client.submitCertificate({ domain, ...issueCertificate({ names: [domain] }) }))
       while (views.at(-1)?.certificates.has(domain) !== true) yield* client.until("applied")
       const stored = yield* Effect.promise(() => server.operator.get(`/api/certificates`))
       assert.include(stored.body.items.map((item: { readonly domain: string }) => item.domain), domain)
       const rejected = yield* Effect.flip(Effect.tryPromise({
-        try: () => client.certificateObtained({ domain, ...issueCertificate({ names: ["other.example.com"] }) }),
+        try: () => client.submitCertificate({ domain, ...issueCertificate({ names: ["other.example.com"] }) }),
         catch: (error) => error
       }))
       assert.instanceOf(rejected, CertificateRejected)
       yield* Effect.promise(() => client.close())
       const late = yield* Effect.flip(Effect.tryPromise({
-        try: () => client.certificateObtained({ domain, ...issueCertificate({ names: [domain] }) }),
+        try: () => client.submitCertificate({ domain, ...issueCertificate({ names: [domain] }) }),
         catch: (error) => error
       }))
       assert.instanceOf(late, ClientStopped)
     }))
 
-  it.effect("with a key of its own it is sent none, and an AbortSignal ends it", () =>
+  it.effect("with its own WireGuard key it receives no private key, and an AbortSignal stops it", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey } = yield* server.newAgent
@@ -191,7 +191,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the librar
       assert.deepStrictEqual(yield* Effect.promise(() => client.stopped), { code: 1000, reason: "aborted" })
     }))
 
-  it.effect("when Control is stopped it obeys the drain, and resumes with the next one", () =>
+  it.effect("follows the drain when Control stops, and resumes at the next Control process", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const settings = {

@@ -1,14 +1,14 @@
-/** An agent or a gateway over the real library and the real clock, whose events a test waits for. */
-import { type AgentOptions, type Event, type GatewayOptions, startAgent, startGateway } from "#sdk/Client.ts"
+/** Agent and gateway clients on the real clock, whose events a test awaits. */
+import { type AgentOptions, type ClientEvent, type GatewayOptions, startAgent, startGateway } from "#sdk/Client.ts"
 import { Effect, Queue } from "effect"
 import { createConnection, createServer, type Socket } from "node:net"
 
-type Of<Type extends Event["type"]> = Extract<Event, { readonly type: Type }>
+type Of<Type extends ClientEvent["type"]> = Extract<ClientEvent, { readonly type: Type }>
 
-const watching = Effect.map(Queue.unbounded<Event>(), (events) => ({
-  onEvent: (event: Event) => void Queue.offerUnsafe(events, event),
-  /** The next event of this type; others before it are of no interest. */
-  until: <Type extends Event["type"]>(type: Type): Effect.Effect<Of<Type>> => {
+const eventQueue = Effect.map(Queue.unbounded<ClientEvent>(), (events) => ({
+  onEvent: (event: ClientEvent) => void Queue.offerUnsafe(events, event),
+  /** The next event of this type; events before it are dropped. */
+  until: <Type extends ClientEvent["type"]>(type: Type): Effect.Effect<Of<Type>> => {
     const next: Effect.Effect<Of<Type>> = Effect.flatMap(
       Queue.take(events),
       (event) => event.type === type ? Effect.succeed(event as Of<Type>) : next
@@ -17,11 +17,11 @@ const watching = Effect.map(Queue.unbounded<Event>(), (events) => ({
   }
 }))
 
-type Given<Options> = Omit<Options, "apply" | "onEvent"> & Partial<Options>
+type PartialOptions<Options> = Omit<Options, "apply" | "onEvent"> & Partial<Options>
 
-/** Closed when the scope ends. */
-export const agent = Effect.fnUntraced(function*(options: Given<AgentOptions>) {
-  const { onEvent, until } = yield* watching
+/** Starts a client, which closes when the scope ends. */
+export const agent = Effect.fnUntraced(function*(options: PartialOptions<AgentOptions>) {
+  const { onEvent, until } = yield* eventQueue
   const client = yield* Effect.acquireRelease(
     Effect.sync(() => startAgent({ apply: () => {}, ...options, onEvent })),
     (client) => Effect.promise(() => client.close())
@@ -29,8 +29,8 @@ export const agent = Effect.fnUntraced(function*(options: Given<AgentOptions>) {
   return { ...client, until }
 })
 
-export const gateway = Effect.fnUntraced(function*(options: Given<GatewayOptions>) {
-  const { onEvent, until } = yield* watching
+export const gateway = Effect.fnUntraced(function*(options: PartialOptions<GatewayOptions>) {
+  const { onEvent, until } = yield* eventQueue
   const client = yield* Effect.acquireRelease(
     Effect.sync(() => startGateway({ apply: () => {}, ...options, onEvent })),
     (client) => Effect.promise(() => client.close())
@@ -38,21 +38,21 @@ export const gateway = Effect.fnUntraced(function*(options: Given<GatewayOptions
   return { ...client, until }
 })
 
-/** A way to a port of this machine on which what comes back is counted. */
+/** A TCP proxy to a local port that counts the bytes sent to clients. */
 export const countingProxy = (port: number) =>
   Effect.acquireRelease(
     Effect.callback<{ readonly url: string; readonly bytes: () => number; readonly close: () => void }>((resume) => {
       const sockets = new Set<Socket>()
       let bytes = 0
-      const server = createServer((near) => {
-        const far = createConnection(port, "127.0.0.1")
-        for (const socket of [near, far]) {
+      const server = createServer((client) => {
+        const upstream = createConnection(port, "127.0.0.1")
+        for (const socket of [client, upstream]) {
           sockets.add(socket)
           socket.on("error", () => {})
-          socket.on("close", () => [near, far].forEach((each) => each.destroy()))
+          socket.on("close", () => [client, upstream].forEach((each) => each.destroy()))
         }
-        far.on("data", (data) => bytes += data.length)
-        near.pipe(far).pipe(near)
+        upstream.on("data", (data) => bytes += data.length)
+        client.pipe(upstream).pipe(client)
       })
       server.listen(0, "127.0.0.1", () => {
         const address = server.address()

@@ -1,9 +1,9 @@
-/** What Control might say, for tests of the client. */
+/** Frames of Control, for tests of the client library. */
 
 const key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 export const timeline = "6b0c2a52-9f7e-4d57-8a54-3f6a4b1c7d10"
 
-export interface ConfigChoice {
+export interface ConfigFields {
   readonly revision: number
   readonly timeline?: string
   readonly id?: string
@@ -12,13 +12,13 @@ export interface ConfigChoice {
 
 const tunnel = (id: string, target = "localhost:8080") => ({ id, domain: `${id}.example.com`, target, enabled: true })
 
-export const agentConfig = (choice: ConfigChoice) => ({
+export const agentConfig = (fields: ConfigFields) => ({
   type: "config",
-  revision: choice.revision,
-  timeline: choice.timeline ?? timeline,
+  revision: fields.revision,
+  timeline: fields.timeline ?? timeline,
   data: {
     agent: {
-      id: choice.id ?? "a1",
+      id: fields.id ?? "a1",
       name: "home",
       virtualIp: "10.64.0.1",
       subnet: "10.64.0.0/24",
@@ -26,33 +26,33 @@ export const agentConfig = (choice: ConfigChoice) => ({
       wireguardPrivateKey: key
     },
     gateways: [],
-    tunnels: (choice.tunnels ?? []).map((id) => tunnel(id))
+    tunnels: (fields.tunnels ?? []).map((id) => tunnel(id))
   }
 })
 
-export const gatewayConfig = (choice: ConfigChoice) => ({
+export const gatewayConfig = (fields: ConfigFields) => ({
   type: "config",
-  revision: choice.revision,
-  timeline: choice.timeline ?? timeline,
+  revision: fields.revision,
+  timeline: fields.timeline ?? timeline,
   data: {
-    gateway: { id: choice.id ?? "g1", name: "edge", listenPort: 51_820, wireguardPublicKey: key },
+    gateway: { id: fields.id ?? "g1", name: "edge", listenPort: 51_820, wireguardPublicKey: key },
     agents: [],
     tunnels: [],
     certificates: []
   }
 })
 
-export const tunnelStep = (
+export const tunnelDelta = (
   kind: "create" | "update" | "delete",
-  step: { readonly id: string; readonly revision: number; readonly previous: number; readonly target?: string }
+  delta: { readonly id: string; readonly revision: number; readonly previous: number; readonly target?: string }
 ) => ({
   type: `tunnel_${kind}`,
-  revision: step.revision,
-  previous: step.previous,
-  data: kind === "delete" ? { id: step.id } : tunnel(step.id, step.target)
+  revision: delta.revision,
+  previous: delta.previous,
+  data: kind === "delete" ? { id: delta.id } : tunnel(delta.id, delta.target)
 })
 
-export const welcome = (choice: {
+export const authSuccess = (fields: {
   readonly resumed: boolean
   readonly id?: string
   readonly type?: "agent" | "gateway"
@@ -60,11 +60,11 @@ export const welcome = (choice: {
 }) => ({
   type: "auth_success",
   data: {
-    [choice.type === "gateway" ? "gatewayId" : "agentId"]: choice.id ?? (choice.type === "gateway" ? "g1" : "a1"),
+    [fields.type === "gateway" ? "gatewayId" : "agentId"]: fields.id ?? (fields.type === "gateway" ? "g1" : "a1"),
     message: "Authentication successful",
     sessionId: "s1",
-    timeline: choice.timeline ?? timeline,
-    resumed: choice.resumed,
+    timeline: fields.timeline ?? timeline,
+    resumed: fields.resumed,
     heartbeat: { intervalMs: 20_000, timeoutMs: 60_000 },
     limits: { maxMessageBytes: 262_144, maxMessagesPerSecond: 50 },
     server: { version: "0", node: "n" }

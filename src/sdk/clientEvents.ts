@@ -1,20 +1,20 @@
-/** What a client tells its owner about itself: for logs and dashboards, nothing has to be done about it. No secret is in any of it. */
+/** Events of a client for logs and dashboards. They need no reaction and contain no secrets. */
 import type { Change } from "./view.ts"
 
-export type Event =
+export type ClientEvent =
   /** The socket is open; `auth` was sent. */
   | { readonly type: "connected" }
-  /** Authenticated. `resumed`: only what was missed follows. */
+  /** Authenticated. `resumed`: Control sends only the missed changes. */
   | { readonly type: "ready"; readonly resumed: boolean; readonly sessionId: string }
-  /** `apply` is done with this revision. */
+  /** `apply` has succeeded for this revision. */
   | { readonly type: "applied"; readonly revision: number; readonly change: Change }
-  /** `apply` has failed at this revision; what was in force before stays so. */
+  /** `apply` has failed for this revision; the previous view stays applied. */
   | { readonly type: "nacked"; readonly revision: number; readonly code: string; readonly message: string }
-  /** Control has answered with an error, or (`view_not_stored`, `unreadable`) something went wrong on this side. */
+  /** An error that Control has sent, or an error on this side (`view_not_stored`, `unreadable`). */
   | { readonly type: "error"; readonly code: string; readonly message: string }
-  /** The connection is lost or could not be made. Null: it will not be tried again. */
+  /** The connection was lost or could not be made. `retryInMs` is null if the client does not try again. */
   | { readonly type: "disconnected"; readonly code: number; readonly reason: string; readonly retryInMs: number | null }
-  /** The end: nothing comes after it. */
+  /** The last event. */
   | { readonly type: "stopped"; readonly code: number; readonly reason: string }
 
-export type Events = (event: Event) => void
+export type OnEvent = (event: ClientEvent) => void
