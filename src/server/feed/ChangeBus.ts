@@ -1,45 +1,44 @@
-/** From the one writer of the network to every connection: a sliding PubSub for each audience that somebody follows. */
+/** Delivers deltas from the network's one writer to every connection: one sliding PubSub for each topic with subscribers. */
 import type { NetworkState } from "#network/NetworkState.ts"
-import type { Step } from "#views/delta.ts"
+import type { Delta } from "#views/delta.ts"
 import type { Topic } from "#network/scope.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 import { Context, Effect, Layer, Metric, Option, PubSub, type Scope } from "effect"
 import { Batch } from "#views/Batch.ts"
 
-interface Open {
-  readonly pubsub: PubSub.PubSub<Push>
-  /** The followers that wait for something to come. */
-  readonly waiting: Set<Pushes>
-  followers: number
-  last: Revision
+/** A topic with at least one subscriber. */
+interface OpenTopic {
+  readonly pubsub: PubSub.PubSub<Update>
+  /** Subscriptions whose fiber waits for an update. */
+  readonly waiting: Set<Subscription>
+  subscribers: number
+  /** Revision of the last update; 0 before the first one. */
+  lastRevision: Revision
 }
 
-/** Which history, and up to where it is known. */
-type Known = Pick<NetworkState, "timeline" | "revision">
-
 /**
- * How many batches wait for a connection that does not take them. Sliding: the publisher never waits, the oldest go, and
- * their receiver sees by `previous` that it has missed something and sends one whole config instead.
+ * Maximum number of updates that wait for one connection. The PubSub is sliding: the publisher never waits, and the oldest
+ * updates are dropped. Their receiver detects the gap by `Batch.previous` and sends a config instead.
  */
 const capacity = { gateway: 64, agent: 16 }
 
 /**
- * `restart`: the history has not been continued, or part of it is gone; only a whole config helps. Should it be dropped, its
- * receiver sees that from the next batch, which goes on after what the restart covers, and names its timeline.
+ * A batch of deltas, or `resync`: the history is not contiguous, so only a config helps. If the `resync` itself is dropped, its
+ * receiver detects that by the next batch, whose `previous` is after the resync and whose timeline may be new.
  */
-export type Push = Batch | "restart"
+export type Update = Batch | "resync"
 
 /**
- * One follower's side of a topic. It waits beside its subscription, not in it: to wake a fiber that waits in `PubSub.take`
- * costs three times as much.
+ * One subscriber's side of a topic. Its fiber waits on a callback and not in `PubSub.take`, because waking a fiber there costs
+ * three times as much.
  */
-export class Pushes {
-  readonly #subscription: PubSub.Subscription<Push>
-  /** Made once; whoever was interrupted meanwhile is resumed in vain. */
+export class Subscription {
+  readonly #subscription: PubSub.Subscription<Update>
+  /** Created once for the subscription; resuming an interrupted fiber has no effect. */
   readonly #arrival: Effect.Effect<void>
   #resume: (effect: Effect.Effect<void>) => void = () => {}
 
-  constructor(subscription: PubSub.Subscription<Push>, waiting: Set<Pushes>) {
+  constructor(subscription: PubSub.Subscription<Update>, waiting: Set<Subscription>) {
     this.#subscription = subscription
     this.#arrival = Effect.callback<void>((resume) => {
       this.#resume = resume
@@ -47,12 +46,12 @@ export class Pushes {
     })
   }
 
-  /** Everything that has come since the last time, as soon as there is something. */
-  readonly take: Effect.Effect<ReadonlyArray<Push>> = Effect.suspend(() =>
-    this.size === 0 ? Effect.andThen(this.#arrival, this.take) : PubSub.takeAll(this.#subscription)
+  /** Waits for at least one update and takes all that have arrived. */
+  readonly takeAll: Effect.Effect<ReadonlyArray<Update>> = Effect.suspend(() =>
+    this.size === 0 ? Effect.andThen(this.#arrival, this.takeAll) : PubSub.takeAll(this.#subscription)
   )
 
-  /** How much has come and was not taken. */
+  /** Number of updates that have arrived and were not taken. */
   get size(): number {
     return Option.getOrElse(PubSub.remainingUnsafe(this.#subscription), () => 0)
   }
@@ -63,107 +62,105 @@ export class Pushes {
 }
 
 export class ChangeBus extends Context.Service<ChangeBus, {
-  /** Gives each audience its steps in this history, in order, as one batch. */
-  publish(timeline: Timeline, steps: ReadonlyArray<Step>): Effect.Effect<void>
-  /** Makes every follower send a whole config: of this history, at this revision or a later one. */
-  restart(known: Known): Effect.Effect<void>
-  /** What concerns the topic's clients, from now on until the scope closes. */
-  follow(topic: Topic): Effect.Effect<Pushes, never, Scope.Scope>
-  /** The newest revision that the topic's followers were given; undefined while nobody follows it. */
-  lastOf(topic: Topic): Revision | undefined
+  /** Sends each audience its deltas of this timeline, in order, as one batch. */
+  publish(timeline: Timeline, deltas: ReadonlyArray<Delta>): Effect.Effect<void>
+  /** Makes every subscriber send a config of this state or a later one. */
+  publishResync(state: Pick<NetworkState, "timeline" | "revision">): Effect.Effect<void>
+  /** Subscribes to the updates of a topic until the scope closes. */
+  subscribe(topic: Topic): Effect.Effect<Subscription, never, Scope.Scope>
+  /** Revision of the last update that was published to the topic; undefined while the topic has no subscriber. */
+  lastRevisionOf(topic: Topic): Revision | undefined
 }>()("control/feed/ChangeBus") {
   static readonly layer = Layer.effect(
     ChangeBus,
     Effect.sync(() => {
-      /** Only topics with followers are here, so an audience that nobody follows costs nothing. */
-      const topics = new Map<Topic, Open>()
+      /** Topics with subscribers only, so that an audience without subscribers costs nothing. */
+      const topics = new Map<Topic, OpenTopic>()
 
-      const publish = Effect.fnUntraced(function*(timeline: Timeline, steps: ReadonlyArray<Step>) {
-        for (const [topic, theirs] of byTopic(steps, topics)) {
+      const publish = Effect.fnUntraced(function*(timeline: Timeline, deltas: ReadonlyArray<Delta>) {
+        for (const [topic, ofTopic] of groupByTopic(deltas, topics)) {
           const open = topics.get(topic)
           if (open === undefined) continue
-          const batch = new Batch(timeline, open.last, theirs)
-          open.last = batch.revision
+          const batch = new Batch(timeline, open.lastRevision, ofTopic)
+          open.lastRevision = batch.revision
           yield* PubSub.publish(open.pubsub, batch)
           wakeAll(open)
-          yield* Metric.update(pushes, open.followers)
+          yield* Metric.update(batchesPublished, open.subscribers)
         }
       })
 
-      const restart = ({ revision }: Known) =>
+      const publishResync = ({ revision }: Pick<NetworkState, "timeline" | "revision">) =>
         Effect.forEach([...topics.values()], (open) => {
-          open.last = revision
-          return Effect.tap(PubSub.publish(open.pubsub, "restart"), () => Effect.sync(() => wakeAll(open)))
+          open.lastRevision = revision
+          return Effect.tap(PubSub.publish(open.pubsub, "resync"), () => Effect.sync(() => wakeAll(open)))
         }, { discard: true })
 
-      const follow = Effect.fnUntraced(function*(topic: Topic) {
+      const subscribe = Effect.fnUntraced(function*(topic: Topic) {
         const open = yield* Effect.acquireRelease(
           Effect.map(openTopic(topics, topic), (open) => {
-            open.followers += 1
+            open.subscribers += 1
             return open
           }),
-          (open) => leave(topics, topic, open)
+          (open) => removeSubscriber(topics, topic, open)
         )
         const subscription = yield* PubSub.subscribe(open.pubsub)
         return yield* Effect.acquireRelease(
-          Effect.sync(() => new Pushes(subscription, open.waiting)),
-          (pushes) => Effect.sync(() => open.waiting.delete(pushes))
+          Effect.sync(() => new Subscription(subscription, open.waiting)),
+          (waiting) => Effect.sync(() => open.waiting.delete(waiting))
         )
       })
 
-      const lastOf = (topic: Topic) => topics.get(topic)?.last
+      const lastRevisionOf = (topic: Topic) => topics.get(topic)?.lastRevision
 
-      return ChangeBus.of({ publish, restart, follow, lastOf })
+      return ChangeBus.of({ publish, publishResync, subscribe, lastRevisionOf })
     })
   )
 }
 
-const pushes = Metric.counter("control_pushes_total", {
-  description: "Batches of steps given to connections: one for each that follows the audience",
+const batchesPublished = Metric.counter("control_pushes_total", {
+  description: "Batches of deltas published to connections, counted once for each subscriber of the topic",
   incremental: true
 })
 
-const none = Revision.make(0)
-
-const openTopic = Effect.fnUntraced(function*(topics: Map<Topic, Open>, topic: Topic) {
-  const known = topics.get(topic)
-  if (known !== undefined) return known
-  const pubsub = yield* PubSub.sliding<Push>(topic.startsWith("gateway") ? capacity.gateway : capacity.agent)
-  // Somebody else may have opened it meanwhile: whose it is first, all use.
-  const open = topics.get(topic) ?? { pubsub, waiting: new Set(), followers: 0, last: none }
+const openTopic = Effect.fnUntraced(function*(topics: Map<Topic, OpenTopic>, topic: Topic) {
+  const existing = topics.get(topic)
+  if (existing !== undefined) return existing
+  const pubsub = yield* PubSub.sliding<Update>(topic.startsWith("gateway") ? capacity.gateway : capacity.agent)
+  // Another fiber may have opened the topic since; all subscribers use the first one.
+  const open = topics.get(topic) ?? { pubsub, waiting: new Set(), subscribers: 0, lastRevision: Revision.make(0) }
   topics.set(topic, open)
   return open
 })
 
-/** Who is woken may wait again at once: in the set that is there then. */
-function wakeAll({ waiting }: Open): void {
+/** Clears the set first, because a woken fiber may wait again at once. */
+function wakeAll({ waiting }: OpenTopic): void {
   const woken = [...waiting]
   waiting.clear()
-  for (const pushes of woken) pushes.wake()
+  for (const subscription of woken) subscription.wake()
 }
 
-const leave = (topics: Map<Topic, Open>, topic: Topic, open: Open): Effect.Effect<void> =>
+const removeSubscriber = (topics: Map<Topic, OpenTopic>, topic: Topic, open: OpenTopic): Effect.Effect<void> =>
   Effect.suspend(() => {
-    open.followers -= 1
-    if (open.followers > 0) return Effect.void
+    open.subscribers -= 1
+    if (open.subscribers > 0) return Effect.void
     topics.delete(topic)
     return PubSub.shutdown(open.pubsub)
   })
 
-/** Each topic's steps in order of revision; a step for all agents is a step of every agent's topic. */
-function byTopic(
-  steps: ReadonlyArray<Step>,
-  topics: ReadonlyMap<Topic, Open>
-): ReadonlyMap<Topic, readonly [Step, ...ReadonlyArray<Step>]> {
-  const result = new Map<Topic, [Step, ...Array<Step>]>()
-  const append = (topic: Topic, step: Step) => {
+/** Groups deltas by topic in order of revision; a delta for all agents belongs to every agent's topic. */
+function groupByTopic(
+  deltas: ReadonlyArray<Delta>,
+  topics: ReadonlyMap<Topic, OpenTopic>
+): ReadonlyMap<Topic, readonly [Delta, ...ReadonlyArray<Delta>]> {
+  const result = new Map<Topic, [Delta, ...Array<Delta>]>()
+  const append = (topic: Topic, delta: Delta) => {
     const list = result.get(topic)
-    if (list === undefined) result.set(topic, [step])
-    else list.push(step)
+    if (list === undefined) result.set(topic, [delta])
+    else list.push(delta)
   }
-  for (const step of steps) {
-    if (step.audience !== "agents") append(step.audience, step)
-    else { for (const topic of topics.keys()) if (topic.startsWith("agent:")) append(topic, step) }
+  for (const delta of deltas) {
+    if (delta.audience !== "agents") append(delta.audience, delta)
+    else { for (const topic of topics.keys()) if (topic.startsWith("agent:")) append(topic, delta) }
   }
   return result
 }

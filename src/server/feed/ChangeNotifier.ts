@@ -1,12 +1,13 @@
-/** Follows the log of changes: whatever happens to notifications and connections, it looks again in time. */
+/** Signals possible changes in the change log: on PostgreSQL notifications, and by polling where notifications are lost. */
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { Intervals } from "#time/Intervals.ts"
 import { Context, Effect, Layer, Schedule, type Scope } from "effect"
 
 export class ChangeNotifier extends Context.Service<ChangeNotifier, {
   /**
-   * Runs `wake` whenever there may be something new: on every notification, after every new subscription, and every two
-   * seconds in any case. The fibers that do so live as long as the scope.
+   * Runs `wake` whenever the log may have new changes: on every notification, after every new LISTEN, and every
+   * `changePollInterval` (2 s). The poll bounds the delay of a change whose notification is lost. Its fibers live until the scope
+   * closes.
    */
   runOnChange(wake: Effect.Effect<void>): Effect.Effect<void, never, Scope.Scope>
 }>()("control/feed/ChangeNotifier") {
@@ -16,19 +17,21 @@ export class ChangeNotifier extends Context.Service<ChangeNotifier, {
       const log = yield* ChangeLog
       const { changePollInterval, listenProbeInterval } = yield* Intervals
 
-      const follow = Effect.fn("ChangeFeed.follow")(function*(wake: Effect.Effect<void>) {
+      const runOnChange = Effect.fn("ChangeNotifier.runOnChange")(function*(wake: Effect.Effect<void>) {
         yield* log.listen(wake).pipe(
-          Effect.tapError((error) => Effect.logWarning(`notifications are lost, polling goes on: ${error.message}`)),
-          Effect.retry(backOff),
+          Effect.tapError((error) =>
+            Effect.logWarning(`cannot listen for change notifications, polling instead: ${error.message}`)
+          ),
+          Effect.retry(listenRetrySchedule),
           Effect.forkScoped
         )
         yield* Effect.forkScoped(Effect.repeat(Effect.ignore(log.sendProbe), Schedule.spaced(listenProbeInterval)))
         yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(changePollInterval)))
       })
 
-      return ChangeNotifier.of({ runOnChange: follow })
+      return ChangeNotifier.of({ runOnChange })
     })
   )
 }
 
-const backOff = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")])
+const listenRetrySchedule = Schedule.min([Schedule.exponential("100 millis"), Schedule.spaced("1 second")])

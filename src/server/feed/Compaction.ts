@@ -1,15 +1,17 @@
-/** The scheduled fiber that keeps the log of changes from growing without end. */
+/** Compacts the change log every 10 minutes, so that its size stays bounded. */
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { Effect, Layer, Schedule } from "effect"
 
-const every = "10 minutes"
+const compactionInterval = "10 minutes"
 
 export const layer = Layer.effectDiscard(Effect.gen(function*() {
   const log = yield* ChangeLog
   yield* log.compact.pipe(
     Effect.repeat({ while: (removed) => removed > 0 }),
-    Effect.catchCause((cause) => Effect.logWarning("the log of changes could not be trimmed; trying again", cause)),
-    Effect.schedule(Schedule.spaced(every)),
+    Effect.catchCause((cause) =>
+      Effect.logWarning(`cannot compact the change log; retrying in ${compactionInterval}`, cause)
+    ),
+    Effect.schedule(Schedule.spaced(compactionInterval)),
     Effect.forkScoped
   )
 }))

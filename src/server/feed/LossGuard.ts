@@ -1,181 +1,189 @@
 /**
- * Holds back what was read when much is missing from it that nobody deleted: an older backup, the wrong database, a table
- * emptied past the triggers. Clients keep what they have until an operator says that it is meant, or it is mended.
+ * Loss guard: holds an update back when the database lacks many rows that were not deleted. Causes are an old backup, a wrong
+ * database, or rows deleted past the triggers. Clients keep their views until an operator accepts the loss or the rows return.
  */
 import {
-  countsOf,
-  expectedAfter,
-  fewerThan,
-  massive,
-  missingFrom,
-  none,
-  notDeleted,
-  type RowIds
+  countRows,
+  countUndeleted,
+  expectedCounts,
+  massLosses,
+  missingRowIds,
+  type RowIds,
+  shortfall,
+  zeroCounts
 } from "#network/lossDetection.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
-import { type Loss, ofEach } from "#schema/rowKinds.ts"
-import type { Accepted, ChangeLog, Page, Snapshot } from "#store/ChangeLog.ts"
+import { type Loss, mapRowKinds } from "#schema/rowKinds.ts"
+import type { AcceptedPosition, ChangeLog, ChangePage, Snapshot } from "#store/ChangeLog.ts"
 import type { HighWaterMark } from "#store/HighWaterMark.ts"
 import { StoreUnavailable } from "#store/sql.ts"
+import type { IntervalValues } from "#time/Intervals.ts"
 import { Clock, DateTime, Duration, Effect, Metric } from "effect"
-import type { Seen } from "./continuity.ts"
-import type { Place } from "./persistHighWaterMark.ts"
+import type { KnownPosition, TaggedState } from "./continuity.ts"
 
-/** What is missing from a reading and was not deleted, and the keys among what was. */
-interface Judgement {
+/** Mass losses of a snapshot, and the ids of the API keys that were deleted properly. */
+interface LossReport {
   readonly losses: ReadonlyArray<Loss>
-  readonly revoked: ReadonlySet<string>
+  readonly revokedKeys: ReadonlySet<string>
 }
 
 type Log = ChangeLog["Service"]
 
-/** What was known before, as far as a reading is judged by it. */
-export interface Known extends Seen {
-  readonly judge: (read: NetworkState, log: Log) => Effect.Effect<Judgement, StoreUnavailable>
+/** The known position and rows with which a snapshot is compared. */
+export interface Baseline extends KnownPosition {
+  readonly findLosses: (read: NetworkState, log: Log) => Effect.Effect<LossReport, StoreUnavailable>
 }
 
-/** What is held back: the reading at this place in the history, and what is missing from it. */
-export interface Held {
+/** A held update: the position of the snapshot, the time of the first one, and its losses. */
+export interface HeldUpdate {
   readonly timeline: Timeline
   readonly revision: Revision
   readonly since: DateTime.Utc
   readonly losses: ReadonlyArray<Loss>
 }
 
-export const knownState = ({ state, tag }: Place): Known => ({
+/** Compares a snapshot with the ids of the rows of a state. */
+export const baselineOfState = ({ state, tag }: TaggedState): Baseline => ({
   timeline: state.timeline,
   revision: state.revision,
   tag,
-  judge: Effect.fnUntraced(function*(read, log) {
-    const known = countsOf(state)
-    const missing = missingFrom(state, read)
-    // Nearly always nothing is: then nobody is asked what was deleted.
-    if (massive(known, notDeleted(missing, noIds)).length === 0) return nothing
-    const deleted = yield* log.deletedSince(state.revision)
-    return { losses: massive(known, notDeleted(missing, deleted)), revoked: deleted.keys }
+  findLosses: Effect.fnUntraced(function*(read, log) {
+    const known = countRows(state)
+    const missing = missingRowIds(state, read)
+    // The audit is read only if rows are missing, which is rare.
+    if (massLosses(known, countUndeleted(missing, noRowIds)).length === 0) return noLosses
+    const deleted = yield* log.readDeletedIds(state.revision)
+    return { losses: massLosses(known, countUndeleted(missing, deleted)), revokedKeys: deleted.keys }
   })
 })
 
-/** Of a process that ran before only the numbers are known. */
-export const knownMark = ({ revision, rows = none, tag, timeline }: HighWaterMark): Known => ({
+/** Compares a snapshot with the numbers of rows that an earlier process kept in its high-water mark. */
+export const baselineOfMark = ({ revision, rows = zeroCounts, tag, timeline }: HighWaterMark): Baseline => ({
   timeline,
   revision,
   tag,
-  judge: Effect.fnUntraced(function*(read, log) {
-    const expected = expectedAfter(rows, yield* log.turnover(revision, read.revision))
-    return { ...nothing, losses: massive(expected, fewerThan(expected, countsOf(read))) }
+  findLosses: Effect.fnUntraced(function*(read, log) {
+    const expected = expectedCounts(rows, yield* log.countTurnover(revision, read.revision))
+    return { ...noLosses, losses: massLosses(expected, shortfall(expected, countRows(read))) }
   })
 })
 
 /**
- * A process that has no mark knows what the audit says was created and not deleted; since the last acceptance only, for it
- * does not say what was missing by then. That the audit cannot be read keeps nobody from starting.
+ * Compares a snapshot with the numbers of rows that the audit records, for a process without a high-water mark. Counts only
+ * since the last accepted loss, because the audit does not record losses. An unreadable audit does not prevent the start.
  */
-export const knownAudit = ({ accepted, state: { timeline } }: Snapshot): Known => {
-  const since = knownMark({ timeline, revision: accepted?.revision ?? Revision.make(0), tag: null })
+export const baselineOfAudit = ({ accepted, state: { timeline } }: Snapshot): Baseline => {
+  const since = baselineOfMark({ timeline, revision: accepted?.revision ?? Revision.make(0), tag: null })
   return {
     ...since,
-    judge: (read, log) =>
-      since.judge(read, log).pipe(
-        Effect.tapError((error) => Effect.logWarning(`what may be missing was not counted: ${error.message}`)),
-        Effect.orElseSucceed(() => nothing)
+    findLosses: (read, log) =>
+      since.findLosses(read, log).pipe(
+        Effect.tapError((error) =>
+          Effect.logWarning(`cannot count missing rows at the start, continuing without: ${error.message}`)
+        ),
+        Effect.orElseSucceed(() => noLosses)
       )
   }
 }
 
-const noIds: RowIds = ofEach(() => new Set())
+const noRowIds: RowIds = mapRowKinds(() => new Set())
 
-const nothing: Judgement = { losses: [], revoked: new Set() }
-
-/** How long a reading that is held back stands before it is read whole again, when the log has gone on. */
-const judgedAnewAfter = Duration.toNanosUnsafe("2 seconds")
-
-/** The same when the log is as it was: what went past the triggers may come back past them. */
-const looksAgainAfter = Duration.toNanosUnsafe("10 seconds")
+const noLosses: LossReport = { losses: [], revokedKeys: new Set() }
 
 export class LossGuard {
-  /** What is held back now. */
-  held: Held | undefined
-  /** The keys that were deleted since, which open nothing although everything else is held back. */
-  revoked: ReadonlySet<string> = new Set()
-  /** What every reading is judged by as long as one is held back. */
-  known: Known | undefined
+  /** The held update; undefined while none is held. */
+  held: HeldUpdate | undefined
+  /** Ids of API keys that were deleted properly; they are revoked even while the update is held back. */
+  revokedKeys: ReadonlySet<string> = new Set()
+  /** The baseline of the held update, with which every later snapshot is compared; undefined exactly while none is held. */
+  baseline: Baseline | undefined
   readonly #log: Log
-  #judgedAt = 0n
+  /** Monotonic nanoseconds of the last check. */
+  #checkedAt = 0n
+  readonly #recheckNanos: bigint
+  readonly #unchangedRecheckNanos: bigint
 
-  constructor(log: Log) {
+  constructor(log: Log, { lossRecheckInterval, unchangedLossRecheckInterval }: IntervalValues) {
     this.#log = log
+    this.#recheckNanos = Duration.toNanosUnsafe(lossRecheckInterval)
+    this.#unchangedRecheckNanos = Duration.toNanosUnsafe(unchangedLossRecheckInterval)
   }
 
-  /** What keeps a reading from being given to anybody, by what is known. */
-  judge(before: Known, read: Snapshot): Effect.Effect<Judgement, StoreUnavailable> {
-    const known = this.known ?? before
-    return isAccepted(read.accepted, known, read.state) ? Effect.succeed(nothing) : known.judge(read.state, this.#log)
+  /** The losses of a snapshot; none if an operator has accepted them. */
+  findLosses(current: Baseline, snapshot: Snapshot): Effect.Effect<LossReport, StoreUnavailable> {
+    const baseline = this.baseline ?? current
+    return isAccepted(snapshot.accepted, baseline, snapshot.state)
+      ? Effect.succeed(noLosses)
+      : baseline.findLosses(snapshot.state, this.#log)
   }
 
-  /** Whether the history of this name is held back, here or at another node: that one may have read what this one has not. */
-  isToAccept(timeline: Timeline, before: Known): Effect.Effect<boolean, StoreUnavailable> {
+  /** Whether an update of this timeline is held back here, or at another node that has read a snapshot earlier than this one. */
+  mayAccept(timeline: Timeline, current: Baseline): Effect.Effect<boolean, StoreUnavailable> {
     return Effect.gen({ self: this }, function*() {
       if (this.held !== undefined) return this.held.timeline === timeline
-      const read = yield* this.#log.snapshot
-      return read.state.timeline === timeline && (yield* this.judge(before, read)).losses.length > 0
+      const snapshot = yield* this.#log.readSnapshot
+      return snapshot.state.timeline === timeline && (yield* this.findLosses(current, snapshot)).losses.length > 0
     })
   }
 
-  /** Fails, and holds the reading back, when it must not be given to anybody. */
-  admit(before: Known, read: Snapshot): Effect.Effect<void, StoreUnavailable> {
+  /** Fails and holds the snapshot back if it has mass losses; otherwise releases a held update. */
+  check(current: Baseline, snapshot: Snapshot): Effect.Effect<void, StoreUnavailable> {
     return Effect.gen({ self: this }, function*() {
-      const { losses, revoked } = yield* this.judge(before, read)
-      this.#judgedAt = yield* Clock.monotonicTimeNanos
-      this.revoked = revoked
+      const { losses, revokedKeys } = yield* this.findLosses(current, snapshot)
+      this.#checkedAt = yield* Clock.monotonicTimeNanos
+      this.revokedKeys = revokedKeys
       yield* Metric.update(heldGauge, losses.length === 0 ? 0 : 1)
       if (losses.length === 0) {
-        if (this.held !== undefined) yield* Effect.logWarning("what was held back is given to the clients now")
+        if (this.held !== undefined) yield* Effect.logWarning("sending the held update to the clients now")
         this.held = undefined
-        this.known = undefined
+        this.baseline = undefined
         return
       }
-      const { revision, timeline } = read.state
-      this.known ??= before
+      const { revision, timeline } = snapshot.state
+      this.baseline ??= current
       const isNew = this.held?.timeline !== timeline
       this.held = { timeline, revision, losses, since: this.held?.since ?? (yield* DateTime.now) }
-      if (isNew) yield* Effect.logError(`nothing is given to the clients: ${sentence(losses)}. ${advice}`)
-      return yield* this.#refusal(losses)
+      if (isNew) yield* Effect.logError(`update held back from the clients: ${describe(losses)}; ${remedy}`)
+      return yield* this.#heldError(losses)
     })
   }
 
-  /** Fails as long as what the log says is still the reading that is held back, and that is not old. */
-  check(page: Page): Effect.Effect<void, StoreUnavailable> {
+  /** Fails while an update is held back and no new check is due; a check is due early if an operator accepts the loss. */
+  failWhileHeld(page: ChangePage): Effect.Effect<void, StoreUnavailable> {
     return Effect.gen({ self: this }, function*() {
-      if (this.held === undefined || this.known === undefined) return
+      if (this.held === undefined || this.baseline === undefined) return
       const { losses, revision, timeline } = this.held
       const isSame = page.timeline === timeline && page.newest === revision
-      const age = (yield* Clock.monotonicTimeNanos) - this.#judgedAt
-      const isYoung = age < (isSame ? looksAgainAfter : judgedAnewAfter)
-      if (isYoung && !isAccepted(page.accepted, this.known, { timeline: page.timeline })) {
-        return yield* this.#refusal(losses)
+      const age = (yield* Clock.monotonicTimeNanos) - this.#checkedAt
+      const isRecent = age < (isSame ? this.#unchangedRecheckNanos : this.#recheckNanos)
+      if (isRecent && !isAccepted(page.accepted, this.baseline, { timeline: page.timeline })) {
+        return yield* this.#heldError(losses)
       }
     })
   }
 
-  #refusal(losses: ReadonlyArray<Loss>): StoreUnavailable {
-    return new StoreUnavailable({ reason: `what it has is held back: ${sentence(losses)}` })
+  #heldError(losses: ReadonlyArray<Loss>): StoreUnavailable {
+    return new StoreUnavailable({ reason: `its update is held back: ${describe(losses)}` })
   }
 }
 
-/** What was accepted in this history counts for whoever comes from another one, or from before that place. */
-function isAccepted(accepted: Accepted, known: Known, { timeline }: Pick<NetworkState, "timeline">): boolean {
-  return accepted?.timeline === timeline && (known.timeline !== timeline || known.revision < accepted.revision)
+/** Whether the acceptance covers the snapshot: same timeline, and the baseline is of another timeline or older. */
+function isAccepted(
+  accepted: AcceptedPosition,
+  baseline: Baseline,
+  { timeline }: Pick<NetworkState, "timeline">
+): boolean {
+  return accepted?.timeline === timeline && (baseline.timeline !== timeline || baseline.revision < accepted.revision)
 }
 
-function sentence(losses: ReadonlyArray<Loss>): string {
+function describe(losses: ReadonlyArray<Loss>): string {
   return losses.map(({ kind, known, missing }) => `${missing} of ${known} ${kind}`).join(", ") +
     " are missing and were not deleted"
 }
 
-const advice = "Mend the database, or say that it is meant: POST /api/network/acceptance, or `control network accept`"
+const remedy = "restore the rows, or accept the loss with `control network accept` or POST /api/network/acceptance"
 
-const heldGauge = Metric.gauge("control_push_held", {
-  description: "1 while what the database has is held back from the clients, since too much is missing from it"
+const heldGauge = Metric.gauge("control_updates_held", {
+  description: "1 while the loss guard holds an update back from the clients; otherwise 0"
 })

@@ -1,182 +1,198 @@
-/** The network as this process knows it. One fiber writes it: what the feed brings is applied here and goes out from here. */
+/** The network's state in this process. One fiber applies the change log to it and publishes the deltas. */
 import { Events } from "#events/Events.ts"
-import { keepKnown, stillLeftOut } from "#network/unreadableRows.ts"
+import { keepLastKnown, stillUnreadable } from "#network/unreadableRows.ts"
 import { withoutKeys } from "#network/lossDetection.ts"
 import { apply, type Change, empty, type NetworkState } from "#network/NetworkState.ts"
-import type { Step } from "#views/delta.ts"
-import { steps } from "#views/steps.ts"
+import type { Delta } from "#views/delta.ts"
+import { deltasOf } from "#views/changeDeltas.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
-import { ChangeLog, type Page, pageSize } from "#store/ChangeLog.ts"
+import { ChangeLog, type ChangePage, changePageSize } from "#store/ChangeLog.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { HighWaterMarkStore } from "#store/HighWaterMark.ts"
 import { StoreUnavailable } from "#store/sql.ts"
+import { Intervals } from "#time/Intervals.ts"
 import { Context, Deferred, Effect, Exit, Layer, Metric, Option, PubSub, Queue, Ref, type Scope } from "effect"
 import { ChangeBus } from "./ChangeBus.ts"
 import { ChangeNotifier } from "./ChangeNotifier.ts"
-import { continuity, isBehind, type Seen } from "./continuity.ts"
+import { continuity, isBehind, type KnownPosition, type TaggedState } from "./continuity.ts"
 import { changeEvents } from "./changeEvents.ts"
-import { type Held, knownAudit, knownMark, knownState, LossGuard } from "./LossGuard.ts"
-import { persistHighWaterMark, type Place } from "./persistHighWaterMark.ts"
+import { baselineOfAudit, baselineOfMark, baselineOfState, type HeldUpdate, LossGuard } from "./LossGuard.ts"
+import { persistHighWaterMark } from "./persistHighWaterMark.ts"
 
 export class Network extends Context.Service<Network, {
-  /** The state now; every revision in it has been given to the ChangeBus, or is about to be. */
+  /** The current state; its revisions have been published to the ChangeBus or are about to be. */
   readonly state: Effect.Effect<NetworkState>
-  /** Returns when everything that was committed before the call is in the state. */
+  /** Returns when every change that was committed before the call is in the state. Fails if the log cannot be read. */
   readonly catchUp: Effect.Effect<void, StoreUnavailable>
-  /** Wakes whenever a client or a key has left the network, some time after the state says so. */
+  /** Signals each removal of a client or an API key, after the state contains it. */
   readonly removals: Effect.Effect<PubSub.Subscription<void>, never, Scope.Scope>
-  /** What the database has and nobody is given, since too much is missing from it. */
-  readonly held: Effect.Effect<Option.Option<Held>>
-  /** The rows that are there and cannot be read: what was known of them before stays. */
-  readonly leftOut: Effect.Effect<ReadonlyArray<UnreadableRow>>
-  /** Says that what is missing from this history is meant to be; false unless it is this history that is held back. */
+  /** The update that the loss guard holds back, if any. */
+  readonly held: Effect.Effect<Option.Option<HeldUpdate>>
+  /** Unreadable rows; the state keeps the last readable version of each. */
+  readonly unreadable: Effect.Effect<ReadonlyArray<UnreadableRow>>
+  /** Accepts the held loss of this timeline; false if no update of this timeline is held back. */
   accept(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
 }>()("control/feed/Network") {
   static readonly layer = Layer.effect(
     Network,
     Effect.gen(function*() {
       const log = yield* ChangeLog
-      const feed = yield* ChangeNotifier
+      const notifier = yield* ChangeNotifier
       const bus = yield* ChangeBus
       const events = yield* Events
-      const hold = new LossGuard(log)
-      const first = yield* firstPlace(hold)
-      const current = yield* Ref.make<Place>(first)
-      let { leftOut } = first
-      events.restart(first.state.revision)
-      const removed = yield* PubSub.sliding<void>(1)
+      const guard = new LossGuard(log, yield* Intervals)
+      const initial = yield* readInitialState(guard)
+      /** Only the writer fiber sets it. While an update is held back: the state before it, without the revoked keys. */
+      const current = yield* Ref.make<TaggedState>(initial)
+      /** Unreadable rows as of the state in `current`. */
+      let { unreadable } = initial
+      events.recordReload(initial.state.revision)
+      const removals = yield* PubSub.sliding<void>(1)
       const reload = Effect.fnUntraced(function*() {
-        const known = knownState(yield* Ref.get(current))
-        const snapshot = yield* readWhole(log, hold.known ?? known)
+        const baseline = baselineOfState(yield* Ref.get(current))
+        const snapshot = yield* readSnapshot(log, guard.baseline ?? baseline)
         const { state: before } = yield* Ref.get(current)
-        const state = keepKnown(before, snapshot.state, snapshot.leftOut)
-        yield* hold.admit(known, { ...snapshot, state })
+        const state = keepLastKnown(before, snapshot.state, snapshot.unreadable)
+        yield* guard.check(baseline, { ...snapshot, state })
         yield* Ref.set(current, { state, tag: snapshot.tag })
-        leftOut = snapshot.leftOut
-        yield* bus.restart(state)
-        events.restart(state.revision)
-        yield* PubSub.publish(removed, undefined)
+        unreadable = snapshot.unreadable
+        yield* bus.publishResync(state)
+        events.recordReload(state.revision)
+        yield* PubSub.publish(removals, undefined)
       }, Effect.tapError(() => revoke))
 
-      /** A reading that is held back gives nobody anything, and a key that was revoked meanwhile opens nothing all the same. */
+      /** Revokes deleted API keys although the rest of the update is held back. */
       const revoke = Effect.suspend(() =>
-        hold.revoked.size === 0 ? Effect.void : Effect.andThen(
-          Ref.update(current, ({ state, tag }) => ({ state: withoutKeys(state, hold.revoked), tag })),
-          PubSub.publish(removed, undefined)
+        guard.revokedKeys.size === 0 ? Effect.void : Effect.andThen(
+          Ref.update(current, ({ state, tag }) => ({ state: withoutKeys(state, guard.revokedKeys), tag })),
+          PubSub.publish(removals, undefined)
         )
       )
 
-      const applyPage = Effect.fnUntraced(function*(before: NetworkState, page: Page) {
-        const { after, out } = changedBy(before, page.changes)
+      const applyPage = Effect.fnUntraced(function*(before: NetworkState, page: ChangePage) {
+        const { after, deltas } = applyChanges(before, page.changes)
         yield* Ref.set(current, { state: { ...after, revision: page.upTo }, tag: page.tag })
-        leftOut = stillLeftOut(leftOut, page.changes, page.leftOut)
-        yield* bus.publish(page.timeline, out)
-        for (const event of changeEvents(page.changes)) events.publish(event)
-        if (page.changes.some((change) => removing.has(change._tag))) yield* PubSub.publish(removed, undefined)
+        unreadable = stillUnreadable(unreadable, page.changes, page.unreadable)
+        yield* bus.publish(page.timeline, deltas)
+        for (const event of changeEvents(page.changes)) events.publishLocal(event)
+        if (page.changes.some((change) => removalTags.has(change._tag))) yield* PubSub.publish(removals, undefined)
         yield* Metric.update(revisionGauge, page.upTo)
         yield* Metric.update(lagGauge, Math.max(0, page.newest - page.upTo))
       })
 
-      const catchUp = yield* oneWriter(advanceBy({ log, hold, current: Ref.get(current), reload, applyPage }), feed)
-      yield* persistHighWaterMark(Effect.map(Ref.get(current), (place) => hold.held === undefined ? place : undefined))
+      const catchUp = yield* startWriter(
+        makeCatchUp({ log, guard, current: Ref.get(current), reload, applyPage }),
+        notifier
+      )
+      yield* persistHighWaterMark(
+        Effect.map(Ref.get(current), (latest) => guard.held === undefined ? latest : undefined)
+      )
 
       const accept = Effect.fn("Network.accept")(function*(timeline: Timeline) {
-        if (!(yield* hold.isToAccept(timeline, knownState(yield* Ref.get(current))))) return false
-        if (yield* log.accept(timeline)) return yield* Effect.as(catchUp, true)
-        // Somebody was first, here or at another node: then it is as it was wished.
+        if (!(yield* guard.mayAccept(timeline, baselineOfState(yield* Ref.get(current))))) return false
+        if (yield* log.acceptLoss(timeline)) return yield* Effect.as(catchUp, true)
+        // Another caller accepted the loss first, here or at another node; the result is the same.
         yield* Effect.ignore(catchUp)
-        return hold.held === undefined
+        return guard.held === undefined
       })
 
       return Network.of({
         state: Effect.map(Ref.get(current), ({ state }) => state),
         catchUp,
-        removals: PubSub.subscribe(removed),
-        held: Effect.sync(() => Option.fromUndefinedOr(hold.held)),
-        leftOut: Effect.sync(() => leftOut),
+        removals: PubSub.subscribe(removals),
+        held: Effect.sync(() => Option.fromUndefinedOr(guard.held)),
+        unreadable: Effect.sync(() => unreadable),
         accept
       })
     })
   )
 }
 
-/** The state after these changes, and what has happened by them for each audience. */
-function changedBy(before: NetworkState, changes: ReadonlyArray<Change>) {
-  const out: Array<Step> = []
+/** The state after these changes, and their deltas in order of revision. */
+function applyChanges(before: NetworkState, changes: ReadonlyArray<Change>) {
+  const deltas: Array<Delta> = []
   let after = before
   for (const change of changes) {
     const next = apply(after, change)
-    out.push(...steps(after, next, change))
+    deltas.push(...deltasOf(after, next, change))
     after = next
   }
-  return { after, out }
+  return { after, deltas }
 }
 
-/** What bringing the state up to date is made of. */
-interface Parts {
+/** Dependencies of `makeCatchUp`. */
+interface CatchUpParts {
   readonly log: ChangeLog["Service"]
-  readonly hold: LossGuard
-  readonly current: Effect.Effect<Place>
+  readonly guard: LossGuard
+  readonly current: Effect.Effect<TaggedState>
   readonly reload: () => Effect.Effect<void, StoreUnavailable>
-  readonly applyPage: (before: NetworkState, page: Page) => Effect.Effect<void>
+  readonly applyPage: (before: NetworkState, page: ChangePage) => Effect.Effect<void>
 }
 
-/** Reads what is new, applies it, and gives it out, page by page until nothing is left. */
-const advanceBy = ({ applyPage, current, hold, log, reload }: Parts): Effect.Effect<void, StoreUnavailable> => {
-  let isLost = false
-  /** What was read last may have been given to some and not to others: something failed in the middle of it. */
-  let isTorn = false
+/** Reads new changes, applies and publishes them, page by page until the log has no more; reloads if the page is not contiguous. */
+const makeCatchUp = (
+  { applyPage, current, guard, log, reload }: CatchUpParts
+): Effect.Effect<void, StoreUnavailable> => {
+  /** Set from the detection of a lost history until the reload of its new timeline begins. */
+  let historyLost = false
+  /** Set while a page or a resync is being published. Still set at the next run if publishing failed, so that it resyncs. */
+  let publishIncomplete = false
   return Effect.gen(function*() {
     while (true) {
       const { state, tag } = yield* current
-      const page = yield* log.after(state.revision)
-      if (hold.held !== undefined) {
-        yield* hold.check(page)
+      const page = yield* log.readAfter(state.revision)
+      if (guard.held !== undefined) {
+        yield* guard.failWhileHeld(page)
         yield* reload()
-        isTorn = false
+        publishIncomplete = false
         return
       }
       const found = continuity(state, tag, page)
-      // Once noticed, a loss stays one until it has its timeline, even if the log forgets what gave it away.
-      isLost = found === "lost" || isLost && found !== "renamed"
-      if (isLost) yield* beginTimeline(log, state)
-      if (found === "missed")
-        yield* Effect.logWarning("this process was away for too long: reading everything again")
-      if (isTorn || isLost || found !== "continued") {
-        isTorn = true
-        isLost = false
+      // A detected loss must get a new timeline, even if later changes hide the evidence from the next page.
+      historyLost = found === "historyLost" || historyLost && found !== "timelineChanged"
+      if (historyLost) yield* beginTimeline(log, state)
+      if (found === "compacted") {
+        yield* Effect.logWarning(
+          `the change log no longer reaches back to revision ${state.revision}; reloading the whole network`
+        )
+      }
+      if (publishIncomplete || historyLost || found !== "contiguous") {
+        publishIncomplete = true
+        historyLost = false
         yield* reload()
-        isTorn = false
+        publishIncomplete = false
         return
       }
-      isTorn = true
+      publishIncomplete = true
       yield* applyPage(state, page)
-      isTorn = false
-      if (page.upTo - state.revision < pageSize) return
+      publishIncomplete = false
+      if (page.upTo - state.revision < changePageSize) return
     }
   })
 }
 
-/** Runs `advance` whenever the feed says so, one at a time; gives what waits for a run that begins after the call. */
-const oneWriter = Effect.fnUntraced(
-  function*(advance: Effect.Effect<void, StoreUnavailable>, feed: ChangeNotifier["Service"]) {
-    const wakeUps = yield* Queue.sliding<void>(1)
+/** Runs `advance` on every signal, one run at a time. Returns an effect that waits for a run that begins after the call. */
+const startWriter = Effect.fnUntraced(
+  function*(advance: Effect.Effect<void, StoreUnavailable>, notifier: ChangeNotifier["Service"]) {
+    const signals = yield* Queue.sliding<void>(1)
     let waiting: Array<Deferred.Deferred<void, StoreUnavailable>> = []
 
     const writer = Effect.gen(function*() {
-      yield* Queue.take(wakeUps)
-      const answered = waiting
+      yield* Queue.take(signals)
+      const served = waiting
       waiting = []
       const exit = yield* Effect.exit(advance)
       if (Exit.isFailure(exit))
-        yield* Effect.logWarning("this process is not up to date; trying again", exit.cause)
-      const answer = Exit.isSuccess(exit) ? Exit.void : Exit.fail(Option.getOrElse(foreseen(exit), () => unavailable))
-      yield* Effect.forEach(answered, (deferred) => Deferred.done(deferred, answer), { discard: true })
+        yield* Effect.logWarning("cannot bring the network up to date; retrying", exit.cause)
+      const result = Exit.isSuccess(exit)
+        ? Exit.void
+        : Exit.fail(Option.getOrElse(expectedError(exit), () => changeLogUnavailable))
+      yield* Effect.forEach(served, (deferred) => Deferred.done(deferred, result), { discard: true })
     })
 
-    const wake = Effect.asVoid(Queue.offer(wakeUps, undefined))
+    const wake = Effect.asVoid(Queue.offer(signals, undefined))
     yield* Effect.forkScoped(Effect.forever(writer))
-    yield* feed.follow(wake)
+    yield* notifier.runOnChange(wake)
 
     return Effect.gen(function*() {
       const deferred = yield* Deferred.make<void, StoreUnavailable>()
@@ -187,60 +203,62 @@ const oneWriter = Effect.fnUntraced(
   }
 )
 
-/** The history is not continued where it was left: its clients must not take what comes for a continuation. */
+/** Starts a new timeline after a loss of history, because clients must not take its changes for a continuation. */
 const beginTimeline = Effect.fnUntraced(function*(
   log: ChangeLog["Service"],
   { revision, timeline }: Pick<NetworkState, "revision" | "timeline">
 ) {
   yield* Metric.update(lostTimelines, 1)
   yield* Effect.logError(
-    `the database does not have what it had at revision ${revision}: it was restored, or has lost its last changes. ` +
-      "Every client gets its whole view anew, as the database has it now"
+    `the database has lost changes up to revision ${revision}, for example by a restored backup; ` +
+      "starting a new timeline and sending every client a config"
   )
-  yield* log.beginTimeline(timeline)
+  yield* log.startTimeline(timeline)
 })
 
-/** What the database has, on a timeline of its own if it is behind what was seen of the history of this name. */
-const readWhole = Effect.fnUntraced(function*(log: ChangeLog["Service"], seen: Seen) {
-  const snapshot = yield* log.snapshot
-  if (snapshot.state.timeline !== seen.timeline) return snapshot
-  if (!isBehind(snapshot, seen, yield* log.tagAt(seen.revision))) return snapshot
-  yield* beginTimeline(log, seen)
-  return yield* log.snapshot
+/** Reads a snapshot. Starts a new timeline first if the database is behind the known position of the same timeline. */
+const readSnapshot = Effect.fnUntraced(function*(log: ChangeLog["Service"], known: KnownPosition) {
+  const snapshot = yield* log.readSnapshot
+  if (snapshot.state.timeline !== known.timeline) return snapshot
+  if (!isBehind(snapshot, known, yield* log.readTag(known.revision))) return snapshot
+  yield* beginTimeline(log, known)
+  return yield* log.readSnapshot
 })
 
 /**
- * What the database has, on a timeline of its own if it is behind what this process had seen before it was started. Nothing
- * yet, if it is held back: then nobody is let in until it is mended or accepted.
+ * Reads the state at the start. Starts a new timeline first if the database is behind the high-water mark. While the snapshot is
+ * held back the state is empty, so no client can connect until the rows return or an operator accepts the loss.
  */
-const firstPlace = Effect.fnUntraced(function*(hold: LossGuard) {
+const readInitialState = Effect.fnUntraced(function*(guard: LossGuard) {
   const log = yield* ChangeLog
-  const mark = Option.getOrUndefined(yield* (yield* HighWaterMarkStore).kept)
-  const read = yield* mark === undefined ? log.snapshot : readWhole(log, mark)
-  const known = mark === undefined ? knownAudit(read) : knownMark(mark)
-  // What could not be judged is not taken for harmless.
-  yield* hold.admit(known, read).pipe(
-    Effect.catchTag("StoreUnavailable", (error) => hold.held === undefined ? Effect.fail(error) : Effect.void)
+  const mark = Option.getOrUndefined(yield* (yield* HighWaterMarkStore).read)
+  const snapshot = yield* mark === undefined ? log.readSnapshot : readSnapshot(log, mark)
+  const baseline = mark === undefined ? baselineOfAudit(snapshot) : baselineOfMark(mark)
+  // A check that itself fails prevents the start, because the snapshot may have losses.
+  yield* guard.check(baseline, snapshot).pipe(
+    Effect.catchTag("StoreUnavailable", (error) => guard.held === undefined ? Effect.fail(error) : Effect.void)
   )
-  return hold.held === undefined ? read : { ...read, state: empty(read.state.timeline, Revision.make(0)), tag: null }
+  return guard.held === undefined
+    ? snapshot
+    : { ...snapshot, state: empty(snapshot.state.timeline, Revision.make(0)), tag: null }
 })
 
-/** A key that is put may take the place of another under the same id. */
-const removing: ReadonlySet<Change["_tag"]> = new Set(
+/** Changes that can remove a client or an API key; `KeyPut` can replace a key under the same id. */
+const removalTags: ReadonlySet<Change["_tag"]> = new Set(
   ["AgentRemoved", "GatewayRemoved", "KeyRemoved", "KeyPut"] as const
 )
 
-const foreseen = Exit.findErrorOption<void, StoreUnavailable>
+const expectedError = Exit.findErrorOption<void, StoreUnavailable>
 
-const unavailable = new StoreUnavailable({ reason: "the log of changes cannot be read" })
+const changeLogUnavailable = new StoreUnavailable({ reason: "the change log cannot be read" })
 
 const revisionGauge = Metric.gauge("control_feed_revision", {
-  description: "The newest revision that this process knows"
+  description: "Newest revision in this process's state"
 })
 const lagGauge = Metric.gauge("control_feed_lag_revisions", {
-  description: "Committed revisions that this process has read of but not yet applied"
+  description: "Committed revisions that this process has not applied yet"
 })
 const lostTimelines = Metric.counter("control_timelines_lost_total", {
-  description: "How often the database turned out to have lost changes that this process had seen",
+  description: "Losses of history: the database lacked changes that this process had read",
   incremental: true
 })

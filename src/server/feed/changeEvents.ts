@@ -1,4 +1,4 @@
-/** Changes as operators are told of them: which row, not what is in it. Pure. */
+/** Changes as events for operators, with the row's id but without its content. Pure. */
 import type { Change } from "#network/NetworkState.ts"
 import { changedRow } from "#network/changedRow.ts"
 import type { ControlEvent } from "#schema/events.ts"

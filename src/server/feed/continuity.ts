@@ -1,29 +1,38 @@
-/** Whether what the database says continues what this process knows. Pure. */
+/** Compares the change log with the state of this process: is the next page contiguous, or is history missing? Pure. */
 import type { NetworkState } from "#network/NetworkState.ts"
-import type { Page, Snapshot, Tag } from "#store/ChangeLog.ts"
+import type { ChangePage, ChangeTag, Snapshot } from "#store/ChangeLog.ts"
 import type { HighWaterMark } from "#store/HighWaterMark.ts"
 
-/**
- * `continued`: the page is what comes next. `missed`: it comes next, but what is between is no longer kept. `renamed`: it is
- * another history, and says so. `lost`: it goes by the same name, and is not what was seen.
- */
-export type Continuity = "continued" | "missed" | "renamed" | "lost"
-
-export const continuity = ({ revision, timeline }: NetworkState, tag: Tag, page: Page): Continuity => {
-  if (page.timeline !== timeline) return "renamed"
-  if (page.newest < revision || differs(tag, page.tagBefore)) return "lost"
-  const isNext = page.oldest === undefined ? page.newest === revision : page.oldest <= revision + 1
-  return isNext ? "continued" : "missed"
+/** The state of the network, and the tag that identifies its last change. */
+export interface TaggedState {
+  /** Every change up to `state.revision` is applied. An unreadable row has its last readable version. */
+  readonly state: NetworkState
+  /** The tag of the change at `state.revision`; null if the log does not have that change. */
+  readonly tag: ChangeTag
 }
 
-/** A place in a history that this process, or the one before it, has seen. */
-export type Seen = Pick<HighWaterMark, "timeline" | "revision" | "tag">
+/**
+ * Relation of a page to the state. `contiguous`: the page is next. `compacted`: changes between the state and the page were
+ * deleted from the log. `timelineChanged`: the page belongs to another timeline. `historyLost`: the timeline is the same, but
+ * the database lacks the state's revision or has another change there.
+ */
+export type Continuity = "contiguous" | "compacted" | "timelineChanged" | "historyLost"
 
-/** Whether the database is behind what was seen, in the same history; `found` is the tag that it has at that revision. */
-export const isBehind = ({ state }: Snapshot, { revision, tag, timeline }: Seen, found: Tag): boolean =>
+export const continuity = ({ revision, timeline }: NetworkState, tag: ChangeTag, page: ChangePage): Continuity => {
+  if (page.timeline !== timeline) return "timelineChanged"
+  if (page.newest < revision || differs(tag, page.tagBefore)) return "historyLost"
+  const isNext = page.oldest === undefined ? page.newest === revision : page.oldest <= revision + 1
+  return isNext ? "contiguous" : "compacted"
+}
+
+/** A position that this process, or an earlier one with the same data directory, has read. */
+export type KnownPosition = Pick<HighWaterMark, "timeline" | "revision" | "tag">
+
+/** Whether the snapshot lacks changes of the known position's timeline. `found` is the database's tag at that revision. */
+export const isBehind = ({ state }: Snapshot, { revision, tag, timeline }: KnownPosition, found: ChangeTag): boolean =>
   state.timeline === timeline && (state.revision < revision || differs(tag, found))
 
-/** A tag that is not there was forgotten, and says nothing. */
-function differs(known: Tag, found: Tag): boolean {
+/** A missing tag proves nothing, because the log may have dropped the change. */
+function differs(known: ChangeTag, found: ChangeTag): boolean {
   return known !== null && found !== null && known !== found
 }

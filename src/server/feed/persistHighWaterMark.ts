@@ -1,31 +1,28 @@
-/** Keeps outside the database how far this process has seen the history, so that its next start knows a restored backup. */
-import { countsOf } from "#network/lossDetection.ts"
+/** Persists the high-water mark outside the database, so that the next start detects a restored backup. */
+import { countRows } from "#network/lossDetection.ts"
 import type { Revision, Timeline } from "#schema/ids.ts"
-import type { Snapshot } from "#store/ChangeLog.ts"
 import { HighWaterMarkStore } from "#store/HighWaterMark.ts"
 import { Effect, Schedule } from "effect"
+import type { TaggedState } from "./continuity.ts"
 
-/** What is known, and the tag of the change that made it so. */
-export type Place = Pick<Snapshot, "state" | "tag">
+/** A backup restored after a kill can remove, unnoticed, changes that clients received within this time before the kill. */
+const persistInterval = "250 millis"
 
-/** A change that is told within this time of a kill is one that a restored backup can take away unseen. */
-const keepMarkEvery = "250 millis"
-
-/** `current` gives nothing while what the database has is not to be kept. */
-export const persistHighWaterMark = Effect.fnUntraced(function*(current: Effect.Effect<Place | undefined>) {
-  const highWater = yield* HighWaterMarkStore
-  let kept: Revision | undefined
-  let keptOf: Timeline | undefined
-  const keep = Effect.gen(function*() {
-    const place = yield* current
-    if (place === undefined) return
-    const { state, tag } = place
+/** Writes the mark every `persistInterval` and at the end of the scope. `current` is undefined while an update is held back. */
+export const persistHighWaterMark = Effect.fnUntraced(function*(current: Effect.Effect<TaggedState | undefined>) {
+  const store = yield* HighWaterMarkStore
+  let writtenRevision: Revision | undefined
+  let writtenTimeline: Timeline | undefined
+  const persist = Effect.gen(function*() {
+    const latest = yield* current
+    if (latest === undefined) return
+    const { state, tag } = latest
     const { revision, timeline } = state
-    if (revision === kept && timeline === keptOf) return
-    yield* highWater.keep({ timeline, revision, tag, rows: countsOf(state) })
-    kept = revision
-    keptOf = timeline
+    if (revision === writtenRevision && timeline === writtenTimeline) return
+    yield* store.write({ timeline, revision, tag, rows: countRows(state) })
+    writtenRevision = revision
+    writtenTimeline = timeline
   })
-  yield* Effect.addFinalizer(() => keep)
-  yield* Effect.forkScoped(Effect.repeat(keep, Schedule.spaced(keepMarkEvery)))
+  yield* Effect.addFinalizer(() => persist)
+  yield* Effect.forkScoped(Effect.repeat(persist, Schedule.spaced(persistInterval)))
 })

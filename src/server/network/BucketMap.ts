@@ -1,6 +1,6 @@
 /**
- * Rows by id, immutable, in a fixed number of buckets: a change copies one bucket and shares the others. So what is derived
- * from a bucket may be kept for as long as the bucket is the same value, and a change costs its bucket, not the table.
+ * An immutable map of rows by id in a fixed number of buckets. A change copies one bucket and shares the others. So a value
+ * derived from a bucket stays valid while the bucket is the same object, and a change costs one bucket, not the whole map.
  */
 import { Hash, Option } from "effect"
 
@@ -9,7 +9,7 @@ export interface BucketMap<Id extends string, Row> {
   readonly buckets: ReadonlyArray<ReadonlyMap<Id, Row>>
 }
 
-/** A power of two. With 5,000 rows a bucket has about twenty: few to encode again, and few buckets to join. */
+/** A power of two. With 5,000 rows a bucket has about 20, so few rows are encoded again and few buckets are joined. */
 const bucketCount = 256
 
 export const empty = <Id extends string, Row>(): BucketMap<Id, Row> => ({
@@ -17,27 +17,27 @@ export const empty = <Id extends string, Row>(): BucketMap<Id, Row> => ({
   buckets: Array.from({ length: bucketCount }, () => new Map())
 })
 
-export const get = <Id extends string, Row>(table: BucketMap<Id, Row>, id: Id): Option.Option<Row> =>
-  Option.fromUndefinedOr(table.buckets[bucketOf(id)]?.get(id))
+export const get = <Id extends string, Row>(map: BucketMap<Id, Row>, id: Id): Option.Option<Row> =>
+  Option.fromUndefinedOr(map.buckets[bucketOf(id)]?.get(id))
 
-export const has = <Id extends string, Row>(table: BucketMap<Id, Row>, id: Id): boolean =>
-  table.buckets[bucketOf(id)]?.has(id) ?? false
+export const has = <Id extends string, Row>(map: BucketMap<Id, Row>, id: Id): boolean =>
+  map.buckets[bucketOf(id)]?.has(id) ?? false
 
-export const set = <Id extends string, Row>(table: BucketMap<Id, Row>, id: Id, row: Row): BucketMap<Id, Row> => {
+export const set = <Id extends string, Row>(map: BucketMap<Id, Row>, id: Id, row: Row): BucketMap<Id, Row> => {
   const index = bucketOf(id)
-  const before: ReadonlyMap<Id, Row> = table.buckets[index] ?? new Map()
+  const before: ReadonlyMap<Id, Row> = map.buckets[index] ?? new Map()
   const bucket = new Map(before).set(id, row)
-  return { size: table.size + bucket.size - before.size, buckets: table.buckets.with(index, bucket) }
+  return { size: map.size + bucket.size - before.size, buckets: map.buckets.with(index, bucket) }
 }
 
-export const remove = <Id extends string, Row>(table: BucketMap<Id, Row>, id: Id): BucketMap<Id, Row> => {
+export const remove = <Id extends string, Row>(map: BucketMap<Id, Row>, id: Id): BucketMap<Id, Row> => {
   const index = bucketOf(id)
-  const bucket = new Map(table.buckets[index])
-  return bucket.delete(id) ? { size: table.size - 1, buckets: table.buckets.with(index, bucket) } : table
+  const bucket = new Map(map.buckets[index])
+  return bucket.delete(id) ? { size: map.size - 1, buckets: map.buckets.with(index, bucket) } : map
 }
 
-export const values = <Id extends string, Row>(table: BucketMap<Id, Row>): ReadonlyArray<Row> =>
-  table.buckets.flatMap((bucket) => [...bucket.values()])
+export const values = <Id extends string, Row>(map: BucketMap<Id, Row>): ReadonlyArray<Row> =>
+  map.buckets.flatMap((bucket) => [...bucket.values()])
 
 function bucketOf(id: string): number {
   return Hash.string(id) & (bucketCount - 1)

@@ -1,96 +1,102 @@
-/** Which rows the latest changes touched: enough to tell a client that comes back what it missed. Immutable, bounded. Pure. */
+/** The latest changes by row, from which a client that reconnects gets what it missed. Immutable, bounded. Pure. */
 import type { AgentId, ClientRef, GatewayId, Revision, TunnelId } from "#schema/ids.ts"
 
-/** The row that was touched. */
-export type Row =
+/** The changed row. */
+export type RowRef =
   | { readonly entity: "agent"; readonly id: AgentId }
   | { readonly entity: "gateway"; readonly id: GatewayId }
   | { readonly entity: "tunnel"; readonly id: TunnelId }
   | { readonly entity: "certificate"; readonly id: string }
 
-/** That a row was changed, and what of that the row as it is now no longer shows. */
-export type Touch = Row & {
+/** One change of a row, with the facts that the current row no longer shows. */
+export type Entry = RowRef & {
   readonly revision: Revision
-  /** For a tunnel: whose it was before and after. */
+  /** For a tunnel: its agents before and after the change. */
   readonly agents: ReadonlyArray<AgentId>
-  /** For a tunnel: its domain before and after. What was read from the log does not have it. */
+  /** For a tunnel: its domains before and after the change. Undefined if the entry was read from the change log. */
   readonly domains?: ReadonlyArray<string>
-  /** For an agent or gateway: its own part of its own view has changed. */
+  /** For an agent or gateway: the part of the client's view that describes the client itself changed. */
   readonly own: boolean
-  /** For an agent: its addresses have changed, which its tunnels have in the gateways' view. */
+  /** For an agent: its addresses changed, which the gateways' view of its tunnels contains. */
   readonly renumbered: boolean
 }
 
 export interface History {
-  /** Every change after this revision is known. */
-  readonly from: Revision
-  readonly chunks: ReadonlyArray<ReadonlyArray<Touch>>
+  /** Every change after this revision is in `chunks`. */
+  readonly startRevision: Revision
+  /** Entries in order of revision, in chunks of at most `chunkSize`. */
+  readonly chunks: ReadonlyArray<ReadonlyArray<Entry>>
 }
 
-/** Appending copies one chunk and the list of them; the oldest chunk goes as a whole. */
+/** Appending copies one chunk and the list of chunks; the oldest chunk is dropped as a whole. */
 const chunkSize = 256
-const mostChunks = 64
+const maxChunks = 64
 
-/** How many changes are kept at least, once there were so many. */
-export const capacity = chunkSize * (mostChunks - 1)
+/** Entries that are kept at least, once that many were appended. */
+export const capacity = chunkSize * (maxChunks - 1)
 
-export const none = (from: Revision): History => ({ from, chunks: [] })
+/** A history without entries that begins after this revision. */
+export const empty = (startRevision: Revision): History => ({ startRevision, chunks: [] })
 
-/** Touches in order of revision, the first of them the first after `from`. */
-export const of = (from: Revision, touches: ReadonlyArray<Touch>): History => touches.reduce(append, none(from))
+/** A history of entries in order of revision, which are all changes after `startRevision`. */
+export const fromEntries = (startRevision: Revision, entries: ReadonlyArray<Entry>): History =>
+  entries.reduce(append, empty(startRevision))
 
-export function append(history: History, touch: Touch): History {
+export function append(history: History, entry: Entry): History {
   const last = history.chunks.at(-1)
   if (last !== undefined && last.length < chunkSize) {
-    return { from: history.from, chunks: history.chunks.with(history.chunks.length - 1, [...last, touch]) }
+    return {
+      startRevision: history.startRevision,
+      chunks: history.chunks.with(history.chunks.length - 1, [...last, entry])
+    }
   }
-  const chunks = [...history.chunks, [touch]]
-  if (chunks.length <= mostChunks) return { from: history.from, chunks }
+  const chunks = [...history.chunks, [entry]]
+  if (chunks.length <= maxChunks) return { startRevision: history.startRevision, chunks }
   const [oldest, ...kept] = chunks
-  return { from: oldest?.at(-1)?.revision ?? history.from, chunks: kept }
+  return { startRevision: oldest?.at(-1)?.revision ?? history.startRevision, chunks: kept }
 }
 
 /**
- * What the change of this revision touched, if that is known. A client comes and goes with its keys, of which there are two
- * at most and whose changes touch nothing that is seen: theirs are taken for its own.
+ * The entry of this revision, or undefined. Keys have no entries, because no view shows them. A client is created and deleted
+ * together with at most two keys, so a revision up to two after an entry belongs to that entry.
  */
-export const at = (history: History, revision: Revision): Touch | undefined =>
+export const entryAt = (history: History, revision: Revision): Entry | undefined =>
   history.chunks.findLast((chunk) => (chunk[0]?.revision ?? 0) <= revision)
-    ?.findLast((touch) => touch.revision <= revision && touch.revision >= revision - 2)
+    ?.findLast((entry) => entry.revision <= revision && entry.revision >= revision - 2)
 
-/** Whether this client can see anything of what was touched; its own row is its own business. */
-export const concerns = (touch: Touch, client: ClientRef): boolean => {
-  if (touch.entity === client.type) return touch.id === client.id
+/** Whether the change affects this client's view. A client sees no other client of the same type. */
+export const affects = (entry: Entry, client: ClientRef): boolean => {
+  if (entry.entity === client.type) return entry.id === client.id
   if (client.type === "gateway") return true
-  return touch.entity === "gateway" || touch.entity === "tunnel" && touch.agents.includes(client.id)
+  return entry.entity === "gateway" || entry.entity === "tunnel" && entry.agents.includes(client.id)
 }
 
 /**
- * One touch for each row that was changed after this revision and concerns the client, in order of revision: the latest that
- * does, with what the earlier ones told of where the row was before. Undefined when changes after this revision are
- * forgotten. A touch that does not concern the client must not move a row back: were the client cut off before it, it would
- * never hear of the ones that did.
+ * One entry for each row that changed after this revision and affects the client, in order of revision; undefined when
+ * changes after this revision were dropped. Each is the row's latest entry that affects the client, merged with the earlier
+ * ones. An entry that does not affect the client must not move the row to a later revision: a client disconnected before that
+ * revision would never receive the earlier changes of the row.
  */
-export const since = (
+export const entriesSince = (
   history: History,
   revision: Revision,
   client: ClientRef
-): ReadonlyArray<Touch> | undefined => {
-  if (revision < history.from) return undefined
-  const touches = new Map<string, Touch>()
+): ReadonlyArray<Entry> | undefined => {
+  if (revision < history.startRevision) return undefined
+  const entries = new Map<string, Entry>()
   for (const chunk of history.chunks) {
     if ((chunk.at(-1)?.revision ?? 0) <= revision) continue
-    for (const touch of chunk) {
-      if (touch.revision <= revision || !concerns(touch, client)) continue
-      const name = `${touch.entity}:${touch.id}`
-      const earlier = touches.get(name)
-      touches.set(name, earlier === undefined ? touch : merged(earlier, touch))
+    for (const entry of chunk) {
+      if (entry.revision <= revision || !affects(entry, client)) continue
+      const name = `${entry.entity}:${entry.id}`
+      const earlier = entries.get(name)
+      entries.set(name, earlier === undefined ? entry : merge(earlier, entry))
     }
   }
-  return [...touches.values()].toSorted((one, other) => one.revision - other.revision)
+  return [...entries.values()].toSorted((one, other) => one.revision - other.revision)
 }
 
-function merged(earlier: Touch, later: Touch): Touch {
+function merge(earlier: Entry, later: Entry): Entry {
   return {
     ...later,
     agents: [...new Set([...earlier.agents, ...later.agents])],

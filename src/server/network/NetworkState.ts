@@ -1,9 +1,9 @@
-/** The whole network as one immutable value, and how a change makes the next one. Pure. */
+/** The whole network as one immutable value, and the transition that applies a change. Pure. */
 import type { AgentId, GatewayId, KeyId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option, type Redacted } from "effect"
 import * as History from "./History.ts"
-import * as Limits from "./ScopeIndex.ts"
-import * as Table from "./BucketMap.ts"
+import * as ScopeIndex from "./ScopeIndex.ts"
+import * as BucketMap from "./BucketMap.ts"
 
 export interface Agent {
   readonly id: AgentId
@@ -11,22 +11,22 @@ export interface Agent {
   readonly virtualIp: string
   readonly subnet: string
   readonly wireguardPublicKey: string
-  /** Null when the client has made its keys itself: then nobody else knows it. */
+  /** Null if the client generated its keys, so that only the client knows the private key. */
   readonly wireguardPrivateKey: Redacted.Redacted | null
 }
 
 export interface Gateway {
   readonly id: GatewayId
   readonly name: string
-  /** Null until a gateway has told its address, or an operator has. */
+  /** Null until the gateway reports its address or an operator sets it. */
   readonly publicIp: string | null
   readonly listenPort: number
-  /** Which address of every agent's subnet is this gateway's; see `gatewayAddress`. */
+  /** Index of this gateway's address in every agent's subnet; see `gatewayAddresses`. */
   readonly slot: number
-  /** What it is limited to; null when it serves every tunnel. */
-  readonly serves: Limits.Serves | null
+  /** The gateway's scope; null if it serves every tunnel. */
+  readonly serves: ScopeIndex.Serves | null
   readonly wireguardPublicKey: string
-  /** As an agent's. */
+  /** See `Agent.wireguardPrivateKey`. */
   readonly wireguardPrivateKey: Redacted.Redacted | null
 }
 
@@ -46,7 +46,7 @@ export interface Certificate {
   readonly expiresAt: string
 }
 
-/** A live API key: only its hash is known. */
+/** A live API key, of which only the hash is known. */
 export interface Key {
   readonly id: KeyId
   /** SHA-256 of the whole key, lower-case hex. */
@@ -57,7 +57,7 @@ export interface Key {
   }
 }
 
-/** One committed change: the row as it is afterwards, or that it is gone. */
+/** One committed change: the row after it, or the id of the removed row. */
 export type Change =
   & { readonly revision: Revision }
   & (
@@ -73,68 +73,75 @@ export type Change =
     | { readonly _tag: "KeyRemoved"; readonly id: KeyId }
   )
 
+/** Every index below describes the same rows, at `revision` of `timeline`. */
 export interface NetworkState {
+  /** Identity of the history that `revision` belongs to. */
   readonly timeline: Timeline
+  /** Every change up to this revision is applied, and none after it. */
   readonly revision: Revision
-  readonly agents: Table.BucketMap<AgentId, Agent>
-  /** The agents' own addresses, which the gateways' view of a tunnel needs: the same value while no address changes. */
+  readonly agents: BucketMap.BucketMap<AgentId, Agent>
+  /** `virtualIp` of each agent in `agents`; stays the same object while no address changes, so that caches can compare it. */
   readonly virtualIps: HashMap.HashMap<AgentId, string>
   readonly gateways: HashMap.HashMap<GatewayId, Gateway>
-  readonly tunnels: Table.BucketMap<TunnelId, Tunnel>
-  /** The same tunnels by agent, so that one agent's view does not cost a walk over all of them. */
-  readonly tunnelsOf: HashMap.HashMap<AgentId, HashMap.HashMap<TunnelId, Tunnel>>
-  readonly certificates: Table.BucketMap<string, Certificate>
-  /** Undefined while no gateway is limited. */
-  readonly limits: Limits.ScopeIndex<Gateway, Tunnel> | undefined
+  readonly tunnels: BucketMap.BucketMap<TunnelId, Tunnel>
+  /** The rows of `tunnels` by agent; an agent without tunnels has no entry. */
+  readonly tunnelsByAgent: HashMap.HashMap<AgentId, HashMap.HashMap<TunnelId, Tunnel>>
+  /** By domain. */
+  readonly certificates: BucketMap.BucketMap<string, Certificate>
+  /** The scoped rows of `gateways` and all rows of `tunnels`; undefined exactly while no gateway is scoped. */
+  readonly scopeIndex: ScopeIndex.ScopeIndex<Gateway, Tunnel> | undefined
+  /** Every live API key, including keys whose owner is not in this state. */
   readonly keys: HashMap.HashMap<KeyId, Key>
+  /** The rows of `keys` by hash. */
   readonly keysByHash: HashMap.HashMap<string, Key>
-  /** What the latest changes touched. */
+  /** Every change after `history.startRevision` up to `revision`, except changes of API keys. */
   readonly history: History.History
 }
 
+/** A network without rows. */
 export const empty = (timeline: Timeline, revision: Revision): NetworkState => ({
   timeline,
   revision,
-  agents: Table.empty(),
+  agents: BucketMap.empty(),
   virtualIps: HashMap.empty(),
   gateways: HashMap.empty(),
-  tunnels: Table.empty(),
-  tunnelsOf: HashMap.empty(),
-  certificates: Table.empty(),
-  limits: undefined,
+  tunnels: BucketMap.empty(),
+  tunnelsByAgent: HashMap.empty(),
+  certificates: BucketMap.empty(),
+  scopeIndex: undefined,
   keys: HashMap.empty(),
   keysByHash: HashMap.empty(),
-  history: History.none(revision)
+  history: History.empty(revision)
 })
 
-/** Idempotent by revision: a wake-up and a catch-up may deliver a change twice, so anything not newer is ignored. */
+/** Applies a change. Ignores a change that is not newer than the state, because a change may be delivered twice. */
 export const apply = (state: NetworkState, change: Change): NetworkState => {
   if (change.revision <= state.revision) return state
-  const touch = touchOf(state, change)
+  const entry = entryOf(state, change)
   return {
     ...putRow(state, change),
     revision: change.revision,
-    history: touch === undefined ? state.history : History.append(state.history, touch)
+    history: entry === undefined ? state.history : History.append(state.history, entry)
   }
 }
 
-/** The state that a whole reading of the rows gives, all of them as of one revision, with what is kept of the changes before. */
+/** The state of all rows read at one revision, with the history of the changes before. */
 export const load = (
   timeline: Timeline,
   revision: Revision,
   rows: ReadonlyArray<Change>,
-  history: History.History = History.none(revision)
+  history: History.History = History.empty(revision)
 ): NetworkState => ({ ...rows.reduce(putRow, empty(timeline, revision)), revision, history })
 
-/** What a change touches, seen from the state before it; the log keeps the same facts (see `control_record_change`). */
-function touchOf(before: NetworkState, change: Change): History.Touch | undefined {
+/** The history entry of a change, from the state before it. The change log stores the same facts (`control_record_change`). */
+function entryOf(before: NetworkState, change: Change): History.Entry | undefined {
   const { revision } = change
   const plain = { revision, agents: [], own: false, renumbered: false }
   switch (change._tag) {
     case "AgentPut": {
-      const old = Option.getOrUndefined(Table.get(before.agents, change.agent.id))
+      const old = Option.getOrUndefined(BucketMap.get(before.agents, change.agent.id))
       const renumbered = old === undefined
-        ? HashMap.has(before.tunnelsOf, change.agent.id)
+        ? HashMap.has(before.tunnelsByAgent, change.agent.id)
         : old.virtualIp !== change.agent.virtualIp || old.subnet !== change.agent.subnet
       return { ...plain, entity: "agent", id: change.agent.id, own: !Equal.equals(old, change.agent), renumbered }
     }
@@ -160,7 +167,7 @@ function touchOf(before: NetworkState, change: Change): History.Touch | undefine
         domains: domainsOf(before, change.id)
       }
     case "AgentRemoved":
-      return { ...plain, entity: "agent", id: change.id, renumbered: HashMap.has(before.tunnelsOf, change.id) }
+      return { ...plain, entity: "agent", id: change.id, renumbered: HashMap.has(before.tunnelsByAgent, change.id) }
     case "GatewayRemoved":
       return { ...plain, entity: "gateway", id: change.id }
     case "CertificatePut":
@@ -174,16 +181,16 @@ function touchOf(before: NetworkState, change: Change): History.Touch | undefine
 }
 
 function ownersOf(state: NetworkState, id: TunnelId): ReadonlyArray<AgentId> {
-  const tunnel = Table.get(state.tunnels, id)
+  const tunnel = BucketMap.get(state.tunnels, id)
   return Option.isNone(tunnel) ? [] : [tunnel.value.agentId]
 }
 
 function domainsOf(state: NetworkState, id: TunnelId): ReadonlyArray<string> {
-  const tunnel = Table.get(state.tunnels, id)
+  const tunnel = BucketMap.get(state.tunnels, id)
   return Option.isNone(tunnel) ? [] : [tunnel.value.domain]
 }
 
-/** The row alone, without its place in the history. */
+/** Applies the row of a change, without revision and history. */
 export function putRow(state: NetworkState, change: Change): NetworkState {
   switch (change._tag) {
     case "AgentPut":
@@ -191,29 +198,32 @@ export function putRow(state: NetworkState, change: Change): NetworkState {
     case "AgentRemoved":
       return {
         ...state,
-        agents: Table.remove(state.agents, change.id),
+        agents: BucketMap.remove(state.agents, change.id),
         virtualIps: HashMap.remove(state.virtualIps, change.id)
       }
     case "GatewayPut":
       return {
         ...state,
         gateways: HashMap.set(state.gateways, change.gateway.id, change.gateway),
-        limits: Limits.withGateway(state.limits, change.gateway, () => Table.values(state.tunnels))
+        scopeIndex: ScopeIndex.putGateway(state.scopeIndex, change.gateway, () => BucketMap.values(state.tunnels))
       }
     case "GatewayRemoved":
       return {
         ...state,
         gateways: HashMap.remove(state.gateways, change.id),
-        limits: Limits.withoutGateway(state.limits, change.id)
+        scopeIndex: ScopeIndex.removeGateway(state.scopeIndex, change.id)
       }
     case "TunnelPut":
       return putTunnel(removeTunnel(state, change.tunnel.id), change.tunnel)
     case "TunnelRemoved":
       return removeTunnel(state, change.id)
     case "CertificatePut":
-      return { ...state, certificates: Table.set(state.certificates, change.certificate.domain, change.certificate) }
+      return {
+        ...state,
+        certificates: BucketMap.set(state.certificates, change.certificate.domain, change.certificate)
+      }
     case "CertificateRemoved":
-      return { ...state, certificates: Table.remove(state.certificates, change.domain) }
+      return { ...state, certificates: BucketMap.remove(state.certificates, change.domain) }
     case "KeyPut":
       return putKey(removeKey(state, change.key.id), change.key)
     case "KeyRemoved":
@@ -226,37 +236,39 @@ function putAgent(state: NetworkState, agent: Agent): NetworkState {
   const isSame = Option.isSome(known) && known.value === agent.virtualIp
   return {
     ...state,
-    agents: Table.set(state.agents, agent.id, agent),
+    agents: BucketMap.set(state.agents, agent.id, agent),
     virtualIps: isSame ? state.virtualIps : HashMap.set(state.virtualIps, agent.id, agent.virtualIp)
   }
 }
 
 function putTunnel(state: NetworkState, tunnel: Tunnel): NetworkState {
   const siblings = Option.getOrElse(
-    HashMap.get(state.tunnelsOf, tunnel.agentId),
+    HashMap.get(state.tunnelsByAgent, tunnel.agentId),
     () => HashMap.empty<TunnelId, Tunnel>()
   )
   return {
     ...state,
-    tunnels: Table.set(state.tunnels, tunnel.id, tunnel),
-    tunnelsOf: HashMap.set(state.tunnelsOf, tunnel.agentId, HashMap.set(siblings, tunnel.id, tunnel)),
-    limits: state.limits && Limits.withTunnel(state.limits, tunnel)
+    tunnels: BucketMap.set(state.tunnels, tunnel.id, tunnel),
+    tunnelsByAgent: HashMap.set(state.tunnelsByAgent, tunnel.agentId, HashMap.set(siblings, tunnel.id, tunnel)),
+    scopeIndex: state.scopeIndex && ScopeIndex.addTunnel(state.scopeIndex, tunnel)
   }
 }
 
 function removeTunnel(state: NetworkState, id: TunnelId): NetworkState {
-  const tunnel = Table.get(state.tunnels, id)
+  const tunnel = BucketMap.get(state.tunnels, id)
   if (Option.isNone(tunnel)) return state
   const { agentId } = tunnel.value
-  const siblings = Option.map(HashMap.get(state.tunnelsOf, agentId), HashMap.remove(id))
+  const siblings = Option.map(HashMap.get(state.tunnelsByAgent, agentId), HashMap.remove(id))
   return {
     ...state,
-    tunnels: Table.remove(state.tunnels, id),
-    limits: state.limits && Limits.withoutTunnel(state.limits, tunnel.value),
-    tunnelsOf: Option.match(siblings, {
-      onNone: () => state.tunnelsOf,
+    tunnels: BucketMap.remove(state.tunnels, id),
+    scopeIndex: state.scopeIndex && ScopeIndex.removeTunnel(state.scopeIndex, tunnel.value),
+    tunnelsByAgent: Option.match(siblings, {
+      onNone: () => state.tunnelsByAgent,
       onSome: (rest) =>
-        HashMap.isEmpty(rest) ? HashMap.remove(state.tunnelsOf, agentId) : HashMap.set(state.tunnelsOf, agentId, rest)
+        HashMap.isEmpty(rest)
+          ? HashMap.remove(state.tunnelsByAgent, agentId)
+          : HashMap.set(state.tunnelsByAgent, agentId, rest)
     })
   }
 }

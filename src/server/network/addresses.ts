@@ -1,10 +1,10 @@
-/** Address arithmetic: which subnet is whose, and which address in it. Pure. */
+/** Address arithmetic: agents' subnets, and the addresses of agents and gateways in them. Pure. */
 
-/** Each agent has a /24 of its own: 254 hosts, the agent at .1 and the gateways above it. */
+/** Each agent has its own /24 with 254 hosts: the agent is .1, and the gateways follow. */
 const subnetBits = 8
 const subnetSize = 1 << subnetBits
 
-/** `10.64.0.0/10` → how many agents' subnets it holds. */
+/** Number of agents' subnets in a pool, for example 16,384 in `10.64.0.0/10`. */
 export const subnetCount = (pool: string): number => 2 ** (32 - subnetBits - parseCidr(pool).prefix)
 
 /**
@@ -21,8 +21,8 @@ export const agentAddress = (
 }
 
 /**
- * The gateways' addresses in an agent's subnet, by slot: slot 0 is .2, the last that fits is just below the broadcast
- * address. Undefined where the subnet has no room for the slot.
+ * The gateways' addresses in an agent's subnet by slot. Slot 0 is .2, and the last slot is just below the broadcast address;
+ * undefined if the subnet has no room for the slot.
  */
 export const gatewayAddresses = (subnet: string): (slot: number) => string | undefined => {
   const { base, prefix } = parseCidr(subnet)

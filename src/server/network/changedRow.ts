@@ -1,7 +1,7 @@
-/** Which row a change is of. Pure. */
+/** The row of a change, by entity, id and operation. Pure. */
 import type { Change } from "./NetworkState.ts"
 
-/** Named as operators are told of it, and as the log names it; a certificate goes by its domain. */
+/** Named as in operators' events and in the change log; a certificate's id is its domain. */
 export function changedRow(change: Change) {
   switch (change._tag) {
     case "AgentPut":

@@ -1,74 +1,74 @@
-/** What a limited gateway serves, and so may see; and which gateways an agent sees. Pure. */
+/** Scopes: the rows that a scoped gateway sees, and the gateways that an agent sees. Pure. */
 import type { AgentId, ClientRef, GatewayId, TunnelId } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
 import * as History from "./History.ts"
 import type { Certificate, Gateway, NetworkState, Tunnel } from "./NetworkState.ts"
 import { namesCovering } from "./certificateNames.ts"
-import * as Table from "./BucketMap.ts"
+import * as BucketMap from "./BucketMap.ts"
 
-/** The clients that one stream of steps is for: the unlimited gateways share one; who sees what nobody else does has its own. */
+/** A channel of deltas. All gateways without a scope share `gateways`; each scoped gateway and each agent has its own. */
 export type Topic = "gateways" | `gateway:${GatewayId}` | `agent:${AgentId}`
 
-/** Which stream this client follows, as long as the state stays like this. */
+/** The topic that this client subscribes to in this state. */
 export const topicOf = (state: NetworkState, client: ClientRef): Topic => {
   if (client.type === "agent") return `agent:${client.id}`
-  const gateway = limitedIn(state, client.id)
+  const gateway = scopedGateway(state, client.id)
   return gateway === undefined ? "gateways" : `gateway:${client.id}`
 }
 
-/** The gateway, if it is there and limited. */
-export const limitedIn = ({ limits }: NetworkState, id: GatewayId): Gateway | undefined =>
-  limits === undefined ? undefined : Option.getOrUndefined(HashMap.get(limits.gateways, id))
+/** The gateway if it exists and is scoped. */
+export const scopedGateway = ({ scopeIndex }: NetworkState, id: GatewayId): Gateway | undefined =>
+  scopeIndex && Option.getOrUndefined(HashMap.get(scopeIndex.gateways, id))
 
-/** Whether the gateway takes this tunnel's traffic: its agent or its domain is listed, or nothing is. */
-export const serves = ({ serves }: Gateway, tunnel: Pick<Tunnel, "agentId" | "domain">): boolean =>
+/** Whether the gateway forwards this tunnel's traffic: it has no scope, or its scope lists the agent or the domain. */
+export const servesTunnel = ({ serves }: Gateway, tunnel: Pick<Tunnel, "agentId" | "domain">): boolean =>
   serves === null || serves.agents.has(tunnel.agentId) ||
   namesCovering(tunnel.domain).some((name) => serves.domains.has(name))
 
-/** Whether the gateway and the agent are in each other's view: the agent is listed, or has a tunnel that the gateway serves. */
+/** Whether the gateway and the agent see each other: the scope lists the agent, or the gateway serves one of its tunnels. */
 export const areConnected = (state: NetworkState, gateway: Gateway, agent: AgentId): boolean => {
   if (gateway.serves === null || gateway.serves.agents.has(agent)) return true
-  const tunnels = Option.getOrUndefined(HashMap.get(state.tunnelsOf, agent))
+  const tunnels = Option.getOrUndefined(HashMap.get(state.tunnelsByAgent, agent))
   if (tunnels === undefined) return false
-  for (const tunnel of HashMap.values(tunnels)) if (serves(gateway, tunnel)) return true
+  for (const tunnel of HashMap.values(tunnels)) if (servesTunnel(gateway, tunnel)) return true
   return false
 }
 
-/** Whether a certificate for this name covers the domain of a tunnel that the limited gateway serves. */
-export const seesCertificate = ({ limits }: NetworkState, gateway: Gateway, name: string): boolean => {
-  const tunnels = limits && Option.getOrUndefined(HashMap.get(limits.tunnelsByName, name))
+/** Whether a certificate for this name covers the domain of a tunnel that the scoped gateway serves. */
+export const seesCertificate = ({ scopeIndex }: NetworkState, gateway: Gateway, name: string): boolean => {
+  const tunnels = scopeIndex && Option.getOrUndefined(HashMap.get(scopeIndex.tunnelsByName, name))
   if (tunnels === undefined) return false
-  for (const tunnel of HashMap.values(tunnels)) if (serves(gateway, tunnel)) return true
+  for (const tunnel of HashMap.values(tunnels)) if (servesTunnel(gateway, tunnel)) return true
   return false
 }
 
 /**
- * Whether this client can see anything of what was touched, as gateways are limited now. Of a tunnel whose domains are not
- * known any more it is supposed: who waits for a change waits for too many rather than for too few.
+ * Whether the change may affect this client's view, by the scopes of this state. True for a tunnel whose earlier domains are
+ * unknown, because an operator's wait for a change must not miss a client.
  */
-export const concerns = (state: NetworkState, touch: History.Touch, client: ClientRef): boolean => {
-  if (state.limits === undefined || !History.concerns(touch, client)) return History.concerns(touch, client)
+export const mayAffect = (state: NetworkState, entry: History.Entry, client: ClientRef): boolean => {
+  if (state.scopeIndex === undefined || !History.affects(entry, client)) return History.affects(entry, client)
   if (client.type === "agent") {
-    const gateway = touch.entity === "gateway" ? limitedIn(state, touch.id) : undefined
-    return gateway === undefined || touch.own || areConnected(state, gateway, client.id)
+    const gateway = entry.entity === "gateway" ? scopedGateway(state, entry.id) : undefined
+    return gateway === undefined || entry.own || areConnected(state, gateway, client.id)
   }
-  const gateway = limitedIn(state, client.id)
+  const gateway = scopedGateway(state, client.id)
   if (gateway === undefined) return true
-  switch (touch.entity) {
+  switch (entry.entity) {
     case "agent":
-      return areConnected(state, gateway, touch.id)
+      return areConnected(state, gateway, entry.id)
     case "certificate":
-      return seesCertificate(state, gateway, touch.id)
+      return seesCertificate(state, gateway, entry.id)
     case "tunnel":
-      return touch.domains === undefined ||
-        touch.domains.some((domain) => touch.agents.some((agentId) => serves(gateway, { agentId, domain })))
+      return entry.domains === undefined ||
+        entry.domains.some((domain) => entry.agents.some((agentId) => servesTunnel(gateway, { agentId, domain })))
     case "gateway":
       return true
   }
 }
 
-/** The rows in a limited gateway's view; what it costs goes by the scope, not by the network. */
-export const inScope = (state: NetworkState, gateway: Gateway) => {
+/** The rows in a scoped gateway's view; the cost depends on the size of the scope, not of the network. */
+export const rowsInScope = (state: NetworkState, gateway: Gateway) => {
   const tunnels = tunnelsInScope(state, gateway)
   const agents = new Set<AgentId>(gateway.serves?.agents)
   const names = new Set<string>()
@@ -77,26 +77,31 @@ export const inScope = (state: NetworkState, gateway: Gateway) => {
     for (const name of namesCovering(domain)) names.add(name)
   }
   return {
-    agents: found(agents, (id) => Table.get(state.agents, id)),
+    agents: existing(agents, (id) => BucketMap.get(state.agents, id)),
     tunnels: tunnels.filter(({ agentId }) => HashMap.has(state.virtualIps, agentId)),
-    certificates: found<string, Certificate>(names, (name) => Table.get(state.certificates, name))
+    certificates: existing<string, Certificate>(names, (name) => BucketMap.get(state.certificates, name))
   }
 }
 
-/** Every agent that has the limited gateway in its view, or would have if it was there. */
+/** Every agent that sees the gateway, or would see it if the agent existed. */
 export const agentsInScope = (state: NetworkState, gateway: Gateway): ReadonlySet<AgentId> =>
   new Set([...gateway.serves?.agents ?? [], ...tunnelsInScope(state, gateway).map(({ agentId }) => agentId)])
 
-function tunnelsInScope({ limits, tunnelsOf }: NetworkState, { serves }: Gateway): ReadonlyArray<Tunnel> {
+function tunnelsInScope(
+  { scopeIndex, tunnelsByAgent }: NetworkState,
+  { serves }: Gateway
+): ReadonlyArray<Tunnel> {
   const tunnels = new Map<TunnelId, Tunnel>()
-  const add = (more: Option.Option<HashMap.HashMap<TunnelId, Tunnel>>) => {
-    if (Option.isSome(more)) { for (const tunnel of HashMap.values(more.value)) tunnels.set(tunnel.id, tunnel) }
+  const add = (found: Option.Option<HashMap.HashMap<TunnelId, Tunnel>>) => {
+    if (Option.isSome(found)) { for (const tunnel of HashMap.values(found.value)) tunnels.set(tunnel.id, tunnel) }
   }
-  for (const agent of serves?.agents ?? []) add(HashMap.get(tunnelsOf, agent))
-  if (limits !== undefined) { for (const name of serves?.domains ?? []) add(HashMap.get(limits.tunnelsByName, name)) }
+  for (const agent of serves?.agents ?? []) add(HashMap.get(tunnelsByAgent, agent))
+  if (scopeIndex !== undefined) {
+    for (const name of serves?.domains ?? []) add(HashMap.get(scopeIndex.tunnelsByName, name))
+  }
   return [...tunnels.values()]
 }
 
-function found<Id, Row>(ids: Iterable<Id>, get: (id: Id) => Option.Option<Row>): ReadonlyArray<Row> {
+function existing<Id, Row>(ids: Iterable<Id>, get: (id: Id) => Option.Option<Row>): ReadonlyArray<Row> {
   return Array.from(ids).flatMap((id) => Option.toArray(get(id)))
 }

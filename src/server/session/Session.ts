@@ -74,21 +74,7 @@ export const handle = (session: Session, event: Event): Transition => {
 export const senderOf = (session: Session): ClientType | undefined =>
   session.state._tag === "ready" ? session.state.client.type : undefined
 
-function finishAuth(
-  session: Session,
-  event: Extract<
-    Event,
-    {
-      _tag:
-        | "Authenticated"
-        | "InvalidKey"
-        | "StoreUnavailable"
-        | "TooManySessions"
-        | "ClientGone"
-        | "WireguardKeyRejected"
-    }
-  >
-): Transition {
+function finishAuth(session: Session, event: AuthResult): Transition {
   switch (event._tag) {
     case "Authenticated": {
       const { client } = event

@@ -1,107 +1,131 @@
-/** The steps that one audience gets at one go; what all of its receivers are told alike is encoded once for each level. */
-import type { Step } from "./delta.ts"
-import { encodePart, isShared, messageFor, namesPrevious, type Placed, type Receiver } from "./messages.ts"
+/** The deltas that one audience receives at once; messages that all receivers share are encoded once for each level. */
+import type { Delta } from "./delta.ts"
+import {
+  encodeViewMessage,
+  includesPrevious,
+  isShared,
+  type MessageAtRevision,
+  messageFor,
+  type Receiver
+} from "./messages.ts"
 import type { Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { Buffer } from "node:buffer"
 import { textFrame } from "./frames.ts"
 
-/** Where a receiver is: `revision` is how far its view has come, `told` the place of the last message that it was sent. */
+/** A receiver's position: its view is at `revision`; `lastMessageRevision` is the revision of the last message sent to it. */
 export interface Position {
   readonly revision: Revision
-  readonly told: Revision
+  readonly lastMessageRevision: Revision
 }
 
-/** What a batch is to one receiver: frames and where they bring it, or that only a config will do. */
-export type Told = { readonly frames: ReadonlyArray<Buffer>; readonly told: Revision } | "whole"
+/** A batch for one receiver: its frames and the revision of its last message; `resync` if the receiver needs a config. */
+export type Rendered = { readonly frames: ReadonlyArray<Buffer>; readonly lastMessageRevision: Revision } | "resync"
 
-/** What every receiver of a level is told: in one piece but for the first frame, which at some levels names what came before. */
-interface Shared {
-  readonly parts: ReadonlyArray<Placed>
+/** The frames of all receivers of a level. Only the first frame can differ, because it can contain the previous revision. */
+interface SharedFrames {
+  readonly messages: ReadonlyArray<MessageAtRevision>
+  /** First frames by the revision of the receiver's previous message. */
   readonly first: Map<Revision, Buffer>
+  /** All frames after the first, joined. */
   readonly rest: Buffer
 }
 
-/** Receivers that come from different places are few at a time; more first frames than this are not kept. */
-const mostFirstFrames = 16
+/** Few receivers have different positions, so first frames beyond this number are not cached. */
+const maxFirstFrames = 16
 
 export class Batch {
-  /** The history that its revisions are of. */
+  /** The history to which its revisions belong. */
   readonly timeline: Timeline
-  /** The last revision that this audience was told of before; a receiver that has not got it has missed something. */
+  /** The revision of the audience's batch before; a receiver whose view is older has missed something. */
   readonly previous: Revision
-  /** The revision of the last step. */
+  /** The revision of the last delta. */
   readonly revision: Revision
-  readonly steps: ReadonlyArray<Step>
-  /** `mixed`: there is a step of which not all are told alike. */
-  readonly #shared = new Map<Level, Shared | "whole" | "mixed">()
+  /** In order of revision; never empty. */
+  readonly deltas: ReadonlyArray<Delta>
+  /** `individual`: the messages of at least one delta differ between receivers. */
+  readonly #shared = new Map<Level, SharedFrames | "resync" | "individual">()
 
-  constructor(timeline: Timeline, previous: Revision, steps: readonly [Step, ...ReadonlyArray<Step>]) {
+  constructor(timeline: Timeline, previous: Revision, deltas: readonly [Delta, ...ReadonlyArray<Delta>]) {
     this.timeline = timeline
     this.previous = previous
-    this.revision = (steps.at(-1) ?? steps[0]).revision
-    this.steps = steps
+    this.revision = (deltas.at(-1) ?? deltas[0]).revision
+    this.deltas = deltas
   }
 
-  /** Only what is newer than the receiver's revision. */
-  framesFor(receiver: Receiver, { revision, told }: Position): Told {
-    const first = this.steps[0]
+  /** The frames of the deltas that are newer than the receiver's view. */
+  framesFor(receiver: Receiver, { lastMessageRevision, revision }: Position): Rendered {
+    const first = this.deltas[0]
     const isAllNew = first === undefined || first.revision > revision
-    const shared = isAllNew ? this.#sharedAt(receiver) : "mixed"
-    if (shared === "whole") return "whole"
-    if (shared !== "mixed") return sharedFrames(shared, receiver.level, told)
-    const steps = isAllNew ? this.steps : this.steps.filter((step) => step.revision > revision)
-    const parts = partsOf(steps, receiver)
-    return parts === "whole" ? "whole" : { frames: framesOf(parts, receiver.level, told), told: lastOf(parts, told) }
+    const shared = isAllNew ? this.#sharedAt(receiver) : "individual"
+    if (shared === "resync") return "resync"
+    if (shared !== "individual") return sharedFrames(shared, receiver.level, lastMessageRevision)
+    const deltas = isAllNew ? this.deltas : this.deltas.filter((delta) => delta.revision > revision)
+    const messages = messagesFor(deltas, receiver)
+    return messages === "resync" ? "resync" : {
+      frames: encodeFrames(messages, receiver.level, lastMessageRevision),
+      lastMessageRevision: lastRevision(messages, lastMessageRevision)
+    }
   }
 
-  #sharedAt(receiver: Receiver): Shared | "whole" | "mixed" {
+  #sharedAt(receiver: Receiver): SharedFrames | "resync" | "individual" {
     const { level } = receiver
-    const known = this.#shared.get(level)
-    if (known !== undefined) return known
-    const made = this.steps.every(({ delta }) => isShared(delta, level)) ? shareable(this.steps, receiver) : "mixed"
-    this.#shared.set(level, made)
-    return made
+    const cached = this.#shared.get(level)
+    if (cached !== undefined) return cached
+    const isSharedByAll = this.deltas.every(({ content }) => isShared(content, level))
+    const shared = isSharedByAll ? encodeShared(this.deltas, receiver) : "individual"
+    this.#shared.set(level, shared)
+    return shared
   }
 }
 
-/** The frames of these parts, one after the other, for a receiver that was last told of `told`. */
-export const framesOf = (parts: ReadonlyArray<Placed>, level: Level, told: Revision): ReadonlyArray<Buffer> =>
-  parts.map(({ part, revision }, index) =>
-    textFrame(encodePart[level](part, revision, parts[index - 1]?.revision ?? told))
+/** One frame for each message, for a receiver whose last message had the revision `previous`. */
+export const encodeFrames = (
+  messages: ReadonlyArray<MessageAtRevision>,
+  level: Level,
+  previous: Revision
+): ReadonlyArray<Buffer> =>
+  messages.map(({ message, revision }, index) =>
+    textFrame(encodeViewMessage[level](message, revision, messages[index - 1]?.revision ?? previous))
   )
 
-function shareable(steps: ReadonlyArray<Step>, receiver: Receiver): Shared | "whole" {
-  const parts = partsOf(steps, receiver)
-  if (parts === "whole") return "whole"
-  const [first] = parts
-  const rest = first === undefined ? [] : framesOf(parts.slice(1), receiver.level, first.revision)
-  return { parts, first: new Map(), rest: Buffer.concat(rest) }
+function encodeShared(deltas: ReadonlyArray<Delta>, receiver: Receiver): SharedFrames | "resync" {
+  const messages = messagesFor(deltas, receiver)
+  if (messages === "resync") return "resync"
+  const [first] = messages
+  const rest = first === undefined ? [] : encodeFrames(messages.slice(1), receiver.level, first.revision)
+  return { messages, first: new Map(), rest: Buffer.concat(rest) }
 }
 
-function partsOf(steps: ReadonlyArray<Step>, receiver: Receiver): ReadonlyArray<Placed> | "whole" {
-  const parts: Array<Placed> = []
-  for (const { delta, revision } of steps) {
-    const telling = messageFor(delta, receiver)
-    if (telling._tag === "Whole") return "whole"
-    if (telling._tag === "Part") parts.push({ revision, part: telling.part })
+function messagesFor(
+  deltas: ReadonlyArray<Delta>,
+  receiver: Receiver
+): ReadonlyArray<MessageAtRevision> | "resync" {
+  const messages: Array<MessageAtRevision> = []
+  for (const { content, revision } of deltas) {
+    const rendering = messageFor(content, receiver)
+    if (rendering._tag === "Resync") return "resync"
+    if (rendering._tag === "Message") messages.push({ revision, message: rendering.message })
   }
-  return parts
+  return messages
 }
 
-function sharedFrames({ first, parts, rest }: Shared, level: Level, told: Revision): Told {
-  const [head] = parts
-  if (head === undefined) return { frames: [], told }
-  // At a level that does not name what came before, all first frames are the same one.
-  const key = namesPrevious[level] ? told : head.revision
+function sharedFrames({ first, messages, rest }: SharedFrames, level: Level, previous: Revision): Rendered {
+  const [head] = messages
+  if (head === undefined) return { frames: [], lastMessageRevision: previous }
+  // At a level whose messages do not contain the previous revision, all first frames are equal.
+  const key = includesPrevious[level] ? previous : head.revision
   let frame = first.get(key)
   if (frame === undefined) {
-    frame = textFrame(encodePart[level](head.part, head.revision, told))
-    if (first.size < mostFirstFrames) first.set(key, frame)
+    frame = textFrame(encodeViewMessage[level](head.message, head.revision, previous))
+    if (first.size < maxFirstFrames) first.set(key, frame)
   }
-  return { frames: rest.length === 0 ? [frame] : [frame, rest], told: lastOf(parts, told) }
+  return {
+    frames: rest.length === 0 ? [frame] : [frame, rest],
+    lastMessageRevision: lastRevision(messages, previous)
+  }
 }
 
-function lastOf(parts: ReadonlyArray<Placed>, told: Revision): Revision {
-  return parts.at(-1)?.revision ?? told
+function lastRevision(messages: ReadonlyArray<MessageAtRevision>, previous: Revision): Revision {
+  return messages.at(-1)?.revision ?? previous
 }

@@ -1,4 +1,4 @@
-/** What has happened for whom: what steps consist of. Pure. */
+/** Deltas: the difference that one change makes to the view of one audience. Pure. */
 import type { ControlMessage } from "#schema/controlMessages.ts"
 import type { Revision, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
@@ -6,40 +6,42 @@ import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "#network
 import type { Topic } from "#network/scope.ts"
 import { type tunnelForAgent, tunnelForGateways } from "./view.ts"
 
-/** Who gets the same steps in the same order: those who follow one topic, or all agents (what concerns each of them). */
+/** Clients that receive the same deltas in the same order: the subscribers of one topic, or all agents. */
 export type Audience = Topic | "agents"
 
 export type TunnelMessage = Extract<ControlMessage, { type: "tunnel_create" | "tunnel_update" | "tunnel_delete" }>
 
-/** A row before and after a change; undefined where it is not there. */
+/** A row before and after a change; undefined where it does not exist. */
 interface BeforeAndAfter<Row> {
   readonly before: Row | undefined
   readonly after: Row | undefined
 }
 
 /**
- * What has happened, as far as one audience can see it. `Tunnel`: at every level this message. `Own`: this client's own row,
- * which concerns nobody else of the audience. `Agent`: `uproots` when tunnels in the view get another address by it.
- * `Rescoped`: several rows have come into the view or left it by one change.
+ * The difference as one audience sees it. `Tunnel`: this message, the same at every protocol level. `Own`: the own row of one
+ * client of the audience. `Agent`: `movesTunnels` if tunnels in the view get another address. `Rescoped`: one change brought
+ * several rows into the view or removed several.
  */
-export type Delta =
+export type DeltaContent =
   | { readonly _tag: "Tunnel"; readonly message: TunnelMessage }
-  | ({ readonly _tag: "Agent"; readonly uproots: boolean } & BeforeAndAfter<Agent>)
+  | ({ readonly _tag: "Agent"; readonly movesTunnels: boolean } & BeforeAndAfter<Agent>)
   | ({ readonly _tag: "Gateway" } & BeforeAndAfter<Gateway>)
   | ({ readonly _tag: "Certificate" } & BeforeAndAfter<Certificate>)
   | { readonly _tag: "Rescoped" }
   | { readonly _tag: "Own"; readonly client: "agent"; readonly before: Agent; readonly after: Agent }
   | { readonly _tag: "Own"; readonly client: "gateway"; readonly before: Gateway; readonly after: Gateway }
 
-export interface Step {
+/** The content of a delta, with its audience and the revision of its change. */
+export interface Delta {
   readonly revision: Revision
   readonly audience: Audience
-  readonly delta: Delta
+  readonly content: DeltaContent
 }
 
-export type To = (audience: Audience, delta: Delta) => Step
+/** Makes a delta of the change at hand. */
+export type MakeDelta = (audience: Audience, content: DeltaContent) => Delta
 
-/** A tunnel as gateways see it; one without its agent is in no gateway's view. */
+/** A tunnel as gateways see it; none if its agent does not exist, because no gateway sees such a tunnel. */
 export function forGateways(state: NetworkState, tunnel: Option.Option<Tunnel>) {
   return Option.flatMap(
     tunnel,
@@ -51,8 +53,8 @@ export function forGateways(state: NetworkState, tunnel: Option.Option<Tunnel>) 
   )
 }
 
-/** How one audience is told of a tunnel that it saw like this, and sees like that. */
-export function tunnelMessage<Seen extends ReturnType<typeof tunnelForAgent> | ReturnType<typeof tunnelForGateways>>(
+/** The message for a tunnel that an audience saw as `before` and sees as `after`; undefined without a difference. */
+export function tunnelMessageFor<Seen extends ReturnType<typeof tunnelForAgent> | ReturnType<typeof tunnelForGateways>>(
   id: TunnelId,
   before: Option.Option<Seen>,
   after: Option.Option<Seen>

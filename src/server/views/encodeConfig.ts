@@ -1,7 +1,7 @@
 /**
- * A client's config as JSON text, joined from parts: each row is encoded once when it changes, not once for each client, and
- * rows are joined by bucket, so that a change costs its bucket. What the parts look like is `view`'s business; a property
- * holds the two together.
+ * Encodes a client's config as JSON text from cached parts. A row is encoded once when it changes, not once for each client.
+ * Rows are joinBuckets by bucket, so that a change costs one bucket. `view.ts` defines the content, and a property test proves that
+ * both agree (test/server/network/network.test.ts).
  */
 import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
@@ -10,8 +10,8 @@ import { gatewayAddresses } from "#network/addresses.ts"
 import { encodeGateways } from "./encodeGateways.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "#network/NetworkState.ts"
 import { memoize } from "./memoize.ts"
-import { inScope, limitedIn } from "#network/scope.ts"
-import * as Table from "#network/BucketMap.ts"
+import { rowsInScope, scopedGateway } from "#network/scope.ts"
+import * as BucketMap from "#network/BucketMap.ts"
 import {
   agentForGateways,
   agentForGatewayV1,
@@ -27,20 +27,20 @@ import {
 } from "./view.ts"
 
 /**
- * A `config` message as the text of its frame: the parts one after the other. A part that many clients share is the same
- * value for all of them, not just an equal one, so that it can be turned into bytes once.
+ * The text of a `config` frame: `own`, then the `shared` parts. A part that many clients share is the same object for all of
+ * them, so that its bytes are encoded once.
  */
 export interface EncodedConfig {
   readonly own: string
   readonly shared: ReadonlyArray<SharedText>
 }
 
-/** Text that many configs have in them; its identity is what caches go by. */
+/** Text that many configs contain; caches use its identity as the key. */
 export interface SharedText {
   readonly text: string
 }
 
-/** The `config` for a client at its level; undefined when the state does not know it. */
+/** The `config` for a client at its level; undefined if the client does not exist. */
 export const encodeConfig = (
   state: NetworkState,
   client: ClientRef,
@@ -48,43 +48,43 @@ export const encodeConfig = (
 ): EncodedConfig | undefined =>
   client.type === "gateway" ? encodeForGateway(state, client.id, level) : encodeForAgent(state, client.id, level)
 
-/** How long a client's config is at least, in bytes, without making it: shorter than any row is written. */
-export const leastConfigBytes = (state: NetworkState, client: ClientRef): number => {
+/** A lower bound of a config's size in bytes, computed without encoding it; each row counts less than its shortest encoding. */
+export const minConfigBytes = (state: NetworkState, client: ClientRef): number => {
   if (client.type === "agent") {
-    const gateways = state.limits === undefined
+    const gateways = state.scopeIndex === undefined
       ? HashMap.size(state.gateways)
       : gatewaysOfAgent(state, client.id).length
     return gateways * 80 + tunnelsOfAgent(state, client.id).length * 60
   }
-  const limited = limitedIn(state, client.id)
-  if (limited === undefined) return state.agents.size * 90 + state.tunnels.size * 80 + state.certificates.size * 80
-  const { agents, certificates, tunnels } = inScope(state, limited)
+  const gateway = scopedGateway(state, client.id)
+  if (gateway === undefined) return state.agents.size * 90 + state.tunnels.size * 80 + state.certificates.size * 80
+  const { agents, certificates, tunnels } = rowsInScope(state, gateway)
   return agents.length * 90 + tunnels.length * 80 + certificates.length * 80
 }
 
 function encodeForGateway(state: NetworkState, id: GatewayId, level: Level): EncodedConfig | undefined {
   const gateway = Option.getOrUndefined(HashMap.get(state.gateways, id))
   if (gateway === undefined) return undefined
-  if (gateway.serves !== null) return { own: limitedConfig(state, gateway, level), shared: [] }
-  const { all, rest } = allForGateways(state)
+  if (gateway.serves !== null) return { own: scopedConfig(state, gateway, level), shared: [] }
+  const { all, rest } = sharedByGateways(state)
   if (level === "plain") {
     return { own: `{"type":"config","data":{"gateway":${ownGatewayJson(gateway)},"agents":[`, shared: all }
   }
   return {
-    own: `${headV1(state)}"gateway":${JSON.stringify(ownGatewayV1(gateway))},"agents":[${
+    own: `${configHeadV1(state)}"gateway":${JSON.stringify(ownGatewayV1(gateway))},"agents":[${
       agentsOfGateway(state.agents, gateway.slot)
     }`,
     shared: rest
   }
 }
 
-/** Its rows are encoded once as everybody's are; which of them it has is its own. */
-function limitedConfig(state: NetworkState, gateway: Gateway, level: Level): string {
-  const { agents, certificates, tunnels } = inScope(state, gateway)
+/** A scoped gateway's config: each row's text is cached for all gateways, the selection of rows is its own. */
+function scopedConfig(state: NetworkState, gateway: Gateway, level: Level): string {
+  const { agents, certificates, tunnels } = rowsInScope(state, gateway)
   const isPlain = level === "plain"
   const head = isPlain
     ? `{"type":"config","data":{"gateway":${ownGatewayJson(gateway)}`
-    : `${headV1(state)}"gateway":${JSON.stringify(ownGatewayV1(gateway))}`
+    : `${configHeadV1(state)}"gateway":${JSON.stringify(ownGatewayV1(gateway))}`
   const agentTexts = agents.map((agent) =>
     isPlain ? agentForGatewaysJson(agent) : JSON.stringify(agentForGatewayV1(agent, gateway.slot))
   )
@@ -95,12 +95,12 @@ function limitedConfig(state: NetworkState, gateway: Gateway, level: Level): str
   return `${head},"agents":[${agentTexts.join()}],"tunnels":[${tunnelTexts.join()}],"certificates":[${certificateTexts.join()}]}}`
 }
 
-/** In `control.v1` a config names its place in the history. */
-function headV1({ revision, timeline }: NetworkState): string {
+/** The start of a `control.v1` config, which contains its revision and timeline. */
+function configHeadV1({ revision, timeline }: NetworkState): string {
   return `{"type":"config","revision":${revision},"timeline":${JSON.stringify(timeline)},"data":{`
 }
 
-/** Each with this gateway's own address in it, which is what gateways do not share. */
+/** The agents' text with this gateway's address in each agent's subnet, which gateways do not share. */
 function agentsOfGateway(agents: NetworkState["agents"], slot: number): string {
   const texts: Array<string> = []
   for (const bucket of agents.buckets) {
@@ -116,7 +116,7 @@ function agentsOfGateway(agents: NetworkState["agents"], slot: number): string {
   return texts.join()
 }
 
-/** Good for as long as the rows that it is made of are the same values, whatever else has changed. */
+/** Valid while `tunnels`, `virtualIps` and `certificates` are the same objects. */
 const sharedByAgents = new WeakMap<
   NetworkState["agents"],
   Pick<NetworkState, "tunnels" | "virtualIps" | "certificates"> & { readonly shared: SharedByGateways }
@@ -125,11 +125,11 @@ const sharedByAgents = new WeakMap<
 interface SharedByGateways {
   /** From the first agent to the end of the message. */
   readonly all: ReadonlyArray<SharedText>
-  /** From behind the last agent. */
+  /** From after the last agent to the end of the message. */
   readonly rest: ReadonlyArray<SharedText>
 }
 
-function allForGateways(state: NetworkState): SharedByGateways {
+function sharedByGateways(state: NetworkState): SharedByGateways {
   const { agents, certificates, tunnels, virtualIps } = state
   const known = sharedByAgents.get(agents)
   if (known?.tunnels === tunnels && known.virtualIps === virtualIps && known.certificates === certificates) {
@@ -137,12 +137,12 @@ function allForGateways(state: NetworkState): SharedByGateways {
   }
   const rest = [
     afterAgents,
-    ...joined(tunnels, (bucket) => tunnelsText(bucket, virtualIps)),
+    ...joinBuckets(tunnels, (bucket) => tunnelsText(bucket, virtualIps)),
     afterTunnels,
-    ...joined(certificates, certificatesText),
+    ...joinBuckets(certificates, certificatesText),
     afterCertificates
   ]
-  const shared = { all: [...joined(agents, agentsText), ...rest], rest }
+  const shared = { all: [...joinBuckets(agents, agentsText), ...rest], rest }
   sharedByAgents.set(agents, { tunnels, virtualIps, certificates, shared })
   return shared
 }
@@ -154,18 +154,18 @@ const comma: SharedText = { text: "," }
 
 type Bucket<Row> = ReadonlyMap<string, Row>
 
-/** How many buckets' texts are joined to one: a change makes a sixteenth of its table's text anew. */
+/** Number of buckets whose texts are joinBuckets. A change joins one sixteenth of the map's text again. */
 const groupSize = 16
 
-/** The table's text in some parts: groups of buckets, with a comma between any two that are not empty. */
-function joined<Row>(
-  table: Table.BucketMap<string, Row>,
+/** The map's text by groups of buckets, with a comma between any two groups that are not empty. */
+function joinBuckets<Row>(
+  map: BucketMap.BucketMap<string, Row>,
   textOf: (bucket: Bucket<Row>) => SharedText
 ): ReadonlyArray<SharedText> {
   const parts: Array<SharedText> = []
-  for (let from = 0; from < table.buckets.length; from += groupSize) {
+  for (let from = 0; from < map.buckets.length; from += groupSize) {
     const members: Array<SharedText> = []
-    for (const bucket of table.buckets.slice(from, from + groupSize)) {
+    for (const bucket of map.buckets.slice(from, from + groupSize)) {
       const part = bucket.size === 0 ? undefined : textOf(bucket)
       if (part !== undefined && part.text !== "") members.push(part)
     }
@@ -178,7 +178,7 @@ function joined<Row>(
 
 const groups = new WeakMap<SharedText, { readonly members: ReadonlyArray<SharedText>; readonly group: SharedText }>()
 
-/** The same members give the same value again. */
+/** Returns the same object for the same members. */
 function groupText(members: ReadonlyArray<SharedText>): SharedText {
   const first = members[0] ?? comma
   const known = groups.get(first)
@@ -203,7 +203,7 @@ const tunnelTexts = new WeakMap<
   { readonly virtualIps: NetworkState["virtualIps"]; readonly part: SharedText }
 >()
 
-/** A tunnel whose agent is not there is in no gateway's view. */
+/** A tunnel whose agent does not exist is in no gateway's view. */
 function tunnelsText(bucket: Bucket<Tunnel>, virtualIps: NetworkState["virtualIps"]): SharedText {
   const known = tunnelTexts.get(bucket)
   if (known?.virtualIps === virtualIps) return known.part
@@ -213,17 +213,17 @@ function tunnelsText(bucket: Bucket<Tunnel>, virtualIps: NetworkState["virtualIp
     if (Option.isSome(virtualIp)) texts.push(tunnelForGatewaysJson(tunnel, virtualIp.value))
   }
   const text = texts.join()
-  // Where only an address elsewhere has changed, the same text stays the same value.
+  // If only addresses of other buckets changed, the same text stays the same object.
   const part = known?.part.text === text ? known.part : { text }
   tunnelTexts.set(bucket, { virtualIps, part })
   return part
 }
 
 function encodeForAgent(state: NetworkState, id: AgentId, level: Level): EncodedConfig | undefined {
-  const agent = Option.getOrUndefined(Table.get(state.agents, id))
+  const agent = Option.getOrUndefined(BucketMap.get(state.agents, id))
   if (agent === undefined) return undefined
   const gateways = encodeGateways(state, agent, level)
-  const head = level === "plain" ? "{\"type\":\"config\",\"data\":{" : headV1(state)
+  const head = level === "plain" ? "{\"type\":\"config\",\"data\":{" : configHeadV1(state)
   const own = level === "plain" ? ownAgentJson(agent) : JSON.stringify(ownAgentV1(agent))
   const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgentJson)
   return { own: `${head}"agent":${own},"gateways":[${gateways}],"tunnels":[${tunnels.join()}]}}`, shared: [] }

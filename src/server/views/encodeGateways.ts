@@ -1,4 +1,4 @@
-/** The gateways in an agent's config as text: all agents are told the same, but for the addresses inside their own subnets. */
+/** Encodes the gateways of an agent's config; configs differ only in the addresses inside the agents' own subnets. */
 import type { Level } from "#schema/protocol.ts"
 import { HashMap } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"
@@ -6,11 +6,11 @@ import type { Agent, Gateway, NetworkState } from "#network/NetworkState.ts"
 import { memoize } from "./memoize.ts"
 import { endpointOf, gatewayForAgent, gatewaysOfAgent } from "./view.ts"
 
-/** The members of the array, without its brackets. */
+/** The elements of the JSON array, without its brackets. */
 export function encodeGateways(state: NetworkState, agent: Agent, level: Level): string {
   const [, network] = /^((?:\d+\.){3})0\/24$/u.exec(agent.subnet) ?? []
-  // As every agent's that was made by Control: then all that differs between two agents is these three numbers.
-  if (network !== undefined && state.limits === undefined) return gapsOf[level](state.gateways).join(network)
+  // Control gives every agent a /24. Without scopes, two agents' texts then differ only in these three octets.
+  if (network !== undefined && state.scopeIndex === undefined) return gapsOf[level](state.gateways).join(network)
   const addressOf = gatewayAddresses(agent.subnet)
   return gatewaysOfAgent(state, agent.id).map((gateway) => {
     const address = addressOf(gateway.slot)
@@ -18,7 +18,7 @@ export function encodeGateways(state: NetworkState, agent: Agent, level: Level):
   }).join()
 }
 
-/** What stands between the places where an agent's own network comes in: good for as long as no gateway changes. */
+/** The text between the insertions of an agent's three octets; cached while no gateway changes. */
 const gapsOf: Record<Level, (gateways: NetworkState["gateways"]) => ReadonlyArray<string>> = {
   plain: memoize((gateways: NetworkState["gateways"]) => gaps(gateways, "plain")),
   "control.v1": memoize((gateways: NetworkState["gateways"]) => gaps(gateways, "control.v1"))
@@ -39,7 +39,7 @@ function gaps(gateways: NetworkState["gateways"], level: Level): ReadonlyArray<s
   return [...result, gap]
 }
 
-/** All but the addresses, which come last and are each agent's own. */
+/** The text before the addresses, which come last because they differ between agents. */
 const head = memoize((gateway: Gateway) =>
   JSON.stringify({ ...gatewayForAgent(gateway, () => undefined), virtualIps: [] }).slice(0, -2)
 )

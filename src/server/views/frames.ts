@@ -1,8 +1,8 @@
-/** WebSocket text frames as bytes, so that one encoding serves every receiver and many frames go out in one write. */
+/** WebSocket text frames as bytes, encoded once for all receivers and joined into one write. */
 import type { EncodedConfig, SharedText } from "./encodeConfig.ts"
 import { Buffer } from "node:buffer"
 
-/** One unfragmented, unmasked text frame (RFC 6455 section 5.2), which is what a server sends. */
+/** One unfragmented, unmasked text frame (RFC 6455 section 5.2), as servers send it. */
 export const textFrame = (text: string): Buffer => {
   const payload = Buffer.byteLength(text)
   const header = headerLength(payload)
@@ -12,7 +12,7 @@ export const textFrame = (text: string): Buffer => {
   return frame
 }
 
-/** One text frame with the text of a config; the bytes of what it shares are made once and used by all. */
+/** One text frame with a config, in chunks; the bytes of shared text are encoded once for all configs. */
 export const configFrame = ({ own, shared }: EncodedConfig): ReadonlyArray<Buffer> => {
   if (shared.length === 0) return [textFrame(own)]
   const { buffers, length } = bytesOfAll(shared)
@@ -52,16 +52,16 @@ interface SharedBytes {
 const sharedBytes = new WeakMap<ReadonlyArray<SharedText>, SharedBytes>()
 
 /**
- * For the first who asks the parts as they are, since most of their bytes are there from before the last change; who asks
- * next gets them in one piece, since there will be more to ask.
+ * The bytes of shared text. The first call returns the parts unjoined, because most of their bytes are cached from before the
+ * last change. The second call joins them into one buffer for all further configs.
  */
 function bytesOfAll(parts: ReadonlyArray<SharedText>): SharedBytes {
   const known = sharedBytes.get(parts)
   if (known?.buffers.length === 1) return known
   const buffers = known === undefined ? parts.map(bytesOf) : [Buffer.concat(known.buffers, known.length)]
-  const made = { buffers, length: known?.length ?? buffers.reduce((sum, buffer) => sum + buffer.length, 0) }
-  sharedBytes.set(parts, made)
-  return made
+  const result = { buffers, length: known?.length ?? buffers.reduce((sum, buffer) => sum + buffer.length, 0) }
+  sharedBytes.set(parts, result)
+  return result
 }
 
 const bytes = new WeakMap<SharedText, Buffer>()
@@ -69,7 +69,7 @@ const bytes = new WeakMap<SharedText, Buffer>()
 function bytesOf(part: SharedText): Buffer {
   const known = bytes.get(part)
   if (known !== undefined) return known
-  const made = Buffer.from(part.text)
-  bytes.set(part, made)
-  return made
+  const encoded = Buffer.from(part.text)
+  bytes.set(part, encoded)
+  return encoded
 }

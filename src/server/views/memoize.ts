@@ -1,11 +1,11 @@
-/** Rows and buckets are immutable, so what is made of one is as good as it; it goes when it goes. */
-export function memoize<Value extends object, Made>(make: (value: Value) => Made): (value: Value) => Made {
-  const known = new WeakMap<Value, Made>()
+/** Caches a value derived from an immutable object for as long as the object lives. */
+export function memoize<Value extends object, Derived>(derive: (value: Value) => Derived): (value: Value) => Derived {
+  const cache = new WeakMap<Value, Derived>()
   return (value) => {
-    const before = known.get(value)
-    if (before !== undefined) return before
-    const made = make(value)
-    known.set(value, made)
-    return made
+    const cached = cache.get(value)
+    if (cached !== undefined) return cached
+    const derived = derive(value)
+    cache.set(value, derived)
+    return derived
   }
 }

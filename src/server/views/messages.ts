@@ -1,11 +1,11 @@
-/** How a client is told of what has happened: the one place where the levels differ in that. Pure. */
+/** Renders deltas as messages; the only place where the protocol levels differ in their deltas. Pure. */
 import type { ClientRef, Revision } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { Equal, HashMap, Option } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"
 import type { Gateway, NetworkState } from "#network/NetworkState.ts"
-import type { Delta } from "./delta.ts"
-import * as Table from "#network/BucketMap.ts"
+import type { DeltaContent } from "./delta.ts"
+import * as BucketMap from "#network/BucketMap.ts"
 import {
   agentForGateways,
   agentForGatewayV1,
@@ -17,92 +17,99 @@ import {
   ownGatewayV1
 } from "./view.ts"
 
-/** Who is told, at which level, and where it stands in the network: what its view of others' addresses depends on. */
+/** A client that receives deltas, with its level and the facts on which other clients' addresses in its view depend. */
 export interface Receiver {
   readonly ref: ClientRef
   readonly level: Level
-  /** An agent's own subnet. */
+  /** An agent's own subnet; empty for a gateway. */
   readonly subnet: string
-  /** A gateway's slot. */
+  /** A gateway's slot; 0 for an agent. */
   readonly slot: number
 }
 
-/** Undefined when the state does not know the client. */
+/** The receiver in this state; undefined if the client does not exist. */
 export const receiverIn = (state: NetworkState, ref: ClientRef, level: Level): Receiver | undefined => {
   if (ref.type === "agent") {
-    const agent = Option.getOrUndefined(Table.get(state.agents, ref.id))
+    const agent = Option.getOrUndefined(BucketMap.get(state.agents, ref.id))
     return agent && { ref, level, subnet: agent.subnet, slot: 0 }
   }
   const gateway = Option.getOrUndefined(HashMap.get(state.gateways, ref.id))
   return gateway && { ref, level, subnet: "", slot: gateway.slot }
 }
 
-/** One part of a view as it is now, or that it is gone; without the place in the order that `control.v1` adds. */
-export interface Part {
+/** A message about one row of a view: its new content or its removal, without the revisions that `control.v1` adds. */
+export interface ViewMessage {
   readonly type: string
   readonly data: object
 }
 
-/** A part of the view, and the revision at which it became so. */
-export interface Placed {
+/** A message, and the revision of the change that it is about. */
+export interface MessageAtRevision {
   readonly revision: Revision
-  readonly part: Part
+  readonly message: ViewMessage
 }
 
-/** `Nothing`: its view stays the same. `Whole`: no message of its level says it, so the view is sent whole. */
+/**
+ * A delta rendered for one receiver. `None`: its view does not change. `Resync`: its level has no message for the delta, so a
+ * config must be sent.
+ */
 export type Rendering =
-  | { readonly _tag: "Nothing" }
-  | { readonly _tag: "Whole" }
-  | { readonly _tag: "Part"; readonly part: Part }
+  | { readonly _tag: "None" }
+  | { readonly _tag: "Resync" }
+  | { readonly _tag: "Message"; readonly message: ViewMessage }
 
-export const messageFor = (delta: Delta, receiver: Receiver): Rendering => tellers[receiver.level](delta, receiver)
+export const messageFor = (delta: DeltaContent, receiver: Receiver): Rendering =>
+  renderers[receiver.level](delta, receiver)
 
-/** Whether all receivers of this level are told the same of it, so that it is encoded once. */
-export const isShared = (delta: Delta, level: Level): boolean =>
+/** Whether all receivers of this level get the same message, so that it is encoded once. */
+export const isShared = (delta: DeltaContent, level: Level): boolean =>
   delta._tag === "Tunnel" || delta._tag === "Certificate" || delta._tag === "Rescoped" ||
   level === "plain" && (delta._tag === "Agent" || delta._tag === "Gateway")
 
-/** A part as the text of a frame; in `control.v1` it names its place: its revision, and the one that was told before it. */
-export const encodePart: Record<Level, (part: Part, revision: Revision, previous: Revision) => string> = {
-  plain: (part) => JSON.stringify(part),
+/** The text of a message's frame; in `control.v1` with its revision and the revision of the previous message. */
+export const encodeViewMessage: Record<
+  Level,
+  (message: ViewMessage, revision: Revision, previous: Revision) => string
+> = {
+  plain: (message) => JSON.stringify(message),
   "control.v1": ({ data, type }, revision, previous) => JSON.stringify({ type, revision, previous, data })
 }
 
-/** Whether a frame of this level says what was told before it. */
-export const namesPrevious: Record<Level, boolean> = { plain: false, "control.v1": true }
+/** Whether a message of this level contains the revision of the previous message. */
+export const includesPrevious: Record<Level, boolean> = { plain: false, "control.v1": true }
 
-const nothing: Rendering = { _tag: "Nothing" }
-const whole: Rendering = { _tag: "Whole" }
-const part = (type: string, data: object): Rendering => ({ _tag: "Part", part: { type, data } })
+const none: Rendering = { _tag: "None" }
+const resync: Rendering = { _tag: "Resync" }
+const message = (type: string, data: object): Rendering => ({ _tag: "Message", message: { type, data } })
 
-type Teller = (delta: Delta, receiver: Receiver) => Rendering
+type Renderer = (delta: DeltaContent, receiver: Receiver) => Rendering
 
-/** The plain level has messages for tunnels only. */
-const tellPlain: Teller = (delta, { ref }) => {
+/** The plain level has messages only for tunnels. */
+const renderPlain: Renderer = (delta, { ref }) => {
   switch (delta._tag) {
     case "Tunnel":
-      return part(delta.message.type, delta.message.data)
+      return message(delta.message.type, delta.message.data)
     case "Agent":
-      return differs(delta, agentForGateways) ? whole : nothing
+      return differs(delta, agentForGateways) ? resync : none
     case "Gateway":
-      return differs(delta, seenAtPlainLevel) ? whole : nothing
+      return differs(delta, gatewayAtPlainLevel) ? resync : none
     case "Certificate":
     case "Rescoped":
-      return whole
+      return resync
     case "Own": {
-      const changed = delta.client === "agent" ? differs(delta, ownAgent) : differs(delta, ownAndScope)
-      return delta.after.id === ref.id && changed ? whole : nothing
+      const changed = delta.client === "agent" ? differs(delta, ownAgent) : differs(delta, ownGatewayAndScope)
+      return delta.after.id === ref.id && changed ? resync : none
     }
   }
 }
 
-const tellV1: Teller = (delta, { ref, slot, subnet }) => {
+const renderV1: Renderer = (delta, { ref, slot, subnet }) => {
   switch (delta._tag) {
     case "Tunnel":
-      return part(delta.message.type, delta.message.data)
+      return message(delta.message.type, delta.message.data)
     case "Agent": {
-      if (delta.uproots) return whole
-      if (!differs(delta, agentForGateways)) return nothing
+      if (delta.movesTunnels) return resync
+      if (!differs(delta, agentForGateways)) return none
       return changed("agent", delta, (agent) => agentForGatewayV1(agent, slot), ({ id }) => ({ id }))
     }
     case "Gateway":
@@ -115,47 +122,47 @@ const tellV1: Teller = (delta, { ref, slot, subnet }) => {
     case "Certificate":
       return changed("certificate", delta, certificateForGateways, ({ domain }) => ({ domain }))
     case "Rescoped":
-      return whole
+      return resync
     case "Own": {
-      const changed = delta.client === "agent" ? differs(delta, ownAgentV1) : differs(delta, seenByItself)
-      return delta.after.id === ref.id && changed ? whole : nothing
+      const changed = delta.client === "agent" ? differs(delta, ownAgentV1) : differs(delta, ownGatewaySlotAndScope)
+      return delta.after.id === ref.id && changed ? resync : none
     }
   }
 }
 
-const tellers: Record<Level, Teller> = { plain: tellPlain, "control.v1": tellV1 }
+const renderers: Record<Level, Renderer> = { plain: renderPlain, "control.v1": renderV1 }
 
 function changed<Row>(
-  noun: string,
+  entity: string,
   { after, before }: { readonly before: Row | undefined; readonly after: Row | undefined },
-  seen: (row: Row) => object,
-  named: (row: Row) => object
+  content: (row: Row) => object,
+  key: (row: Row) => object
 ): Rendering {
-  if (after === undefined) return before === undefined ? nothing : part(`${noun}_delete`, named(before))
-  if (before === undefined) return part(`${noun}_create`, seen(after))
-  const data = seen(after)
-  return Equal.equals(seen(before), data) ? nothing : part(`${noun}_update`, data)
+  if (after === undefined) return before === undefined ? none : message(`${entity}_delete`, key(before))
+  if (before === undefined) return message(`${entity}_create`, content(after))
+  const data = content(after)
+  return Equal.equals(content(before), data) ? none : message(`${entity}_update`, data)
 }
 
 function differs<Row>(
   { after, before }: { readonly before: Row | undefined; readonly after: Row | undefined },
-  seen: (row: Row) => object
+  content: (row: Row) => object
 ): boolean {
   if (before === undefined || after === undefined) return before !== after
-  return !Equal.equals(seen(before), seen(after))
+  return !Equal.equals(content(before), content(after))
 }
 
-/** The port is not part of the plain level. */
-function seenAtPlainLevel({ id, name, publicIp, slot, wireguardPublicKey }: Gateway) {
+/** The fields of a gateway that agents of the plain level see; the port is not one of them. */
+function gatewayAtPlainLevel({ id, name, publicIp, slot, wireguardPublicKey }: Gateway) {
   return { id, name, publicIp, slot, wireguardPublicKey }
 }
 
-/** Its scope decides what else it sees. */
-function ownAndScope(gateway: Gateway) {
+/** The scope is included because it decides which other rows the gateway sees. */
+function ownGatewayAndScope(gateway: Gateway) {
   return { ...ownGateway(gateway), serves: gateway.serves }
 }
 
-/** Its slot decides its address inside every agent's subnet. */
-function seenByItself(gateway: Gateway) {
+/** The slot is included because it decides the gateway's address in every agent's subnet. */
+function ownGatewaySlotAndScope(gateway: Gateway) {
   return { ...ownGatewayV1(gateway), slot: gateway.slot, serves: gateway.serves }
 }

@@ -1,4 +1,4 @@
-/** What one client may see of the network: the pure function that `config` carries whole and every other message a step of. */
+/** The view: what one client may see of the network. A `config` message carries it. Pure. */
 import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import type {
@@ -15,12 +15,12 @@ import type {
 import { HashMap, Option, Redacted } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "#network/NetworkState.ts"
-import { areConnected, inScope, limitedIn } from "#network/scope.ts"
-import * as Table from "#network/BucketMap.ts"
+import { areConnected, rowsInScope, scopedGateway } from "#network/scope.ts"
+import * as BucketMap from "#network/BucketMap.ts"
 
 export type View = AgentConfig | GatewayConfig | AgentConfigV1 | GatewayConfigV1
 
-/** A client's whole view at its level; undefined when the state does not know the client. */
+/** A client's view at its level; undefined if the client does not exist. */
 export const view = (state: NetworkState, client: ClientRef, level: Level = "plain"): View | undefined =>
   client.type === "agent" ? agentView(state, client.id, level) : gatewayView(state, client.id, level)
 
@@ -41,7 +41,7 @@ export const ownAgentV1 = (agent: Agent): AgentConfigV1["agent"] => ({
   ...ownKeys(agent)
 })
 
-/** A gateway as one agent sees it: of its addresses only the one inside the agent's own subnet. */
+/** A gateway as one agent sees it, with only its address inside the agent's own subnet. */
 export const gatewayForAgent = (
   gateway: Gateway,
   addressOf: ReturnType<typeof gatewayAddresses>
@@ -61,7 +61,7 @@ export const gatewayForAgentV1 = (
   addressOf: ReturnType<typeof gatewayAddresses>
 ): GatewayOfAgent => ({ ...gatewayForAgent(gateway, addressOf), endpoint: endpointOf(gateway) })
 
-/** As WireGuard's own configuration writes it. */
+/** The endpoint in the syntax of WireGuard's configuration, `203.0.113.7:51820` or `[2001:db8::1]:51820`; null without an address. */
 export const endpointOf = ({ listenPort, publicIp }: Gateway): string | null =>
   publicIp === null ? null : `${publicIp.includes(":") ? `[${publicIp}]` : publicIp}:${listenPort}`
 
@@ -117,15 +117,15 @@ export const certificateForGateways = (certificate: Certificate): CertificateOfD
 
 /** An agent's own tunnels. */
 export const tunnelsOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<Tunnel> =>
-  Option.match(HashMap.get(state.tunnelsOf, id), { onNone: () => [], onSome: HashMap.toValues })
+  Option.match(HashMap.get(state.tunnelsByAgent, id), { onNone: () => [], onSome: HashMap.toValues })
 
-/** The gateways in this agent's view. */
+/** The gateways that this agent sees. */
 export const gatewaysOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<Gateway> => {
   const gateways = HashMap.toValues(state.gateways)
-  return state.limits === undefined ? gateways : gateways.filter((gateway) => areConnected(state, gateway, id))
+  return state.scopeIndex === undefined ? gateways : gateways.filter((gateway) => areConnected(state, gateway, id))
 }
 
-/** A client that has made its keys itself gets new ones before it gets a view at a level that must have one. */
+/** Empty only if the client generated its keys. Such a client gets new keys before it gets a view of the plain level. */
 function privateKeyOf({ wireguardPrivateKey }: Agent | Gateway): string {
   return wireguardPrivateKey === null ? "" : Redacted.value(wireguardPrivateKey)
 }
@@ -137,7 +137,7 @@ function ownKeys({ wireguardPrivateKey, wireguardPublicKey }: Agent | Gateway) {
 }
 
 function agentView(state: NetworkState, id: AgentId, level: Level): AgentConfig | AgentConfigV1 | undefined {
-  const agent = Option.getOrUndefined(Table.get(state.agents, id))
+  const agent = Option.getOrUndefined(BucketMap.get(state.agents, id))
   if (agent === undefined) return undefined
   const addressOf = gatewayAddresses(agent.subnet)
   const gateways = gatewaysOfAgent(state, id)
@@ -150,9 +150,9 @@ function agentView(state: NetworkState, id: AgentId, level: Level): AgentConfig 
 function gatewayView(state: NetworkState, id: GatewayId, level: Level): GatewayConfig | GatewayConfigV1 | undefined {
   const gateway = Option.getOrUndefined(HashMap.get(state.gateways, id))
   if (gateway === undefined) return undefined
-  const { agents, certificates, tunnels } = limitedIn(state, id) === undefined
-    ? everything(state)
-    : inScope(state, gateway)
+  const { agents, certificates, tunnels } = scopedGateway(state, id) === undefined
+    ? allRows(state)
+    : rowsInScope(state, gateway)
   const shared = {
     tunnels: tunnels.flatMap((tunnel) =>
       Option.match(HashMap.get(state.virtualIps, tunnel.agentId), {
@@ -171,6 +171,10 @@ function gatewayView(state: NetworkState, id: GatewayId, level: Level): GatewayC
     }
 }
 
-function everything({ agents, certificates, tunnels }: NetworkState) {
-  return { agents: Table.values(agents), tunnels: Table.values(tunnels), certificates: Table.values(certificates) }
+function allRows({ agents, certificates, tunnels }: NetworkState) {
+  return {
+    agents: BucketMap.values(agents),
+    tunnels: BucketMap.values(tunnels),
+    certificates: BucketMap.values(certificates)
+  }
 }

@@ -1,4 +1,4 @@
-/** protocol.md, "Order": a view never shrinks because something could not be read, or looks like a mistake. */
+/** Loss guard and unreadable rows: a view never shrinks by a failed read or by a mass loss (protocol.md, "Order"). */
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import { newDatabase } from "#support/database.ts"
@@ -13,49 +13,49 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join as joinPath } from "node:path"
 
-const many = 20
+const tunnelCount = 20
 
-/** Some statements in one transaction, as the owner of the tables writes them. */
-const written = (url: string, ...statements: ReadonlyArray<string>) =>
+/** Runs statements in one transaction as the owner of the tables. */
+const runSql = (url: string, ...statements: ReadonlyArray<string>) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     yield* sql.withTransaction(Effect.forEach(statements, (statement) => sql.unsafe(statement)))
   }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })), Effect.scoped)
 
-/** The triggers do not see it: as a backup that was read in badly, or a hand that went around them. */
-const unseen = "set local session_replication_role = replica"
-const renamed = "update control_meta set timeline = gen_random_uuid()::text"
+/** Bypasses the triggers, as a badly restored backup does. */
+const bypassTriggers = "set local session_replication_role = replica"
+const newTimeline = "update control_meta set timeline = gen_random_uuid()::text"
 
 const start = Effect.gen(function*() {
   const { url } = yield* newDatabase
   const server = yield* makeServer({ databaseUrl: Option.some(Redacted.make(url)) })
   const agent = yield* server.newAgent
-  yield* Effect.forEach(Array.from({ length: many }), () => server.newTunnel(agent.id))
+  yield* Effect.forEach(Array.from({ length: tunnelCount }), () => server.newTunnel(agent.id))
   const client = yield* joinV1(server.wsPort, "agent", agent.apiKey)
-  assert.lengthOf((yield* client.expect("config")).data["tunnels"], many)
+  assert.lengthOf((yield* client.expect("config")).data["tunnels"], tunnelCount)
   const { catchUp } = Context.get(server.context, Network)
   const network = Effect.promise(async () => (await server.operator.get("/api/network")).body)
   return { ...server, url, agent, client, catchUp, network }
 })
 
-describe("what is missing and was not deleted", () => {
+describe("a mass loss of rows that were not deleted", () => {
   it.live(
-    "is held back and shown, clients keep what they have, and get the rest when an operator accepts the loss",
+    "a mass loss is held back and shown; clients keep their views until an operator accepts the loss",
     () =>
       Effect.gen(function*() {
         const { agent, catchUp, client, network, newAgent, operator, url, wsPort } = yield* start
-        yield* written(url, unseen, "delete from tunnels", renamed)
+        yield* runSql(url, bypassTriggers, "delete from tunnels", newTimeline)
         yield* Effect.flip(catchUp)
         const { held, timeline } = yield* network
-        assert.deepStrictEqual(held.losses, [{ kind: "tunnels", known: many, missing: many }])
+        assert.deepStrictEqual(held.losses, [{ kind: "tunnels", known: tunnelCount, missing: tunnelCount }])
         assert.notStrictEqual(held.timeline, timeline)
         assert.strictEqual(client.waiting(), 0)
         const ready = yield* Effect.promise(() => operator.get("/readyz"))
         assert.strictEqual(ready.status, 503)
-        assert.include(ready.body.detail, `${many} of ${many} tunnels are missing and were not deleted`)
-        // Who comes now gets what is known; a new agent, whose key is part of what is held back, is told to come again.
+        assert.include(ready.body.detail, `${tunnelCount} of ${tunnelCount} tunnels are missing and were not deleted`)
+        // A client that connects now gets the known view. A new agent, whose key is in the held update, is closed to try later.
         const other = yield* join(wsPort, "agent", agent.apiKey)
-        assert.lengthOf(other.config.data["tunnels"], many)
+        assert.lengthOf(other.config.data["tunnels"], tunnelCount)
         const late = yield* newAgent
         const refused = yield* connect(wsPort, "?type=agent")
         refused.send({ type: "auth", data: { apiKey: late.apiKey } })
@@ -80,14 +80,14 @@ describe("what is missing and was not deleted", () => {
   )
 
   it.live(
-    "holds up no revocation: whose key is deleted meanwhile is closed, and not let in again",
+    "a held update does not delay a revocation: a client whose key is deleted is closed and rejected",
     () =>
       Effect.gen(function*() {
         const { agent, catchUp, client, network, newAgent, operator, url, wsPort } = yield* start
         const kept = yield* newAgent
         const other = yield* join(wsPort, "agent", kept.apiKey)
         yield* catchUp
-        yield* written(url, unseen, "delete from tunnels", renamed)
+        yield* runSql(url, bypassTriggers, "delete from tunnels", newTimeline)
         yield* Effect.flip(catchUp)
         const { body } = yield* Effect.promise(() => operator.get(`/api/agents/${agent.id}/keys`))
         yield* Effect.promise(() => operator.delete(`/api/agents/${agent.id}/keys/${body.items[0].id}`))
@@ -102,25 +102,31 @@ describe("what is missing and was not deleted", () => {
     15_000
   )
 
-  it.live("is given by itself as soon as it is mended", () =>
+  it.live("a held update is sent without acceptance once the rows are back", () =>
     Effect.gen(function*() {
       const { catchUp, client, network, url } = yield* start
-      yield* written(url, unseen, "create table kept as select * from tunnels", "delete from tunnels", renamed)
+      yield* runSql(
+        url,
+        bypassTriggers,
+        "create table kept as select * from tunnels",
+        "delete from tunnels",
+        newTimeline
+      )
       yield* Effect.flip(catchUp)
-      // Mended with triggers, as one reads a backup in by hand.
-      yield* written(url, "insert into tunnels select * from kept")
+      // The rows return with triggers, as when a backup is restored by hand.
+      yield* runSql(url, "insert into tunnels select * from kept")
       yield* Effect.retry(catchUp, { times: 200, schedule: Schedule.spaced("50 millis") })
       assert.isNull((yield* network).held)
-      assert.lengthOf((yield* client.expect("config")).data["tunnels"], many)
+      assert.lengthOf((yield* client.expect("config")).data["tunnels"], tunnelCount)
     }), 60_000)
 
   it.live(
-    "is not held back where it was deleted, however much it is, and however late it is read",
+    "deleted rows are never held back, however many they are and however late they are read",
     () =>
       Effect.gen(function*() {
         const { catchUp, client, network, url } = yield* start
-        // Deleted, and its part of the log forgotten before this process has read it.
-        yield* written(
+        // The rows are deleted, and their changes are compacted before this process has read them.
+        yield* runSql(
           url,
           "delete from tunnels",
           "set constraints all immediate",
@@ -134,7 +140,7 @@ describe("what is missing and was not deleted", () => {
   )
 
   it.live(
-    "is held back at a start as well, by what the process before had seen: nobody is let in until it is accepted",
+    "a restarted process holds a loss back by its high-water mark and rejects clients until it is accepted",
     () =>
       Effect.gen(function*() {
         const { url } = yield* newDatabase
@@ -146,13 +152,13 @@ describe("what is missing and was not deleted", () => {
         const agent = yield* Effect.scoped(Effect.gen(function*() {
           const server = yield* makeServer(settings)
           const agent = yield* server.newAgent
-          yield* Effect.forEach(Array.from({ length: many }), () => server.newTunnel(agent.id))
+          yield* Effect.forEach(Array.from({ length: tunnelCount }), () => server.newTunnel(agent.id))
           yield* Context.get(server.context, Network).catchUp
           return agent
         }))
-        yield* written(
+        yield* runSql(
           url,
-          unseen,
+          bypassTriggers,
           "delete from tunnels",
           "delete from changes where revision > 2",
           "update control_meta set revision = 2"
@@ -162,7 +168,7 @@ describe("what is missing and was not deleted", () => {
         refused.send({ type: "auth", data: { apiKey: agent.apiKey } })
         assert.strictEqual((yield* refused.closed).code, 1013)
         const { held } = (yield* Effect.promise(() => server.operator.get("/api/network"))).body
-        assert.deepStrictEqual(held.losses, [{ kind: "tunnels", known: many, missing: many }])
+        assert.deepStrictEqual(held.losses, [{ kind: "tunnels", known: tunnelCount, missing: tunnelCount }])
         yield* Effect.promise(() => server.operator.post("/api/network/acceptance", { timeline: held.timeline }))
         assert.lengthOf((yield* join(server.wsPort, "agent", agent.apiKey)).config.data["tunnels"], 0)
       }),
@@ -170,18 +176,18 @@ describe("what is missing and was not deleted", () => {
   )
 })
 
-describe("a row that cannot be read", () => {
-  it.live("stays as it was known, also when everything is read anew, and is shown", () =>
+describe("an unreadable row", () => {
+  it.live("an unreadable row keeps its last known version across a reload and is shown", () =>
     Effect.gen(function*() {
       const { agent, catchUp, client, network, newGateway, url } = yield* start
       const gateway = yield* newGateway
       yield* catchUp
       yield* client.expect("gateway_create")
-      yield* written(
+      yield* runSql(
         url,
-        unseen,
+        bypassTriggers,
         `update gateways set wireguard_private_key = 'damaged' where id = '${gateway.id}'`,
-        renamed
+        newTimeline
       )
       yield* catchUp
       const view = fromConfig((yield* client.expect("config")).data)
@@ -193,9 +199,9 @@ describe("a row that cannot be read", () => {
     }), 60_000)
 })
 
-describe("a change whose giving out failed in the middle", () => {
+describe("a change whose publishing failed", () => {
   it.live(
-    "is made up for by a whole config to everybody, so that no step is missing without a gap",
+    "a change whose publishing failed is followed by a config to every client, so that no delta is missing",
     () =>
       Effect.gen(function*() {
         const { agent, catchUp, client, context, newTunnel } = yield* start
@@ -204,12 +210,12 @@ describe("a change whose giving out failed in the middle", () => {
         Object.assign(bus, {
           publish: () => {
             Object.assign(bus, { publish })
-            return Effect.die(new Error("it failed once"))
+            return Effect.die(new Error("simulated failure"))
           }
         })
         yield* newTunnel(agent.id)
         yield* Effect.retry(catchUp, { times: 200, schedule: Schedule.spaced("50 millis") })
-        assert.lengthOf((yield* client.expect("config")).data["tunnels"], many + 1)
+        assert.lengthOf((yield* client.expect("config")).data["tunnels"], tunnelCount + 1)
         yield* newTunnel(agent.id)
         yield* client.expect("tunnel_create")
       }),

@@ -1,3 +1,4 @@
+/** Addresses of agents and gateways in the pool. */
 import { agentAddress, gatewayAddresses, subnetCount } from "#network/addresses.ts"
 import { Ipv4, Ipv4Cidr } from "#schema/ids.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -10,7 +11,7 @@ const Index = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 16_383 })
 const Slot = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 300 }))
 
 describe("addresses", () => {
-  it.effect.prop("two agents never share a subnet, nor an agent and a gateway an address", {
+  it.effect.prop("two agents never share a subnet, and an agent and a gateway never share an address", {
     one: Index,
     other: Index,
     slot: Slot,
@@ -31,7 +32,7 @@ describe("addresses", () => {
       }
     }), { arbitrary: { runs: 500 } })
 
-  it("the pool ends where it says, and a subnet has room for 253 gateways", () => {
+  it("a /10 pool has 16,384 subnets, and a subnet has room for 253 gateways", () => {
     assert.strictEqual(subnetCount(pool), 16_384)
     assert.deepStrictEqual(agentAddress(pool, 0), { subnet: "10.64.0.0/24", virtualIp: "10.64.0.1" })
     assert.deepStrictEqual(agentAddress(pool, 16_383), { subnet: "10.127.255.0/24", virtualIp: "10.127.255.1" })

@@ -1,9 +1,10 @@
-import { encodeConfig, leastConfigBytes } from "#views/encodeConfig.ts"
+/** Properties of the network for any history: views, deltas, encoded configs and indexes agree. */
+import { encodeConfig, minConfigBytes } from "#views/encodeConfig.ts"
 import { apply, empty, load, type NetworkState } from "#network/NetworkState.ts"
-import type { Step } from "#views/delta.ts"
-import { audiencesOf, steps } from "#views/steps.ts"
-import * as Table from "#network/BucketMap.ts"
-import { encodePart, messageFor, receiverIn } from "#views/messages.ts"
+import type { Delta } from "#views/delta.ts"
+import { audiencesOf, deltasOf } from "#views/changeDeltas.ts"
+import * as BucketMap from "#network/BucketMap.ts"
+import { encodeViewMessage, messageFor, receiverIn } from "#views/messages.ts"
 import { view } from "#views/view.ts"
 import { type ClientRef, Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
@@ -13,7 +14,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, HashMap } from "effect"
 
 const start = empty(Timeline.make("t"), Revision.make(0))
-const everyone: ReadonlyArray<ClientRef> = [
+const allClients: ReadonlyArray<ClientRef> = [
   ...agentIds.map((id) => ({ type: "agent" as const, id })),
   ...gatewayIds.map((id) => ({ type: "gateway" as const, id }))
 ]
@@ -26,53 +27,53 @@ const configFor = (state: NetworkState, client: ClientRef, level: Level = "plain
 
 const none = { agent: {}, gateways: [], tunnels: [] }
 
-/** A client follows what it followed before the change. */
-const concerns = (before: NetworkState, client: ClientRef, step: Step): boolean =>
-  audiencesOf(before, client).includes(step.audience)
+/** A client receives the deltas of the audiences to which it belonged before the change. */
+const receives = (before: NetworkState, client: ClientRef, delta: Delta): boolean =>
+  audiencesOf(before, client).includes(delta.audience)
 
-/** What a viewer that has a view is sent for a step. */
-const follow = (
+/** Applies a delta to a viewer that has a view. */
+const applyDelta = (
   viewer: Viewer,
   before: NetworkState,
   state: NetworkState,
   client: ClientRef,
   level: Level,
-  step: Step
+  delta: Delta
 ) => {
   const receiver = receiverIn(state, client, level)
-  if (receiver === undefined || !concerns(before, client, step)) return
-  const telling = messageFor(step.delta, receiver)
-  if (telling._tag === "Whole") viewer.take(configFor(state, client, level))
-  if (telling._tag === "Part") {
-    viewer.take(JSON.parse(encodePart[level](telling.part, step.revision, Revision.make(viewer.revision))))
+  if (receiver === undefined || !receives(before, client, delta)) return
+  const rendering = messageFor(delta.content, receiver)
+  if (rendering._tag === "Resync") viewer.take(configFor(state, client, level))
+  if (rendering._tag === "Message") {
+    viewer.take(JSON.parse(encodeViewMessage[level](rendering.message, delta.revision, Revision.make(viewer.revision))))
   }
 }
 
 describe("the network", () => {
   for (const level of levels) {
-    it.effect.prop(`a config at R and the steps up to R' give the view at R', for any history and client (${level})`, {
+    it.effect.prop(`a config at R and the deltas up to R' make the view at R', for any history and client (${level})`, {
       commands: Commands
     }, ({ commands }) =>
       Effect.sync(() => {
         let state = start
-        const viewers = new Map(everyone.map((client) => [client, new Viewer()]))
+        const viewers = new Map(allClients.map((client) => [client, new Viewer()]))
         for (const change of changesOf(commands)) {
           const before = state
           state = apply(state, change)
-          for (const step of steps(before, state, change)) {
+          for (const delta of deltasOf(before, state, change)) {
             for (const [client, viewer] of viewers) {
-              if (viewer.view !== undefined) follow(viewer, before, state, client, level, step)
+              if (viewer.view !== undefined) applyDelta(viewer, before, state, client, level, delta)
             }
           }
           for (const [client, viewer] of viewers) {
-            const truth = view(state, client, level)
-            // A client that the network does not know is not connected: it starts with a config when it comes.
-            if (truth === undefined)
+            const expected = view(state, client, level)
+            // A client that does not exist is not connected; when it is created, it starts with a config.
+            if (expected === undefined)
               viewer.view = undefined
             else if (viewer.view === undefined) viewer.take(configFor(state, client, level))
             else assert.deepStrictEqual(
                 viewer.view,
-                fromConfig(truth),
+                fromConfig(expected),
                 `${client.type} ${client.id} at ${change.revision}`
               )
           }
@@ -80,24 +81,26 @@ describe("the network", () => {
       }), { arbitrary: { runs: 400, size: 60 } })
 
     it.effect.prop(
-      `the encoded config is the view, also when a row was encoded before (${level})`,
+      `the encoded config is the view, even with cached rows (${level})`,
       { commands: Commands },
       ({ commands }) =>
         Effect.sync(() => {
           let state = start
           for (const change of changesOf(commands)) {
             state = apply(state, change)
-            for (const client of everyone) {
+            for (const client of allClients) {
               const config = configFor(state, client, level)
               assert.deepEqual(config?.data, view(state, client, level))
               if (config !== undefined && level !== "plain") {
                 assert.strictEqual(config.revision, change.revision)
                 assert.strictEqual(config.timeline, "t")
               }
-              // The database keeps no tunnel without its agent.
-              const isWhole = Table.values(state.tunnels).every(({ agentId }) => Table.has(state.agents, agentId))
-              if (config !== undefined && isWhole)
-                assert.isAtMost(leastConfigBytes(state, client), JSON.stringify(config.data).length)
+              // The database never has a tunnel without its agent.
+              const isConsistent = BucketMap.values(state.tunnels).every(({ agentId }) =>
+                BucketMap.has(state.agents, agentId)
+              )
+              if (config !== undefined && isConsistent)
+                assert.isAtMost(minConfigBytes(state, client), JSON.stringify(config.data).length)
             }
           }
         }),
@@ -106,7 +109,7 @@ describe("the network", () => {
   }
 
   it.effect.prop(
-    "a change seen before leaves the state untouched",
+    "applying a change twice does not change the state",
     { commands: Commands },
     ({ commands }) =>
       Effect.sync(() => {
@@ -118,26 +121,26 @@ describe("the network", () => {
   )
 
   it.effect.prop(
-    "the index of tunnels by agent holds the same tunnels",
+    "tunnelsByAgent contains exactly the tunnels",
     { commands: Commands },
     ({ commands }) =>
       Effect.sync(() => {
         const state = changesOf(commands).reduce(apply, start)
-        const indexed = HashMap.toValues(state.tunnelsOf).flatMap((tunnels) => HashMap.toValues(tunnels))
-        assert.sameMembers(indexed, [...Table.values(state.tunnels)])
+        const indexed = HashMap.toValues(state.tunnelsByAgent).flatMap((tunnels) => HashMap.toValues(tunnels))
+        assert.sameMembers(indexed, [...BucketMap.values(state.tunnels)])
       }),
     { arbitrary: { runs: 100, size: 60 } }
   )
 
   it.effect.prop(
-    "reading all rows at once gives the state that following their changes gives",
+    "loading all rows makes the same views as applying their changes",
     { commands: Commands },
     ({ commands }) =>
       Effect.sync(() => {
         const changes = changesOf(commands)
         const followed = changes.reduce(apply, start)
         const rows = load(followed.timeline, followed.revision, changes)
-        for (const client of everyone) {
+        for (const client of allClients) {
           const [one, other] = [view(followed, client), view(rows, client)]
           assert.deepEqual(one && fromConfig(one), other && fromConfig(other))
         }
@@ -146,7 +149,7 @@ describe("the network", () => {
   )
 
   it.effect.prop(
-    "no frame to a client holds the private key of another",
+    "no frame to a client contains the private key of another client",
     { commands: Commands },
     ({ commands }) =>
       Effect.sync(() => {
@@ -154,22 +157,22 @@ describe("the network", () => {
         for (const change of changesOf(commands)) {
           const before = state
           state = apply(state, change)
-          for (const client of everyone) {
+          for (const client of allClients) {
             for (const level of levels) {
               const receiver = receiverIn(state, client, level)
-              const told = receiver === undefined
+              const renderings = receiver === undefined
                 ? []
-                : steps(before, state, change).filter((step) => concerns(before, client, step)).map(({ delta }) =>
-                  messageFor(delta, receiver)
-                )
-              const seen = JSON.stringify([configFor(state, client, level), told])
+                : deltasOf(before, state, change).filter((delta) => receives(before, client, delta)).map((
+                  { content: delta }
+                ) => messageFor(delta, receiver))
+              const seen = JSON.stringify([configFor(state, client, level), renderings])
               const keys = [...seen.matchAll(/wireguardPrivateKey/gu)].length
               assert.isAtMost(keys, view(state, client) === undefined ? 0 : 1)
-              const mayKnow = [before, state].flatMap((at) =>
+              const mayReceive = [before, state].flatMap((at) =>
                 Object.keys(fromConfig(view(at, client) ?? none).certificates)
               )
               const named = [...seen.matchAll(/certificate key of (\S+) \d/gu)].map(([, domain = ""]) => domain)
-              assert.includeMembers(mayKnow, [...new Set(named)])
+              assert.includeMembers(mayReceive, [...new Set(named)])
               if (client.type === "agent") assert.notInclude(seen, "\"privateKey\"")
             }
           }
