@@ -12,7 +12,7 @@ const feed: ReadonlyArray<Mutant> = [
   mutant(
     "nodes do not poll the change log when notifications are lost",
     "src/server/feed/ChangeNotifier.ts",
-    "yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(catchUpEvery)))",
+    "yield* Effect.forkScoped(Effect.repeat(wake, Schedule.spaced(changePollInterval)))",
     ""
   ),
   mutant(
