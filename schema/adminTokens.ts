@@ -1,6 +1,6 @@
-/** Admin tokens: who may do what, and for how long. */
+/** Admin tokens of the HTTP API: roles, lifetimes and the caller's identity. */
 import { Context, type Effect, Schema } from "effect"
-import { stored } from "./sharedFields.ts"
+import { storedText } from "./sharedFields.ts"
 import { KeyId, Name, Timestamp } from "./ids.ts"
 
 export const roles = ["read", "operate", "admin"] as const
@@ -8,38 +8,42 @@ export const roles = ["read", "operate", "admin"] as const
 export const Role = Schema.Literals(roles).annotate({
   identifier: "Role",
   description:
-    "`read`: everything that is shown. `operate`: also agents, gateways, tunnels, certificates and API keys. `admin`: also admin tokens."
+    "`read`: read everything. `operate`: also change agents, gateways, tunnels, certificates and API keys. `admin`: also manage admin tokens, back up the data and change the master key."
 })
 export type Role = typeof Role.Type
 
-/** Whether one role includes another. */
-export const includes = (held: Role, needed: Role): boolean => roles.indexOf(held) >= roles.indexOf(needed)
+/** Whether a caller with the role `held` may do what requires the role `needed`. */
+export const roleIncludes = (held: Role, needed: Role): boolean => roles.indexOf(held) >= roles.indexOf(needed)
 
-const expiresAt = Schema.NullOr(Timestamp).annotate({ description: "When it ends; null if it never does." })
+const expiresAt = Schema.NullOr(Timestamp).annotate({ description: "Time of expiry; null if the token never expires." })
 
 export const Token = Schema.Struct({
   id: KeyId,
-  name: stored("What it is called."),
+  name: storedText("Display name."),
   role: Role,
   expiresAt,
-  createdAt: Timestamp.annotate({ description: "When it was created." }),
-  createdBy: Schema.String.annotate({ description: "Who created it: an `actor`, as in the audit." }),
+  createdAt: Timestamp.annotate({ description: "Time of creation." }),
+  createdBy: Schema.String.annotate({
+    description: "Creator: an `actor` as in the audit log, for example `token:5f0c`."
+  }),
   lastUsedAt: Schema.NullOr(Timestamp).annotate({
-    description: "When it was last used, to within a minute; null if it never was."
+    description: "Time of the last use, to the minute; null if the token was never used."
   })
-}).annotate({ identifier: "Token", description: "An admin token, without its secret. Expired ones are shown as well." })
+}).annotate({ identifier: "Token", description: "An admin token without its secret. Expired tokens are listed too." })
 export type Token = typeof Token.Type
 
-/** Ten years, in seconds: who wants more wants for ever. */
-const longestLife = 315_360_000
+/** Ten years. A token that must live longer is created without an expiry. */
+const maxLifetimeSeconds = 315_360_000
 
 export const NewToken = Schema.Struct({
   name: Name,
   role: Role,
-  expiresIn: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: longestLife }))).annotate({
-    description: "For how many seconds it lasts. For ever unless this or `expiresAt` is given."
-  }),
-  expiresAt: Schema.optionalKey(Timestamp).annotate({ description: "Until when it lasts." })
+  expiresIn: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: maxLifetimeSeconds })))
+    .annotate({
+      description:
+        "Lifetime in seconds, for example 86400. Without this and without `expiresAt`, the token never expires."
+    }),
+  expiresAt: Schema.optionalKey(Timestamp).annotate({ description: "Time of expiry." })
 }).check(
   Schema.makeFilter(({ expiresAt, expiresIn }) =>
     expiresAt === undefined || expiresIn === undefined || "expected either `expiresIn` or `expiresAt`"
@@ -49,20 +53,22 @@ export type NewToken = typeof NewToken.Type
 
 export const CreatedToken = Schema.Struct({
   ...Token.fields,
-  token: Schema.String.annotate({ description: "The secret. It is shown this once: only its hash is kept." })
+  token: Schema.String.annotate({
+    description: "The secret. The API returns it only once, because Control stores only its hash."
+  })
 }).annotate({ identifier: "CreatedToken" })
 
 export const Self = Schema.Struct({
   id: Schema.NullOr(KeyId).annotate({ description: "Null for the token that the server was started with." }),
-  name: Schema.String.annotate({ description: "What it is called." }),
+  name: Schema.String.annotate({ description: "Display name." }),
   role: Role,
   expiresAt
-}).annotate({ identifier: "Self", description: "The token that was sent." })
+}).annotate({ identifier: "Self", description: "The admin token of this request." })
 export type Self = typeof Self.Type
 
-/** Who asks: known to the handlers of every endpoint that a token is asked for. */
+/** Identity of the caller, provided to the handlers of every endpoint that requires a token. */
 export class Operator extends Context.Service<Operator, {
   readonly self: Self
-  /** Ends when the token has ended, so that what is still being answered can end too. */
+  /** Completes when the token has expired or was revoked, so that open streams can end. */
   readonly ended: Effect.Effect<void>
 }>()("control/http/Operator") {}

@@ -1,34 +1,44 @@
-/** Admin tokens as a part of the API. */
+/** HTTP API endpoints for admin tokens. */
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { Authorization, created, listQuery, says, Validation } from "./apiParts.ts"
+import { Authorization, createdResponse, describeEndpoint, listQuery, Validation } from "./apiParts.ts"
 import * as Problem from "./problems.ts"
-import { GivenKeyId, pageOf } from "./resources.ts"
+import { KeyIdInput, pageOf } from "./resources.ts"
 import { CreatedToken, NewToken, Self, Token } from "./adminTokens.ts"
 
-const token = { id: GivenKeyId }
+const token = { id: KeyIdInput }
 
 export class TokensGroup extends HttpApiGroup.make("tokens").add(
-  HttpApiEndpoint.get("self", "/api/me", { success: Self }).annotateMerge(says("read", "Get the token that was sent")),
+  HttpApiEndpoint.get("self", "/api/me", { success: Self }).annotateMerge(
+    describeEndpoint("read", "Get the token of this request")
+  ),
   HttpApiEndpoint.post("create", "/api/tokens", {
     payload: NewToken,
-    success: created(CreatedToken),
+    success: createdResponse(CreatedToken),
     error: [Problem.ExpiryPast, Problem.StoreUnavailable]
-  }).annotateMerge(says("admin", "Create an admin token", "It can be used on every node when this answers.")),
+  }).annotateMerge(
+    describeEndpoint("admin", "Create an admin token", "Every node accepts the token as soon as this request returns.")
+  ),
   HttpApiEndpoint.get("list", "/api/tokens", {
     query: listQuery,
     success: pageOf(Token),
     error: Problem.StoreUnavailable
-  }).annotateMerge(says("admin", "List admin tokens", "Without their secrets, in the order of their creation.")),
+  }).annotateMerge(
+    describeEndpoint("admin", "List admin tokens", "Tokens without their secrets, oldest first.")
+  ),
   HttpApiEndpoint.get("get", "/api/tokens/:id", {
     params: token,
     success: Token,
     error: [Problem.TokenNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
-  }).annotateMerge(says("admin", "Get an admin token", "Without its secret.")),
+  }).annotateMerge(describeEndpoint("admin", "Get an admin token", "The secret is not included.")),
   HttpApiEndpoint.delete("remove", "/api/tokens/:id", {
     params: token,
     success: HttpApiSchema.NoContent,
     error: [Problem.TokenNotFound, Problem.StoreUnavailable]
   }).annotateMerge(
-    says("admin", "Revoke an admin token", "No node lets it in from now on, and what is still being answered ends.")
+    describeEndpoint(
+      "admin",
+      "Revoke an admin token",
+      "Every node rejects the token from now on, and its open streams end."
+    )
   )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Admin tokens" })) {}

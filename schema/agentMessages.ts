@@ -1,27 +1,27 @@
-/** What agents say. */
+/** Messages that agents send. */
 import { Schema } from "effect"
 import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./clientMessages.ts"
 import { message } from "./envelope.ts"
 import { Revision, Timeline } from "./ids.ts"
 
-export const AgentAuth = message("auth", "Who I am. The first message on every connection.", { apiKey: ApiKey }, {
+export const AgentAuth = message("auth", "Authentication. The first message on every connection.", { apiKey: ApiKey }, {
   apiKey: "ctl_agt_4hV0s2Qp7LxT_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE"
 }).annotate({ identifier: "auth_agent" })
 
 export const TunnelReport = Schema.Struct({
-  domain: Schema.String.check(Schema.isMaxLength(253)).annotate({ description: "The tunnel's domain." }),
+  domain: Schema.String.check(Schema.isMaxLength(253)).annotate({ description: "Domain of the tunnel." }),
   status: Schema.String.check(Schema.isMaxLength(64)).annotate({
-    description: "In the agent's own words, such as `active` or `error`."
+    description: "State in the agent's own words, for example `active` or `error`."
   })
 })
 export type TunnelReport = typeof TunnelReport.Type
 
 export const Status = message(
   "status",
-  "How my tunnels do. A report stays until the next one for its domain: send what you know at once after connecting, and again on every change; of more than 1,000 tunnels in several messages.",
+  "Tunnel status report. Send all known states after connecting, and each change afterwards. A report stays valid until the next report for its domain. More than 1,000 tunnels need several messages.",
   {
     tunnels: Schema.Array(TunnelReport).check(Schema.isMaxLength(1_000)).annotate({
-      description: "One report a tunnel."
+      description: "One report for each tunnel."
     })
   },
   { tunnels: [{ domain: "app.example.com", status: "active" }] }
@@ -29,7 +29,7 @@ export const Status = message(
 
 export const AgentAuthV1 = message(
   "auth",
-  "Who I am, and how far I had come. The first message on every connection.",
+  "Authentication, with the position to resume from. The first message on every connection.",
   { ...AgentAuth.fields.data.fields, ...authFieldsV1 },
   {
     apiKey: "ctl_agt_4hV0s2Qp7LxT_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE",

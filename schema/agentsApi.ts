@@ -1,7 +1,16 @@
-/** Agents as a part of the API. */
+/** HTTP API endpoints for agents. */
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { AgentIdInPath, Authorization, changed, created, deleted, list, says, Validation } from "./apiParts.ts"
+import {
+  AgentIdInPath,
+  Authorization,
+  changeResponse,
+  createdResponse,
+  deletedResponse,
+  describeEndpoint,
+  listEndpoint,
+  Validation
+} from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
@@ -12,33 +21,36 @@ export class AgentsGroup extends HttpApiGroup.make("agents").add(
   HttpApiEndpoint.post("create", "/api/agents", {
     query: waitQuery,
     payload: Resource.NewAgent,
-    success: created(changed(Resource.CreatedAgent, "CreatedAgent")),
+    success: createdResponse(changeResponse(Resource.CreatedAgent, "CreatedAgent")),
     error: [Problem.NetworkPoolExhausted, Problem.StoreUnavailable]
   }).annotateMerge(
-    says("operate", "Create an agent", "Gives it a subnet, a WireGuard key pair, and its first API key.")
+    describeEndpoint("operate", "Create an agent", "Assigns a subnet, a WireGuard key pair and the first API key.")
   ),
-  list("/api/agents", Resource.Agent, "List agents"),
+  listEndpoint("/api/agents", Resource.Agent, "List agents"),
   HttpApiEndpoint.get("get", "/api/agents/:id", {
     params: agent,
     success: Resource.Agent,
     error: [Problem.AgentNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
-  }).annotateMerge(says("read", "Get an agent")),
+  }).annotateMerge(describeEndpoint("read", "Get an agent")),
   HttpApiEndpoint.patch("update", "/api/agents/:id", {
     params: agent,
     query: waitQuery,
     payload: Resource.AgentPatch,
-    success: changed(Resource.Agent, "ChangedAgent"),
+    success: changeResponse(Resource.Agent, "ChangedAgent"),
     error: [Problem.AgentNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
-  }).annotateMerge(says("operate", "Change an agent", "What is left out stays.")),
+  }).annotateMerge(describeEndpoint("operate", "Change an agent", "Omitted fields keep their values.")),
   HttpApiEndpoint.delete("remove", "/api/agents/:id", {
     params: agent,
     query: {
       ...waitQuery,
       cascade: Schema.optionalKey(Schema.Literals(["true", "false"])).annotate({
-        description: "`true`: delete its tunnels with it. Else an agent that has tunnels is kept."
+        description:
+          "`true`: also delete the agent's tunnels. Otherwise an agent that has tunnels is not deleted (409)."
       })
     },
-    success: deleted,
+    success: deletedResponse,
     error: [Problem.AgentNotFound, Problem.AgentHasTunnels, Problem.StoreUnavailable]
-  }).annotateMerge(says("operate", "Delete an agent", "Its keys are revoked and its connection is closed."))
+  }).annotateMerge(
+    describeEndpoint("operate", "Delete an agent", "Revokes the agent's API keys and closes its connection.")
+  )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Agents" })) {}

@@ -1,7 +1,6 @@
 /**
- * The HTTP API as one value: what may be asked, what is answered, what is refused. Handlers, documents and clients follow it.
- * A group stands in the file of its noun, `agentsApi.ts` and so on; what stores and services know too, such as a resource,
- * stands outside of those.
+ * The HTTP API as one value: endpoints, responses and errors. Handlers, documents and clients derive from it.
+ * Endpoints are grouped by resource, as in `agentsApi.ts`. Schemas that stores and services use too are in other files.
  */
 import { HttpApi, OpenApi } from "effect/http-api"
 import { AgentsGroup } from "./agentsApi.ts"
@@ -17,7 +16,8 @@ import { NetworkGroup } from "./networkApi.ts"
 import { NodesGroup } from "./nodesApi.ts"
 import { TokensGroup } from "./adminTokensApi.ts"
 import { TunnelsGroup } from "./tunnelsApi.ts"
-import { BackupGroup, DoctorGroup } from "./upkeepApi.ts"
+import { BackupGroup } from "./backupApi.ts"
+import { DoctorGroup } from "./doctorApi.ts"
 
 export class Api extends HttpApi.make("control")
   .add(
@@ -43,7 +43,7 @@ export class Api extends HttpApi.make("control")
   .annotateMerge(OpenApi.annotations({
     title: "Control",
     version: "1",
-    description: "The operators' side of the control plane: agents, gateways, tunnels, certificates and keys. " +
-      "Every refusal is `application/problem+json` (RFC 9457) with a `type` that stays the same between versions."
+    description: "API for operators of the control plane: agents, gateways, tunnels, certificates and keys. " +
+      "Every error is `application/problem+json` (RFC 9457). Its `type` stays the same between versions."
   }))
 {}

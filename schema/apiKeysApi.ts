@@ -1,19 +1,30 @@
-/** The API keys of agents and of gateways as two parts of the API that are alike. */
+/** HTTP API endpoints for the API keys of agents and of gateways. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, changed, created, deleted, says, Validation } from "./apiParts.ts"
+import {
+  Authorization,
+  changeResponse,
+  createdResponse,
+  deletedResponse,
+  describeEndpoint,
+  Validation
+} from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
-const agent = { id: Resource.GivenAgentId }
-const gateway = { id: Resource.GivenGatewayId }
+const agent = { id: Resource.AgentIdInput }
+const gateway = { id: Resource.GatewayIdInput }
 
-const CreatedKey = changed(Resource.CreatedKey, "CreatedKey")
+const CreatedKey = changeResponse(Resource.CreatedKey, "CreatedKey")
 
 const keyTexts = {
-  list: says("read", "List its API keys", "Without their secrets."),
-  create: says("operate", "Create a second API key", "To change keys without an interruption: at most two are live."),
-  remove: says("operate", "Revoke an API key", "Connections that use it are closed.")
+  list: describeEndpoint("read", "List API keys", "Keys without their secrets."),
+  create: describeEndpoint(
+    "operate",
+    "Create a second API key",
+    "Allows a key change without an interruption. A client has at most two API keys."
+  ),
+  remove: describeEndpoint("operate", "Revoke an API key", "Closes the connections that use the key.")
 }
 
 export class AgentKeysGroup extends HttpApiGroup.make("agentKeys").add(
@@ -25,13 +36,13 @@ export class AgentKeysGroup extends HttpApiGroup.make("agentKeys").add(
   HttpApiEndpoint.post("create", "/api/agents/:id/keys", {
     params: agent,
     query: waitQuery,
-    success: created(CreatedKey),
+    success: createdResponse(CreatedKey),
     error: [Problem.AgentNotFound, Problem.TooManyKeys, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.create),
   HttpApiEndpoint.delete("remove", "/api/agents/:id/keys/:keyId", {
-    params: { ...agent, keyId: Resource.GivenKeyId },
+    params: { ...agent, keyId: Resource.KeyIdInput },
     query: waitQuery,
-    success: deleted,
+    success: deletedResponse,
     error: [Problem.AgentNotFound, Problem.KeyNotFound, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.remove)
 ).middleware(Validation).middleware(Authorization).annotateMerge(
@@ -47,13 +58,13 @@ export class GatewayKeysGroup extends HttpApiGroup.make("gatewayKeys").add(
   HttpApiEndpoint.post("create", "/api/gateways/:id/keys", {
     params: gateway,
     query: waitQuery,
-    success: created(CreatedKey),
+    success: createdResponse(CreatedKey),
     error: [Problem.GatewayNotFound, Problem.TooManyKeys, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.create),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id/keys/:keyId", {
-    params: { ...gateway, keyId: Resource.GivenKeyId },
+    params: { ...gateway, keyId: Resource.KeyIdInput },
     query: waitQuery,
-    success: deleted,
+    success: deletedResponse,
     error: [Problem.GatewayNotFound, Problem.KeyNotFound, Problem.StoreUnavailable]
   }).annotateMerge(keyTexts.remove)
 ).middleware(Validation).middleware(Authorization).annotateMerge(

@@ -1,19 +1,20 @@
-/** The protocol as an AsyncAPI 3.0 document, made from its schemas. Pure. */
+/** Renders the protocol as an AsyncAPI 3.0 document. Pure. */
 import { JsonSchema } from "effect"
 import type { ClientType } from "./ids.ts"
 import { type Level, subprotocols } from "./protocol.ts"
-import { clientTypes, definitionsOf, members, multiDocument, receiversOf, unionOf } from "./renderSchema.ts"
+import { clientTypes, clientUnionNames, definitionsOf, members, multiDocument, receiversOf } from "./renderSchema.ts"
 
-/** As Control sees it: it receives what clients say. */
+/** The document describes the protocol from Control's point of view: Control receives what clients send. */
 export const asyncApi = () => ({
   asyncapi: "3.0.0",
   id: "urn:control:protocol",
   info: {
     title: "Control protocol",
     version: "1.0.0",
-    description: "What agents, gateways and Control say to each other over a WebSocket, as Control sees it: " +
-      "it receives what clients say. One text frame is one message. The order of messages, their meaning and " +
-      "every limit are told in protocol.md.",
+    description:
+      "WebSocket messages between agents, gateways and Control. The document takes Control's point of view: " +
+      "Control receives what clients send. One text frame is one message. protocol.md describes the order of " +
+      "messages, their meaning and every limit.",
     license: { name: "MIT", url: "https://opensource.org/license/mit" }
   },
   defaultContentType: "application/json",
@@ -32,17 +33,17 @@ const servers = {
   control: {
     host: "{host}:{port}",
     protocol: "ws",
-    description: "Control itself, which speaks no TLS.",
+    description: "Direct connection without TLS.",
     variables: {
-      host: { default: "localhost", description: "Where Control listens." },
-      port: { default: "3001", description: "CONTROL_WS_PORT." }
+      host: { default: "localhost", description: "Host name or address of Control." },
+      port: { default: "3001", description: "Port set by CONTROL_WS_PORT." }
     }
   },
   proxied: {
     host: "{host}",
     protocol: "wss",
-    description: "Control behind a proxy that ends TLS.",
-    variables: { host: { default: "control.example", description: "The proxy's name." } }
+    description: "Connection through a proxy that terminates TLS.",
+    variables: { host: { default: "control.example", description: "Host name of the proxy." } }
   }
 }
 
@@ -51,8 +52,8 @@ function channel(level: Level) {
     address: "/",
     title: level === "plain" ? "The plain level" : level,
     description: level === "plain"
-      ? "What a client gets that offers no subprotocol."
-      : `What a client gets that offers the subprotocol \`${level}\`.`,
+      ? "Messages for clients that offer no subprotocol."
+      : `Messages for clients that offer the subprotocol \`${level}\`.`,
     messages: Object.fromEntries(namesAt(level).map((name) => [name, { $ref: `#/components/messages/${name}` }])),
     bindings: {
       ws: { method: "GET", query, ...(level === "plain" ? {} : { headers: headers(level) }), bindingVersion }
@@ -60,7 +61,7 @@ function channel(level: Level) {
   }
 }
 
-/** Of AsyncAPI's WebSockets bindings: in them, since an address has no query (AsyncAPI 3.0, "Channel Object"). */
+/** Version of AsyncAPI's WebSockets binding. The query is described there, because a channel's address has none (AsyncAPI 3.0, "Channel Object"). */
 const bindingVersion = "0.1.0"
 
 const query = {
@@ -69,13 +70,14 @@ const query = {
     type: {
       type: "string",
       enum: clientTypes,
-      description: "With it, a key of the other kind is an invalid key; without it, the key decides."
+      description:
+        "Type of the client. A key of the other type is then invalid. Without this parameter, the key decides."
     }
   }
 }
 
 function headers(level: Level) {
-  const offered = { type: "string", const: level, description: "The subprotocol that is offered (RFC 6455)." }
+  const offered = { type: "string", const: level, description: "Offered subprotocol (RFC 6455)." }
   return {
     type: "object",
     properties: { "Sec-WebSocket-Protocol": offered },
@@ -91,11 +93,15 @@ function operations(level: Level, type: ClientType) {
     channel: { $ref: `#/channels/${level}` },
     messages: names.map((name) => ({ $ref: `#/channels/${level}/messages/${name}` }))
   })
-  const said = members(definitions[level], unionOf[type])
-  const heard = members(definitions[level], "ControlMessage").filter((name) => receiversOf(name).includes(type))
+  const received = members(definitions[level], clientUnionNames[type])
+  const sent = members(definitions[level], "ControlMessage").filter((name) => receiversOf(name).includes(type))
   return [
-    [`receiveFrom${noun}${suffix}`, { action: "receive", title: `What ${type}s say ${at}`, ...refersTo(said) }],
-    [`sendTo${noun}${suffix}`, { action: "send", title: `What ${type}s hear ${at}`, ...refersTo(heard) }]
+    [`receiveFrom${noun}${suffix}`, {
+      action: "receive",
+      title: `Messages from ${type}s ${at}`,
+      ...refersTo(received)
+    }],
+    [`sendTo${noun}${suffix}`, { action: "send", title: `Messages to ${type}s ${at}`, ...refersTo(sent) }]
   ] as const
 }
 
@@ -117,7 +123,7 @@ function namesAt(level: Level): ReadonlyArray<string> {
   return [...members(definitions[level], "ClientMessage"), ...members(definitions[level], "ControlMessage")]
 }
 
-/** Nothing in them is newer than draft-07, which AsyncAPI's own schemas follow. What is the same at both levels has one name. */
+/** They use nothing newer than draft-07, which AsyncAPI's own schemas follow. A schema that both levels share has one name. */
 function schemas(level: Level): JsonSchema.Definitions {
   const { definitions } = JsonSchema.toMultiDocumentOpenApi3_1(multiDocument(level))
   return Object.fromEntries(Object.entries(definitions).map(([name, { examples: _, ...schema }]) => [name, schema]))

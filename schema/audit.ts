@@ -1,44 +1,51 @@
-/** Who changed what, as operators see it. */
+/** Audit log: entries, filters and pages. */
 import { Schema, SchemaGetter } from "effect"
 import { EntityType } from "./events.ts"
 import { Revision, Timestamp } from "./ids.ts"
-import { Limit } from "./resources.ts"
+import { Limit, noNulCharacter } from "./resources.ts"
 
-/** What changes are noted of: of the network itself, that a loss was accepted; of the master key, that another one is; of admin tokens, which have no revision. */
+/** Audited objects. Besides rows with revisions: accepted losses (`network`), changes of the master key, and admin tokens. */
 const AuditedType = Schema.Literals([...EntityType.literals, "network", "token", "master_key"]).annotate({
   identifier: "AuditedType"
 })
 type AuditedType = typeof AuditedType.Type
 
 export const AuditEntry = Schema.Struct({
-  id: Schema.Int.annotate({ description: "Higher is later." }),
-  at: Timestamp.annotate({ description: "When it was committed." }),
+  id: Schema.Int.annotate({ description: "Number of the entry. A higher number is a later change." }),
+  at: Timestamp.annotate({ description: "Time of the commit." }),
   actor: Schema.String.annotate({
     description:
-      "`admin` for the token that the server was started with; `token:<id>` for an admin token; `library`; `gateway:<id>`; `client` for what clients tell of themselves; `control`; `sql:<user>` for who wrote to the database directly."
+      "Author of the change. `admin`: the token that the server was started with. `token:<id>`: an admin token. `library`: the library API. `gateway:<id>`: a gateway. `client`: data that clients report about themselves. `control`: Control itself. `sql:<user>`: a direct write to the database."
   }),
-  actorName: Schema.NullOr(Schema.String).annotate({ description: "The name that an admin token had then." }),
-  address: Schema.NullOr(Schema.String).annotate({ description: "From where; null if it was the server itself." }),
-  action: Schema.String.annotate({ description: "Such as `tunnel.create`: what, and `create`, `update` or `delete`." }),
+  actorName: Schema.NullOr(Schema.String).annotate({
+    description: "Name of the admin token at the time of the change; null for other actors."
+  }),
+  address: Schema.NullOr(Schema.String).annotate({
+    description: "IP address of the caller; null for changes by the server itself."
+  }),
+  action: Schema.String.annotate({
+    description: "Type of the object and `create`, `update` or `delete`, for example `tunnel.create`."
+  }),
   entityType: AuditedType,
   entityId: Schema.String.annotate({
-    description: "Its id; of a certificate, its domain; of the network, its timeline; of the master key, its id."
+    description: "Id of the object. A certificate is identified by its domain, the network by its timeline."
   }),
   name: Schema.NullOr(Schema.String).annotate({
-    description: "Its name then, or its domain; of an API key, whose it is. Null if that was not noted."
+    description:
+      "Name or domain of the object at the time of the change; for an API key, its owner. Null if not recorded."
   }),
   fields: Schema.NullOr(Schema.Array(Schema.String)).annotate({
-    description: "Of an update, the columns that changed, never what is in them. Null if that was not noted."
+    description: "Names of the columns that an update changed, without their values. Null if not recorded."
   }),
   revision: Schema.NullOr(Revision).annotate({
-    description: "The number of the change; null where clients are not told, as of admin tokens."
+    description: "Revision of the change; null for changes that clients do not receive, for example of admin tokens."
   })
-}).annotate({ identifier: "AuditEntry", description: "One change of one row. Entries are never changed." })
+}).annotate({ identifier: "AuditEntry", description: "One change of one row. Entries are immutable." })
 export type AuditEntry = typeof AuditEntry.Type
 
-/** An entry's id in base64url. */
+/** Id of an entry, in base64url. */
 const AuditCursor: Schema.Codec<number, string> = Schema.String.annotate({
-  description: "Opaque: the `nextCursor` of the page before."
+  description: "Opaque: the `nextCursor` of the previous page."
 }).pipe(
   Schema.decodeTo(
     Schema.StringFromBase64Url.check(Schema.isPattern(/^\d{1,15}$/u, { message: "expected a `nextCursor`" }))
@@ -52,24 +59,20 @@ const AuditCursor: Schema.Codec<number, string> = Schema.String.annotate({
 export const auditQuery = {
   limit: Schema.optionalKey(Limit),
   cursor: Schema.optionalKey(AuditCursor),
-  entityType: Schema.optionalKey(AuditedType).annotate({ description: "Only changes of these." }),
-  entityId: Schema.optionalKey(Schema.String.check(
-    Schema.isBetweenLength(1, 256),
-    Schema.isPattern(/^[^\0]*$/u, { message: "no id has a NUL character" })
-  )).annotate({ description: "Only changes of what has this id, or this domain." }),
-  actor: Schema.optionalKey(
-    Schema.String.check(
-      Schema.isBetweenLength(1, 256),
-      Schema.isPattern(/^[^\0]*$/u, { message: "no actor has a NUL" })
-    )
-  ).annotate({ description: "Only changes by this `actor`." }),
-  since: Schema.optionalKey(Timestamp).annotate({ description: "Only changes at this time or later." }),
+  entityType: Schema.optionalKey(AuditedType).annotate({ description: "Only changes of this type of object." }),
+  entityId: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 256), noNulCharacter)).annotate({
+    description: "Only changes of the object with this id or domain."
+  }),
+  actor: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 256), noNulCharacter)).annotate({
+    description: "Only changes by this `actor`, for example `token:5f0c`."
+  }),
+  since: Schema.optionalKey(Timestamp).annotate({ description: "Only changes at or after this time." }),
   until: Schema.optionalKey(Timestamp).annotate({ description: "Only changes before this time." })
 }
 
 export interface AuditRequest {
   readonly limit: number
-  /** Entries older than this one. */
+  /** Only entries older than the entry with this id. */
   readonly before: number | undefined
   readonly entityType: AuditedType | undefined
   readonly entityId: string | undefined

@@ -1,6 +1,6 @@
-/** Who changed what, as a part of the API. */
+/** HTTP API endpoints for the audit log. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, says, Validation } from "./apiParts.ts"
+import { Authorization, describeEndpoint, Validation } from "./apiParts.ts"
 import { AuditPage, auditQuery } from "./audit.ts"
 import * as Problem from "./problems.ts"
 
@@ -10,6 +10,10 @@ export class AuditGroup extends HttpApiGroup.make("audit").add(
     success: AuditPage,
     error: Problem.StoreUnavailable
   }).annotateMerge(
-    says("read", "List who changed what", "The newest first; also what was written to the database directly.")
+    describeEndpoint(
+      "read",
+      "List changes and their authors",
+      "Newest first. Direct writes to the database are included."
+    )
   )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Audit" })) {}

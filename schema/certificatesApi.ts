@@ -1,6 +1,13 @@
-/** Certificates as a part of the API. */
+/** HTTP API endpoints for certificates. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, changed, deleted, list, says, Validation } from "./apiParts.ts"
+import {
+  Authorization,
+  changeResponse,
+  deletedResponse,
+  describeEndpoint,
+  listEndpoint,
+  Validation
+} from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
 import { HostNameFromInput } from "./ids.ts"
 import * as Problem from "./problems.ts"
@@ -9,25 +16,29 @@ import * as Resource from "./resources.ts"
 const domain = { domain: HostNameFromInput }
 
 export class CertificatesGroup extends HttpApiGroup.make("certificates").add(
-  list("/api/certificates", Resource.Certificate, "List certificates"),
+  listEndpoint("/api/certificates", Resource.Certificate, "List certificates"),
   HttpApiEndpoint.get("get", "/api/certificates/:domain", {
     params: domain,
     success: Resource.Certificate,
     error: [Problem.CertificateNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
-  }).annotateMerge(says("read", "Get a certificate", "Without its private key.")),
+  }).annotateMerge(describeEndpoint("read", "Get a certificate", "The private key is not included.")),
   HttpApiEndpoint.put("put", "/api/certificates/:domain", {
     params: domain,
     query: waitQuery,
     payload: Resource.CertificatePut,
-    success: changed(Resource.Certificate, "ChangedCertificate"),
+    success: changeResponse(Resource.Certificate, "ChangedCertificate"),
     error: [Problem.CertificateRejected, Problem.StoreUnavailable]
   }).annotateMerge(
-    says("operate", "Store a certificate", "Replaces the one of this domain, if there is one; 200 either way.")
+    describeEndpoint(
+      "operate",
+      "Store a certificate",
+      "Replaces the certificate of this domain, if there is one. The status is 200 in both cases."
+    )
   ),
   HttpApiEndpoint.delete("remove", "/api/certificates/:domain", {
     params: domain,
     query: waitQuery,
-    success: deleted,
+    success: deletedResponse,
     error: [Problem.CertificateNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("operate", "Delete a certificate"))
+  }).annotateMerge(describeEndpoint("operate", "Delete a certificate"))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Certificates" })) {}

@@ -1,65 +1,70 @@
-/** What agents and gateways both say. */
+/** Messages that both agents and gateways send. */
 import { Effect, Option, Schema } from "effect"
 import { message } from "./envelope.ts"
 import { Revision, Timeline, TunnelId, WireguardKey } from "./ids.ts"
 
-/** Any text that could be a key: older installations have keys of other shapes, so only the hash decides. */
+/** Any text that could be a key. Older installations have keys of other shapes, so only the hash decides. */
 export const ApiKey = Schema.String.check(Schema.isBetweenLength(1, 512)).annotate({
   identifier: "ApiKey",
-  description: "The client's secret, as the API showed it once: `ctl_agt_…` or `ctl_gw_…`."
+  description: "The client's secret, as returned by the API on creation: `ctl_agt_…` or `ctl_gw_…`."
 })
 
 export const Heartbeat = message(
   "heartbeat",
-  "I am alive. Send one every third of the heartbeat timeout (20 seconds by default).",
+  "Sign of life. Send one every third of the heartbeat timeout (20 seconds by default).",
   {
     timestamp: Schema.Finite.annotate({
-      description: "The client's clock in milliseconds since 1970; for information only, nothing is decided by it."
+      description: "The client's clock in milliseconds since 1970; informational only."
     })
   },
   { timestamp: 1_769_860_800_000 }
 )
 
-/** A client's place in the history of its view: up to where it has applied what it was told. */
+/** Position up to which a client has applied its view. */
 export const Resume = Schema.Struct({
-  timeline: Timeline.annotate({ description: "The timeline that the revision is of." }),
-  revision: Revision.annotate({ description: "Everything up to it is in force at the client." })
+  timeline: Timeline.annotate({ description: "Timeline of the revision." }),
+  revision: Revision.annotate({ description: "Revision up to which the client has applied everything." })
 }).annotate({
   description:
-    "Where the client is: then only what it missed comes, if that can be told. Nonsense here counts as left out."
+    "Position to resume from. Control then sends only the missed changes, if it still knows them. An invalid value is ignored."
 })
 export type Resume = typeof Resume.Type
 
-/** What `auth` may say more in `control.v1`. */
+/** Fields that `control.v1` adds to `auth`. */
 export const authFieldsV1 = {
   wireguardPublicKey: Schema.optionalKey(WireguardKey).annotate({
-    description: "The client's own public key: then Control has no private key of it and sends none."
+    description:
+      "The client's own WireGuard public key. Control then stores no private key of this client and sends none."
   }),
   resume: Schema.optionalKey(Resume.pipe(Schema.catchDecoding(() => Effect.succeed(Option.none())))),
   clientVersion: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(64))).annotate({
-    description: "Name and version of the client's software, for operators."
+    description: "Name and version of the client software, shown to operators."
   })
 }
 
 export const Ack = message(
   "ack",
-  "Everything up to this revision is in force here. Cumulative: not every revision needs one of its own.",
-  { revision: Revision.annotate({ description: "Up to where; at most the newest that came on this connection." }) },
+  "Acknowledges everything up to this revision as applied. Acks are cumulative, so one `ack` may cover several revisions.",
+  {
+    revision: Revision.annotate({
+      description: "Applied revision; at most the newest one received on this connection."
+    })
+  },
   { revision: Revision.make(58) }
 )
 
 export const Nack = message(
   "nack",
-  "This revision could not be applied; what was in force before stays so. It is not sent again. Operators see the latest `nack` until this revision or a later one is acknowledged, or until the client's next connection.",
+  "Rejects a revision that could not be applied. The client keeps its previous configuration, and Control does not send the revision again. Operators see the latest `nack` until the client acknowledges this or a later revision, or connects again.",
   {
     revision: Revision.annotate({
-      description: "Which one; above what was acknowledged, at most the newest that came on this connection."
+      description: "Rejected revision; above the acknowledged one, at most the newest one received on this connection."
     }),
     code: Schema.String.check(Schema.isBetweenLength(1, 64)).annotate({
-      description: "For programs, in the client's own words."
+      description: "Reason for programs, in the client's own vocabulary, for example `port_in_use`."
     }),
-    message: Schema.String.check(Schema.isMaxLength(500)).annotate({ description: "For the operators who see it." }),
-    tunnelId: Schema.optionalKey(TunnelId).annotate({ description: "The tunnel that is at fault, if it is one." })
+    message: Schema.String.check(Schema.isMaxLength(500)).annotate({ description: "Reason for operators." }),
+    tunnelId: Schema.optionalKey(TunnelId).annotate({ description: "Tunnel that caused the failure, if there is one." })
   },
   {
     revision: Revision.make(58),
@@ -69,12 +74,16 @@ export const Nack = message(
   }
 )
 
-/** A `nack` and when it came (RFC 3339). */
-export type NotedNack = typeof Nack.Type["data"] & { readonly at: string }
+/** A `nack` with the time of its receipt (RFC 3339). */
+export type RecordedNack = typeof Nack.Type["data"] & { readonly at: string }
 
 export const Resync = message(
   "resync",
-  "Something is missing here: send me a `config`. Once every five seconds at most.",
-  { reason: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(200))).annotate({ description: "For people." }) },
+  "Requests a `config`, because the client has missed something. At most once every 5 seconds.",
+  {
+    reason: Schema.optionalKey(Schema.String.check(Schema.isMaxLength(200))).annotate({
+      description: "Reason for people, for example `gap`."
+    })
+  },
   { reason: "gap" }
 )

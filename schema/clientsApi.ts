@@ -1,6 +1,6 @@
-/** Who is connected, as a part of the API. */
+/** HTTP API endpoints for connected clients. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, listQuery, says, Validation } from "./apiParts.ts"
+import { Authorization, describeEndpoint, listQuery, Validation } from "./apiParts.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
@@ -9,5 +9,7 @@ export class ClientsGroup extends HttpApiGroup.make("clients").add(
     query: listQuery,
     success: Resource.pageOf(Resource.ConnectedClient),
     error: Problem.StoreUnavailable
-  }).annotateMerge(says("read", "List who is connected", "To any node, in the order of their connecting."))
+  }).annotateMerge(
+    describeEndpoint("read", "List connected clients", "Clients of every node, in the order in which they connected.")
+  )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Connected clients" })) {}

@@ -1,4 +1,4 @@
-/** What Control says at the plain level. */
+/** Messages that Control sends at the plain level. */
 import { Schema } from "effect"
 import { ErrorCode } from "./codes.ts"
 import { message } from "./envelope.ts"
@@ -10,27 +10,27 @@ const exampleKey = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 
 export const AuthSuccess = message(
   "auth_success",
-  "You are in. A `config` follows.",
+  "Authenticated. A `config` follows.",
   {
-    agentId: Schema.optionalKey(AgentId).annotate({ description: "Present for an agent." }),
-    gatewayId: Schema.optionalKey(GatewayId).annotate({ description: "Present for a gateway." }),
-    message: Schema.String.annotate({ description: "For people." })
+    agentId: Schema.optionalKey(AgentId).annotate({ description: "Id of the agent; absent for a gateway." }),
+    gatewayId: Schema.optionalKey(GatewayId).annotate({ description: "Id of the gateway; absent for an agent." }),
+    message: Schema.String.annotate({ description: "Text for people." })
   },
   { agentId: AgentId.make("a1b2"), message: "Authentication successful" }
 )
 
 export const AuthError = message(
   "auth_error",
-  "You are not in; the connection is closed. `Invalid API key` (4401, or 4410 if the client was deleted just then) or `Internal server error` (1013: the key may be right, try again later; 4429: too many sessions of one client).",
+  "Authentication failed, and the connection is closed. `Invalid API key`: 4401, or 4410 if the client was deleted a moment ago. `Internal server error`: 1013 if the key could not be checked (try again later), or 4429 after too many sessions of one client.",
   {
     message: Schema.Literals(["Invalid API key", "Internal server error"]).annotate({
-      description: "One of these two texts; they stay the same between versions."
+      description: "One of these two texts. They stay the same between versions."
     })
   },
   { message: "Invalid API key" }
 )
 
-const configDescription = "The whole view. It replaces everything that the client knew."
+const configDescription = "The full view. It replaces everything that the client received before."
 
 export const ConfigForAgent = Schema.Struct({ type: Schema.Literal("config"), data: AgentConfig }).annotate({
   identifier: "config_agent",
@@ -84,8 +84,8 @@ export const ConfigForGateway = Schema.Struct({ type: Schema.Literal("config"), 
   }]
 })
 
-/** The gateway's shape comes first: it is the agent's with one field more, and the first that fits is taken. */
-const tunnelStep = <const Type extends string>(type: Type, description: string) =>
+/** The gateway's shape comes first, because it has one field more than the agent's and the first match wins. */
+const tunnelDelta = <const Type extends string>(type: Type, description: string) =>
   Schema.Struct({ type: Schema.Literal(type), data: Schema.Union([GatewayTunnel, AgentTunnel]) }).annotate({
     identifier: type,
     title: type,
@@ -96,22 +96,25 @@ const tunnelStep = <const Type extends string>(type: Type, description: string) 
     ] as never
   })
 
-export const TunnelCreate = tunnelStep("tunnel_create", "A tunnel is new in your view (created, or moved to you).")
-export const TunnelUpdate = tunnelStep(
+export const TunnelCreate = tunnelDelta(
+  "tunnel_create",
+  "A tunnel was added to the view (created, or moved to this agent)."
+)
+export const TunnelUpdate = tunnelDelta(
   "tunnel_update",
-  "A tunnel of your view has changed: the whole of it as it is now."
+  "A tunnel of the view has changed. Contains the whole tunnel."
 )
 export const TunnelDelete = message(
   "tunnel_delete",
-  "A tunnel has left your view (deleted, or moved to another agent).",
+  "A tunnel was removed from the view (deleted, or moved to another agent).",
   { id: TunnelId },
   { id: TunnelId.make("5f0c") }
 )
 
 export const ErrorMessage = message(
   "error",
-  "Your last message was not carried out. The connection stays open unless a close follows.",
-  { code: ErrorCode, message: Schema.String.annotate({ description: "For people; programs go by `code`." }) },
+  "The last message was not processed. The connection stays open unless a close follows.",
+  { code: ErrorCode, message: Schema.String.annotate({ description: "Text for people; programs use `code`." }) },
   { code: "unknown_type", message: "unknown message type \"hello\"" }
 )
 

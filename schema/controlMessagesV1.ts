@@ -1,4 +1,4 @@
-/** What Control says in `control.v1`: the plain level's messages with more in them, and some of its own. */
+/** Messages that Control sends in `control.v1`: plain messages with more fields, and new ones. */
 import { Schema } from "effect"
 import { AuthError, AuthSuccess, ErrorMessage } from "./controlMessages.ts"
 import { message } from "./envelope.ts"
@@ -43,35 +43,35 @@ const certificate = {
   expiresAt: "2026-05-01T12:00:00.000Z"
 }
 
-/** Facts about the connection that its client should go by. */
-export const welcomeFields = {
+/** Fields that `control.v1` adds to `auth_success`: the parameters of the connection. */
+export const authSuccessFieldsV1 = {
   sessionId: SessionId.annotate({
-    description: "Names this connection in Control's events, and in its log at `debug`."
+    description: "Id of this connection in Control's events and in its `debug` log."
   }),
   timeline: Timeline.annotate({
-    description: "The history that revisions on this connection are of, until a `config` names another."
+    description: "Timeline of the revisions on this connection, until a `config` names another one."
   }),
   resumed: Schema.Boolean.annotate({
-    description: "True: only what you missed follows, if anything. False: a `config` follows."
+    description: "True: only the missed changes follow, if there are any. False: a `config` follows."
   }),
   heartbeat: Schema.Struct({
-    intervalMs: milliseconds("How often to send `heartbeat`, in milliseconds."),
-    timeoutMs: milliseconds("How long you may be silent, in milliseconds.")
-  }).annotate({ description: "What is expected of your heartbeats." }),
+    intervalMs: milliseconds("Time between two `heartbeat` messages, in milliseconds."),
+    timeoutMs: milliseconds("Longest silence before Control closes the connection, in milliseconds.")
+  }).annotate({ description: "Timing of heartbeats." }),
   limits: Schema.Struct({
-    maxMessageBytes: Schema.Int.annotate({ description: "The largest message that is read, in bytes." }),
-    maxMessagesPerSecond: Schema.Int.annotate({ description: "How many messages a second are read in the long run." })
-  }).annotate({ description: "What is not exceeded by a client that wants to stay." }),
+    maxMessageBytes: Schema.Int.annotate({ description: "Size of the largest accepted message, in bytes." }),
+    maxMessagesPerSecond: Schema.Int.annotate({ description: "Sustained rate of accepted messages, per second." })
+  }).annotate({ description: "Limits for the client's messages." }),
   server: Schema.Struct({
-    version: Schema.String.annotate({ description: "The version of Control." }),
-    node: Schema.String.annotate({ description: "Which of its processes this is." })
-  }).annotate({ description: "Who answers." })
+    version: Schema.String.annotate({ description: "Version of Control." }),
+    node: Schema.String.annotate({ description: "Id of the node; new for each start of a process." })
+  }).annotate({ description: "The server at the other end." })
 }
 
 export const AuthSuccessV1 = message(
   "auth_success",
-  "You are in. What you missed follows if you were `resumed`, else a `config`.",
-  { ...AuthSuccess.fields.data.fields, ...welcomeFields },
+  "Authenticated. The missed changes follow if `resumed` is true, otherwise a `config`.",
+  { ...AuthSuccess.fields.data.fields, ...authSuccessFieldsV1 },
   {
     agentId: AgentId.make("a1b2"),
     message: "Authentication successful",
@@ -85,15 +85,15 @@ export const AuthSuccessV1 = message(
 ).annotate({ identifier: "auth_success_v1" })
 
 const configDescription =
-  "The whole view, as of this revision of this timeline. It replaces everything that the client knew."
+  "The full view at this revision of this timeline. It replaces everything that the client received before."
 
-const placeOfConfig = {
-  revision: Revision.annotate({ description: "The view is as of this revision: that is where you are from now on." }),
-  timeline: Timeline.annotate({ description: "The history that the revision is of, from now on." })
+const configPositionFields = {
+  revision: Revision.annotate({ description: "Revision of the view, and the client's new position." }),
+  timeline: Timeline.annotate({ description: "Timeline of this and the following revisions." })
 }
 
 const config = <const Who extends string, S extends Schema.Top>(who: Who, data: S, example: NoInfer<S["Type"]>) =>
-  Schema.Struct({ type: Schema.Literal("config"), ...placeOfConfig, data }).annotate({
+  Schema.Struct({ type: Schema.Literal("config"), ...configPositionFields, data }).annotate({
     identifier: `config_${who}_v1`,
     title: "config",
     description: configDescription,
@@ -120,22 +120,21 @@ export const ConfigForGatewayV1 = config("gateway", GatewayConfigV1, {
   certificates: [certificate]
 })
 
-const placeOfStep = {
-  revision: Revision.annotate({ description: "Where this step brings you." }),
+const deltaPositionFields = {
+  revision: Revision.annotate({ description: "Revision of the change, and the client's position after this message." }),
   previous: Revision.annotate({
-    description:
-      "Where you must have been: the revision of the message before it on this connection, or the resumed one."
+    description: "Revision of the preceding `config` or delta on this connection, or the revision resumed from."
   })
 }
 
-/** One step of a view: what has changed, at which revision, after which one. */
-const step = <const Type extends string, S extends Schema.Top>(
+/** A delta of a view: one row with the revision of its change and the revision before it. */
+const delta = <const Type extends string, S extends Schema.Top>(
   type: Type,
   description: string,
   data: S,
   ...examples: ReadonlyArray<NoInfer<S["Type"]>>
 ) =>
-  Schema.Struct({ type: Schema.Literal(type), ...placeOfStep, data }).annotate({
+  Schema.Struct({ type: Schema.Literal(type), ...deltaPositionFields, data }).annotate({
     identifier: `${type}_v1`,
     title: type,
     description,
@@ -144,25 +143,30 @@ const step = <const Type extends string, S extends Schema.Top>(
 
 const idOnly = <S extends Schema.Top>(id: S) => Schema.Struct({ id })
 
-/** The gateway's shape comes first: it is the agent's with one field more, and the first that fits is taken. */
+/** The gateway's shape comes first, because it has one field more than the agent's and the first match wins. */
 const Tunnel = Schema.Union([GatewayTunnel, AgentTunnel])
 const tunnels = [{ ...tunnel, agentVirtualIp: agent.virtualIp }, tunnel]
 
-export const steps = [
-  step("tunnel_create", "A tunnel is new in your view (created, or moved to you).", Tunnel, ...tunnels),
-  step("tunnel_update", "A tunnel of your view: the whole of it as it is now.", Tunnel, ...tunnels),
-  step("tunnel_delete", "A tunnel is not, or no longer, in your view.", idOnly(TunnelId), { id: tunnel.id }),
-  step("agent_create", "An agent is new.", AgentOfGateway, agent),
-  step("agent_update", "An agent: the whole of it as it is now.", AgentOfGateway, agent),
-  step("agent_delete", "There is no such agent any more.", idOnly(AgentId), { id: agent.id }),
-  step("gateway_create", "A gateway is new.", GatewayOfAgent, gateway),
-  step("gateway_update", "A gateway: the whole of it as it is now.", GatewayOfAgent, gateway),
-  step("gateway_delete", "There is no such gateway any more.", idOnly(GatewayId), { id: gateway.id }),
-  step("certificate_create", "A domain has its first certificate.", CertificateOfDomain, certificate),
-  step("certificate_update", "A domain's certificate: the whole of it as it is now.", CertificateOfDomain, certificate),
-  step(
+export const deltas = [
+  delta("tunnel_create", "A tunnel was added to the view (created, or moved to this agent).", Tunnel, ...tunnels),
+  delta("tunnel_update", "Current state of a tunnel in the view, with all fields.", Tunnel, ...tunnels),
+  delta("tunnel_delete", "The tunnel is not, or no longer, in the view.", idOnly(TunnelId), { id: tunnel.id }),
+  delta("agent_create", "An agent was added to the view.", AgentOfGateway, agent),
+  delta("agent_update", "Current state of an agent in the view, with all fields.", AgentOfGateway, agent),
+  delta("agent_delete", "The agent is not, or no longer, in the view.", idOnly(AgentId), { id: agent.id }),
+  delta("gateway_create", "A gateway was added to the view.", GatewayOfAgent, gateway),
+  delta("gateway_update", "Current state of a gateway in the view, with all fields.", GatewayOfAgent, gateway),
+  delta("gateway_delete", "The gateway is not, or no longer, in the view.", idOnly(GatewayId), { id: gateway.id }),
+  delta("certificate_create", "A certificate was added to the view.", CertificateOfDomain, certificate),
+  delta(
+    "certificate_update",
+    "Current certificate of a domain in the view, with all fields.",
+    CertificateOfDomain,
+    certificate
+  ),
+  delta(
     "certificate_delete",
-    "The domain has no certificate any more.",
+    "The certificate of this domain is not, or no longer, in the view.",
     Schema.Struct({ domain: CertificateOfDomain.fields.domain }),
     { domain: certificate.domain }
   )
@@ -170,20 +174,20 @@ export const steps = [
 
 export const CertificateAccepted = message(
   "certificate_accepted",
-  "The certificate that you sent for this domain is stored. Until this comes, send it again after a while.",
+  "Receipt for a `certificate_obtained` whose certificate is stored. Repeat `certificate_obtained` until this message arrives.",
   { domain: CertificateOfDomain.fields.domain },
   { domain: certificate.domain }
 )
 
 export const HeartbeatAck = message(
   "heartbeat_ack",
-  "The answer to `heartbeat`.",
+  "Answer to `heartbeat`.",
   {
-    timestamp: Schema.Finite.annotate({ description: "The `timestamp` of the heartbeat that this answers." }),
-    serverTime: Timestamp.annotate({ description: "Control's clock (RFC 3339); for information only." }),
+    timestamp: Schema.Finite.annotate({ description: "The `timestamp` of the heartbeat." }),
+    serverTime: Timestamp.annotate({ description: "Control's clock (RFC 3339); informational only." }),
     revision: Revision.annotate({
       description:
-        "The newest revision that you were brought to on this connection, or resumed at. If yours is older, something is missing: send `resync`."
+        "Newest revision sent on this connection, or the revision resumed from. A client at an older revision has missed something and sends `resync`."
     })
   },
   { timestamp: 1_769_860_800_000, serverTime: "2026-01-31T12:00:00.000Z", revision }
@@ -191,9 +195,9 @@ export const HeartbeatAck = message(
 
 export const Drain = message(
   "drain",
-  "Control is stopping: the connection is closed (1012) right after this. Come back when your own delay is over.",
+  "Control is shutting down and closes the connection (1012) right after this message. Reconnect after the given delay.",
   {
-    reconnectAfterMs: milliseconds("How long to wait before you reconnect, in milliseconds: different for each client.")
+    reconnectAfterMs: milliseconds("Delay before reconnecting, in milliseconds; different for each client.")
   },
   { reconnectAfterMs: 1_250 }
 )
@@ -203,7 +207,7 @@ export const ControlMessageV1 = Schema.Union([
   AuthError,
   ConfigForGatewayV1,
   ConfigForAgentV1,
-  ...steps,
+  ...deltas,
   CertificateAccepted,
   HeartbeatAck,
   Drain,

@@ -1,10 +1,10 @@
-/** Waiting until a change has arrived: what a request may ask for, and what it is told. */
+/** Waiting for the delivery of a change: query parameters and response fields. */
 import { Schema, SchemaGetter } from "effect"
 import { Revision } from "./ids.ts"
 import { clientFields, nackFields } from "./resources.ts"
 
-export const longestWaitMillis = 60_000
-export const usualWaitMillis = 5_000
+export const maxWaitMillis = 60_000
+export const defaultWaitMillis = 5_000
 
 const waitPattern = /^(\d{1,5}(?:\.\d{1,3})?) ?(millis?|ms|seconds?|s|minutes?|m)$/u
 
@@ -13,16 +13,16 @@ const millisOf = (count: number, unit: string): number => {
   return unit.startsWith("s") ? count * 1_000 : count * 60_000
 }
 
-/** A time in words → milliseconds. */
+/** `5s`, `5 seconds` or `500 millis` → milliseconds. */
 const WaitTimeout = Schema.String.check(
   Schema.isPattern(waitPattern, { message: "expected a time such as 5s or 5 seconds" })
 ).annotate({
-  description: "At most so long, such as `5s` or `500 millis`: 60 seconds or less; 5 seconds unless given."
+  description: "Maximum wait, for example `5s` or `500 millis`. Default: 5 seconds. At most 60 seconds."
 })
   .pipe(
     Schema.decodeTo(
       Schema.Finite.check(
-        Schema.isBetween({ minimum: 0, maximum: longestWaitMillis }, { message: "expected 60 seconds or less" })
+        Schema.isBetween({ minimum: 0, maximum: maxWaitMillis }, { message: "expected 60 seconds or less" })
       ),
       {
         decode: SchemaGetter.transform((text: string) => {
@@ -34,11 +34,11 @@ const WaitTimeout = Schema.String.check(
     )
   )
 
-/** The parameters of every change. */
+/** Query parameters of every request that makes a change. */
 export const waitQuery = {
   wait: Schema.optionalKey(Schema.Literals(["sent", "applied"])).annotate({
     description:
-      "Answer only when every connected client that the change concerns was sent it, or says that it is in force; or when the time is over. The answer then has `delivery`."
+      "Wait until the change was sent to (`sent`) or acknowledged by (`applied`) every connected client that it concerns. The response then has `delivery`, also after `timeout`."
   }),
   timeout: Schema.optionalKey(WaitTimeout)
 }
@@ -50,34 +50,34 @@ export interface WaitQuery {
 }
 
 export const Delivery = Schema.Struct({
-  revision: Revision.annotate({ description: "The change that was waited for." }),
-  sent: Schema.Int.annotate({ description: "How many connected clients were sent it." }),
-  applied: Schema.Int.annotate({ description: "How many of them say that it is in force." }),
+  revision: Revision.annotate({ description: "Revision of the change." }),
+  sent: Schema.Int.annotate({ description: "Number of connected clients that were sent the change." }),
+  applied: Schema.Int.annotate({ description: "Number of connected clients that have acknowledged the change." }),
   pending: Schema.Array(Schema.Struct({
     ...clientFields,
-    revision: Revision.annotate({ description: "How far this client has come." })
+    revision: Revision.annotate({ description: "Position of this client." })
   })).annotate({
-    description: "Who has not reached it; clients of the plain level among them, which never say what is in force."
+    description: "Clients that have not reached the revision. Clients of the plain level never acknowledge one."
   }),
   nacks: Schema.Array(Schema.Struct({ ...clientFields, ...nackFields })).annotate({
-    description: "Who has refused it."
+    description: "Clients that rejected the change."
   }),
   offline: Schema.Array(Schema.Struct(clientFields)).annotate({
-    description: "Whom the change concerns and who is not connected: they get it when they come. The first thousand."
+    description:
+      "Clients that the change concerns and that are offline, at most 1000. They receive the change on connecting."
   })
 }).annotate({
   identifier: "Delivery",
-  description: "How far a change has come. What clients of other nodes have reached is known up to five seconds later."
+  description: "Delivery state of a change. The state of clients on other nodes may be up to 5 seconds old."
 })
 export type Delivery = typeof Delivery.Type
 
-/** What a change answers beside its resource when it was asked to wait. */
-export const delivery = {
+/** Field that a change's response has in addition to the resource if the request waited. */
+export const deliveryField = {
   delivery: Schema.optionalKey(Schema.NullOr(Delivery)).annotate({
-    description:
-      "There if `wait` was given; null when the change is stored but it could not be told how far it has come."
+    description: "Present if `wait` was given. Null if the change is stored but its delivery state is unknown."
   })
 }
 
-/** The answer to a deletion that was asked to wait. */
+/** Response to a deletion that waited for its delivery. */
 export const Deleted = Schema.Struct({ delivery: Schema.NullOr(Delivery) }).annotate({ identifier: "Deleted" })

@@ -1,21 +1,22 @@
-/** What the doctor says. */
+/** Findings and report of the doctor, Control's diagnostics. */
 import { Schema } from "effect"
 import { Timestamp } from "./ids.ts"
 
 export const Finding = Schema.Struct({
-  check: Schema.String.annotate({ description: "What was looked at; stays the same between versions." }),
+  check: Schema.String.annotate({ description: "Name of the check; stays the same between versions." }),
   severity: Schema.Literals(["ok", "note", "warn", "fail"]).annotate({
-    description: "`fail`: something does not work now. `warn`: it will not, or may not. `note`: worth knowing."
+    description:
+      "`fail`: something does not work now. `warn`: something will or may fail. `note`: information. `ok`: no problem."
   }),
-  what: Schema.String.annotate({ description: "What was found." }),
-  why: Schema.String.annotate({ description: "Why it matters; empty where nothing is wrong." }),
-  remedy: Schema.String.annotate({ description: "What to do; empty where nothing is wrong." })
-}).annotate({ identifier: "Finding", description: "What one look at the control plane has found." })
+  what: Schema.String.annotate({ description: "Observation." }),
+  why: Schema.String.annotate({ description: "Consequence; empty if nothing is wrong." }),
+  remedy: Schema.String.annotate({ description: "Recommended action; empty if nothing is wrong." })
+}).annotate({ identifier: "Finding", description: "Result of one check." })
 export type Finding = typeof Finding.Type
 
-export const Diagnosis = Schema.Struct({
-  at: Timestamp.annotate({ description: "When it was looked; whoever asks within two seconds is told the same." }),
-  version: Schema.String.annotate({ description: "The version of Control that has looked." }),
+export const DoctorReport = Schema.Struct({
+  at: Timestamp.annotate({ description: "Time of the checks. Requests within 2 seconds share one report." }),
+  version: Schema.String.annotate({ description: "Version of Control that made the report." }),
   findings: Schema.Array(Finding)
 }).annotate({ identifier: "Diagnosis" })
-export type Diagnosis = typeof Diagnosis.Type
+export type DoctorReport = typeof DoctorReport.Type

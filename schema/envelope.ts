@@ -1,6 +1,7 @@
-/** The one shape of every frame: a JSON object `{ type, data }`. */
+/** Shape of every frame: a JSON object `{ type, data }`. */
 import { Schema } from "effect"
 
+/** Schema of the message `type` with its description and one example of `data`, as shown in protocol.md. */
 export const message = <const Type extends string, Fields extends Schema.Struct.Fields>(
   type: Type,
   description: string,

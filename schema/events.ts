@@ -1,80 +1,84 @@
-/** What operators are told as it happens: the server-sent events of `GET /api/events`, each with its name and its data. */
+/** Server-sent events of `GET /api/events`, each with its name and data. */
 import { Schema } from "effect"
-import { stored } from "./sharedFields.ts"
+import { storedText } from "./sharedFields.ts"
 import { HostName, Revision, SessionId, Timestamp } from "./ids.ts"
 import { clientFields, nackFields } from "./resources.ts"
 
-/** What there are rows of whose changes have revisions. */
+/** Types of rows whose changes have revisions. */
 export const EntityType = Schema.Literals(["agent", "gateway", "tunnel", "certificate", "key"]).annotate({
   identifier: "EntityType"
 })
 export type EntityType = typeof EntityType.Type
 
-const happening = <const Name extends string, Fields extends Schema.Struct.Fields>(
+const eventSchema = <const Name extends string, Fields extends Schema.Struct.Fields>(
   event: Name,
   description: string,
   data: Fields
 ) => Schema.Struct({ event: Schema.Literal(event), data: Schema.Struct(data) }).annotate({ description })
 
-/** Left out by a node of before 0.3.0. */
+/** Absent from events of nodes before 0.3.0. */
 const node = Schema.optionalKey(Schema.String).annotate({
-  description: "The name of the node that the client is, or was, connected to."
+  description: "Name of the node that the client is or was connected to."
 })
 
-const connectionOf = {
+const connectionFields = {
   ...clientFields,
   node,
   session: SessionId,
-  address: stored("From where it connected."),
-  level: stored("The protocol level that was agreed on.")
+  address: storedText("IP address of the client."),
+  level: storedText("Negotiated protocol level: `plain` or `control.v1`.")
 }
 
-const revision = Revision.annotate({ description: "The number of the change." })
+const revision = Revision.annotate({ description: "Revision of the change." })
 
-const ClientOnline = happening(
+const ClientOnline = eventSchema(
   "client.online",
-  "A client has connected to any node and authenticated, or is heard of again after it was shown offline. " +
-    "Whatever session it had before has ended.",
-  connectionOf
+  "A client has authenticated on any node, or has sent a message again after it was marked offline. " +
+    "Every earlier session of the client has ended.",
+  connectionFields
 )
 
-const ClientOffline = happening(
+const ClientOffline = eventSchema(
   "client.offline",
-  "The client is shown offline: this session of it has ended, or its node is gone, and there is no newer one.",
-  connectionOf
+  "The client is offline, because its session has ended or its node is lost. It has no newer session.",
+  connectionFields
 )
 
-const Change = happening("change", "A change was committed, whoever made it; to be read where it is.", {
-  revision,
-  entityType: EntityType,
-  entityId: Schema.String.annotate({ description: "Its id; of a certificate, its domain." }),
-  op: Schema.Literals(["put", "delete"])
-})
+const Change = eventSchema(
+  "change",
+  "A change was committed through the API, the library or SQL. The event has no values: read the row from the API.",
+  {
+    revision,
+    entityType: EntityType,
+    entityId: Schema.String.annotate({ description: "Id of the row; for a certificate, its domain." }),
+    op: Schema.Literals(["put", "delete"])
+  }
+)
 
-const Ack = happening("ack", "A client has said that everything up to this revision is in force.", {
+const Ack = eventSchema("ack", "A client has acknowledged everything up to this revision as applied.", {
   ...clientFields,
   node,
   revision
 })
 
-const Nack = happening("nack", "A client could not apply a revision; what it had stays in force.", {
+const Nack = eventSchema("nack", "A client could not apply a revision and keeps its previous configuration.", {
   ...clientFields,
   node,
   ...nackFields
 })
 
-const CertificateExpiring = happening(
+const CertificateExpiring = eventSchema(
   "certificate.expiring",
-  "A stored certificate ends soon, or has ended. Of all processes one tells it, once for each threshold.",
+  "A stored certificate expires soon or has expired. One node publishes this event, once for each threshold.",
   {
-    domain: HostName.annotate({ description: "The domain that it is stored for." }),
-    expiresAt: Timestamp.annotate({ description: "When it ends." }),
-    days: Schema.Int.annotate({ description: "It ends within so many days: 30, 7 or 1; 0 when it has ended." })
+    domain: HostName.annotate({ description: "Domain of the certificate." }),
+    expiresAt: Timestamp.annotate({ description: "Time of expiry." }),
+    days: Schema.Int.annotate({ description: "Threshold in days: 30, 7 or 1 before the expiry; 0 after it." })
   }
 )
 
-const Reset = happening("reset", "Events may be missing before this one: read the lists anew.", {
-  reason: Schema.String.annotate({ description: "Why, for people." })
+const Reset = eventSchema("reset", "Events before this one may be missing. Read the lists again.", {
+  reason: Schema.String.annotate({ description: "Reason for people." })
 })
 
 const members = [ClientOnline, ClientOffline, Change, Ack, Nack, CertificateExpiring, Reset] as const
@@ -82,22 +86,22 @@ const members = [ClientOnline, ClientOffline, Change, Ack, Nack, CertificateExpi
 export const ControlEvent = Schema.Union(members)
 export type ControlEvent = typeof ControlEvent.Type
 
-const onWire = <Name extends Schema.Constraint, Data extends Schema.Constraint>(
+const toServerSentEvent = <Name extends Schema.Constraint, Data extends Schema.Constraint>(
   { fields }: { readonly fields: { readonly event: Name; readonly data: Data } }
 ) =>
   Schema.Struct({
-    id: Schema.String.annotate({ description: "Opaque: to be sent as `Last-Event-ID` to go on after this event." }),
+    id: Schema.String.annotate({ description: "Opaque. Send it as `Last-Event-ID` to continue after this event." }),
     event: fields.event,
     data: Schema.fromJsonString(fields.data)
   })
 
-/** An event as it is sent: `data` is JSON on one line. */
-export const SentEvent = Schema.Union([
-  onWire(ClientOnline),
-  onWire(ClientOffline),
-  onWire(Change),
-  onWire(Ack),
-  onWire(Nack),
-  onWire(CertificateExpiring),
-  onWire(Reset)
+/** Encoded event: `data` is JSON on one line. */
+export const ServerSentEvent = Schema.Union([
+  toServerSentEvent(ClientOnline),
+  toServerSentEvent(ClientOffline),
+  toServerSentEvent(Change),
+  toServerSentEvent(Ack),
+  toServerSentEvent(Nack),
+  toServerSentEvent(CertificateExpiring),
+  toServerSentEvent(Reset)
 ])

@@ -1,24 +1,25 @@
-/** What happens, as a part of the API. */
+/** HTTP API endpoint for the event stream. */
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { Authorization, says, Validation } from "./apiParts.ts"
-import { SentEvent } from "./events.ts"
+import { Authorization, describeEndpoint, Validation } from "./apiParts.ts"
+import { ServerSentEvent } from "./events.ts"
 import * as Problem from "./problems.ts"
 
 const lastEventId = Schema.String.check(Schema.isMaxLength(256)).annotate({
-  description: "The id of the last event that was seen: go on after it."
+  description: "Id of the last received event. The stream continues after it."
 })
 
 export class EventsGroup extends HttpApiGroup.make("events").add(
   HttpApiEndpoint.get("follow", "/api/events", {
     query: { lastEventId: Schema.optionalKey(lastEventId) },
     headers: { "last-event-id": Schema.optionalKey(lastEventId) },
-    success: HttpApiSchema.StreamSse({ events: SentEvent }),
+    success: HttpApiSchema.StreamSse({ events: ServerSentEvent }),
     error: Problem.TooManyFollowers
-  }).annotateMerge(says(
+  }).annotateMerge(describeEndpoint(
     "read",
-    "Follow what happens",
-    "Server-sent events (WHATWG HTML, section 9.2), a comment every 15 seconds. All of them are told at every node, those of " +
-      "clients of another node up to two seconds later, and of several acknowledgements within that time the last. Where events may be missing there is a `reset`: read the lists anew."
+    "Stream events",
+    "Server-sent events (WHATWG HTML, section 9.2), with a comment every 15 seconds. Every node sends the events of all nodes. " +
+      "Events of clients on other nodes arrive up to 2 seconds late; of several acknowledgements in that time only the last one arrives. " +
+      "A `reset` marks a point where events may be missing: read the lists again."
   ))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Events" })) {}

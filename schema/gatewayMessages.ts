@@ -1,4 +1,4 @@
-/** What gateways say. */
+/** Messages that gateways send. */
 import { Schema } from "effect"
 import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./clientMessages.ts"
 import { message } from "./envelope.ts"
@@ -7,11 +7,11 @@ import { HostName, HostNameFromInput, IpAddress, Revision, Timeline, Timestamp }
 
 export const GatewayAuth = message(
   "auth",
-  "Who I am and where I can be reached. The first message on every connection.",
+  "Authentication, with the gateway's public address. The first message on every connection.",
   {
     apiKey: ApiKey,
     publicIp: Schema.optionalKey(Schema.Union([IpAddress, Schema.Literal("")])).annotate({
-      description: "Replaces the stored address; left out or empty, the stored one stays."
+      description: "Replaces the stored address. If omitted or empty, the stored address stays."
     })
   },
   { apiKey: "ctl_gw_9kQ2m5Zr1BnC_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE", publicIp: "203.0.113.7" }
@@ -19,12 +19,12 @@ export const GatewayAuth = message(
 
 export const CertificateObtained = message(
   "certificate_obtained",
-  "I have a certificate for this domain: keep it and pass it on to every gateway. Without an `error` in reply it was stored, and comes back in the next `config`; in `control.v1` `certificate_accepted` says so, and a step brings it.",
+  "New certificate for a domain. Control stores the certificate and sends it to every gateway in a `config`, or answers with an `error`. In `control.v1`, a delta delivers the certificate, and `certificate_accepted` is the receipt.",
   {
     domain: HostNameFromInput,
     ...pemFields,
     expiresAt: Timestamp.annotate({
-      description: "When the certificate ends (RFC 3339); must agree with the certificate itself."
+      description: "Time of expiry (RFC 3339); must match the certificate."
     })
   },
   {
@@ -37,7 +37,7 @@ export const CertificateObtained = message(
 
 export const GatewayAuthV1 = message(
   "auth",
-  "Who I am, where I can be reached, and how far I had come. The first message on every connection.",
+  "Authentication, with the gateway's public address and the position to resume from. The first message on every connection.",
   { ...GatewayAuth.fields.data.fields, ...authFieldsV1 },
   {
     apiKey: "ctl_gw_9kQ2m5Zr1BnC_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE",

@@ -1,6 +1,15 @@
-/** Gateways as a part of the API. */
+/** HTTP API endpoints for gateways. */
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, changed, created, deleted, GatewayIdInPath, list, says, Validation } from "./apiParts.ts"
+import {
+  Authorization,
+  changeResponse,
+  createdResponse,
+  deletedResponse,
+  describeEndpoint,
+  GatewayIdInPath,
+  listEndpoint,
+  Validation
+} from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
@@ -11,26 +20,30 @@ export class GatewaysGroup extends HttpApiGroup.make("gateways").add(
   HttpApiEndpoint.post("create", "/api/gateways", {
     query: waitQuery,
     payload: Resource.NewGateway,
-    success: created(changed(Resource.CreatedGateway, "CreatedGateway")),
+    success: createdResponse(changeResponse(Resource.CreatedGateway, "CreatedGateway")),
     error: [Problem.NoSuchAgent, Problem.StoreUnavailable]
-  }).annotateMerge(says("operate", "Create a gateway", "Gives it a WireGuard key pair and its first API key.")),
-  list("/api/gateways", Resource.Gateway, "List gateways"),
+  }).annotateMerge(
+    describeEndpoint("operate", "Create a gateway", "Assigns a WireGuard key pair and the first API key.")
+  ),
+  listEndpoint("/api/gateways", Resource.Gateway, "List gateways"),
   HttpApiEndpoint.get("get", "/api/gateways/:id", {
     params: gateway,
     success: Resource.Gateway,
     error: [Problem.GatewayNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
-  }).annotateMerge(says("read", "Get a gateway")),
+  }).annotateMerge(describeEndpoint("read", "Get a gateway")),
   HttpApiEndpoint.patch("update", "/api/gateways/:id", {
     params: gateway,
     query: waitQuery,
     payload: Resource.GatewayPatch,
-    success: changed(Resource.Gateway, "ChangedGateway"),
+    success: changeResponse(Resource.Gateway, "ChangedGateway"),
     error: [Problem.GatewayNotFound, Problem.NoSuchAgent, Problem.UnreadableRow, Problem.StoreUnavailable]
-  }).annotateMerge(says("operate", "Change a gateway", "What is left out stays.")),
+  }).annotateMerge(describeEndpoint("operate", "Change a gateway", "Omitted fields keep their values.")),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id", {
     params: gateway,
     query: waitQuery,
-    success: deleted,
+    success: deletedResponse,
     error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(says("operate", "Delete a gateway", "Its keys are revoked and its connection is closed."))
+  }).annotateMerge(
+    describeEndpoint("operate", "Delete a gateway", "Revokes the gateway's API keys and closes its connection.")
+  )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Gateways" })) {}

@@ -1,4 +1,4 @@
-/** `npm run generate`: writes the published protocol anew from the schemas. */
+/** `npm run generate`: writes the published files and the tables of protocol.md from the schemas. */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { renderAll } from "./render.ts"

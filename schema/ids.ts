@@ -1,4 +1,4 @@
-/** The words of the domain: identifiers, addresses, names and keys, each with the one rule that makes it valid. */
+/** Domain types: identifiers, addresses, names and keys, each with its validation rule. */
 import { Schema, SchemaGetter } from "effect"
 
 const id = Schema.String.check(Schema.isBetweenLength(1, 128))
@@ -23,52 +23,53 @@ export type TunnelId = typeof TunnelId.Type
 
 export const KeyId = id.pipe(Schema.brand("KeyId")).annotate({
   identifier: "KeyId",
-  description: "The public part of an API key: safe to show and to log."
+  description: "Public part of an API key; safe to show and to log."
 })
 export type KeyId = typeof KeyId.Type
 
 export const SessionId = id.pipe(Schema.brand("SessionId")).annotate({
   identifier: "SessionId",
-  description: "Identifies one authenticated connection; never used twice."
+  description: "Identifies one authenticated connection; never reused."
 })
 export type SessionId = typeof SessionId.Type
 
 export const ClientType = Schema.Literals(["agent", "gateway"]).annotate({
   identifier: "ClientType",
-  description: "`agent`: beside a service, behind NAT. `gateway`: on a public address, takes the traffic."
+  description:
+    "`agent`: runs next to a service, behind NAT. `gateway`: runs on a public address and receives the traffic."
 })
 export type ClientType = typeof ClientType.Type
 
-/** Which client, whatever its type: the pair is unique although the two kinds of ids are not told apart by shape. */
+/** Reference to a client. Only the pair of type and id is unique, because ids of agents and gateways have the same shape. */
 export type ClientRef =
   | { readonly type: "agent"; readonly id: AgentId }
   | { readonly type: "gateway"; readonly id: GatewayId }
 
-/** One text for both kinds of ids. */
-export const nameOf = ({ type, id }: ClientRef): string => `${type}:${id}`
+/** Unique text of a client, for example `agent:a1b2`. */
+export const formatClientRef = ({ type, id }: ClientRef): string => `${type}:${id}`
 
 export const Revision = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)).pipe(Schema.brand("Revision")).annotate({
   identifier: "Revision",
   description:
-    "The number of a committed change, given by the database in commit order without gaps; 0 before the first."
+    "Number of a committed change, assigned by the database in commit order without gaps; 0 before the first change."
 })
 export type Revision = typeof Revision.Type
 
 export const Timeline = Schema.String.check(Schema.isBetweenLength(1, 64)).pipe(Schema.brand("Timeline")).annotate({
   identifier: "Timeline",
-  description: "Names one unbroken history of revisions (a UUID); a revision means nothing without it."
+  description: "Identifies one unbroken history of revisions (a UUID). A revision has no meaning without its timeline."
 })
 export type Timeline = typeof Timeline.Type
 
 export const Name = Schema.Trimmed.check(Schema.isBetweenLength(1, 128), Schema.isPattern(/^[^\p{Cc}\p{Cs}]*$/u))
   .annotate({
     identifier: "Name",
-    description: "A name for people: 1 to 128 characters, no control characters, no space at either end."
+    description: "Display name: 1 to 128 characters, without control characters and without spaces at either end."
   })
 
 const label = "(?!-)[a-z0-9-]{1,63}(?<!-)"
 
-/** An RFC 1123 host name in lower case, at most 253 characters, whose last label is not a number (that would be an address). */
+/** An RFC 1123 host name in lower case, at most 253 characters. A number as last label would make the text an address. */
 const hostNamePattern = new RegExp(`^(?=.{1,253}$)(?:\\*\\.)?(?:${label}\\.)*(?!\\d+$)${label}$`, "u")
 
 export const HostName = Schema.String.check(
@@ -77,21 +78,21 @@ export const HostName = Schema.String.check(
   })
 ).pipe(Schema.brand("HostName")).annotate({
   identifier: "HostName",
-  description: "A host name in lower-case ASCII (punycode), with an optional leading `*.`, such as app.example.com."
+  description: "Host name in lower-case ASCII (punycode), with an optional leading `*.`, for example `app.example.com`."
 })
 export type HostName = typeof HostName.Type
 
-/** `Bücher.Example` → `xn--bcher-kva.example` (UTS 46, as in URLs); text that is no host name is left for the check to refuse. */
+/** `Bücher.Example` → `xn--bcher-kva.example` (UTS 46, as in URLs). Invalid text is returned unchanged, for the check to reject. */
 export const toAsciiHostName = (text: string): string => {
   const wildcard = text.startsWith("*.") ? "*." : ""
   const rest = text.slice(wildcard.length)
   const url = URL.parse(`http://${rest}/`)
-  const plain = url !== null && url.pathname === "/" && url.username === "" && url.port === "" && url.search === ""
-  return plain && !/[\s/?#@:%\\]/u.test(rest) ? wildcard + url.hostname : text
+  const isBareHost = url !== null && url.pathname === "/" && url.username === "" && url.port === "" && url.search === ""
+  return isBareHost && !/[\s/?#@:%\\]/u.test(rest) ? wildcard + url.hostname : text
 }
 
 export const HostNameFromInput = Schema.String.annotate({
-  description: "A host name as people write it; stored in lower case and punycode."
+  description: "Host name in any case and script; stored in lower case and punycode."
 }).pipe(
   Schema.decodeTo(HostName, {
     decode: SchemaGetter.transform(toAsciiHostName),
@@ -104,7 +105,7 @@ const ipv4Source = `(?:${octet}\\.){3}${octet}`
 
 export const Ipv4 = Schema.String.check(Schema.isPattern(new RegExp(`^${ipv4Source}$`, "u"))).annotate({
   identifier: "Ipv4",
-  description: "An IPv4 address in dotted decimal.",
+  description: "IPv4 address in dotted decimal.",
   examples: ["10.64.0.1"]
 })
 
@@ -112,11 +113,11 @@ export const Ipv4Cidr = Schema.String.check(
   Schema.isPattern(new RegExp(`^${ipv4Source}/(?:3[0-2]|[12]?\\d)$`, "u"))
 ).annotate({
   identifier: "Ipv4Cidr",
-  description: "An IPv4 network in CIDR notation (RFC 4632).",
+  description: "IPv4 network in CIDR notation (RFC 4632).",
   examples: ["10.64.0.0/24"]
 })
 
-/** RFC 4291 text form; `URL` is the parser that browsers and Node share. */
+/** Checks the RFC 4291 text form with `URL`, the parser that browsers and Node share. */
 const isIpv6 = (text: string): boolean => /^[0-9a-fA-F:.]{2,45}$/u.test(text) && URL.canParse(`http://[${text}]/`)
 
 export const IpAddress = Schema.String.check(
@@ -129,21 +130,21 @@ export const IpAddress = Schema.String.check(
   )
 ).annotate({
   identifier: "IpAddress",
-  description: "An IPv4 or IPv6 address.",
+  description: "IPv4 or IPv6 address.",
   examples: ["203.0.113.7", "2001:db8::7"]
 })
 
-/** An IPv4 address in its own form, also where an IPv6 socket has mapped it (RFC 4291 section 2.5.5.2). */
+/** Turns an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) into its IPv4 form; returns any other address unchanged. */
 export const unmappedAddress = (address: string): string => address.replace(/^::ffff:(?=\d+\.)/u, "")
 
-/** What is counted as one address: of IPv6 the first 64 bits, all of which a single subscriber has to choose from. */
+/** Address block that limits count as one caller: an IPv4 address, or the /64 of an IPv6 address, which one subscriber controls. */
 export const addressBlock = (address: string): string => {
   if (!address.includes(":")) return address
   const [head = "", tail] = address.split("::", 2)
   const groups = (text: string) => text === "" ? [] : text.split(":")
   const before = groups(head)
   const after = groups(tail ?? "")
-  // An IPv4 address at the end stands for two groups.
+  // An IPv4 address at the end takes the place of two groups.
   const length = before.length + after.length + (address.includes(".") ? 1 : 0)
   const all = [...before, ...Array.from({ length: tail === undefined ? 0 : 8 - length }, () => "0"), ...after]
   return `${all.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16)).join(":")}::/64`
@@ -151,7 +152,7 @@ export const addressBlock = (address: string): string => {
 
 const targetLabel = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 
-/** Names as resolvers inside a network take them: also with underscores, as containers and services have them. */
+/** Names that resolvers inside a network accept. Underscores are allowed, because containers and services use them. */
 const targetName = `(?=[^:]{1,253}:)${targetLabel}(?:\\.${targetLabel})*`
 const targetHost = `(?:${ipv4Source}|\\[[0-9a-fA-F:.]{2,45}\\]|${targetName})`
 const targetPort = "(?:6553[0-5]|655[0-2]\\d|65[0-4]\\d\\d|6[0-4]\\d{3}|[1-5]\\d{4}|[1-9]\\d{0,3})"
@@ -162,20 +163,20 @@ export const Target = Schema.String.check(
   })
 ).annotate({
   identifier: "Target",
-  description: "Where the agent sends a tunnel's traffic: `host:port` or `http(s)://host:port`.",
+  description: "Address to which the agent forwards the traffic: `host:port` or `http(s)://host:port`.",
   examples: ["localhost:8080", "http://10.0.0.5:3000"]
 })
 
 export const Port = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 65_535 })).annotate({
   identifier: "Port",
-  description: "A UDP or TCP port."
+  description: "UDP or TCP port."
 })
 
 export const WireguardKey = Schema.String.check(
   Schema.isPattern(/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/u)
 ).annotate({
   identifier: "WireguardKey",
-  description: "A Curve25519 key of 32 bytes in base64, as `wg` prints it.",
+  description: "Curve25519 key: 32 bytes in base64, as printed by `wg`.",
   examples: ["xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="]
 })
 
@@ -184,18 +185,18 @@ const daysIn = (year: number, month: number): number => {
   return [4, 6, 9, 11].includes(month) ? 30 : 31
 }
 
-/** What PostgreSQL reads as well: it has no year 0, and no place is further than 14 hours from UTC. */
-const momentPattern =
+/** Timestamps that PostgreSQL accepts too: no year 0, and an offset of at most 14 hours, the largest time zone. */
+const timestampPattern =
   /^(?!0000)\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:(?:[0-5]\d|60)(?:\.\d+)?(?:Z|[+-](?:0\d|1[0-4]):[0-5]\d)$/u
 
 export const Timestamp = Schema.String.check(
-  Schema.isPattern(momentPattern, { message: "expected a moment such as 2026-01-31T12:00:00Z" }),
+  Schema.isPattern(timestampPattern, { message: "expected a timestamp such as 2026-01-31T12:00:00Z" }),
   Schema.makeFilter((text: string) => {
     const [year = 0, month = 0, day = 0] = text.slice(0, 10).split("-").map(Number)
-    return day <= daysIn(year, month) || "expected a day that there is"
+    return day <= daysIn(year, month) || "expected a day that exists"
   }, { toJsonSchema: () => ({}) })
 ).annotate({
   identifier: "Timestamp",
-  description: "A moment in RFC 3339; the server always writes UTC.",
+  description: "Timestamp in RFC 3339; the server always writes UTC.",
   examples: ["2026-01-31T12:00:00.000Z"]
 })

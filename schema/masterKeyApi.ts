@@ -1,50 +1,49 @@
-/** The key that private keys are encrypted under in the database, and how it is changed. */
+/** HTTP API endpoints for the master key, which encrypts private keys in the database. */
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, says, Validation } from "./apiParts.ts"
+import { Authorization, describeEndpoint, Validation } from "./apiParts.ts"
 import * as Problem from "./problems.ts"
 
 const MasterKeyId = Schema.String.check(
   Schema.isPattern(/^[0-9a-f]{16}$/u, { message: "expected the 16 hex digits of a key's id" })
-).annotate({ identifier: "MasterKeyId", description: "Tells master keys apart, and reveals nothing of them." })
+).annotate({ identifier: "MasterKeyId", description: "Identifies a master key without revealing anything about it." })
 
 const MasterKey = Schema.Struct({
-  writing: MasterKeyId.annotate({ description: "Everything is encrypted under this one, by every process." }),
-  readable: Schema.Array(MasterKeyId).annotate({ description: "The keys that the process that is asked has." }),
+  writing: MasterKeyId.annotate({ description: "Key with which every node encrypts." }),
+  readable: Schema.Array(MasterKeyId).annotate({ description: "Keys with which the answering node can decrypt." }),
   counts: Schema.Record(Schema.String, Schema.Int).annotate({
-    description: "How many values are under which key: those of the rows, and of the newest ten thousand changes."
+    description: "Number of encrypted values for each key, in the rows and in the newest 10,000 changes."
   }),
   isRotating: Schema.Boolean.annotate({
-    description:
-      "Whether something may be left under a key that was written under before; no such key may go until then."
+    description: "True while values may still be encrypted with an earlier key. Keep that key until this is false."
   })
 }).annotate({ identifier: "MasterKey" })
 
-export const RotationWanted = Schema.Struct({
+export const RotationRequest = Schema.Struct({
   keyId: Schema.optionalKey(MasterKeyId).annotate({
     description:
-      "The key to write under, which every process must have; by default the `CONTROL_MASTER_KEY` of this one."
+      "Key to encrypt with. Every node must have this key. Default: the `CONTROL_MASTER_KEY` of the answering node."
   }),
   generate: Schema.optionalKey(Schema.Boolean).annotate({
-    description: "Make a new key in the data directory; for a single process whose key is not from the settings."
+    description: "Generate a new key in the data directory. Requires a single node whose key is not set by a setting."
   })
 }).check(
   Schema.makeFilter(({ generate, keyId }) =>
-    generate !== true || keyId === undefined || "say either `keyId` or `generate`, not both"
+    generate !== true || keyId === undefined || "expected either `keyId` or `generate`, not both"
   )
 )
-export type RotationWanted = typeof RotationWanted.Type
+export type RotationRequest = typeof RotationRequest.Type
 
 export class MasterKeyGroup extends HttpApiGroup.make("masterKey").add(
   HttpApiEndpoint.get("get", "/api/master-key", { success: MasterKey, error: Problem.StoreUnavailable })
-    .annotateMerge(says("read", "Say which master keys are in use")),
+    .annotateMerge(describeEndpoint("read", "Get the master keys in use")),
   HttpApiEndpoint.post("rotate", "/api/master-key/rotation", {
-    payload: RotationWanted,
+    payload: RotationRequest,
     success: MasterKey,
     error: [Problem.KeyNotEverywhere, Problem.KeyNotGenerated, Problem.StoreUnavailable]
-  }).annotateMerge(says(
+  }).annotateMerge(describeEndpoint(
     "admin",
     "Change the master key",
-    "From now on every process encrypts under it. What is stored is encrypted anew in the background; clients notice nothing."
+    "Every node encrypts with the new key from now on. Stored values are re-encrypted in the background. Clients are not affected."
   ))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Master key" })) {}

@@ -1,44 +1,50 @@
-/** What the process that is asked knows of the network, and what it holds back. */
+/** HTTP API endpoints for a node's network state and for held updates. */
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, says, Validation } from "./apiParts.ts"
+import { Authorization, describeEndpoint, Validation } from "./apiParts.ts"
 import { Revision, Timeline, Timestamp } from "./ids.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 import { Loss } from "./rowKinds.ts"
 
-const Held = Schema.Struct({
+const HeldUpdate = Schema.Struct({
   timeline: Timeline,
   revision: Revision,
-  since: Timestamp.annotate({ description: "When it was noticed." }),
+  since: Timestamp.annotate({ description: "Time of detection." }),
   losses: Schema.Array(Loss)
 }).annotate({
   identifier: "Held",
   description:
-    "What the database has and no client is given, since so much is missing from it that it looks like a mistake."
+    "Update that the loss guard holds back from all clients, because the number of missing rows suggests a mistake."
 })
 
-const LeftOut = Resource.LeftOut.annotate({
-  description: "A row that cannot be read. What was known of it before stays."
+const UnreadableRow = Resource.UnreadableRow.annotate({
+  description: "Row that cannot be decoded or decrypted. Clients keep its last readable state."
 })
 
 const Network = Schema.Struct({
   timeline: Timeline,
-  revision: Revision.annotate({ description: "What clients are given is as of this." }),
-  held: Schema.NullOr(Held),
-  leftOut: Schema.Array(LeftOut).annotate({ description: "The first thousand." })
+  revision: Revision.annotate({ description: "Revision of the views that this node serves." }),
+  held: Schema.NullOr(HeldUpdate),
+  unreadable: Schema.Array(UnreadableRow).annotate({ description: "Unreadable rows, at most 1000." })
 }).annotate({ identifier: "Network" })
 
 export class NetworkGroup extends HttpApiGroup.make("network").add(
   HttpApiEndpoint.get("get", "/api/network", { success: Network })
-    .annotateMerge(says("read", "Get what this process knows", "Its place in the history, and what it holds back.")),
+    .annotateMerge(
+      describeEndpoint(
+        "read",
+        "Get the network state of a node",
+        "Position of the answering node, its held update and the unreadable rows."
+      )
+    ),
   HttpApiEndpoint.post("accept", "/api/network/acceptance", {
-    payload: Schema.Struct({ timeline: Timeline.annotate({ description: "The timeline of `held`." }) }),
+    payload: Schema.Struct({ timeline: Timeline.annotate({ description: "Timeline of `held`." }) }),
     success: Network,
     error: [Problem.NothingHeld, Problem.StoreUnavailable]
-  }).annotateMerge(says(
+  }).annotateMerge(describeEndpoint(
     "operate",
-    "Accept what is missing",
-    "Gives what is held back to the clients, on every node. What the database does not have any more, they lose."
+    "Accept a loss",
+    "Every node sends the held update to its clients. The clients then lose the rows that are missing from the database."
   ))
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Network" })) {}

@@ -1,21 +1,21 @@
-/** The processes that serve one database together, as operators see them. */
+/** Nodes: the Control processes that serve one database. */
 import { Schema } from "effect"
-import { stored } from "./sharedFields.ts"
+import { storedText } from "./sharedFields.ts"
 import { Revision, Timestamp } from "./ids.ts"
 
 export const Node = Schema.Struct({
-  id: Schema.String.annotate({ description: "Its own for each start of a process." }),
-  name: stored("What it is called: `CONTROL_NODE_NAME`, or its host's name."),
-  version: stored("The version of Control."),
-  startedAt: Timestamp.annotate({ description: "When it first renewed its lease." }),
-  lastSeenAt: Timestamp.annotate({ description: "When it last renewed its lease." }),
+  id: Schema.String.annotate({ description: "Id of the node; new for each start of a process." }),
+  name: storedText("`CONTROL_NODE_NAME`, or the host name."),
+  version: storedText("Version of Control."),
+  startedAt: Timestamp.annotate({ description: "Time of the first lease renewal." }),
+  lastSeenAt: Timestamp.annotate({ description: "Time of the latest lease renewal." }),
   state: Schema.Literals(["live", "draining", "lost"]).annotate({
     description:
-      "Whether it renews its lease; or stops, and its clients are on their way to another; or has fallen silent: then its clients count as offline."
+      "`live`: renews its lease. `draining`: is shutting down while its clients reconnect to other nodes. `lost`: its lease has expired, and its clients count as offline."
   }),
   clients: Schema.Int.annotate({
-    description: "How many clients are connected to it, as of when it was last seen; none to a lost one."
+    description: "Number of connected clients at the latest lease renewal; 0 for a lost node."
   }),
-  revision: Revision.annotate({ description: "Up to which revision it knew the network when it was last seen." })
-}).annotate({ identifier: "Node", description: "A process of Control that serves this database." })
+  revision: Revision.annotate({ description: "Revision of the node's network state at the latest lease renewal." })
+}).annotate({ identifier: "Node", description: "Control process that serves this database." })
 export type Node = typeof Node.Type

@@ -1,7 +1,7 @@
-/** The nodes as a part of the API. */
+/** HTTP API endpoints for nodes. */
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authorization, says, Validation } from "./apiParts.ts"
+import { Authorization, describeEndpoint, Validation } from "./apiParts.ts"
 import { Node } from "./nodes.ts"
 import * as Problem from "./problems.ts"
 
@@ -9,10 +9,10 @@ const Nodes = Schema.Struct({ items: Schema.Array(Node) }).annotate({ identifier
 
 export class NodesGroup extends HttpApiGroup.make("nodes").add(
   HttpApiEndpoint.get("list", "/api/nodes", { success: Nodes, error: Problem.StoreUnavailable }).annotateMerge(
-    says(
+    describeEndpoint(
       "read",
-      "List the nodes",
-      "Every process that serves this database, and for an hour those that have fallen silent."
+      "List nodes",
+      "Every node that serves this database. Lost nodes stay in the list for 1 hour."
     )
   )
 ).middleware(Validation).middleware(Authorization).annotateMerge(OpenApi.annotations({ title: "Nodes" })) {}

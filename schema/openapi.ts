@@ -1,9 +1,9 @@
-/** The HTTP API as an OpenAPI 3.1 document, made from its schemas. Pure. */
+/** Renders the HTTP API as an OpenAPI 3.1 document. Pure. */
 import { OpenApi } from "effect/http-api"
 import { Api } from "./api.ts"
 
-/** The small words of the domain are written out where they are used, with what they mean there; the rest is in components. */
-const writtenOut: ReadonlySet<string> = new Set([
+/** Small domain types are inlined, so that each use shows its own description. All other named schemas go to `components`. */
+const inlined: ReadonlySet<string> = new Set([
   "Timestamp",
   "Name",
   "Port",
@@ -14,7 +14,7 @@ const writtenOut: ReadonlySet<string> = new Set([
 ])
 
 const options: OpenApi.FromApiOptions = {
-  referencePolicy: ({ identifier }) => identifier === undefined || writtenOut.has(identifier) ? undefined : identifier
+  referencePolicy: ({ identifier }) => identifier === undefined || inlined.has(identifier) ? undefined : identifier
 }
 
 export const openApi = () => OpenApi.fromApi(Api, options)

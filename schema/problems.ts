@@ -1,4 +1,4 @@
-/** Everything that the HTTP API may refuse with (RFC 9457): the types stay the same between versions. */
+/** Errors of the HTTP API as problem details (RFC 9457); their types stay the same between versions. */
 import { Schema } from "effect"
 import { HttpApiError } from "effect/http-api"
 import { Role } from "./adminTokens.ts"
@@ -8,11 +8,13 @@ const urn = <const Code extends string>(code: Code) => `urn:control:problem:${co
 export class InvalidRequest extends HttpApiError.Problem<InvalidRequest>()("InvalidRequest", {
   type: urn("invalid-request"),
   status: 400,
-  title: "The request is not valid"
+  title: "The request is invalid"
 }, {
   errors: Schema.Array(Schema.Struct({
-    in: Schema.Literals(["path", "query", "header", "body"]).annotate({ description: "Which part of the request." }),
-    path: Schema.String.annotate({ description: "Where in that part, such as `name`; empty for the whole of it." }),
+    in: Schema.Literals(["path", "query", "header", "body"]).annotate({ description: "Part of the request." }),
+    path: Schema.String.annotate({
+      description: "Path within that part, for example `name`; empty for the whole part."
+    }),
     message: Schema.String
   }))
 }) {}
@@ -20,152 +22,152 @@ export class InvalidRequest extends HttpApiError.Problem<InvalidRequest>()("Inva
 export class Unauthorized extends HttpApiError.Problem<Unauthorized>()("Unauthorized", {
   type: urn("unauthorized"),
   status: 401,
-  title: "The admin token is missing or wrong"
+  title: "The admin token is missing or invalid"
 }) {}
 
 export class RoleTooLow extends HttpApiError.Problem<RoleTooLow>()("RoleTooLow", {
   type: urn("role-too-low"),
   status: 403,
-  title: "The admin token's role does not allow this"
+  title: "The role of the admin token does not allow this request"
 }, {
-  needed: Role.annotate({ description: "The lowest role that may." }),
-  held: Role.annotate({ description: "The role of the token that was sent." })
+  needed: Role.annotate({ description: "Lowest role that allows the request." }),
+  held: Role.annotate({ description: "Role of the admin token of this request." })
 }) {}
 
 export class TooManyFailures extends HttpApiError.Problem<TooManyFailures>()("TooManyFailures", {
   type: urn("too-many-failures"),
   status: 429,
-  title: "Too many wrong admin tokens are waiting for their answer"
+  title: "Too many requests with an invalid admin token"
 }) {}
 
 export class TokenNotFound extends HttpApiError.Problem<TokenNotFound>()("TokenNotFound", {
   type: urn("token-not-found"),
   status: 404,
-  title: "No such admin token"
+  title: "The admin token does not exist"
 }) {}
 
 export class ExpiryPast extends HttpApiError.Problem<ExpiryPast>()("ExpiryPast", {
   type: urn("expiry-past"),
   status: 422,
-  title: "The admin token would have expired already"
+  title: "The expiry time is in the past"
 }) {}
 
 export class AgentNotFound extends HttpApiError.Problem<AgentNotFound>()("AgentNotFound", {
   type: urn("agent-not-found"),
   status: 404,
-  title: "No such agent"
+  title: "The agent does not exist"
 }) {}
 
 export class GatewayNotFound extends HttpApiError.Problem<GatewayNotFound>()("GatewayNotFound", {
   type: urn("gateway-not-found"),
   status: 404,
-  title: "No such gateway"
+  title: "The gateway does not exist"
 }) {}
 
 export class TunnelNotFound extends HttpApiError.Problem<TunnelNotFound>()("TunnelNotFound", {
   type: urn("tunnel-not-found"),
   status: 404,
-  title: "No such tunnel"
+  title: "The tunnel does not exist"
 }) {}
 
 export class CertificateNotFound extends HttpApiError.Problem<CertificateNotFound>()("CertificateNotFound", {
   type: urn("certificate-not-found"),
   status: 404,
-  title: "No certificate for this domain"
+  title: "The domain has no certificate"
 }) {}
 
 export class KeyNotFound extends HttpApiError.Problem<KeyNotFound>()("KeyNotFound", {
   type: urn("key-not-found"),
   status: 404,
-  title: "No such key"
+  title: "The API key does not exist"
 }) {}
 
 export class AgentHasTunnels extends HttpApiError.Problem<AgentHasTunnels>()("AgentHasTunnels", {
   type: urn("agent-has-tunnels"),
   status: 409,
-  title: "The agent has tunnels"
+  title: "The agent still has tunnels"
 }) {}
 
 export class DomainTaken extends HttpApiError.Problem<DomainTaken>()("DomainTaken", {
   type: urn("domain-taken"),
   status: 409,
-  title: "The domain belongs to another tunnel"
+  title: "Another tunnel uses this domain"
 }) {}
 
 export class TooManyKeys extends HttpApiError.Problem<TooManyKeys>()("TooManyKeys", {
   type: urn("too-many-keys"),
   status: 409,
-  title: "Two keys are live already"
+  title: "The client already has two API keys"
 }) {}
 
 export class NetworkPoolExhausted extends HttpApiError.Problem<NetworkPoolExhausted>()("NetworkPoolExhausted", {
   type: urn("network-pool-exhausted"),
   status: 409,
-  title: "No subnet is free"
+  title: "The network pool has no free subnet"
 }) {}
 
 export class NothingHeld extends HttpApiError.Problem<NothingHeld>()("NothingHeld", {
   type: urn("nothing-held"),
   status: 409,
-  title: "Nothing of this timeline is held back"
+  title: "This timeline has no held update"
 }) {}
 
 export class KeyNotEverywhere extends HttpApiError.Problem<KeyNotEverywhere>()("KeyNotEverywhere", {
   type: urn("key-not-everywhere"),
   status: 409,
-  title: "Not every process has the master key"
+  title: "Not every node has the master key"
 }) {}
 
 export class KeyNotGenerated extends HttpApiError.Problem<KeyNotGenerated>()("KeyNotGenerated", {
   type: urn("key-not-generated"),
   status: 409,
-  title: "No master key can be made here now"
+  title: "The server cannot generate a master key"
 }) {}
 
 export class UnreadableRow extends HttpApiError.Problem<UnreadableRow>()("UnreadableRow", {
   type: urn("unreadable-row"),
   status: 409,
-  title: "The row cannot be read"
+  title: "The row is unreadable"
 }) {}
 
 export class NoSuchAgent extends HttpApiError.Problem<NoSuchAgent>()("NoSuchAgent", {
   type: urn("no-such-agent"),
   status: 422,
-  title: "The agent does not exist"
+  title: "The referenced agent does not exist"
 }) {}
 
 export class CertificateRejected extends HttpApiError.Problem<CertificateRejected>()("CertificateRejected", {
   type: urn("certificate-rejected"),
   status: 422,
-  title: "The certificate is not fit for use"
+  title: "The certificate was rejected"
 }) {}
 
 export class StoreUnavailable extends HttpApiError.Problem<StoreUnavailable>()("StoreUnavailable", {
   type: urn("store-unavailable"),
   status: 503,
-  title: "The database cannot be used"
+  title: "The database is unavailable"
 }) {}
 
 export class TooManyFollowers extends HttpApiError.Problem<TooManyFollowers>()("TooManyFollowers", {
   type: urn("too-many-followers"),
   status: 503,
-  title: "Too many follow the events"
+  title: "Too many event streams are open"
 }) {}
 
 export class NotReady extends HttpApiError.Problem<NotReady>()("NotReady", {
   type: urn("not-ready"),
   status: 503,
-  title: "Not ready to serve"
+  title: "The server is not ready"
 }) {}
 
-/** What is refused before an endpoint is found, or after it has failed inside: by status. */
+/** Problems by status, for requests that reach no endpoint and for internal errors. */
 export const generalProblems = {
-  400: { type: urn("bad-request"), title: "The request cannot be read" },
-  403: { type: urn("forbidden"), title: "This may not be asked in this way" },
-  404: { type: urn("not-found"), title: "There is nothing here" },
-  405: { type: urn("method-not-allowed"), title: "This method is not for this path" },
-  413: { type: urn("body-too-large"), title: "The body is larger than 1 MiB" },
-  415: { type: urn("unsupported-media-type"), title: "The body must be JSON" },
-  421: { type: urn("misdirected-request"), title: "This server does not go by that name" },
-  500: { type: urn("internal"), title: "The server failed inside" }
+  400: { type: urn("bad-request"), title: "The request is malformed" },
+  403: { type: urn("forbidden"), title: "The request is forbidden" },
+  404: { type: urn("not-found"), title: "The resource does not exist" },
+  405: { type: urn("method-not-allowed"), title: "The path does not support this method" },
+  413: { type: urn("body-too-large"), title: "The request body is larger than 1 MiB" },
+  415: { type: urn("unsupported-media-type"), title: "The request body must be JSON" },
+  421: { type: urn("misdirected-request"), title: "The host name is not allowed" },
+  500: { type: urn("internal"), title: "Internal server error" }
 } as const

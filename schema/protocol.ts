@@ -1,4 +1,4 @@
-/** The protocol as one value: which messages there are, who may say them, and how a frame becomes a message. */
+/** Protocol codec: message types by level and sender, decoding and encoding of frames. */
 import { Result, Schema, type SchemaIssue } from "effect"
 import { AgentAuth, AgentAuthV1, type AgentMessage, type AgentMessageV1, Status } from "./agentMessages.ts"
 import { Ack, Heartbeat, Nack, Resync } from "./clientMessages.ts"
@@ -6,7 +6,7 @@ import type { ErrorCode } from "./codes.ts"
 import { allowedMessages } from "./allowedMessages.ts"
 import type { ControlMessage } from "./controlMessages.ts"
 import type { ControlMessageV1 } from "./controlMessagesV1.ts"
-import { faultsOf } from "./inputErrors.ts"
+import { fieldErrorsOf } from "./fieldErrors.ts"
 import {
   CertificateObtained,
   GatewayAuth,
@@ -22,18 +22,18 @@ export { ControlMessageV1 } from "./controlMessagesV1.ts"
 export { GatewayMessage, GatewayMessageV1 } from "./gatewayMessages.ts"
 
 /**
- * How much of the protocol a connection speaks; agreed on at the upgrade. `plain`: no subprotocol. Any other is the name of
- * the subprotocol (RFC 6455 section 1.9).
+ * Protocol level of a connection, negotiated at the upgrade. `plain` means no subprotocol. Any other level is the name of a
+ * subprotocol (RFC 6455 section 1.9).
  */
 export const Level = Schema.Literals(["plain", "control.v1"])
 export type Level = typeof Level.Type
 
-/** What a client may offer in `Sec-WebSocket-Protocol`. */
+/** Subprotocols that a client may offer in `Sec-WebSocket-Protocol`. */
 export const subprotocols: ReadonlyArray<Exclude<Level, "plain">> = ["control.v1"]
 
 export type ClientMessage = AgentMessage | GatewayMessage | AgentMessageV1 | GatewayMessageV1
 
-/** Why a frame is no message: the data of the `error` that answers it. */
+/** Reason why a frame is not a message, and the data of the `error` that answers it. */
 export interface FrameError {
   readonly code: ErrorCode
   readonly message: string
@@ -46,14 +46,14 @@ type Decoders<Rules extends Record<string, { readonly senders: ReadonlyArray<Cli
   readonly [Type in keyof Rules]: Readonly<Record<Rules[Type]["senders"][number], Decoder>>
 }
 
-const fromBoth = (schema: Schema.Codec<ClientMessage, unknown>) => ({
+const fromBothTypes = (schema: Schema.Codec<ClientMessage, unknown>) => ({
   agent: decoder(schema),
   gateway: decoder(schema)
 })
 
 const plain: Decoders<typeof allowedMessages.plain> = {
   auth: { agent: decoder(AgentAuth), gateway: decoder(GatewayAuth) },
-  heartbeat: fromBoth(Heartbeat),
+  heartbeat: fromBothTypes(Heartbeat),
   status: { agent: decoder(Status) },
   certificate_obtained: { gateway: decoder(CertificateObtained) }
 }
@@ -64,24 +64,25 @@ const decoders: { readonly [L in Level]: Decoders<typeof allowedMessages[L]> } =
   "control.v1": {
     ...plain,
     auth: { agent: decoder(AgentAuthV1), gateway: decoder(GatewayAuthV1) },
-    ack: fromBoth(Ack),
-    nack: fromBoth(Nack),
-    resync: fromBoth(Resync)
+    ack: fromBothTypes(Ack),
+    nack: fromBothTypes(Nack),
+    resync: fromBothTypes(Resync)
   }
 }
 
 /** Types of messages that clients may send at this level, each with its senders. */
-export const sendersAt = (
+export const messageSenders = (
   level: Level
 ): ReadonlyArray<readonly [ClientMessage["type"], ReadonlyArray<ClientType>]> =>
   Object.entries(allowedMessages[level]).map(([type, { senders }]) => [type as ClientMessage["type"], senders])
 
-/** Whether clients at this level have such a message. */
+/** Whether clients at this level may send this type of message. */
 export const supportsMessage = (level: Level, type: ClientMessage["type"]): boolean => type in allowedMessages[level]
 
 /**
- * One text frame from a client that speaks this level → its message, or the error that answers it. A sender whose type is not known yet is read as a
- * gateway, whose `auth` has one field more. The result is built from fresh objects: nothing of the parsed JSON but the declared fields gets in.
+ * Decodes a text frame into a message, or into the error that answers it. A sender of unknown type is decoded as a gateway,
+ * because a gateway's `auth` has one field more. The message consists of new objects, so that no undeclared field of the
+ * parsed JSON gets into it.
  */
 export const decodeFrame = (
   text: string,
@@ -109,10 +110,13 @@ export const decodeFrame = (
       message: `${type} is not a message of ${sender === "agent" ? "agents" : "gateways"}`
     })
   }
-  return Result.mapError(decode(json.success), (issue) => ({ code: "invalid_message", message: explain(issue) }))
+  return Result.mapError(
+    decode(json.success),
+    (issue) => ({ code: "invalid_message", message: describeFirstError(issue) })
+  )
 }
 
-/** A message of Control as the text of its frame. */
+/** Encodes a message of Control as the text of its frame. */
 export const encodeMessage = (message: ControlMessage | ControlMessageV1): string => JSON.stringify(message)
 
 function decoder<S extends Schema.Codec<ClientMessage, unknown>>(schema: S): Decoder {
@@ -130,9 +134,9 @@ function typeOf(json: unknown): string | undefined {
     : undefined
 }
 
-/** Names the first fault by path; at most 300 characters, since what the client sent may be quoted in it. */
-function explain(issue: SchemaIssue.Issue): string {
-  const [first] = faultsOf(issue)
+/** Path and text of the first error. At most 300 characters, because the text may quote the client's input. */
+function describeFirstError(issue: SchemaIssue.Issue): string {
+  const [first] = fieldErrorsOf(issue)
   if (first === undefined) return "invalid message"
   return `${first.path === "" ? "" : `${first.path}: `}${first.message}`.slice(0, 300)
 }

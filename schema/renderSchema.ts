@@ -1,4 +1,4 @@
-/** Each level's messages as a JSON Schema (draft 2020-12), and what can be asked of it. Pure. */
+/** JSON Schema (draft 2020-12) of each level's messages, with queries for the renderers. Pure. */
 import { Schema, SchemaRepresentation } from "effect"
 import { AgentMessage, AgentMessageV1 } from "./agentMessages.ts"
 import { ControlMessage } from "./controlMessages.ts"
@@ -7,39 +7,39 @@ import { GatewayMessage, GatewayMessageV1 } from "./gatewayMessages.ts"
 import type { ClientType } from "./ids.ts"
 import type { Level } from "./protocol.ts"
 
-/** The part of JSON Schema that the messages use. */
-export interface Node {
+/** Subset of JSON Schema that the messages use. */
+export interface SchemaNode {
   readonly $ref?: string
   readonly type?: string
   readonly title?: string
   readonly description?: string
   readonly examples?: ReadonlyArray<Schema.Json>
   readonly enum?: ReadonlyArray<string>
-  readonly properties?: { readonly [name: string]: Node }
+  readonly properties?: { readonly [name: string]: SchemaNode }
   readonly required?: ReadonlyArray<string>
-  readonly items?: Node
-  readonly anyOf?: ReadonlyArray<Node>
+  readonly items?: SchemaNode
+  readonly anyOf?: ReadonlyArray<SchemaNode>
   readonly minLength?: number
   readonly maxLength?: number
   readonly maxItems?: number
 }
 
-/** By name, what `$defs` has. */
-export type Definitions = Readonly<Record<string, Node>>
+/** Content of `$defs`, by name. */
+export type Definitions = Readonly<Record<string, SchemaNode>>
 
 export const clientTypes = ["agent", "gateway"] as const
 
-/** What `$defs` calls the messages that clients of a type send. */
-export const unionOf = { agent: "AgentMessage", gateway: "GatewayMessage" } as const
+/** Names in `$defs` of the unions of messages that each type of client sends. */
+export const clientUnionNames = { agent: "AgentMessage", gateway: "GatewayMessage" } as const
 
-/** JSON Schema draft 2020-12: every message of this level in `$defs`, and one `anyOf` for each direction. */
+/** Every message of the level in `$defs`, and one `anyOf` for each direction. */
 export const jsonSchema = (level: Level) => {
   const { definitions, schemas: [agent, gateway, control] } = multiDocument(level)
   return {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     $id: `urn:control:protocol:${level}`,
     title: `Control protocol, ${levels[level].name}`,
-    description: "Every text frame on the socket is one of these. Unknown fields are to be ignored.",
+    description: "Every text frame on the WebSocket is one of these messages. Ignore unknown fields.",
     anyOf: [{ $ref: "#/$defs/ClientMessage" }, { $ref: "#/$defs/ControlMessage" }],
     $defs: {
       ClientMessage: { anyOf: [{ $ref: "#/$defs/AgentMessage" }, { $ref: "#/$defs/GatewayMessage" }] },
@@ -51,7 +51,7 @@ export const jsonSchema = (level: Level) => {
   }
 }
 
-/** What this level's agents, gateways and Control may say, in this order, and the definitions that this refers to. */
+/** Schemas of the messages from agents, from gateways and from Control, in this order, with the definitions they refer to. */
 export const multiDocument = (level: Level) => {
   const { agent, control, gateway } = levels[level]
   return SchemaRepresentation.toJsonSchemaMultiDocument(
@@ -61,12 +61,12 @@ export const multiDocument = (level: Level) => {
   )
 }
 
-/** What a level's schema defines, in the form in which it can be read. */
+/** Decoded definitions of a level's schema. */
 export const definitionsOf = (level: Level): Definitions => decodeDefinitions(jsonSchema(level).$defs)
 
-/** The names of all messages of a union, those of a nested union too, each once. */
+/** Names of all messages of a union and of its nested unions, without duplicates. */
 export const members = (definitions: Definitions, union: string): ReadonlyArray<string> => {
-  const names = (definitions[union]?.anyOf ?? []).map(nameOf)
+  const names = (definitions[union]?.anyOf ?? []).map(referenceName)
   return [
     ...new Set(
       names.flatMap((name) => definitions[name]?.anyOf === undefined ? [name] : members(definitions, name))
@@ -74,22 +74,22 @@ export const members = (definitions: Definitions, union: string): ReadonlyArray<
   ]
 }
 
-/** Which clients a message of Control is for, by its name in `$defs`. */
+/** Types of clients that receive a message of Control, by the message's name in `$defs`. */
 export const receiversOf = (name: string): ReadonlyArray<ClientType> => {
   if (/^(?:config_agent|gateway_)/u.test(name)) return ["agent"]
   return /^(?:config_gateway|agent_|certificate_)/u.test(name) ? ["gateway"] : ["agent", "gateway"]
 }
 
-/** The name that a reference leads to; empty where there is none. */
-export const nameOf = (node: Node): string => node.$ref?.slice("#/$defs/".length) ?? ""
+/** Name that a node refers to; empty if the node is not a reference. */
+export const referenceName = (node: SchemaNode): string => node.$ref?.slice("#/$defs/".length) ?? ""
 
-/** Follows references; what the reference itself says goes before what its target says. */
-export const resolve = (definitions: Definitions, node: Node): Node => {
+/** Follows references. Properties next to a `$ref` override those of its target. */
+export const resolveReference = (definitions: Definitions, node: SchemaNode): SchemaNode => {
   if (node.$ref === undefined) return node
-  const target = definitions[nameOf(node)]
+  const target = definitions[referenceName(node)]
   if (target === undefined) throw new Error(`no definition of ${node.$ref}`)
   const { $ref: _, ...own } = node
-  return { ...resolve(definitions, target), ...own }
+  return { ...resolveReference(definitions, target), ...own }
 }
 
 const levels = {
@@ -102,25 +102,25 @@ const levels = {
   }
 }
 
-const Node: Schema.Codec<Node> = Schema.Struct({
+const SchemaNode: Schema.Codec<SchemaNode> = Schema.Struct({
   $ref: Schema.optionalKey(Schema.String),
   type: Schema.optionalKey(Schema.String),
   title: Schema.optionalKey(Schema.String),
   description: Schema.optionalKey(Schema.String),
   examples: Schema.optionalKey(Schema.Array(Schema.Json)),
   enum: Schema.optionalKey(Schema.Array(Schema.String)),
-  properties: Schema.optionalKey(Schema.Record(Schema.String, Schema.suspend(() => Node))),
+  properties: Schema.optionalKey(Schema.Record(Schema.String, Schema.suspend(() => SchemaNode))),
   required: Schema.optionalKey(Schema.Array(Schema.String)),
-  items: Schema.optionalKey(Schema.suspend(() => Node)),
-  anyOf: Schema.optionalKey(Schema.Array(Schema.suspend(() => Node))),
+  items: Schema.optionalKey(Schema.suspend(() => SchemaNode)),
+  anyOf: Schema.optionalKey(Schema.Array(Schema.suspend(() => SchemaNode))),
   minLength: Schema.optionalKey(Schema.Number),
   maxLength: Schema.optionalKey(Schema.Number),
   maxItems: Schema.optionalKey(Schema.Number)
 })
 
-const decodeDefinitions = Schema.decodeUnknownSync(Schema.Record(Schema.String, Node))
+const decodeDefinitions = Schema.decodeUnknownSync(Schema.Record(Schema.String, SchemaNode))
 
-/** What gets a name in `$defs`; the small words of the domain are written out where they are used, with what they mean there. */
+/** Whether a schema gets a name in `$defs`. Small domain types are inlined, so that each use shows its own description. */
 function isNamed(identifier: string): boolean {
   return /^[a-z_]+(?:_v1)?$/u.test(identifier) ||
     /^(?:Agent|Gateway)(?:Tunnel|Config|ConfigV1|OfAgent|OfGateway)$|^ErrorCode$/u.test(identifier)

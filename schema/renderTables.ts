@@ -1,18 +1,18 @@
-/** The messages and codes as tables for protocol.md, made from the schemas. Pure. */
+/** Renders messages, states and codes as tables for protocol.md. Pure. */
 import { closeCodes, errorCodes } from "./codes.ts"
 import type { ClientType } from "./ids.ts"
 import { isAcceptedIn, sessionStates } from "./allowedMessages.ts"
-import { sendersAt } from "./protocol.ts"
+import { messageSenders } from "./protocol.ts"
 import {
   clientTypes,
+  clientUnionNames,
   type Definitions,
   definitionsOf,
   members,
-  nameOf,
-  type Node,
   receiversOf,
-  resolve,
-  unionOf
+  referenceName,
+  resolveReference,
+  type SchemaNode
 } from "./renderSchema.ts"
 
 type Direction = "ClientMessage" | "ControlMessage"
@@ -20,16 +20,16 @@ type Direction = "ClientMessage" | "ControlMessage"
 type Row = ReadonlyArray<string>
 
 const plain = definitionsOf("plain")
-const v1 = definitionsOf("control.v1")
+const controlV1 = definitionsOf("control.v1")
 
-/** By name, what stands between the marks of a generated block. */
+/** Renderers of the generated blocks, by block name. */
 export const blocks: Readonly<Record<string, () => string>> = {
   "client-messages": () => messagesOf("ClientMessage"),
   "control-messages": () => messagesOf("ControlMessage"),
   "session-states": sessionStatesTable,
-  states: () => statesTable(sendersAt("plain"), true),
-  "client-messages-v1": () => newMessagesOf("ClientMessage"),
-  "control-messages-v1": () => newMessagesOf("ControlMessage"),
+  states: () => statesTable(messageSenders("plain"), true),
+  "client-messages-v1": () => addedMessagesOf("ClientMessage"),
+  "control-messages-v1": () => addedMessagesOf("ControlMessage"),
   "states-v1": statesTableV1,
   "error-codes": () =>
     table(["code", "meaning"], Object.entries(errorCodes).map(([code, text]) => [quote(code), text])),
@@ -55,36 +55,36 @@ function messagesOf(direction: Direction): string {
   }).join("\n\n")
 }
 
-/** A message of `control.v1` that is not the plain level's, and of its fields those that are not. */
-interface New {
-  readonly node: Node
+/** A message that `control.v1` adds or extends, with the fields that the plain level does not have. */
+interface AddedMessage {
+  readonly node: SchemaNode
   readonly parties: string
   readonly extends: boolean
   readonly rows: ReadonlyArray<Row>
 }
 
-/** Messages that follow each other and have the same fields are told of together. */
-function newMessagesOf(direction: Direction): string {
-  const groups: Array<[New, ...Array<New>]> = []
-  for (const name of members(v1, direction)) {
-    const node = definition(v1, name)
+/** Consecutive messages with the same fields share one section. */
+function addedMessagesOf(direction: Direction): string {
+  const groups: Array<[AddedMessage, ...Array<AddedMessage>]> = []
+  for (const name of members(controlV1, direction)) {
+    const node = definition(controlV1, name)
     const base = name.replace(/_v1$/u, "")
     if (base === name && plain[name] !== undefined) continue
     const known = plain[base] === undefined ? [] : rowsOf(plain, plain[base]).map((row) => row.join())
-    const rows = rowsOf(v1, node).filter((row) => !known.includes(row.join()))
-    const next: New = { node, parties: partiesOf(v1, direction, name), extends: known.length > 0, rows }
+    const rows = rowsOf(controlV1, node).filter((row) => !known.includes(row.join()))
+    const next: AddedMessage = { node, parties: partiesOf(controlV1, direction, name), extends: known.length > 0, rows }
     const last = groups.at(-1)
-    if (last !== undefined && isAlike(last[0], next)) last.push(next)
+    if (last !== undefined && haveSameFields(last[0], next)) last.push(next)
     else groups.push([next])
   }
-  return groups.map(newSection).join("\n\n")
+  return groups.map(addedMessagesSection).join("\n\n")
 }
 
-function isAlike(one: New, other: New): boolean {
+function haveSameFields(one: AddedMessage, other: AddedMessage): boolean {
   return one.parties === other.parties && String(one.rows) === String(other.rows)
 }
 
-function newSection(group: [New, ...Array<New>]): string {
+function addedMessagesSection(group: [AddedMessage, ...Array<AddedMessage>]): string {
   const [{ extends: isMore, node, parties, rows }] = group
   const names = group.map((message) => quote(message.node.title ?? ""))
   const texts = group.map((message, index) =>
@@ -93,14 +93,14 @@ function newSection(group: [New, ...Array<New>]): string {
   return [
     `### ${names.join(", ")} ${parties}`,
     texts.join("\n"),
-    ...(isMore ? ["As at the plain level, and:"] : []),
+    ...(isMore ? ["Same fields as at the plain level, and:"] : []),
     table(["field", "type", "meaning"], rows),
     ...(node.examples ?? []).map(jsonBlock)
   ].join("\n\n")
 }
 
-/** The fields of a whole message but its type. */
-function rowsOf(definitions: Definitions, message: Node): ReadonlyArray<Row> {
+/** Rows for all fields of a message except `type`. */
+function rowsOf(definitions: Definitions, message: SchemaNode): ReadonlyArray<Row> {
   const { data = {}, type: _, ...places } = message.properties ?? {}
   return [
     ...fields(definitions, { properties: places, required: message.required ?? [] }, ""),
@@ -108,7 +108,7 @@ function rowsOf(definitions: Definitions, message: Node): ReadonlyArray<Row> {
   ]
 }
 
-function definition(definitions: Definitions, name: string): Node {
+function definition(definitions: Definitions, name: string): SchemaNode {
   const node = definitions[name]
   if (node === undefined) throw new Error(`no definition of ${name}`)
   return node
@@ -119,31 +119,31 @@ function jsonBlock(example: unknown): string {
 }
 
 function partiesOf(definitions: Definitions, direction: Direction, name: string): string {
-  if (direction === "ControlMessage") return `(to ${inWords(receiversOf(name))})`
-  const senders = clientTypes.filter((type) => members(definitions, unionOf[type]).includes(name))
-  return `(from ${inWords(senders)})`
+  if (direction === "ControlMessage") return `(to ${joinTypes(receiversOf(name))})`
+  const senders = clientTypes.filter((type) => members(definitions, clientUnionNames[type]).includes(name))
+  return `(from ${joinTypes(senders)})`
 }
 
-function inWords(clients: ReadonlyArray<ClientType>): string {
+function joinTypes(clients: ReadonlyArray<ClientType>): string {
   return clients.map((type) => `${type}s`).join(" and ")
 }
 
-/** One row a field, depth first; a field of only some variants says whose it is. */
-function fields(definitions: Definitions, node: Node, prefix: string): ReadonlyArray<Row> {
+/** One row for each field, depth first. A field that only some variants have names the type of client. */
+function fields(definitions: Definitions, node: SchemaNode, prefix: string): ReadonlyArray<Row> {
   const variants = (node.anyOf ?? [node]).map((variant) => ({
-    name: nameOf(variant),
-    ...resolve(definitions, variant)
+    name: referenceName(variant),
+    ...resolveReference(definitions, variant)
   }))
   const names = [...new Set(variants.flatMap((variant) => Object.keys(variant.properties ?? {})))]
   return names.flatMap((name) => {
-    const having = variants.filter((variant) => variant.properties?.[name] !== undefined)
-    const field = resolve(definitions, having[0]?.properties?.[name] ?? {})
-    const only = having.length === variants.length
+    const containing = variants.filter((variant) => variant.properties?.[name] !== undefined)
+    const field = resolveReference(definitions, containing[0]?.properties?.[name] ?? {})
+    const only = containing.length === variants.length
       ? ""
-      : `; ${having.map((variant) => audienceOf(variant.name)).join()} only`
-    const optional = having.every((variant) => variant.required?.includes(name)) ? "" : ", optional"
+      : `; ${containing.map((variant) => audienceOf(variant.name)).join()} only`
+    const optional = containing.every((variant) => variant.required?.includes(name)) ? "" : ", optional"
     const path = `${prefix}${name}`
-    if (field.description === undefined) throw new Error(`the schema does not say what ${path} means`)
+    if (field.description === undefined) throw new Error(`the schema has no description of ${path}`)
     const own = [quote(path), `${typeText(definitions, field)}${optional}${only}`, field.description]
     const inner = field.items === undefined
       ? fields(definitions, field, `${path}.`)
@@ -156,13 +156,13 @@ function audienceOf(name: string): string {
   return name.startsWith("Gateway") ? "gateways" : "agents"
 }
 
-function typeText(definitions: Definitions, node: Node): string {
+function typeText(definitions: Definitions, node: SchemaNode): string {
   if (node.items !== undefined) {
-    const item = typeText(definitions, resolve(definitions, node.items))
+    const item = typeText(definitions, resolveReference(definitions, node.items))
     return `array of ${item}${node.maxItems === undefined ? "" : `, at most ${node.maxItems}`}`
   }
   if (node.anyOf !== undefined && node.type === undefined) {
-    const types = node.anyOf.map((variant) => typeText(definitions, resolve(definitions, variant)))
+    const types = node.anyOf.map((variant) => typeText(definitions, resolveReference(definitions, variant)))
     return [...new Set(types)].join(" or ")
   }
   if (node.enum !== undefined)
@@ -177,18 +177,18 @@ function typeText(definitions: Definitions, node: Node): string {
 
 function sessionStatesTable(): string {
   const rows = Object.entries(sessionStates).map(([state, { begins, reads }]) => [state, begins, reads])
-  return table(["state", "begins with", "what is read"], rows)
+  return table(["state", "begins with", "accepted messages"], rows)
 }
 
-function statesTable(senders: ReturnType<typeof sendersAt>, hasOthers: boolean): string {
+function statesTable(senders: ReturnType<typeof messageSenders>, hasOthers: boolean): string {
   const rows = senders.map(([type, by]) => [
     quote(type),
-    isAcceptedIn("connected", { type }) ? "admitted" : quote("unauthenticated"),
+    isAcceptedIn("connected", { type }) ? "accepted" : quote("unauthenticated"),
     ...clientTypes.map((client) =>
       !isAcceptedIn("ready", { type })
         ? quote("already_authenticated")
         : by.includes(client)
-        ? "admitted"
+        ? "accepted"
         : quote("not_allowed")
     )
   ])
@@ -196,10 +196,10 @@ function statesTable(senders: ReturnType<typeof sendersAt>, hasOthers: boolean):
   return table(["message", "connected", "ready, agent", "ready, gateway"], hasOthers ? [...rows, others] : rows)
 }
 
-/** What may be said in `control.v1` only. */
+/** States table of the messages that only `control.v1` has. */
 function statesTableV1(): string {
-  const known = new Set(sendersAt("plain").map(([type]) => type))
-  return statesTable(sendersAt("control.v1").filter(([type]) => !known.has(type)), false)
+  const known = new Set(messageSenders("plain").map(([type]) => type))
+  return statesTable(messageSenders("control.v1").filter(([type]) => !known.has(type)), false)
 }
 
 function quote(text: string): string {

@@ -1,6 +1,6 @@
-/** What operators see and give: the resources of the HTTP API. Never a private key, never a hash. */
+/** Resources of the HTTP API. They contain no private keys and no hashes. */
 import { Schema, SchemaGetter } from "effect"
-import { pemFields, stored, tunnelFields } from "./sharedFields.ts"
+import { pemFields, storedText, tunnelFields } from "./sharedFields.ts"
 import {
   AgentId,
   ClientType,
@@ -17,85 +17,89 @@ import {
   TunnelId
 } from "./ids.ts"
 
-const moment = (description: string) => Timestamp.annotate({ description })
+const timestampField = (description: string) => Timestamp.annotate({ description })
 
-const times = {
-  createdAt: moment("When it was created."),
-  updatedAt: moment("When it last changed; coming online or going offline is no change.")
+const rowTimes = {
+  createdAt: timestampField("Time of creation."),
+  updatedAt: timestampField("Time of the last change. Coming online or going offline is not a change.")
 }
 
 const apiKey = Schema.String.annotate({
-  description: "The secret for `auth`. It is shown this once: only its hash is kept."
+  description: "The secret for `auth`. The API returns it only once, because Control stores only its hash."
 })
 
 const connectionFields = {
-  since: moment("When it authenticated."),
-  address: stored("From where it connected."),
-  level: stored("The protocol level that was agreed on."),
+  since: timestampField("Time of authentication."),
+  address: storedText("IP address of the client."),
+  level: storedText("Negotiated protocol level: `plain` or `control.v1`."),
   clientVersion: Schema.NullOr(Schema.String).annotate({
-    description: "What the client calls itself, if it has said so."
+    description: "Name and version of the client software; null if not reported."
   })
 }
 
-/** Which client, where both kinds are told of. */
+/** Reference to a client, for lists that have both agents and gateways. */
 export const clientFields = {
   clientType: ClientType,
-  clientId: Schema.String.annotate({ description: "The id of the agent or gateway." })
+  clientId: Schema.String.annotate({ description: "Id of the agent or gateway." })
 }
 
-/** What a client has refused, and why. */
+/** Revision that a client rejected, with the reason. */
 export const nackFields = {
-  revision: Revision.annotate({ description: "The revision that it could not apply." }),
-  code: Schema.String.annotate({ description: "The client's own word for the reason." }),
-  message: Schema.String.annotate({ description: "The reason, for people, in the client's own words." }),
+  revision: Revision.annotate({ description: "Revision that the client could not apply." }),
+  code: Schema.String.annotate({
+    description: "Reason for programs, in the client's own vocabulary, for example `port_in_use`."
+  }),
+  message: Schema.String.annotate({ description: "Reason for operators, in the client's own words." }),
   tunnelId: Schema.optionalKey(Schema.String).annotate({
-    description: "The tunnel that it is about, if it is about one."
+    description: "Tunnel that caused the failure, if there is one."
   })
 }
 
-/** How far a client's view has come. */
-const progress = {
+/** Delivery state of a client: last revision sent, acknowledged and rejected. */
+const deliveryStateFields = {
   sentRevision: Schema.NullOr(Revision).annotate({
-    description: "Up to which revision it was sent everything; null while it is not connected."
+    description: "Revision up to which the client was sent everything; null while it is offline."
   }),
   appliedRevision: Schema.NullOr(Revision).annotate({
     description:
-      "Up to which revision it says that everything is in force; null while it is not connected, or when it does not say."
+      "Revision up to which the client has acknowledged everything as applied; null while it is offline or if it never acknowledges."
   }),
-  lastNack: Schema.NullOr(Schema.Struct({ ...nackFields, at: moment("When it said so.") })).annotate({
-    description: "What it has refused last and has not applied since; null if there is nothing."
+  lastNack: Schema.NullOr(Schema.Struct({ ...nackFields, at: timestampField("Time of receipt.") })).annotate({
+    description: "Latest rejection that no later acknowledgement has cleared; null if there is none."
   })
 }
 
 const Session = Schema.NullOr(Schema.Struct(connectionFields)).annotate({
-  description: "The open connection, if there is one."
+  description: "The open connection; null while the client is offline."
 })
 
-/** PostgreSQL's text cannot hold NUL, so no row has such an id: it is refused here instead of asked for. */
-export const withoutNul = Schema.isPattern(/^[^\0]*$/u, { message: "no id has a NUL character" })
+/** PostgreSQL's text cannot hold NUL, so that no row has such an id. The check saves a query that would fail. */
+export const noNulCharacter = Schema.isPattern(/^[^\0]*$/u, { message: "expected no NUL character" })
 
-/** The ids in paths and bodies, told apart from rows: here they come from outside. */
-export const GivenAgentId = AgentId.check(withoutNul)
-export const GivenGatewayId = GatewayId.check(withoutNul)
-export const GivenTunnelId = TunnelId.check(withoutNul)
-export const GivenKeyId = KeyId.check(withoutNul)
+/** Ids in requests. They are checked more strictly than ids in rows. */
+export const AgentIdInput = AgentId.check(noNulCharacter)
+export const GatewayIdInput = GatewayId.check(noNulCharacter)
+export const TunnelIdInput = TunnelId.check(noNulCharacter)
+export const KeyIdInput = KeyId.check(noNulCharacter)
 
-const presence = {
-  status: Schema.Literals(["online", "offline"]).annotate({ description: "Whether it is connected." }),
-  lastSeenAt: Schema.NullOr(Timestamp).annotate({ description: "When it was last heard of, to within a few seconds." }),
+const presenceFields = {
+  status: Schema.Literals(["online", "offline"]).annotate({ description: "Whether the client is connected." }),
+  lastSeenAt: Schema.NullOr(Timestamp).annotate({
+    description: "Time of the last message, to within a few seconds; null if the client never connected."
+  }),
   session: Session,
-  ...progress
+  ...deliveryStateFields
 }
 
 export const Agent = Schema.Struct({
   id: AgentId,
-  name: stored("Its name."),
-  virtualIp: stored("Its address inside the network."),
-  subnet: stored("Its /24 of the network, in CIDR notation."),
-  wireguardPublicKey: stored("Its WireGuard public key in base64."),
-  ...presence,
-  ...times
-}).annotate({ identifier: "Agent", description: "A client beside a service, behind NAT." })
+  name: storedText("Display name."),
+  virtualIp: storedText("Address inside the network."),
+  subnet: storedText("The agent's /24 of the network, in CIDR notation."),
+  wireguardPublicKey: storedText("WireGuard public key in base64."),
+  ...presenceFields,
+  ...rowTimes
+}).annotate({ identifier: "Agent", description: "Client that runs next to a service, behind NAT." })
 export type Agent = typeof Agent.Type
 
 export const NewAgent = Schema.Struct({ name: Name }).annotate({ identifier: "NewAgent" })
@@ -106,42 +110,47 @@ export type AgentPatch = typeof AgentPatch.Type
 
 export const CreatedAgent = Schema.Struct({ ...Agent.fields, apiKey })
 
-const publicIp = Schema.NullOr(IpAddress).annotate({ description: "Where agents reach it; null until it is known." })
-const listenPort = Port.annotate({ description: "Its WireGuard port (UDP); 51820 unless given." })
+const publicIp = Schema.NullOr(IpAddress).annotate({
+  description: "IPv4 or IPv6 address at which agents reach the gateway; null until it is known."
+})
+const listenPort = Port.annotate({ description: "UDP port of the gateway's WireGuard. Default: 51820." })
 
-/** More would make each of its changes costly to tell. */
-const mostInScope = 1_000
+/** Limit of a scope's agents and domains together. A larger scope would make each of its changes expensive to send. */
+const maxScopeEntries = 1_000
 
-const scopeText =
-  "The tunnels that it serves: of these agents, and with these domains (`*.example.com` is one label below " +
-  "example.com). It sees nothing else: no other agent, tunnel or certificate. Null when it serves all."
+const scopeDescription =
+  "Scope of the gateway: it serves the tunnels of these agents and the tunnels with these domains, and sees no other agent, " +
+  "tunnel or certificate. `*.example.com` covers one label below example.com. Null: the gateway serves all tunnels."
 
 export const Gateway = Schema.Struct({
   id: GatewayId,
   serves: Schema.NullOr(Schema.Struct({ agents: Schema.Array(AgentId), domains: Schema.Array(HostName) })).annotate({
-    description: scopeText
+    description: scopeDescription
   }),
-  name: stored("Its name."),
-  publicIp: Schema.NullOr(Schema.String).annotate({ description: "Where agents reach it; null until it is known." }),
+  name: storedText("Display name."),
+  publicIp: Schema.NullOr(Schema.String).annotate({
+    description: "IPv4 or IPv6 address at which agents reach the gateway; null until it is known."
+  }),
   listenPort,
-  wireguardPublicKey: stored("Its WireGuard public key in base64."),
-  ...presence,
-  ...times
-}).annotate({ identifier: "Gateway", description: "A client on a public address, which takes the traffic." })
+  wireguardPublicKey: storedText("WireGuard public key in base64."),
+  ...presenceFields,
+  ...rowTimes
+}).annotate({ identifier: "Gateway", description: "Client that runs on a public address and receives the traffic." })
 export type Gateway = typeof Gateway.Type
 
-/** A scope that names nothing serves nothing. */
-const GivenScope = Schema.Struct({
-  agents: Schema.optionalKey(Schema.Array(GivenAgentId)),
+/** Scope in a request. A scope without agents and domains serves no tunnel. */
+const ScopeInput = Schema.Struct({
+  agents: Schema.optionalKey(Schema.Array(AgentIdInput)),
   domains: Schema.optionalKey(Schema.Array(HostNameFromInput))
 }).check(Schema.makeFilter(
   ({ agents = [], domains = [] }) =>
-    agents.length + domains.length <= mostInScope || `expected at most ${mostInScope} agents and domains together`
+    agents.length + domains.length <= maxScopeEntries ||
+    `expected at most ${maxScopeEntries} agents and domains together`
 ))
-export type GivenScope = typeof GivenScope.Type
+export type ScopeInput = typeof ScopeInput.Type
 
 const optionalGatewayFields = {
-  serves: Schema.optionalKey(Schema.NullOr(GivenScope)).annotate({ description: scopeText }),
+  serves: Schema.optionalKey(Schema.NullOr(ScopeInput)).annotate({ description: scopeDescription }),
   publicIp: Schema.optionalKey(publicIp),
   listenPort: Schema.optionalKey(listenPort)
 }
@@ -160,25 +169,28 @@ export const Tunnel = Schema.Struct({
   id: TunnelId,
   agentId: AgentId,
   ...tunnelFields,
-  revision: Revision.annotate({ description: "The number of the change that made it what it is." }),
+  revision: Revision.annotate({ description: "Revision of the tunnel's last change." }),
   reported: Schema.NullOr(Schema.Struct({
-    status: stored("In the agent's own words."),
-    at: moment("Since when it says so.")
-  })).annotate({ description: "What its agent last said of it in `status`; null before it said anything." }),
-  ...times
-}).annotate({ identifier: "Tunnel", description: "A public domain and the service behind an agent that it leads to." })
+    status: storedText("State in the agent's own words, for example `active` or `error`."),
+    at: timestampField("Time since which the agent reports this state.")
+  })).annotate({ description: "Last report of the agent in `status`; null before the first report." }),
+  ...rowTimes
+}).annotate({
+  identifier: "Tunnel",
+  description: "Public domain and the service behind an agent to which its traffic is forwarded."
+})
 export type Tunnel = typeof Tunnel.Type
 
 export const NewTunnel = Schema.Struct({
-  agentId: GivenAgentId,
+  agentId: AgentIdInput,
   domain: HostNameFromInput,
   target: Target,
-  enabled: Schema.optionalKey(Schema.Boolean).annotate({ description: "True unless given." })
+  enabled: Schema.optionalKey(Schema.Boolean).annotate({ description: "Default: true." })
 }).annotate({ identifier: "NewTunnel" })
 export type NewTunnel = typeof NewTunnel.Type
 
 export const TunnelPatch = Schema.Struct({
-  agentId: Schema.optionalKey(GivenAgentId).annotate({ description: "Moves the tunnel to another agent." }),
+  agentId: Schema.optionalKey(AgentIdInput).annotate({ description: "Id of the agent to which the tunnel is moved." }),
   domain: Schema.optionalKey(HostNameFromInput),
   target: Schema.optionalKey(Target),
   enabled: Schema.optionalKey(Schema.Boolean)
@@ -186,33 +198,33 @@ export const TunnelPatch = Schema.Struct({
 export type TunnelPatch = typeof TunnelPatch.Type
 
 export const Certificate = Schema.Struct({
-  domain: stored("The host name that it is for."),
-  certificate: stored("PEM (RFC 7468): the certificate, then its chain."),
-  expiresAt: moment("When it ends."),
-  ...times
+  domain: storedText("Host name of the certificate."),
+  certificate: storedText("PEM (RFC 7468): the certificate, followed by its chain."),
+  expiresAt: timestampField("Time of expiry."),
+  ...rowTimes
 }).annotate({
   identifier: "Certificate",
-  description: "What gateways serve for a domain. The private key is never shown."
+  description: "Certificate that gateways serve for a domain. The API never returns its private key."
 })
 export type Certificate = typeof Certificate.Type
 
 export const CertificatePut = Schema.Struct({
   ...pemFields,
   expiresAt: Schema.optionalKey(Timestamp).annotate({
-    description: "Read from the certificate; one that is given must agree with it."
+    description: "Optional, because it is read from the certificate. A given value must match."
   })
 }).annotate({ identifier: "CertificatePut" })
 export type CertificatePut = typeof CertificatePut.Type
 
 export const Key = Schema.Struct({
   id: KeyId,
-  createdAt: times.createdAt,
+  createdAt: rowTimes.createdAt,
   lastUsedAt: Schema.NullOr(Timestamp).annotate({
-    description: "When it last let a connection in; null if it never did."
+    description: "Time of the last authentication with the key; null if the key was never used."
   })
 }).annotate({
   identifier: "Key",
-  description: "A live API key of an agent or gateway, without its secret."
+  description: "Valid API key of an agent or gateway, without its secret."
 })
 export type Key = typeof Key.Type
 
@@ -220,41 +232,41 @@ export const CreatedKey = Schema.Struct({ id: KeyId, apiKey })
 
 export const ConnectedClient = Schema.Struct({
   ...clientFields,
-  name: stored("Its name."),
+  name: storedText("Display name."),
   node: Schema.NullOr(Schema.String).annotate({
-    description: "The name of the node that holds the connection; null for a node of 0.2.0."
+    description: "Name of the node that holds the connection; null for a node of version 0.2.0."
   }),
   ...connectionFields,
-  lastSeenAt: presence.lastSeenAt,
-  ...progress
-}).annotate({ identifier: "ConnectedClient", description: "An agent or gateway that is connected, to whichever node." })
+  lastSeenAt: presenceFields.lastSeenAt,
+  ...deliveryStateFields
+}).annotate({ identifier: "ConnectedClient", description: "Agent or gateway that is connected to a node." })
 export type ConnectedClient = typeof ConnectedClient.Type
 
-/** A place in a list that is ordered by age: the last row that was shown. */
-export interface Place {
-  /** Microseconds since 1970: what PostgreSQL's timestamps resolve. */
+/** Cursor of a list that is sorted by creation time: the last row of the previous page. */
+export interface PageCursor {
+  /** Microseconds since 1970, the resolution of PostgreSQL's timestamps. */
   readonly micros: number
   readonly id: string
 }
 
-const Place = Schema.Struct({ micros: Schema.Int, id: Schema.String })
+const PageCursor = Schema.Struct({ micros: Schema.Int, id: Schema.String })
 
-/** `<micros>.<id>`: what a number holds exactly, and lasts for 200 years; no id in a row has a NUL. */
-const placePattern = /^(-?[1-8]?\d{1,15})\.([^\0]{1,256})$/u
+/** `<micros>.<id>`. The digits fit exactly into a JavaScript number and last for 200 years. No id in a row has a NUL. */
+const cursorPattern = /^(-?[1-8]?\d{1,15})\.([^\0]{1,256})$/u
 
-/** A place in base64url. */
-export const Cursor: Schema.Codec<Place, string> = Schema.String.annotate({
-  description: "Opaque: the `nextCursor` of the page before."
+/** A cursor in base64url. */
+export const PageCursorFromString: Schema.Codec<PageCursor, string> = Schema.String.annotate({
+  description: "Opaque: the `nextCursor` of the previous page."
 }).pipe(
   Schema.decodeTo(
-    Schema.StringFromBase64Url.check(Schema.isPattern(placePattern, { message: "expected a `nextCursor`" }))
+    Schema.StringFromBase64Url.check(Schema.isPattern(cursorPattern, { message: "expected a `nextCursor`" }))
   ),
-  Schema.decodeTo(Place, {
+  Schema.decodeTo(PageCursor, {
     decode: SchemaGetter.transform((text: string) => {
-      const [, micros, id = ""] = placePattern.exec(text) ?? []
+      const [, micros, id = ""] = cursorPattern.exec(text) ?? []
       return { micros: Number(micros), id }
     }),
-    encode: SchemaGetter.transform(({ micros, id }: Place) => `${micros}.${id}`)
+    encode: SchemaGetter.transform(({ micros, id }: PageCursor) => `${micros}.${id}`)
   })
 )
 
@@ -262,7 +274,7 @@ export const defaultLimit = 100
 
 export const Limit = Schema.String.check(Schema.isPattern(/^\d{1,4}$/u, { message: "expected a whole number" }))
   .annotate({
-    description: "At most so many items: 1 to 1000; 100 unless given."
+    description: "Page size: 1 to 1000 items. Default: 100."
   }).pipe(
     Schema.decodeTo(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1_000 })), {
       decode: SchemaGetter.transform(Number),
@@ -272,18 +284,18 @@ export const Limit = Schema.String.check(Schema.isPattern(/^\d{1,4}$/u, { messag
 
 export interface PageRequest {
   readonly limit: number
-  readonly after: Place | undefined
+  readonly after: PageCursor | undefined
 }
 
 export interface Page<A> {
   readonly items: ReadonlyArray<A>
-  /** Null when nothing follows. */
-  readonly nextCursor: Place | null
-  readonly leftOut?: ReadonlyArray<typeof LeftOut.Type>
+  /** Null on the last page. */
+  readonly nextCursor: PageCursor | null
+  readonly unreadable?: ReadonlyArray<typeof UnreadableRow.Type>
 }
 
-/** A row that is there and cannot be read, by name. */
-export const LeftOut = Schema.Struct({
+/** Row that exists but cannot be decoded or decrypted. */
+export const UnreadableRow = Schema.Struct({
   entityType: Schema.String,
   entityId: Schema.String,
   reason: Schema.String
@@ -292,9 +304,9 @@ export const LeftOut = Schema.Struct({
 export const pageOf = <S extends Schema.Constraint>(item: S) =>
   Schema.Struct({
     items: Schema.Array(item),
-    nextCursor: Schema.NullOr(Cursor),
-    leftOut: Schema.optionalKey(Schema.Array(LeftOut)).annotate({
+    nextCursor: Schema.NullOr(PageCursorFromString),
+    unreadable: Schema.optionalKey(Schema.Array(UnreadableRow)).annotate({
       description:
-        "Rows of this page that another application has written in a way that cannot be read; absent if there are none."
+        "Rows of this page that cannot be decoded or decrypted, for example after a write by another application; absent if there are none."
     })
   })

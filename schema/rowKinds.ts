@@ -1,11 +1,11 @@
-/** The kinds of rows that the network is made of. */
+/** Kinds of rows that make up the network. */
 import { Schema } from "effect"
 
 export const RowKind = Schema.Literals(["agents", "gateways", "tunnels", "certificates", "keys"])
 export type RowKind = typeof RowKind.Type
 
-/** A value for each kind. */
-export const ofEach = <A>(make: (kind: RowKind) => A): { readonly [kind in RowKind]: A } => ({
+/** Record with one value for each kind. */
+export const mapRowKinds = <A>(make: (kind: RowKind) => A): { readonly [kind in RowKind]: A } => ({
   agents: make("agents"),
   gateways: make("gateways"),
   tunnels: make("tunnels"),
@@ -13,14 +13,14 @@ export const ofEach = <A>(make: (kind: RowKind) => A): { readonly [kind in RowKi
   keys: make("keys")
 })
 
-/** A number of rows of each kind. */
-export const RowCounts = Schema.Struct(ofEach(() => Schema.Int))
+/** Number of rows of each kind. */
+export const RowCounts = Schema.Struct(mapRowKinds(() => Schema.Int))
 export type RowCounts = typeof RowCounts.Type
 
-/** So many rows of a kind are not there any more and were not deleted. */
+/** Rows of one kind that have disappeared without a delete. */
 export const Loss = Schema.Struct({
   kind: RowKind,
-  known: Schema.Int.annotate({ description: "How many there were." }),
-  missing: Schema.Int.annotate({ description: "How many of them are not there any more, and were not deleted." })
+  known: Schema.Int.annotate({ description: "Number of rows before the loss." }),
+  missing: Schema.Int.annotate({ description: "Number of rows that have disappeared without a delete." })
 })
 export type Loss = typeof Loss.Type

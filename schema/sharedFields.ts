@@ -1,20 +1,20 @@
-/** What the protocol and the HTTP API both say of a tunnel and of a certificate, once. */
+/** Fields of tunnels and certificates that the protocol and the HTTP API share. */
 import { Schema } from "effect"
 
-/** Rows are told as they are stored: another application may have written them, so only their type is promised. */
-export const stored = (description: string) => Schema.String.annotate({ description })
+/** Text as stored. Another application may have written the row, so that only the type is guaranteed. */
+export const storedText = (description: string) => Schema.String.annotate({ description })
 
 export const tunnelFields = {
-  domain: stored("The public host name."),
-  target: stored("Where the agent sends the traffic: `host:port` or `http(s)://host:port`."),
+  domain: storedText("Public host name."),
+  target: storedText("Address to which the agent forwards the traffic: `host:port` or `http(s)://host:port`."),
   enabled: Schema.Boolean.annotate({ description: "A disabled tunnel stays in every view and carries no traffic." })
 }
 
-/** 64 KiB: several times the longest chain that public authorities issue. */
+/** At most 64 KiB, several times the longest chain that public authorities issue. */
 const Pem = Schema.String.check(Schema.isBetweenLength(1, 65_536))
 
-/** A certificate as it is handed in. */
+/** Certificate and private key in a request. */
 export const pemFields = {
-  certificate: Pem.annotate({ description: "PEM (RFC 7468): the certificate, then its chain." }),
-  privateKey: Pem.annotate({ description: "PEM (RFC 7468): the certificate's private key, not encrypted." })
+  certificate: Pem.annotate({ description: "PEM (RFC 7468): the certificate, followed by its chain." }),
+  privateKey: Pem.annotate({ description: "PEM (RFC 7468): the private key of the certificate, unencrypted." })
 }

@@ -1,127 +1,128 @@
-/** What a client may see of the network, at each level: `config` carries it whole, every other message a part of it. */
+/** Views: the parts of the network that a client may see, at each protocol level. */
 import { Schema } from "effect"
-import { stored, tunnelFields } from "./sharedFields.ts"
+import { storedText, tunnelFields } from "./sharedFields.ts"
 import { AgentId, GatewayId, Ipv4, Ipv4Cidr, Timestamp, TunnelId, WireguardKey } from "./ids.ts"
 
 const wireguardPrivateKey = WireguardKey.annotate({
-  description: "This client's own WireGuard private key; nobody else gets it."
+  description: "This client's own WireGuard private key. No other client receives it."
 })
 
-/** Describes a part of a view without giving it a name of its own. */
-const list = <S extends Schema.Constraint>(of: S, description: string) => Schema.Array(of).annotate({ description })
+/** Array with its own description and without a name in `$defs`. */
+const arrayOf = <S extends Schema.Constraint>(of: S, description: string) => Schema.Array(of).annotate({ description })
 
 export const AgentTunnel = Schema.Struct({ id: TunnelId, ...tunnelFields }).annotate({
   identifier: "AgentTunnel",
-  description: "A tunnel as its agent sees it."
+  description: "Tunnel in the view of its agent."
 })
 export type AgentTunnel = typeof AgentTunnel.Type
 
 export const GatewayTunnel = Schema.Struct({
   id: TunnelId,
   domain: tunnelFields.domain,
-  agentVirtualIp: Ipv4.annotate({ description: "The address of the tunnel's agent inside the network." }),
+  agentVirtualIp: Ipv4.annotate({ description: "Address of the tunnel's agent inside the network." }),
   target: tunnelFields.target,
   enabled: tunnelFields.enabled
-}).annotate({ identifier: "GatewayTunnel", description: "A tunnel as gateways see it." })
+}).annotate({ identifier: "GatewayTunnel", description: "Tunnel in the view of a gateway." })
 export type GatewayTunnel = typeof GatewayTunnel.Type
 
-const ownAgentFields = { id: AgentId, name: stored("Its name."), virtualIp: Ipv4, subnet: Ipv4Cidr }
+const ownAgentFields = { id: AgentId, name: storedText("Display name."), virtualIp: Ipv4, subnet: Ipv4Cidr }
 
 const gatewayFields = {
   id: GatewayId,
-  name: stored("Its name."),
+  name: storedText("Display name."),
   publicIp: Schema.NullOr(Schema.String).annotate({
-    description: "IPv4 or IPv6; null until the gateway's address is known."
+    description: "IPv4 or IPv6 address; null until the gateway's address is known."
   }),
   wireguardPublicKey: WireguardKey,
   virtualIps: Schema.Array(Ipv4).annotate({
-    description: "The gateway's address inside this agent's subnet: none or one."
+    description: "Address of the gateway inside this agent's subnet: none or one."
   })
 }
 
 const agentFields = {
   id: AgentId,
-  name: stored("Its name."),
+  name: storedText("Display name."),
   virtualIp: Ipv4,
   subnet: Ipv4Cidr,
   wireguardPublicKey: WireguardKey
 }
 
 export const CertificateOfDomain = Schema.Struct({
-  domain: stored("The host name that the certificate is for."),
-  certificate: stored("PEM: the certificate, then its chain."),
-  privateKey: stored("PEM: its private key."),
-  expiresAt: Timestamp.annotate({ description: "When the certificate ends, in UTC (RFC 3339)." })
+  domain: storedText("Host name of the certificate."),
+  certificate: storedText("PEM: the certificate, followed by its chain."),
+  privateKey: storedText("PEM: private key of the certificate."),
+  expiresAt: Timestamp.annotate({ description: "Time of expiry, in UTC (RFC 3339)." })
 })
 export type CertificateOfDomain = typeof CertificateOfDomain.Type
 
-const ownTunnels = list(AgentTunnel, "The agent's own tunnels.")
-const everyTunnel = list(GatewayTunnel, "Every tunnel.")
-const everyCertificate = list(CertificateOfDomain, "Every certificate.")
+const ownTunnels = arrayOf(AgentTunnel, "Tunnels of this agent.")
+const everyTunnel = arrayOf(GatewayTunnel, "All tunnels in the view.")
+const everyCertificate = arrayOf(CertificateOfDomain, "All certificates in the view.")
 
 export const AgentConfig = Schema.Struct({
-  agent: Schema.Struct({ ...ownAgentFields, wireguardPrivateKey }).annotate({ description: "The agent itself." }),
-  gateways: list(Schema.Struct(gatewayFields), "Every gateway."),
+  agent: Schema.Struct({ ...ownAgentFields, wireguardPrivateKey }).annotate({ description: "This agent." }),
+  gateways: arrayOf(Schema.Struct(gatewayFields), "All gateways in the view."),
   tunnels: ownTunnels
 }).annotate({
   identifier: "AgentConfig",
-  description: "An agent's whole view: itself, every gateway, its own tunnels."
+  description: "Full view of an agent: itself, the gateways and its own tunnels."
 })
 export type AgentConfig = typeof AgentConfig.Type
 
 export const GatewayConfig = Schema.Struct({
-  gateway: Schema.Struct({ id: GatewayId, name: stored("Its name."), wireguardPrivateKey }).annotate({
-    description: "The gateway itself."
+  gateway: Schema.Struct({ id: GatewayId, name: storedText("Display name."), wireguardPrivateKey }).annotate({
+    description: "This gateway."
   }),
-  agents: list(Schema.Struct(agentFields), "Every agent."),
+  agents: arrayOf(Schema.Struct(agentFields), "All agents in the view."),
   tunnels: everyTunnel,
   certificates: everyCertificate
 }).annotate({
   identifier: "GatewayConfig",
-  description: "A gateway's whole view: itself, every agent, tunnel and certificate."
+  description: "Full view of a gateway: itself, the agents, tunnels and certificates."
 })
 export type GatewayConfig = typeof GatewayConfig.Type
 
-/** In `control.v1` a client knows both of its keys, unless it has made them itself. */
+/** WireGuard keys of a client in `control.v1`. The private key is absent if the client generated the pair. */
 const ownKeys = {
-  wireguardPublicKey: WireguardKey.annotate({ description: "This client's own WireGuard public key." }),
+  wireguardPublicKey: WireguardKey.annotate({ description: "This client's WireGuard public key." }),
   wireguardPrivateKey: Schema.optionalKey(wireguardPrivateKey).annotate({
-    description: "The private key to it, known to nobody else; left out when the client brought its own key in `auth`."
+    description:
+      "The matching private key; no other client receives it. Absent if the client sent its own public key in `auth`."
   })
 }
 
 export const GatewayOfAgent = Schema.Struct({
   ...gatewayFields,
   endpoint: Schema.NullOr(Schema.String).annotate({
-    description: "Where WireGuard reaches it, `publicIp:listenPort` (IPv6 in brackets); null as long as `publicIp` is."
+    description: "WireGuard endpoint, `publicIp:listenPort` (IPv6 in brackets); null while `publicIp` is null."
   })
-}).annotate({ identifier: "GatewayOfAgent", description: "A gateway as an agent sees it." })
+}).annotate({ identifier: "GatewayOfAgent", description: "Gateway in the view of an agent." })
 export type GatewayOfAgent = typeof GatewayOfAgent.Type
 
 export const AgentOfGateway = Schema.Struct({
   ...agentFields,
   gatewayVirtualIp: Schema.NullOr(Ipv4).annotate({
-    description: "This gateway's own address inside the agent's subnet; null when the subnet has no room for it."
+    description: "Address of this gateway inside the agent's subnet; null if the subnet has no free address."
   })
-}).annotate({ identifier: "AgentOfGateway", description: "An agent as a gateway sees it." })
+}).annotate({ identifier: "AgentOfGateway", description: "Agent in the view of a gateway." })
 export type AgentOfGateway = typeof AgentOfGateway.Type
 
 export const AgentConfigV1 = Schema.Struct({
-  agent: Schema.Struct({ ...ownAgentFields, ...ownKeys }).annotate({ description: "The agent itself." }),
-  gateways: list(GatewayOfAgent, "Every gateway."),
+  agent: Schema.Struct({ ...ownAgentFields, ...ownKeys }).annotate({ description: "This agent." }),
+  gateways: arrayOf(GatewayOfAgent, "All gateways in the view."),
   tunnels: ownTunnels
-}).annotate({ identifier: "AgentConfigV1", description: "An agent's whole view in control.v1." })
+}).annotate({ identifier: "AgentConfigV1", description: "Full view of an agent in `control.v1`." })
 export type AgentConfigV1 = typeof AgentConfigV1.Type
 
 export const GatewayConfigV1 = Schema.Struct({
   gateway: Schema.Struct({
     id: GatewayId,
-    name: stored("Its name."),
-    listenPort: Schema.Int.annotate({ description: "The UDP port on which its WireGuard listens." }),
+    name: storedText("Display name."),
+    listenPort: Schema.Int.annotate({ description: "UDP port on which the gateway's WireGuard listens." }),
     ...ownKeys
-  }).annotate({ description: "The gateway itself." }),
-  agents: list(AgentOfGateway, "Every agent."),
+  }).annotate({ description: "This gateway." }),
+  agents: arrayOf(AgentOfGateway, "All agents in the view."),
   tunnels: everyTunnel,
   certificates: everyCertificate
-}).annotate({ identifier: "GatewayConfigV1", description: "A gateway's whole view in control.v1." })
+}).annotate({ identifier: "GatewayConfigV1", description: "Full view of a gateway in `control.v1`." })
 export type GatewayConfigV1 = typeof GatewayConfigV1.Type

@@ -1,119 +1,132 @@
-/** `control doctor`: asks the server, or where none answers, looks at what can be seen without one. */
-import { Diagnosis, type Finding } from "#schema/doctor.ts"
+/** `control doctor`: asks the server for its diagnosis, or examines this machine if no server answers. */
+import { diagnosis, Doctor } from "#doctor/Doctor.ts"
+import { diskFinding, problemFinding } from "#doctor/findings.ts"
+import { riskySettings } from "#doctor/settingsFindings.ts"
+import { DoctorReport, type Finding } from "#schema/doctor.ts"
 import { Settings } from "#server/Settings.ts"
 import { schemaVersion } from "#store/Database.ts"
-import { diskSpace, DoctorStore } from "#store/DoctorStore.ts"
-import { diagnosis, Doctor } from "#doctor/Doctor.ts"
-import { diskFinding, found } from "#doctor/findings.ts"
-import { fightingSettings } from "#doctor/settingsFindings.ts"
+import { DoctorStore, readDiskSpace } from "#store/DoctorStore.ts"
 import { Clock, Effect, Layer, Option, Schema } from "effect"
-import { fail } from "./CommandFailed.ts"
-import { type Format, visible } from "./output.ts"
+import { configuredUrl, findServer, requestJson } from "./apiClient.ts"
+import { commandFailed } from "./CommandFailed.ts"
 import * as Offline from "./offline.ts"
-import { ask, findServer, givenUrl } from "./apiClient.ts"
+import { type Format, replaceControlCharacters } from "./output.ts"
 
-/** A server that was named, or that refuses the token, is no reason to look elsewhere. */
+/**
+ * Returns the diagnosis. Fails if the server of `CONTROL_API_URL` does not answer, or if any server rejects the token,
+ * because this machine then says nothing about that server.
+ */
 export const examine = Effect.gen(function*() {
-  const isNamed = Option.isSome(yield* givenUrl)
+  const hasConfiguredUrl = Option.isSome(yield* configuredUrl)
   const server = yield* Effect.result(findServer)
-  if (server._tag === "Failure")
-    return yield* isNamed ? Effect.fail(server.failure) : withoutServer(server.failure.reason)
+  if (server._tag === "Failure") {
+    return yield* hasConfiguredUrl ? Effect.fail(server.failure) : examineWithoutServer(server.failure.reason)
+  }
   const { url } = server.success
-  const answer = yield* Effect.result(ask(server.success, { method: "GET", path: "/api/doctor" }))
-  if (answer._tag === "Failure") {
-    const { kind, reason } = answer.failure
-    return yield* isNamed || kind !== "unreachable" ? Effect.fail(answer.failure) : withoutServer(reason)
+  const response = yield* Effect.result(requestJson(server.success, { method: "GET", path: "/api/doctor" }))
+  if (response._tag === "Failure") {
+    const { kind, reason } = response.failure
+    return yield* hasConfiguredUrl || kind !== "unreachable"
+      ? Effect.fail(response.failure)
+      : examineWithoutServer(reason)
   }
   return yield* Effect.mapError(
-    decodeDiagnosis(answer.success),
-    () => fail("failed", `the server at ${url} is of another version: run its own control doctor`)
+    decodeDiagnosis(response.success),
+    () => commandFailed("failed", `the server at ${url} has another version; run control doctor of that version`)
   )
 })
 
-const decodeDiagnosis = Schema.decodeUnknownEffect(Diagnosis)
+const decodeDiagnosis = Schema.decodeUnknownEffect(DoctorReport)
 
-const withoutServer = Effect.fnUntraced(function*(reason: string) {
-  const server = found("server", "warn", [
+const examineWithoutServer = Effect.fnUntraced(function*(reason: string) {
+  const server = problemFinding("server", "warn", [
     `no server was asked: ${reason}`,
-    "while none runs, no change reaches a client; and only some of what can go wrong was looked at",
-    "start it, and run this again with its token"
+    "without a server no change reaches a client, and this diagnosis covers only the database, the disk and the settings",
+    "start the server, then run control doctor again with its admin token"
   ])
-  const looked = yield* Effect.result(Effect.provide(lookAtDatabase(server, reason), Offline.settings))
-  if (looked._tag === "Success") return looked.success
+  const result = yield* Effect.result(Effect.provide(examineMachine(server, reason), Offline.settings))
+  if (result._tag === "Success") return result.success
   return diagnosis(yield* Clock.currentTimeMillis, [
     server,
-    found("settings", "fail", [looked.failure.reason, "with these settings Control does not start", "correct them"])
+    problemFinding("settings", "fail", [
+      result.failure.reason,
+      "Control does not start with these settings",
+      "correct the settings"
+    ])
   ])
 })
 
-/** What is wrong with the database is a finding too, and the settings and the disk can be looked at whatever it is. */
-const lookAtDatabase = Effect.fnUntraced(function*(server: Finding, reason: string) {
+/** A failure of the database is a finding, and does not prevent the checks of the disk and the settings. */
+const examineMachine = Effect.fnUntraced(function*(server: Finding, reason: string) {
   const settings = yield* Settings
-  const database = Layer.provideMerge(Doctor.layer, Offline.asItIs)
-  const seen = yield* Effect.result(lookAtRows(server).pipe(Effect.provide(database), Effect.provide(Offline.quietLog)))
-  if (seen._tag === "Success") return seen.success
-  const { failure } = seen
-  const beside = [diskFinding(settings.dataDir, yield* diskSpace(settings.dataDir)), ...fightingSettings(settings)]
-  if (failure._tag === "DataDirectoryBusy")
-    return diagnosis(yield* Clock.currentTimeMillis, [runningFinding(failure.holder, reason), ...beside])
+  const database = Layer.provideMerge(Doctor.layer, Offline.existingDatabase)
+  const result = yield* Effect.result(
+    examineDatabase(server).pipe(Effect.provide(database), Effect.provide(Offline.warningLog))
+  )
+  if (result._tag === "Success") return result.success
+  const { failure } = result
+  const others = [diskFinding(settings.dataDir, yield* readDiskSpace(settings.dataDir)), ...riskySettings(settings)]
+  if (failure._tag === "DataDirectoryBusy") {
+    return diagnosis(yield* Clock.currentTimeMillis, [unreachedServerFinding(failure.holder, reason), ...others])
+  }
   return diagnosis(yield* Clock.currentTimeMillis, [
     server,
-    found("database", "fail", [
-      failure._tag === "SqlError" ? "the database of DATABASE_URL does not answer" : failure.message,
-      "Control does not start without it",
-      "see to the database; if its files are damaged, `control restore FILE` into a new data directory"
+    problemFinding("database", "fail", [
+      failure._tag === "SqlError" ? "no answer from the database of DATABASE_URL" : failure.message,
+      "Control does not start without its database",
+      "start the database; if its files are damaged, run control restore FILE with a new data directory"
     ]),
-    ...beside
+    ...others
   ])
 })
 
-/** Who holds the data directory has its database, too: nothing can be told of it but by asking. */
-const runningFinding = (holder: string, reason: string): Finding =>
-  found("server", "warn", [
-    `a server runs here (${holder}), and it was not asked: ${reason}`,
-    "it has the database for itself, so only the disk and the settings were looked at",
-    "say with CONTROL_API_URL where it serves operators: it has logged that when it started"
+/** The process that holds the data directory also holds the embedded database, so that only this process can examine it. */
+const unreachedServerFinding = (holder: string, reason: string): Finding =>
+  problemFinding("server", "warn", [
+    `a server runs here (${holder}), but was not asked: ${reason}`,
+    "the server has locked the database, so that only the disk and the settings were checked",
+    "set CONTROL_API_URL to the operators' URL that the server has logged at its start"
   ])
 
-const lookAtRows = Effect.fnUntraced(function*(server: Finding) {
+const examineDatabase = Effect.fnUntraced(function*(server: Finding) {
   const store = yield* DoctorStore
-  const version = yield* store.version
+  const version = yield* store.readSchemaVersion
   if (version !== schemaVersion) {
-    return yield* fail(
+    return yield* commandFailed(
       "failed",
-      `the database has schema version ${version}, and this version of Control is made for ${schemaVersion}: ` +
-        (version < schemaVersion ? "its start brings it up to date" : "run a newer Control")
+      `the database has schema version ${version}, but this version of Control needs ${schemaVersion}; ` +
+        (version < schemaVersion ? "start the server to migrate the database" : "install a newer version of Control")
     )
   }
-  const key = yield* keyFindings
+  const key = yield* masterKeyFindings
   const cipher = Option.getOrUndefined(yield* Offline.cipher)
-  const unreadable = cipher === undefined || key.length > 0 ? [] : yield* store.unreadable(cipher)
+  const unreadable = cipher === undefined || key.length > 0 ? [] : yield* store.describeUnreadable(cipher)
   return yield* (yield* Doctor).examine({ findings: [server, ...key], unreadable })
 })
 
-/** Under another master key no row with a secret can be read: that is said once, and not of each row. */
-const keyFindings = Effect.gen(function*() {
-  const { masterKey: writtenUnder } = yield* (yield* DoctorStore).facts
+/** With a wrong master key every row with a secret is unreadable. One finding replaces one entry for each row. */
+const masterKeyFindings = Effect.gen(function*() {
+  const { masterKey } = yield* (yield* DoctorStore).readFacts
   const cipher = Option.getOrUndefined(yield* Offline.cipher)
-  if (writtenUnder === null || cipher?.readableIds.has(writtenUnder)) return []
-  return [found("master-key", "fail", [
-    `the database is encrypted under master key ${writtenUnder}, and here is ${
-      cipher === undefined ? "none" : `master key ${cipher.keyId}`
+  if (masterKey === null || cipher?.readableIds.has(masterKey)) return []
+  return [problemFinding("master-key", "fail", [
+    `the database is encrypted with master key ${masterKey}, but this machine has ${
+      cipher === undefined ? "no master key" : `master key ${cipher.keyId}`
     }`,
-    "Control does not start with another one, and nothing else can read the private keys in the database",
-    "give the right one as CONTROL_MASTER_KEY_FILE, or as the file master-key in the data directory"
+    "Control does not start with another master key, and the private keys in the database cannot be read",
+    "set CONTROL_MASTER_KEY_FILE to the right key, or copy the key to the file master-key in the data directory"
   ])]
 })
 
-export const isWell = ({ findings }: Diagnosis): boolean => findings.every(({ severity }) => severity !== "fail")
+export const isHealthy = ({ findings }: DoctorReport): boolean => findings.every(({ severity }) => severity !== "fail")
 
-/** For people: what is wrong first, with why and what to do. What clients have said is quoted in it. */
-export const describe = (format: Format, found: Diagnosis): unknown => {
-  if (format !== "table") return found
+/** Returns text for people, problems first; for other formats the diagnosis itself. */
+export const formatDiagnosis = (format: Format, { findings, ...rest }: DoctorReport): unknown => {
+  if (format !== "table") return { ...rest, findings }
   const order: ReadonlyArray<Finding["severity"]> = ["fail", "warn", "note", "ok"]
-  // A line break in what is quoted must not begin what looks like another finding.
-  const text = (words: string) => visible(words).replaceAll("\n", `\n${indent}`)
-  return found.findings.toSorted((one, other) => order.indexOf(one.severity) - order.indexOf(other.severity)).map(
+  // Findings quote messages of clients: an indented line break cannot look like the start of another finding.
+  const text = (sentence: string) => replaceControlCharacters(sentence).replaceAll("\n", `\n${indent}`)
+  return findings.toSorted((one, other) => order.indexOf(one.severity) - order.indexOf(other.severity)).map(
     ({ check, remedy, severity, what, why }) =>
       `${severity.padEnd(4)}  ${check.padEnd(12)}  ${text(what)}` +
       (severity === "ok" ? "" : `\n${indent}why: ${text(why)}\n${indent}do:  ${text(remedy)}`)

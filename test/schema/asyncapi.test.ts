@@ -1,6 +1,6 @@
 /** The AsyncAPI document, judged by its official parser. That every example is such a message is told in generated.test.ts. */
 import { asyncApi } from "#schema/asyncapi.ts"
-import { sendersAt } from "#schema/protocol.ts"
+import { messageSenders } from "#schema/protocol.ts"
 import { DiagnosticSeverity, Parser } from "@asyncapi/parser"
 import { assert, describe, it } from "@effect/vitest"
 
@@ -24,7 +24,7 @@ describe("the AsyncAPI document", () => {
     ]
     for (const [level, suffix] of [["plain", ""], ["control.v1", "V1"]] as const) {
       for (const [type, noun] of [["agent", "Agents"], ["gateway", "Gateways"]] as const) {
-        const mayBeSaid = sendersAt(level).filter(([, by]) => by.includes(type)).map(([name]) => name)
+        const mayBeSaid = messageSenders(level).filter(([, by]) => by.includes(type)).map(([name]) => name)
         assert.sameMembers(typesIn(`receiveFrom${noun}${suffix}`), mayBeSaid)
       }
     }

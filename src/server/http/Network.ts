@@ -22,7 +22,7 @@ export const layer = HttpApiBuilder.group(
         timeline,
         revision,
         held: held && { ...held, since: DateTime.formatIso(held.since) },
-        leftOut: unreadableRows.map(({ entity, id, reason }) => ({ entityType: entity, entityId: id, reason }))
+        unreadable: unreadableRows.map(({ entity, id, reason }) => ({ entityType: entity, entityId: id, reason }))
       }
     })
     return handlers.handleAll({

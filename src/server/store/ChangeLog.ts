@@ -19,7 +19,9 @@ export interface ChangePage {
   readonly newest: Revision
   /** The oldest revision in the log; undefined for an empty log. */
   readonly oldest: Revision | undefined
-  /** In order of revision, at most `changePageSize`, without the unreadable changes, whose rows keep their last known state. */
+  /**
+   * In order of revision, at most `changePageSize`, without the unreadable changes, whose rows keep their last known state.
+   */
   readonly changes: ReadonlyArray<Change>
   /** The last revision that this page covers, readable or not. */
   readonly upTo: Revision
@@ -54,6 +56,7 @@ const channel = "control_changes"
 /** More than two probe intervals (5 s each), because a busy process can miss one probe. */
 const maxNotificationGap = Duration.seconds(12)
 
+/** Reads, watches, accepts and compacts the change log. */
 export class ChangeLog extends Context.Service<ChangeLog, {
   /**
    * Reads every row and the recent history in one snapshot of the database. Logs each unreadable row.
@@ -68,20 +71,20 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   /** Counts the rows that were created and deleted after `after` up to `upTo`, by kind, from the audit. */
   countTurnover(after: Revision, upTo: Revision): Effect.Effect<Turnover, StoreUnavailable>
   /**
-   * Accepts the current loss of rows as intended, and starts a new timeline, so that every process reloads the network, also
-   * one that has not noticed the loss. Returns false and changes nothing if the current timeline is another one.
+   * Accepts the current loss of rows as intended, and starts a new timeline. So every process reloads the network, also one
+   * that has not noticed the loss. Returns false and changes nothing if the current timeline is another one.
    */
   acceptLoss(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
   /** Starts a new timeline after the loss of history `lost`. Does nothing if the current timeline is another one already. */
   startTimeline(lost: Timeline): Effect.Effect<void, StoreUnavailable>
   /**
-   * Deletes at most 1,000 of the oldest changes; returns their number. Keeps the newest 10,000 and those of the last 24 hours.
-   * Returns 0 while another process compacts.
+   * Deletes at most 1,000 of the oldest changes; returns their number. Keeps the newest 10,000 and those of the last 24
+   * hours. Returns 0 while another process compacts.
    */
   readonly compact: Effect.Effect<number, StoreUnavailable>
   /**
-   * Runs `wake` after the subscription and after every notification of a change. Fails when the subscription is lost, or when
-   * no notification, probes included, has arrived for 12 s, because a LISTEN connection can die without an error.
+   * Runs `wake` after the subscription and after every notification of a change. Fails when the subscription is lost, or
+   * when no notification or probe has arrived for 12 s. A LISTEN connection can die without an error.
    */
   listen(wake: Effect.Effect<void>): Effect.Effect<never, StoreUnavailable>
   /** Sends a notification to every listener. Call it every 5 s. */
@@ -247,7 +250,7 @@ const minRetainedChanges = 10_000
 
 /**
  * SQL expression of the timeline: a hash of the stored timeline, the identity of the PostgreSQL cluster, and PostgreSQL's own
- * timeline, which a promoted standby and a point-in-time recovery change. `row` is the alias of `control_meta`.
+ * timeline. A promoted standby and a point-in-time recovery change the last one. `row` is the alias of `control_meta`.
  */
 const timelineExpressionOf = (row: string) =>
   `md5(concat_ws(':', ${row}.timeline, (select system_identifier from pg_control_system()),

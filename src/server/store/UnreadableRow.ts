@@ -1,4 +1,4 @@
-/** Decodes rows that other programs may have written; reports each unreadable row by name, without its values. */
+/** Decodes rows of any writer. Reports each unreadable row by name, without its values. */
 import { fieldErrorsOf } from "#schema/fieldErrors.ts"
 import { Effect, type Option, Result, Schema } from "effect"
 

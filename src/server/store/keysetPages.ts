@@ -1,4 +1,4 @@
-/** Keyset pagination: each page starts after the last row of the previous page, so concurrent writes shift no rows. */
+/** Keyset pagination: each page starts after the previous page's last row, so concurrent writes shift nothing. */
 import type { Page, PageCursor, PageRequest } from "#schema/resources.ts"
 import { Array, Effect, type Result, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
@@ -6,8 +6,8 @@ import { withStoreErrors } from "./sql.ts"
 import type { UnreadableRow } from "./UnreadableRow.ts"
 
 /**
- * SQL fragments of a list. They must never contain input. Rows are ordered by `orderBy`, a `timestamptz` expression, and then by
- * `key`, a unique text expression.
+ * SQL fragments of a list. They must never contain input. Rows are ordered by `orderBy`, a `timestamptz` expression, and
+ * then by `key`, a unique text expression.
  */
 export interface KeysetQuery {
   readonly columns: string
@@ -34,12 +34,12 @@ export const keysetPages = <A>(
     // One row more than the page shows whether a next page exists.
     const pageRows = rows.slice(0, limit)
     const last = rows.length > limit ? pageRows.at(-1) : undefined
-    const [items, unreadable] = Array.partition(pageRows, read)
-    const leftOut = unreadable.map(({ entity, id, reason }) => ({ entityType: entity, entityId: id, reason }))
+    const [items, unreadableRows] = Array.partition(pageRows, read)
+    const unreadable = unreadableRows.map(({ entity, id, reason }) => ({ entityType: entity, entityId: id, reason }))
     const page: Page<A> = {
       items,
       nextCursor: last === undefined ? null : cursorOf(last),
-      ...(leftOut.length === 0 ? {} : { leftOut })
+      ...(unreadable.length === 0 ? {} : { unreadable })
     }
     return page
   })

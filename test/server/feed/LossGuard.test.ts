@@ -193,9 +193,9 @@ describe("an unreadable row", () => {
       const view = fromConfig((yield* client.expect("config")).data)
       assert.deepStrictEqual(Object.keys(view.peers), [gateway.id])
       assert.strictEqual((view.own as { id: string }).id, agent.id)
-      const { leftOut } = yield* network
-      assert.deepStrictEqual(leftOut.map(({ entityId }: { entityId: string }) => entityId), [gateway.id])
-      assert.notInclude(JSON.stringify(leftOut), "'damaged'")
+      const { unreadable } = yield* network
+      assert.deepStrictEqual(unreadable.map(({ entityId }: { entityId: string }) => entityId), [gateway.id])
+      assert.notInclude(JSON.stringify(unreadable), "'damaged'")
     }), 60_000)
 })
 

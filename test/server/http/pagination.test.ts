@@ -1,19 +1,20 @@
+/** Lists, pages and cursors of the API. */
 import { TestServer } from "#support/server.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
 layer(TestServer.layer(), { excludeTestServices: true })("lists", (it) => {
-  it.effect("pages show every row once, in the order of creation, also those of one moment", () =>
+  it.effect("pages contain every row once in the order of creation, also rows with equal timestamps", () =>
     Effect.gen(function*() {
       const { context, newAgent, operator } = yield* TestServer
       const { id } = yield* newAgent
       const sql = Context.get(context, SqlClient.SqlClient)
       yield* sql`insert into tunnels (agent_id, domain, target, created_at) select ${id}, 'd' || i || '.example.com', 'localhost:1',
         timestamptz '2026-01-01 00:00:00.000001+00' + (i / 4) * interval '1 microsecond' from generate_series(0, 22) i`
-      const whole = yield* Effect.promise(() => operator.get("/api/tunnels"))
-      assert.strictEqual(whole.body.items.length, 23)
-      assert.isNull(whole.body.nextCursor)
+      const all = yield* Effect.promise(() => operator.get("/api/tunnels"))
+      assert.strictEqual(all.body.items.length, 23)
+      assert.isNull(all.body.nextCursor)
       for (const limit of [1, 5, 22, 23, 24, 1000]) {
         const seen: Array<unknown> = []
         let cursor: string | null = ""
@@ -24,11 +25,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("lists", (it) => {
           seen.push(...body.items)
           cursor = body.nextCursor
         }
-        assert.deepStrictEqual(seen, whole.body.items)
+        assert.deepStrictEqual(seen, all.body.items)
       }
     }))
 
-  it.effect("a page goes on behind a row that has been deleted meanwhile", () =>
+  it.effect("a cursor stays valid after its row is deleted", () =>
     Effect.gen(function*() {
       const { newGateway, operator } = yield* TestServer
       const ids = (yield* Effect.all([newGateway, newGateway, newGateway])).map(({ id }) => id)
@@ -41,7 +42,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("lists", (it) => {
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("rows that another application has written", (it) => {
-  it.effect("an impossible time is shown as the nearest possible one, and the pages show every such row once", () =>
+  it.effect("a timestamp out of range is clamped, and pages contain every such row once", () =>
     Effect.gen(function*() {
       const { context, newAgent, operator } = yield* TestServer
       const { id } = yield* newAgent
@@ -51,14 +52,14 @@ layer(TestServer.layer(), { excludeTestServices: true })("rows that another appl
         yield* sql`insert into tunnels (agent_id, domain, target, created_at)
           values (${id}, ${`t${index}.example.com`}, 'localhost:1', ${time}::timestamptz)`
       }
-      const whole = yield* Effect.promise(() => operator.get("/api/tunnels"))
+      const all = yield* Effect.promise(() => operator.get("/api/tunnels"))
       assert.deepStrictEqual(
-        whole.body.items.map(({ createdAt }: { createdAt: string }) => createdAt.slice(0, 10)),
+        all.body.items.map(({ createdAt }: { createdAt: string }) => createdAt.slice(0, 10)),
         ["0001-01-01", "0001-01-01", "1600-01-01", "1960-01-01", "2026-01-01", "2250-01-01"]
       )
       const last = yield* Effect.promise(() => operator.get("/api/tunnels?limit=3"))
       const rest = yield* Effect.promise(() => operator.get(`/api/tunnels?cursor=${last.body.nextCursor}`))
-      assert.deepStrictEqual([...last.body.items, ...rest.body.items], whole.body.items)
+      assert.deepStrictEqual([...last.body.items, ...rest.body.items], all.body.items)
 
       yield* sql`insert into tunnels (agent_id, domain, target, created_at)
         select ${id}, 'z' || i || '.example.com', 'localhost:1', 'infinity' from generate_series(1, 3) i`
@@ -67,7 +68,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("rows that another appl
       assert.isNull(ending.body.nextCursor)
     }))
 
-  it.effect("a row that cannot be shown is left out, and hides no other", () =>
+  it.effect("an unreadable row is omitted from lists and hides no other row", () =>
     Effect.gen(function*() {
       const { context, newAgent, operator } = yield* TestServer
       const sql = Context.get(context, SqlClient.SqlClient)
@@ -92,7 +93,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("rows that another appl
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("connected clients", (it) => {
-  it.effect("are those that have authenticated, until they leave", () =>
+  it.effect("/api/clients lists clients from authentication to disconnection", () =>
     Effect.gen(function*() {
       const { joinAgent, joinGateway, newAgent, operator } = yield* TestServer
       yield* newAgent

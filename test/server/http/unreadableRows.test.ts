@@ -1,4 +1,4 @@
-/** Rows that another application has written in a way that cannot be read. */
+/** Rows that another application has written and Control cannot decode. */
 import { TestServer } from "#support/server.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
@@ -6,48 +6,48 @@ import { SqlClient } from "effect/sql"
 
 const type = "urn:control:problem:unreadable-row"
 
-layer(TestServer.layer(), { excludeTestServices: true })("a row that cannot be read", (it) => {
-  it.effect("is told by name and place, without what is there, and hides no other", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("unreadable rows", (it) => {
+  it.effect("an unreadable row is reported with id and column but no contents, and hides no other row", () =>
     Effect.gen(function*() {
       const { context, newGateway, operator } = yield* TestServer
-      const [odd, whole] = yield* Effect.all([newGateway, newGateway])
+      const [unreadable, readable] = yield* Effect.all([newGateway, newGateway])
       yield* Context.get(context, SqlClient.SqlClient)`
-        update gateways set serves = '{"agents": ["a"], "domains": ["a.example.com", "what is there"]}' where id = ${odd.id}`
-      const answer = yield* Effect.promise(() => operator.get(`/api/gateways/${odd.id}`))
-      assert.strictEqual(answer.status, 409)
-      assert.strictEqual(answer.body.type, type)
-      assert.include(answer.body.detail, odd.id)
-      assert.include(answer.body.detail, "serves.domains.1")
-      assert.notInclude(answer.body.detail, "what is there")
+        update gateways set serves = '{"agents": ["a"], "domains": ["a.example.com", "secret-content"]}' where id = ${unreadable.id}`
+      const response = yield* Effect.promise(() => operator.get(`/api/gateways/${unreadable.id}`))
+      assert.strictEqual(response.status, 409)
+      assert.strictEqual(response.body.type, type)
+      assert.include(response.body.detail, unreadable.id)
+      assert.include(response.body.detail, "serves.domains.1")
+      assert.notInclude(response.body.detail, "secret-content")
 
       const list = yield* Effect.promise(() => operator.get("/api/gateways"))
-      assert.deepStrictEqual(list.body.items.map(({ id }: { id: string }) => id), [whole.id])
-      assert.deepStrictEqual(list.body.leftOut, [
+      assert.deepStrictEqual(list.body.items.map(({ id }: { id: string }) => id), [readable.id])
+      assert.deepStrictEqual(list.body.unreadable, [
         {
           entityType: "gateway",
-          entityId: odd.id,
+          entityId: unreadable.id,
           reason: "this version does not understand serves.domains.1"
         }
       ])
     }))
 
-  it.effect("is mended by a change of what is wrong; another change is refused and changes nothing", () =>
+  it.effect("an update of the invalid column repairs a row; an update of other columns is rejected", () =>
     Effect.gen(function*() {
       const { context, newGateway, operator } = yield* TestServer
       const { id } = yield* newGateway
       const sql = Context.get(context, SqlClient.SqlClient)
       yield* sql`update gateways set name = 'before', serves = '{"agents": [7], "domains": []}' where id = ${id}`
       const path = `/api/gateways/${id}`
-      const refused = yield* Effect.promise(() => operator.patch(path, { name: "after" }))
-      assert.deepInclude(refused.body, { status: 409, type })
+      const rejected = yield* Effect.promise(() => operator.patch(path, { name: "after" }))
+      assert.deepInclude(rejected.body, { status: 409, type })
       assert.deepStrictEqual([...yield* sql`select name from gateways where id = ${id}`], [{ name: "before" }])
-      const mended = yield* Effect.promise(() => operator.patch(path, { serves: { domains: ["a.example.com"] } }))
-      assert.deepInclude(mended.body, { name: "before", serves: { agents: [], domains: ["a.example.com"] } })
+      const repaired = yield* Effect.promise(() => operator.patch(path, { serves: { domains: ["a.example.com"] } }))
+      assert.deepInclude(repaired.body, { name: "before", serves: { agents: [], domains: ["a.example.com"] } })
       const shown = yield* Effect.promise(() => operator.get(path))
       assert.strictEqual(shown.status, 200)
     }))
 
-  it.effect("for what its client has said is mended by any change", () =>
+  it.effect("any update repairs a row with an unreadable nack", () =>
     Effect.gen(function*() {
       const { context, newAgent, newGateway, operator } = yield* TestServer
       const sql = Context.get(context, SqlClient.SqlClient)
@@ -57,12 +57,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("a row that cannot be r
         const before = yield* Effect.promise(() => operator.get(path))
         assert.deepInclude(before.body, { status: 409, type })
         assert.include(before.body.detail, "lastNack.code")
-        const mended = yield* Effect.promise(() => operator.patch(path, { name: "mended" }))
-        assert.deepInclude(mended.body, { name: "mended", lastNack: null })
+        const repaired = yield* Effect.promise(() => operator.patch(path, { name: "repaired" }))
+        assert.deepInclude(repaired.body, { name: "repaired", lastNack: null })
       }
     }))
 
-  it.effect("can be deleted, whatever is wrong with it", () =>
+  it.effect("an unreadable row can be deleted", () =>
     Effect.gen(function*() {
       const { context, newAgent, newGateway, newTunnel, operator } = yield* TestServer
       const sql = Context.get(context, SqlClient.SqlClient)

@@ -1,3 +1,4 @@
+/** The data directory has one owner at a time, and keeps secrets private. */
 import { assert, describe, it } from "@effect/vitest"
 import { DataDirectoryBusy, DataDirectoryUnusable, openDataDirectory } from "#store/DataDirectory.ts"
 import { Cause, Effect, Exit, Logger, Redacted, Scope } from "effect"
@@ -8,7 +9,7 @@ import { hostname } from "node:os"
 import { join } from "node:path"
 import { end, temporaryDirectory } from "#support/temporary.ts"
 
-/** Opens the directory in a process of its own, says `open` or the error, and holds it until that process ends. */
+/** A process that opens the directory, prints `open` or the error message, and keeps the directory until it ends. */
 const script = `
   import { Effect } from "effect"
   import { openDataDirectory } from "#store/DataDirectory.ts"
@@ -24,12 +25,12 @@ const script = `
   ))
 `
 
-const startHolder = (path: string): ChildProcess =>
+const spawnHolder = (path: string): ChildProcess =>
   spawn(process.execPath, ["--input-type=module-typescript", "--eval", script, path], {
     stdio: ["pipe", "pipe", "inherit"]
   })
 
-/** The first line that the process says. */
+/** The first line that the process prints. */
 const firstLine = (child: ChildProcess) =>
   Effect.promise(async () => {
     if (child.stdout === null) throw new Error("no output")
@@ -37,12 +38,12 @@ const firstLine = (child: ChildProcess) =>
     return String(data).trim()
   })
 
-const holder = (path: string) => Effect.acquireRelease(Effect.sync(() => startHolder(path)), end)
+const startHolder = (path: string) => Effect.acquireRelease(Effect.sync(() => spawnHolder(path)), end)
 
 const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8)
 
-describe("one process at a time", () => {
-  it.live("a directory that is not there is created, closed to others", () =>
+describe("the lock of the data directory", () => {
+  it.live("opening creates a missing directory with mode 0700", () =>
     Effect.gen(function*() {
       const path = join(yield* temporaryDirectory, "deep", "data")
       const directory = yield* openDataDirectory(path)
@@ -50,10 +51,10 @@ describe("one process at a time", () => {
       assert.strictEqual(modeOf(path), "700")
     }))
 
-  it.live("a second process is refused with the holder's process id and host, also while the holder is stopped", () =>
+  it.live("a second process gets an error with the holder's process id and host, also while the holder is stopped (SIGSTOP)", () =>
     Effect.gen(function*() {
       const path = yield* temporaryDirectory
-      const child = yield* holder(path)
+      const child = yield* startHolder(path)
       assert.strictEqual(yield* firstLine(child), "open")
 
       const refused = yield* Effect.flip(openDataDirectory(path))
@@ -64,10 +65,10 @@ describe("one process at a time", () => {
       assert.instanceOf(yield* Effect.flip(openDataDirectory(path)), DataDirectoryBusy)
     }))
 
-  it.live("what a killed process held is taken over, although its traces lie about", () =>
+  it.live("a process can open the directory of a killed process, whose holder file still exists", () =>
     Effect.gen(function*() {
       const path = yield* temporaryDirectory
-      const child = yield* holder(path)
+      const child = yield* startHolder(path)
       assert.strictEqual(yield* firstLine(child), "open")
       yield* end(child)
       assert.include(readFileSync(join(path, "holder"), "utf8"), `${child.pid}`)
@@ -76,33 +77,37 @@ describe("one process at a time", () => {
       assert.include(readFileSync(join(path, "holder"), "utf8"), `process ${process.pid} `)
     }))
 
-  it.live("of many processes that race for what a killed one held, exactly one wins", () =>
+  it.live("exactly one of six processes that race for the directory of a killed process opens it", () =>
     Effect.gen(function*() {
       const path = yield* temporaryDirectory
-      const killed = yield* holder(path)
+      const killed = yield* startHolder(path)
       yield* firstLine(killed)
       yield* end(killed)
 
-      const racers = yield* Effect.all(Array.from({ length: 6 }, () => holder(path)))
+      const racers = yield* Effect.all(Array.from({ length: 6 }, () => startHolder(path)))
       const words = yield* Effect.forEach(racers, firstLine, { concurrency: "unbounded" })
       assert.strictEqual(words.filter((word) => word === "open").length, 1, words.join("\n"))
       assert.strictEqual(words.filter((word) => word.includes("is in use by")).length, 5)
     }))
 
-  it.live("the same process is refused too until it has let go, and then nothing says that it is held", () =>
+  it.live("the same process cannot open the directory twice, and closing removes the holder file", () =>
     Effect.gen(function*() {
       const path = yield* temporaryDirectory
       const first = yield* Scope.make()
       yield* Scope.provide(openDataDirectory(path), first)
       assert.include((yield* Effect.flip(openDataDirectory(path))).message, `process ${process.pid} on`)
-      assert.instanceOf(yield* Effect.flip(openDataDirectory(path)), DataDirectoryBusy, "a refusal frees nothing")
+      assert.instanceOf(
+        yield* Effect.flip(openDataDirectory(path)),
+        DataDirectoryBusy,
+        "a failed attempt does not release the lock"
+      )
 
       yield* Scope.close(first, Exit.void)
       assert.isFalse(existsSync(join(path, "holder")))
       yield* openDataDirectory(path)
     }))
 
-  it.live("a path that is no directory fails with its name", () =>
+  it.live("opening a path that is a file fails with an error that names the path", () =>
     Effect.gen(function*() {
       const file = join(yield* temporaryDirectory, "file")
       writeFileSync(file, "")
@@ -112,8 +117,8 @@ describe("one process at a time", () => {
     }))
 })
 
-describe("secrets", () => {
-  it.live("a secret is generated once, kept in a file for its owner only, and read from then on", () =>
+describe("a secret in the data directory", () => {
+  it.live("a secret is generated once, stored with mode 0600, and read afterwards", () =>
     Effect.gen(function*() {
       const path = yield* temporaryDirectory
       const directory = yield* openDataDirectory(path)
@@ -121,10 +126,10 @@ describe("secrets", () => {
       const second = yield* directory.readOrCreateSecret("admin-token", Effect.die("generated twice"))
       assert.deepStrictEqual([Redacted.value(first), Redacted.value(second)], ["canary", "canary"])
       assert.strictEqual(modeOf(join(path, "admin-token")), "600")
-      assert.deepStrictEqual(readdirSync(path).toSorted(), ["admin-token", "holder", "lock"], "no drafts are left")
+      assert.deepStrictEqual(readdirSync(path).toSorted(), ["admin-token", "holder", "lock"], "no draft is left")
     }))
 
-  it.live("a secret that others could read is closed to them, with a warning that does not hold it", () =>
+  it.live("a secret that other accounts can read gets mode 0600, and a warning without the secret", () =>
     Effect.gen(function*() {
       const path = yield* temporaryDirectory
       const file = join(path, "master-key")
@@ -144,7 +149,7 @@ describe("secrets", () => {
       assert.notInclude(logged.join(""), "canary")
     }))
 
-  it.live("an empty secret is refused, never replaced: what it encrypted would be lost", () =>
+  it.live("an empty secret file causes an error and is not replaced, because values under the lost key would be unreadable", () =>
     Effect.gen(function*() {
       const path = yield* temporaryDirectory
       writeFileSync(join(path, "master-key"), "\n")

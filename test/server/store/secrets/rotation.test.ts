@@ -1,4 +1,4 @@
-/** The master key is replaced while everything goes on: nothing is lost, and nobody notices. */
+/** Rotation of the master key during operation loses nothing, and clients do not notice it. */
 import { makeCipher } from "#crypto/Cipher.ts"
 import * as BucketMap from "#network/BucketMap.ts"
 import { Backup } from "#store/backup/Backup.ts"
@@ -31,13 +31,13 @@ import {
   untouched
 } from "#support/masterKeys.ts"
 
-/** A server that can be ended before the test does. */
-const ending = Effect.fnUntraced(function*(...args: Parameters<typeof serve>) {
+/** A server that a test can stop before its end. */
+const stoppableServer = Effect.fnUntraced(function*(...args: Parameters<typeof serve>) {
   const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
   return { server: yield* Scope.provide(serve(...args), scope), end: Scope.close(scope, Exit.void) }
 })
 
-const fill = Effect.fnUntraced(function*(server: Server, agents: number) {
+const createResources = Effect.fnUntraced(function*(server: Server, agents: number) {
   const service = Context.get(server.context, Agents)
   yield* Effect.forEach(Array.from({ length: agents }), (_, index) => service.create({ name: `filling ${index}` }), {
     concurrency: 8
@@ -62,13 +62,13 @@ const snapshot = (server: Server) =>
     ({ unreadable: leftOut, state }) => ({ leftOut, state })
   )
 
-describe("a change of the master key", () => {
-  it.live("is noticed by no client, leaves every row, number and time as it is, and nothing under the old key", () =>
+describe("a rotation of the master key", () => {
+  it.live("no client notices the rotation, rows, revisions and times stay equal, and no value keeps the old key", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
-      const first = yield* ending(url, old)
-      const { agent, gateway } = yield* fill(first.server, 230)
+      const first = yield* stoppableServer(url, old)
+      const { agent, gateway } = yield* createResources(first.server, 230)
       const before = yield* snapshot(first.server)
       assert.lengthOf(before.leftOut, 0)
       yield* first.end
@@ -106,15 +106,15 @@ describe("a change of the master key", () => {
       assert.isTrue(back.success.data["resumed"])
     }))
 
-  it.live("leaves a database that is read with the new key alone, the log as well as the rows", () =>
+  it.live("the new key alone decrypts rows and log after the rotation", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
-      const first = yield* ending(url, old)
-      yield* fill(first.server, 3)
+      const first = yield* stoppableServer(url, old)
+      yield* createResources(first.server, 3)
       const before = yield* snapshot(first.server)
       yield* first.end
-      const second = yield* ending(url, fresh, old)
+      const second = yield* stoppableServer(url, fresh, old)
       yield* rotate(second.server)
       yield* over(second.server)
       yield* second.end
@@ -125,12 +125,12 @@ describe("a change of the master key", () => {
       assert.strictEqual(log.changes.length, before.state.revision)
     }))
 
-  it.live("goes on while others write: each of their changes is told, and none is under the old key afterwards", () =>
+  it.live("writes during the rotation reach the clients, and none of them keeps the old key", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
-      const first = yield* ending(url, old)
-      const { agent } = yield* fill(first.server, 230)
+      const first = yield* stoppableServer(url, old)
+      const { agent } = yield* createResources(first.server, 230)
       yield* first.end
       const server = yield* serve(url, fresh, old)
       const other = yield* serve(url, old, fresh)
@@ -171,14 +171,14 @@ describe("a change of the master key", () => {
       })
     }))
 
-  it.live("that was stopped in the middle is ended by the next process, and only by one that has both keys", () =>
+  it.live("a rotation that was stopped halfway is completed by the next process that has both keys", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
-      const first = yield* ending(url, old)
-      const { agent } = yield* fill(first.server, 5)
+      const first = yield* stoppableServer(url, old)
+      const { agent } = yield* createResources(first.server, 5)
       yield* first.end
-      const stopped = yield* ending(url, fresh, old)
+      const stopped = yield* stoppableServer(url, fresh, old)
       const release = yield* Deferred.make<void>()
       const held = yield* Deferred.make<void>()
       const holder = yield* Effect.forkChild(bySql(url, (sql) =>
@@ -205,13 +205,13 @@ describe("a change of the master key", () => {
       assert.deepStrictEqual(Object.keys(counts), [fresh.id])
     }))
 
-  it.live("is done by one process at a time, and two that do it all the same change each value once", () =>
+  it.live("one process at a time runs the rotation, and concurrent passes re-encrypt each value once", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
       const server = yield* serve(url, old, fresh)
       const other = yield* serve(url, fresh, old)
-      yield* fill(server, 20)
+      yield* createResources(server, 20)
       const stores = [server, other].map(({ context }) => Context.get(context, MasterKeyStore))
       const [one, two] = stores as [typeof stores[0] & {}, typeof stores[0] & {}]
       let ranBoth = false
@@ -235,12 +235,12 @@ describe("a change of the master key", () => {
       assert.isTrue(yield* two.runExclusively(Effect.void))
     }))
 
-  it.live("a backup that is under the old key is restored beside the new one, and encrypted anew", () =>
+  it.live("a backup under the old key can be restored after the rotation, and is re-encrypted", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
-      const first = yield* ending(url, old)
-      yield* fill(first.server, 3)
+      const first = yield* stoppableServer(url, old)
+      yield* createResources(first.server, 3)
       const before = yield* snapshot(first.server)
       const file = joinPath(yield* temporaryDirectory, "backup")
       const chunks = yield* Stream.runCollect(Context.get(first.server.context, Backup).dump)
@@ -270,12 +270,12 @@ describe("a change of the master key", () => {
       assert.lengthOf(after.leftOut, 0)
     }))
 
-  it.live("leaves what cannot be read as it is, and ends", () =>
+  it.live("the rotation leaves unreadable values unchanged, and ends", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
       const server = yield* serve(url, fresh, old)
-      const { agent } = yield* fill(server, 2)
+      const { agent } = yield* createResources(server, 2)
       yield* rotate(server, { keyId: old.id })
       yield* over(server)
       yield* bySql(url, (sql) =>
