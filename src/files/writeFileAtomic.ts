@@ -1,4 +1,4 @@
-/** Replaces a file atomically and durably: readers see the old content or the new one, also after a crash. */
+/** Replaces files atomically and durably. Readers see the old or the new content, also after a crash. */
 import { randomBytes } from "node:crypto"
 import { type FileHandle, open, rename, rm } from "node:fs/promises"
 import { dirname } from "node:path"
@@ -8,8 +8,8 @@ export interface Draft {
   readonly path: string
   readonly handle: FileHandle
   /**
-   * Flushes the draft to disk (fsync), closes it, renames it to the target, and flushes the directory, so that the new
-   * file survives a power cut.
+   * Flushes the draft to disk (fsync), closes it, and renames it to the target. Then flushes the directory, so that the
+   * new file survives a power cut.
    */
   readonly commit: () => Promise<void>
   /** Closes and removes the draft. Does nothing after `commit` has succeeded. */

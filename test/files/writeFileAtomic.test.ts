@@ -104,10 +104,10 @@ describe("writeFileAtomic", () => {
       const path = join(directory, "file")
       const contents = ["a", "b", "c", "d"].map(large)
       yield* write(path, contents[0] ?? "")
-      let isWriting = true
+      const writersDone = { done: false }
       const reader = Effect.gen(function*() {
         let reads = 0
-        while (isWriting || reads === 0) {
+        while (!writersDone.done || reads === 0) {
           assert.include(contents, readFileSync(path, "utf8"))
           reads += 1
           yield* Effect.sleep("1 millis")
@@ -117,7 +117,7 @@ describe("writeFileAtomic", () => {
       const writers = Effect.forEach([...contents, ...contents, ...contents], (content) => write(path, content), {
         concurrency: "unbounded",
         discard: true
-      }).pipe(Effect.andThen(Effect.sync(() => isWriting = false)))
+      }).pipe(Effect.andThen(Effect.sync(() => writersDone.done = true)))
       const [reads] = yield* Effect.all([reader, writers], { concurrency: 2 })
       assert.isAbove(reads, 0)
       assert.deepStrictEqual(readdirSync(directory), ["file"])

@@ -8,6 +8,7 @@ import { keysetPages } from "./keysetPages.ts"
 import { auditedTransaction, type StoreUnavailable, withStoreErrors } from "./sql.ts"
 import { makeRowReader, type UnreadableRow } from "./UnreadableRow.ts"
 
+/** A new token. Its lifetime is `expiresIn` in seconds or `expiresAt` (RFC 3339); without both it never expires. */
 export interface NewTokenRow {
   readonly id: KeyId
   readonly hash: string
@@ -26,6 +27,7 @@ export class ExpiryInPast extends Schema.TaggedError<ExpiryInPast>()("ExpiryPast
 
 const LiveToken = Schema.Struct({ ...Token.fields, hash: Schema.String, isLastUseStale: Schema.Boolean })
 
+/** Reads and writes admin tokens. Changes are audited. */
 export class AdminTokenStore extends Context.Service<AdminTokenStore, {
   create(token: NewTokenRow): Effect.Effect<Token, ExpiryInPast | StoreUnavailable>
   find(id: KeyId): Effect.Effect<Option.Option<Token>, UnreadableRow | StoreUnavailable>

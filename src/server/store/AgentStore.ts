@@ -42,6 +42,7 @@ export interface NewClientRow<Id> {
   readonly key: { readonly id: KeyId; readonly hash: string }
 }
 
+/** Reads and writes agents. Each write returns the revision that includes it. */
 export class AgentStore extends Context.Service<AgentStore, {
   /** Inserts the agent with the lowest free subnet of the pool. */
   create(agent: NewClientRow<AgentId>): Effect.Effect<WithRevision<Agent>, NetworkPoolExhausted | StoreUnavailable>

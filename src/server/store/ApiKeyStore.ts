@@ -20,6 +20,7 @@ export class TooManyKeys extends Schema.TaggedError<TooManyKeys>()("TooManyKeys"
 
 const maxLiveKeys = 2
 
+/** Reads and writes the API keys of agents and gateways. */
 export class ApiKeyStore extends Context.Service<ApiKeyStore, {
   /** The keys of this client, oldest first. */
   list(owner: ClientRef): Effect.Effect<ReadonlyArray<Key>, OwnerNotFound | StoreUnavailable>

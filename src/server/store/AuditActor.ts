@@ -1,6 +1,7 @@
-/** The actor of the current fiber; every write transaction passes the actor to the audit trigger. */
+/** The actor of the current fiber, which every write transaction passes to the audit trigger. */
 import { Context, Effect } from "effect"
 
+/** The originator of a change, as the audit records it. */
 export interface Actor {
   /** For example `admin`, `token:<id>`, `library` or `gateway:<id>`. */
   readonly actor: string
@@ -10,6 +11,7 @@ export interface Actor {
   readonly name?: string
 }
 
+/** The actor of the current fiber; `control` (this process) by default. */
 export const AuditActor = Context.Reference<Actor>("control/store/AuditActor", {
   defaultValue: () => ({ actor: "control", address: null })
 })

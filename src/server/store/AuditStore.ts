@@ -4,6 +4,7 @@ import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { type StoreUnavailable, withStoreErrors } from "./sql.ts"
 
+/** Reads the audit. */
 export class AuditStore extends Context.Service<AuditStore, {
   /** One page of entries, newest first. */
   list(request: AuditRequest): Effect.Effect<AuditPage, StoreUnavailable>

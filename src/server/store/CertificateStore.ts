@@ -16,6 +16,7 @@ import {
 } from "./sql.ts"
 import { makeRowReader, type UnreadableRow } from "./UnreadableRow.ts"
 
+/** A certificate to store. */
 export interface CertificateRow {
   readonly domain: HostName
   readonly certificate: string
@@ -25,9 +26,9 @@ export interface CertificateRow {
 }
 
 /**
- * The outcome of a renewal by a gateway. `unchanged`: the same certificate is stored already. `outlived`: the stored certificate
- * expires later. `unused`: the domain belongs to no tunnel that the gateway serves. `foreign`: the domain also belongs to a
- * tunnel that the gateway does not serve.
+ * The outcome of a renewal by a gateway. `unchanged`: the same certificate is stored already. `outlived`: the stored
+ * certificate expires later. `unused`: the domain belongs to no tunnel that the gateway serves. `foreign`: the domain also
+ * belongs to a tunnel that the gateway does not serve.
  */
 export type RenewalOutcome = "stored" | "unchanged" | "outlived" | "unused" | "foreign"
 
@@ -40,6 +41,7 @@ export interface ExpiryWarning {
   readonly days: number
 }
 
+/** Reads and writes certificates, and records which expiry warnings were published. */
 export class CertificateStore extends Context.Service<CertificateStore, {
   find(domain: HostName): Effect.Effect<Option.Option<Certificate>, UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>

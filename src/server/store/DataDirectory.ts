@@ -1,4 +1,4 @@
-/** The data directory of a process: generated secrets and the embedded database, locked for one process at a time. */
+/** The data directory, locked for one process: generated secrets and the embedded database. */
 import { writeFileAtomic } from "#files/writeFileAtomic.ts"
 import { Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema, Scope } from "effect"
@@ -28,6 +28,7 @@ export class DataDirectoryUnusable extends Schema.TaggedError<DataDirectoryUnusa
   }
 }
 
+/** The secrets in the data directory; also their file names. */
 export type SecretName = "admin-token" | "master-key" | "master-key.old"
 
 /** An open data directory; this process holds the lock. */
@@ -149,7 +150,9 @@ const openLocked = (path: string): DatabaseSync | "locked" => {
   }
 }
 
-/** Checks whether a live process holds the lock, without taking it. Only for processes that do not hold the lock themselves. */
+/**
+ * Checks whether a live process holds the lock, without taking it. Only for processes that do not hold the lock themselves.
+ */
 export const isDataDirectoryLocked = (given: string): Effect.Effect<boolean> =>
   Effect.sync(() => {
     const file = join(resolve(given), "lock")
@@ -177,7 +180,9 @@ const unlock = (database: DatabaseSync): Effect.Effect<void> =>
 /** SQLITE_BUSY. */
 const isBusy = (error: unknown): boolean => error instanceof Error && "errcode" in error && error.errcode === 5
 
-/** Text for error messages only. The file can outlive its process, so only the lock decides whether the directory is in use. */
+/**
+ * Text for error messages only. The file can outlive its process, so only the lock decides whether the directory is in use.
+ */
 const holderFile = (path: string): string => join(path, "holder")
 
 const readSecret = Effect.fnUntraced(function*(file: string) {

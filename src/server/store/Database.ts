@@ -1,4 +1,4 @@
-/** Connects to PostgreSQL (`DATABASE_URL`, or an embedded one in the data directory) and migrates its schema. */
+/** Connects to PostgreSQL (`DATABASE_URL`, or else an embedded one) and migrates its schema. */
 import { Settings } from "#server/Settings.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Cause, Duration, Effect, Layer, Option, Schedule, Schema } from "effect"
@@ -46,6 +46,7 @@ export const migrations = {
   "0007_acceptance": acceptance,
   "0008_node_events": nodeEvents
 }
+/** The table of applied migrations. */
 export const migrationsTable = "control_migrations"
 
 /** The newest schema that this version knows. */

@@ -31,7 +31,10 @@ const RowFacts = Schema.Struct({
 
 /** The facts of the rows, and the skew of the database's clock. */
 export interface DatabaseFacts extends Schema.Schema.Type<typeof RowFacts> {
-  /** Milliseconds by which the clock of the database is ahead of this process's. 0 if the difference is within the query's duration. */
+  /**
+   * Milliseconds by which the clock of the database is ahead of this process's. 0 if the difference is within the query's
+   * duration.
+   */
   readonly clockSkew: number
 }
 
@@ -44,11 +47,15 @@ export interface DiskSpace {
 /** Revisions that a busy client may lag behind. */
 const maxNormalLag = 100
 
+/** Reads facts for diagnostics. */
 export class DoctorStore extends Context.Service<DoctorStore, {
   /** The version of the schema; 0 without a schema. */
   readonly readSchemaVersion: Effect.Effect<number, StoreUnavailable>
   readonly readFacts: Effect.Effect<DatabaseFacts, StoreUnavailable>
-  /** Differences from the schema that the migrations create; undefined if the comparison fails, for example without the right to create a schema. */
+  /**
+   * Differences from the schema that the migrations create; undefined if the comparison fails, for example without the
+   * right to create a schema.
+   */
   readonly findSchemaDrift: Effect.Effect<ReadonlyArray<string> | undefined>
   /** One sentence for each row that cannot be decoded, or decrypted with this cipher. */
   describeUnreadable(cipher: Cipher): Effect.Effect<ReadonlyArray<string>, StoreUnavailable>

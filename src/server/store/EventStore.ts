@@ -1,4 +1,4 @@
-/** Rows behind the event stream: recent changes, and batches of events that nodes relay to each other. */
+/** Rows of the event stream: recent changes, and event batches that nodes relay. */
 import { type ControlEvent, EntityType } from "#schema/events.ts"
 import { Revision } from "#schema/ids.ts"
 import { Context, Effect, Layer, Schema } from "effect"
@@ -6,6 +6,7 @@ import { SqlClient } from "effect/sql"
 import { type StoreUnavailable, withStoreErrors } from "./sql.ts"
 import { ReservedPool } from "./ReservedPool.ts"
 
+/** The data of a `change` event: revision, entity type and id, and operation. */
 export type ChangeEventData = Extract<ControlEvent, { readonly event: "change" }>["data"]
 
 /** A batch of events of another node. */
@@ -22,6 +23,7 @@ export interface NodeEventBatch {
 /** Limits the memory of one read, because each batch can have half a million characters. */
 const maxBatchesPerRead = 16
 
+/** Reads changes for the event stream, and exchanges events between nodes. */
 export class EventStore extends Context.Service<EventStore, {
   /** The changes after one revision up to another, as far as they are kept; none if there are more than `most`. */
   readChanges(

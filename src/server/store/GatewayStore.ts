@@ -12,6 +12,7 @@ import { Secrets } from "./secrets/Secrets.ts"
 import { revisionedTransaction, type StoreUnavailable, type WithRevision, withStoreErrors } from "./sql.ts"
 import { makeRowReader, type UnreadableRow } from "./UnreadableRow.ts"
 
+/** A new gateway. `serves` is null for a gateway without a scope, which gets the whole network. */
 export interface NewGatewayRow extends NewClientRow<GatewayId> {
   readonly publicIp: string | null
   readonly listenPort: number
@@ -28,6 +29,7 @@ export class NoSuchAgentInScope extends Schema.TaggedError<NoSuchAgentInScope>()
   }
 }
 
+/** Reads and writes gateways. Each write returns the revision that includes it. */
 export class GatewayStore extends Context.Service<GatewayStore, {
   /** Inserts the gateway with the lowest free slot. */
   create(gateway: NewGatewayRow): Effect.Effect<WithRevision<Gateway>, NoSuchAgentInScope | StoreUnavailable>

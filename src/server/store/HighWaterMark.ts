@@ -1,4 +1,4 @@
-/** The newest revision that this process has seen, kept outside the database to detect a restored backup. */
+/** High-water mark: the newest revision seen, kept outside the database to detect restored backups. */
 import { writeFileAtomic } from "#files/writeFileAtomic.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
 import { RowCounts } from "#schema/rowKinds.ts"
@@ -21,6 +21,7 @@ export type HighWaterMark = typeof HighWaterMark.Type
 /** `unused`: this process has no data directory, so it keeps no mark. */
 export type HighWaterMarkState = "kept" | "none" | "damaged" | "unused"
 
+/** Reads and replaces the high-water mark of this process. */
 export class HighWaterMarkStore extends Context.Service<HighWaterMarkStore, {
   /** Reads the mark. None without a file, or if the file is damaged, which is logged as a warning. */
   readonly read: Effect.Effect<Option.Option<HighWaterMark>>
@@ -29,7 +30,9 @@ export class HighWaterMarkStore extends Context.Service<HighWaterMarkStore, {
   /** Replaces the mark. A failure is only logged, because the mark is a precaution and no work depends on it. */
   write(mark: HighWaterMark): Effect.Effect<void>
 }>()("control/store/HighWaterMark") {
-  /** Keeps the mark in the data directory. A process with an external database and both secrets in its settings keeps none. */
+  /**
+   * Keeps the mark in the data directory. A process with an external database and both secrets in its settings keeps none.
+   */
   static readonly layer = Layer.effect(
     HighWaterMarkStore,
     Effect.gen(function*() {

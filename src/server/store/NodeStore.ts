@@ -1,4 +1,4 @@
-/** Table of nodes: leases by the clock of the database, draining, and the mailboxes for session takeovers. */
+/** Table of nodes: leases by the database's clock, draining, and mailboxes for session takeovers. */
 import { SessionId } from "#schema/ids.ts"
 import { Node } from "#schema/nodes.ts"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
@@ -23,6 +23,7 @@ export interface RenewedLease {
   readonly hasOtherNodes: boolean
 }
 
+/** Renews, drains and releases the leases of nodes, and empties their mailboxes. */
 export class NodeStore extends Context.Service<NodeStore, {
   /** Extends the lease to `lease` from now; creates the node's row if it is missing. Undefined for a draining node. */
   renew(node: LeaseRenewal, lease: Duration.Duration): Effect.Effect<RenewedLease | undefined, StoreUnavailable>

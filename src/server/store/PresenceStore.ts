@@ -1,4 +1,4 @@
-/** Presence in the rows of agents and gateways: batched writes, each fenced by its session and its node's lease. */
+/** Presence of agents and gateways: batched writes, fenced by sessions and node leases. */
 import { Nack, type RecordedNack } from "#schema/clientMessages.ts"
 import { AgentId, type ClientRef, type ClientType, formatClientRef, GatewayId, Revision } from "#schema/ids.ts"
 import { ConnectedClient, type Page, type PageRequest } from "#schema/resources.ts"
@@ -60,10 +60,11 @@ export interface RemoteClient {
   readonly nack: RecordedNack | null
 }
 
+/** Claims, touches, releases and expires sessions, and lists online clients. Fails without a lease of the node. */
 export class PresenceStore extends Context.Service<PresenceStore, {
   /**
-   * Makes these sessions the holders of their clients. The last of several claims for one client wins. If a session of another
-   * node held the client before, that session goes to the node's mailbox (`NodeStore.collectTakeovers`).
+   * Makes these sessions the holders of their clients. The last of several claims for one client wins. If a session of
+   * another node held the client before, that session goes to the node's mailbox (`NodeStore.collectTakeovers`).
    */
   claim(node: string, claims: ReadonlyArray<Claim>): Effect.Effect<ClaimResult, LeaseLapsed | StoreUnavailable>
   /** Stores the last-seen time and delivery state of live sessions. Skips rows that other transactions have locked. */

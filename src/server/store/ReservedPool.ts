@@ -8,5 +8,8 @@ import type { SqlClient } from "effect/sql"
  */
 export class ReservedPool extends Context.Service<ReservedPool, SqlClient.SqlClient>()("control/store/ReservedPool") {}
 
-/** Two for claims, one for touches, one for releases, one for the lease and its mailbox, two for the feed and its compaction. */
+/**
+ * Two for claims, one for touches, one for releases, one for the lease and its mailbox, two for the feed and its
+ * compaction.
+ */
 export const reservedPoolSize = 7

@@ -28,6 +28,7 @@ export class NoSuchAgent extends Schema.TaggedError<NoSuchAgent>()("NoSuchAgent"
   }
 }
 
+/** A new tunnel with its id. */
 export interface NewTunnelRow extends NewTunnel {
   readonly id: TunnelId
 }
@@ -41,6 +42,7 @@ export interface TunnelStatusReport {
   readonly ageMillis: number
 }
 
+/** Reads and writes tunnels, and stores their reported status. */
 export class TunnelStore extends Context.Service<TunnelStore, {
   create(tunnel: NewTunnelRow): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | StoreUnavailable>
   find(id: TunnelId): Effect.Effect<Option.Option<Tunnel>, UnreadableRow | StoreUnavailable>

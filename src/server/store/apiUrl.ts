@@ -1,4 +1,4 @@
-/** Publishes the API URL of a server in its data directory, so that the CLI on the same machine finds the port. */
+/** Publishes the API URL in the data directory, where local CLI commands find it. */
 import { Effect, Option, type Scope } from "effect"
 import { readFile, rm, writeFile } from "node:fs/promises"
 import { isIP } from "node:net"

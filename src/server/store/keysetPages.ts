@@ -1,4 +1,4 @@
-/** Keyset pagination: each page starts after the previous page's last row, so concurrent writes shift nothing. */
+/** Keyset pagination: each page starts after the previous page's last row; concurrent writes shift nothing. */
 import type { Page, PageCursor, PageRequest } from "#schema/resources.ts"
 import { Array, Effect, type Result, Schema } from "effect"
 import type { SqlClient } from "effect/sql"

@@ -19,4 +19,5 @@ export const presenceColumns = `case when ${onlineCondition} then 'online' else 
   case when ${onlineCondition} then sent_revision::float8 end as "sentRevision",
   case when ${onlineCondition} then applied_revision::float8 end as "appliedRevision", nack as "lastNack"`
 
+/** Creation and update times as RFC 3339 text. */
 export const timestampColumns = `control_iso(created_at) as "createdAt", control_iso(updated_at) as "updatedAt"`

@@ -4,6 +4,7 @@ import { Schema } from "effect"
 import type { ResultRows } from "./presenceStatements.ts"
 import type { ClaimResult, LossCauses, ReleaseResult, TouchResult } from "./presenceTypes.ts"
 
+/** Decodes the rows of `classifyLostRows`. */
 export function lossCausesOf(rows: ResultRows): LossCauses {
   const lost = decodeLost(rows)
   const sessionsWith = (isTakenOver: boolean) =>
@@ -15,6 +16,7 @@ const decodeLost = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ session: SessionId, isTakenOver: Schema.Boolean }))
 )
 
+/** Decodes the rows of `claimRows` for both tables. */
 export function claimResultOf(rows: ResultRows): ClaimResult {
   const decoded = decodeUnclaimed(rows)
   const clients = (isStored: boolean) =>
@@ -43,6 +45,7 @@ const decodeUnclaimed = Schema.decodeUnknownSync(Schema.Array(Schema.Union([
   })
 ])))
 
+/** Decodes the rows of `releaseRows` for both tables. */
 export function releaseResultOf(rows: ResultRows): ReleaseResult {
   const decoded = decodeUnreleased(rows)
   const sessions = (reason: "locked" | "takenOver" | "unclaimed") =>
@@ -60,6 +63,7 @@ const decodeUnreleased = Schema.decodeUnknownSync(Schema.Array(Schema.Union([
   Schema.Struct({ session: SessionId, reason: Schema.Literals(["locked", "takenOver", "unclaimed"]), at: Schema.Null })
 ])))
 
+/** Decodes the rows of `touchRows` for both tables. */
 export function touchResultOf(rows: ResultRows): TouchResult {
   const touched = decodeTouched(rows)
   return {

@@ -1,4 +1,4 @@
-/** SQL statements that write presence in batches; each one skips rows that other transactions have locked. */
+/** SQL statements that write presence in batches. Each one skips rows that other transactions have locked. */
 import type { RecordedNack } from "#schema/clientMessages.ts"
 import { Duration, Effect, Option, Redacted, Schema } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
@@ -14,15 +14,20 @@ import {
 import { tryLockTask } from "./sql.ts"
 import { postgresText } from "./postgresText.ts"
 
+/** Rows of a statement before decoding (see presenceResults.ts). */
 export type ResultRows = ReadonlyArray<object>
 
+/** The tables with presence columns. */
 export type PresenceTable = "agents" | "gateways"
 
 /** Whether a claim can write columns other than presence. Such a write is audited. */
 export const writesAuditedColumns = ({ publicIp, wireguard }: Claim): boolean =>
   publicIp !== null || wireguard !== undefined
 
-/** Claims sessions in one table. Returns the clients that were not claimed, and the time of the write. Runs `writing` only if there is a key to encrypt. */
+/**
+ * Claims sessions in one table. Returns the clients that were not claimed, and the time of the write. Runs `writing` only
+ * if there is a key to encrypt.
+ */
 export const claimRows = Effect.fnUntraced(function*(
   sql: SqlClient.SqlClient,
   writing: ReturnType<Secrets["Service"]["writingCipher"]>,
@@ -62,6 +67,7 @@ export const claimRows = Effect.fnUntraced(function*(
     union all select null, null, null, ${sql.literal(nowMicros)} from (select count(*) from u) as done`
 })
 
+/** Stores the delivery state of sessions in one table. Returns the sessions that still hold their clients. */
 export function touchRows(
   sql: SqlClient.SqlClient,
   table: PresenceTable,
@@ -81,6 +87,7 @@ export function touchRows(
       case when free.status <> 'online' then ${sql.literal(nowMicros)} end as "againAt"`
 }
 
+/** Returns for each session that no longer holds its client, whether a later session holds the client. */
 export function classifyLostRows(
   sql: SqlClient.SqlClient,
   table: PresenceTable,
@@ -94,8 +101,8 @@ export function classifyLostRows(
 }
 
 /**
- * The time of the write in microseconds, read while the rows are locked, so that a later write of one client has a later time.
- * `now()` is unsuitable, because it is the start of the transaction, which can precede the other write.
+ * The time of the write in microseconds, read while the rows are locked, so that a later write of one client has a later
+ * time. `now()` is unsuitable, because it is the start of the transaction, which can precede the other write.
  */
 const nowMicros = "(extract(epoch from clock_timestamp()) * 1000000)::float8"
 
@@ -129,9 +136,9 @@ export function releaseRows(
 }
 
 /**
- * Marks clients offline whose node's lease has expired or whose last touch is older than `limit`. Locks the expired leases, so
- * that a node which returns renews its lease only after this transaction, and then sees a new epoch. Skips a node that is
- * writing now, because that node has locked its lease.
+ * Marks clients offline whose node's lease has expired or whose last touch is older than `limit`. Locks the expired leases,
+ * so that a node which returns renews its lease only after this transaction, and then sees a new epoch. Skips a node that
+ * is writing now, because that node has locked its lease.
  */
 export const expireSessionRows = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, limit: Duration.Duration) {
   if (!(yield* tryLockTask(sql, "sweep"))) return []

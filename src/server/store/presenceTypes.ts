@@ -22,11 +22,13 @@ export type ClaimRequest = ClientRef & {
   readonly wireguard?: WireguardKeys
 }
 
+/** The WireGuard key pair of a client, as Base64. */
 export interface WireguardKeys {
   readonly publicKey: string
   readonly privateKey: Redacted.Redacted | null
 }
 
+/** A claim request with the id of the new session. */
 export type Claim = ClaimRequest & ClientSession
 
 /** The delivery state of a live session. */
@@ -47,7 +49,9 @@ export type LostSession = ClientSession & { readonly ageMillis: number }
  */
 export type PresenceTime = number
 
-/** `takenOver`: a session that started later holds the client. `forgotten`: the database was restored to before the session. */
+/**
+ * `takenOver`: a session that started later holds the client. `forgotten`: the database was restored to before the session.
+ */
 export interface LossCauses {
   readonly takenOver: ReadonlySet<SessionId>
   readonly forgotten: ReadonlySet<SessionId>
@@ -56,7 +60,10 @@ export interface LossCauses {
 /** A session that has ended, with the last rejection of its client. */
 export type EndedSession = ClientSession & { readonly nack: RecordedNack | undefined }
 
-/** The lease of the node has expired and nothing was written. Renew it first, because other nodes may mark its clients offline. */
+/**
+ * The lease of the node has expired and nothing was written. Renew it first, because other nodes may mark its clients
+ * offline.
+ */
 export class LeaseLapsed extends Schema.TaggedError<LeaseLapsed>()("LeaseLapsed", {}) {}
 
 /** A client that was marked offline because its session had no live node or no recent touch. */

@@ -1,4 +1,4 @@
-/** Compares the schema with the migrations, which run in a temporary schema that is rolled back. */
+/** Compares the schema with the migrations by running them in a temporary, rolled-back schema. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
@@ -7,30 +7,30 @@ import { migrations } from "./Database.ts"
 /** One sentence for each object that is missing, changed or disabled. Additional objects are ignored. */
 export const compareSchema = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
-  const found = yield* catalog(sql)
+  const found = yield* readCatalog(sql)
   const expected = yield* Effect.flip(sql.withTransaction(Effect.gen(function*() {
     const schema = sql(`control_doctor_${randomBytes(6).toString("hex")}`)
     yield* sql`create schema ${schema}`
     yield* sql`set local search_path to ${schema}`
     yield* Effect.forEach(Object.values(migrations), (migration) => migration, { discard: true })
-    return yield* Effect.fail(new RolledBack(yield* catalog(sql)))
-  }))).pipe(Effect.flatMap((end) => end instanceof RolledBack ? Effect.succeed(end.readCatalog) : Effect.fail(end)))
+    return yield* Effect.fail(new RolledBack(yield* readCatalog(sql)))
+  }))).pipe(Effect.flatMap((end) => end instanceof RolledBack ? Effect.succeed(end.definitions) : Effect.fail(end)))
   return differences(expected, found)
 })
 
 /** Carries the result out of the transaction by way of a failure, because only a failure rolls the transaction back. */
 class RolledBack {
   readonly _tag = "RolledBack"
-  readonly readCatalog: Catalog
-  constructor(catalog: Catalog) {
-    this.readCatalog = catalog
+  readonly definitions: Catalog
+  constructor(definitions: Catalog) {
+    this.definitions = definitions
   }
 }
 
 type Catalog = ReadonlyMap<string, string>
 
 /** Definitions of columns, constraints, indexes, triggers and functions, by name. */
-export const catalog = (sql: SqlClient.SqlClient) =>
+export const readCatalog = (sql: SqlClient.SqlClient) =>
   Effect.map(
     sql.unsafe<{ name: string; definition: string }>(catalogQuery),
     (rows): Catalog => new Map(rows.map(({ definition, name }) => [name, definition]))
@@ -38,15 +38,18 @@ export const catalog = (sql: SqlClient.SqlClient) =>
 
 const differences = (expected: Catalog, found: Catalog): ReadonlyArray<string> =>
   [...expected].flatMap(([name, definition]) => {
-    const there = found.get(name)
-    if (there === definition) return []
-    if (there === undefined) return [`${name} is missing`]
-    return [isDisabled(there) && !isDisabled(definition) ? `${name} is disabled` : `${name} was changed`]
+    const actual = found.get(name)
+    if (actual === definition) return []
+    if (actual === undefined) return [`${name} is missing`]
+    return [isDisabled(actual) && !isDisabled(definition) ? `${name} is disabled` : `${name} was changed`]
   })
 
 const isDisabled = (definition: string): boolean => definition.endsWith(" [D]")
 
-/** PostgreSQL omits the name of the current schema from definitions, so equal objects of both schemas have equal definitions. */
+/**
+ * PostgreSQL omits the name of the current schema from definitions, so equal objects of both schemas have equal
+ * definitions.
+ */
 const catalogQuery = `
   select 'the column ' || c.relname || '.' || a.attname as name,
     concat_ws(' ', format_type(a.atttypid, a.atttypmod), case when a.attnotnull then 'not null' end, a.attidentity::text,

@@ -1,4 +1,4 @@
-/** Queries of a network snapshot: every row as one change, and the entities that recent changes touched. */
+/** Queries of a network snapshot: all rows, and the entities that recent changes touched. */
 import * as History from "#network/History.ts"
 import { AgentId, GatewayId, Revision, TunnelId } from "#schema/ids.ts"
 import { Schema } from "effect"
@@ -15,7 +15,9 @@ export const allRowsQuery = [
     control_row_image(to_jsonb(${table})) as row_image from ${table}`
 ).join(" union all ")
 
-/** The entities that recent changes touched, newest first. The limit exceeds the stored history by one row, to detect more. */
+/**
+ * The entities that recent changes touched, newest first. The limit exceeds the stored history by one row, to detect more.
+ */
 export const recentTouchesQuery = `
   select revision::float8 as revision, entity, entity_id as id, own, renumbered,
     array_remove(array[old_agent_id, case when entity = 'tunnel' then row_image ->> 'agent_id' end], null) as agents

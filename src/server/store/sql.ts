@@ -1,4 +1,4 @@
-/** Transactions, and the mapping of SQL errors to an unavailable database, a damaged one, or a defect. */
+/** Transactions, and the mapping of SQL errors to errors of the store and to defects. */
 import { Revision } from "#schema/ids.ts"
 import { Cause, Clock, Duration, Effect, Fiber, Metric, Schema } from "effect"
 import { type SqlClient, SqlError } from "effect/sql"
@@ -26,8 +26,9 @@ export class DatabaseDamaged extends Schema.TaggedError<DatabaseDamaged>()("Data
 }
 
 /**
- * The defect of a statement that failed for a reason that retrying does not solve. It replaces the `SqlError`, because a defect
- * is logged with all its fields, and those of an `SqlError` quote rows and parameters (hashes of keys, encrypted secrets).
+ * The defect of a statement that failed for a reason that retrying does not solve. It replaces the `SqlError`, because a
+ * defect is logged with all its fields. Those of an `SqlError` quote rows and parameters (hashes of keys, encrypted
+ * secrets).
  */
 export class StatementFailed extends Schema.TaggedError<StatementFailed>()("StatementFailed", {
   /** The kind of error, its SQLSTATE, and the names of the constraint and table if it concerns one. Never values. */
@@ -42,9 +43,10 @@ export class StatementFailed extends Schema.TaggedError<StatementFailed>()("Stat
 const databaseTimeout = Duration.seconds(8)
 
 /**
- * Maps SQL errors, and limits the wait to 8 s. A transient `SqlError` (lost connection, shutdown, lock or statement timeout, disk
- * full) becomes `StoreUnavailable`. Every other one becomes a defect, `DatabaseDamaged` or `StatementFailed`. An `SqlError` that
- * arrives as a defect is mapped in the same way: a connection lost inside a transaction makes its ROLLBACK fail with a defect.
+ * Maps SQL errors, and limits the wait to 8 s. A transient `SqlError` (lost connection, shutdown, lock or statement
+ * timeout, disk full) becomes `StoreUnavailable`. Every other one becomes a defect, `DatabaseDamaged` or `StatementFailed`.
+ * An `SqlError` that arrives as a defect is mapped in the same way, because a connection lost inside a transaction makes
+ * its ROLLBACK fail with a defect.
  */
 export const withStoreErrors = <A, E, R>(
   effect: Effect.Effect<A, E, R>
@@ -103,7 +105,10 @@ export const auditedTransaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect
       effect
     )))
 
-/** Tries to lock a background task for this transaction. Until the transaction ends, every other caller gets false. */
+/**
+ * Tries to lock a background task for this transaction. Until the transaction ends, every other caller gets false. Nodes of
+ * all versions must use the same name for a task.
+ */
 export const tryLockTask = (sql: SqlClient.SqlClient, task: string): Effect.Effect<boolean, SqlError.SqlError> =>
   Effect.map(
     sql`select pg_try_advisory_xact_lock(hashtext(${`control ${task}`})) as mine`,
@@ -120,7 +125,7 @@ export interface WithRevision<A> {
 
 /**
  * Runs an effect in an audited transaction, and returns its result with the newest revision. The deferred triggers run just
- * before the commit, so that the row with the revision counter, which every writer needs, is locked as briefly as possible.
+ * before the commit. So the row with the revision counter, which every writer needs, is locked as briefly as possible.
  */
 export const revisionedTransaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   auditedTransaction(sql)(Effect.gen(function*() {
@@ -155,8 +160,8 @@ function sqlErrorOf(cause: Cause.Cause<unknown>): SqlError.SqlError | undefined 
 }
 
 /**
- * SQLSTATE classes: 08 connection, 25006 read-only standby after a failover, 25P03 idle-in-transaction timeout, 28 and 3D000 and
- * 55000 connection not allowed now, 53 insufficient resources, 57 shutdown and cancel, 55P03 lock timeout.
+ * SQLSTATE classes: 08 connection, 25006 read-only standby after a failover, 25P03 idle-in-transaction timeout, 28 and
+ * 3D000 and 55000 connection not allowed now, 53 insufficient resources, 57 shutdown and cancel, 55P03 lock timeout.
  */
 function isTransient(error: SqlError.SqlError): boolean {
   return error.isRetryable || /^(?:08|25006|25P03|28|3D000|53|55000|55P03|57)/.test(sqlState(error))
@@ -166,7 +171,10 @@ function sqlState(error: SqlError.SqlError): string {
   return identifierField(error, "code") ?? ""
 }
 
-/** A field of PostgreSQL's error report that holds an identifier. The others (`message`, `detail`, `where`, …) can quote rows. */
+/**
+ * A field of PostgreSQL's error report that holds an identifier. The others (`message`, `detail`, `where`, …) can quote
+ * rows.
+ */
 function identifierField(error: SqlError.SqlError, name: "code" | "constraint" | "table"): string | undefined {
   const { cause } = error.reason
   if (typeof cause !== "object" || cause === null || !(name in cause)) return undefined

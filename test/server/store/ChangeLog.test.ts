@@ -1,3 +1,4 @@
+/** The change log numbers every commit without gaps, and survives damaged rows. */
 import * as BucketMap from "#network/BucketMap.ts"
 import { Revision } from "#schema/ids.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
@@ -16,9 +17,9 @@ const insertAgent = Effect.fnUntraced(function*(id: string, index: number) {
 })
 
 layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServices: true })(
-  "the log of changes",
+  "the change log",
   (it) => {
-    it.effect("gives every committed change of the network one revision, and presence none", () =>
+    it.effect("the log gives each committed change of the network one revision, and presence writes none", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
@@ -40,7 +41,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         assert.strictEqual((yield* log.readSnapshot).state.revision, 5)
       }))
 
-    it.effect("a row knows the revision of its newest change", () =>
+    it.effect("a tunnel row has the revision of its newest change", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         yield* sql`insert into tunnels (id, agent_id, domain, target) values ('t3', 'a1', 't3.example.com', 'localhost:80')`
@@ -49,19 +50,19 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         assert.isTrue(row?.newest)
       }))
 
-    it.effect("TRUNCATE, which would tell nobody, is refused", () =>
+    it.effect("TRUNCATE fails, because it would delete rows without logging changes", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const error = yield* Effect.flip(sql`truncate tunnels`)
         assert.include(String(error.reason.cause), "use DELETE")
       }))
 
-    it.effect("a reader that follows revisions misses no commit, whatever the writers do, and finds no gap", () =>
+    it.effect("a reader that follows revisions sees every commit of eight concurrent writers, without a gap", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
         const from = (yield* log.readSnapshot).state.revision
-        // Eight writers with pauses inside their transactions, one in ten rolled back.
+        // Eight writers pause inside their transactions and roll one in ten back.
         const write = Effect.fnUntraced(function*(writer: number) {
           let committed = 0
           for (let round = 0; round < 40; round++) {
@@ -94,7 +95,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         assert.strictEqual((yield* log.readSnapshot).state.tunnels.size, written + 1)
       }))
 
-    it.effect("a thousand rows in one transaction are a thousand revisions", () =>
+    it.effect("one transaction with 1,000 rows creates 1,000 revisions", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
@@ -104,7 +105,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
         assert.strictEqual((yield* log.readSnapshot).state.revision, before + 1000)
       }))
 
-    it.effect("a damaged row keeps neither the snapshot from loading nor the log from being read: the others are there", () =>
+    it.effect("a damaged row is skipped, and the snapshot and the log return all other rows", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog

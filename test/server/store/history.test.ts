@@ -1,3 +1,4 @@
+/** The history in the change log, its tags, timelines and compaction, and the high-water mark. */
 import { apply } from "#network/NetworkState.ts"
 import { Revision } from "#schema/ids.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
@@ -19,9 +20,9 @@ const insertAgent = (id: string, index: number) =>
 
 const TestLog = Layer.mergeAll(ChangeLog.layer, HighWaterMarkStore.layer).pipe(Layer.provideMerge(TestDatabase))
 
-describe("the history", () => {
+describe("the history of the change log", () => {
   layer(TestLog, { excludeTestServices: true })((it) => {
-    it.effect("what the log keeps of the latest changes is what following them tells", () =>
+    it.effect("a snapshot and a reader that follows the changes have the same history", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
@@ -47,7 +48,7 @@ describe("the history", () => {
             entity,
             id,
             agents: [...agents],
-            // Of a row that is new or gone, nobody asks for more.
+            // Resuming uses the other fields only for rows that still exist.
             ...(entity === "tunnel" ? {} : { own, renumbered })
           }))
         const known = facts(followed).filter(({ revision }) => revision > before.revision)
@@ -58,14 +59,14 @@ describe("the history", () => {
         )
       }))
 
-    it.effect("a key that only its client has is no private key in the log", () =>
+    it.effect("a private key that only the client has is null in the network state", () =>
       Effect.gen(function*() {
         const { state } = yield* (yield* ChangeLog).readSnapshot
         const gateway = [...state.gateways].map(([, row]) => row).find(({ id }) => id === "g1")
         assert.isNull(gateway?.wireguardPrivateKey)
       }))
 
-    it.effect("a change has a tag of its own, which a page names on both ends", () =>
+    it.effect("each change has its own tag, and a page has the tags at both of its ends", () =>
       Effect.gen(function*() {
         const log = yield* ChangeLog
         const page = yield* log.readAfter(Revision.make(1))
@@ -75,7 +76,7 @@ describe("the history", () => {
         assert.isNull(yield* log.readTag(Revision.make(1_000_000)))
       }))
 
-    it.effect("a lost history gets another name, once", () =>
+    it.effect("a lost history gets a new timeline once", () =>
       Effect.gen(function*() {
         const log = yield* ChangeLog
         const { state: { timeline } } = yield* log.readSnapshot
@@ -86,7 +87,7 @@ describe("the history", () => {
         assert.strictEqual((yield* log.readSnapshot).state.timeline, second)
       }))
 
-    it.effect("ten thousand changes and those of a day are kept, whatever else is forgotten", () =>
+    it.effect("compaction keeps the newest 10,000 changes and those of the last 24 hours", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
         const log = yield* ChangeLog
@@ -117,7 +118,7 @@ describe("the history", () => {
 
 describe("the high-water mark", () => {
   layer(TestLog, { excludeTestServices: true })((it) => {
-    it.effect("a process with secrets of its own and a database keeps none", () =>
+    it.effect("a process with an external database and both secrets in its settings keeps no mark", () =>
       Effect.gen(function*() {
         const highWater = yield* HighWaterMarkStore
         const { state, tag } = yield* (yield* ChangeLog).readSnapshot

@@ -1,17 +1,17 @@
-/** The schema comes about whole or not at all, whoever starts at once and whatever dies meanwhile. */
+/** Migrations complete or change nothing, with concurrent starts and with connections that die at any statement. */
 import * as Database from "#store/Database.ts"
 import { DataDirectory } from "#store/DataDirectory.ts"
 import { init } from "#store/migrations/0001_init.ts"
 import { history } from "#store/migrations/0002_history.ts"
-import { catalog, compareSchema } from "#store/schemaDrift.ts"
-import { newDatabase, quiet, testSettings } from "#support/database.ts"
+import { compareSchema, readCatalog } from "#store/schemaDrift.ts"
+import { newEmptyDatabase, quiet, testSettings } from "#support/database.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Option, Redacted } from "effect"
 import { Migrator, SqlClient } from "effect/sql"
 
-/** What a process does to the database when it starts. */
-const start = (url: string) =>
+/** Migrates the database as a starting process does. */
+const migrate = (url: string) =>
   Effect.exit(Effect.scoped(Layer.build(
     Database.layer.pipe(
       Layer.provide(DataDirectory.layer),
@@ -20,24 +20,24 @@ const start = (url: string) =>
     )
   )))
 
-const on = (url: string) => <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
+const connected = (url: string) => <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
   Effect.scoped(Effect.provide(effect, PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })))
 
-const there = Effect.flatMap(SqlClient.SqlClient, catalog)
+const readDefinitions = Effect.flatMap(SqlClient.SqlClient, readCatalog)
 
-const empty = newDatabase
+const emptyDatabase = newEmptyDatabase
 
-/** As version 0.2.0 has left it. */
-const ofOldVersion = Effect.tap(newDatabase, ({ url }) =>
-  on(url)(
+/** A database with the schema of version 0.2.0. */
+const databaseOf020 = Effect.tap(newEmptyDatabase, ({ url }) =>
+  connected(url)(
     Migrator.make({})({
       loader: Migrator.fromRecord({ "0001_init": init, "0002_history": history }),
       table: Database.migrationsTable
     })
   ))
 
-/** Ends the connection that runs the n-th statement that changes the schema from now on. */
-const killAt = (n: number) =>
+/** Installs a fault that ends the connection at its n-th statement that changes the schema. */
+const killAtStatement = (n: number) =>
   Effect.flatMap(SqlClient.SqlClient, (sql) =>
     Effect.forEach(
       [
@@ -52,8 +52,8 @@ const killAt = (n: number) =>
       { discard: true }
     ))
 
-/** Gives back how many statements there were. */
-const heal = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+/** Removes the fault and returns the number of statements that have changed the schema. */
+const removeFault = Effect.flatMap(SqlClient.SqlClient, (sql) =>
   Effect.gen(function*() {
     yield* sql.unsafe("drop event trigger faults_kill")
     const [row] = yield* sql.unsafe<{ n: number }>("select last_value::int as n from faults.statements")
@@ -65,38 +65,44 @@ const withoutMigrations = (found: ReadonlyMap<string, string>) =>
   [...found].filter(([name]) => !name.includes(Database.migrationsTable))
 
 describe("the migrations", () => {
-  for (const [name, database] of [["an empty database", empty], ["a database of 0.2.0", ofOldVersion]] as const) {
-    it.live(`three processes that bring ${name} up to date at once all come up`, () =>
+  for (
+    const [name, database] of [["an empty database", emptyDatabase], ["a database of 0.2.0", databaseOf020]] as const
+  ) {
+    it.live(`three processes that migrate ${name} at once all start`, () =>
       Effect.gen(function*() {
         const { url } = yield* database
-        const ends = yield* Effect.all([start(url), start(url), start(url)], { concurrency: "unbounded" })
+        const ends = yield* Effect.all([migrate(url), migrate(url), migrate(url)], { concurrency: "unbounded" })
         assert.deepStrictEqual(ends.map(Exit.isSuccess), [true, true, true])
-        assert.deepStrictEqual(yield* on(url)(compareSchema), [])
+        assert.deepStrictEqual(yield* connected(url)(compareSchema), [])
       }), 60_000)
 
     it.live(
-      `a connection that ends at any statement leaves ${name} as it was, and the next start completes it`,
+      `a connection that ends at any statement leaves ${name} unchanged, and the next start migrates it`,
       () =>
         Effect.gen(function*() {
           const clean = yield* database
-          const before = withoutMigrations(yield* on(clean.url)(there))
-          yield* on(clean.url)(killAt(0))
-          assert.isTrue(Exit.isSuccess(yield* start(clean.url)))
-          const statements = yield* on(clean.url)(heal)
+          const before = withoutMigrations(yield* connected(clean.url)(readDefinitions))
+          yield* connected(clean.url)(killAtStatement(0))
+          assert.isTrue(Exit.isSuccess(yield* migrate(clean.url)))
+          const statements = yield* connected(clean.url)(removeFault)
           assert.isAbove(statements, 10)
-          const after = yield* on(clean.url)(there)
-          // Each of a few, from the first to the last.
+          const after = yield* connected(clean.url)(readDefinitions)
+          // About eight statements, from the first to the last.
           const step = Math.ceil(statements / 8)
           for (let n = 1; n <= statements; n += n + step > statements && n < statements ? statements - n : step) {
             const { url } = yield* database
-            yield* on(url)(killAt(n))
-            assert.isTrue(Exit.isFailure(yield* start(url)), `statement ${n} was killed`)
-            yield* on(url)(heal)
-            assert.deepStrictEqual(withoutMigrations(yield* on(url)(there)), before, `after statement ${n}`)
-            assert.isTrue(Exit.isSuccess(yield* start(url)))
-            assert.deepStrictEqual(yield* on(url)(there), after, `completed after statement ${n}`)
+            yield* connected(url)(killAtStatement(n))
+            assert.isTrue(Exit.isFailure(yield* migrate(url)), `the start fails at statement ${n}`)
+            yield* connected(url)(removeFault)
+            assert.deepStrictEqual(
+              withoutMigrations(yield* connected(url)(readDefinitions)),
+              before,
+              `after statement ${n}`
+            )
+            assert.isTrue(Exit.isSuccess(yield* migrate(url)))
+            assert.deepStrictEqual(yield* connected(url)(readDefinitions), after, `completed after statement ${n}`)
           }
-          assert.deepStrictEqual(yield* on(clean.url)(compareSchema), [])
+          assert.deepStrictEqual(yield* connected(clean.url)(compareSchema), [])
         }),
       120_000
     )

@@ -1,8 +1,8 @@
-/** A node of version 0.2.0, as its statements: taken from its src/store/{PresenceStore,ChangeLog}.ts, for one agent each. */
+/** The SQL statements of a node of version 0.2.0 (its src/store/{PresenceStore,ChangeLog}.ts), for one agent each. */
 import type { SqlClient } from "effect/sql"
 
-export const oldNode = (sql: SqlClient.SqlClient, node: string) => ({
-  /** Gives back the agent if it could not be claimed. */
+export const previousVersionNode = (sql: SqlClient.SqlClient, node: string) => ({
+  /** Returns the agent if it could not be claimed. */
   claim: (id: string, session: string) =>
     sql.withTransaction(sql`with c as (select * from unnest(${[id]}::text[],
         ${[session]}::text[], ${["192.0.2.1"]}::text[], ${["plain"]}::text[], ${[""]}::text[], ${[""]}::text[],
@@ -19,7 +19,7 @@ export const oldNode = (sql: SqlClient.SqlClient, node: string) => ({
       select c.id, ${"agents"}::text as kind, exists (select 1 from agents t where t.id = c.id) as there
       from c where not exists (select 1 from u where u.id = c.id)`),
 
-  /** Gives back the session if it still holds the agent. */
+  /** Returns the session if it still holds the agent. */
   touch: (id: string, session: string, ageMillis: number) =>
     sql.withTransaction(sql`update agents t set status = 'online',
         last_seen_at = now() - h.age_ms * interval '1 millisecond',
@@ -49,7 +49,7 @@ export const oldNode = (sql: SqlClient.SqlClient, node: string) => ({
       where status = 'online' and last_seen_at < now() - make_interval(secs => ${seconds}) returning id`),
 
   changes: (revision: number) =>
-    sql<Record<string, unknown>>`select ${sql.literal(historyName)} as timeline, m.revision::float8 as newest,
+    sql<Record<string, unknown>>`select ${sql.literal(timelineExpression)} as timeline, m.revision::float8 as newest,
         (select min(revision)::float8 from changes) as oldest,
         (select tag from changes where revision = ${revision}) as tag_before,
         c.revision::float8 as revision, c.tag, c.entity, c.op, c.entity_id, c.row_image
@@ -58,5 +58,5 @@ export const oldNode = (sql: SqlClient.SqlClient, node: string) => ({
       order by c.revision`
 })
 
-const historyName = `md5(concat_ws(':', m.timeline, (select system_identifier from pg_control_system()),
+const timelineExpression = `md5(concat_ws(':', m.timeline, (select system_identifier from pg_control_system()),
   substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)))::uuid::text`

@@ -15,6 +15,7 @@ export class BackupFailed extends Schema.TaggedError<BackupFailed>()("BackupFail
   }
 }
 
+/** Makes backups. */
 export class Backup extends Context.Service<Backup, {
   /**
    * The bytes of a backup file. Reads one snapshot of the database at the pace of the consumer, and one backup at a time.
@@ -123,8 +124,8 @@ function failure(cause: Cause.Cause<BackupFailed | SqlError.SqlError>): BackupFa
 }
 
 /**
- * Stores the time of the backup in the comment of a table, where every node finds it and where `pg_dump` includes it. Only the
- * doctor uses it, so a failure is only logged.
+ * Stores the time of the backup in the comment of a table, where every node finds it and where `pg_dump` includes it. Only
+ * the doctor uses it, so a failure is only logged.
  */
 const recordCompletion = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   const at = DateTime.formatIso(DateTime.makeUnsafe(yield* Clock.currentTimeMillis))

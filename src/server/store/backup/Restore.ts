@@ -28,12 +28,14 @@ export class RestoreFailed extends Schema.TaggedError<RestoreFailed>()("RestoreF
   }
 }
 
+/** The number of restored rows by table, and the first position of the new timeline. */
 export interface RestoreResult {
   readonly rows: Readonly<Record<string, number>>
   readonly revision: Revision
   readonly timeline: Timeline
 }
 
+/** Restores backups. */
 export class Restore extends Context.Service<Restore, {
   /** Replaces every row of the database with those of the file. Without `replace`, the database must be empty. */
   restore(file: string, cipher: Cipher, options: { readonly replace: boolean }): Effect.Effect<
@@ -62,7 +64,10 @@ export class Restore extends Context.Service<Restore, {
   )
 }
 
-/** Checks a backup without a database: the file is complete, this version supports its schema, and the master keys decrypt it. */
+/**
+ * Checks a backup without a database: the file is complete, this version supports its schema, and the master keys decrypt
+ * it.
+ */
 export const checkBackup = Effect.fn("checkBackup")(function*(file: string, cipher: Cipher) {
   const summary = yield* verifyBackup(file)
   const unusable = (reason: string) => new BackupUnusable({ file, reason })
@@ -91,7 +96,9 @@ export const checkBackup = Effect.fn("checkBackup")(function*(file: string, ciph
 
 const tables = backupTables.map(({ table }) => table)
 
-/** Locks tables in the order of other writers, with the revision counter last, so that no deadlock occurs. Readers continue. */
+/**
+ * Locks tables in the order of other writers, with the revision counter last, so that no deadlock occurs. Readers continue.
+ */
 const lockTables = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
   yield* sql`set local statement_timeout = '10min'`
   yield* sql`set local idle_in_transaction_session_timeout = '60s'`
@@ -164,8 +171,8 @@ const insert = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, file: strin
 })
 
 /**
- * Restarts each sequence after the largest restored id and after its own last value. `setval` is unsuitable, because it survives
- * a rollback, after which a live server would assign ids that its rows already have.
+ * Restarts each sequence after the largest restored id and after its own last value. `setval` is unsuitable, because it
+ * survives a rollback, after which a live server would assign ids that its rows already have.
  */
 const advanceSequences = Effect.fnUntraced(
   function*(sql: SqlClient.SqlClient, table: string, columns: ReadonlyArray<string>) {
@@ -182,8 +189,9 @@ const advanceSequences = Effect.fnUntraced(
 )
 
 /**
- * Starts a new timeline, so that no reader of the old history continues here, and keeps the larger revision, so that no revision
- * is reused. Accepts the loss of rows that the backup lacks, so that the loss guard of no node holds the update back.
+ * Starts a new timeline, so that no reader of the old history continues here, and keeps the larger revision, so that no
+ * revision is reused. Accepts the loss of rows that the backup lacks, so that the loss guard of no node holds the update
+ * back.
  */
 const startTimeline = Effect.fnUntraced(function*(
   sql: SqlClient.SqlClient,

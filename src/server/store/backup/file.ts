@@ -1,10 +1,10 @@
 /**
- * The backup file: gzip of JSON lines. The first line is the header, then follows one line for each row. The last line is the
- * footer, with the number of rows and the SHA-256 of all lines before it. So a truncated or altered file is detected before
- * any row of it is used.
+ * The backup file: gzip of JSON lines. The first line is the header, then follows one line for each row. The last line is
+ * the footer, with the number of rows and the SHA-256 of all lines before it. So a truncated or altered file is detected
+ * before any row of it is used.
  *
- * The reader splits lines itself and does not use `Ndjson` of Effect, which returns values only: the SHA-256 needs the bytes of
- * each line, and a last line without a line feed must count as truncated.
+ * The reader splits lines itself, because `Ndjson` of Effect returns values only. The SHA-256 needs the bytes of each line,
+ * and a last line without a line feed must count as truncated.
  */
 import { Revision, Timeline, Timestamp } from "#schema/ids.ts"
 import { Effect, Option, Schema, Stream } from "effect"
@@ -14,6 +14,7 @@ import { createGunzip } from "node:zlib"
 
 const RowCounts = Schema.Record(Schema.String, Schema.Int)
 
+/** The first line of a backup. */
 export const BackupHeader = Schema.Struct({
   format: Schema.Literal("control-backup"),
   version: Schema.Literal(1),
@@ -49,6 +50,7 @@ export interface BackupSummary {
   readonly keyIds: ReadonlySet<string>
 }
 
+/** One row of a backup; `row` has the column names of the table. */
 export interface BackupRow {
   readonly table: string
   readonly row: Readonly<Record<string, unknown>>

@@ -1,5 +1,6 @@
 /** Tables of a backup, and the SQL that renders each row as JSON. */
 
+/** A table in a backup. */
 export interface BackupTable {
   readonly table: string
   /** The order of the rows, so that two backups of equal rows are equal. */

@@ -86,9 +86,9 @@ const tables = [
 ]
 
 /**
- * A deferred trigger locks the counter row at the end of the writing transaction, until its commit. So revisions are gap-free and
- * in commit order, and a reader that sees revision r has seen every revision below r. A sequence lacks this property, because
- * its numbers become visible out of order. NOTIFY only wakes readers and carries no content.
+ * A deferred trigger locks the counter row at the end of the writing transaction, until its commit. So revisions are
+ * gap-free and in commit order, and a reader that sees revision r has seen every revision below r. A sequence lacks this
+ * property, because its numbers become visible out of order. NOTIFY only wakes readers and carries no content.
  */
 const functions = [
   `create function control_append_change(entity text, op text, entity_id text, row_image jsonb) returns bigint

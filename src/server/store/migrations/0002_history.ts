@@ -10,8 +10,8 @@ const progress = `
   add column nack jsonb`
 
 const tables = [
-  // Facts that the current row no longer shows, for clients that resume (network/History.ts): the previous agent of a tunnel,
-  // whether an agent got other addresses, and whether more than the public address of a gateway has changed. `tag`
+  // Facts for clients that resume (network/History.ts) that the current row no longer shows. They are the previous agent of a
+  // tunnel, whether an agent got other addresses, and whether more than the public address of a gateway has changed. `tag`
   // distinguishes changes with equal revisions, because a restored backup reuses revisions.
   `alter table changes
     add column old_agent_id text,

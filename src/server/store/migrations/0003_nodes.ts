@@ -3,8 +3,8 @@ import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
 const tables = [
-  // A node is live until its lease ends, by the clock of the database. `mark` is the epoch of the lease. It changes after other
-  // nodes have marked this node's clients offline. A node that sees a new epoch marks its clients online again.
+  // A node is live until its lease ends, by the clock of the database. `mark` is the epoch of the lease. It changes after
+  // other nodes have marked this node's clients offline. A node that sees a new epoch marks its clients online again.
   `create table nodes (
     id text primary key,
     name text not null,

@@ -1,4 +1,6 @@
-/** Migration 4: scopes that limit gateways to agents and domains. Nodes of older versions ignore scopes and send everything. */
+/**
+ * Migration 4: scopes that limit gateways to agents and domains. Nodes of older versions ignore scopes and send everything.
+ */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 

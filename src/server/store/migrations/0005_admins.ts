@@ -1,4 +1,4 @@
-/** Migration 5: admin tokens with roles, and the names and columns of changed rows in the audit. */
+/** Migration 5: admin tokens with roles; names and columns of changed rows in the audit. */
 import { Effect, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 

@@ -1,4 +1,4 @@
-/** Migration 6: rotation of the master key during operation, with the writing key and the readable keys of each process. */
+/** Migration 6: rotation of the master key, with the readable keys of each process. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
@@ -14,7 +14,8 @@ const statements = [
     seen_at timestamptz not null default now(),
     primary key (process, key_id)
   )`,
-  // The shared lock blocks a change of the writing key. The id is read in a second statement, whose snapshot is later than the lock.
+  // The shared lock blocks a change of the writing key. The id is read in a second statement, whose snapshot is later than
+  // the lock.
   `create function control_writing_key() returns text language plpgsql set search_path from current as $$
    begin
      perform pg_advisory_xact_lock_shared(${writingKeyLock});

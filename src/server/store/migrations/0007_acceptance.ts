@@ -1,4 +1,4 @@
-/** Migration 7: the timeline and revision at which an operator has accepted a loss of rows. */
+/** Migration 7: the position at which an operator has accepted a loss of rows. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 

@@ -3,8 +3,8 @@ import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
 const statements = [
-  // One batch of events. `number` counts the batches of the node; one fiber inserts them, so they become visible in this order.
-  // `events` is JSON as text, because text of clients can contain what jsonb rejects (NUL), and no query reads it.
+  // One batch of events. `number` counts the batches of the node; one fiber inserts them, so they become visible in this
+  // order. `events` is JSON as text, because text of clients can contain what jsonb rejects (NUL), and no query reads it.
   `create table node_events (
     node text not null,
     number bigint not null,

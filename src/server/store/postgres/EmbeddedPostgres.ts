@@ -1,4 +1,4 @@
-/** Runs an embedded PostgreSQL: a child process on a Unix socket, with its files in the data directory. */
+/** Runs an embedded PostgreSQL as a child process on a Unix socket, in the data directory. */
 import { Clock, Deferred, Duration, Effect, Fiber, Redacted, Schedule, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import { closeSync, openSync } from "node:fs"
@@ -12,8 +12,12 @@ import { type Account, childEnvironment, findProcesses, sendSignal, stopGraceful
 
 export { EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 
+/** Options of `startEmbeddedPostgres`. */
 export interface EmbeddedPostgresOptions {
-  /** Must exist and be locked by this process (`openDataDirectory`), because any PostgreSQL that runs there is stopped as a leftover. */
+  /**
+   * Must exist and be locked by this process (`openDataDirectory`), because any PostgreSQL that runs there is stopped as a
+   * leftover.
+   */
   readonly dataDir: string
   /** Additional settings of PostgreSQL, for example `{ fsync: "off" }` in tests. */
   readonly settings?: Readonly<Record<string, string>>
@@ -22,10 +26,10 @@ export interface EmbeddedPostgresOptions {
 }
 
 /**
- * Starts PostgreSQL and keeps it running until the scope ends. Restarts it when it dies; connection pools then reconnect. The
- * database is `control`. Its one user `control` is a superuser without a password, so every account that can open the socket has
- * full access. This is safe, because the socket and its directory have mode 0700: only the account of PostgreSQL, this process and
- * root can open the socket, and they own the files anyway. There is no TCP port.
+ * Starts PostgreSQL and keeps it running until the scope ends. Restarts it when it dies; connection pools then reconnect.
+ * The database is `control`. Its one user `control` is a superuser without a password, so every account that can open the
+ * socket has full access. This is safe, because the socket and its directory have mode 0700. Only the account of
+ * PostgreSQL, this process and root can open the socket, and they own the files anyway. There is no TCP port.
  */
 export const startEmbeddedPostgres = (
   options: EmbeddedPostgresOptions

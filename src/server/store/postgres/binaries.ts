@@ -1,4 +1,4 @@
-/** Finds the PostgreSQL programs of the installed npm package, in a place where their account can run them. */
+/** Finds the PostgreSQL programs of the npm package, where PostgreSQL's account can run them. */
 import { Effect, Schema } from "effect"
 import { chmod, cp, lstat, mkdtemp, readdir, readFile, rename, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -6,6 +6,7 @@ import { dirname, join } from "node:path"
 import { attemptIO, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 import { type Account, runProgram } from "./processes.ts"
 
+/** Paths of the PostgreSQL programs. */
 export interface Binaries {
   readonly initdb: string
   readonly postgres: string
@@ -65,9 +66,9 @@ const binariesIn = Effect.fnUntraced(function*(native: string, account: Account)
 })
 
 /**
- * Copies the programs to a cache directory, once for each version. Other accounts cannot read a checkout in the home of root, and
- * root itself must not run PostgreSQL. A rename publishes the complete copy.
- * Security: the copy fails if the target exists and other accounts own it or can write to it, because they could replace programs.
+ * Copies the programs to a cache directory, once for each version. Other accounts cannot read a checkout in the home of
+ * root, and root itself must not run PostgreSQL. A rename publishes the complete copy. Security: the copy fails if the
+ * target exists and other accounts own it or can write to it, because they could replace programs.
  */
 const copyBinaries = Effect.fnUntraced(function*(native: string, parent: string) {
   const about = yield* attemptIO(() => readFile(join(native, "..", "package.json"), "utf8"))

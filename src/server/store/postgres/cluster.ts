@@ -1,4 +1,4 @@
-/** Files of the embedded database: their owner, their creation with initdb, and checks before a start. */
+/** Files of the embedded database: their owner, their creation with initdb, and their checks. */
 import { Effect } from "effect"
 import { chmod, chown, lchown, mkdtemp, open, readdir, readFile, rename, rm, stat } from "node:fs/promises"
 import { join } from "node:path"
@@ -6,14 +6,15 @@ import { attemptIO, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 import type { Binaries } from "./binaries.ts"
 import { type Account, findProcesses, runProgram, sendSignal, waitUntil } from "./processes.ts"
 
+/** The directory of the cluster below the data directory. */
 export const clusterDirectory = (dataDir: string): string => join(dataDir, "postgres")
 
 /** User and group id of the account `nobody`, as a number that needs no entry in /etc/passwd. */
 const unprivileged = 65_534
 
 /**
- * The account of PostgreSQL, which refuses to run as root. Under root, the account is the owner of the cluster, or else the
- * owner of the data directory, or else `nobody` (the first of them that is not root).
+ * The account of PostgreSQL, which refuses to run as root. Under root, the account is the first of these that is not root:
+ * the owner of the cluster, the owner of the data directory, `nobody`.
  */
 export const accountFor = Effect.fnUntraced(function*(dataDir: string) {
   if (process.getuid?.() !== 0) return {} satisfies Account
@@ -32,7 +33,10 @@ export const accountFor = Effect.fnUntraced(function*(dataDir: string) {
 export const clusterPathFor = (directory: string, account: Account): string =>
   account.uid !== undefined && process.platform === "linux" ? "/proc/self/cwd" : directory
 
-/** Creates the cluster if it is missing. Fails without changing anything if the cluster is damaged or of another major version. */
+/**
+ * Creates the cluster if it is missing. Fails without changing anything if the cluster is damaged or of another major
+ * version.
+ */
 export const prepareCluster = Effect.fnUntraced(
   function*(dataDir: string, binaries: Binaries, account: Account, sync: boolean) {
     yield* removeDrafts(dataDir)
@@ -58,7 +62,8 @@ export const prepareCluster = Effect.fnUntraced(
       })
     }
     yield* changeOwner(cluster, account)
-    // A restored directory can be accessible to other accounts, and the database trusts every account that reaches its socket.
+    // A restored directory can be accessible to other accounts, and the database trusts every account that reaches its
+    // socket.
     yield* attemptIO(() => chmod(cluster, 0o700))
   }
 )
@@ -77,7 +82,10 @@ const removeDrafts = Effect.fnUntraced(function*(dataDir: string) {
   }
 })
 
-/** Creates the cluster in a draft directory and renames it when it is complete, so that no partial cluster gets the final name. */
+/**
+ * Creates the cluster in a draft directory and renames it when it is complete, so that no partial cluster gets the final
+ * name.
+ */
 const createCluster = (dataDir: string, binaries: Binaries, account: Account, sync: boolean) =>
   Effect.acquireUseRelease(
     attemptIO(() => mkdtemp(join(dataDir, draftPrefix))),

@@ -9,7 +9,10 @@ export interface Account {
   readonly gid?: number
 }
 
-/** The whole environment of a child, so that it gets neither secrets nor settings (`PGDATA`, `LC_MESSAGES`, …) of this process. */
+/**
+ * The whole environment of a child, so that it gets neither secrets nor settings (`PGDATA`, `LC_MESSAGES`, …) of this
+ * process.
+ */
 export const childEnvironment = { PATH: "/usr/bin:/bin:/usr/sbin:/sbin", LC_ALL: "C", TZ: "UTC" }
 
 /** The exit code of a program (undefined if it was killed or did not start), and its output on stdout and stderr. */
@@ -46,8 +49,8 @@ export const runProgram = (
   })
 
 /**
- * The ids of the processes with one of these names that run in `directory`. On Linux, the working directory identifies them, so
- * that a reused process id cannot match. Elsewhere the command line identifies them, if it contains the path.
+ * The ids of the processes with one of these names that run in `directory`. On Linux, the working directory identifies
+ * them, so that a reused process id cannot match. Elsewhere the command line identifies them, if it contains the path.
  */
 export const findProcesses = (directory: string, names: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<number>> =>
   process.platform === "linux"
@@ -74,8 +77,8 @@ export const sendSignal = (pid: number, signal: NodeJS.Signals): void => {
 }
 
 /**
- * Stops a PostgreSQL until `gone` succeeds: with SIGINT (fast shutdown, does not wait for clients), after 10 s with SIGQUIT
- * (immediate shutdown, recovers from the WAL at the next start), and after 5 s more with SIGKILL.
+ * Sends signals to a PostgreSQL until `gone` succeeds. SIGINT is a fast shutdown that does not wait for clients. After 10 s
+ * follows SIGQUIT, an immediate shutdown with recovery from the WAL at the next start. After 5 s more follows SIGKILL.
  */
 export const stopGracefully = Effect.fnUntraced(
   function*(send: (signal: NodeJS.Signals) => Effect.Effect<unknown>, gone: Effect.Effect<unknown>) {

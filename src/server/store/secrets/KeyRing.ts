@@ -1,10 +1,11 @@
-/** Master keys of this process: one to write with, from the settings or generated, and older ones to read with. */
+/** Master keys of this process: the current one, and older ones that only decrypt. */
 import { type Cipher, makeCipher } from "#crypto/Cipher.ts"
 import type { SettingsValues } from "#server/Settings.ts"
 import { Effect, Option, Redacted } from "effect"
 import { randomBytes } from "node:crypto"
 import type { DataDirectory, DataDirectoryUnusable } from "#store/DataDirectory.ts"
 
+/** The master keys of a process. */
 export interface KeyRing {
   /** Uses the current keys of the ring at each call; encrypts with the newest one. */
   readonly cipher: Cipher
@@ -16,12 +17,15 @@ export interface KeyRing {
 export interface GeneratedKey {
   /** Whether the previous key is stored. */
   readonly hasPrevious: Effect.Effect<boolean, DataDirectoryUnusable>
-  /** Stores the current key as the previous one, and then a new key. A process that is killed at any time loses neither key. */
+  /**
+   * Stores the current key as the previous one, and then a new key. A process that is killed at any time loses neither key.
+   */
   readonly generateNext: Effect.Effect<void, DataDirectoryUnusable>
   /** Removes the previous key. Call it only when no value is encrypted under that key. */
   readonly removePrevious: Effect.Effect<void, DataDirectoryUnusable>
 }
 
+/** A random master key of 32 bytes, as Base64. */
 export const newMasterKey = Effect.sync(() => randomBytes(32).toString("base64"))
 
 /** Reads the master keys. `generate` makes the key of a data directory without one. */

@@ -1,4 +1,4 @@
-/** State of the master key rotation: the writing key, its readers, the number of values by key, and re-encryption. */
+/** Rotation of the master key: the writing key, its readers, and re-encryption. */
 import { Context, Effect, Layer, Schema, type Scope } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { advisoryLockNamespace, advisoryLocks } from "#store/advisoryLocks.ts"
@@ -26,6 +26,7 @@ const WritingKeyState = Schema.Struct({
 })
 export type WritingKeyState = typeof WritingKeyState.Type
 
+/** Reads and changes the state of the master key rotation. */
 export class MasterKeyStore extends Context.Service<MasterKeyStore, {
   readonly readState: Effect.Effect<WritingKeyState, StoreUnavailable>
   /** The number of values by key id. Of the change log, only the newest 10,000 changes count. */
@@ -93,13 +94,13 @@ export class MasterKeyStore extends Context.Service<MasterKeyStore, {
         ),
         runExclusively: (effect) =>
           Effect.scoped(Effect.gen(function*() {
-            const isAlone = yield* tryLockRotation(sql).pipe(
+            const isLocked = yield* tryLockRotation(sql).pipe(
               Effect.catchTag("SqlError", () =>
                 Effect.fail(new StoreUnavailable({ reason: "cannot take the lock of re-encryption" })))
             )
-            if (isAlone)
+            if (isLocked)
               yield* effect
-            return isAlone
+            return isLocked
           }))
       })
     })

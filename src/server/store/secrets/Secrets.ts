@@ -1,4 +1,4 @@
-/** The master key and the admin token, from the settings or from files in the data directory. */
+/** The master keys and the admin token, from the settings or the data directory. */
 import type { Cipher } from "#crypto/Cipher.ts"
 import { mintApiKey } from "#crypto/apiKeys.ts"
 import { Settings } from "#server/Settings.ts"
@@ -38,12 +38,13 @@ export class MetaMissing extends Schema.TaggedError<MetaMissing>()("MetaMissing"
   }
 }
 
+/** The secrets of this process. Its layer fails with `WrongMasterKey` if a master key of the database is missing. */
 export class Secrets extends Context.Service<Secrets, {
   /** Decrypts stored values. To encrypt, use `writingCipher`. */
   readonly cipher: Cipher
   /**
-   * The cipher of the database's writing key. Call it inside the transaction that writes, with the client of that transaction: its
-   * lock prevents a change of the writing key until the commit.
+   * The cipher of the database's writing key. Call it inside the transaction that writes, with the client of that
+   * transaction: its lock prevents a change of the writing key until the commit.
    */
   writingCipher(sql: SqlClient.SqlClient): Effect.Effect<Cipher, SqlError.SqlError | StoreUnavailable>
   readonly keyRing: KeyRing

@@ -1,4 +1,4 @@
-/** Registry of the master keys that each process can read; every process must read a key before it becomes the writing key. */
+/** Registry of the master keys of each process. All must have a key before it becomes the writing key. */
 import { newId } from "#crypto/identifiers.ts"
 import { Effect, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
@@ -17,6 +17,7 @@ export const registerKeyReader = (sql: SqlClient.SqlClient, name: string, keyIds
     insert into readable_keys (process, key_id) select ${name}, unnest(${[...keyIds]}::text[])
     on conflict (process, key_id) do update set seen_at = now()`
 
+/** Removes this process from the registry. */
 export const unregisterKeyReader = (sql: SqlClient.SqlClient, name: string) =>
   sql`delete from readable_keys where process = ${name}`
 
@@ -28,6 +29,7 @@ export const findKeyReaders = (sql: SqlClient.SqlClient, keyId: string) =>
     decodeReaders
   )
 
+/** The names of all live processes. */
 export const listLiveProcesses = (sql: SqlClient.SqlClient) =>
   Effect.map(findKeyReaders(sql, ""), (readers) => readers.map(({ process }) => process))
 

@@ -1,4 +1,4 @@
-/** What the tests of backups have in common: a network, its backup, and what is in a database. */
+/** Helpers for tests of backups: a network, its backup, and the rows of a database. */
 import { makeCipher } from "#crypto/Cipher.ts"
 import { Backup } from "#store/backup/Backup.ts"
 import { backupTables } from "#store/backup/tables.ts"
@@ -16,7 +16,7 @@ import { temporaryDirectory } from "#support/temporary.ts"
 const masterKey = Redacted.make(randomBytes(32).toString("base64"))
 export const cipher = makeCipher(masterKey)
 
-export const saved = Effect.fnUntraced(function*(path: string, backup: Backup["Service"]) {
+export const saveBackup = Effect.fnUntraced(function*(path: string, backup: Backup["Service"]) {
   const chunks = yield* Stream.runCollect(backup.dump)
   yield* Effect.promise(() => writeFile(path, Buffer.concat(chunks)))
 })
@@ -26,17 +26,17 @@ const on = (url: string) =>
     Layer.provideMerge(PgClient.layer({ url: Redacted.make(url), maxConnections: 2 }))
   )
 
-export const restored = (url: string, file: string, replace = true) =>
+export const restoreBackup = (url: string, file: string, replace = true) =>
   Effect.flatMap(Restore, ({ restore }) => restore(file, cipher, { replace })).pipe(
     Effect.provide(on(url)),
     Effect.scoped
   )
 
-export const start = (url: string) =>
+export const startServer = (url: string) =>
   makeServer({ databaseUrl: Option.some(Redacted.make(url)), masterKey: Option.some(masterKey) })
 
-/** Every row of every table that is backed up. */
-export const rowsIn = (url: string) =>
+/** Every row of every table that a backup includes. */
+export const readRows = (url: string) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     const rows = yield* Effect.forEach(backupTables, ({ image, key, table }) =>
@@ -48,9 +48,9 @@ export const rowsIn = (url: string) =>
     return rows
   }).pipe(Effect.provide(on(url)), Effect.scoped)
 
-export const network = Effect.gen(function*() {
+export const startNetwork = Effect.gen(function*() {
   const { url } = yield* newDatabase
-  const server = yield* start(url)
+  const server = yield* startServer(url)
   const agent = yield* server.newAgent
   const gateway = yield* server.newGateway
   yield* Effect.forEach([1, 2, 3], () => server.newTunnel(agent.id))

@@ -1,4 +1,4 @@
-/** A backup file that was damaged, cut off, altered or made by another version is told from a whole one. */
+/** `verifyBackup` rejects files that are damaged, truncated, altered, or of another version. */
 import { verifyBackup } from "#store/backup/file.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -6,18 +6,18 @@ import { Effect, Exit } from "effect"
 import { createHash } from "node:crypto"
 import { readFile, writeFile } from "node:fs/promises"
 import { gunzipSync, gzipSync } from "node:zlib"
-import { cipher, network, restored, rowsIn, saved } from "./backups.ts"
+import { cipher, readRows, restoreBackup, saveBackup, startNetwork } from "./backups.ts"
 
-describe("a file that is not what was written", () => {
-  const whole = Effect.gen(function*() {
-    const { backup, file, url } = yield* network
-    yield* saved(file, backup)
+describe("verifyBackup", () => {
+  const savedBackup = Effect.gen(function*() {
+    const { backup, file, url } = yield* startNetwork
+    yield* saveBackup(file, backup)
     return { file, url, bytes: yield* Effect.promise(() => readFile(file)) }
   })
 
-  it.live("is refused wherever a byte was changed, or is the same backup", () =>
+  it.live("a file with one changed byte is rejected, unless its content is equal", () =>
     Effect.gen(function*() {
-      const { bytes, file } = yield* whole
+      const { bytes, file } = yield* savedBackup
       const { sha256 } = yield* verifyBackup(file)
       let refused = 0
       for (let index = 0; index < bytes.length; index += index < 20 || index > bytes.length - 20 ? 1 : 7) {
@@ -31,9 +31,9 @@ describe("a file that is not what was written", () => {
       assert.isAbove(refused, 100)
     }), 60_000)
 
-  it.live("is refused wherever it was cut off, and where something follows it", () =>
+  it.live("a truncated file and a file with trailing data are rejected", () =>
     Effect.gen(function*() {
-      const { bytes, file } = yield* whole
+      const { bytes, file } = yield* savedBackup
       for (const length of [0, 1, 9, 10, 11, bytes.length >> 1, bytes.length - 9, bytes.length - 8, bytes.length - 1]) {
         yield* Effect.promise(() => writeFile(file, bytes.subarray(0, length)))
         assert.strictEqual((yield* Effect.flip(verifyBackup(file)))._tag, "BackupUnusable", `${length} bytes`)
@@ -48,14 +48,14 @@ describe("a file that is not what was written", () => {
       }
     }))
 
-  it.live("is refused by name before anything is touched", () =>
+  it.live("each unusable file is rejected with its name and reason, and the database stays unchanged", () =>
     Effect.gen(function*() {
-      const { bytes, file, url } = yield* whole
-      const before = yield* rowsIn(url)
+      const { bytes, file, url } = yield* savedBackup
+      const before = yield* readRows(url)
       const lines = gunzipSync(bytes).toString().trimEnd().split("\n")
       const [header = "", ...rest] = lines
       const rows = rest.slice(0, -1)
-      /** Written as a backup is, with a digest that is right. */
+      /** A backup with these lines and a correct footer. */
       const forged = (...text: ReadonlyArray<string>) => {
         const body = text.map((line) => `${line}\n`).join("")
         const counts: Record<string, number> = {}
@@ -90,16 +90,16 @@ describe("a file that is not what was written", () => {
       ]
       for (const [reason, text] of cases) {
         yield* Effect.promise(() => writeFile(file, gzipSync(text)))
-        const error = yield* Effect.flip(restored(url, file))
+        const error = yield* Effect.flip(restoreBackup(url, file))
         assert.include(error.message, reason === "does not match" ? "do not match" : reason)
         assert.include(error.message, file)
       }
-      assert.deepStrictEqual(yield* rowsIn(url), before)
+      assert.deepStrictEqual(yield* readRows(url), before)
     }))
 
-  it.live("of an older version gets the defaults of what it does not know yet", () =>
+  it.live("columns that a backup of an older version lacks get their defaults", () =>
     Effect.gen(function*() {
-      const { bytes, file, url } = yield* whole
+      const { bytes, file, url } = yield* savedBackup
       const [header = "", ...rest] = gunzipSync(bytes).toString().trimEnd().split("\n")
       const rows = rest.slice(0, -1).map((line) => {
         const { row: { enabled: _, ...row }, table } = JSON.parse(line)
@@ -111,8 +111,8 @@ describe("a file that is not what was written", () => {
       const { rows: counts } = JSON.parse(rest.at(-1) ?? "")
       const footer = JSON.stringify({ rows: counts, sha256: createHash("sha256").update(body).digest("hex") })
       yield* Effect.promise(() => writeFile(file, gzipSync(`${body}${footer}\n`)))
-      yield* restored(url, file)
-      const tunnels = (yield* rowsIn(url))[2] as unknown as ReadonlyArray<{ row: { enabled: boolean } }>
+      yield* restoreBackup(url, file)
+      const tunnels = (yield* readRows(url))[2] as unknown as ReadonlyArray<{ row: { enabled: boolean } }>
       assert.deepStrictEqual(tunnels.map(({ row }) => row.enabled), [true, true, true])
     }))
 })

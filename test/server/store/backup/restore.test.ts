@@ -1,4 +1,4 @@
-/** What is restored is what was backed up, and nobody keeps what the database has lost by it. */
+/** A restore brings back the rows of the backup, and clients drop everything that the database has lost. */
 import { Network } from "#feed/Network.ts"
 import { Backup } from "#store/backup/Backup.ts"
 import { verifyBackup } from "#store/backup/file.ts"
@@ -15,10 +15,10 @@ import { readFile } from "node:fs/promises"
 import { join as joinPath } from "node:path"
 import { gunzipSync } from "node:zlib"
 import { inject } from "vitest"
-import { network, restored, rowsIn, saved, start } from "./backups.ts"
+import { readRows, restoreBackup, saveBackup, startNetwork, startServer } from "./backups.ts"
 import { temporaryDirectory } from "#support/temporary.ts"
 
-/** Takes what comes until the next `config`, and gives its view. */
+/** Receives messages until the next `config`, and returns its view. */
 const nextView = Effect.fnUntraced(function*(client: TestClient) {
   while (true) {
     const message = yield* client.next
@@ -29,13 +29,13 @@ const nextView = Effect.fnUntraced(function*(client: TestClient) {
 describe("a backup", () => {
   for (const lost of [1, 5, 500]) {
     it.live(
-      `of ${lost} changes ago: no client of either level keeps what the database has lost`,
+      `after the restore of a backup that lacks ${lost} changes, clients of both protocol levels drop the lost tunnels`,
       () =>
         Effect.gen(function*() {
-          const { agent, backup, file, gateway, server, url } = yield* network
+          const { agent, backup, file, gateway, server, url } = yield* startNetwork
           const { catchUp } = Context.get(server.context, Network)
-          yield* saved(file, backup)
-          const before = yield* rowsIn(url)
+          yield* saveBackup(file, backup)
+          const before = yield* readRows(url)
           yield* Effect.forEach(Array.from({ length: lost }), () => server.newTunnel(agent.id), { concurrency: 8 })
           yield* catchUp
           const plain = yield* join(server.wsPort, "gateway", gateway.apiKey)
@@ -43,16 +43,16 @@ describe("a backup", () => {
           const full = yield* v1.expect("config")
           assert.lengthOf(plain.config.data["tunnels"], 3 + lost)
 
-          const done = yield* restored(url, file)
-          assert.deepStrictEqual(yield* rowsIn(url), before)
-          const told = yield* nextView(v1)
-          assert.lengthOf(Object.keys(told.view.tunnels), 3)
-          assert.strictEqual(told.timeline, done.timeline)
-          assert.isAtLeast(told.revision ?? 0, full.revision ?? 0)
+          const done = yield* restoreBackup(url, file)
+          assert.deepStrictEqual(yield* readRows(url), before)
+          const received = yield* nextView(v1)
+          assert.lengthOf(Object.keys(received.view.tunnels), 3)
+          assert.strictEqual(received.timeline, done.timeline)
+          assert.isAtLeast(received.revision ?? 0, full.revision ?? 0)
           assert.lengthOf(Object.keys((yield* nextView(plain)).view.tunnels), 3)
           assert.strictEqual((yield* Effect.promise(() => server.operator.get("/readyz"))).status, 200)
 
-          // The history goes on from there, and who resumes from the one that is gone gets everything.
+          // The new timeline continues, and a client that resumes from the old one gets a snapshot.
           const viewer = new Viewer()
           const resumed = yield* joinV1(server.wsPort, "agent", agent.apiKey, {
             resume: { timeline: full.timeline, revision: full.revision }
@@ -67,30 +67,30 @@ describe("a backup", () => {
     )
   }
 
-  it.live("is restored into an empty database, on which a server starts with all that was there", () =>
+  it.live("a server starts with all rows on an empty database after a restore", () =>
     Effect.gen(function*() {
-      const { agent, backup, file, server, url } = yield* network
-      // So that the audit's numbers have more than one digit: as texts they are in another order.
+      const { agent, backup, file, server, url } = yield* startNetwork
+      // More than nine audit ids: sorted as text, their order would differ.
       yield* Effect.forEach(Array.from({ length: 12 }), () => server.newTunnel(agent.id), { concurrency: 4 })
-      yield* saved(file, backup)
-      const before = yield* rowsIn(url)
+      yield* saveBackup(file, backup)
+      const before = yield* readRows(url)
       const other = yield* newDatabase
-      yield* Effect.scoped(start(other.url))
-      yield* restored(other.url, file, false)
-      assert.deepStrictEqual(yield* rowsIn(other.url), before)
-      const again = yield* start(other.url)
+      yield* Effect.scoped(startServer(other.url))
+      yield* restoreBackup(other.url, file, false)
+      assert.deepStrictEqual(yield* readRows(other.url), before)
+      const again = yield* startServer(other.url)
       const client = yield* join(again.wsPort, "agent", agent.apiKey)
       assert.lengthOf(client.config.data["tunnels"], 15)
       const { body } = yield* Effect.promise(() => again.operator.get("/api/audit?entityType=network"))
       assert.strictEqual(body.items[0].actor, "restore")
     }))
 
-  it.live("replaces what is there only if that is said, and leaves everybody offline", () =>
+  it.live("a restore into a database with rows fails without `replace`, and a backup has no presence columns", () =>
     Effect.gen(function*() {
-      const { agent, backup, file, server, url } = yield* network
+      const { agent, backup, file, server, url } = yield* startNetwork
       yield* join(server.wsPort, "agent", agent.apiKey)
-      yield* saved(file, backup)
-      const refused = yield* Effect.flip(restored(url, file, false))
+      yield* saveBackup(file, backup)
+      const refused = yield* Effect.flip(restoreBackup(url, file, false))
       assert.strictEqual(refused._tag, "DatabaseNotEmpty")
       assert.include(refused.message, "1 agents, 1 gateways, 3 tunnels")
       const image = gunzipSync(yield* Effect.promise(() => readFile(file))).toString()
@@ -98,18 +98,18 @@ describe("a backup", () => {
       assert.notInclude(image, "\"status\"")
     }))
 
-  it.live("with many numbered rows: writes go on after it, and after a restore that fails at its end", () =>
+  it.live("writes succeed after a restore with many audit rows, and after a restore that fails at its end", () =>
     Effect.gen(function*() {
-      const { agent, backup, file, server, url } = yield* network
+      const { agent, backup, file, server, url } = yield* startNetwork
       yield* Effect.forEach(Array.from({ length: 30 }), () => server.newTunnel(agent.id))
-      yield* saved(file, backup)
+      yield* saveBackup(file, backup)
       const other = yield* newDatabase
-      yield* Effect.scoped(start(other.url))
-      yield* restored(other.url, file, false)
-      const again = yield* start(other.url)
+      yield* Effect.scoped(startServer(other.url))
+      yield* restoreBackup(other.url, file, false)
+      const again = yield* startServer(other.url)
       yield* Effect.forEach([1, 2, 3], (n) => again.newTunnel(agent.id, { domain: `after${n}.example.com` }))
 
-      // The live one is further than the backup by now, and refuses what a restore does last.
+      // The live database is ahead of the backup, and its constraint fails the last statement of a restore.
       yield* Effect.forEach(Array.from({ length: 15 }), () => server.newTunnel(agent.id))
       yield* Effect.flatMap(
         SqlClient.SqlClient,
@@ -117,11 +117,11 @@ describe("a backup", () => {
       ).pipe(
         Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 }))
       )
-      const failed = yield* Effect.flip(restored(url, file))
+      const failed = yield* Effect.flip(restoreBackup(url, file))
       assert.strictEqual(failed._tag, "RestoreFailed")
       yield* Effect.forEach([1, 2, 3], () => server.newTunnel(agent.id))
 
-      // A `setval` by hand is found, and the doctor's own words put it right.
+      // The doctor finds a sequence that was set back by hand, and its remedy repairs the sequence.
       let last = ""
       const numbers = Effect.promise(() => server.operator.get("/api/doctor")).pipe(
         Effect.repeat({ until: ({ body }) => body.at !== last, schedule: Schedule.spaced("50 millis") }),
@@ -140,7 +140,7 @@ describe("a backup", () => {
       yield* server.newTunnel(agent.id)
     }))
 
-  it.live("is restored by a role that is no superuser, and owns the database", () =>
+  it.live("a role that owns the database and is no superuser can restore a backup", () =>
     Effect.gen(function*() {
       const role = `control_test_${randomBytes(6).toString("hex")}`
       const asAdmin = (...statements: ReadonlyArray<string>) =>
@@ -160,12 +160,12 @@ describe("a backup", () => {
       const own = new URL(url)
       own.username = role
       own.password = "secret"
-      const server = yield* start(own.toString())
+      const server = yield* startServer(own.toString())
       const agent = yield* server.newAgent
       const file = joinPath(yield* temporaryDirectory, "backup")
-      yield* saved(file, Context.get(server.context, Backup))
+      yield* saveBackup(file, Context.get(server.context, Backup))
       yield* server.newTunnel(agent.id)
-      yield* restored(own.toString(), file)
+      yield* restoreBackup(own.toString(), file)
       const { body } = yield* Effect.promise(() => server.operator.get("/api/tunnels"))
       assert.deepStrictEqual(body.items, [])
       const doctor = yield* Effect.promise(() => server.operator.get("/api/doctor"))
@@ -173,32 +173,36 @@ describe("a backup", () => {
       assert.strictEqual(schema.severity, "ok", schema.what)
     }))
 
-  it.live("that nobody wants any more holds up neither the next one nor the database", () =>
-    Effect.gen(function*() {
-      const { backup, file, server, url } = yield* network
-      const asOwner = Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 }))
-      yield* Effect.flatMap(SqlClient.SqlClient, (sql) =>
-        sql.unsafe(`insert into audit (actor, entity, op, entity_id, revision)
+  it.live(
+    "a backup that its reader has abandoned blocks neither the next backup nor the database",
+    () =>
+      Effect.gen(function*() {
+        const { backup, file, server, url } = yield* startNetwork
+        const asOwner = Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 }))
+        yield* Effect.flatMap(SqlClient.SqlClient, (sql) =>
+          sql.unsafe(`insert into audit (actor, entity, op, entity_id, revision)
           select gen_random_uuid(), 'x', 'create', gen_random_uuid(), 0 from generate_series(1, 20000)`)).pipe(asOwner)
-      const first = yield* Stream.runCollect(Stream.take(backup.dump, 1))
-      assert.lengthOf(first, 1)
-      const response = yield* Effect.promise(() =>
-        fetch(`${server.apiUrl}/api/backup`, { headers: { authorization: `Bearer ${adminToken}` } })
-      )
-      yield* Effect.promise(async () =>
-        response.body?.cancel()
-      )
-      yield* saved(file, backup)
-      assert.isAbove((yield* verifyBackup(file)).rows["audit"] ?? 0, 20_000)
-      const idle = Effect.flatMap(SqlClient.SqlClient, (sql) =>
-        sql`select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'`)
-      yield* Effect.repeat(idle, {
-        until: (rows) =>
-          rows.length === 0
-      }).pipe(asOwner)
-    }), 60_000)
+        const first = yield* Stream.runCollect(Stream.take(backup.dump, 1))
+        assert.lengthOf(first, 1)
+        const response = yield* Effect.promise(() =>
+          fetch(`${server.apiUrl}/api/backup`, { headers: { authorization: `Bearer ${adminToken}` } })
+        )
+        yield* Effect.promise(async () =>
+          response.body?.cancel()
+        )
+        yield* saveBackup(file, backup)
+        assert.isAbove((yield* verifyBackup(file)).rows["audit"] ?? 0, 20_000)
+        const idle = Effect.flatMap(SqlClient.SqlClient, (sql) =>
+          sql`select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'`)
+        yield* Effect.repeat(idle, {
+          until: (rows) =>
+            rows.length === 0
+        }).pipe(asOwner)
+      }),
+    60_000
+  )
 
-  it.live("holds every table, or says why not", () =>
+  it.live("every table is in the list of backup tables or in the list of excluded tables", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       const tables = yield* sql<{ name: string }>`select table_name as name from information_schema.tables
@@ -207,14 +211,14 @@ describe("a backup", () => {
       assert.deepStrictEqual(tables.map(({ name }) => name).toSorted(), known.toSorted())
     }).pipe(Effect.provide(TestDatabase)))
 
-  it.live("is of one moment although rows come and go while it is read", () =>
+  it.live("a backup is one snapshot, although rows are written while it is read", () =>
     Effect.gen(function*() {
-      const { agent, backup, file, server } = yield* network
+      const { agent, backup, file, server } = yield* startNetwork
       const writing = yield* Effect.forkScoped(Effect.forever(Effect.suspend(() => server.newTunnel(agent.id))))
-      yield* saved(file, backup)
+      yield* saveBackup(file, backup)
       const { header, rows } = yield* verifyBackup(file)
       assert.isUndefined(writing.pollUnsafe())
-      // Each change of the audit is one revision: as many rows as the counter says.
+      // Every audit row has one revision, so a consistent backup has as many rows as revisions.
       assert.strictEqual(rows["audit"], header.revision)
     }))
 })

@@ -1,3 +1,4 @@
+/** The embedded database is private, survives crashes, and cleans up after killed servers. */
 import { assert, describe, it } from "@effect/vitest"
 import { PgClient } from "@effect/sql-pg"
 import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
@@ -8,24 +9,24 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { cluster, start } from "./clusters.ts"
+import { copyCluster, startPostgres } from "./clusters.ts"
 import { end, temporaryDirectory } from "#support/temporary.ts"
 
 const asRoot = process.getuid?.() === 0
-/** Whom PostgreSQL runs as when root starts it. */
-const nobody = { uid: 65_534, gid: 65_534 }
+/** The account of PostgreSQL when root starts it. */
+const accountNobody = { uid: 65_534, gid: 65_534 }
 const onLinux = process.platform === "linux"
 
 const withSql = <A, E, R>(url: Redacted.Redacted, work: Effect.Effect<A, E, R>) =>
   Effect.provide(work, PgClient.layer({ url, maxConnections: 2 }), { local: true })
 
-const ask = (statement: string) =>
+const query = (statement: string) =>
   Effect.map(
     Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)),
     (rows) => rows.map((row) => Object.values(row))
   )
 
-const askOf = (url: Redacted.Redacted, statement: string) => withSql(url, ask(statement))
+const queryAt = (url: Redacted.Redacted, statement: string) => withSql(url, query(statement))
 
 const postmasterOf = (dataDir: string) =>
   Number(readFileSync(join(dataDir, "postgres", "postmaster.pid"), "utf8").split("\n")[0])
@@ -49,14 +50,14 @@ const script = `
   )))
 `
 
-describe("a new database", () => {
-  it.live("answers over a socket in the data directory, and over nothing else", () =>
+describe("a new embedded database", () => {
+  it.live("the database listens on a socket in the data directory only", () =>
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
       const { url } = yield* startEmbeddedPostgres({ dataDir, settings: { work_mem: "5MB" } })
       assert.include(Redacted.value(url), encodeURIComponent(join(dataDir, "postgres")))
 
-      const shown = yield* askOf(
+      const shown = yield* queryAt(
         url,
         `select name, setting from pg_settings where name in ('listen_addresses', 'fsync', 'server_encoding', 'work_mem',
          'lc_collate', 'TimeZone', 'unix_socket_permissions', 'data_checksums') order by lower(name)`
@@ -70,45 +71,45 @@ describe("a new database", () => {
         ["unix_socket_permissions", "0700"],
         ["work_mem", "5120"]
       ])
-      const [[name, user, collate] = []] = yield* askOf(
+      const [[name, user, collate] = []] = yield* queryAt(
         url,
         "select current_database(), current_user, datcollate from pg_database where datname = current_database()"
       )
       assert.deepStrictEqual([name, user, collate], ["control", "control", "C"])
     }))
 
-  it.live("is closed to other accounts, and so is its log", () =>
+  it.live("files, socket and log of the database are closed to other accounts", () =>
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
-      yield* start(dataDir)
+      yield* startPostgres(dataDir)
       const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8)
-      assert.strictEqual(modeOf(dataDir), "700", "also where PostgreSQL runs as another account than its owner")
+      assert.strictEqual(modeOf(dataDir), "700", "also if PostgreSQL runs under another account than its owner")
       assert.strictEqual(modeOf(join(dataDir, "postgres")), "700")
       assert.strictEqual(modeOf(join(dataDir, "postgres", ".s.PGSQL.5432")), "700")
       assert.strictEqual(modeOf(join(dataDir, "postgres.log")), "600")
-      if (asRoot) assert.strictEqual(statSync(join(dataDir, "postgres")).uid, nobody.uid)
+      if (asRoot) assert.strictEqual(statSync(join(dataDir, "postgres")).uid, accountNobody.uid)
     }))
 
-  // Elsewhere there is no /proc that shows it.
+  // Only Linux shows the environment of a process in /proc.
   it.live.skipIf(!onLinux)(
-    "is told nothing of the server's environment (runs only where there is a /proc)",
+    "PostgreSQL inherits no environment variable of the server (Linux only, needs /proc)",
     () =>
       Effect.gen(function*() {
-        const dataDir = yield* cluster
+        const dataDir = yield* copyCluster
         process.env["CONTROL_TEST_CANARY"] = "canary"
-        yield* start(dataDir)
+        yield* startPostgres(dataDir)
         delete process.env["CONTROL_TEST_CANARY"]
         assert.notInclude(readFileSync(`/proc/${postmasterOf(dataDir)}/environ`, "utf8"), "canary")
       })
   )
 
-  it.live("has its socket in a private temporary directory where the path would be too long for one", () =>
+  it.live("the socket is in a private temporary directory if the path of the data directory is too long", () =>
     Effect.gen(function*() {
       const dataDir = join(yield* temporaryDirectory, "long".repeat(25))
       mkdirSync(dataDir, { mode: 0o700 })
       const scope = yield* Scope.make()
-      const { url } = yield* Scope.provide(start(dataDir), scope)
-      assert.deepStrictEqual(yield* askOf(url, "select 1"), [[1]])
+      const { url } = yield* Scope.provide(startPostgres(dataDir), scope)
+      assert.deepStrictEqual(yield* queryAt(url, "select 1"), [[1]])
 
       const socketDir = new URL(Redacted.value(url)).searchParams.get("host") ?? ""
       assert.isBelow(socketDir.length, 80)
@@ -118,21 +119,21 @@ describe("a new database", () => {
     }))
 })
 
-describe("the next start", () => {
-  it.live("finds all that was committed, and the process of the last run is gone", () =>
+describe("the next start of the embedded database", () => {
+  it.live("all committed rows exist after a restart, and the process of the last run has ended", () =>
     Effect.gen(function*() {
-      const dataDir = yield* cluster
+      const dataDir = yield* copyCluster
       const pid = yield* Effect.scoped(Effect.gen(function*() {
-        const { url } = yield* start(dataDir)
-        yield* askOf(url, "create table kept as select 42 as answer")
+        const { url } = yield* startPostgres(dataDir)
+        yield* queryAt(url, "create table kept as select 42 as answer")
         return postmasterOf(dataDir)
       }))
       assert.isFalse(isAlive(pid))
-      const { url } = yield* start(dataDir)
-      assert.deepStrictEqual(yield* askOf(url, "select answer from kept"), [[42]])
+      const { url } = yield* startPostgres(dataDir)
+      assert.deepStrictEqual(yield* queryAt(url, "select answer from kept"), [[42]])
     }))
 
-  it.live("stops what a killed server has left running, also while it has a client", () =>
+  it.live("the PostgreSQL of a killed server is stopped, also while it has a client", () =>
     Effect.gen(function*() {
       const dataDir = join(yield* temporaryDirectory, "long".repeat(25))
       mkdirSync(dataDir, { mode: 0o700 })
@@ -155,75 +156,75 @@ describe("the next start", () => {
       yield* withSql(
         url,
         Effect.gen(function*() {
-          yield* ask("create table kept as select 42 as answer")
-          const next = yield* start(dataDir)
+          yield* query("create table kept as select 42 as answer")
+          const next = yield* startPostgres(dataDir)
           assert.notInclude(yield* findProcesses(join(dataDir, "postgres"), ["postgres"]), orphan)
           assert.isFalse(existsSync(socketDir))
           assert.notStrictEqual(postmasterOf(dataDir), orphan)
-          assert.deepStrictEqual(yield* askOf(next.url, "select answer from kept"), [[42]])
+          assert.deepStrictEqual(yield* queryAt(next.url, "select answer from kept"), [[42]])
         })
       )
     }), 60_000)
 
-  // Only Linux has a /proc to tell by.
+  // Only Linux identifies processes by /proc.
   it.live.skipIf(!onLinux)(
-    "is not held up by a process that was given the old one's id (needs /proc to tell)",
+    "an unrelated process with the id in postmaster.pid does not prevent the start (Linux only, needs /proc)",
     () =>
       Effect.gen(function*() {
-        const dataDir = yield* cluster
+        const dataDir = yield* copyCluster
         const files = join(dataDir, "postgres")
         const stranger = yield* Effect.acquireRelease(
-          Effect.sync(() => spawn("sleep", ["1000"], { cwd: "/", ...(asRoot ? nobody : {}) })),
+          Effect.sync(() => spawn("sleep", ["1000"], { cwd: "/", ...(asRoot ? accountNobody : {}) })),
           end
         )
         writeFileSync(join(files, "postmaster.pid"), `${stranger.pid}\n${files}\n1\n5432\n.\n\n1 1\nready\n`)
         writeFileSync(join(files, ".s.PGSQL.5432.lock"), `${stranger.pid}\n${files}\n1\n5432\n`)
-        const { url } = yield* start(dataDir)
-        assert.deepStrictEqual(yield* askOf(url, "select 1"), [[1]])
+        const { url } = yield* startPostgres(dataDir)
+        assert.deepStrictEqual(yield* queryAt(url, "select 1"), [[1]])
         assert.isTrue(isAlive(stranger.pid ?? 0))
       })
   )
 
-  it.live("removes a cluster that was only half made, and makes a whole one", () =>
+  it.live("an unfinished cluster is removed, and a complete one is created", () =>
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
       mkdirSync(join(dataDir, "postgres.new-abc123"))
       writeFileSync(join(dataDir, "postgres.new-abc123", "PG_VERSION"), "18\n")
-      const { url } = yield* start(dataDir)
-      assert.deepStrictEqual(yield* askOf(url, "select 1"), [[1]])
+      const { url } = yield* startPostgres(dataDir)
+      assert.deepStrictEqual(yield* queryAt(url, "select 1"), [[1]])
       assert.deepStrictEqual(readdirSync(dataDir).toSorted(), ["postgres", "postgres.log"])
     }))
 
-  it.live("puts a log that has grown large aside", () =>
+  it.live("a log of more than 10 MiB is rotated", () =>
     Effect.gen(function*() {
-      const dataDir = yield* cluster
+      const dataDir = yield* copyCluster
       const log = join(dataDir, "postgres.log")
       writeFileSync(log, "")
       truncateSync(log, 11 * 1024 * 1024)
-      yield* start(dataDir)
+      yield* startPostgres(dataDir)
       assert.isAbove(statSync(`${log}.1`).size, 10 * 1024 * 1024)
       assert.isBelow(statSync(log).size, 100_000)
     }))
 })
 
-describe("while it runs", () => {
-  it.live("a PostgreSQL that is killed is started again, and the pool finds it", () =>
+describe("a running embedded database", () => {
+  it.live("a killed PostgreSQL is restarted, and the pool reconnects", () =>
     Effect.gen(function*() {
-      const told = yield* Deferred.make<string>()
+      const errorLogged = yield* Deferred.make<string>()
       const logger = Logger.make(({ message, logLevel }) => {
-        if (logLevel === "Error") Deferred.doneUnsafe(told, Effect.succeed(String(message)))
+        if (logLevel === "Error") Deferred.doneUnsafe(errorLogged, Effect.succeed(String(message)))
       })
       yield* Effect.gen(function*() {
-        const dataDir = yield* cluster
-        const { url } = yield* start(dataDir)
+        const dataDir = yield* copyCluster
+        const { url } = yield* startPostgres(dataDir)
         yield* withSql(
           url,
           Effect.gen(function*() {
-            yield* ask("create table kept as select 42 as answer")
+            yield* query("create table kept as select 42 as answer")
             const before = postmasterOf(dataDir)
             process.kill(before, "SIGKILL")
-            assert.include(yield* Deferred.await(told), "SIGKILL")
-            const rows = yield* Effect.retry(ask("select answer from kept"), Schedule.spaced("20 millis"))
+            assert.include(yield* Deferred.await(errorLogged), "SIGKILL")
+            const rows = yield* Effect.retry(query("select answer from kept"), Schedule.spaced("20 millis"))
             assert.deepStrictEqual(rows, [[42]])
             assert.notStrictEqual(postmasterOf(dataDir), before)
           })
@@ -231,15 +232,15 @@ describe("while it runs", () => {
       }).pipe(Effect.provide(Logger.layer([logger])))
     }))
 
-  it.live("ends with its scope although a client is still connected, and nothing of it stays", () =>
+  it.live("PostgreSQL ends with its scope although a client is connected, and leaves no process and no pid file", () =>
     Effect.gen(function*() {
-      const dataDir = yield* cluster
+      const dataDir = yield* copyCluster
       const scope = yield* Scope.make()
-      const { url } = yield* Scope.provide(start(dataDir), scope)
+      const { url } = yield* Scope.provide(startPostgres(dataDir), scope)
       yield* withSql(
         url,
         Effect.gen(function*() {
-          yield* ask("select 1")
+          yield* query("select 1")
           yield* Scope.close(scope, Exit.void)
         })
       )
@@ -247,10 +248,10 @@ describe("while it runs", () => {
       assert.isFalse(existsSync(join(dataDir, "postgres", "postmaster.pid")))
     }))
 
-  it.effect("starts also under a clock that stands still", () =>
+  it.effect("the database starts under a test clock that stands still", () =>
     Effect.gen(function*() {
-      const dataDir = yield* cluster
-      yield* Effect.scoped(start(dataDir))
+      const dataDir = yield* copyCluster
+      yield* Effect.scoped(startPostgres(dataDir))
       assert.isTrue(existsSync(join(dataDir, "postgres", "PG_VERSION")))
     }))
 })

@@ -1,47 +1,48 @@
+/** The embedded database does not start on a cluster that it cannot use, and does not change that cluster. */
 import { assert, describe, it } from "@effect/vitest"
 import { EmbeddedPostgresFailed } from "#store/postgres/EmbeddedPostgres.ts"
 import { Effect } from "effect"
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { cluster, start } from "./clusters.ts"
+import { copyCluster, startPostgres } from "./clusters.ts"
 import { temporaryDirectory } from "#support/temporary.ts"
 
-describe("what cannot be opened", () => {
-  it.live("a cluster of another major version names backup and restore, and stays as it is", () =>
+describe("an embedded database that cannot start", () => {
+  it.live("a cluster of another major version causes an error that recommends backup and restore, and stays unchanged", () =>
     Effect.gen(function*() {
-      const dataDir = yield* cluster
+      const dataDir = yield* copyCluster
       writeFileSync(join(dataDir, "postgres", "PG_VERSION"), "15\n")
-      const error = yield* Effect.flip(start(dataDir))
+      const error = yield* Effect.flip(startPostgres(dataDir))
       assert.instanceOf(error, EmbeddedPostgresFailed)
       assert.match(error.message, /was written by PostgreSQL 15 and this is PostgreSQL 18: make a backup .* restore/u)
       assert.strictEqual(readFileSync(join(dataDir, "postgres", "PG_VERSION"), "utf8"), "15\n")
     }))
 
-  it.live("files that are no cluster are not taken for an empty place", () =>
+  it.live("a directory without a valid cluster causes an error, and no new cluster is created in it", () =>
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
       mkdirSync(join(dataDir, "postgres", "base"), { recursive: true })
-      const error = yield* Effect.flip(start(dataDir))
+      const error = yield* Effect.flip(startPostgres(dataDir))
       assert.match(error.message, /is damaged .* restore a backup/u)
       assert.deepStrictEqual(readdirSync(join(dataDir, "postgres")), ["base"])
     }))
 
-  it.live("a damaged cluster fails with PostgreSQL's own complaint in one line, and is never made anew", () =>
+  it.live("a damaged cluster causes an error with PostgreSQL's own message in one line, and is not recreated", () =>
     Effect.gen(function*() {
-      const dataDir = yield* cluster
+      const dataDir = yield* copyCluster
       const control = join(dataDir, "postgres", "global", "pg_control")
       const bytes = readFileSync(control)
       bytes.writeUInt8(bytes.readUInt8(40) ^ 0xff, 40)
       writeFileSync(control, bytes)
-      const error = yield* Effect.flip(start(dataDir))
+      const error = yield* Effect.flip(startPostgres(dataDir))
       assert.match(error.message, /checksum in control file.*restore a backup/u)
       assert.notInclude(error.message, "\n")
       assert.deepStrictEqual(readFileSync(control), bytes)
     }))
 
-  it.live("a setting that PostgreSQL does not know is quoted", () =>
+  it.live("an unknown setting is named in the error", () =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(start(yield* cluster, { no_such_setting: "1" }))
+      const error = yield* Effect.flip(startPostgres(yield* copyCluster, { no_such_setting: "1" }))
       assert.include(error.message, "unrecognized configuration parameter \"no_such_setting\"")
     }))
 })

@@ -1,3 +1,4 @@
+/** A process does not start with the wrong master key or without metadata in the database. */
 import { Settings } from "#server/Settings.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
 import { TestDatabase } from "#support/database.ts"
@@ -5,14 +6,14 @@ import { assert, layer } from "@effect/vitest"
 import { Effect, Layer, Option, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 
-const refusal = Layer.build(Layer.fresh(Secrets.layer)).pipe(Effect.scoped, Effect.flip)
+const startError = Layer.build(Layer.fresh(Secrets.layer)).pipe(Effect.scoped, Effect.flip)
 
-layer(TestDatabase, { excludeTestServices: true })("the secrets", (it) => {
-  it.effect("a database that was written under another master key is refused, and both keys are named", () =>
+layer(TestDatabase, { excludeTestServices: true })("the secrets of a process", (it) => {
+  it.effect("a start with another master key than the database's fails, and the error names both keys", () =>
     Effect.gen(function*() {
       const settings = yield* Settings
       const other = Redacted.make(Buffer.alloc(32, 1).toString("base64"))
-      const { message } = yield* refusal.pipe(
+      const { message } = yield* startError.pipe(
         Effect.provideService(Settings, { ...settings, masterKey: Option.some(other) })
       )
       const { cipher } = yield* Secrets
@@ -20,10 +21,10 @@ layer(TestDatabase, { excludeTestServices: true })("the secrets", (it) => {
       assert.notInclude(message, Redacted.value(other))
     }))
 
-  it.effect("a database that has lost its one row of metadata is refused as such, not as written under another key", () =>
+  it.effect("a start on a database without a row in control_meta fails with an error about that row", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* sql`delete from control_meta`
-      assert.include((yield* refusal).message, "the table control_meta has no row")
+      assert.include((yield* startError).message, "the table control_meta has no row")
     }))
 })
