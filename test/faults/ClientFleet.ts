@@ -1,4 +1,4 @@
-/** All clients of a cluster, and what came of them. */
+/** All clients of a test cluster, with the events that they observed. */
 import { now } from "#bench/support/clock.ts"
 import { requireWithin } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
@@ -13,12 +13,12 @@ export interface Close {
 
 export class ClientFleet implements ClientObserver {
   readonly clients: ReadonlyArray<FaultClient>
-  /** Since the last `reset`. */
+  /** Closes since the last `reset`, as for the fields below. */
   closes: Array<Close> = []
   authentications: Array<{ readonly at: number; readonly resumed: boolean }> = []
   configs = 0
   heartbeatMillis: Array<number> = []
-  /** When the last client that is concerned was told of a tunnel's target. */
+  /** Time at which the last client received each tunnel target. */
   readonly receivedAt = new Map<string, number>()
 
   constructor(accounts: ReadonlyArray<Account>, targets: ReadonlyArray<number>, seed: number) {
@@ -55,11 +55,12 @@ export class ClientFleet implements ClientObserver {
 
   async disconnectAll(): Promise<void> {
     for (const client of this.clients) client.stop()
-    await requireWithin("all clients have left", 10_000, () => this.clients.every(({ ws }) => ws === undefined)).catch(
-      () => {
-        for (const { ws } of this.clients) ws?.terminate()
-      }
-    )
+    await requireWithin("all clients have disconnected", 10_000, () => this.clients.every(({ ws }) => ws === undefined))
+      .catch(
+        () => {
+          for (const { ws } of this.clients) ws?.terminate()
+        }
+      )
   }
 
   viewMessage(_client: FaultClient, { data, type }: Message): void {

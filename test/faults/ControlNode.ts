@@ -1,4 +1,4 @@
-/** One node: `node src/server/main.ts` as its users run it, with everything that it prints. */
+/** One Control process, started as its users start it, with its complete output. */
 import { waitUntil } from "./waitUntil.ts"
 import { type Api, api } from "#support/api.ts"
 import { type ChildProcess, spawn } from "node:child_process"
@@ -11,11 +11,11 @@ export interface NodeOptions {
   readonly name: string
   readonly dataDir: string
   readonly env: Readonly<Record<string, string>>
-  /** Of Node itself, such as `--max-old-space-size=256`. */
+  /** Arguments of Node.js, such as `--max-old-space-size=256`. */
   readonly execArgv?: ReadonlyArray<string>
-  /** Another checkout, of an older version. */
+  /** Another checkout, for example of an older version. */
   readonly root?: string
-  /** A shell's words before the program, such as `ulimit -n 256`. */
+  /** Shell commands before the program, such as `ulimit -n 256`. */
   readonly shellPrefix?: string
 }
 
@@ -26,7 +26,7 @@ export class ControlNode {
   readonly wsPort: number
   readonly apiPort: number
   readonly options: NodeOptions
-  /** Everything that it has printed, over all of its starts. */
+  /** Output of all starts of this node. */
   output = ""
   child: ChildProcess | undefined
   #exited: Promise<number | string> = Promise.resolve(0)
@@ -39,7 +39,7 @@ export class ControlNode {
     this.apiPort = apiPort
   }
 
-  /** Not yet started. Its ports stay the same over all of its starts. */
+  /** Creates a node without starting it. Its ports stay the same over all starts. */
   static async make(options: NodeOptions): Promise<ControlNode> {
     await mkdir(options.dataDir, { recursive: true, mode: 0o700 })
     return new ControlNode(options, await freePort(), await freePort())
@@ -53,7 +53,7 @@ export class ControlNode {
     return this.child !== undefined && this.child.exitCode === null && this.child.signalCode === null
   }
 
-  /** Exit code, or the signal that ended it. */
+  /** Exit code, or the signal that ended the process. */
   get exited(): Promise<number | string> {
     return this.#exited
   }
@@ -66,7 +66,7 @@ export class ControlNode {
     return this.#token
   }
 
-  /** Starts it without waiting. */
+  /** Starts the process without waiting. */
   spawn(env: Readonly<Record<string, string>> = {}): void {
     const { shellPrefix: before, dataDir, execArgv = [], env: own, root = "." } = this.options
     const program = [process.execPath, ...execArgv, resolve(root, "src/server/main.ts")]
@@ -89,7 +89,7 @@ export class ControlNode {
       detached: true
     })
     this.child = child
-    // Not kill -9: an embedded PostgreSQL would be left behind.
+    // SIGKILL would leave an embedded PostgreSQL running.
     endWithSuite(child, "SIGTERM")
     this.#exited = new Promise((done) => child.once("exit", (code, signal) => done(code ?? signal ?? "unknown")))
     for (const stream of [child.stdout, child.stderr]) {
@@ -102,7 +102,7 @@ export class ControlNode {
     await this.waitUntilReady()
   }
 
-  /** Waits until it serves; rejects when it ends instead. */
+  /** Waits until the node is ready. Rejects when the process exits first. */
   async waitUntilReady(): Promise<void> {
     const took = await waitUntil(startTimeoutMillis, async () => !this.isAlive || await this.isReady())
     if (took === undefined || !this.isAlive)
@@ -121,7 +121,7 @@ export class ControlNode {
     this.child?.kill(name)
   }
 
-  /** SIGTERM and its end, or after `patience` SIGKILL. */
+  /** Sends SIGTERM, and SIGKILL if the process is still alive after `timeoutMillis`. */
   async stop(patienceMillis = 20_000): Promise<number | string> {
     if (!this.isAlive) return this.#exited
     this.signal("SIGCONT")
@@ -138,5 +138,5 @@ export class ControlNode {
   }
 }
 
-/** Of what a node prints, as much as any run needs. */
+/** Characters of output to keep; more than any run needs. */
 const maxOutputLength = 32 * 1024 * 1024

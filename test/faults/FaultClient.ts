@@ -1,4 +1,4 @@
-/** A client that does what protocol.md asks of one, at either level, and keeps what it was told: its view, and how often it was closed. */
+/** WebSocket client that follows protocol.md at either level, and records its view and closes. */
 import { reconnectDelay } from "#sdk/reconnectDelay.ts"
 import { now } from "#bench/support/clock.ts"
 import type { Random } from "#simulation/Random.ts"
@@ -15,15 +15,15 @@ export interface Account {
 }
 
 export interface ClientObserver {
-  /** A config or step was taken in. */
+  /** A config or delta has changed the view. */
   viewMessage(client: FaultClient, message: Message): void
-  /** A heartbeat was answered after so many milliseconds. */
+  /** A heartbeat was answered after `millis` milliseconds. */
   heartbeatAnswered(client: FaultClient, millis: number): void
   authenticated(client: FaultClient, resumed: boolean): void
   closed(client: FaultClient, code: number): void
 }
 
-/** As Control's own default, until `auth_success` names another. */
+/** Control's default, until `auth_success` names another interval. */
 const defaultIntervalMillis = 2_000
 const authTimeoutMillis = 15_000
 const ackDelayMillis = 200
@@ -31,18 +31,18 @@ const ackDelayMillis = 200
 export class FaultClient {
   readonly account: Account
   viewer = new Viewer()
-  /** What broke the protocol; must stay empty. */
+  /** Protocol violations of the server; must stay empty. */
   readonly protocolErrors: Array<string> = []
-  /** Authenticated, and nothing has ended the connection since. */
+  /** The current connection is authenticated. */
   isReady = false
-  /** Its view is of this connection: a config has come, or what was missed. */
+  /** The view is current: a config has arrived on this connection, or the client has resumed. */
   hasCurrentView = false
   isStopped = true
-  /** Where it connects; the next one is tried after each loss. */
+  /** Ports to connect to. The client tries the next one after each lost connection. */
   ports: ReadonlyArray<number>
-  /** How many heartbeat intervals without a frame it bears. */
+  /** Number of heartbeat intervals without a frame after which the client closes the connection. */
   maxSilentIntervals = 2.5
-  /** Comes back also after codes that tell it to stop: a clone that knows no better. */
+  /** Reconnects even after close codes that forbid it, like a misconfigured clone. */
   ignoresFinalCloseCodes = false
   sendsHeartbeats = true
   ws: WebSocket | undefined
@@ -73,14 +73,14 @@ export class FaultClient {
     if (this.ws === undefined) this.#dial()
   }
 
-  /** Says good-bye. */
+  /** Closes the connection and stays away. */
   stop(): void {
     this.isStopped = true
     clearTimeout(this.#again)
     this.ws?.close(1000)
   }
 
-  /** A connection that has been good for as long as the last fault counts as a good one. */
+  /** Resets the back-off, as a stable connection would, and reconnects within 500 ms. */
   resetBackOff(): void {
     this.#attempt = 0
     if (this.isStopped || this.ws !== undefined) return
@@ -93,7 +93,7 @@ export class FaultClient {
       this.ws.send(typeof message === "string" ? message : JSON.stringify(message), () => {})
   }
 
-  /** Forgets its view and its place, as a client that was installed anew. */
+  /** Drops view and position, as a newly installed client. */
   forgetView(): void {
     this.viewer = new Viewer()
   }
@@ -198,7 +198,7 @@ export class FaultClient {
     if (message.type === "auth_success") return
     this.#watcher.viewMessage(this, message)
     if (this.account.level === "plain") return
-    // Cumulative, so that a burst of steps does not become a burst of acknowledgements.
+    // One `ack` covers all revisions up to its own, so that a burst of deltas causes one `ack`.
     this.#acks ??= setTimeout(() => {
       this.#acks = undefined
       this.send({ type: "ack", data: { revision: this.viewer.revision } })
@@ -209,7 +209,7 @@ export class FaultClient {
     if (now() - this.#heardAt > this.maxSilentIntervals * this.#intervalMillis) return this.ws?.terminate()
     if (!this.sendsHeartbeats || !this.isReady) return
     this.send({ type: "heartbeat", data: { timestamp: now() } })
-    // At the plain level heartbeats are not answered; pings are.
+    // At the plain level the server answers pings, but not heartbeats.
     if (this.account.level === "plain" && this.ws?.readyState === WebSocket.OPEN) this.ws.ping()
   }
 

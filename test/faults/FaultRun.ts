@@ -1,17 +1,17 @@
-/** One run of one fault: what was seen, and what should not have been. */
+/** One run of one fault: observations, failures and untested parts. */
 import type { Random } from "#simulation/Random.ts"
 import type { TestCluster } from "./TestCluster.ts"
 
 export class FaultRun {
   readonly failures: Array<string> = []
   readonly observations: Array<string> = []
-  /** Why it could not be tried here, wholly or in part. */
+  /** Parts of the fault that cannot be tested here, with the reason. */
   readonly untested: Array<string> = []
-  /** Of all ledgers of this run. */
+  /** Writes of all ledgers of this run. */
   readonly writes = { acknowledged: 0, unknown: 0, rejected: 0 }
   readonly seed: number
   readonly random: Random
-  /** How many clients the run has, for a fault that makes its own scene. */
+  /** Number of clients, for a fault that creates its own cluster. */
   readonly fleetSize: number
 
   constructor(seed: number, random: Random, clients: number) {
@@ -28,19 +28,19 @@ export class FaultRun {
     this.observations.push(figure)
   }
 
-  /** What of the fault cannot be tried on this machine, and why. */
+  /** Records a part of the fault that cannot be tested on this machine, with the reason. */
   notTested(why: string): void {
     this.untested.push(why)
   }
 }
 
 export interface Fault {
-  /** As in the matrix, `F1` to `F40`. */
+  /** `F1` to `F40`, as in docs/faults.md. */
   readonly id: string
   readonly name: string
   readonly injected: string
   readonly expected: string
-  /** How many nodes the cluster must have; none for a fault that makes its own scene. */
+  /** Number of nodes that the fault needs; 0 for a fault that creates its own cluster. */
   readonly nodes: 0 | 1 | 2
   readonly execute: (run: FaultRun, cluster: TestCluster) => Promise<void>
 }

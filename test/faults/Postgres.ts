@@ -1,4 +1,4 @@
-/** A real PostgreSQL of the suite's own, on loopback TCP so that a proxy can stand before it: the project's embedded one. */
+/** PostgreSQL server of the fault suite: the embedded binaries, listening on loopback TCP for a proxy. */
 import { requireWithin } from "./waitUntil.ts"
 import { findBinaries } from "#store/postgres/binaries.ts"
 import { accountFor, clusterDirectory, clusterPathFor, prepareCluster } from "#store/postgres/cluster.ts"
@@ -17,7 +17,7 @@ import { freePort } from "./freePort.ts"
 
 export type Rows = ReadonlyArray<Record<string, unknown>>
 
-/** As a node's own connections have it: a lock holder that stops is ended by the server. */
+/** Timeouts of a node's own connections: PostgreSQL ends a lock holder that hangs. */
 const nodeTimeouts = { lock_timeout: "3000", idle_in_transaction_session_timeout: "5000", statement_timeout: "10000" }
 
 export class Postgres {
@@ -33,7 +33,7 @@ export class Postgres {
     this.settings = settings
   }
 
-  /** A new cluster in this directory, or the one that is there; running. */
+  /** Starts a server on the cluster in this directory, and creates the cluster if necessary. */
   static async open(dataDir: string, settings: Readonly<Record<string, string>> = {}): Promise<Postgres> {
     await mkdir(dataDir, { recursive: true, mode: 0o755 })
     const account = await Effect.runPromise(accountFor(dataDir))
@@ -65,7 +65,7 @@ export class Postgres {
     await requireWithin("PostgreSQL accepts connections", 60_000, () => this.acceptsConnections())
   }
 
-  /** Without waiting until it accepts connections. */
+  /** Starts the server without waiting until it accepts connections. */
   async spawn(): Promise<void> {
     const account = await Effect.runPromise(accountFor(this.dataDir))
     const binaries = await Effect.runPromise(findBinaries(account))
@@ -94,7 +94,7 @@ export class Postgres {
     closeSync(file)
   }
 
-  /** SIGINT: an orderly shutdown without waiting for clients. */
+  /** Stops the server. SIGINT shuts down in order and disconnects clients. */
   async stop(signal: "SIGINT" | "SIGQUIT" = "SIGINT"): Promise<void> {
     const child = this.#child
     if (child === undefined || !this.isRunning) return
@@ -103,7 +103,7 @@ export class Postgres {
     await exited
   }
 
-  /** kill -9 of the postmaster and of every process below it, all at once. */
+  /** Sends SIGKILL to the postmaster and to every backend. */
   async kill(): Promise<void> {
     const child = this.#child
     if (child === undefined || !this.isRunning) return
@@ -114,13 +114,13 @@ export class Postgres {
       try {
         process.kill(pid, "SIGKILL")
       } catch {
-        // It has ended by itself since it was listed.
+        // The backend has exited since it was listed.
       }
     }
     await exited
   }
 
-  /** Whether somebody takes a connection and answers; on a connection of its own, so that no pool is in the way. */
+  /** Whether the server accepts connections. Uses a separate connection, so that no pool interferes. */
   async acceptsConnections(): Promise<boolean> {
     const socket = connect({ host: "127.0.0.1", port: this.port })
     const first = await new Promise<Buffer | undefined>((resolve) => {
@@ -130,11 +130,11 @@ export class Postgres {
       socket.once("connect", () => socket.write(startupMessage))
     })
     socket.destroy()
-    // `R`: it asks for authentication, or says that none is needed. While it starts or recovers it is `E`.
+    // `R` is an authentication request or its success. A server that starts or recovers answers with `E`.
     return first?.[0] === 0x52
   }
 
-  /** On connections of the suite's own, past every proxy. */
+  /** Runs a statement on the suite's own connections, which bypass every proxy. */
   async query(statement: string, parameters: ReadonlyArray<unknown> = []): Promise<Rows> {
     this.#runtime ??= ManagedRuntime.make(
       PgClient.layer({
@@ -149,7 +149,7 @@ export class Postgres {
     )
   }
 
-  /** Beside the database that the nodes use, so that it can be copied and replaced. */
+  /** Runs statements in the database `postgres`, so that the nodes' database can be copied and replaced. */
   async administer(...statements: ReadonlyArray<string>): Promise<void> {
     const layer = PgClient.layer({ url: Redacted.make(this.urlAt(this.port, "postgres")), maxConnections: 1 })
     await Effect.runPromise(
@@ -160,7 +160,7 @@ export class Postgres {
     )
   }
 
-  /** One connection with a node's own settings, that sends what it is told to and goes on holding its transaction. */
+  /** Opens one connection with a node's timeouts. `run` sends statements and leaves a transaction open. */
   async openSession(): Promise<{ run(...statements: ReadonlyArray<string>): Promise<void>; close(): Promise<void> }> {
     const runtime = ManagedRuntime.make(PgClient.layer({
       url: Redacted.make(this.urlAt(this.port)),
@@ -181,7 +181,7 @@ export class Postgres {
     }
   }
 
-  /** The files of a cluster at rest, copied to another data directory. */
+  /** Copies the files of a stopped server to another data directory. */
   async copyTo(dataDir: string): Promise<void> {
     await mkdir(dataDir, { recursive: true, mode: 0o755 })
     const { gid, uid } = await Effect.runPromise(accountFor(this.dataDir)) as { uid?: number; gid?: number }

@@ -1,26 +1,26 @@
 /**
- * A TCP proxy that makes the network's faults in user space, so that they are the same on every machine. Each connection can
- * be picked out, and its two directions go wrong apart from each other.
+ * TCP proxy that injects network faults in user space, so that they are the same on every machine. Faults can affect single
+ * connections and single directions.
  */
 import { connect, createServer, type Server, type Socket } from "node:net"
 import { sleep } from "#bench/support/clock.ts"
 
-/** `up` is from whoever connected to the server behind the proxy. */
+/** `up` is the direction from the client to the server behind the proxy. */
 export type Direction = "up" | "down"
 
 export type ProxyMode =
   | { readonly kind: "pass" }
-  /** Reads, and gives nothing on: the sender believes that all arrives. */
+  /** Reads and drops data. The sender believes that everything arrives. */
   | { readonly kind: "blackhole" }
-  /** Reads nothing more: the sender's buffers fill up. */
+  /** Stops reading, so that the sender's buffers fill up. */
   | { readonly kind: "stall" }
   | { readonly kind: "delay"; readonly millis: () => number }
   | { readonly kind: "throttle"; readonly bytesPerSecond: number }
   /** Ends this direction only. */
   | { readonly kind: "half-close" }
-  /** Gives this many bytes more on, and then resets the connection. */
+  /** Forwards `after` more bytes, then resets the connection. */
   | { readonly kind: "truncate"; readonly after: number }
-  /** Gives on what the function makes of what comes. */
+  /** Forwards what `rewrite` returns for each chunk. */
   | { readonly kind: "rewrite"; readonly rewrite: (chunk: Buffer, link: ProxyConnection) => Buffer }
 
 const pass: ProxyMode = { kind: "pass" }
@@ -28,9 +28,9 @@ const pass: ProxyMode = { kind: "pass" }
 /** One connection through the proxy. */
 export class ProxyConnection {
   readonly id: number
-  /** Whether PostgreSQL's notifications come on this connection. */
+  /** Whether the connection has sent LISTEN to PostgreSQL. */
   isListen = false
-  /** Whether bytes were swallowed: such a stream cannot be healed, only cut. */
+  /** Whether the proxy has dropped bytes. Such a stream can only be reset, not healed. */
   hasLostBytes = false
   readonly #near: Socket
   readonly #far: Socket
@@ -102,7 +102,7 @@ export class ProxyConnection {
     }
   }
 
-  /** Where nothing passes, the end of one side does not pass either: the other hears of it when the fault is healed. */
+  /** In a blackhole the end of one side is not forwarded either. The other side learns of it when the fault is healed. */
   #ended(direction: Direction): void {
     if (this.#modes[direction].kind === "blackhole") this.hasLostBytes = true
     else this.cut()
@@ -142,15 +142,15 @@ export class ProxyConnection {
 
 export class Proxy {
   readonly connections = new Set<ProxyConnection>()
-  /** What new connections begin with. */
+  /** Modes of new connections. */
   readonly modes: Record<Direction, ProxyMode> = { up: pass, down: pass }
-  /** Where it leads; may be changed at any time, for new connections. */
+  /** Server behind the proxy. A change applies to new connections. */
   target: { host: string; port: number }
-  /** New connections are reset at once. */
+  /** Resets new connections at once. */
   isRefusing = false
-  /** A connection on which nothing goes either way for so long is reset, as reverse proxies do; 0 for never. */
+  /** Milliseconds without data in either direction after which a connection is reset, as in reverse proxies; 0 for never. */
   idleMillis = 0
-  /** Sees every chunk before it is given on. */
+  /** Receives every chunk before it is forwarded. */
   onChunk: (link: ProxyConnection, direction: Direction, chunk: Buffer) => void = () => {}
   opened = 0
   readonly #server: Server
@@ -175,7 +175,7 @@ export class Proxy {
     return typeof address === "object" && address !== null ? address.port : 0
   }
 
-  /** Sets the mode of all connections, also of those to come. */
+  /** Sets the mode of all connections, including future ones. */
   set(mode: ProxyMode, direction?: Direction): void {
     if (direction !== "down") this.modes.up = mode
     if (direction !== "up") this.modes.down = mode
@@ -188,7 +188,7 @@ export class Proxy {
     return found.length
   }
 
-  /** From now on all is as without the proxy. Connections that have lost bytes are cut, since nobody could follow them. */
+  /** Forwards everything from now on. Resets connections that have lost bytes, because neither end could continue. */
   heal(): void {
     this.isRefusing = false
     this.idleMillis = 0

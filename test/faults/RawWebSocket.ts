@@ -1,14 +1,14 @@
-/** A socket on which a fault says any bytes, and reads frames back: what no WebSocket library would send. */
+/** Raw TCP socket that sends arbitrary bytes and decodes the server's WebSocket frames. */
 import { requireWithin } from "./waitUntil.ts"
 import { randomBytes } from "node:crypto"
 import { connect, type Socket } from "node:net"
 
 export class RawWebSocket {
   readonly socket: Socket
-  /** The code of the close frame that came; 1006 when the connection ended without one. */
+  /** Code of the received close frame; 1006 when the connection ended without one. */
   closeCode: number | undefined
   isOpen = false
-  /** What came before the frames: the answer to the upgrade. */
+  /** Response to the upgrade request. */
   head = ""
   readonly texts: Array<string> = []
   #rest: Buffer = Buffer.alloc(0)
@@ -24,7 +24,7 @@ export class RawWebSocket {
     if (upgrade) this.socket.on("connect", () => this.socket.write(upgradeRequest(port, isV1)))
   }
 
-  /** A whole message as a client sends it. */
+  /** Sends one complete text message, masked as a client must. */
   send(message: object | string): void {
     this.write(frame(0x81, Buffer.from(typeof message === "string" ? message : JSON.stringify(message))))
   }
@@ -65,7 +65,7 @@ export class RawWebSocket {
   }
 }
 
-/** Any frame: `head` is its first byte, and the length may be a lie. */
+/** Builds any frame. `head` is the first byte. */
 export const frame = (head: number, payload: Buffer, options: { readonly masked?: boolean } = {}): Buffer => {
   const masked = options.masked ?? true
   const size = payload.length
@@ -83,12 +83,16 @@ const bigLength = (size: number): Buffer => {
   return bytes
 }
 
-/** Connects and authenticates; there once it is let in. */
+/** Connects and authenticates. Resolves after `auth_success`. */
 export const openAuthenticated = async (port: number, apiKey: string, isV1 = false): Promise<RawWebSocket> => {
   const raw = new RawWebSocket(port, true, isV1)
   await requireWithin("the upgrade is answered", 5_000, () => raw.isOpen)
   raw.send({ type: "auth", data: { apiKey } })
-  await requireWithin("it is let in", 5_000, () => raw.texts.some((text) => text.includes("auth_success")))
+  await requireWithin(
+    "the client is authenticated",
+    5_000,
+    () => raw.texts.some((text) => text.includes("auth_success"))
+  )
   return raw
 }
 

@@ -1,4 +1,4 @@
-/** The whole scene of a fault: PostgreSQL, a proxy before it for each node, the nodes, a proxy before each, and the clients. */
+/** Test cluster: PostgreSQL, nodes, clients, and a proxy before each node and its database. */
 import { requireWithin } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import { issueCertificate } from "#support/certificates.ts"
@@ -17,13 +17,13 @@ export interface TestClusterOptions {
   readonly clients: number
   readonly nodes: number
   readonly seed: number
-  /** Of Node itself, for each node. */
+  /** Node.js arguments of every node. */
   readonly execArgv?: ReadonlyArray<string>
-  /** Settings of each node, beside the cluster's own. */
+  /** Settings of every node, in addition to the cluster's own. */
   readonly env?: Readonly<Record<string, string>>
 }
 
-/** Shorter than by default, so that what must happen after a silence is seen in seconds. */
+/** Shorter than the default, so that a test sees the effects of silence within seconds. */
 export const heartbeatTimeoutMillis = 6_000
 
 const nodeSettings = {
@@ -32,30 +32,30 @@ const nodeSettings = {
   CONTROL_AUTH_TIMEOUT: "4 seconds"
 }
 
-/** One gateway for so many clients. */
+/** Number of clients per gateway. */
 const clientsPerGateway = 10
 
 export class TestCluster {
   readonly options: TestClusterOptions
   readonly directory: string
   postgres: Postgres
-  /** Before PostgreSQL, one for each node. */
+  /** Proxies between each node and PostgreSQL. */
   readonly databaseProxies: ReadonlyArray<Proxy>
   readonly nodes: ReadonlyArray<ControlNode>
-  /** Before each node, for clients. */
+  /** Proxies between the clients and each node. */
   readonly clientProxies: ReadonlyArray<Proxy>
   fleet: ClientFleet
   accounts: ReadonlyArray<Account> = []
   agentIds: ReadonlyArray<string> = []
-  /** The key of an agent that is no part of the fleet. */
+  /** Key of an agent outside the fleet. */
   spareAgentKey = ""
-  /** The same of a gateway. */
+  /** Key of a gateway outside the fleet. */
   spareGatewayKey = ""
   readonly secrets: Array<Secret>
   readonly certificateKeys = new Map<string, string>()
-  /** A fault has left something that the next one should not find: a new cluster is made. */
+  /** A fault has left the cluster in a state that the next fault must not see, so that a new cluster is created. */
   isUnusable = false
-  /** Up to where the nodes' outputs were searched. */
+  /** Length of each node's output that was already searched for secrets. */
   readonly searchedUpTo = new Map<string, number>()
 
   private constructor(
@@ -91,7 +91,7 @@ export class TestCluster {
         env: {
           ...nodeSettings,
           CONTROL_NODE_NAME: `node-${index + 1}`,
-          // Not the admin token: a process that was given everything keeps no file of how far it has seen the history.
+          // The admin token is not set, because a node with all secrets in its settings keeps no high-water mark file.
           CONTROL_MASTER_KEY: masterKey,
           DATABASE_URL: postgres.urlAt(stores[index]?.port ?? 0),
           ...options.env
@@ -112,19 +112,19 @@ export class TestCluster {
 
   get node(): ControlNode {
     const [first] = this.nodes
-    if (first === undefined) throw new Error("a cluster without nodes")
+    if (first === undefined) throw new Error("the cluster has no nodes")
     return first
   }
 
   get databaseProxy(): Proxy {
     const [first] = this.databaseProxies
-    if (first === undefined) throw new Error("a cluster without nodes")
+    if (first === undefined) throw new Error("the cluster has no nodes")
     return first
   }
 
   get clientProxy(): Proxy {
     const [first] = this.clientProxies
-    if (first === undefined) throw new Error("a cluster without nodes")
+    if (first === undefined) throw new Error("the cluster has no nodes")
     return first
   }
 
@@ -133,7 +133,7 @@ export class TestCluster {
     return Number(row?.["revision"])
   }
 
-  /** Whatever the fault has broken works again, and nobody is held back by what was before. */
+  /** Heals every injected fault, restarts stopped processes, and lets clients reconnect without back-off. */
   async heal(): Promise<void> {
     for (const proxy of [...this.databaseProxies, ...this.clientProxies]) proxy.heal()
     if (!this.postgres.isRunning) await this.postgres.start()
@@ -151,7 +151,7 @@ export class TestCluster {
     }
   }
 
-  /** Everything that its processes have said. */
+  /** Output of all processes. */
   get outputs(): ReadonlyArray<{ readonly name: string; readonly text: string }> {
     return [
       ...this.nodes.map(({ name, output }) => ({ name, text: output })),
@@ -174,11 +174,11 @@ export class TestCluster {
     const wanted = Array.from({ length: clients }, (_, index) => ({
       type: index < gateways ? "gateway" as const : "agent" as const,
       name: `${index < gateways ? "gateway" : "agent"}-${index}`,
-      // Half of each type at each level.
+      // Half of each client type uses each protocol level.
       level: index % 2 === 0 ? "v1" as const : "plain" as const
     }))
     const accounts: Array<Account> = []
-    // A few at a time: they take the same lock.
+    // Eight at a time, because the requests wait for one lock.
     for (let at = 0; at < wanted.length; at += 8) {
       accounts.push(
         ...await Promise.all(
@@ -220,19 +220,19 @@ export class TestCluster {
     if (answer.status >= 300) throw new Error(`PUT ${domain}: ${answer.status} ${JSON.stringify(answer.body)}`)
   }
 
-  /** As an operator of the first node; the answer's body. */
+  /** Sends a POST request to the first node and returns the response body. */
   async create(path: string, body: object): Promise<Record<string, unknown>> {
     const answer = await this.node.operator.post(path, body)
     if (answer.status !== 201) throw new Error(`POST ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
     return answer.body
   }
 
-  /** Draws of its own for each fault. */
+  /** Random numbers for one fault, independent of the clients' ones. */
   random(seed: number): Random {
     return Random.of(seed, 0xfa17)
   }
 
-  /** Everybody is there and nothing is on its way. */
+  /** Waits until every client is connected and has its view. */
   async waitUntilCalm(): Promise<void> {
     await requireWithin("all clients are back before the next fault", 60_000, () => this.fleet.isFullyConnected)
   }

@@ -1,12 +1,12 @@
-/** Writers, and the book that they keep: what was acknowledged, and what nobody can say. Every write here is one revision. */
+/** Concurrent writers, and a ledger of acknowledged writes and writes without an answer. */
 import { now, sleep } from "#bench/support/clock.ts"
 import type { Random } from "#simulation/Random.ts"
 import type { TestCluster } from "./TestCluster.ts"
 
-/** `undefined`: no tunnel has this domain. */
+/** Target of a domain's tunnel; undefined when no tunnel has the domain. */
 type Target = string | undefined
 
-/** What a domain's tunnel may be: as it was acknowledged last, or as one write after it has made it whose answer never came. */
+/** Targets that a domain's tunnel may have: the last acknowledged one, or one from a later write without an answer. */
 interface Entry {
   readonly possibleTargets: ReadonlyArray<Target>
   readonly id: string | undefined
@@ -20,7 +20,7 @@ export class WriteLedger {
   acknowledged = 0
   unknown = 0
   rejected = 0
-  /** When each target was acknowledged. */
+  /** Time of the acknowledgement of each target. */
   readonly acknowledgedAt = new Map<string, number>()
   readonly startRevision: number
   readonly expectedTargets = new Map<string, Entry>()
@@ -41,7 +41,10 @@ export class WriteLedger {
     return new WriteLedger(cluster, random, await cluster.revision())
   }
 
-  /** Each with tunnels of its own, so that writes of one row follow each other. */
+  /**
+   * Starts writers. Each writer has its own tunnels, so that the writes of one row are sequential. Every write creates one
+   * revision.
+   */
   async startWriters(http = 3, sql = 1): Promise<void> {
     const tunnels = await this.#cluster.postgres.query("select id, domain, target from tunnels order by domain")
     const writers = http + sql
@@ -59,18 +62,18 @@ export class WriteLedger {
     await Promise.all(this.#writers)
   }
 
-  /** Notes a write that something else than the writers has made. */
+  /** Records writes that the fault itself made. */
   record(outcome: Outcome, revisions = 1): void {
     if (outcome === "acknowledged") this.acknowledged += revisions
     else if (outcome === "unknown") this.unknown += revisions
     else this.rejected += 1
   }
 
-  /** From the answer to the last client's being told, in milliseconds; of those told while this fleet was there. */
+  /** Milliseconds from each acknowledgement until the last client received the change, for writes since `since`. */
   latencies(since = 0): ReadonlyArray<number> {
     return [...this.acknowledgedAt].flatMap(([target, at]) => {
-      const told = this.#cluster.fleet.receivedAt.get(target)
-      return told === undefined || at < since ? [] : [Math.max(0, told - at)]
+      const received = this.#cluster.fleet.receivedAt.get(target)
+      return received === undefined || at < since ? [] : [Math.max(0, received - at)]
     })
   }
 
@@ -85,7 +88,7 @@ export class WriteLedger {
         const domain = this.#random.pick(domains)
         if (domain === undefined) return
         if (await this.#change(domain, bySql) === "unknown") {
-          // A write without an answer may still be on its way: nothing is to overtake it.
+          // A write without an answer may still be in flight, so no later write may change the same row.
           domains.splice(domains.indexOf(domain), 1)
           await sleep(200)
         }
@@ -165,7 +168,7 @@ export class WriteLedger {
       const cause = error instanceof Error ? error.cause : undefined
       const code = cause instanceof Error && "code" in cause ? String(cause.code) : ""
       this.#count(code || "no answer")
-      // Nobody was there to take the request.
+      // No process accepted the request.
       return { outcome: code === "ECONNREFUSED" ? "rejected" : "unknown", id: undefined }
     }
   }

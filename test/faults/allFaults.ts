@@ -1,4 +1,4 @@
-/** The matrix of reliability.md, F1 to F40, in its order. */
+/** All forty faults, F1 to F40, in order. */
 import { certificates } from "./faults/certificates.ts"
 import { clients } from "./faults/clients.ts"
 import { database } from "./faults/database.ts"

@@ -1,4 +1,4 @@
-/** After the fault was healed: whether nothing acknowledged was lost, every view is right, and whoever is there is shown so. */
+/** Checks after healing: no acknowledged write lost, every view correct, presence correct, no secret printed. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { formatSeconds } from "./waitUntil.ts"
 import { WriteLedger } from "./WriteLedger.ts"
@@ -8,17 +8,17 @@ import type { TestCluster } from "./TestCluster.ts"
 import type { FaultRun } from "./FaultRun.ts"
 
 export interface Expectations {
-  /** How long after healing every view may take. */
+  /** Maximum time from healing until every view is correct. */
   readonly convergenceMillis?: number
-  /** The same for presence. */
+  /** Maximum time until presence is correct. */
   readonly presenceMillis?: number
-  /** Nodes that the fault has killed. */
+  /** Whether the fault may restart nodes. */
   readonly nodesMayRestart?: boolean
   readonly httpWriters?: number
   readonly sqlWriters?: number
 }
 
-/** A fault while writers write: the ledger is begun before it, and judged after everything was healed. */
+/** Injects a fault while writers run, heals it, and checks all guarantees. */
 export const withWriters = async (
   run: FaultRun,
   cluster: TestCluster,
@@ -40,7 +40,7 @@ export const withWriters = async (
   }
   await checkGuarantees(run, cluster, ledger, wanted)
   const same = cluster.nodes.every(({ isAlive, pid }, index) => isAlive && pid === pids[index])
-  if (wanted.nodesMayRestart !== true) run.check(same, "a node has ended")
+  if (wanted.nodesMayRestart !== true) run.check(same, "a node has exited")
   return ledger
 }
 
@@ -53,10 +53,10 @@ const checkGuarantees = async (
   const { convergenceMillis = 15_000, presenceMillis = 25_000 } = wanted
   const converged = await pollErrors(cluster, convergenceMillis, (world) => viewErrors(cluster, world))
   run.check(converged.faults.length === 0, `views: ${summarize(converged.faults)}`)
-  if (converged.faults.length === 0) run.observe(`views right ${formatSeconds(converged.millis)} after healing`)
+  if (converged.faults.length === 0) run.observe(`views correct ${formatSeconds(converged.millis)} after healing`)
   const present = await pollErrors(cluster, presenceMillis, (world) => presenceErrors(cluster, world))
   run.check(present.faults.length === 0, `presence: ${summarize(present.faults)}`)
-  if (present.millis > 1_000) run.observe(`presence right after ${formatSeconds(converged.millis + present.millis)}`)
+  if (present.millis > 1_000) run.observe(`presence correct after ${formatSeconds(converged.millis + present.millis)}`)
   await checkLedger(run, cluster, ledger)
   for (const { protocolErrors: faults } of cluster.fleet.clients) {
     for (const fault of faults.splice(0)) run.check(false, `protocol: ${fault}`)
@@ -64,7 +64,10 @@ const checkGuarantees = async (
   checkSecrets(run, cluster)
 }
 
-/** `acknowledged <= revisions <= acknowledged + unknown`, no gap in the log, and every row as its last acknowledged write made it, or a later one. */
+/**
+ * Checks that `acknowledged <= revisions <= acknowledged + unknown`, that the log has no gap, and that every row has a
+ * possible target.
+ */
 const checkLedger = async (run: FaultRun, cluster: TestCluster, ledger: WriteLedger): Promise<void> => {
   const revisions = await cluster.revision() - ledger.startRevision
   const { acknowledged, rejected, unknown } = ledger
@@ -74,7 +77,7 @@ const checkLedger = async (run: FaultRun, cluster: TestCluster, ledger: WriteLed
   run.observe(`${acknowledged} acknowledged, ${unknown} unknown, ${revisions} revisions`)
   run.check(
     acknowledged <= revisions,
-    `${acknowledged} writes were acknowledged, and there are only ${revisions} revisions`
+    `${acknowledged} writes were acknowledged, but there are only ${revisions} revisions`
   )
   run.check(
     revisions <= acknowledged + unknown,
@@ -87,13 +90,13 @@ const checkLedger = async (run: FaultRun, cluster: TestCluster, ledger: WriteLed
   run.check(log?.["count"] === log?.["span"], `the log has ${log?.["count"]} changes over ${log?.["span"]} revisions`)
   run.check(
     log?.["newest"] === await cluster.revision(),
-    `the log ends at ${log?.["newest"]}, before the counter`
+    `the log ends at ${log?.["newest"]}, below the revision counter`
   )
   const rows = await cluster.postgres.query("select domain, target from tunnels")
   const targets = new Map(rows.map(({ domain, target }) => [String(domain), String(target)]))
   for (const [domain, { possibleTargets: possible }] of ledger.expectedTargets) {
     const found = targets.get(domain)
-    run.check(possible.includes(found), `${domain} is ${found}, and was acknowledged as ${possible.join(" or ")}`)
+    run.check(possible.includes(found), `${domain} has target ${found} instead of ${possible.join(" or ")}`)
   }
 }
 
@@ -103,26 +106,30 @@ const viewErrors = (cluster: TestCluster, world: DatabaseRows): ReadonlyArray<st
       ? findViewErrors(client, world, cluster.certificateKeys)
       : [`${client.account.name} is not connected (${client.lastError})`]
   ).concat(
-    cluster.fleet.clients.filter(({ isStopped }) => isStopped).map(({ account }) => `${account.name} has stopped`)
+    cluster.fleet.clients.filter(({ isStopped }) => isStopped).map(({ account }) =>
+      `${account.name} has stopped for good`
+    )
   )
 
 export const presenceErrors = (cluster: TestCluster, world: DatabaseRows): ReadonlyArray<string> =>
   cluster.fleet.clients.flatMap(({ account, isReady }) =>
     world.online.has(account.id) === isReady
       ? []
-      : [`${account.name} is ${isReady ? "connected and shown offline" : "away and shown online"}`]
+      : [`${account.name} is ${isReady ? "connected but shown offline" : "disconnected but shown online"}`]
   )
 
-/** No secret in anything that was printed since it was looked at last. */
+/** Searches all output since the last search for secrets. */
 const checkSecrets = (run: FaultRun, cluster: TestCluster): void => {
   for (const { name, text } of cluster.outputs) {
     const from = Math.max(0, (cluster.searchedUpTo.get(name) ?? 0) - 4_096)
-    for (const leak of findLeaks(text.slice(from), cluster.secrets)) run.check(false, `${name} has printed ${leak}`)
+    for (const leak of findLeaks(text.slice(from), cluster.secrets)) {
+      run.check(false, `the output of ${name} contains ${leak}`)
+    }
     cluster.searchedUpTo.set(name, text.length)
   }
 }
 
-/** Asks until nothing is wrong, or the time is over: then what is still wrong. */
+/** Polls until there are no errors or the time is over, and returns the remaining errors. */
 export const pollErrors = async (
   cluster: TestCluster,
   millis: number,

@@ -1,9 +1,9 @@
-/** The processes that a run has started: they are detached, so an interrupted run must end them by name. */
+/** Child processes of the suite. They run detached, so that an interrupted suite must stop each one. */
 import type { ChildProcess } from "node:child_process"
 
 const running = new Map<ChildProcess, NodeJS.Signals>()
 
-/** `signal` ends it, and whatever it has started, at once. */
+/** Stops the child with `signal` when the suite is interrupted. The signal must also stop the child's own processes. */
 export const endWithSuite = (child: ChildProcess, signal: NodeJS.Signals): void => {
   running.set(child, signal)
   child.once("exit", () => running.delete(child))
@@ -11,7 +11,7 @@ export const endWithSuite = (child: ChildProcess, signal: NodeJS.Signals): void 
 
 export const endAll = (): void => {
   for (const [child, signal] of running) {
-    // One that stands still hears nothing else.
+    // A process stopped by SIGSTOP handles no other signal.
     child.kill("SIGCONT")
     child.kill(signal)
   }

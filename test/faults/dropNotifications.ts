@@ -1,9 +1,12 @@
-/** PostgreSQL's messages to a client, told apart: a type of one byte, and a length that counts itself. */
+/** Removes NotificationResponse messages from a PostgreSQL stream. */
 import type { ProxyConnection, ProxyMode } from "./Proxy.ts"
 
 const notificationResponse = 0x41
 
-/** Gives on everything but notifications. To be set while nothing is under way: it must begin where a message begins. */
+/**
+ * Forwards everything except notifications. Set this mode while the connection is idle, because parsing must start at a
+ * message border.
+ */
 export const dropNotifications = (dropped: () => void): ProxyMode => {
   const rests = new WeakMap<ProxyConnection, Buffer>()
   return {

@@ -1,4 +1,4 @@
-/** Control as a newcomer runs it: one process with its embedded PostgreSQL in a data directory of its own. */
+/** Control as in a first installation: one process with its embedded PostgreSQL in one data directory. */
 import { type Api, api } from "#support/api.ts"
 import { createHash } from "node:crypto"
 import { readdirSync, readFileSync, rmSync } from "node:fs"
@@ -10,10 +10,10 @@ import { waitUntil } from "./waitUntil.ts"
 
 export const makeTemporaryDirectory = (): Promise<string> => mkdtemp(join(tmpdir(), "control-faults-embedded-"))
 
-export const makeEmbeddedNode = (dataDir: string, name = "the embedded one"): Promise<ControlNode> =>
+export const makeEmbeddedNode = (dataDir: string, name = "the embedded node"): Promise<ControlNode> =>
   ControlNode.make({ name, dataDir, env: {} })
 
-/** An agent and a tunnel each; how many were acknowledged, and with what the others were answered. */
+/** Creates `count` tunnels. Returns the number of acknowledged writes and every response status; 0 without a response. */
 export const createTunnels = async (
   operator: Api,
   agentId: string,
@@ -36,7 +36,7 @@ export const createTunnels = async (
 
 export const operatorApi = (node: ControlNode): Api => api(`http://127.0.0.1:${node.apiPort}`, node.token)
 
-/** Of all files of the cluster, their names and contents. */
+/** Hash over the names and contents of all files of the PostgreSQL cluster. */
 export const hashClusterFiles = (dataDir: string): string => {
   const cluster = join(dataDir, "postgres")
   const hash = createHash("sha256")
@@ -49,7 +49,7 @@ export const hashClusterFiles = (dataDir: string): string => {
   return hash.digest("hex")
 }
 
-/** Ends the PostgreSQL that a killed Control has left behind, as the next start would. */
+/** Stops the PostgreSQL that a killed Control has left behind, as the next start of Control would. */
 export const stopOrphanedPostgres = async (dataDir: string): Promise<void> => {
   const pidOf = () => {
     try {

@@ -1,4 +1,4 @@
-/** What each client must see, from rows read by plain SQL: nothing of Control's own way to a view is used here. */
+/** Expected view of each client, computed from plain SQL without any code of Control. */
 import type { View } from "#support/Viewer.ts"
 import { createPrivateKey, createPublicKey } from "node:crypto"
 import type { Account, FaultClient } from "./FaultClient.ts"
@@ -13,7 +13,7 @@ export interface DatabaseRows {
   readonly online: ReadonlySet<string>
 }
 
-/** All at one moment. */
+/** Reads all rows in one statement, so that they belong to one moment. */
 export const readRows = async (postgres: Postgres): Promise<DatabaseRows> => {
   const [row] = await postgres.query(`select
     (select revision::float8 from control_meta) as revision,
@@ -31,7 +31,7 @@ export const readRows = async (postgres: Postgres): Promise<DatabaseRows> => {
   return { revision, agents, gateways, tunnels, certificates, online: new Set(online) }
 }
 
-/** What is wrong with the client's view, a sentence for the first few differences. */
+/** Describes the first three differences between the client's view and the expected one. */
 export const findViewErrors = (
   client: FaultClient,
   world: DatabaseRows,
@@ -41,7 +41,7 @@ export const findViewErrors = (
   const { account } = client
   if (view === undefined) return [`${account.name} has no view`]
   const right = account.type === "agent" ? agentView(account, world) : gatewayView(account, world, certificateKeys)
-  if (right === undefined) return [`${account.name} has a view, and no row`]
+  if (right === undefined) return [`${account.name} has a view, but no row`]
   return differences(comparable(view), right, account.name).slice(0, 3)
 }
 
@@ -104,7 +104,7 @@ const tunnelRow = (tunnel: Fields): Fields => only(tunnel, ["id", "domain", "tar
 const byKey = (rows: ReadonlyArray<Fields>): Fields =>
   Object.fromEntries(rows.map((row) => [String(row["id"] ?? row["domain"]), row]))
 
-/** The agent is .1 in its /24; slot 0 is .2, and there is room up to .254. */
+/** The agent has .1 in its /24. Gateway slots begin at .2 and end at .254. */
 const inSubnet = (subnet: string, slot: number): string | null =>
   slot + 2 < 255 ? subnet.replace(/\d+\/24$/u, String(slot + 2)) : null
 
@@ -129,7 +129,7 @@ const comparable = ({ certificates, own, peers, tunnels }: View): Fields => {
 
 const halves = new Map<string, string>()
 
-/** A WireGuard key is an X25519 key (RFC 7748); this is the start of its PKCS #8 form (RFC 8410). */
+/** A WireGuard key is an X25519 key (RFC 7748). The hex prefix starts its PKCS #8 form (RFC 8410). */
 const publicHalf = (privateKey: string): string => {
   const known = halves.get(privateKey)
   if (known !== undefined) return known
@@ -149,8 +149,8 @@ const differences = (actual: unknown, right: unknown, path: string): ReadonlyArr
       differences(actual[key], right[key], `${path}.${key}`)
     )
   }
-  if (/private_?key$/iu.test(path)) return [`${path} is not the right key`]
-  return [`${path} is ${JSON.stringify(actual) ?? "missing"}, and must be ${JSON.stringify(right) ?? "missing"}`]
+  if (/private_?key$/iu.test(path)) return [`${path} is a wrong key`]
+  return [`${path} is ${JSON.stringify(actual) ?? "missing"} instead of ${JSON.stringify(right) ?? "missing"}`]
 }
 
 const isObject = (value: unknown): value is Fields => typeof value === "object" && value !== null

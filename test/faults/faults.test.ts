@@ -1,4 +1,4 @@
-/** A short selection of the fault matrix, with a small fleet: `npm run faults` runs all of it. */
+/** Tests of six faults with a small fleet. `npm run faults` runs all forty. */
 import { assert, describe, it } from "@effect/vitest"
 import { afterAll } from "vitest"
 import { allFaults } from "./allFaults.ts"
@@ -7,15 +7,15 @@ import { ClusterPool, runFaultOnce } from "./runFaults.ts"
 const options = { clients: 16, seed: 1, repeat: 1 }
 
 const selection = [
-  ["F1", "a restart of the database closes nobody and loses nothing"],
-  ["F2", "after a crash of the database everything that was acknowledged is there"],
-  ["F25", "floods of messages, pings and connections hold up nobody"],
-  ["F17", "a node that stood still evicts nobody"],
-  ["F18", "after kill -9 of a node its clients are at another one, and shown online"],
-  ["F28", "of clones that fight over one key there is one at a time, and nobody else notices"]
+  ["F1", "a restart of PostgreSQL closes no session and loses no write"],
+  ["F2", "a crash of PostgreSQL loses no acknowledged write"],
+  ["F25", "floods of messages, pings and connections delay no other client"],
+  ["F17", "a node that was paused evicts no client"],
+  ["F18", "clients of a killed node connect to another node and are shown online"],
+  ["F28", "clones with one key have one session at a time and affect no other client"]
 ] as const
 
-describe("under faults", () => {
+describe("faults", () => {
   const clusters = new ClusterPool(options)
   afterAll(() => clusters.close())
 

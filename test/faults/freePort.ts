@@ -1,4 +1,4 @@
-/** Ports that nobody listens on now; a process that is started again keeps its own. */
+/** Finds a free TCP port. A restarted process keeps its port. */
 import { createServer } from "node:net"
 
 export const freePort = (): Promise<number> =>

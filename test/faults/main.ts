@@ -1,6 +1,6 @@
 /**
- * Runs the fault matrix on real processes: `npm run faults -- [--only F5,F17] [--seed N] [--clients 200] [--repeat K]`. The
- * whole matrix writes docs/faults.md.
+ * Command line of the fault suite: `npm run faults -- [--only F5,F17] [--seed N] [--clients 200] [--repeat K]`. A run of
+ * all faults writes docs/faults.md.
  */
 import { parseArgs } from "node:util"
 import { endAll } from "./childProcesses.ts"
@@ -18,11 +18,11 @@ const { values } = parseArgs({
   }
 })
 
-/** `F05` is `F5`. */
+/** `F05` means `F5`. */
 const only = values.only.split(",").filter((id) => id !== "").map((id) => `F${Number(id.trim().replace(/^F/iu, ""))}`)
 const chosen = allFaults.filter(({ id }) => only.length === 0 || only.includes(id))
 const unknown = only.filter((id) => !allFaults.some((fault) => fault.id === id))
-if (unknown.length > 0) throw new Error(`there is no fault ${unknown.join(", ")}`)
+if (unknown.length > 0) throw new Error(`unknown fault ${unknown.join(", ")}`)
 
 const options = { clients: Number(values.clients), seed: Number(values.seed), repeat: Number(values.repeat) }
 const clusters = new ClusterPool(options)

@@ -1,4 +1,4 @@
-/** Thousands of clients that hold little, at a node that has little memory. */
+/** F38: thousands of lightweight clients at a node with little memory. */
 import { sleep } from "#bench/support/clock.ts"
 import { openDatabase } from "#bench/support/Database.ts"
 import { LeanClient, type Listener } from "#bench/support/LeanClient.ts"
@@ -10,7 +10,7 @@ import { formatMebibytes, readMetric } from "./nodeMetrics.ts"
 import type { FaultRun } from "./FaultRun.ts"
 import { formatSeconds, Sampler, waitUntil } from "./waitUntil.ts"
 
-/** Comes back whenever it was cut, a while later. */
+/** Client that reconnects some time after every lost connection. */
 class ReconnectingClient implements Listener {
   isIn = false
   client: LeanClient | undefined
@@ -35,7 +35,7 @@ class ReconnectingClient implements Listener {
     )
   }
 
-  /** Cut as by a network that fails for a moment. */
+  /** Resets the connection, as a short network failure would. */
   lose(): void {
     this.isIn = false
     this.client?.cut()
@@ -66,7 +66,7 @@ class ReconnectingClient implements Listener {
   }
 }
 
-/** All of them come at once, see changes, are cut at once and come again; the node must live through it. */
+/** Connects all clients at once, sends changes, then resets all connections at once. The node must survive. */
 export const runManyClients = async (
   run: FaultRun,
   count: number,
@@ -76,7 +76,7 @@ export const runManyClients = async (
   const network = await database.newNetwork({ agents: count, gateways: 2, tunnels: 20 })
   const directory = await makeTemporaryDirectory()
   const node = await ControlNode.make({
-    name: "the one with little memory",
+    name: "the node with little memory",
     dataDir: join(directory, "data"),
     execArgv,
     env: { DATABASE_URL: network.url, CONTROL_MASTER_KEY: network.masterKey, CONTROL_LOG_LEVEL: "warn" }
@@ -104,13 +104,13 @@ export const runManyClients = async (
     await watching.stop()
     const what = [...ends].map(([reason, times]) => `${reason.split("\r")[0]} ×${times}`).join(", ")
     run.observe(
-      `${count} agents in after ${formatSeconds(first ?? Number.NaN)}, again after ${
+      `${count} agents connected after ${formatSeconds(first ?? Number.NaN)}, again after ${
         formatSeconds(second ?? Number.NaN)
       }`
     )
-    run.observe(`ends: ${what}; memory at most ${formatMebibytes(peak)}`)
+    run.observe(`ends: ${what}; peak memory ${formatMebibytes(peak)}`)
     run.check(node.isAlive, `the node has ended: ${node.output.slice(-500)}`)
-    run.check(first !== undefined && second !== undefined, "not all came in")
+    run.check(first !== undefined && second !== undefined, "not all clients connected")
     run.check(await node.isReady(), "the node is not ready")
   } finally {
     for (const client of clients) client.leave()

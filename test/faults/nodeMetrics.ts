@@ -1,7 +1,7 @@
-/** Figures of a node, as it gives them itself. */
+/** Reads metrics of a node. */
 import type { ControlNode } from "./ControlNode.ts"
 
-/** The value of a metric without labels, or with exactly these. */
+/** Value of the first series of a metric. */
 export const readMetric = async (node: ControlNode, name: string): Promise<number> => {
   const text = String((await node.operator.get("/metrics")).body)
   const line = text.split("\n").find((each) => each.startsWith(`${name} `) || each.startsWith(`${name}{`))

@@ -1,4 +1,4 @@
-/** docs/faults.md: what was tried, what was seen, and what of it could not be tried. */
+/** Writes docs/faults.md from the results of the fault suite. */
 import { writeFileSync } from "node:fs"
 import { cpus, platform } from "node:os"
 import { join } from "node:path"
@@ -16,37 +16,43 @@ const renderPage = (results: ReadonlyArray<Result>, { clients, repeat, seed }: O
   const minutes = (results.reduce((sum, { millis }) => sum + millis, 0) / 60_000).toFixed(0)
   const sorted = results.toSorted((one, other) => Number(one.fault.id.slice(1)) - Number(other.fault.id.slice(1)))
   return [
-    "# The fault matrix",
+    "# Fault tests",
     "",
-    "Written by `npm run faults`: real processes (PostgreSQL, one or two nodes, a fleet of clients at both levels) behind a TCP",
-    "proxy of the suite's own. Each fault is injected while writers write, healed, and judged: of the writes that were",
-    "acknowledged none is lost (`acknowledged <= revisions <= acknowledged + unknown`), the log has no gap, each client's view is what plain",
-    "SQL says that it must be, who is connected is shown online and nobody else, and no output has a secret in it.",
+    "`npm run faults` writes this page. It runs real processes (PostgreSQL, one or two nodes, clients of both levels) behind a",
+    "TCP proxy. Each fault is injected under concurrent writes and then healed. Afterwards the suite checks five guarantees:",
     "",
-    `${results.length} faults, ${count("passed")} passed, ${count("failed")} failed, ${
-      count("not tried")
-    } not tried; ` +
+    "- No acknowledged write is lost: `acknowledged <= revisions <= acknowledged + unknown`. A write without an answer is unknown.",
+    "- The change log has no gap.",
+    "- Every client's view equals the view computed by plain SQL.",
+    "- Exactly the connected clients are shown online.",
+    "- No output contains a secret.",
+    "",
+    `${results.length} faults: ${count("passed")} passed, ${count("failed")} failed, ${
+      count("not tested")
+    } not tested. ` +
     `${clients} clients, ${repeat === 1 ? "one seed" : `${repeat} seeds`} from ${seed}, ${minutes} minutes on ` +
-    `${cpus().length} cores (${platform()}). Heartbeat timeout 6 s instead of 60 s, unless a row says otherwise.`,
+    `${cpus().length} cores (${platform()}). The heartbeat timeout is 6 s instead of 60 s.`,
     "",
-    `Over all of them ${acknowledged} writes were acknowledged, ${unknown} had no answer and ${rejected} were rejected; none of those`,
-    "that were acknowledged is missing, unless a row says otherwise in bold. Those of F10 to F15 and F38 are counted in their rows.",
+    `In total ${acknowledged} writes were acknowledged, ${rejected} were rejected and ${unknown} had no answer. The rows of F10 to`,
+    "F15 and F38 count their own writes. Bold text marks a failed check.",
     "",
-    "| fault | injected | expected | seen | verdict |",
-    "| ----- | -------- | -------- | ---- | ------- |",
+    "| fault | injected | expected | observed | result |",
+    "| ----- | -------- | -------- | -------- | ------ |",
     ...sorted.map(row)
   ].join("\n")
 }
 
-const row = ({ failures, fault, figures, gaps, verdict }: Result): string => {
-  const seen = [...figures, ...failures.map((text) => `**${text}**`)].join("; ")
-  const why = gaps.length === 0
+const row = ({ failures, fault, observations, untested, verdict }: Result): string => {
+  const observed = [...observations, ...failures.map((text) => `**${text}**`)].join("; ")
+  const reasons = untested.length === 0
     ? ""
-    : verdict === "not tried"
-    ? `: ${gaps.join("; ")}`
-    : `; not tried: ${gaps.join("; ")}`
+    : verdict === "not tested"
+    ? `: ${untested.join("; ")}`
+    : `; not tested: ${untested.join("; ")}`
   return `| ${
-    [`${fault.id} ${fault.name}`, fault.injected, fault.expected, seen, `${verdict}${why}`].map(cell).join(" | ")
+    [`${fault.id} ${fault.name}`, fault.injected, fault.expected, observed, `${verdict}${reasons}`].map(cell).join(
+      " | "
+    )
   } |`
 }
 

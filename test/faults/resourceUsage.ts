@@ -1,22 +1,22 @@
-/** What a node holds while nothing happens. */
+/** Memory, descriptors and database size of an idle node. */
 import { requireWithin } from "./waitUntil.ts"
 import { readdir } from "node:fs/promises"
 import { formatMebibytes } from "./nodeMetrics.ts"
 import type { TestCluster } from "./TestCluster.ts"
 
 export interface ResourceUsage {
-  /** Bytes that are in use after a collection. */
+  /** Bytes in use after a garbage collection. */
   readonly heap: number
   readonly external: number
   readonly rss: number
-  /** Open files and sockets; 0 where the system does not list them. */
+  /** Number of open files and sockets; 0 on systems that do not list them. */
   readonly descriptors: number
-  /** Bytes, and rows in the log of changes. */
+  /** Bytes of the database, and rows of its change log. */
   readonly database: number
   readonly changes: number
 }
 
-/** Of the cluster's first node, which has loaded `preload/collect.ts`. */
+/** Measures the first node of the cluster, which must have loaded `preload/collect.ts`. */
 export const measureUsage = async (cluster: TestCluster): Promise<ResourceUsage> => {
   const { child, pid } = cluster.node
   let memory: Pick<ResourceUsage, "external" | "heap" | "rss"> | undefined
@@ -34,7 +34,7 @@ export const measureUsage = async (cluster: TestCluster): Promise<ResourceUsage>
   }
 }
 
-/** Each figure's median, so that one odd rest does not decide. */
+/** Median of each value, so that a single outlier does not matter. */
 export const medianOf = (all: ReadonlyArray<ResourceUsage>): ResourceUsage => {
   const middle = (which: keyof ResourceUsage) =>
     all.map((each) => each[which]).toSorted((one, other) => one - other)[all.length >> 1] ?? Number.NaN

@@ -1,4 +1,4 @@
-/** Faults one after the other, on one cluster for as long as none has spoiled it. */
+/** Runs faults one after another, and reuses a test cluster while it is intact. */
 import { now } from "#bench/support/clock.ts"
 import { formatSeconds } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
@@ -9,20 +9,20 @@ export interface Options {
   readonly clients: number
   readonly seed: number
   readonly repeat: number
-  /** Of Node itself, for each node of a cluster. */
+  /** Node.js arguments of every node. */
   readonly execArgv?: ReadonlyArray<string>
 }
 
-export type Verdict = "passed" | "failed" | "not tried"
+export type Verdict = "passed" | "failed" | "not tested"
 
 export interface Result {
   readonly fault: Fault
   readonly verdict: Verdict
   readonly seeds: ReadonlyArray<number>
-  readonly figures: ReadonlyArray<string>
+  readonly observations: ReadonlyArray<string>
   readonly failures: ReadonlyArray<string>
-  readonly gaps: ReadonlyArray<string>
-  /** By the writers, over all of its runs. */
+  readonly untested: ReadonlyArray<string>
+  /** Writes of all runs. */
   readonly writes: FaultRun["writes"]
   readonly millis: number
 }
@@ -40,7 +40,7 @@ export const runFaults = async (
 ): Promise<ReadonlyArray<Result>> => {
   const results: Array<Result> = []
   try {
-    // Those with one node first, so that a cluster is made as seldom as can be.
+    // Sorted by number of nodes, so that few clusters must be created.
     for (const fault of faults.toSorted((one, other) => one.nodes - other.nodes)) {
       const result = await runFault(fault, options, clusters, print)
       results.push(result)
@@ -51,7 +51,7 @@ export const runFaults = async (
   return results
 }
 
-/** One run of one fault. A cluster on which something went wrong is not used again. */
+/** Runs one fault once. A cluster with a failed check is not used again. */
 export const runFaultOnce = async (
   fault: Fault,
   options: Options,
@@ -64,7 +64,7 @@ export const runFaultOnce = async (
     await fault.execute(run, cluster ?? noCluster)
   } catch (error) {
     const place = error instanceof Error ? /faults\/\w+\.ts:\d+/u.exec(error.stack ?? "")?.[0] : undefined
-    run.check(false, `${error instanceof Error ? error.message : String(error)} (${place ?? "elsewhere"})`)
+    run.check(false, `${error instanceof Error ? error.message : String(error)} (${place ?? "unknown place"})`)
   }
   if (run.failures.length > 0 && cluster !== undefined) cluster.isUnusable = true
   return run
@@ -85,33 +85,41 @@ const runFault = async (
     print(`${fault.id} ${fault.name}, seed ${seed}: ${describe(run)}`)
   }
   const failures = [...new Set(runs.flatMap(({ failures: found }) => found))]
-  const gaps = [...new Set(runs.flatMap(({ untested: found }) => found))]
-  const figures = runs.at(-1)?.observations ?? []
-  const verdict = failures.length > 0 ? "failed" : figures.length === 0 && gaps.length > 0 ? "not tried" : "passed"
+  const untested = [...new Set(runs.flatMap(({ untested: found }) => found))]
+  const observations = runs.at(-1)?.observations ?? []
+  const verdict = failures.length > 0
+    ? "failed"
+    : observations.length === 0 && untested.length > 0
+    ? "not tested"
+    : "passed"
   const result = {
     fault,
     verdict,
     seeds: runs.map(({ seed }) => seed),
-    figures,
+    observations,
     failures,
-    gaps,
+    untested,
     writes: sumWrites(runs)
   } as const
   print(`  ${verdict} in ${formatSeconds(now() - began)}`)
   return { ...result, millis: now() - began }
 }
 
-const describe = ({ failures, observations: figures, untested: gaps }: FaultRun): string =>
-  [...figures, ...failures.map((text) => `FAILED: ${text}`), ...gaps.map((text) => `not tried: ${text}`)].join("; ")
+const describe = ({ failures, observations, untested }: FaultRun): string =>
+  [...observations, ...failures.map((text) => `FAILED: ${text}`), ...untested.map((text) => `not tested: ${text}`)]
+    .join("; ")
 
-/** A fault that makes its own scene must not touch this one. */
+/** Given to faults that create their own cluster; every access throws. */
 const noCluster: TestCluster = new Proxy({} as TestCluster, {
   get: () => {
-    throw new Error("this fault has no cluster")
+    throw new Error("this fault runs without a shared cluster")
   }
 })
 
-/** The cluster in use. Another is made when the faults to come need more nodes, or one was spoiled. */
+/**
+ * Holds the current cluster. Creates another one when a fault needs a different number of nodes or the current one is
+ * unusable.
+ */
 export class ClusterPool {
   readonly #options: Options
   #current: TestCluster | undefined

@@ -1,6 +1,6 @@
-/** Whether anything that must stay secret stands in an output: as it is, in base64 at any alignment, or in hex. */
+/** Finds secrets in output: as plain text, in base64 at any alignment, or in hex. */
 
-/** A name for people, and the text that must not be found. */
+/** A secret that no output may contain, with a name for reports. */
 export interface Secret {
   readonly name: string
   readonly text: string
@@ -9,7 +9,7 @@ export interface Secret {
 export const findLeaks = (output: string, secrets: ReadonlyArray<Secret>): ReadonlyArray<string> =>
   secrets.filter(({ text }) => encodingsOf(text).some((form) => output.includes(form))).map(({ name }) => name)
 
-/** The middle line of a PEM: its head and its end tell nothing. */
+/** The middle line of a PEM. Its first and last lines contain no secret. */
 export const pemSecret = (name: string, pem: string): Secret => {
   const lines = pem.trim().split("\n")
   return { name, text: lines[Math.floor(lines.length / 2)] ?? "" }
@@ -26,7 +26,7 @@ const encodingsOf = (text: string): ReadonlyArray<string> => {
   return forms
 }
 
-/** Wherever the text begins within the three bytes that make four letters; what the neighbours decide is left out. */
+/** Base64 encodings of the text at each of the three byte offsets, without the characters that neighbouring bytes change. */
 const base64Forms = (bytes: Buffer): ReadonlyArray<string> =>
   [0, 1, 2].flatMap((shift) => {
     const encoded = Buffer.concat([Buffer.alloc(shift), bytes]).toString("base64").replace(/=+$/u, "")

@@ -1,4 +1,4 @@
-/** A file system so small that it can be filled: a tmpfs, where this machine lets us mount one. */
+/** Small file system for tests of a full disk: a tmpfs, where the system permits mounts. */
 import { execFile } from "node:child_process"
 import { mkdir, rm, statfs, writeFile } from "node:fs/promises"
 import { join } from "node:path"
@@ -8,13 +8,13 @@ const run = promisify(execFile)
 
 export interface SmallDisk {
   readonly path: string
-  /** Leaves only so many bytes free. */
+  /** Fills the file system up to `leaving` free bytes. */
   fill(leaving: number): Promise<void>
   empty(): Promise<void>
   close(): Promise<void>
 }
 
-/** Undefined where mounting is not allowed: then the caller says so. */
+/** Mounts the file system; undefined when mounts are not permitted. */
 export const mountSmallDisk = async (path: string, mebibytes: number): Promise<SmallDisk | undefined> => {
   await mkdir(path, { recursive: true })
   try {
@@ -36,5 +36,4 @@ export const mountSmallDisk = async (path: string, mebibytes: number): Promise<S
   }
 }
 
-export const cannotMount =
-  "no file system of a fixed size can be mounted here (that takes root, and the right to mount)"
+export const cannotMount = "mounting a file system of fixed size needs root and the permission to mount"

@@ -1,7 +1,7 @@
 /**
- * One node for hours, under one fault after the other that does not restart it: `npm run soak -- [--minutes 60] [--seed N]
- * [--clients 200] [--rest 20]`. Each fault is judged as in the matrix, and after each the node rests and is measured: what it
- * keeps then must not grow with the hours.
+ * Soak test: one node for hours under random faults that do not restart it. `npm run soak -- [--minutes 60] [--seed N]
+ * [--clients 200] [--rest 20]` checks every guarantee after each fault. After a rest it measures the idle node, whose
+ * resource usage must not grow.
  */
 import { now, sleep } from "#bench/support/clock.ts"
 import { formatSeconds } from "./waitUntil.ts"
@@ -23,7 +23,7 @@ const { values } = parseArgs({
   }
 })
 
-/** Those after which the same process goes on, and that take no longer than a minute. */
+/** Faults that keep the node's process alive and take at most 1 min. */
 const lasting = new Set(["F1", "F2", "F5", "F6", "F8", "F9", "F21", "F22", "F25", "F26", "F27", "F29"])
 const faults = allFaults.filter(({ id }) => lasting.has(id))
 
@@ -44,7 +44,7 @@ for (const signal of ["SIGINT", "SIGTERM"] as const) {
 
 const runs: Array<FaultRun> = []
 const figures: Array<ResourceUsage> = []
-/** More than one after a failure: then another cluster is made. */
+/** Process ids. A failed check creates another cluster, and so another process. */
 const processes = new Set<number>()
 const began = now()
 const end = began + Number(values.minutes) * 60_000
@@ -69,8 +69,8 @@ try {
 
 const quarter = Math.max(1, figures.length >> 2)
 const failed = runs.filter(({ failures }) => failures.length > 0)
-print(`the first quarter: ${describeUsage(medianOf(figures.slice(0, quarter)))}`)
-print(`the last quarter: ${describeUsage(medianOf(figures.slice(-quarter)))}`)
+print(`first quarter: ${describeUsage(medianOf(figures.slice(0, quarter)))}`)
+print(`last quarter: ${describeUsage(medianOf(figures.slice(-quarter)))}`)
 print(
   `${processes.size === 1 ? "one process" : `${processes.size} processes`}; ${
     sumWrites(runs).acknowledged

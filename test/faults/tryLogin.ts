@@ -1,14 +1,14 @@
-/** Single clients beside the fleet, that try one thing. */
+/** Connects a single client outside the fleet and reports the result of its login. */
 import { now } from "#bench/support/clock.ts"
 import { WebSocket } from "ws"
 
 export interface LoginResult {
-  /** `ready`, a close code, or why there was no connection. */
+  /** `ready`, a close code, or the connection error. */
   readonly outcome: string
   readonly millis: number
 }
 
-/** Connects with this key, and says how it was answered; the connection is cut then. */
+/** Connects with this key and reports the server's answer. Ends the connection afterwards, unless `keep` is given. */
 export const tryLogin = (
   port: number,
   apiKey: string,

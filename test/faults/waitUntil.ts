@@ -1,9 +1,9 @@
-/** Waiting for what must come true, with a bound: what runs in other processes and in PostgreSQL can only be asked. */
+/** Polls conditions of other processes with a time limit. */
 import { now, sleep } from "#bench/support/clock.ts"
 
 const pollIntervalMillis = 25
 
-/** How many milliseconds it took until the condition held; undefined when it did not within the bound. */
+/** Milliseconds until the condition held; undefined when it did not hold within `millis`. */
 export const waitUntil = async (
   millis: number,
   condition: () => boolean | Promise<boolean>
@@ -16,7 +16,7 @@ export const waitUntil = async (
   }
 }
 
-/** As `holdsWithin`, for what is no question of the fault: without it the run cannot go on. */
+/** Like `waitUntil`, but throws when the condition does not hold in time, because the run cannot continue without it. */
 export const requireWithin = async (
   what: string,
   millis: number,
@@ -29,7 +29,7 @@ export const requireWithin = async (
 
 export const formatSeconds = (millis: number): string => `${(millis / 1_000).toFixed(1)} s`
 
-/** Does this over and over until it is stopped. */
+/** Repeats a measurement until it is stopped. */
 export class Sampler {
   #isOver = false
   readonly #ended: Promise<void>

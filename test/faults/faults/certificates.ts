@@ -1,4 +1,4 @@
-/** F31 and F32: gateways that send certificates which are not theirs to send, are none, or are too many. */
+/** F31 and F32: gateways that send foreign, invalid or too many certificates. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { openAuthenticated, type RawWebSocket } from "#faults/RawWebSocket.ts"
@@ -14,7 +14,7 @@ const stored = (cluster: TestCluster): Promise<string> =>
     JSON.stringify
   )
 
-/** A gateway beside the fleet, with its key; `serves` limits it. */
+/** Creates a gateway outside the fleet with this scope. */
 const newGateway = async (
   cluster: TestCluster,
   name: string,
@@ -26,7 +26,7 @@ const newGateway = async (
   return { id: String(made["id"]), apiKey }
 }
 
-/** Gone again, so that the next fault finds the network as it was. */
+/** Deletes gateways, so that the next fault finds the network unchanged. */
 const remove = async (cluster: TestCluster, ...ids: ReadonlyArray<string>): Promise<void> => {
   for (const id of ids) await cluster.node.operator.delete(`/api/gateways/${id}`)
 }
@@ -36,10 +36,10 @@ const answersOf = (raw: RawWebSocket): ReadonlyArray<string> =>
 
 const foreign: Fault = {
   id: "F31",
-  name: "Gateway claims a foreign domain, a wrong key, an expired or an older certificate",
+  name: "Foreign, invalid and outdated certificates",
   injected:
-    "eight certificates that must not be stored, from a gateway that serves all and one that serves a single domain",
-  expected: "each is answered with certificate_rejected, the table is as before, the sessions live on",
+    "eight certificates that must not be stored, from an unscoped gateway and from one scoped to a single domain",
+  expected: "each answered with certificate_rejected; table unchanged; sessions stay open",
   nodes: 1,
   execute: async (run, cluster) => {
     const [domain = "", certificate] = await storedPair(cluster)
@@ -56,17 +56,17 @@ const foreign: Fault = {
       notAfter: new Date(Date.now() - day)
     })
     const claims = [
-      ["a domain of nobody", open, {
-        domain: "nobody.example.org",
-        ...issueCertificate({ names: ["nobody.example.org"] })
+      ["a domain without a tunnel", open, {
+        domain: "unused.example.org",
+        ...issueCertificate({ names: ["unused.example.org"] })
       }],
-      ["a wildcard above all", open, { domain: "*.com", ...issueCertificate({ names: ["*.com"] }) }],
+      ["a wildcard above every domain", open, { domain: "*.com", ...issueCertificate({ names: ["*.com"] }) }],
       ["a domain that this gateway does not serve", limited, { domain, ...good }],
-      ["another's private key", open, { domain, ...good, privateKey: other.privateKey }],
+      ["the private key of another certificate", open, { domain, ...good, privateKey: other.privateKey }],
       ["a certificate for another name", open, { domain, ...issueCertificate({ names: ["other.example.com"] }) }],
       ["an expired certificate", open, { domain, ...past }],
-      ["one that ends before the stored one", open, { domain, ...old }],
-      ["no PEM at all", open, {
+      ["a certificate that expires before the stored one", open, { domain, ...old }],
+      ["a certificate that is not PEM", open, {
         domain,
         ...good,
         certificate: "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
@@ -89,12 +89,12 @@ const foreign: Fault = {
       run.check(raw.closeCode === undefined, `a session was closed with ${raw.closeCode}`)
       raw.cut()
     }
-    run.check(await stored(cluster) === before, "the certificates are not as before")
+    run.check(await stored(cluster) === before, "the stored certificates changed")
     run.observe(`${claims.length} claims rejected, ${certificate === undefined ? 0 : 1} stored certificate untouched`)
-    run.check(cluster.fleet.closes.length === 0, `others were closed: ${cluster.fleet.closesByCode()}`)
+    run.check(cluster.fleet.closes.length === 0, `other clients were closed: ${cluster.fleet.closesByCode()}`)
     await remove(cluster, limited.id)
     await withWriters(run, cluster, () => sleep(300))
-    run.notTested("an audit row for each: refusals are answered, and written nowhere")
+    run.notTested("an audit row for each rejection, because rejections are not stored")
   }
 }
 
@@ -105,11 +105,10 @@ const storedPair = async (cluster: TestCluster): Promise<ReadonlyArray<string | 
 
 const certificateFlood: Fault = {
   id: "F32",
-  name: "Gateway floods certificates",
+  name: "Flood of certificates",
   injected:
-    "a gateway sends 1,000 valid certificates for one domain as fast as it can, each one ending later; then one every 25 ms for 4 s",
-  expected:
-    "4429 for the flood; the log grows by no more than the message rate lets through (a burst of 200, then 50/s)",
+    "a gateway sends 1,000 valid certificates for one domain at once, each with a later expiry; then one every 25 ms for 4 s",
+  expected: "4429 for the flood; the log grows at most by the message rate (a burst of 200, then 50 per second)",
   nodes: 1,
   execute: async (run, cluster) => {
     const apiKey = cluster.spareGatewayKey
@@ -140,7 +139,7 @@ const certificateFlood: Fault = {
           raw.closeCode ?? "the session is open"
         }`
       )
-      run.check(flooded <= most, `${flooded} were stored of ${most} messages that may be read`)
+      run.check(flooded <= most, `${flooded} were stored, but only ${most} messages may be read`)
       raw.cut()
       const steady = await openAuthenticated(cluster.node.wsPort, apiKey, true)
       const from = await cluster.revision()
@@ -160,18 +159,18 @@ const certificateFlood: Fault = {
       }
       ledger.record("acknowledged", await cluster.revision() - before)
     }, { httpWriters: 0, sqlWriters: 0 })
-    run.check(cluster.fleet.closes.length === 0, `others were closed: ${cluster.fleet.closesByCode()}`)
+    run.check(cluster.fleet.closes.length === 0, `other clients were closed: ${cluster.fleet.closesByCode()}`)
     await cluster.node.operator.delete(`/api/certificates/${domain}`)
     run.notTested(
-      "10 a day for a domain and gateway: there is no such limit; what is read of one connection bounds it, and compaction the log"
+      "a limit of 10 per day for each domain and gateway, because none exists"
     )
   }
 }
 
-/** Until the counter has stood still for half a second. */
+/** Waits until the revision counter has not changed for 500 ms. */
 const settled = async (cluster: TestCluster): Promise<void> => {
   let last = -1
-  await requireWithin("the log stands still", 30_000, async () => {
+  await requireWithin("the log does not grow", 30_000, async () => {
     const revision = await cluster.revision()
     if (revision === last) return true
     last = revision

@@ -1,4 +1,4 @@
-/** F21, F22, F24, F28, F29: clients that do not hear, are not heard, do not read, are two, or may no longer be there. */
+/** F21, F22, F24, F28, F29: half-open connections, slow consumers, clones and revoked keys. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { FaultClient } from "#faults/FaultClient.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
@@ -16,9 +16,10 @@ const someLinks = (cluster: TestCluster) => [...cluster.clientProxy.connections]
 
 const halfOpen: Fault = {
   id: "F21",
-  name: "Half-open TCP",
-  injected: "the proxy swallows everything, both ways, of a third of the clients, which wait for ever",
-  expected: "the node closes them a heartbeat timeout and a sweep later, and shows them offline; the others stay",
+  name: "Half-open connections of clients",
+  injected: "the proxy drops everything in both directions for a third of the clients, which wait indefinitely",
+  expected:
+    "the node closes them within one heartbeat timeout and one sweep, and shows them offline; the others stay connected",
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async () => {
@@ -31,16 +32,16 @@ const halfOpen: Fault = {
       })
       run.check(took !== undefined, `${links.length} dead clients are still shown online`)
       if (took !== undefined) run.observe(`${links.length} dead clients shown offline after ${formatSeconds(took)}`)
-      run.check(cluster.fleet.closes.length === 0, `living clients were closed: ${cluster.fleet.closesByCode()}`)
+      run.check(cluster.fleet.closes.length === 0, `connected clients were closed: ${cluster.fleet.closesByCode()}`)
     })
   }
 }
 
 const deafClient: Fault = {
   id: "F22",
-  name: "Half-open in the other direction",
-  injected: "the proxy swallows what the node sends to a third of the clients, and then, of another third, both ways",
-  expected: "they leave after 2.5 heartbeat intervals and come back; the new session takes over from the old one",
+  name: "Half-open connections of the node",
+  injected: "the proxy drops what the node sends to a third of the clients, then both directions of another third",
+  expected: "the clients leave after 2.5 heartbeat intervals and reconnect; the new session replaces the old one",
   nodes: 1,
   execute: async (run, cluster) => {
     for (const direction of ["down", undefined] as const) {
@@ -48,9 +49,13 @@ const deafClient: Fault = {
         const links = someLinks(cluster)
         const began = now()
         for (const link of links) link.set({ kind: "blackhole" }, direction)
-        await requireWithin("the deaf clients leave", 12_000, () => cluster.fleet.closes.length >= links.length)
+        await requireWithin(
+          "the affected clients close their connections",
+          12_000,
+          () => cluster.fleet.closes.length >= links.length
+        )
         run.observe(`${links.length} left after ${formatSeconds(now() - began)}`)
-        await requireWithin("they are back", 10_000, () => cluster.fleet.isFullyConnected)
+        await requireWithin("the affected clients are connected again", 10_000, () => cluster.fleet.isFullyConnected)
       })
       const codes = cluster.fleet.closes.filter(({ code }) => code !== 1006)
       run.check(codes.length === 0, `closed with ${cluster.fleet.closesByCode(codes)}`)
@@ -58,10 +63,13 @@ const deafClient: Fault = {
   }
 }
 
-/** As long as a target may be, nearly: so that what waits for a slow client is soon more than the system's own buffers hold. */
+/** Nearly as long as a target may be, so that a slow client's backlog soon exceeds the kernel's buffers. */
 const padding = "x".repeat(400)
 
-/** A transaction for each round, so that there are as many changes as rows times rounds; and the node's largest memory meanwhile. */
+/**
+ * Changes all rows in one transaction per round, until `changes` revisions exist. Returns their number and the node's peak
+ * memory.
+ */
 const manyChanges = async (cluster: TestCluster, changes: number): Promise<{ made: number; peak: number }> => {
   let made = 0
   let peak = 0
@@ -79,14 +87,13 @@ const manyChanges = async (cluster: TestCluster, changes: number): Promise<{ mad
   return { made, peak }
 }
 
-/** The same with everybody reading comes first: what it takes then is no slow client's fault. */
+/** Makes the same changes without slow clients first, so that the growth of memory can be attributed to slow clients. */
 const slowConsumer: Fault = {
   id: "F24",
-  name: "Slow consumer",
-  injected:
-    "all gateways but two stop reading their sockets, while 20,000 long changes are made (24,000 with fewer than 100 clients)",
+  name: "Slow consumers",
+  injected: "all gateways but two stop reading during 20,000 long changes (24,000 with fewer than 100 clients)",
   expected:
-    "the others are told of everything; memory grows by 4 MiB at most for each slow one; those get one config, or 4441",
+    "the others receive every change; memory grows by at most 4 MiB per slow gateway; a slow gateway gets one config or 4441",
   nodes: 1,
   execute: async (run, cluster) => {
     const isShort = cluster.options.clients < 100
@@ -94,47 +101,51 @@ const slowConsumer: Fault = {
     const gateways = cluster.fleet.clients.filter(({ account }) => account.type === "gateway")
     const slow = gateways.slice(Math.min(2, gateways.length - 1))
     const fast = cluster.fleet.clients.filter((client) => !slow.includes(client))
-    const told = async () => {
+    const waitForReaders = async () => {
       const newest = await cluster.revision()
-      await requireWithin("those who read are told", 60_000, () => fast.every((client) => isAt(client, newest)))
+      await requireWithin(
+        "clients that read have received the change",
+        60_000,
+        () => fast.every((client) => isAt(client, newest))
+      )
     }
     const before = isShort ? undefined : await manyChanges(cluster, changes)
-    await told()
+    await waitForReaders()
     await withWriters(run, cluster, async (ledger) => {
       for (const { ws } of slow) ws?.pause()
       const began = now()
       const { made, peak } = await manyChanges(cluster, changes)
       ledger.record("acknowledged", made)
-      await told()
+      await waitForReaders()
       run.observe(
-        `${made} changes with ${slow.length} slow gateways told to all others in ${formatSeconds(now() - began)}`
+        `${made} changes with ${slow.length} slow gateways, received by all others in ${formatSeconds(now() - began)}`
       )
       if (before === undefined) return
       const growth = (peak - before.peak) / slow.length
       run.observe(
-        `memory at most ${formatMebibytes(before.peak)} without slow ones, ${formatMebibytes(peak)} with them`
+        `peak memory ${formatMebibytes(before.peak)} without slow gateways, ${formatMebibytes(peak)} with them`
       )
       run.check(growth < 4 * 1_048_576, `memory grew by ${formatMebibytes(growth)} for each slow client`)
     }, { convergenceMillis: 30_000, httpWriters: 0, sqlWriters: 0 })
     const others = cluster.fleet.closes.filter(({ client }) => !slow.includes(client))
     run.check(others.length === 0, `clients that read were closed: ${cluster.fleet.closesByCode(others)}`)
     const noticed = cluster.fleet.configs + cluster.fleet.closes.length
-    run.check(noticed >= slow.length, "the slow ones were not slow enough to be noticed")
-    run.observe(`closes of slow ones: ${cluster.fleet.closesByCode()}, configs in all: ${cluster.fleet.configs}`)
+    run.check(noticed >= slow.length, "no slow gateway was detected")
+    run.observe(`closes of slow gateways: ${cluster.fleet.closesByCode()}, configs in total: ${cluster.fleet.configs}`)
   }
 }
 
-/** A client at the plain level has no place: its view says whether it has come so far. */
+/** A client at the plain level has no position, so it is not compared. */
 const isAt = ({ account, viewer }: FaultClient, revision: number): boolean =>
   account.level === "plain" || account.type === "agent" || viewer.revision >= revision
 
 const clones: Fault = {
   id: "F28",
-  name: "Duplicate login, clones that fight",
+  name: "Clones with one key",
   injected:
-    "two clients with one key, one at each of two nodes, come back at once whenever they are replaced, for 20 s (6 s in `npm test`)",
+    "two clients with one key, one at each of two nodes, reconnect at once after each replacement, for 20 s (6 s in `npm test`)",
   expected:
-    "there is one session at a time and the newest wins; a node lets the client begin 30 in a row and one more every 2 s; nobody else notices",
+    "one session at a time, the newest wins; at most 30 logins at once per node and one more every 2 s; other clients unaffected",
   nodes: 2,
   execute: async (run, cluster) => {
     const key = cluster.spareAgentKey
@@ -158,31 +169,29 @@ const clones: Fault = {
       const began = now()
       for (const fighter of fighters) fighter.start()
       await sleep(millis)
-      // On a busy machine a node that was asked for nothing yet has not refused anything either.
-      await requireWithin("the clones fight", 20_000, () => sessions >= 3 && (codes.get(4409) ?? 0) > 0)
+      // On a busy machine the clones may not have connected yet.
+      await requireWithin("the clones replace each other", 20_000, () => sessions >= 3 && (codes.get(4409) ?? 0) > 0)
       for (const fighter of fighters) fighter.stop()
       fought = now() - began
-      await requireWithin("the clones are gone", 10_000, () => fighters.every(({ ws }) => ws === undefined))
+      await requireWithin("the clones have disconnected", 10_000, () => fighters.every(({ ws }) => ws === undefined))
     })
     const described = [...codes].map(([code, count]) => `${code} ×${count}`).join(", ")
     run.observe(`${sessions} sessions in ${formatSeconds(fought)}, closes: ${described}`)
-    // What the bucket of each node holds, and what is filled into it meanwhile: they may have been stopped a little later.
+    // Tokens in each node's bucket, plus those refilled until the clones were stopped.
     const most = cluster.nodes.length * (30 + Math.ceil(fought / 2_000) + 2)
-    run.check(sessions <= most, `${sessions} sessions were let in, more than ${most}`)
+    run.check(sessions <= most, `${sessions} sessions were accepted, more than ${most}`)
     const last = await tryLogin(cluster.node.wsPort, key)
     run.observe(`afterwards: ${last.outcome}`)
     run.check(["ready", "4429"].includes(last.outcome), `afterwards the key was answered with ${last.outcome}`)
-    run.check(cluster.fleet.closes.length === 0, `others were closed: ${cluster.fleet.closesByCode()}`)
+    run.check(cluster.fleet.closes.length === 0, `other clients were closed: ${cluster.fleet.closesByCode()}`)
   }
 }
 
 const revoked: Fault = {
   id: "F29",
-  name: "Key revoked or rotated live",
-  injected:
-    "keys of connected clients are replaced and revoked through the API, and by SQL while notifications are lost",
-  expected:
-    "closed with 4403 within 1 s (3 s when notifications are lost); the old key is refused, the new one lets in",
+  name: "Keys revoked and rotated live",
+  injected: "keys of connected clients are replaced and revoked through the API, and by SQL without notifications",
+  expected: "closed with 4403 within 1 s (3 s without notifications); the old key rejected, the new key accepted",
   nodes: 1,
   execute: async (run, cluster) => {
     const [first, second] = cluster.fleet.clients.filter(({ account }) => account.type === "agent")
@@ -211,7 +220,7 @@ const revoked: Fault = {
         run.check(refused.outcome === "4401", `the revoked key was answered with ${refused.outcome}`)
         account.apiKey = String(apiKey)
         client.start()
-        await requireWithin("it is back with its new key", 10_000, () => client.isReady)
+        await requireWithin("the client is connected with its new key", 10_000, () => client.isReady)
         cluster.databaseProxy.heal()
       }
     })

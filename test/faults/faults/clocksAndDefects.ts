@@ -1,4 +1,4 @@
-/** F16 and F40: the wall clock jumps, and code throws where nobody foresaw it. Both are done to a node from outside its code. */
+/** F16 and F40: jumps of the wall clock, and exceptions in every function, injected from outside the code. */
 import { sleep } from "#bench/support/clock.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { RawWebSocket } from "#faults/RawWebSocket.ts"
@@ -15,17 +15,16 @@ const preload = (name: string): ReadonlyArray<string> => [
 
 const smallCrowd = 40
 
-/** What the node does by itself, it does at least so often. */
+/** Maximum interval of a node's periodic work. */
 const periodMillis = 6_000
 
 const hour = 3_600_000
 
 const clockJump: Fault = {
   id: "F16",
-  name: "Clock jump",
-  injected:
-    "the node's wall clock (its Date) jumps by 1 h and by 1 y, forth and back, for two sweeps and a heartbeat each",
-  expected: "nobody is evicted, and presence is as before",
+  name: "Jump of the wall clock",
+  injected: "the node's `Date` jumps by 1 h and by 1 year, forward and back, 3 s each",
+  expected: "no client evicted; presence unchanged",
   nodes: 0,
   execute: async (run) => {
     const cluster = await TestCluster.open({
@@ -46,7 +45,7 @@ const clockJump: Fault = {
       run.observe(`closes: ${cluster.fleet.closesByCode()}`)
       run.check(cluster.fleet.closes.length === 0, `connections were closed: ${cluster.fleet.closesByCode()}`)
       run.notTested(
-        "the machine's own clock, which the database reads too, cannot be set without harm to everything else here"
+        "the clock of the machine, because every other process uses it too"
       )
     } finally {
       await cluster.close()
@@ -68,7 +67,7 @@ const ask = <A>(cluster: TestCluster, message: object, key: string): Promise<A |
     child?.send(message)
   })
 
-/** Everything that clients and operators do, once, by clients that are no part of the fleet; whatever comes of it. */
+/** Performs every operation of clients and operators once, with clients outside the fleet. Ignores the results. */
 const everythingOnce = async (
   cluster: TestCluster,
   keys: { agent: string; agentId: string; gateway: string },
@@ -130,11 +129,9 @@ const cutAll = (...sockets: ReadonlyArray<RawWebSocket>): void => {
 
 const defects: Fault = {
   id: "F40",
-  name: "Defect in a handler",
-  injected:
-    "every effectful function of src throws once, one after the other, while clients and operators do what uses it",
-  expected:
-    "what called it fails (1011, 500); the process lives, nobody else is closed, and every view is right afterwards",
+  name: "Exception in any function",
+  injected: "every Effect function of src throws once, one after another, while clients and operators use it",
+  expected: "the caller fails (1011, 500); process alive; no other client closed; every view correct afterwards",
   nodes: 0,
   execute: async (run) => {
     const cluster = await TestCluster.open({
@@ -156,7 +153,7 @@ const defects: Fault = {
         if (message.fired !== undefined) fired.push(message.fired)
       })
       await cluster.waitUntilCalm()
-      // What only a start calls is not asked for: a start that fails is no session's fault.
+      // Functions called only during a start are excluded, because a failed start affects no session.
       await ask(cluster, { list: true }, "points")
       await everythingOnce(cluster, keys, () => false)
       await sleep(periodMillis)
@@ -194,7 +191,7 @@ const tryPoint = async (
   if (/presence|Heartbeat/iu.test(point)) await waitUntil(periodMillis, () => fired.includes(point))
   if (!cluster.node.isAlive) throw new Error(`a defect in ${point} ended the process`)
   const others = cluster.fleet.closes.slice(closes)
-  // What the fleet itself was doing may have met it: then one session ends, and no more.
+  // A client of the fleet may have called the function first. Then exactly one session ends.
   const isOne = others.length === 0 || others.length === 1 && others[0]?.code === 1011
   run.check(isOne, `a defect in ${point} closed others: ${cluster.fleet.closesByCode(others)}`)
 }

@@ -1,4 +1,4 @@
-/** F1, F2, F7 to F9: PostgreSQL goes away, is overtaxed, slow, or locked. */
+/** F1, F2, F7 to F9: PostgreSQL restarts, crashes, or is exhausted, slow or locked. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import type { Fault, FaultRun } from "#faults/FaultRun.ts"
@@ -8,12 +8,12 @@ import { tryLogin } from "#faults/tryLogin.ts"
 import { formatSeconds, requireWithin, waitUntil } from "#faults/waitUntil.ts"
 import { reservedPoolSize } from "#store/ReservedPool.ts"
 
-const noClose = (run: FaultRun, { fleet: fleet }: TestCluster): void =>
+const noClose = (run: FaultRun, { fleet }: TestCluster): void =>
   run.check(fleet.closes.length === 0, `connections were closed: ${fleet.closesByCode()}`)
 
 const takeCounter = "update control_meta set revision = revision"
 
-/** From the moment at which the database takes connections. */
+/** Measures the time from the first accepted database connection. */
 const readyAgain = async (run: FaultRun, { node }: TestCluster): Promise<void> => {
   const took = await requireWithin("the node has caught up", 10_000, () => node.isReady())
   run.observe(`node caught up ${formatSeconds(took)} after the database answered`)
@@ -22,9 +22,9 @@ const readyAgain = async (run: FaultRun, { node }: TestCluster): Promise<void> =
 
 const restart: Fault = {
   id: "F1",
-  name: "DB restart",
-  injected: "SIGINT to the postmaster, started again after 2 s",
-  expected: "no session is closed; every view is right less than 5 s after the database answers",
+  name: "PostgreSQL restart",
+  injected: "SIGINT to the postmaster, start after 2 s",
+  expected: "no session closed; every view correct within 5 s after the database answers",
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async () => {
@@ -39,9 +39,9 @@ const restart: Fault = {
 
 const crash: Fault = {
   id: "F2",
-  name: "DB crash",
-  injected: "kill -9 of the postmaster and of all its processes under writers, started again at once",
-  expected: "as F1, after recovery; nothing acknowledged is lost",
+  name: "PostgreSQL crash",
+  injected: "SIGKILL of the postmaster and all backends under writers, immediate start",
+  expected: "as F1 after recovery; no acknowledged write lost",
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async () => {
@@ -57,11 +57,11 @@ const crash: Fault = {
 
 const exhausted: Fault = {
   id: "F7",
-  name: "Pool exhausted",
+  name: "Connection pool exhausted",
   injected:
-    "the counter's row is locked from outside, and 40 writes at once wait for it with all of the node's connections",
+    "a lock on the revision counter, and 40 concurrent writes that wait for it on all of the node's connections",
   expected:
-    "writes are refused in time (503), a new client is told to come later (1013), heartbeats are answered as ever",
+    "writes rejected in time (503); a new client connected, or closed with 1013; heartbeats answered within 1 s",
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async (ledger) => {
@@ -69,7 +69,7 @@ const exhausted: Fault = {
       try {
         const until = now() + 6_000
         const holding = (async () => {
-          // Taken anew as soon as the server has ended it, so that the row is never free for long.
+          // Takes the lock again as soon as PostgreSQL has ended the holder, so that the row is never free for long.
           while (now() < until) {
             await holders.run("begin", takeCounter, "select pg_sleep(2.5)", "rollback").catch(() => sleep(20))
           }
@@ -117,9 +117,9 @@ const exhausted: Fault = {
 
 const slow: Fault = {
   id: "F8",
-  name: "Slow DB",
-  injected: "the proxy delays every answer of the database by 0.5 to 5 s, for 12 s",
-  expected: "sessions stay, heartbeats are answered as ever, no more connections than the pools have",
+  name: "Slow PostgreSQL",
+  injected: "the proxy delays every answer of the database by 0.5 to 5 s for 12 s",
+  expected: "no session closed; heartbeats answered within 1 s; no connections beyond the pools",
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async () => {
@@ -136,7 +136,7 @@ const slow: Fault = {
       })
       const slowest = quantile(cluster.fleet.heartbeatMillis, 1)
       run.observe(`at most ${most} connections; slowest heartbeat ${Math.round(slowest)} ms`)
-      // Ten in the pool; LISTEN has one of its own, and perhaps its successor already.
+      // The pool has ten connections. LISTEN has one more, and a second one while it reconnects.
       run.check(most <= 10 + reservedPoolSize + 2, `the node had ${most} connections`)
       run.check(slowest < 1_000, `a heartbeat was answered after ${Math.round(slowest)} ms`)
     })
@@ -146,9 +146,9 @@ const slow: Fault = {
 
 const locked: Fault = {
   id: "F9",
-  name: "Lock holder stuck",
-  injected: "a transaction with a node's own settings takes the counter's lock and stops",
-  expected: "other writers are refused after 3 s (503); the server ends the holder after 5 s, and writing goes on",
+  name: "Stuck lock holder",
+  injected: "a transaction with a node's timeouts takes the counter's lock and hangs",
+  expected: "other writers rejected after 3 s (503); PostgreSQL ends the holder after 5 s, and writes succeed again",
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async (ledger) => {
@@ -164,9 +164,9 @@ const locked: Fault = {
         ])
         ledger.record(answer.status === 201 ? "acknowledged" : "unknown", 2)
         const acknowledged = ledger.acknowledged
-        await requireWithin("writing goes on", 10_000, () => ledger.acknowledged > acknowledged)
-        run.observe(`writing again after ${formatSeconds(now() - began)}`)
-        run.check(now() - began < 8_000, "writers waited for the stuck one for longer than 8 s")
+        await requireWithin("writes succeed again", 10_000, () => ledger.acknowledged > acknowledged)
+        run.observe(`writes succeed again after ${formatSeconds(now() - began)}`)
+        run.check(now() - began < 8_000, "writers waited longer than 8 s for the stuck transaction")
       } finally {
         await holder.close()
       }

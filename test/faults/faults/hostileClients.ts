@@ -1,4 +1,4 @@
-/** F23, F25 to F27: clients that are slow on purpose, flood, break RFC 6455, or send hostile JSON. */
+/** F23, F25 to F27: slow senders, floods, frames that break RFC 6455, and hostile JSON. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { clientFrame } from "#bench/support/LeanClient.ts"
 import { quantile } from "#bench/support/quantiles.ts"
@@ -8,21 +8,23 @@ import type { TestCluster } from "#faults/TestCluster.ts"
 import type { Fault, FaultRun } from "#faults/FaultRun.ts"
 import { formatSeconds, requireWithin, waitUntil } from "#faults/waitUntil.ts"
 
-const noClose = (run: FaultRun, { fleet: fleet }: TestCluster): void =>
-  run.check(fleet.closes.length === 0, `others were closed: ${fleet.closesByCode()}`)
+const noClose = (run: FaultRun, { fleet }: TestCluster): void =>
+  run.check(fleet.closes.length === 0, `other clients were closed: ${fleet.closesByCode()}`)
 
-/** How long the fleet's heartbeats took while something else went on. */
-const heartbeats = (run: FaultRun, { fleet: fleet }: TestCluster, mostMillis: number): void => {
+/** Checks how long the fleet's heartbeats took during the fault. */
+const heartbeats = (run: FaultRun, { fleet }: TestCluster, maxMillis: number): void => {
   const p99 = quantile(fleet.heartbeatMillis, 0.99)
-  run.observe(`others' heartbeats: p99 ${p99.toFixed(0)} ms of ${fleet.heartbeatMillis.length}`)
-  run.check(fleet.heartbeatMillis.length > 0 && p99 < mostMillis, `others' heartbeats took ${p99.toFixed(0)} ms`)
+  run.observe(`other heartbeats: p99 ${p99.toFixed(0)} ms of ${fleet.heartbeatMillis.length}`)
+  run.check(fleet.heartbeatMillis.length > 0 && p99 < maxMillis, `other heartbeats took ${p99.toFixed(0)} ms`)
 }
 
 const slowUpgrades: Fault = {
   id: "F23",
-  name: "Slow-loris upgrade, slow auth",
-  injected: "200 sockets send their upgrade a byte a second, 200 more upgrade and stay silent (time for auth 4 s)",
-  expected: "all are cut: the first 5 to 10 s after they began, the others with 4408; heartbeats of others as ever",
+  name: "Slow upgrades, missing auth",
+  injected:
+    "200 sockets send their upgrade at one byte per second; 200 more upgrade and send nothing (auth timeout 4 s)",
+  expected:
+    "slow upgrades closed 5 to 10 s after their start; silent sockets closed with 4408; p99 of other heartbeats under 500 ms",
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async () => {
@@ -36,12 +38,12 @@ const slowUpgrades: Fault = {
         sent += 1
       }, 1_000)
       const late = await waitUntil(15_000, () => silent.every(({ closeCode }) => closeCode !== undefined))
-      run.observe(`silent ones closed with ${codesOf(silent)} after ${formatSeconds(late ?? Number.NaN)}`)
-      run.check(silent.every(({ closeCode }) => closeCode === 4408), `silent ones: ${codesOf(silent)}`)
+      run.observe(`silent sockets closed with ${codesOf(silent)} after ${formatSeconds(late ?? Number.NaN)}`)
+      run.check(silent.every(({ closeCode }) => closeCode === 4408), `silent sockets: ${codesOf(silent)}`)
       const cut = await waitUntil(15_000, () => loris.every(({ closeCode }) => closeCode !== undefined))
       clearInterval(dripping)
-      run.check(cut !== undefined, "slow upgrades were not cut within 15 s more")
-      run.observe(`slow upgrades cut after ${formatSeconds(now() - began)}`)
+      run.check(cut !== undefined, "slow upgrades were not closed within another 15 s")
+      run.observe(`slow upgrades closed after ${formatSeconds(now() - began)}`)
       for (const socket of [...loris, ...silent]) socket.cut()
     })
     heartbeats(run, cluster, 500)
@@ -54,11 +56,10 @@ const codesOf = (sockets: ReadonlyArray<RawWebSocket>): string =>
 
 const flood: Fault = {
   id: "F25",
-  name: "Message, ping and connection flood",
-  injected:
-    "one client sends 100,000 messages, one 100,000 pings, and 5,000 connections are made at once and say nothing",
+  name: "Floods of messages, pings and connections",
+  injected: "one client sends 100,000 messages, one sends 100,000 pings, and 5,000 silent connections open at once",
   expected:
-    "4429 for the messages, an end for the pings, 503 for connections over the bound; others' heartbeats p99 under 500 ms",
+    "4429 for the messages, a close for the pings, 503 for excess connections; p99 of other heartbeats under 500 ms",
   nodes: 1,
   execute: async (run, cluster) => {
     const key = cluster.spareAgentKey
@@ -76,14 +77,14 @@ const flood: Fault = {
       await spill(pinger, frame(0x89, Buffer.alloc(0)), 100_000)
       await waitUntil(10_000, () => pinger.closeCode !== undefined)
       run.observe(`pings: ${pinger.closeCode}`)
-      run.check(pinger.closeCode !== undefined, "the flood of pings was borne")
+      run.check(pinger.closeCode !== undefined, "the flood of pings was not closed")
       pinger.cut()
       const sockets = Array.from({ length: isShort ? 1_500 : 5_000 }, () => new RawWebSocket(cluster.node.wsPort))
       await waitUntil(10_000, () => sockets.every(({ closeCode, isOpen }) => isOpen || closeCode !== undefined))
       const open = sockets.filter(({ isOpen }) => isOpen).length
       const refused = sockets.filter(({ head }) => head.startsWith("HTTP/1.1 503")).length
-      run.observe(`connections: ${open} wait, ${refused} 503`)
-      run.check(open <= 1_024 && refused > 0, `${open} connections wait and ${refused} were refused`)
+      run.observe(`connections: ${open} accepted, ${refused} rejected with 503`)
+      run.check(open <= 1_024 && refused > 0, `${open} connections were accepted and ${refused} rejected`)
       for (const socket of sockets) socket.cut()
     })
     heartbeats(run, cluster, 500)
@@ -91,7 +92,7 @@ const flood: Fault = {
   }
 }
 
-/** As fast as the socket takes them. */
+/** Writes as fast as the socket accepts data. */
 const spill = async (raw: RawWebSocket, bytes: Buffer, count: number): Promise<void> => {
   const many = Buffer.concat(Array.from({ length: 500 }, () => bytes))
   for (let sent = 0; sent < count && raw.closeCode === undefined && raw.socket.writable; sent += 500) {
@@ -107,14 +108,14 @@ const spill = async (raw: RawWebSocket, bytes: Buffer, count: number): Promise<v
 
 const frames: ReadonlyArray<readonly [what: string, bytes: Buffer, codes: ReadonlyArray<number>]> = [
   ["a message of 1 MiB", frame(0x81, Buffer.alloc(1_048_576, 0x20)), [1009]],
-  ["the head of 2^40 bytes", Buffer.from([0x81, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [1009]],
+  ["a frame header for 2^40 bytes", Buffer.from([0x81, 0xff, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0]), [1009]],
   ["bad UTF-8", frame(0x81, Buffer.from([0x7b, 0xff, 0xfe])), [1007]],
   ["a reserved bit", frame(0xc1, Buffer.from("{}")), [1002]],
   ["an unmasked frame", frame(0x81, Buffer.from("{}"), { masked: false }), [1002]],
   ["a reserved opcode", frame(0x83, Buffer.from("{}")), [1002]],
   ["a fragmented ping", frame(0x09, Buffer.alloc(2)), [1002]],
   ["a ping of 126 bytes", frame(0x89, Buffer.alloc(126)), [1002]],
-  ["a continuation of nothing", frame(0x80, Buffer.from("{}")), [1002]],
+  ["a continuation without a first frame", frame(0x80, Buffer.from("{}")), [1002]],
   ["a binary frame", frame(0x82, Buffer.from("{}")), [4400]],
   [
     "20,000 fragments of one byte",
@@ -125,9 +126,9 @@ const frames: ReadonlyArray<readonly [what: string, bytes: Buffer, codes: Readon
 
 const brokenFrames: Fault = {
   id: "F26",
-  name: "Oversize, fragments, bad UTF-8, RSV, unmasked, bomb",
-  injected: "hand-made frames after a good auth, and 20,000 mutated frames over some hundred connections",
-  expected: "each is closed with RFC 6455's code; the process lives and nobody else notices",
+  name: "Invalid WebSocket frames",
+  injected: "hand-made invalid frames, and 20,000 mutated frames over several hundred connections",
+  expected: "each connection closed with the code of RFC 6455; process alive; other clients unaffected",
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async () => {
@@ -139,7 +140,7 @@ const brokenFrames: Fault = {
         run.check(codes.includes(raw.closeCode ?? 0), `${what}: ${raw.closeCode ?? "open"}`)
         raw.cut()
       }
-      run.observe(`${frames.length} broken frames answered as they should be`)
+      run.observe(`${frames.length} invalid frames answered with the expected code`)
       let sent = 0
       while (sent < 20_000) {
         const sockets = Array.from({ length: 20 }, () => new RawWebSocket(cluster.node.wsPort))
@@ -152,15 +153,15 @@ const brokenFrames: Fault = {
         for (const socket of sockets) socket.cut()
       }
       run.observe(
-        `${sent} mutated frames here; the fuzzer of docs/hostile.md has sent 1,000,000 frames and 100,000 streams`
+        `${sent} mutated frames; the fuzzer (docs/hostile.md) sends more`
       )
     })
-    run.notTested("a deflate bomb is an unknown reserved bit, since Control negotiates no compression")
+    run.notTested("a deflate bomb, because Control negotiates no compression")
     noClose(run, cluster)
   }
 }
 
-/** A frame with any of its bytes changed. */
+/** A frame with one to four random bytes. */
 const mutated = ({ random }: FaultRun): Buffer => {
   const bytes = clientFrame(1, "{\"type\":\"auth\",\"data\":{\"apiKey\":\"ctl_agt_nobody\"}}")
   for (let index = random.between(1, 4); index > 0; index -= 1) bytes[random.int(bytes.length)] = random.int(256)
@@ -190,20 +191,21 @@ const hostileTexts: ReadonlyArray<readonly [string, string]> = [
   ],
   ["NUL", "{\"type\":\"status\",\"data\":{\"tunnels\":[{\"domain\":\"a\\u0000b\",\"status\":\"\\u0000\"}]}}"],
   ["a number above 2^53", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":9007199254740993}}"],
-  ["a number above all", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1e999}}"],
+  ["a number beyond the range of doubles", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1e999}}"],
   ["NaN", "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":NaN}}"],
   ["null data", "{\"type\":\"heartbeat\",\"data\":null}"],
-  ["a type that objects have", "{\"type\":\"__proto__\",\"data\":{}}"],
-  ["another such type", "{\"type\":\"toString\",\"data\":{}}"],
+  ["a type named like an object property", "{\"type\":\"__proto__\",\"data\":{}}"],
+  ["another type named like an object property", "{\"type\":\"toString\",\"data\":{}}"],
   ["an array", "[]"]
 ]
 
 const hostileJson: Fault = {
   id: "F27",
-  name: "Deep or hostile JSON",
+  name: "Hostile JSON",
   injected:
-    `${hostileTexts.length} texts: 60,000 open brackets, 15,000 keys, __proto__, lone surrogates, NUL, NaN, 2^53+1, …`,
-  expected: "an error, or nothing where it is harmless; the session lives on, nothing is polluted, no 5xx at the API",
+    `${hostileTexts.length} texts: 60,000 open brackets, 15,000 keys, \`__proto__\`, lone surrogates, NUL, NaN, 2^53+1, …`,
+  expected:
+    "an error, or no effect for a harmless text; session stays open; no prototype pollution; no 5xx from the API",
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async () => {
@@ -212,12 +214,12 @@ const hostileJson: Fault = {
         raw.send(text)
         raw.send({ type: "no_such_type", data: {} })
         const answered = await waitUntil(5_000, () => raw.texts.some((each) => each.includes("no_such_type")))
-        run.check(answered !== undefined, `after ${what} the session was no more: ${raw.closeCode ?? "silent"}`)
+        run.check(answered !== undefined, `after ${what} the session was closed: ${raw.closeCode ?? "silent"}`)
         raw.cut()
         const { status } = await cluster.node.operator.post("/api/tunnels", text)
         run.check(status >= 400 && status < 500, `the API answered ${what} with ${status}`)
       }
-      run.observe(`${hostileTexts.length} texts, each at both edges`)
+      run.observe(`${hostileTexts.length} texts, each to the WebSocket port and the API`)
     })
     noClose(run, cluster)
   }

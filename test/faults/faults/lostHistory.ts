@@ -1,4 +1,4 @@
-/** F3 and F4: the database comes back with less than it had, and goes on from there. */
+/** F3 and F4: the database comes back without its newest changes. */
 import { sleep } from "#bench/support/clock.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { Postgres } from "#faults/Postgres.ts"
@@ -13,7 +13,7 @@ import { promisify } from "node:util"
 const timelinesOf = (cluster: TestCluster): ReadonlySet<string | undefined> =>
   new Set(cluster.fleet.clients.filter(({ account }) => account.level === "v1").map(({ viewer }) => viewer.timeline))
 
-/** Changes that will be lost; the last of them has been seen by everybody. */
+/** Makes changes that the fault will lose, and waits until clients have received the last of them. */
 const changesToLose = async (cluster: TestCluster, count: number): Promise<void> => {
   const [row] = await cluster.postgres.query("select id from tunnels order by domain limit 1")
   for (let index = 1; index <= count; index += 1) {
@@ -34,10 +34,9 @@ const nobodyHasLostRows = (run: FaultRun, cluster: TestCluster): void => {
 
 const failover: Fault = {
   id: "F3",
-  name: "Failover with lost tail",
-  injected:
-    "a copy of the cluster, 30 changes old, is started as a standby, promoted, and takes the place of the other",
-  expected: "another timeline: whole configs; no client keeps a row that the database has lost",
+  name: "Failover to a standby without the last changes",
+  injected: "a copy of the cluster, 30 changes old, is promoted and replaces the primary",
+  expected: "new timeline with full configs; no client keeps a lost row",
   nodes: 1,
   execute: async (run, cluster) => {
     const old = cluster.postgres
@@ -61,13 +60,13 @@ const failover: Fault = {
       const timelines = timelinesOf(cluster)
       return timelines.size === 1 && [...timelines].every((timeline) => !before.has(timeline))
     })
-    run.observe(`another timeline at every client ${Math.round(after)} ms after the failover`)
+    run.observe(`new timeline at every client ${Math.round(after)} ms after the failover`)
     await withWriters(run, cluster, () => sleep(500))
     nobodyHasLostRows(run, cluster)
   }
 }
 
-/** The database as it is now under another name: as a dump of it, but made in milliseconds. */
+/** Copies the database under another name. Equivalent to a dump, but finished within milliseconds. */
 const backUp = async ({ postgres, databaseProxy: store }: TestCluster): Promise<void> => {
   store.isRefusing = true
   store.cut()
@@ -84,10 +83,10 @@ const restore = ({ postgres }: TestCluster): Promise<void> =>
 
 const olderDump: Fault = {
   id: "F4",
-  name: "Restore of an older dump",
+  name: "Restore of an older backup",
   injected:
-    "the database is replaced by a copy of itself from k changes ago, in the same cluster, and new changes take their numbers: k = 1 and 500 while the node is stopped, k = 5 while it runs; then the same three by `control restore` of an older file beside the running node",
-  expected: "a new timeline each time; no view has anything of what was lost",
+    "the database is replaced by its own state k changes ago, and new changes reuse the revisions: k = 1 and 500 with the node stopped, k = 5 with the node running; then the same three values with `control restore` and a running node",
+  expected: "a new timeline each time; no client keeps a lost row",
   nodes: 1,
   execute: async (run, cluster) => {
     for (const count of [1, 5, 500]) {
@@ -96,7 +95,7 @@ const olderDump: Fault = {
       await requireWithin("the node is ready", 20_000, () => cluster.node.isReady())
       await changesToLose(cluster, count)
       const before = timelinesOf(cluster)
-      // Its file of how far it has seen the history is written once a second, and when it stops.
+      // The node writes its high-water mark once a second, and when it stops.
       if (!runs) await cluster.node.stop()
       cluster.databaseProxy.isRefusing = true
       cluster.databaseProxy.cut()
@@ -114,13 +113,13 @@ const olderDump: Fault = {
       })
       await withWriters(run, cluster, () => sleep(300), { nodesMayRestart: true })
       nobodyHasLostRows(run, cluster)
-      run.observe(`k = ${count}: noticed`)
+      run.observe(`k = ${count}: detected`)
     }
     await olderBackup(run, cluster)
   }
 }
 
-/** The command as its users run it, beside the nodes, on the same database. */
+/** Runs the `control` command on the nodes' database, as an operator would. */
 const control = (cluster: TestCluster, ...args: ReadonlyArray<string>): Promise<unknown> =>
   promisify(execFile)(process.execPath, [join(import.meta.dirname, "..", "..", "..", "bin", "control.mjs"), ...args], {
     env: {
@@ -131,7 +130,7 @@ const control = (cluster: TestCluster, ...args: ReadonlyArray<string>): Promise<
     }
   })
 
-/** The second half of F4: with Control's own backup, while the node runs and writes go on afterwards. */
+/** Second half of F4: Control's own backup is restored while the node runs. */
 const olderBackup = async (run: FaultRun, cluster: TestCluster): Promise<void> => {
   for (const count of [1, 5, 500]) {
     const file = join(cluster.directory, `${run.seed}-${count}.backup`)
@@ -150,7 +149,7 @@ const olderBackup = async (run: FaultRun, cluster: TestCluster): Promise<void> =
     )
     await withWriters(run, cluster, () => sleep(300))
     nobodyHasLostRows(run, cluster)
-    run.observe(`control restore, k = ${count}: noticed`)
+    run.observe(`control restore, k = ${count}: detected`)
   }
 }
 

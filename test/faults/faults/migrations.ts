@@ -1,4 +1,4 @@
-/** F14 and F15: the schema is being brought up to date when something goes wrong, or somebody else does the same. */
+/** F14 and F15: interrupted migrations, and concurrent migrations by two nodes. */
 import { ControlNode } from "#faults/ControlNode.ts"
 import { makeTemporaryDirectory, operatorApi, removeDirectory } from "#faults/embeddedNode.ts"
 import { Postgres, type Rows } from "#faults/Postgres.ts"
@@ -13,7 +13,7 @@ import { createHash, randomBytes } from "node:crypto"
 import { chmod } from "node:fs/promises"
 import { join } from "node:path"
 
-/** A PostgreSQL with a database for each try, and the proxy that its nodes go through. */
+/** A PostgreSQL with one database per attempt, and a proxy for its nodes. */
 class Scene {
   readonly directory: string
   readonly postgres: Postgres
@@ -62,7 +62,7 @@ class Scene {
     )
   }
 
-  /** Columns, constraints, indexes, functions, triggers, and which migrations have run. */
+  /** Hash of columns, constraints, indexes, functions, triggers and completed migrations. */
   async hashOf(database: string): Promise<string> {
     return createHash("sha256").update(JSON.stringify(await this.query(database, shapeQuery))).digest("hex").slice(
       0,
@@ -88,7 +88,7 @@ const shapeQuery = `
   union all select 'migration ' || migration_id, name from control_migrations
   order by 1, 2`
 
-/** Each statement is a chunk of its own: a migration waits for one before it sends the next. */
+/** Calls `act` at one message to the database. Every statement is one chunk, because a migration waits for each response. */
 const atChunk = (proxy: Proxy, wanted: number, act: () => void): { readonly seen: () => number } => {
   let seen = 0
   proxy.onChunk = (_, direction) => {
@@ -99,7 +99,7 @@ const atChunk = (proxy: Proxy, wanted: number, act: () => void): { readonly seen
   return { seen: () => seen }
 }
 
-/** Starts it again without any fault, and compares what it has made with what a start without faults makes. */
+/** Starts a node again without a fault, and compares its schema with that of an undisturbed start. */
 const judgeRestart = async (
   run: FaultRun,
   scene: Scene,
@@ -111,7 +111,7 @@ const judgeRestart = async (
   try {
     await node.start()
     const made = await operatorApi(node).post("/api/agents", { name: "after" })
-    run.check(made.status === 201, `${what}: afterwards a write was answered with ${made.status}`)
+    run.check(made.status === 201, `${what}: a later write was answered with ${made.status}`)
     const hash = await scene.hashOf(database)
     run.check(hash === clean, `${what}: the schema is ${hash} instead of ${clean}`)
   } finally {
@@ -141,10 +141,10 @@ const cleanStart = async (scene: Scene): Promise<{ readonly hash: string; readon
 
 const halfWay: Fault = {
   id: "F14",
-  name: "Migration fails half way",
+  name: "Interrupted migration",
   injected:
-    "the first start on an empty database is killed (-9), or loses its connections, at the k-th message to the database; or its k-th DDL statement fails; k over the whole of it",
-  expected: "the next start completes it: the schema is the same as without the fault, for all k",
+    "the first start on an empty database is killed, or loses its connections, at the k-th message, or its k-th DDL statement fails",
+  expected: "the next start completes the migration: the same schema as without a fault, for all k",
   nodes: 0,
   execute: async (run) => {
     const scene = await Scene.open()
@@ -164,7 +164,7 @@ const halfWay: Fault = {
       }
       const text = Object.entries(tried).map(([how, ks]) => `${how} at ${ks.join(", ")}`).join("; ")
       run.observe(`${chunks} messages in a start: ${text}; each time the schema ${hash} in the end`)
-      if (tries < chunks) run.notTested("every single k: a sample over the whole, another for each seed")
+      if (tries < chunks) run.notTested("every k; each seed tests another sample")
     } finally {
       await scene.close()
     }
@@ -192,15 +192,18 @@ const interrupt = async (
   if (node.isAlive) await node.stop()
   else if (how === "cut") {
     const code = await node.exited
-    run.check(code === 1, `cut at ${at}: it ended with ${code}`)
+    run.check(code === 1, `cut at ${at}: the node exited with ${code}`)
   }
   await judgeRestart(run, scene, database, clean, `${how} at ${at}`)
 }
 
-/** About as many as there are; what comes after the last one fails nothing. */
+/** Approximate number of DDL statements of all migrations. A number above the real one fails nothing. */
 const ddlStatements = 60
 
-/** An event trigger that counts outside of transactions, in a schema that nobody compares. */
+/**
+ * Fails one DDL statement with an event trigger. The sequence counts outside of transactions, in a schema that the hash
+ * ignores.
+ */
 const failStatement = async (scene: Scene, at: number, clean: string, run: FaultRun): Promise<void> => {
   const database = await scene.newDatabase()
   await scene.query(database, "create schema faults")
@@ -216,10 +219,10 @@ const failStatement = async (scene: Scene, at: number, clean: string, run: Fault
   await waitUntil(30_000, async () => !node.isAlive || await node.isReady())
   if (node.isAlive) await node.stop()
   else {
-    run.check(await node.exited === 1, `a failing statement ${at}: it ended with ${await node.exited}`)
+    run.check(await node.exited === 1, `a failing statement ${at}: the node exited with ${await node.exited}`)
     run.check(
       node.output.includes("SQLSTATE P0001"),
-      `the reason of the end is not told: ${node.output.slice(-300)}`
+      `the output does not contain the reason: ${node.output.slice(-300)}`
     )
   }
   await scene.query(database, "drop event trigger faults_fail")
@@ -228,10 +231,10 @@ const failStatement = async (scene: Scene, at: number, clean: string, run: Fault
 
 const together: Fault = {
   id: "F15",
-  name: "Two nodes migrate at once; old node with new schema",
+  name: "Concurrent migrations; older node on a newer schema",
   injected:
-    "two nodes start on one empty database in the same moment, several times; a node starts on a newer schema than it knows",
-  expected: "both serve, the schema is that of one clean start; the older node refuses to start and changes nothing",
+    "two nodes start at once on an empty database, several times; a node starts on a newer schema than it knows",
+  expected: "both serve with the schema of one undisturbed start; the older node refuses to start and changes nothing",
   nodes: 0,
   execute: async (run) => {
     const scene = await Scene.open()
@@ -247,9 +250,9 @@ const together: Fault = {
           const statuses = await Promise.all(
             pair.map((node, index) => operatorApi(node).post("/api/agents", { name: `by ${index}` }))
           )
-          run.check(statuses.every(({ status }) => status === 201), "one of the two does not write")
+          run.check(statuses.every(({ status }) => status === 201), "one of the two nodes rejects writes")
           const found = await scene.hashOf(database)
-          run.check(found === hash, `two at once have made ${found} instead of ${hash}`)
+          run.check(found === hash, `two concurrent starts created ${found} instead of ${hash}`)
         } finally {
           await Promise.all(pair.map((node) => node.stop()))
         }
@@ -257,7 +260,7 @@ const together: Fault = {
       run.observe(`${rounds} pairs at once, each with the schema ${hash}`)
       await newerSchema(run, scene)
       run.notTested(
-        "the programs of an older version: none is at hand in a checkout; migrations only add, which the review of each one says"
+        "programs of an older version, because a checkout contains none"
       )
     } finally {
       await scene.close()
@@ -272,15 +275,15 @@ const newerSchema = async (run: FaultRun, scene: Scene): Promise<void> => {
   await scene.query(database, "insert into control_migrations (migration_id, name) values (9000, 'of the future')")
   const before = await scene.hashOf(database)
   const writes = await operatorApi(first).post("/api/agents", { name: "by the one that runs" })
-  run.check(writes.status === 201, `the node that runs is hindered: ${writes.status}`)
+  run.check(writes.status === 201, `the running node rejects writes: ${writes.status}`)
   const second = await scene.newNode(database)
   second.spawn()
   await waitUntil(30_000, () => !second.isAlive)
   const code = second.isAlive ? "nothing" : await second.exited
-  run.check(code === 1, `on a newer schema a node ended with ${code}`)
-  run.check(second.output.includes("schema version 9000"), "it does not say which schema it has found")
-  run.check(await scene.hashOf(database) === before, "it has changed the newer schema")
-  run.observe(`on a newer schema: exit ${code}, nothing changed, the node that ran goes on`)
+  run.check(code === 1, `on a newer schema a node exited with ${code}`)
+  run.check(second.output.includes("schema version 9000"), "the node does not name the schema version")
+  run.check(await scene.hashOf(database) === before, "the node changed the newer schema")
+  run.observe(`on a newer schema: exit ${code}, nothing changed, and the running node kept serving`)
   await second.kill()
   await first.stop()
 }

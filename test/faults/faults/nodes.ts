@@ -1,4 +1,4 @@
-/** F17, F18, F20, F30: one of two nodes stands still, dies, is replaced, or is cut off from the database. */
+/** F17, F18, F20, F30: one of two nodes is paused, killed, restarted, or cut off from the database. */
 import { now, sleep } from "#bench/support/clock.ts"
 import type { Close } from "#faults/ClientFleet.ts"
 import type { ControlNode } from "#faults/ControlNode.ts"
@@ -9,45 +9,45 @@ import type { Fault, FaultRun } from "#faults/FaultRun.ts"
 import { formatSeconds, requireWithin, Sampler, waitUntil } from "#faults/waitUntil.ts"
 import type { WebSocket } from "ws"
 
-/** Half of the clients are at each node, whatever the faults before this one have made of it. */
+/** Distributes the clients over both nodes, whatever earlier faults have changed. */
 const spread = async (cluster: TestCluster): Promise<void> => {
   for (const client of cluster.fleet.clients) client.ports = cluster.clientProxies.map(({ port }) => port)
   await cluster.waitUntilCalm()
 }
 
-/** The last word that this node has of another one; such as `live` or `lost`. */
+/** State of the named node as the asked node reports it, such as `live` or `lost`. */
 const stateOf = async (asked: ControlNode, name: string): Promise<string | undefined> => {
   const { body } = await asked.operator.get("/api/nodes")
   const states: ReadonlyArray<{ readonly name: string; readonly state: string }> = body.items ?? []
   return states.findLast((each) => each.name === name)?.state
 }
 
-/** As soon as it is said of the first node at the second, and how long that took. */
+/** Waits until the second node reports the expected state of the first one. */
 const isSaid = async (run: FaultRun, cluster: TestCluster, wanted: string): Promise<void> => {
   const [, other] = cluster.nodes
-  if (other === undefined) throw new Error("one node only")
+  if (other === undefined) throw new Error("the cluster has only one node")
   const took = await waitUntil(20_000, async () => await stateOf(other, firstName) === wanted)
-  run.check(took !== undefined, `the other node says ${await stateOf(other, firstName)} of it, not ${wanted}`)
+  run.check(took !== undefined, `the other node reports ${await stateOf(other, firstName)}, not ${wanted}`)
   if (took !== undefined) run.observe(`${wanted} at the other node ${formatSeconds(took)} later`)
 }
 
-/** Of a node, unless it renews it. */
+/** Lifetime of a lease without renewal. */
 const leaseMillis = 15_000
 
-/** What the cluster calls it. */
+/** CONTROL_NODE_NAME of the first node. */
 const firstName = "node-1"
 
 const stall: Fault = {
   id: "F17",
-  name: "Event-loop stall, paused VM",
-  injected: "SIGSTOP of one of two nodes for 5 s, and for 30 s (five times the heartbeat timeout, twice the lease)",
+  name: "Paused node",
+  injected: "SIGSTOP of one of two nodes for 5 s and for 30 s (five heartbeat timeouts, two leases)",
   expected:
-    "nobody is evicted, since the silence was the node's; `GET /api/nodes` says lost, and then live; presence right in 15 s",
+    "no client evicted, because the node was silent itself; `GET /api/nodes` reports lost, then live; presence correct within 15 s",
   nodes: 2,
   execute: async (run, cluster) => {
     await spread(cluster)
     for (const millis of cluster.options.clients < 100 ? [8_000] : [5_000, 30_000]) {
-      // So that nobody leaves who would have been a reason to evict.
+      // Clients must not leave by themselves, because their silence would then justify an eviction.
       for (const client of cluster.fleet.clients) client.maxSilentIntervals = Infinity
       await withWriters(run, cluster, async () => {
         for (const client of cluster.fleet.clients) client.maxSilentIntervals = Infinity
@@ -69,10 +69,10 @@ const stall: Fault = {
 
 const kill: Fault = {
   id: "F18",
-  name: "kill -9 of a node with clients",
-  injected: "SIGKILL of one of two nodes, while its clients are connected",
+  name: "Killed node with clients",
+  injected: "SIGKILL of one of two nodes with connected clients",
   expected:
-    "its clients are at the other node at once and not all in one moment (a third of them in a tenth of a second at most); presence is right within 25 s, of the dead node too",
+    "its clients connect to the other node at once, at most a third of them within 0.1 s; presence correct within 25 s, while the node is still down",
   nodes: 2,
   execute: async (run, cluster) => {
     await spread(cluster)
@@ -90,19 +90,19 @@ const kill: Fault = {
       run.observe(`${moved.length} clients moved within ${formatSeconds(took)}`)
       const times = cluster.fleet.authentications.map(({ at }) => at).filter((at) => at > began)
       const most = Math.max(0, ...times.map((at) => times.filter((other) => other >= at && other < at + 100).length))
-      run.observe(`at most ${most} in a tenth of a second`)
+      run.observe(`at most ${most} within 0.1 s`)
       if (moved.length > 30)
-        run.check(most <= moved.length / 3, `${most} of ${moved.length} came back in one tenth of a second`)
+        run.check(most <= moved.length / 3, `${most} of ${moved.length} connected within 0.1 s`)
       await isSaid(run, cluster, "lost")
-      // While the node is still dead.
+      // The node is still down.
       const present = await pollErrors(cluster, 25_000, (world) => presenceErrors(cluster, world))
-      run.observe(`presence right ${formatSeconds(now() - began)} after the kill`)
+      run.observe(`presence correct ${formatSeconds(now() - began)} after the kill`)
       run.check(present.faults.length === 0, `presence: ${summarize(present.faults)}`)
     }, { nodesMayRestart: true })
   }
 }
 
-/** For how long each client was shown offline, from samples of its row. */
+/** Samples for how long each client is shown offline. */
 const watchOffline = (cluster: TestCluster): { stop(): Promise<ReadonlyMap<string, number>> } => {
   const longest = new Map<string, number>()
   const since = new Map<string, number>()
@@ -129,8 +129,7 @@ const rolling: Fault = {
   id: "F20",
   name: "Rolling restart",
   injected: "SIGTERM and a new start of each of two nodes in turn",
-  expected:
-    "each client is told to come back (1012) and is at the other node; nobody is shown offline for longer than 5 s",
+  expected: "each client closed with 1012 and connected to the other node; no client shown offline for more than 5 s",
   nodes: 2,
   execute: async (run, cluster) => {
     await spread(cluster)
@@ -149,18 +148,17 @@ const rolling: Fault = {
     const worst = Math.max(0, ...times)
     run.observe(`closes: ${cluster.fleet.closesByCode()}; shown offline for at most ${formatSeconds(worst)}`)
     const others = cluster.fleet.closes.filter(({ code }) => code !== 1012)
-    run.check(others.length === 0, `closed with something else than 1012: ${cluster.fleet.closesByCode(others)}`)
+    run.check(others.length === 0, `closed with another code than 1012: ${cluster.fleet.closesByCode(others)}`)
     run.check(worst <= 5_000, `a client was shown offline for ${formatSeconds(worst)}`)
   }
 }
 
 const cutOff: Fault = {
   id: "F30",
-  name: "Node cut from DB, clients alive",
+  name: "Node cut off from PostgreSQL",
   injected:
-    "the proxy swallows everything between one of two nodes and the database, for 12 s; a client of it comes to the other node",
-  expected:
-    "its sessions stay; it lets nobody in (1013); when it is back, the session that was taken over is closed (4409)",
+    "the proxy drops everything between one of two nodes and the database for 12 s; one of its clients connects to the other node",
+  expected: "its sessions stay; new clients get 1013; after healing, the replaced session is closed with 4409",
   nodes: 2,
   execute: async (run, cluster) => {
     await spread(cluster)
@@ -176,8 +174,8 @@ const cutOff: Fault = {
       cluster.databaseProxy.set({ kind: "blackhole" })
       await sleep(6_000)
       const refused = await tryLogin(cluster.node.wsPort, `${key}x`, { patienceMillis: 14_000 })
-      run.observe(`a new client at the cut node: ${refused.outcome} after ${formatSeconds(refused.millis)}`)
-      run.check(refused.outcome === "1013", `the cut node answered an unknown key with ${refused.outcome}`)
+      run.observe(`a new client at the isolated node: ${refused.outcome} after ${formatSeconds(refused.millis)}`)
+      run.check(refused.outcome === "1013", `the isolated node answered an unknown key with ${refused.outcome}`)
       const taken = await tryLogin(other?.wsPort ?? 0, key, { keep: (ws) => setTimeout(() => ws.terminate(), 20_000) })
       run.check(taken.outcome === "ready", `at the other node: ${taken.outcome}`)
       run.check(oldClose === undefined || oldClose === 4409, `the old session was closed with ${oldClose}`)
@@ -197,7 +195,7 @@ const cutOff: Fault = {
   }
 }
 
-const noClose = (run: FaultRun, { fleet: fleet }: TestCluster): void =>
+const noClose = (run: FaultRun, { fleet }: TestCluster): void =>
   run.check(fleet.closes.length === 0, `connections were closed: ${fleet.closesByCode()}`)
 
 export const nodes: ReadonlyArray<Fault> = [stall, kill, rolling, cutOff]

@@ -1,4 +1,4 @@
-/** F19, F37 to F39: a stop in the middle of a storm, TLS that is replaced, little memory, and few file descriptors. */
+/** F19, F37 to F39: SIGTERM under load, replaced TLS files, little memory, few file descriptors. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { ControlNode } from "#faults/ControlNode.ts"
 import { makeTemporaryDirectory, operatorApi, removeDirectory } from "#faults/embeddedNode.ts"
@@ -19,9 +19,9 @@ import { WebSocket } from "ws"
 
 const termInStorm: Fault = {
   id: "F19",
-  name: "SIGTERM during a storm",
-  injected: "SIGTERM while 200 connections a second come, writers write, and a gateway sends certificates",
-  expected: "exit 0 within 15 s, 1012 for all who were in, and a row for every certificate that was accepted",
+  name: "SIGTERM under load",
+  injected: "SIGTERM during 200 new connections per second, writers, and a gateway that sends certificates",
+  expected: "exit code 0 within 15 s; 1012 for every connected client; a stored row for every accepted certificate",
   nodes: 1,
   execute: async (run, cluster) => {
     const rows = await cluster.postgres.query(
@@ -74,8 +74,8 @@ const termInStorm: Fault = {
     run.observe(
       `of ${messages.length} certificates ${accepted.size} accepted, ${stored} stored; closes: ${cluster.fleet.closesByCode()}`
     )
-    run.check(missing.length === 0, `accepted, and not there: ${missing.join(", ")}`)
-    // Later ones are of clients that came back too early: nobody was there.
+    run.check(missing.length === 0, `accepted, but not stored: ${missing.join(", ")}`)
+    // Later closes belong to clients that reconnected before the node was back.
     const isFirst = (close: Close) => cluster.fleet.closes.find(({ client }) => client === close.client) === close
     const wrong = cluster.fleet.closes.filter((close) => isFirst(close) && close.code !== 1012)
     run.check(wrong.length === 0, `closed with ${cluster.fleet.closesByCode(wrong)}`)
@@ -83,7 +83,7 @@ const termInStorm: Fault = {
   }
 }
 
-/** The certificate that a new connection is shown. */
+/** The certificate that the server presents to a new connection. */
 const shown = (port: number): Promise<string> =>
   new Promise((resolve, reject) => {
     const socket = connect({ port, host: "127.0.0.1", servername: "localhost", rejectUnauthorized: false })
@@ -93,7 +93,7 @@ const shown = (port: number): Promise<string> =>
     })
   })
 
-/** Renamed into their places, as every careful tool does it. */
+/** Replaces both files by renaming, so that the node never reads a partial file. */
 const place = (directory: string): string => {
   const { certificate, privateKey } = issueCertificate({ names: ["localhost"] })
   for (const [name, text] of [["key.pem", privateKey], ["certificate.pem", certificate]] as const) {
@@ -105,17 +105,17 @@ const place = (directory: string): string => {
 
 const edgeOfTls: Fault = {
   id: "F37",
-  name: "TLS rotated, proxy idle time-out",
+  name: "TLS files replaced; proxy with idle timeout",
   injected:
-    "the certificate's files are replaced three times, once by rubbish, under two connected clients; then a proxy cuts what is idle for as long as the heartbeat timeout, while nothing changes for three times that",
+    "certificate files replaced three times, once by invalid data, with two connected clients; then a proxy resets connections that are idle for one heartbeat timeout, during three timeouts without changes",
   expected:
-    "new connections see the new certificate, rubbish changes nothing, nobody is closed; heartbeats keep the idle ones up",
+    "new connections get the new certificate; invalid data changes nothing; no client closed; heartbeats keep idle connections open",
   nodes: 1,
   execute: async (run, cluster) => {
     const directory = await makeTemporaryDirectory()
     let current = place(directory)
     const node = await ControlNode.make({
-      name: "the one with TLS",
+      name: "the TLS node",
       dataDir: join(directory, "data"),
       env: {
         ...cluster.node.options.env,
@@ -123,19 +123,19 @@ const edgeOfTls: Fault = {
         CONTROL_TLS_PRIVATE_KEY: join(directory, "key.pem")
       }
     })
-    // `start` asks in plaintext: the port that answers in TLS is waited for instead.
+    // `start` asks in plaintext, so the test waits for the TLS port instead.
     node.spawn()
     const clients: Array<WebSocket> = []
     let closes = 0
     try {
-      await requireWithin("it speaks TLS", 30_000, () => shown(node.wsPort).then(() => true, () => false))
+      await requireWithin("the node accepts TLS", 30_000, () => shown(node.wsPort).then(() => true, () => false))
       for (const apiKey of [cluster.spareAgentKey, cluster.spareGatewayKey]) {
         const ws = new WebSocket(`wss://127.0.0.1:${node.wsPort}/`, { rejectUnauthorized: false })
         ws.on("error", () => {}).on("close", () => closes += 1)
         ws.on("open", () => ws.send(JSON.stringify({ type: "auth", data: { apiKey } })))
         ws.once("message", () => clients.push(ws))
       }
-      await requireWithin("both are in", 10_000, () => clients.length === 2)
+      await requireWithin("both clients are authenticated", 10_000, () => clients.length === 2)
       const beating = setInterval(() => {
         for (const ws of clients) ws.send("{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1}}")
       }, 1_000)
@@ -145,7 +145,7 @@ const edgeOfTls: Fault = {
           if (round === 1) {
             writeFileSync(join(directory, "certificate.pem"), "rubbish")
             await sleep(1_500)
-            run.check(await shown(node.wsPort) === current, "rubbish has changed the certificate")
+            run.check(await shown(node.wsPort) === current, "an invalid file changed the certificate")
           }
           current = place(directory)
           const took = await waitUntil(20_000, async () => await shown(node.wsPort) === current)
@@ -156,7 +156,7 @@ const edgeOfTls: Fault = {
         clearInterval(beating)
       }
       run.observe(`3 certificates shown after ${times.map((millis) => formatSeconds(millis)).join(", ")}`)
-      run.check(closes === 0, "a client was closed by a change of files")
+      run.check(closes === 0, "a client was closed by the replacement of files")
     } finally {
       for (const ws of clients) ws.terminate()
       await node.stop()
@@ -166,18 +166,18 @@ const edgeOfTls: Fault = {
   }
 }
 
-/** The second half of F37. */
+/** Second half of F37: a proxy that closes idle connections. */
 const checkIdleProxy = async (run: FaultRun, cluster: TestCluster): Promise<void> => {
   cluster.clientProxy.idleMillis = heartbeatTimeoutMillis
   await cluster.waitUntilCalm()
   cluster.fleet.reset()
   const links = cluster.clientProxy.cut()
-  await requireWithin("all were cut", 10_000, () => cluster.fleet.closes.length >= links)
-  await requireWithin("all are back through the proxy", 30_000, () => cluster.fleet.isFullyConnected)
+  await requireWithin("all connections were reset", 10_000, () => cluster.fleet.closes.length >= links)
+  await requireWithin("all clients are connected through the proxy", 30_000, () => cluster.fleet.isFullyConnected)
   const millis = 3 * heartbeatTimeoutMillis
   await withWriters(run, cluster, () => sleep(millis), { httpWriters: 0, sqlWriters: 0 })
   run.observe(
-    `${links} idle for ${formatSeconds(millis)} behind a time-out of ${
+    `${links} idle for ${formatSeconds(millis)} behind a timeout of ${
       formatSeconds(heartbeatTimeoutMillis)
     }: closes ${cluster.fleet.closesByCode()}`
   )
@@ -188,8 +188,8 @@ const littleMemory: Fault = {
   id: "F38",
   name: "Memory pressure",
   injected:
-    "a node with --max-old-space-size=256 and 5,000 agents of a network with 5,000 of them and 20 tunnels; then 2,000 changes, and all of them come back at once",
-  expected: "alive, no OOM: it serves, or sheds with 503 or 1013",
+    "a node with --max-old-space-size=256 and 5,000 agents; then 100 transactions over 20 tunnels, and all agents reconnect at once",
+  expected: "no out-of-memory exit: the node serves, or rejects with 503 or 1013",
   nodes: 0,
   execute: async (run) => {
     await runManyClients(run, run.fleetSize < 100 ? 500 : 5_000, ["--max-old-space-size=256"])
@@ -198,15 +198,15 @@ const littleMemory: Fault = {
 
 const fewDescriptors: Fault = {
   id: "F39",
-  name: "File descriptors run out",
-  injected: "a node under `ulimit -n 256` gets 600 connections of strangers, and the operators' port 200",
+  name: "File descriptors exhausted",
+  injected: "a node under `ulimit -n 256` gets 600 unauthenticated connections, and 200 on the operators' port",
   expected:
-    "connections over each port's share are cut; operators and the database keep theirs; all comes in again afterwards",
+    "connections above each port's share closed; operators and database keep theirs; every client can connect again afterwards",
   nodes: 1,
   execute: async (run, cluster) => {
     const directory = await makeTemporaryDirectory()
     const node = await ControlNode.make({
-      name: "the one with few descriptors",
+      name: "the node with few descriptors",
       dataDir: directory,
       shellPrefix: "ulimit -n 256",
       env: { ...cluster.node.options.env }
@@ -219,7 +219,7 @@ const fewDescriptors: Fault = {
       const strangers = Array.from({ length: 200 }, () => new RawWebSocket(node.apiPort, false))
       await waitUntil(3_000, () => sockets.every(({ closeCode, isOpen }) => isOpen || closeCode !== undefined))
       const open = sockets.filter(({ isOpen }) => isOpen).length
-      run.observe(`${open} of 600 upgraded, the others cut`)
+      run.observe(`${open} of 600 upgraded, the others closed`)
       run.check(open > 0 && open < 256, `${open} connections under 256 descriptors`)
       for (const socket of strangers) socket.cut()
       const during = await waitUntil(
@@ -234,8 +234,10 @@ const fewDescriptors: Fault = {
         10_000,
         async () => (await tryLogin(node.wsPort, cluster.spareAgentKey)).outcome === "ready"
       )
-      run.observe(`operators answered meanwhile; a client is in ${formatSeconds(back ?? Number.NaN)} after the flood`)
-      run.check(back !== undefined && node.isAlive, "it does not recover")
+      run.observe(
+        `operators answered during the fault; a client connected ${formatSeconds(back ?? Number.NaN)} after the flood`
+      )
+      run.check(back !== undefined && node.isAlive, "the node does not recover")
       await operator.delete(`/api/tunnels/${written.body.id}`)
       run.observe(`memory ${formatMebibytes(await readMetric(node, "control_process_memory_bytes"))}`)
     } finally {

@@ -1,4 +1,4 @@
-/** F34 and F35: the time that a wrong key takes, and secrets in what is printed. */
+/** F34 and F35: timing of wrong keys, and secrets in output. */
 import { Authenticator } from "#clients/Authenticator.ts"
 import { hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
@@ -15,7 +15,7 @@ import { issueCertificate } from "#support/certificates.ts"
 import { Context, Effect, Layer, Redacted } from "effect"
 import { randomBytes } from "node:crypto"
 
-/** Welch's t of the two samples (B. L. Welch, 1947), and how large each is. */
+/** Welch's t statistic of two samples (B. L. Welch, 1947). */
 const welch = (one: ReadonlyArray<number>, other: ReadonlyArray<number>): number => {
   const of = (sample: ReadonlyArray<number>) => {
     const mean = sample.reduce((sum, value) => sum + value, 0) / sample.length
@@ -26,10 +26,10 @@ const welch = (one: ReadonlyArray<number>, other: ReadonlyArray<number>): number
   return (a.mean - b.mean) / Math.sqrt(a.share + b.share)
 }
 
-/** How many of its last characters the near key has wrong. */
+/** Number of wrong characters at the end of the nearly correct key. */
 const tail = 4
 
-/** Without the slowest hundredth of both: what the system did meanwhile is no answer's time. */
+/** Welch's t without the slowest 1 % of both samples, which measure the system rather than the code. */
 const cropped = (one: Array<number>, other: Array<number>): number => {
   const limit = [...one, ...other].toSorted((a, b) => a - b)[Math.floor((one.length + other.length) * 0.99)] ?? Infinity
   return welch(one.filter((value) => value < limit), other.filter((value) => value < limit))
@@ -37,10 +37,10 @@ const cropped = (one: Array<number>, other: Array<number>): number => {
 
 const timing: Fault = {
   id: "F34",
-  name: "Timing on key lookup",
+  name: "Timing of key lookup",
   injected:
-    "100,000 wrong keys at the server's own authenticator, in this process: half are a live key but for its last four characters, half share only those",
-  expected: "Welch's |t| below 4.5, without the slowest hundredth",
+    "100,000 wrong keys at the server's authenticator: half match a valid key except for the last four characters, half match only those",
+  expected: "Welch's |t| below 4.5, without the slowest 1 %",
   nodes: 0,
   execute: async (run) => {
     const { apiKey, keyId } = mintApiKey("agent")
@@ -70,10 +70,10 @@ const timing: Fault = {
     const samples: readonly [Array<number>, Array<number>] = [[], []]
     const warmUp = 2_000
     const accepted = await Effect.runPromise(Effect.result(authenticator.authenticate(right, "agent", "10.0.0.1")))
-    run.check(accepted._tag === "Success", "the right key is refused")
+    run.check(accepted._tag === "Success", "the valid key was rejected")
     for (let index = -warmUp; index < count; index += 1) {
       const which = run.random.int(2)
-      // Both are made in the same way, and come from an address that has never failed before.
+      // Both kinds of keys are built the same way, and each attempt has an address without earlier failures.
       const random = `ctl_agt_${randomKey()}`
       const text = which === 0
         ? right.slice(0, -tail) + random.slice(-tail)
@@ -84,7 +84,7 @@ const timing: Fault = {
       const began = performance.now()
       const result = await Effect.runPromise(Effect.result(authenticator.authenticate(wrong, "agent", address)))
       const took = performance.now() - began
-      if (result._tag === "Success") run.check(false, "a wrong key was let in")
+      if (result._tag === "Success") run.check(false, "a wrong key was accepted")
       if (index >= 0) samples[which === 0 ? 0 : 1].push(took)
     }
     const t = cropped(...samples)
@@ -93,16 +93,16 @@ const timing: Fault = {
   }
 }
 
-/** The end of a key that nobody has. */
+/** Last part of a random key that does not exist. */
 export const randomKey = (): string =>
   `${randomBytes(9).toString("hex").slice(0, 12)}_${randomBytes(32).toString("base64url")}`
 
 const leaks: Fault = {
   id: "F35",
-  name: "Secrets in logs, errors, heap of errors",
+  name: "Secrets in logs and errors",
   injected:
-    "a node that logs everything: the database refuses rows and answers with them, keys and tokens come wrong, cut short and in the wrong places, and the database goes away in the middle",
-  expected: "no key, token, private key or master key in any output, error or answer, in no encoding",
+    "a node with trace logs: PostgreSQL rejects rows and quotes them, keys and tokens arrive wrong, truncated or misplaced, and the database disconnects",
+  expected: "no key, token, private key or master key in any output, error or answer, in any encoding",
   nodes: 0,
   execute: async (run) => {
     const clients = 20
@@ -116,22 +116,23 @@ const leaks: Fault = {
         cluster.databaseProxy.heal()
       })
       const answered = answers.join("\n")
-      // Its own key is what an operator gets who makes a client: these were refused.
-      for (const leak of findLeaks(answered, cluster.secrets)) run.check(false, `an answer had ${leak}`)
+      // An operator who creates a client receives its new key. These requests were rejected, so no answer may contain a
+      // secret.
+      for (const leak of findLeaks(answered, cluster.secrets)) run.check(false, `an answer contains ${leak}`)
       const printed = cluster.outputs.reduce((sum, { text }) => sum + text.length, 0)
       run.observe(
         `${cluster.secrets.length} secrets, each in 6 encodings, in ${
           Math.round(printed / 1_024)
         } KiB of output and ${answers.length} answers`
       )
-      run.notTested("the heap itself: a process that holds keys in use has them in its memory")
+      run.notTested("the heap, because a process holds its keys in memory")
     } finally {
       await cluster.close()
     }
   }
 }
 
-/** The database refuses what is written, and says so with the row in its message. */
+/** Lets the database reject rows, and collects the answers. PostgreSQL quotes the row in its error message. */
 const provoke = async (run: FaultRun, cluster: TestCluster): Promise<Array<string>> => {
   const answers: Array<string> = []
   const tables = ["agents", "gateways", "certificates", "api_keys"]
@@ -141,18 +142,18 @@ const provoke = async (run: FaultRun, cluster: TestCluster): Promise<Array<strin
     )
   }
   await refusedWrites(cluster, answers)
-  run.check(answers.some((answer) => answer.startsWith("5")), "the database has refused nothing")
+  run.check(answers.some((answer) => answer.startsWith("5")), "the database rejected no write")
   for (const table of tables) await cluster.postgres.query(`alter table ${table} drop constraint faults_refuses`)
   for (const { text } of cluster.secrets.slice(0, 8)) {
     const raw = new RawWebSocket(cluster.node.wsPort)
     await waitUntil(5_000, () => raw.isOpen)
-    // A key cut short, in the wrong place, of the wrong kind, and then the right one after a fault.
+    // A truncated key, a key in the wrong place, a key of the wrong kind, and the correct key after an error.
     raw.send(`{"type":"auth","data":{"apiKey":"${text}`)
     raw.send({ type: "auth", data: { apiKey: { text } } })
     raw.send({ type: text, data: { apiKey: text } })
     raw.send({ type: "auth", data: { apiKey: `${text}x` } })
     await waitUntil(2_500, () => raw.closeCode !== undefined)
-    // What a client is told of its own faulty message may quote it: the output may not.
+    // The answer to a faulty message may quote that message. The output must not.
     raw.cut()
     const wrong = api(`http://127.0.0.1:${cluster.node.apiPort}`, text)
     for (const path of ["/api/agents", "/api/doctor", "/api/nodes"]) note(answers, await wrong.get(path))

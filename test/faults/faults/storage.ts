@@ -1,4 +1,4 @@
-/** F10 to F13: the disk is full, two processes want one data directory, its files are damaged. */
+/** F10 to F13: full disks, two processes on one data directory, and damaged files. */
 import { sleep } from "#bench/support/clock.ts"
 import { type ControlNode } from "#faults/ControlNode.ts"
 import {
@@ -21,7 +21,7 @@ import { chmod } from "node:fs/promises"
 import { hostname } from "node:os"
 import { join } from "node:path"
 
-/** Fills the disk under a node that serves, and judges what it makes of that. */
+/** Fills the disk of a running node, and checks that it rejects writes, keeps running and recovers. */
 const fillAndJudge = async (
   run: FaultRun,
   node: ControlNode,
@@ -45,10 +45,10 @@ const fillAndJudge = async (
     )
     if (failed.length > 90) break
   }
-  run.observe(`${acknowledged} writes acknowledged, ${refused} refused while the disk was full`)
-  run.check(refused > 0, "the disk was never full")
+  run.observe(`${acknowledged} writes acknowledged, ${refused} rejected while the disk was full`)
+  run.check(refused > 0, "no write was rejected")
   const entering = await tryLogin(node.wsPort, agent.apiKey, { patienceMillis: 15_000 })
-  run.observe(`a client meanwhile: ${entering.outcome}`)
+  run.observe(`a client during the fault: ${entering.outcome}`)
   run.check(["ready", "1013"].includes(entering.outcome), `a client was answered with ${entering.outcome}`)
   run.check((await fetch(`http://127.0.0.1:${node.apiPort}/healthz`)).ok, "/healthz does not answer")
   await disk.empty()
@@ -57,14 +57,14 @@ const fillAndJudge = async (
     30_000,
     async () => (await operator.post("/api/agents", { name: "after" }).catch(() => undefined))?.status === 201
   )
-  run.check(took !== undefined, "writing does not go on after there was space again")
-  run.observe(`writing again ${formatSeconds(took ?? Number.NaN)} after there was space`)
+  run.check(took !== undefined, "writes do not succeed after space was free again")
+  run.observe(`writes succeed again ${formatSeconds(took ?? Number.NaN)} after space was free again`)
   const rows = (await countTunnels(node)) ?? 0
   run.check(rows >= acknowledged, `${rows} tunnels of ${acknowledged} acknowledged ones`)
   run.observe(`${rows} rows`)
 }
 
-/** As operators count: page by page. */
+/** Counts tunnels page by page through the API. */
 const countTunnels = async (node: ControlNode): Promise<number | undefined> => {
   const operator = operatorApi(node)
   let count = 0
@@ -84,9 +84,9 @@ const smallSettings = { min_wal_size: "32MB", max_wal_size: "48MB", shared_buffe
 
 const databaseDisk: Fault = {
   id: "F10",
-  name: "DB disk full",
-  injected: "the external PostgreSQL lies on a tmpfs of 160 MiB, which is filled up and emptied again",
-  expected: "writes are answered with 503, the node serves on, and writes again by itself after there is space",
+  name: "Disk of PostgreSQL full",
+  injected: "the external PostgreSQL's tmpfs of 160 MiB is filled, then emptied",
+  expected: "writes rejected with 503; the node keeps serving, and writes succeed again without a restart of the node",
   nodes: 0,
   execute: async (run) => {
     const directory = await makeTemporaryDirectory()
@@ -103,7 +103,7 @@ const databaseDisk: Fault = {
         CONTROL_MASTER_KEY: randomBytes(32).toString("base64")
       })
       await fillAndJudge(run, node, disk, async () => {
-        // A PostgreSQL that could not even write its log has ended itself; whoever runs it starts it again.
+        // PostgreSQL exits when it cannot write its log. Its operator must restart it.
         if (!database.isRunning || !await database.acceptsConnections()) {
           run.observe("PostgreSQL had stopped and was started again")
           await database.stop("SIGQUIT")
@@ -121,11 +121,9 @@ const databaseDisk: Fault = {
 
 const embeddedDisk: Fault = {
   id: "F11",
-  name: "Embedded database's disk full",
-  injected:
-    "the data directory, with the embedded PostgreSQL, lies on a tmpfs of 200 MiB, which is filled up and emptied again",
-  expected:
-    "writes are answered with 503, the process lives, and writes again by itself after there is space; no acknowledged row is lost",
+  name: "Disk of the embedded PostgreSQL full",
+  injected: "the data directory's tmpfs of 200 MiB is filled, then emptied",
+  expected: "writes rejected with 503; the process stays alive; writes succeed again; no acknowledged row lost",
   nodes: 0,
   execute: async (run) => {
     const directory = await makeTemporaryDirectory()
@@ -139,7 +137,7 @@ const embeddedDisk: Fault = {
       await node.start()
       const { pid } = node
       await fillAndJudge(run, node, disk, async () => {})
-      run.check(node.isAlive && node.pid === pid, "the process has ended")
+      run.check(node.isAlive && node.pid === pid, "the process has exited")
     } finally {
       await node?.stop()
       await stopOrphanedPostgres(dataDir)
@@ -152,10 +150,9 @@ const embeddedDisk: Fault = {
 const twoProcesses: Fault = {
   id: "F12",
   name: "Two processes on one data directory",
-  injected:
-    "a second process is started on the directory of one that runs, of one under SIGSTOP, and of one that was killed",
+  injected: "a second process starts on the directory of a running, a paused (SIGSTOP) and a killed process",
   expected:
-    "the second ends with 1 before it opens anything, and says who holds it; a dead one's directory is taken over",
+    "the second process exits with 1 before it opens files, and names the holder; a killed process's directory is taken over",
   nodes: 0,
   execute: async (run) => {
     const dataDir = await makeTemporaryDirectory()
@@ -170,22 +167,22 @@ const twoProcesses: Fault = {
         nodes.push(second)
         second.spawn()
         const code = await second.exited
-        run.check(code === 1, `while the first is ${state} the second ended with ${code}`)
+        run.check(code === 1, `while the first is ${state} the second process exited with ${code}`)
         run.check(
           second.output.includes(`process ${first.pid} on ${hostname()}`),
-          `the second does not say who holds the directory: ${second.output.slice(-300)}`
+          `the second does not name the holder of the directory: ${second.output.slice(-300)}`
         )
         first.signal("SIGCONT")
       }
-      run.observe("refused while the first runs, and while it stands still")
+      run.observe("second process refused while the first runs and while it is paused")
       await requireWithin("the first still serves", 10_000, () => first.isReady())
       await first.kill()
       const third = await makeEmbeddedNode(dataDir, "the third")
       nodes.push(third)
       await third.start()
       const found = await operatorApi(third).get(`/api/agents/${agent.id}`)
-      run.check(found.status === 200, `after the take-over the agent is ${found.status}`)
-      run.observe("taken over from a killed one")
+      run.check(found.status === 200, `after the takeover the agent is ${found.status}`)
+      run.observe("directory of a killed process taken over")
     } finally {
       for (const node of nodes) await node.stop()
       await stopOrphanedPostgres(dataDir)
@@ -222,11 +219,10 @@ const flip = (file: string, from: number, count: number): void => {
 
 const damaged: Fault = {
   id: "F13",
-  name: "Corrupted data directory",
+  name: "Damaged data directory",
   injected:
-    "pg_control flipped or empty, the write-ahead log truncated, PG_VERSION empty, tables flipped; each in a copy",
-  expected:
-    "the process ends with 1 and one sentence; the files are not touched, and nothing is begun anew in their place",
+    "pg_control corrupted or empty, write-ahead log truncated, PG_VERSION empty, tables corrupted; each in a copy",
+  expected: "exit code 1 with one clear message; files untouched; no new cluster created",
   nodes: 0,
   execute: async (run) => {
     const directory = await makeTemporaryDirectory()
@@ -248,14 +244,14 @@ const damaged: Fault = {
         nodes.push(node)
         node.spawn()
         const ended = await waitUntil(40_000, async () => !node.isAlive || await node.isReady())
-        run.check(ended !== undefined && !node.isAlive, `${what}: the process serves`)
+        run.check(ended !== undefined && !node.isAlive, `${what}: the process keeps serving`)
         if (!node.isAlive) {
           const code = await node.exited
           run.check(code === 1, `${what}: ended with ${code}`)
           const last = node.output.trim()
           run.check(
             /backup|damaged|restore/u.test(node.output),
-            `${what}: does not say what to do: ${last.slice(-600)}`
+            `${what}: does not name the next step: ${last.slice(-600)}`
           )
         }
         await node.kill()

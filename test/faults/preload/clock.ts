@@ -1,4 +1,4 @@
-/** Loaded into a node before its own code: its wall clock is as far off as its parent says. The monotonic clock is not touched. */
+/** Preloaded into a node: shifts the wall clock by an offset from the parent process, not the monotonic clock. */
 import { channel } from "node:process"
 
 const RealDate = Date
@@ -7,7 +7,7 @@ let shiftMillis = 0
 process.on("message", (message: { readonly shiftMillis?: number }) => {
   shiftMillis = message.shiftMillis ?? shiftMillis
 })
-// Listening must not keep the process alive.
+// The IPC channel must not keep the process alive.
 channel?.unref()
 
 globalThis.Date = new Proxy(RealDate, {

@@ -1,4 +1,4 @@
-/** Loaded into a node before its own code: it collects its garbage when its parent asks, and answers with what is left. */
+/** Preloaded into a node: runs the garbage collector on request, and reports memory usage. */
 import { channel } from "node:process"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
@@ -11,5 +11,5 @@ process.on("message", () => {
   const { external, heapUsed, rss } = process.memoryUsage()
   process.send?.({ heap: heapUsed, external, rss })
 })
-// Listening must not keep the process alive.
+// The IPC channel must not keep the process alive.
 channel?.unref()

@@ -1,6 +1,6 @@
 /**
- * Loaded into a node before its own code: every effectful function of `src` becomes a point at which its parent can have it
- * throw, once. So the code under test has no failpoints of its own.
+ * Preloaded into a node: turns every Effect function of `src` into a failpoint that throws once when the parent process
+ * arms it. The tested code needs no failpoints.
  */
 import type { Effect } from "effect"
 import { registerHooks } from "node:module"
@@ -11,7 +11,7 @@ type Body = (...args: ReadonlyArray<unknown>) => unknown
 type Maker = (body: Body, ...rest: ReadonlyArray<unknown>) => Body
 
 let armed = ""
-/** Those that were called since the parent asked last. */
+/** Functions called since the last request of the parent process. */
 const called = new Set<string>()
 
 process.on("message", (message: { readonly arm?: string; readonly list?: boolean }) => {
@@ -21,10 +21,10 @@ process.on("message", (message: { readonly arm?: string; readonly list?: boolean
     called.clear()
   }
 })
-// Listening must not keep the process alive.
+// The IPC channel must not keep the process alive.
 process.channel?.unref()
 
-/** What stands in the place of `Effect.fn(name)` and `Effect.fnUntraced` in the instrumented source. */
+/** Replaces `Effect.fn(name)` and `Effect.fnUntraced` in the instrumented source. */
 const failpoint = (name: string, effect: typeof Effect, make: Maker): Maker => {
   return (body, ...rest) => {
     const run = make(body, ...rest)
