@@ -128,7 +128,7 @@ const core = Layer.merge(clients, clusterTasks).pipe(
 /** WebSocket port for agents and gateways: sends each client its view, then the updates that the feed publishes. */
 const connections = Listener.layer.pipe(Layer.provide(Connections.layer))
 
-/** The server without the HTTP API, for an application that embeds Control and has an API of its own. */
+/** The server without the HTTP API, for an application that embeds Control and has its own API. */
 export const layerWithoutApi = connections.pipe(Layer.provide(Ingress.layer), Layer.provideMerge(core))
 
 /** HTTP port for operators: the API over `services`, health checks and metrics. */

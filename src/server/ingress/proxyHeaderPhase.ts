@@ -11,8 +11,8 @@ import { decide } from "./proxyProtocol.ts"
 type SocketEndpoints = Pick<Socket, "remoteAddress" | "remotePort" | "localAddress" | "localPort">
 
 /**
- * Remote endpoints from the headers of open connections. The key is the four-tuple, because TLS wraps the socket in an object
- * of its own, and both objects have the same four-tuple.
+ * Remote endpoints from the headers of open connections. The key is the four-tuple, because TLS wraps the socket in
+ * another object, and both objects have the same four-tuple.
  */
 const remotesByFourTuple = new Map<string, RemoteEndpoint>()
 

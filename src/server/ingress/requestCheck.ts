@@ -42,7 +42,7 @@ export const makeRequestCheck = (
     }, isTrusted)
     if (port === "api" && !isAllowedHost(headers.host, apiHost, allowedHosts))
       return rejected(421, "unknown Host; add it to CONTROL_ALLOWED_HOSTS")
-    // Agents and gateways are not web pages, so the WebSocket port accepts no Origin of its own.
+    // Agents and gateways are not web pages, so the WebSocket port has no own Origin.
     const { origin } = headers
     const isOwnPage = port === "api" && isSameOrigin(origin ?? "", headers.host, caller.encrypted === "yes")
     if (origin !== undefined && !isOwnPage && !allowedOrigins.includes(origin))

@@ -1,10 +1,11 @@
+/** Minting, hashing and comparing API keys. */
 import { createHash } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Redacted, Schema } from "effect"
 import { constantTimeEqual, hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 
 describe("API keys", () => {
-  it("a minted key carries its type's prefix, its public id, and 32 bytes of secret", () => {
+  it("a minted key consists of the prefix of its type, its public id, and 32 bytes of secret", () => {
     for (const [type, prefix] of [["agent", "ctl_agt"], ["gateway", "ctl_gw"], ["admin", "ctl_adm"]] as const) {
       const { apiKey, keyId } = mintApiKey(type)
       const [, id, secret = ""] =
@@ -14,7 +15,7 @@ describe("API keys", () => {
     }
   })
 
-  it("a minted key does not show when it is printed", () => {
+  it("printing a minted key does not reveal it", () => {
     const { apiKey } = mintApiKey("agent")
     assert.notInclude(`${String(apiKey)} ${JSON.stringify({ apiKey })}`, "ctl_")
   })
@@ -32,7 +33,7 @@ describe("API keys", () => {
       for (const character of mintApiKey("agent").keyId) counts.set(character, (counts.get(character) ?? 0) + 1)
     }
     assert.strictEqual(counts.size, 62)
-    // A remainder of one byte would make eight characters 21 % too frequent; chance alone makes 10 % once in 10^7 runs.
+    // A modulo of one byte would make eight characters 21 % too frequent. Chance alone makes 10 % once in 10^7 runs.
     for (const [character, count] of counts) assert.closeTo(count, draws / 62, draws / 620, character)
   })
 
@@ -41,7 +42,7 @@ describe("API keys", () => {
   })
 
   it.prop(
-    "any text, as an older installation's key may be, has a hash of 64 hex digits",
+    "any text, also a key of an older installation, has a hash of 64 hex digits",
     { key: Schema.String },
     ({ key }) => {
       assert.match(hashApiKey(key), /^[0-9a-f]{64}$/u)
@@ -50,7 +51,7 @@ describe("API keys", () => {
   )
 
   it.prop(
-    "two secrets are the same exactly when their texts are equal",
+    "two secrets are equal exactly if their texts are equal",
     { a: Schema.String, b: Schema.String },
     ({ a, b }) => {
       assert.isTrue(constantTimeEqual(a, a))
@@ -59,7 +60,7 @@ describe("API keys", () => {
     }
   )
 
-  it("lone surrogates, which UTF-8 cannot tell apart, are different secrets", () => {
+  it("different lone surrogates, which UTF-8 cannot distinguish, are different secrets", () => {
     assert.isFalse(constantTimeEqual("\ud800", "\ud801"))
   })
 })

@@ -1,3 +1,4 @@
+/** Checks of a certificate and its private key. */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Result } from "effect"
@@ -22,7 +23,7 @@ const accepted = (changes: Partial<CertificateInput> = {}, at = now): void => {
   if (Result.isFailure(result)) assert.fail(result.failure.reason)
 }
 
-/** The reason must be a fixed text, so it is compared as a whole. */
+/** The reason must be a fixed text, so the complete text is compared. */
 const rejected = (reason: string, changes: Partial<CertificateInput>, at = now): void => {
   const result = check(changes, at)
   if (Result.isSuccess(result)) assert.fail(`accepted, expected: ${reason}`)
@@ -34,21 +35,21 @@ const rejected = (reason: string, changes: Partial<CertificateInput>, at = now):
 const notPem = "the certificate must be one or more PEM blocks of type CERTIFICATE and no other block"
 const unreadable = "a block of the certificate is not a readable X.509 certificate"
 const keyUnreadable = "the private key is not a readable private key in PEM"
-const keyUnusual = "the private key must be RSA of 2048 to 4096 bits, P-256, P-384, P-521 or Ed25519"
-const keyForeign = "the private key does not belong to the first certificate"
+const keyUnsupported = "the private key must be RSA of 2048 to 4096 bits, P-256, P-384, P-521 or Ed25519"
+const keyMismatch = "the private key does not belong to the first certificate"
 const nameMissing = "the first certificate's subjectAltName does not cover the domain"
 
 const pem = (label: string, der: Buffer): string =>
   `-----BEGIN ${label}-----\n${der.toString("base64")}\n-----END ${label}-----\n`
 const pkcs8 = (key: KeyObject): string => key.export({ type: "pkcs8", format: "pem" }).toString()
 
-describe("what is accepted", () => {
-  it("a certificate in force with its own key, and its end is told", () => {
+describe("accepted certificates", () => {
+  it("a valid certificate with its key is accepted, and its expiry is returned", () => {
     const result = check()
     assert.deepStrictEqual(result, Result.succeed({ expiresAt: "2026-05-02T00:00:00.000Z" }))
   })
 
-  it("an RSA certificate, with its key in PKCS #8 or PKCS #1", () => {
+  it("an RSA key is accepted in PKCS #8 and PKCS #1", () => {
     const rsa = issueCertificate({ names: [domain], notBefore, notAfter, key: "rsa" })
     accepted(rsa)
     accepted({
@@ -57,18 +58,18 @@ describe("what is accepted", () => {
     })
   })
 
-  it("an EC key in SEC 1, after its parameters, as `openssl ecparam -genkey` writes it", () => {
+  it("an EC key in SEC 1 after its parameters, as `openssl ecparam -genkey` writes it, is accepted", () => {
     const sec1 = createPrivateKey(good.privateKey).export({ type: "sec1", format: "pem" }).toString()
     accepted({ privateKey: `-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n${sec1}` })
   })
 
-  it("a chain: only its first certificate is held against the key, the names and the dates", () => {
+  it("a chain is accepted, and only its first certificate is checked against key, names and dates", () => {
     const old = issueCertificate({ names: ["ca.example.net"], notBefore: new Date(0), notAfter: new Date(1000) })
     accepted({ certificate: good.certificate + old.certificate })
-    rejected(keyForeign, { certificate: old.certificate + good.certificate })
+    rejected(keyMismatch, { certificate: old.certificate + good.certificate })
   })
 
-  it("explanatory text around the blocks, Windows line ends, and no last line end (RFC 7468)", () => {
+  it("explanatory text, Windows line ends and a missing last line end are accepted (RFC 7468)", () => {
     accepted({ certificate: `subject=app\n\n${good.certificate}issuer=ca\n${other.certificate}end\n` })
     accepted({
       certificate: good.certificate.replaceAll("\n", "\r\n"),
@@ -78,20 +79,20 @@ describe("what is accepted", () => {
   })
 })
 
-describe("the certificate's PEM", () => {
-  it("without a block is rejected", () => {
+describe("PEM of the certificate", () => {
+  it("a text without a PEM block is rejected", () => {
     rejected(notPem, { certificate: "" })
     rejected(notPem, { certificate: "no certificate" })
     rejected(notPem, { certificate: new X509Certificate(good.certificate).raw.toString("base64") })
   })
 
-  it("with a block of another type is rejected, such as a private key: it would reach every gateway", () => {
+  it("a block of another type, such as a private key, is rejected because it would reach every gateway", () => {
     rejected(notPem, { certificate: good.certificate + good.privateKey })
     rejected(notPem, { certificate: good.privateKey + good.certificate })
     rejected(notPem, { certificate: good.certificate.replaceAll("CERTIFICATE", "TRUSTED CERTIFICATE") })
   })
 
-  it("with a block cut short, nested, or not on lines of its own is rejected", () => {
+  it("a block that is truncated, nested, or not on separate lines is rejected", () => {
     rejected(notPem, { certificate: good.certificate.slice(0, -10) })
     rejected(notPem, { certificate: `-----BEGIN CERTIFICATE-----\n${good.certificate}` })
     rejected(notPem, { certificate: `x${good.certificate}` })
@@ -99,10 +100,10 @@ describe("the certificate's PEM", () => {
     rejected(notPem, { certificate: `\u2028${good.certificate}` })
   })
 
-  it("with NUL, which PostgreSQL cannot store, is rejected", () =>
+  it("a text with NUL, which PostgreSQL cannot store, is rejected", () =>
     rejected(notPem, { certificate: `${good.certificate}\0` }))
 
-  it("with any block that is not a whole certificate and nothing else is rejected", () => {
+  it("a block that is not exactly one certificate is rejected", () => {
     const { raw } = new X509Certificate(good.certificate)
     rejected(unreadable, { certificate: pem("CERTIFICATE", Buffer.from("no certificate")) })
     rejected(unreadable, { certificate: good.certificate + pem("CERTIFICATE", raw.subarray(0, -1)) })
@@ -112,8 +113,8 @@ describe("the certificate's PEM", () => {
   })
 })
 
-describe("the private key", () => {
-  it("that does not parse is rejected", () => {
+describe("private key", () => {
+  it("an unreadable private key is rejected", () => {
     rejected(keyUnreadable, { privateKey: "" })
     rejected(keyUnreadable, { privateKey: good.certificate })
     rejected(keyUnreadable, { privateKey: pem("PRIVATE KEY", Buffer.from("no key")) })
@@ -122,7 +123,7 @@ describe("the private key", () => {
     })
   })
 
-  it("that is encrypted is rejected, in both forms", () => {
+  it("an encrypted private key is rejected in both PEM forms", () => {
     const key = createPrivateKey(good.privateKey)
     const cipher = { cipher: "aes-256-cbc", passphrase: "secret", format: "pem" } as const
     const reason = "the private key is encrypted; it must be given without a passphrase"
@@ -130,9 +131,10 @@ describe("the private key", () => {
     rejected(reason, { privateKey: key.export({ type: "sec1", ...cipher }).toString() })
   })
 
-  it("of another certificate is rejected", () => rejected(keyForeign, { privateKey: other.privateKey }))
+  it("the private key of another certificate is rejected", () =>
+    rejected(keyMismatch, { privateKey: other.privateKey }))
 
-  it("forged from the certificate's public EC key and another's private number is rejected", () => {
+  it("a key forged from the certificate's public EC key and another private number is rejected", () => {
     const [mine, theirs] = [other, good].map(({ privateKey }) => createPrivateKey(privateKey))
     assert.isDefined(mine)
     assert.isDefined(theirs)
@@ -144,40 +146,40 @@ describe("the private key", () => {
       new X509Certificate(good.certificate).checkPrivateKey(createPrivateKey(privateKey)),
       "public halves are equal"
     )
-    rejected(keyForeign, { privateKey })
+    rejected(keyMismatch, { privateKey })
   })
 
-  it("forged from the certificate's public RSA key and another's private numbers is rejected", () => {
+  it("a key forged from the certificate's public RSA key and other private numbers is rejected", () => {
     const rsa = issueCertificate({ names: [domain], notBefore, notAfter, key: "rsa" })
     const { e = "", n = "" } = createPrivateKey(rsa.privateKey).export({ format: "jwk" })
     const mine = generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey.export({ format: "jwk" })
     const forged = createPrivateKey({ key: { ...mine, e, n }, format: "jwk" })
     assert.isTrue(new X509Certificate(rsa.certificate).checkPrivateKey(forged), "public halves are equal")
-    rejected(keyForeign, { ...rsa, privateKey: pkcs8(forged) })
+    rejected(keyMismatch, { ...rsa, privateKey: pkcs8(forged) })
   })
 
-  it("of a kind that TLS servers do not use, or too short, is rejected", () => {
-    rejected(keyUnusual, { privateKey: pkcs8(generateKeyPairSync("rsa", { modulusLength: 1024 }).privateKey) })
-    rejected(keyUnusual, { privateKey: pkcs8(generateKeyPairSync("ec", { namedCurve: "secp256k1" }).privateKey) })
-    rejected(keyUnusual, { privateKey: pkcs8(generateKeyPairSync("x25519").privateKey) })
+  it("an unsupported or short private key is rejected", () => {
+    rejected(keyUnsupported, { privateKey: pkcs8(generateKeyPairSync("rsa", { modulusLength: 1024 }).privateKey) })
+    rejected(keyUnsupported, { privateKey: pkcs8(generateKeyPairSync("ec", { namedCurve: "secp256k1" }).privateKey) })
+    rejected(keyUnsupported, { privateKey: pkcs8(generateKeyPairSync("x25519").privateKey) })
   })
 
-  it("forged with numbers so large that one signature would take minutes is rejected before it is used", () => {
+  it("a forged key whose signature would take minutes is rejected before it is used", () => {
     const number = (size: number) => Buffer.alloc(size, 0xff).toString("base64url")
     const jwk = createPrivateKey(issueCertificate({ names: [], key: "rsa" }).privateKey).export({ format: "jwk" })
     const longModulus = { ...jwk, n: number(8_000) }
     const longParts = { ...jwk, p: number(170), q: number(170), dp: number(170), dq: number(170), qi: number(170) }
     for (const key of [longModulus, longParts]) {
-      rejected(keyUnusual, { privateKey: pkcs8(createPrivateKey({ key, format: "jwk" })) })
+      rejected(keyUnsupported, { privateKey: pkcs8(createPrivateKey({ key, format: "jwk" })) })
     }
   })
 })
 
-describe("the names", () => {
+describe("names", () => {
   const covers = (name: string, host: string): boolean =>
     Result.isSuccess(check({ domain: HostName.make(host), ...issue(name) }))
 
-  it("an exact name covers its domain in any case, and no other", () => {
+  it("an exact name covers only its domain, in upper and lower case", () => {
     assert.isTrue(covers("app.example.com", "app.example.com"))
     assert.isTrue(covers("App.EXAMPLE.com", "app.example.com"))
     assert.isFalse(covers("app.example.com", "www.example.com"))
@@ -185,7 +187,7 @@ describe("the names", () => {
     assert.isFalse(covers("app.example.com", "example.com"))
   })
 
-  it("a wildcard covers exactly one label, whole", () => {
+  it("a wildcard covers exactly one complete label", () => {
     assert.isTrue(covers("*.example.com", "app.example.com"))
     assert.isTrue(covers("*.example.com", "xn--bcher-kva.example.com"))
     assert.isFalse(covers("*.example.com", "a.b.example.com"))
@@ -195,7 +197,7 @@ describe("the names", () => {
     assert.isFalse(covers("*.*.com", "app.example.com"))
   })
 
-  it("a wildcard domain is covered only by itself", () => {
+  it("a wildcard domain is covered only by the same wildcard", () => {
     assert.isTrue(covers("*.example.com", "*.example.com"))
     assert.isTrue(covers("*.Example.com", "*.example.com"))
     assert.isFalse(covers("app.example.com", "*.example.com"))
@@ -205,36 +207,36 @@ describe("the names", () => {
 
   it("any one of several names is enough", () => accepted(issue("www.example.com", "app.example.com")))
 
-  it("the common name does not count, whether or not there are names", () => {
+  it("the common name is ignored, with and without subjectAltName", () => {
     const dates = { notBefore, notAfter, commonName: "app.example.com" }
     rejected(nameMissing, issueCertificate({ ...dates, names: [] }))
     rejected(nameMissing, issueCertificate({ ...dates, names: ["www.example.com"] }))
   })
 
-  it("a name with NUL inside does not cover what stands before it", () => {
+  it("a name with NUL does not cover the part before NUL", () => {
     rejected(nameMissing, issue("app.example.com\0.attacker.example"))
     rejected(nameMissing, issue("a.example, DNS:app.example.com"))
   })
 })
 
-describe("the dates", () => {
-  it("the last second of the certificate still counts, the next moment does not", () => {
+describe("dates", () => {
+  it("a certificate is valid until the end of its last second", () => {
     accepted({}, notAfter.getTime())
     rejected("the certificate has expired", {}, notAfter.getTime() + 1)
   })
 
-  it("a certificate may begin up to a day from now", () => {
+  it("a certificate may become valid up to a day from now", () => {
     accepted({}, notBefore.getTime() - 86_400_000)
     rejected("the certificate becomes valid more than a day from now", {}, notBefore.getTime() - 86_400_001)
   })
 
-  it("dates beyond 2049, which are encoded in another way, are read", () => {
+  it("dates after 2049, which have another encoding, are read", () => {
     const certificate = issueCertificate({ names: [domain], notBefore, notAfter: new Date("9999-12-31T23:59:59Z") })
     accepted(certificate)
     assert.strictEqual(certificate.expiresAt, "9999-12-31T23:59:59.000Z")
   })
 
-  it("expiresAt may be left out, and may name the same second in another zone or with a fraction", () => {
+  it("expiresAt is optional, and may use another time zone or a fraction of the second", () => {
     accepted({ expiresAt: undefined })
     for (
       const expiresAt of [
@@ -254,7 +256,7 @@ describe("the dates", () => {
     }
   })
 
-  it("expiresAt that is no moment in RFC 3339 is rejected, whatever else could read it", () => {
+  it("expiresAt in another format than RFC 3339 is rejected", () => {
     for (
       const expiresAt of [
         "",

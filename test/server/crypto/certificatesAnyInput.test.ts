@@ -1,3 +1,4 @@
+/** `checkCertificate` with arbitrary input. */
 import { createPrivateKey, X509Certificate } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Result, Schema } from "effect"
@@ -17,37 +18,37 @@ const check = (changes: Partial<CertificateInput>, at = now) =>
 const pem = (label: string, der: Buffer): string =>
   `-----BEGIN ${label}-----\n${der.toString("base64")}\n-----END ${label}-----\n`
 
-describe("checkCertificate, given anything", () => {
-  const isAnswer = (result: ReturnType<typeof checkCertificate>): void =>
+describe("checkCertificate with arbitrary input", () => {
+  const isResult = (result: ReturnType<typeof checkCertificate>): void =>
     assert.isTrue(Result.isSuccess(result) || result.failure instanceof CertificateRejected)
   const label = Schema.String.check(Schema.isPattern(/^[a-z]{1,9}$/u))
   const inputs = { certificate: Schema.String, privateKey: Schema.String, expiresAt: Schema.String, label }
 
-  it.prop("arbitrary texts get an answer, and nothing is thrown", inputs, ({ label, ...texts }) => {
+  it.prop("arbitrary texts return a result and throw nothing", inputs, ({ label, ...texts }) => {
     const input = { ...texts, domain: HostName.make(`${label}.example.com`) }
-    isAnswer(checkCertificate(input, now))
-    isAnswer(check({ certificate: input.certificate }))
-    isAnswer(check({ privateKey: input.privateKey }))
-    isAnswer(check({ expiresAt: input.expiresAt }))
-    isAnswer(check({ domain: input.domain }))
-    isAnswer(check({ certificate: pem("CERTIFICATE", Buffer.from(input.certificate)) }))
-    isAnswer(check({ privateKey: pem("PRIVATE KEY", Buffer.from(input.privateKey)) }))
+    isResult(checkCertificate(input, now))
+    isResult(check({ certificate: input.certificate }))
+    isResult(check({ privateKey: input.privateKey }))
+    isResult(check({ expiresAt: input.expiresAt }))
+    isResult(check({ domain: input.domain }))
+    isResult(check({ certificate: pem("CERTIFICATE", Buffer.from(input.certificate)) }))
+    isResult(check({ privateKey: pem("PRIVATE KEY", Buffer.from(input.privateKey)) }))
   }, { arbitrary: { runs: 200 } })
 
-  it.prop("clocks that show anything get an answer", { at: Schema.Number }, ({ at }) => isAnswer(check({}, at)))
+  it.prop("any time of the clock returns a result", { at: Schema.Number }, ({ at }) => isResult(check({}, at)))
 
-  it("a certificate or key with any one byte replaced gets an answer, and no answer quotes the key", () => {
+  it("a certificate or key with any byte replaced returns a result that does not quote the key", () => {
     const { raw } = new X509Certificate(good.certificate)
     const key = createPrivateKey(good.privateKey).export({ type: "pkcs8", format: "der" })
     const replaced = (der: Buffer, at: number, by: number) =>
       Buffer.concat([der.subarray(0, at), Buffer.of(by), der.subarray(at + 1)])
     for (const by of [0x00, 0x30, 0x80, 0xff]) {
       for (let at = 0; at < raw.length; at++) {
-        isAnswer(check({ certificate: pem("CERTIFICATE", replaced(raw, at, by)) }))
+        isResult(check({ certificate: pem("CERTIFICATE", replaced(raw, at, by)) }))
       }
       for (let at = 0; at < key.length; at++) {
         const result = check({ privateKey: pem("PRIVATE KEY", replaced(key, at, by)) })
-        isAnswer(result)
+        isResult(result)
         assert.notInclude(JSON.stringify(result), key.toString("base64").slice(40, 60))
       }
     }

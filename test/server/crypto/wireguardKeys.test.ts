@@ -1,3 +1,4 @@
+/** Generation and derivation of WireGuard keys. */
 import { spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
@@ -15,7 +16,7 @@ const generated = Array.from({ length: 500 }, () => {
 const hasWg = spawnSync("wg", ["--version"]).status === 0
 
 describe("WireGuard keys", () => {
-  it("public keys are those of RFC 7748, section 6.1", () => {
+  it("public keys equal those of RFC 7748, section 6.1", () => {
     assert.strictEqual(
       wireguardPublicKey(base64("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a")),
       base64("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
@@ -26,7 +27,7 @@ describe("WireGuard keys", () => {
     )
   })
 
-  it("every generated pair has the form of WireGuard's keys and belongs together", () => {
+  it("the two keys of every generated pair are valid and belong together", () => {
     for (const { privateKey, publicKey } of generated) {
       assert.isTrue(Schema.is(WireguardKey)(privateKey))
       assert.isTrue(Schema.is(WireguardKey)(publicKey))
@@ -42,7 +43,7 @@ describe("WireGuard keys", () => {
     }
   })
 
-  it("clamping leaves the other 251 bits random: each is set in about half of the keys", () => {
+  it("clamping leaves the other 251 bits random, each set in about half of the keys", () => {
     for (let bit = 3; bit < 254; bit++) {
       const set = generated.filter(({ privateKey }) =>
         (Buffer.from(privateKey, "base64").readUInt8(bit >> 3) >> (bit & 7) & 1) === 1
@@ -55,16 +56,20 @@ describe("WireGuard keys", () => {
     assert.strictEqual(new Set(generated.flatMap((pair) => [pair.privateKey, pair.publicKey])).size, 1000)
   })
 
-  it("a private key does not show when it is printed", () => {
+  it("printing a private key does not reveal it", () => {
     const { privateKey } = generateWireguardKeyPair()
     assert.notInclude(`${String(privateKey)} ${JSON.stringify({ privateKey })}`, Redacted.value(privateKey))
   })
 
-  it.prop("a text that is no key is a RangeError that does not quote it", { text: Schema.String }, ({ text }) => {
-    assert.throws(() => wireguardPublicKey(text), RangeError, /^a WireGuard key is 32 bytes in base64$/u)
-  })
+  it.prop(
+    "a text that is not a key throws a RangeError that does not quote it",
+    { text: Schema.String },
+    ({ text }) => {
+      assert.throws(() => wireguardPublicKey(text), RangeError, /^a WireGuard key is 32 bytes in base64$/u)
+    }
+  )
 
-  it("keys in another alphabet, with white space, or of another length are refused", () => {
+  it("keys in another alphabet, with white space, or of another length are rejected", () => {
     const key = base64("fb".repeat(32))
     const others = [
       key.replaceAll("+", "-"),
@@ -77,7 +82,7 @@ describe("WireGuard keys", () => {
     for (const text of others) assert.throws(() => wireguardPublicKey(text), RangeError)
   })
 
-  it.runIf(hasWg)("public keys are those of `wg pubkey` (runs only where the wg tool is on the PATH)", () => {
+  it.runIf(hasWg)("public keys equal those of `wg pubkey` (needs the wg tool)", () => {
     const unclamped = Array.from({ length: 10 }, () => randomBytes(32).toString("base64"))
     for (const privateKey of [...generated.slice(0, 40).map((pair) => pair.privateKey), ...unclamped]) {
       const { stdout } = spawnSync("wg", ["pubkey"], { input: privateKey, encoding: "utf8" })

@@ -1,4 +1,4 @@
-/** Admin tokens: what each role may do at every endpoint there is, and that a token that has ended opens nothing. */
+/** Admin tokens: the roles of every endpoint, and the end of revoked and expired tokens. */
 import { Api } from "#schema/api.ts"
 import { Authorization, RequiredRole } from "#schema/apiParts.ts"
 import { type Role, roleIncludes, roles } from "#schema/adminTokens.ts"
@@ -16,7 +16,7 @@ HttpApi.reflect(Api, {
   onEndpoint: ({ endpoint, middleware }) => {
     endpoints.push({
       method: endpoint.method,
-      path: endpoint.path.replaceAll(/:\w+/gu, "nobody"),
+      path: endpoint.path.replaceAll(/:\w+/gu, "unknown-id"),
       role: Option.getOrUndefined(Context.getOption(endpoint.annotations, RequiredRole)),
       guarded: [...middleware].some(({ key }) => key === Authorization.key)
     })
@@ -35,7 +35,7 @@ const statusOf = (token: string) =>
   Effect.flatMap(TestServer, ({ apiUrl }) => Effect.promise(() => api(apiUrl, token).get("/api/me")))
 
 layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) => {
-  it.effect("every endpoint says which role it needs, and asks for a token unless it is for anyone", () =>
+  it.effect("every endpoint declares a role, and requires a token unless the role is anyone", () =>
     Effect.sync(() => {
       assert.isAbove(endpoints.length, 30)
       for (const { guarded, method, path, role } of endpoints) {
@@ -44,7 +44,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       }
     }))
 
-  it.effect("every endpoint is open to the roles that include the one it needs, and to no other", () =>
+  it.effect("every endpoint accepts exactly the roles that include its own role", () =>
     Effect.gen(function*() {
       const { apiUrl } = yield* TestServer
       for (const held of roles) {
@@ -60,7 +60,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
             return { status: response.status, body }
           })
           const name = `${held}: ${method} ${path}`
-          // Whoever is let in is told that there is no such parameter: nothing is done here.
+          // An accepted request is rejected because of its unknown parameter, so that the test changes nothing.
           if (roleIncludes(held, role)) assert.strictEqual(answer.status, 400, name)
           else {
             assert.strictEqual(answer.status, 403, name)
@@ -70,19 +70,19 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       }
     }))
 
-  it.effect("a secret is shown once and kept as a hash; what a token is, it can ask itself", () =>
+  it.effect("a token is returned once, stored as a hash, and can read its own id, name and role", () =>
     Effect.gen(function*() {
       const { context, operator } = yield* TestServer
-      const made = yield* newToken("operate", { expiresIn: 3600 })
-      assert.match(made.token, /^ctl_adm_/u)
-      const shown = yield* Effect.promise(() => operator.get(`/api/tokens/${made.id}`))
+      const created = yield* newToken("operate", { expiresIn: 3600 })
+      assert.match(created.token, /^ctl_adm_/u)
+      const shown = yield* Effect.promise(() => operator.get(`/api/tokens/${created.id}`))
       assert.notProperty(shown.body, "token")
-      assert.notInclude(JSON.stringify((yield* Effect.promise(() => operator.get("/api/tokens"))).body), made.token)
+      assert.notInclude(JSON.stringify((yield* Effect.promise(() => operator.get("/api/tokens"))).body), created.token)
       const sql = Context.get(context, SqlClient.SqlClient)
       const stored = JSON.stringify(yield* sql`select to_jsonb(t) from admin_tokens t`)
-      assert.notInclude(stored, made.token)
-      const self = yield* statusOf(made.token)
-      const { expiresAt, id } = made
+      assert.notInclude(stored, created.token)
+      const self = yield* statusOf(created.token)
+      const { expiresAt, id } = created
       assert.deepStrictEqual(self.body, { id, name: "my operate", role: "operate", expiresAt })
       yield* Effect.repeat(Effect.promise(() => operator.get(`/api/tokens/${id}`)), {
         until: ({ body }) => body.lastUsedAt !== null
@@ -91,7 +91,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       assert.deepStrictEqual(me.body, { id: null, name: "bootstrap", role: "admin", expiresAt: null })
     }))
 
-  it.effect("unknown, revoked and expired tokens are refused alike and at once", () =>
+  it.effect("unknown, revoked and expired tokens get the same 401 immediately", () =>
     Effect.gen(function*() {
       const { context, operator } = yield* TestServer
       const [revoked, expired] = [yield* newToken("admin"), yield* newToken("admin")]
@@ -107,7 +107,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       assert.deepStrictEqual(answers[2]?.body, answers[0]?.body)
     }))
 
-  it.effect("what is still being answered ends when its token is revoked", () =>
+  it.effect("an event stream ends when its token is revoked", () =>
     Effect.gen(function*() {
       const { apiUrl, operator } = yield* TestServer
       const { id, token } = yield* newToken("read")
@@ -117,7 +117,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       yield* reader.ended
     }))
 
-  it.effect("also when its role was changed before, and it was used again in the same moment", () =>
+  it.effect("event streams of one token end when the token gets another role and is revoked", () =>
     Effect.gen(function*() {
       const { apiUrl, context, operator } = yield* TestServer
       const { id, token } = yield* newToken("operate")
@@ -129,7 +129,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       yield* Effect.all([before.ended, after.ended])
     }))
 
-  it.effect("a backup that is being taken ends when its token is revoked, and is no whole file", () =>
+  it.effect("a backup download is aborted when its token is revoked", () =>
     Effect.gen(function*() {
       const { apiUrl, context, operator } = yield* TestServer
       const { id, token } = yield* newToken("admin")
@@ -145,11 +145,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       const reading = sql`select 1 from pg_stat_activity
         where datname = current_database() and xact_start is not null and query ~ '^(fetch|declare)'`
       yield* Effect.repeat(reading, { until: (rows) => rows.length === 0 })
-      const rest = yield* Effect.promise(() => taken.arrayBuffer().then(() => "whole", () => "cut"))
-      assert.strictEqual(rest, "cut")
+      const rest = yield* Effect.promise(() => taken.arrayBuffer().then(() => "complete", () => "aborted"))
+      assert.strictEqual(rest, "aborted")
     }))
 
-  it.effect("an expiry that is past, on no day, or given twice, is refused", () =>
+  it.effect("a token with an expiry in the past, on an impossible day, or given twice is rejected", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const ask = (more: object) =>
@@ -160,7 +160,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       assert.strictEqual((yield* ask({ expiresAt: "2901-02-31T00:00:00.000Z" })).status, 400)
     }))
 
-  it.effect("wrong tokens wait, too many of them are turned away, and a right one is let in all the while", () =>
+  it.effect("wrong tokens are delayed and above a limit get 429, while a valid token is accepted at once", () =>
     Effect.gen(function*() {
       const { token } = yield* newToken("read")
       const wrong = yield* Effect.forkChild(Effect.all(

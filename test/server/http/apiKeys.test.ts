@@ -1,3 +1,4 @@
+/** Rotation, revocation and last use of API keys. */
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
@@ -15,7 +16,7 @@ const keysOf = (path: string) =>
   )
 
 layer(TestServer.layer(), { excludeTestServices: true })("API keys", (it) => {
-  it.effect("a revoked key's connection is closed within a second, and the other key lets in", () =>
+  it.effect("revoking a key closes its connection within 1 s, and the other key still authenticates", () =>
     Effect.gen(function*() {
       const { newAgent, newGateway, operator, wsPort } = yield* TestServer
       for (const type of ["agent", "gateway"] as const) {
@@ -34,7 +35,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("API keys", (it) => {
       }
     }).pipe(Effect.scoped))
 
-  it.effect("a client changes from one key to the other without a moment in which it is not connected", () =>
+  it.effect("a client switches to its second key and stays online", () =>
     Effect.gen(function*() {
       const { newAgent, newTunnel, operator, wsPort } = yield* TestServer
       const owner = yield* newAgent
@@ -52,7 +53,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("API keys", (it) => {
       assert.strictEqual(next.ws.readyState, next.ws.OPEN)
     }).pipe(Effect.scoped))
 
-  it.effect("each shows when it last let a connection in, so that one that is not used is seen", () =>
+  it.effect("each key shows its last login, so that an unused key is visible", () =>
     Effect.gen(function*() {
       const { newAgent, operator, wsPort } = yield* TestServer
       const owner = yield* newAgent
@@ -66,7 +67,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("API keys", (it) => {
       assert.match(used?.lastUsedAt ?? "", /^\d{4}-.*Z$/u)
     }).pipe(Effect.scoped))
 
-  it.effect("using a key is no change: it has no revision and is not in the audit", () =>
+  it.effect("a login creates neither a revision nor an audit entry", () =>
     Effect.gen(function*() {
       const { joinAgent, operator } = yield* TestServer
       const { id } = yield* joinAgent

@@ -1,3 +1,4 @@
+/** The audit log as operators read it. */
 import { HostName } from "#schema/ids.ts"
 import { actingAs } from "#store/AuditActor.ts"
 import { api } from "#support/api.ts"
@@ -27,8 +28,8 @@ const entries = (query = "") =>
       return body as { readonly items: ReadonlyArray<Entry>; readonly nextCursor: string | null }
     }))
 
-layer(TestServer.layer(), { excludeTestServices: true })("the audit", (it) => {
-  it.effect("has every change: who, from where, what, and its revision; the newest first", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("audit log", (it) => {
+  it.effect("the audit log lists actor, address, action and revision of every change, newest first", () =>
     Effect.gen(function*() {
       const { newAgent, newTunnel, operator } = yield* TestServer
       const agent = yield* newAgent
@@ -53,7 +54,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the audit", (it) => {
       assert.strictEqual(items[4]?.revision, tunnel.revision)
     }))
 
-  it.effect("says who wrote, also when many write at once and when the writer came by SQL", () =>
+  it.effect("the audit log names the right actor of concurrent writes and of SQL writes", () =>
     Effect.gen(function*() {
       const { context, newAgent } = yield* TestServer
       const { id: agentId } = yield* newAgent
@@ -81,7 +82,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the audit", (it) => {
       }
     }))
 
-  it.effect("has nothing of what changed nothing or was refused", () =>
+  it.effect("requests that change nothing or are rejected create no audit entry", () =>
     Effect.gen(function*() {
       const { newAgent, newTunnel, operator } = yield* TestServer
       const agent = yield* newAgent
@@ -97,11 +98,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("the audit", (it) => {
       assert.deepStrictEqual((yield* entries("?limit=1")).items, newest === undefined ? [] : [newest])
     }))
 
-  it.effect("is read in pages that go back in time, whatever is added meanwhile", () =>
+  it.effect("pages of the audit log go back in time, unaffected by entries that are added between pages", () =>
     Effect.gen(function*() {
       const { newAgent } = yield* TestServer
       yield* newAgent
-      const whole = yield* entries()
+      const all = yield* entries()
       const seen: Array<Entry> = []
       for (let cursor: string | null = ""; cursor !== null;) {
         const page: Effect.Success<ReturnType<typeof entries>> = yield* entries(
@@ -112,10 +113,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("the audit", (it) => {
         cursor = page.nextCursor
         if (seen.length === 3) yield* newAgent
       }
-      assert.deepStrictEqual(seen, whole.items)
+      assert.deepStrictEqual(seen, all.items)
     }))
 
-  it.effect("can be asked for one thing only", () =>
+  it.effect("the audit log can be filtered by entity type and id", () =>
     Effect.gen(function*() {
       const { newAgent, newTunnel } = yield* TestServer
       const agent = yield* newAgent
@@ -128,7 +129,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the audit", (it) => {
       assert.deepStrictEqual((yield* entries("?entityType=gateway")).items, [])
     }))
 
-  it.effect("names what was changed and which columns, also of what is gone, never what was in them", () =>
+  it.effect("an audit entry contains name and changed columns, also of deleted rows, but no values", () =>
     Effect.gen(function*() {
       const { newAgent, newTunnel, operator } = yield* TestServer
       const agent = yield* newAgent
@@ -152,7 +153,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the audit", (it) => {
       assert.match(items.at(-1)?.name ?? "", /^agent \d/u)
     }))
 
-  it.effect("has admin tokens too, and calls who changes something by the token's id and name", () =>
+  it.effect("changes of admin tokens are audited, and changes by a token name its id and name", () =>
     Effect.gen(function*() {
       const { apiUrl, operator } = yield* TestServer
       yield* Effect.promise(async () => {
@@ -179,17 +180,17 @@ layer(TestServer.layer(), { excludeTestServices: true })("the audit", (it) => {
       })
     }))
 
-  it.effect("cannot be rewritten", () =>
+  it.effect("the audit table rejects update, delete and truncate", () =>
     Effect.gen(function*() {
       const { context } = yield* TestServer
       const sql = Context.get(context, SqlClient.SqlClient)
-      for (const statement of ["update audit set actor = 'nobody'", "delete from audit", "truncate audit"]) {
+      for (const statement of ["update audit set actor = 'other'", "delete from audit", "truncate audit"]) {
         const error = yield* Effect.flip(sql.unsafe(statement))
         assert.include(String(error.reason.cause), "only added to")
       }
     }))
 
-  it.effect("refuses a cursor, a limit and a kind of thing that cannot be", () =>
+  it.effect("the audit list rejects invalid cursors, limits and entity types", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const sent = (text: string) => Buffer.from(text).toString("base64url")

@@ -1,41 +1,42 @@
+/** Sharing and caching by `cachedFor`. */
 import { cachedFor } from "#http/cachedFor.ts"
 import { assert, it } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 
-const patience = Duration.seconds(2)
+const ttl = Duration.seconds(2)
 
-it.effect("who asks while a look goes on shares it, and who leaves takes it from nobody", () =>
+it.effect("callers during a computation share its result, also when one of them is interrupted", () =>
   Effect.gen(function*() {
-    let looks = 0
-    const done = yield* Deferred.make<string>()
-    const asked = yield* cachedFor(
+    let runs = 0
+    const result = yield* Deferred.make<string>()
+    const cached = yield* cachedFor(
       Effect.suspend(() => {
-        looks += 1
-        return Deferred.await(done)
+        runs += 1
+        return Deferred.await(result)
       }),
-      patience
+      ttl
     )
-    const fork = Effect.forkChild(asked, { startImmediately: true })
+    const fork = Effect.forkChild(cached, { startImmediately: true })
     const [first, ...others] = yield* Effect.all(Array.from({ length: 20 }, () => fork))
     assert.isDefined(first)
     yield* Fiber.interrupt(first)
-    yield* Deferred.succeed(done, "well")
-    for (const fiber of others) assert.strictEqual(yield* Fiber.join(fiber), "well")
-    assert.strictEqual(looks, 1)
+    yield* Deferred.succeed(result, "value")
+    for (const fiber of others) assert.strictEqual(yield* Fiber.join(fiber), "value")
+    assert.strictEqual(runs, 1)
   }))
 
-it.effect("what was found is given again for a while, and then looked for anew; a failure is not", () =>
+it.effect("a result is reused until its ttl ends; a failure is not cached", () =>
   Effect.gen(function*() {
-    let looks = 0
-    const asked = yield* cachedFor(
-      Effect.suspend(() => (looks += 1) === 1 ? Effect.fail("away") : Effect.succeed(looks)),
-      patience
+    let runs = 0
+    const cached = yield* cachedFor(
+      Effect.suspend(() => (runs += 1) === 1 ? Effect.fail("unavailable") : Effect.succeed(runs)),
+      ttl
     )
-    assert.isTrue(Exit.isFailure(yield* Effect.exit(asked)))
-    assert.strictEqual(yield* asked, 2)
+    assert.isTrue(Exit.isFailure(yield* Effect.exit(cached)))
+    assert.strictEqual(yield* cached, 2)
     yield* TestClock.adjust("1900 millis")
-    assert.strictEqual(yield* asked, 2)
+    assert.strictEqual(yield* cached, 2)
     yield* TestClock.adjust("100 millis")
-    assert.strictEqual(yield* asked, 3)
+    assert.strictEqual(yield* cached, 3)
   }))

@@ -1,4 +1,4 @@
-/** The documents that come with the server: the same as the published ones, for everybody. */
+/** The documents of the running server are the published ones. */
 import { api } from "#support/api.ts"
 import { TestServer } from "#support/server.ts"
 import { assert, layer } from "@effect/vitest"
@@ -9,14 +9,14 @@ import { join } from "node:path"
 
 const generated = join(import.meta.dirname, "../../../schema/generated")
 
-layer(TestServer.layer(), { excludeTestServices: true })("the documents", (it) => {
+layer(TestServer.layer(), { excludeTestServices: true })("API documents", (it) => {
   for (const name of ["openapi.json", "asyncapi.json"]) {
-    it.effect(`/${name} is the published one, and asks for no token`, () =>
+    it.effect(`/${name} equals the published document and needs no token`, () =>
       Effect.gen(function*() {
         const { context } = yield* TestServer
         const { address } = Context.get(context, HttpServer.HttpServer)
-        const stranger = api(`http://127.0.0.1:${"port" in address ? address.port : 0}`)
-        const { body, headers, status } = yield* Effect.promise(() => stranger.get(`/${name}`))
+        const anonymous = api(`http://127.0.0.1:${"port" in address ? address.port : 0}`)
+        const { body, headers, status } = yield* Effect.promise(() => anonymous.get(`/${name}`))
         assert.strictEqual(status, 200)
         assert.strictEqual(headers.get("content-type"), "application/json")
         assert.deepStrictEqual(body, JSON.parse(readFileSync(join(generated, name), "utf8")))

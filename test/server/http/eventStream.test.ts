@@ -1,9 +1,10 @@
+/** Encoding of events as Server-Sent Events. */
 import { eventStream } from "#http/eventStream.ts"
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
-it.effect("a stream on which nothing happens has a comment every 15 seconds, after an id to go on from", () =>
+it.effect("an idle stream begins with an id and then sends a comment every 15 s", () =>
   Effect.gen(function*() {
     const texts = Stream.decodeText(eventStream("boot.1.0", Stream.never))
     const reading = yield* Effect.forkChild(Stream.runCollect(Stream.take(texts, 3)))
@@ -15,7 +16,7 @@ it.effect("a stream on which nothing happens has a comment every 15 seconds, aft
     assert.deepStrictEqual(comments, [": still here\n\n", ": still here\n\n"])
   }))
 
-it.effect("a stream ends when what is followed ends", () =>
+it.effect("the encoded stream ends when the events end", () =>
   Effect.gen(function*() {
     const event = { event: "reset", data: { reason: "because" } } as const
     const texts = Stream.decodeText(eventStream("boot.1.0", Stream.make({ id: "boot.2.0", event })))

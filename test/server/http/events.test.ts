@@ -1,3 +1,4 @@
+/** The event stream of /api/events. */
 import { Events } from "#events/Events.ts"
 import { ControlEvent } from "#schema/events.ts"
 import { Revision, SessionId } from "#schema/ids.ts"
@@ -13,11 +14,11 @@ const change = (revision: number) =>
     data: { revision: Revision.make(revision), entityType: "tunnel", entityId: `t${revision}`, op: "put" }
   }) as const satisfies ControlEvent
 
-/** The change of this revision: changes that were answered before may come after it was begun to follow. */
+/** Waits for the change with this revision. Earlier changes may still arrive after the stream has begun. */
 const changeOf = (reader: EventFollower, revision: number) =>
   Effect.repeat(reader.until("change"), { until: ({ data }) => data.revision === revision })
 
-const onServer = Effect.fnUntraced(function*(options: Parameters<typeof follow>[2] = {}) {
+const followServer = Effect.fnUntraced(function*(options: Parameters<typeof follow>[2] = {}) {
   const { apiUrl } = yield* TestServer
   return yield* follow(apiUrl, adminToken, options)
 })
@@ -26,11 +27,11 @@ const publish = (event: ControlEvent) =>
   Effect.map(TestServer, ({ context }) => Context.get(context, Events).publishLocal(event))
 
 layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
-  it.effect("a committed change is told, whoever made it, and never what is in it", () =>
+  it.effect("a change event names revision and row of a committed change, and no contents", () =>
     Effect.gen(function*() {
       const { newAgent, newTunnel } = yield* TestServer
       const agent = yield* newAgent
-      const reader = yield* onServer()
+      const reader = yield* followServer()
       assert.strictEqual(reader.status, 200)
       assert.match(reader.contentType ?? "", /^text\/event-stream/u)
       const tunnel = yield* newTunnel(agent.id)
@@ -38,10 +39,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
       assert.deepStrictEqual(data, { revision: tunnel.revision, entityType: "tunnel", entityId: tunnel.id, op: "put" })
     }))
 
-  it.effect("coming and going is told", () =>
+  it.effect("connecting and disconnecting clients create client.online and client.offline", () =>
     Effect.gen(function*() {
       const { joinAgent } = yield* TestServer
-      const reader = yield* onServer()
+      const reader = yield* followServer()
       const agent = yield* joinAgent
       const online = yield* reader.until("client.online")
       assert.deepInclude(online.data, { clientType: "agent", clientId: agent.id, address: "127.0.0.1", level: "plain" })
@@ -50,9 +51,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
       assert.deepStrictEqual(offline.data, online.data)
     }))
 
-  it.effect("every event is sent as its schema says, in the order in which it was published", () =>
+  it.effect("every event matches its schema and arrives in the order of publication", () =>
     Effect.gen(function*() {
-      const reader = yield* onServer()
+      const reader = yield* followServer()
       const client = { clientType: "gateway", clientId: "edge\n1" } as const
       const connection = { ...client, session: SessionId.make("s"), address: "::1", level: "control.v1" }
       const published: ReadonlyArray<ControlEvent> = [
@@ -71,10 +72,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
       }
     }))
 
-  it.effect("who comes back goes on after the last event it saw, with nothing missing and nothing twice", () =>
+  it.effect("a reader that reconnects with the last event id gets every later event exactly once", () =>
     Effect.gen(function*() {
       const first = yield* Effect.scoped(Effect.gen(function*() {
-        const reader = yield* onServer()
+        const reader = yield* followServer()
         yield* publish(change(101))
         yield* publish(change(102))
         const seen = yield* reader.until("change")
@@ -83,24 +84,24 @@ layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
       }))
       yield* publish(change(103))
       for (const options of [{ lastEventId: first }, { query: `?lastEventId=${first}` }]) {
-        const reader = yield* onServer(options)
+        const reader = yield* followServer(options)
         assert.strictEqual(reader.from, first)
         assert.deepStrictEqual([(yield* reader.next).data.revision, (yield* reader.next).data.revision], [102, 103])
       }
     }))
 
-  it.effect("who saw no event yet goes on from where it began", () =>
+  it.effect("a reader that reconnects before its first event misses none", () =>
     Effect.gen(function*() {
-      const { from } = yield* Effect.scoped(onServer())
+      const { from } = yield* Effect.scoped(followServer())
       yield* publish(change(201))
-      const reader = yield* onServer({ lastEventId: from })
+      const reader = yield* followServer({ lastEventId: from })
       assert.strictEqual((yield* reader.next).data.revision, 201)
     }))
 
-  it.effect("an id that says nothing here is answered by a reset, and then by what is new", () =>
+  it.effect("an unknown event id is answered by a reset and then by new events", () =>
     Effect.gen(function*() {
       for (const lastEventId of ["nonsense", "a.b.c", "x.999999999999999.999999999999999", "...", "0"]) {
-        const reader = yield* onServer({ lastEventId })
+        const reader = yield* followServer({ lastEventId })
         assert.strictEqual((yield* reader.next).event, "reset", lastEventId)
         yield* publish(change(301))
         assert.strictEqual((yield* reader.next).event, "change")
@@ -111,32 +112,32 @@ layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
     }))
 
   it.effect(
-    "nobody follows without the admin token, and nobody but so many follow at once",
+    "event streams need an admin token, and stream number 101 gets 503",
     () =>
       Effect.gen(function*() {
         const { apiUrl } = yield* TestServer
         assert.strictEqual((yield* Effect.scoped(follow(apiUrl, "wrong"))).status, 401)
         const scope = yield* Scope.make()
         const readers = yield* Scope.provide(
-          Effect.all(Array.from({ length: 120 }, () => onServer()), { concurrency: "unbounded" }),
+          Effect.all(Array.from({ length: 120 }, () => followServer()), { concurrency: "unbounded" }),
           scope
         )
-        const refused = readers.filter(({ status }) => status === 503)
-        assert.strictEqual(refused.length, 20)
-        assert.strictEqual(refused[0]?.contentType, "application/problem+json")
+        const rejected = readers.filter(({ status }) => status === 503)
+        assert.strictEqual(rejected.length, 20)
+        assert.strictEqual(rejected[0]?.contentType, "application/problem+json")
         yield* Scope.close(scope, Exit.void)
-        // Places are free again as soon as the server has seen that their readers are gone.
+        // Slots are free again as soon as the server has noticed the closed connections.
         yield* Effect.scoped(
-          Effect.repeat(Effect.map(onServer(), ({ status }) => status), { until: (status) => status === 200 })
+          Effect.repeat(Effect.map(followServer(), ({ status }) => status), { until: (status) => status === 200 })
         )
       }),
     60_000
   )
 })
 
-describe("the stream of events", () => {
+describe("event stream", () => {
   it.live(
-    "after a restart of the process there is a reset, then the changes that were missed, then what is new",
+    "after a restart the stream sends a reset, the missed changes, and then new events",
     () =>
       Effect.gen(function*() {
         const { url } = yield* newDatabase
@@ -156,7 +157,7 @@ describe("the stream of events", () => {
         const changes = [yield* reader.next, yield* reader.next]
         assert.deepStrictEqual(changes.map(({ data }) => data.entityType), ["key", "tunnel"])
         assert.strictEqual(changes[1]?.data.revision, missed.revision)
-        // Cut in the middle of that, it goes on there.
+        // A reader that is disconnected between the missed changes continues there.
         const again = yield* follow(server.apiUrl, adminToken, { lastEventId: changes[0]?.id ?? "" })
         assert.strictEqual((yield* again.next).event, "reset")
         assert.deepStrictEqual((yield* again.next).data, changes[1]?.data)
@@ -164,13 +165,13 @@ describe("the stream of events", () => {
         assert.strictEqual((yield* reader.until("change")).data.revision, next.revision)
         const last = yield* again.until("change")
         assert.strictEqual(last.data.revision, next.revision)
-        const whole = yield* follow(server.apiUrl, adminToken, { lastEventId: last.id })
-        assert.strictEqual(whole.from, last.id)
+        const complete = yield* follow(server.apiUrl, adminToken, { lastEventId: last.id })
+        assert.strictEqual(complete.from, last.id)
       }).pipe(Effect.scoped),
     60_000
   )
 
-  it.live("ends whole and at once when the server stops", () =>
+  it.live("the event stream ends completely within 1.5 s when the server stops", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const server = yield* Scope.provide(makeServer(), scope)
@@ -181,7 +182,7 @@ describe("the stream of events", () => {
     }).pipe(Effect.scoped), 30_000)
 
   it.live(
-    "a reader that does not read holds nobody up, and is told what it has missed when it reads again",
+    "a slow reader delays no other reader, and gets a reset when it reads again",
     () =>
       Effect.gen(function*() {
         const server = yield* makeServer()
@@ -198,17 +199,17 @@ describe("the stream of events", () => {
             message: "m".repeat(500)
           }
         })
-        // More than the socket's buffers take, and more than the ring keeps.
-        let told = 0
+        // More than the socket buffers and the event buffer hold.
+        let published = 0
         for (let round = 0; round < 60; round += 1) {
-          for (let index = 0; index < 1_000; index += 1) events.publishLocal(nack(told += 1))
-          yield* Effect.repeat(quick.next, { until: ({ data }) => data.revision === told })
+          for (let index = 0; index < 1_000; index += 1) events.publishLocal(nack(published += 1))
+          yield* Effect.repeat(quick.next, { until: ({ data }) => data.revision === published })
         }
         slow.resume()
         const reset = yield* slow.until("reset")
         assert.include(reset.data.reason, "faster")
-        events.publishLocal(nack(told += 1))
-        assert.strictEqual((yield* slow.next).data.revision, told)
+        events.publishLocal(nack(published += 1))
+        assert.strictEqual((yield* slow.next).data.revision, published)
       }).pipe(Effect.scoped),
     60_000
   )

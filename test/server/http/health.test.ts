@@ -1,3 +1,4 @@
+/** Health checks, metrics and shutdown of the API port. */
 import { api } from "#support/api.ts"
 import { adminToken, newDatabase } from "#support/database.ts"
 import { makeServer, TestServer } from "#support/server.ts"
@@ -9,20 +10,20 @@ import { PgClient } from "@effect/sql-pg"
 import { connect } from "node:net"
 import { inject } from "vitest"
 
-/** Refuses every connection to this database, from now on and until it is allowed again. */
-const reachable = (database: string, yes: boolean) =>
+/** Allows or forbids connections to this database, and ends open ones if forbidden. */
+const setReachable = (database: string, isReachable: boolean) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
-    yield* sql.unsafe(`alter database ${database} with allow_connections ${yes}`)
-    if (!yes) yield* sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${database}`
+    yield* sql.unsafe(`alter database ${database} with allow_connections ${isReachable}`)
+    if (!isReachable) yield* sql`select pg_terminate_backend(pid) from pg_stat_activity where datname = ${database}`
   }).pipe(
     Effect.provide(PgClient.layer({ url: Redacted.make(inject("serverUrl")), maxConnections: 1 })),
     Effect.scoped
   )
 
-describe("while the database is away", () => {
+describe("while the database is unreachable", () => {
   it.live(
-    "the process is alive and not ready, and what is asked of it is a 503 that says when to come back",
+    "the process is live but not ready, and API requests get 503 with Retry-After",
     () =>
       Effect.gen(function*() {
         const { name, url } = yield* newDatabase
@@ -30,12 +31,12 @@ describe("while the database is away", () => {
         const get = (path: string) => Effect.promise(() => operator.get(path))
         assert.strictEqual((yield* get("/readyz")).status, 200)
 
-        yield* reachable(name, false)
+        yield* setReachable(name, false)
         assert.deepInclude(yield* get("/healthz"), { status: 200, body: { status: "ok" } })
         const notReady = yield* Effect.repeat(get("/readyz"), { until: ({ status }) => status === 503 })
         assert.deepInclude(notReady.body, { type: "urn:control:problem:not-ready" })
         assert.strictEqual((yield* get("/metrics")).status, 200)
-        const refused = yield* Effect.promise(() =>
+        const rejected = yield* Effect.promise(() =>
           Promise.all([
             operator.get("/api/agents"),
             operator.post("/api/agents", { name: "home" }),
@@ -44,13 +45,13 @@ describe("while the database is away", () => {
             operator.get("/api/clients")
           ])
         )
-        for (const { body, headers, status } of refused) {
+        for (const { body, headers, status } of rejected) {
           assert.strictEqual(status, 503)
           assert.strictEqual(headers.get("retry-after"), "5")
           assert.deepInclude(body, { type: "urn:control:problem:store-unavailable" })
         }
 
-        yield* reachable(name, true)
+        yield* setReachable(name, true)
         yield* Effect.repeat(get("/readyz"), { until: ({ status }) => status === 200 })
         assert.strictEqual((yield* Effect.promise(() => operator.post("/api/agents", { name: "home" }))).status, 201)
       }).pipe(Effect.scoped),
@@ -59,19 +60,19 @@ describe("while the database is away", () => {
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("without a token", (it) => {
-  it.effect("supervisors and readers of the documents are served, and none of it has a name in it", () =>
+  it.effect("health checks, metrics and documents need no token and contain no names", () =>
     Effect.gen(function*() {
       const { context, operator } = yield* TestServer
       const { address } = Context.get(context, HttpServer.HttpServer)
-      const stranger = api(`http://127.0.0.1:${"port" in address ? address.port : 0}`)
+      const anonymous = api(`http://127.0.0.1:${"port" in address ? address.port : 0}`)
       yield* Effect.promise(async () => {
         await operator.post("/api/agents", { name: "very-secret-name" })
         for (const path of ["/healthz", "/readyz", "/metrics", "/openapi.json", "/docs"]) {
-          const { body, status } = await stranger.get(path)
+          const { body, status } = await anonymous.get(path)
           assert.strictEqual(status, 200)
           assert.notInclude(JSON.stringify(body), "very-secret-name")
         }
-        const { body } = await stranger.get("/metrics")
+        const { body } = await anonymous.get("/metrics")
         for (const line of String(body).split("\n").filter((text) => text !== "" && !text.startsWith("#"))) {
           assert.match(line, /^control_/u)
         }
@@ -81,7 +82,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("without a token", (it)
       })
     }))
 
-  it.effect("the page of documents fetches nothing from elsewhere", () =>
+  it.effect("the page /docs loads nothing from other hosts", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const { body, headers } = yield* Effect.promise(() => operator.get("/docs"))
@@ -90,9 +91,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("without a token", (it)
     }))
 })
 
-describe("the operators' port", () => {
+describe("API port", () => {
   it.live(
-    "closes in time although one client never ends its request and another does not read its answers",
+    "the API port closes within 5 s despite an unfinished request and an unread response",
     () =>
       Effect.gen(function*() {
         const scope = yield* Scope.make()
@@ -114,7 +115,7 @@ describe("the operators' port", () => {
     30_000
   )
 
-  it.live("says in one sentence that another process has it", () =>
+  it.live("the error names the address of a port that another process uses", () =>
     Effect.gen(function*() {
       const { context } = yield* makeServer()
       const { address } = Context.get(context, HttpServer.HttpServer)

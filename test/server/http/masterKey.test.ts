@@ -1,4 +1,4 @@
-/** /api/master-key: what an operator sees of the master keys, and how they are changed on one machine and on several. */
+/** /api/master-key: rotation on one node and on several. */
 import { newDatabase } from "#support/database.ts"
 import { makeServer } from "#support/server.ts"
 import { bySql, newKey, over, rotate, serve, state, temporaryDirectory } from "#support/masterKeys.ts"
@@ -7,26 +7,26 @@ import { Effect, Exit, Option, Redacted, Scope } from "effect"
 import { readFile, stat, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 
-const withGenerated = (url: string, dataDir: string) =>
+const serveGenerated = (url: string, dataDir: string) =>
   makeServer({ databaseUrl: Option.some(Redacted.make(url)), masterKey: Option.none(), dataDir })
 
 const contentOf = (path: string) => Effect.promise(() => readFile(path, "utf8").catch(() => undefined))
 
 describe("/api/master-key", () => {
-  it.live("is changed only when every live process has the key, and names those that have not", () =>
+  it.live("a rotation is rejected until every live process has the key, and names processes without it", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
       const scope = yield* Scope.make()
       yield* Scope.provide(serve(url, old), scope)
       const server = yield* serve(url, fresh, old)
-      const refused = yield* rotate(server)
-      assert.deepInclude(refused.body, { type: "urn:control:problem:key-not-everywhere", status: 409 })
+      const rejected = yield* rotate(server)
+      assert.deepInclude(rejected.body, { type: "urn:control:problem:key-not-everywhere", status: 409 })
       const [lacking] = yield* bySql(
         url,
         (sql) => sql`select process from readable_keys group by process having not bool_or(key_id = ${fresh.id})`
       )
-      assert.include(refused.body.detail, String(lacking?.["process"]))
+      assert.include(rejected.body.detail, String(lacking?.["process"]))
       assert.deepInclude(yield* state(server), { writing: old.id, isRotating: false })
       assert.strictEqual((yield* rotate(server, { keyId: "0123456789abcdef" })).status, 409)
 
@@ -35,11 +35,11 @@ describe("/api/master-key", () => {
       const { body, status } = yield* rotate(server)
       assert.deepStrictEqual([status, body.writing], [200, fresh.id])
       const { counts } = yield* over(server)
-      // A private key, in the agents and in the log.
+      // The private key is stored in the agents table and in the change log.
       assert.deepStrictEqual(counts, { [fresh.id]: 2 })
     }))
 
-  it.live("a process that has gone without a word counts for two minutes", () =>
+  it.live("a crashed process blocks a rotation for 2 minutes", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
@@ -54,7 +54,7 @@ describe("/api/master-key", () => {
       assert.strictEqual((yield* rotate(server, { keyId: fresh.id })).status, 200)
     }))
 
-  it.live("has one entry in the audit for each change, and none for the same key once more", () =>
+  it.live("each rotation creates one audit entry, and a rotation to the same key creates none", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const [old, fresh] = [newKey(), newKey()]
@@ -70,17 +70,17 @@ describe("/api/master-key", () => {
       )
     }))
 
-  it.live("a key in the data directory is replaced by a new one; the old one stays until nothing is under it", () =>
+  it.live("a generated key replaces the key file, and the old file stays until no value needs it", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const dataDir = yield* temporaryDirectory
       const scope = yield* Scope.make()
-      const server = yield* Scope.provide(withGenerated(url, dataDir), scope)
+      const server = yield* Scope.provide(serveGenerated(url, dataDir), scope)
       const agent = yield* server.newAgent
       const first = yield* contentOf(join(dataDir, "master-key"))
       const before = (yield* state(server)).writing
 
-      // A lock on the agent's row keeps the rotation from its end.
+      // A lock on the agent's row keeps the rotation from finishing.
       const body = yield* bySql(url, (sql) =>
         sql.withTransaction(Effect.gen(function*() {
           yield* sql`select from agents where id = ${agent.id} for update`
@@ -99,8 +99,8 @@ describe("/api/master-key", () => {
       assert.notStrictEqual(body.writing, before)
       assert.notStrictEqual(yield* contentOf(join(dataDir, "master-key")), first)
 
-      // The next process has both, ends it, and forgets the old one.
-      const next = yield* withGenerated(url, dataDir)
+      // The next process has both keys, finishes the rotation, and removes the old key file.
+      const next = yield* serveGenerated(url, dataDir)
       const { counts } = yield* over(next)
       assert.deepStrictEqual(Object.keys(counts), [body.writing])
       const { readable } = yield* Effect.repeat(state(next), { until: ({ readable }) => readable.length === 1 })
@@ -108,22 +108,22 @@ describe("/api/master-key", () => {
       assert.isUndefined(yield* contentOf(join(dataDir, "master-key.old")))
     }))
 
-  it.live("a key whose file was written before the database knew of it is the one that is used", () =>
+  it.live("a rotation uses the key file that an interrupted rotation has left", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const dataDir = yield* temporaryDirectory
       const scope = yield* Scope.make()
-      const server = yield* Scope.provide(withGenerated(url, dataDir), scope)
+      const server = yield* Scope.provide(serveGenerated(url, dataDir), scope)
       yield* server.newAgent
       yield* Scope.close(scope, Exit.void)
-      // As if the process had been killed just before the switch.
+      // State after a crash just before the switch.
       const file = join(dataDir, "master-key")
       const [old, fresh] = [yield* contentOf(file), newKey()]
       yield* Effect.promise(async () => {
         await writeFile(`${file}.old`, old ?? "", { mode: 0o600 })
         await writeFile(file, `${fresh.text}\n`)
       })
-      const next = yield* withGenerated(url, dataDir)
+      const next = yield* serveGenerated(url, dataDir)
       assert.notStrictEqual((yield* state(next)).writing, fresh.id)
       yield* next.newAgent
       assert.strictEqual((yield* rotate(next, { generate: true })).body.writing, fresh.id)
@@ -131,7 +131,7 @@ describe("/api/master-key", () => {
       assert.deepStrictEqual((yield* over(next)).counts, { [fresh.id]: 4 })
     }))
 
-  it.live("makes no key where the settings have it, or where others would lack it", () =>
+  it.live("no key is generated if the key comes from the settings or another process would lack it", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const given = yield* serve(url, newKey())
@@ -142,10 +142,10 @@ describe("/api/master-key", () => {
       assert.strictEqual((yield* rotate(given, { keyId: "B" })).status, 400)
 
       const { url: shared } = yield* newDatabase
-      const server = yield* withGenerated(shared, yield* temporaryDirectory)
+      const server = yield* serveGenerated(shared, yield* temporaryDirectory)
       yield* bySql(shared, (sql) => sql`insert into readable_keys values ('another', 'a')`)
-      const refused = yield* rotate(server, { generate: true })
-      assert.include(refused.body.detail, "another")
+      const rejected = yield* rotate(server, { generate: true })
+      assert.include(rejected.body.detail, "another")
       assert.strictEqual((yield* state(server)).readable.length, 1)
     }))
 })

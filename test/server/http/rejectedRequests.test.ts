@@ -1,3 +1,4 @@
+/** Every error response is a problem (RFC 9457) and reveals nothing. */
 import { type Answer, api } from "#support/api.ts"
 import { TestServer } from "#support/server.ts"
 import { assert, layer } from "@effect/vitest"
@@ -20,7 +21,7 @@ const portOf = Effect.map(TestServer, ({ context }) => {
   return "port" in address ? address.port : 0
 })
 
-/** What fetch does not let one do: any method, any Host. Gives status and headers. */
+/** Sends a request with any method and Host, which fetch does not allow. */
 const raw = (port: number, method: string, path: string, headers: Record<string, string>) =>
   Effect.promise(() =>
     new Promise<{ status: number; allow: string | undefined; body: string }>((resolve, reject) => {
@@ -35,21 +36,21 @@ const raw = (port: number, method: string, path: string, headers: Record<string,
     })
   )
 
-layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a problem", (it) => {
-  it.effect("without the admin token nothing is judged and nothing is told", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("rejected requests", (it) => {
+  it.effect("without an admin token every request gets the same 401", () =>
     Effect.gen(function*() {
       const base = `http://127.0.0.1:${yield* portOf}`
       yield* Effect.promise(async () => {
-        for (const stranger of [api(base), api(base, "wrong"), api(base, "")]) {
+        for (const client of [api(base), api(base, "wrong"), api(base, "")]) {
           const answers = [
-            await stranger.get("/api/agents"),
-            await stranger.get("/api/agents/nobody"),
-            await stranger.post("/api/agents", "{malformed"),
-            await stranger.post("/api/agents", { name: 1, unknown: true }),
-            await stranger.get("/api/agents?wait=sent"),
-            await stranger.get("/api/agents/nobody?wait=sent"),
-            await stranger.put("/api/certificates/app.example.com", {}),
-            await stranger.get("/api/clients")
+            await client.get("/api/agents"),
+            await client.get("/api/agents/unknown-id"),
+            await client.post("/api/agents", "{malformed"),
+            await client.post("/api/agents", { name: 1, unknown: true }),
+            await client.get("/api/agents?wait=sent"),
+            await client.get("/api/agents/unknown-id?wait=sent"),
+            await client.put("/api/certificates/app.example.com", {}),
+            await client.get("/api/clients")
           ]
           for (const answer of answers) {
             assertProblem(answer, 401, "unauthorized")
@@ -60,40 +61,40 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
       })
     }))
 
-  it.effect("an unknown field is refused with its path, as is every other fault of a body, all at once", () =>
+  it.effect("a response lists the paths of all errors of a body, including unknown fields", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const answer = yield* Effect.promise(() =>
         operator.post("/api/tunnels", { agentId: "", domain: "no host", target: 1, enable: true })
       )
       assertProblem(answer, 400, "invalid-request")
-      const paths = answer.body.errors.map((fault: { in: string; path: string }) => `${fault.in}:${fault.path}`)
+      const paths = answer.body.errors.map((error: { in: string; path: string }) => `${error.in}:${error.path}`)
       assert.sameMembers(paths, ["body:enable", "body:agentId", "body:domain", "body:target"])
-      assert.isTrue(answer.body.errors.every((fault: { message: string }) => fault.message.length > 0))
+      assert.isTrue(answer.body.errors.every((error: { message: string }) => error.message.length > 0))
     }))
 
-  it.effect("an unknown parameter is refused, whether or not the endpoint has parameters", () =>
+  it.effect("an unknown query parameter is rejected, also by endpoints without parameters", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       yield* Effect.promise(async () => {
         const answers = [
           await operator.get("/api/agents?colour=red"),
-          await operator.get("/api/agents/nobody?colour=red"),
+          await operator.get("/api/agents/unknown-id?colour=red"),
           await operator.post("/api/agents?colour=red", { name: "home" }),
-          await operator.delete("/api/agents/nobody?cascade=true&colour=red")
+          await operator.delete("/api/agents/unknown-id?cascade=true&colour=red")
         ]
         for (const answer of answers) {
           assertProblem(answer, 400, "invalid-request")
           assert.deepInclude(answer.body.errors[0], { in: "query", path: "colour" })
         }
         assertProblem(await operator.get("/api/agents?wait=sent"), 400, "invalid-request")
-        assert.deepInclude((await operator.delete("/api/agents/nobody?cascade=yes")).body.errors[0], {
+        assert.deepInclude((await operator.delete("/api/agents/unknown-id?cascade=yes")).body.errors[0], {
           path: "cascade"
         })
       })
     }))
 
-  it.effect("a body that is no JSON, no object, none at all, or declared as something else", () =>
+  it.effect("a body that is not a JSON object, or has another content type, is rejected", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       yield* Effect.promise(async () => {
@@ -103,14 +104,14 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
         const form = { "content-type": "application/x-www-form-urlencoded" }
         assertProblem(await operator.post("/api/agents", "name=home", form), 415, "unsupported-media-type")
         assertProblem(
-          await operator.patch("/api/agents/nobody", "{}", { "content-type": "text/plain" }),
+          await operator.patch("/api/agents/unknown-id", "{}", { "content-type": "text/plain" }),
           415,
           "unsupported-media-type"
         )
       })
     }))
 
-  it.effect("a body over 1 MiB is refused, one just below it is read", () =>
+  it.effect("a body above 1 MiB is rejected, and a body of 1 MiB is read", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const mebibyte = 1024 * 1024
@@ -121,7 +122,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
       })
     }))
 
-  it.effect("a path that is not there, and a method that a path does not have", () =>
+  it.effect("an unknown path gets 404, and an unsupported method gets 405 with Allow", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const port = yield* portOf
@@ -141,7 +142,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
       assert.deepStrictEqual([head.status, head.body], [200, ""])
     }))
 
-  it.effect("ids, domains and cursors that no row can have harm nobody", () =>
+  it.effect("impossible ids, domains, cursors and limits get 400 or 404", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const sent = (text: string) => Buffer.from(text).toString("base64url")
@@ -170,7 +171,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
       })
     }))
 
-  it.effect("a name that points at this machine from outside is refused, for browsers would trust it", () =>
+  it.effect("an unknown Host gets 421 (protection against DNS rebinding)", () =>
     Effect.gen(function*() {
       const port = yield* portOf
       for (const host of ["evil.example.com", "127.0.0.1.evil.example.com", "a b", "evil.example.com:3000"]) {
@@ -183,7 +184,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
       }
     }))
 
-  it.effect("nothing may be kept or guessed at, and no other origin may read", () =>
+  it.effect("responses forbid caching and MIME sniffing, and have no CORS headers", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       yield* Effect.promise(async () => {
@@ -196,7 +197,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("every refusal is a pro
       })
     }))
 
-  it.effect("a failure inside is a 500 that tells nothing", () =>
+  it.effect("an internal error is a 500 without details", () =>
     Effect.gen(function*() {
       const { context, operator } = yield* TestServer
       const sql = Context.get(context, SqlClient.SqlClient)

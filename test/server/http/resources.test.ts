@@ -1,3 +1,4 @@
+/** Agents, gateways, keys, tunnels and certificates over HTTP. */
 import { wireguardPublicKey } from "#crypto/wireguardKeys.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
 import type { Api } from "#support/api.ts"
@@ -7,15 +8,15 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
-/** The steps of one guarantee, in the words of HTTP. */
-const operating = (steps: (operator: Api) => Promise<void>) =>
+/** Runs requests of an operator. */
+const asOperator = (steps: (operator: Api) => Promise<void>) =>
   Effect.flatMap(TestServer, ({ operator }) => Effect.promise(() => steps(operator)))
 
 const code = (type: string) => `urn:control:problem:${type}`
 
 layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
-  it.effect("a new agent has a subnet of its own and shows its key this once", () =>
-    operating(async (operator) => {
+  it.effect("a new agent has its own subnet, and its API key is returned once", () =>
+    asOperator(async (operator) => {
       const one = await operator.post("/api/agents", { name: "home" })
       const other = await operator.post("/api/agents", { name: "home" })
       assert.strictEqual(one.status, 201)
@@ -29,16 +30,16 @@ layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
       assert.deepStrictEqual(again.body, shown)
     }))
 
-  it.effect("a subnet that has become free is given out again", () =>
-    operating(async (operator) => {
+  it.effect("the subnet of a deleted agent is reused", () =>
+    asOperator(async (operator) => {
       const { body: agent } = await operator.post("/api/agents", { name: "first" })
       await operator.delete(`/api/agents/${agent.id}`)
       const { body: next } = await operator.post("/api/agents", { name: "second" })
       assert.strictEqual(next.subnet, agent.subnet)
     }))
 
-  it.effect("a patch changes what it names and nothing else", () =>
-    operating(async (operator) => {
+  it.effect("a patch changes its fields and no others", () =>
+    asOperator(async (operator) => {
       const { body: { apiKey: _, ...agent } } = await operator.post("/api/agents", { name: "home" })
       const empty = await operator.patch(`/api/agents/${agent.id}`, {})
       assert.strictEqual(empty.status, 200)
@@ -48,8 +49,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
       assert.isAbove(Date.parse(renamed.body.updatedAt), Date.parse(agent.updatedAt))
     }))
 
-  it.effect("an agent that has tunnels is deleted only with them", () =>
-    operating(async (operator) => {
+  it.effect("an agent with tunnels is deleted only with cascade=true", () =>
+    asOperator(async (operator) => {
       const { body: agent } = await operator.post("/api/agents", { name: "home" })
       const { body: tunnel } = await operator.post("/api/tunnels", {
         agentId: agent.id,
@@ -64,9 +65,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
       assert.strictEqual((await operator.get(`/api/tunnels/${tunnel.id}`)).status, 404)
     }))
 
-  it.effect("an agent that is not there is a 404 to every question", () =>
-    operating(async (operator) => {
-      const path = "/api/agents/nobody"
+  it.effect("every endpoint of an unknown agent returns 404", () =>
+    asOperator(async (operator) => {
+      const path = "/api/agents/unknown-id"
       const answers = [
         await operator.get(path),
         await operator.patch(path, { name: "x" }),
@@ -79,7 +80,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
       for (const { body } of answers) assert.deepInclude(body, { status: 404, type: code("agent-not-found") })
     }))
 
-  it.effect("private keys are in the database encrypted, and belong to the public keys that are shown", () =>
+  it.effect("private keys are stored encrypted and match the public keys of the API", () =>
     Effect.gen(function*() {
       const { context, newAgent, operator } = yield* TestServer
       const { id } = yield* newAgent
@@ -87,25 +88,29 @@ layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
       const [row] = yield* Context.get(context, SqlClient.SqlClient)`
         select wireguard_private_key as key from agents where id = ${id}`
       const { cipher } = Context.get(context, Secrets)
-      const place = { table: "agents", column: "wireguard_private_key", row: id }
-      const privateKey = yield* Effect.fromResult(cipher.decrypt(String(row?.key), place))
+      const location = { table: "agents", column: "wireguard_private_key", row: id }
+      const privateKey = yield* Effect.fromResult(cipher.decrypt(String(row?.key), location))
       assert.strictEqual(wireguardPublicKey(privateKey), shown.body.wireguardPublicKey)
       assert.notInclude(String(row?.key), privateKey)
     }))
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("gateways", (it) => {
-  it.effect("a gateway has port 51820 and no address unless they are given", () =>
-    operating(async (operator) => {
+  it.effect("a gateway has port 51820 and no address by default", () =>
+    asOperator(async (operator) => {
       const plain = await operator.post("/api/gateways", { name: "edge-1" })
       assert.deepInclude(plain.body, { publicIp: null, listenPort: 51_820, status: "offline" })
       assert.match(plain.body.apiKey, /^ctl_gw_/u)
-      const given = await operator.post("/api/gateways", { name: "edge-2", publicIp: "2001:db8::7", listenPort: 443 })
-      assert.deepInclude(given.body, { publicIp: "2001:db8::7", listenPort: 443 })
+      const explicit = await operator.post("/api/gateways", {
+        name: "edge-2",
+        publicIp: "2001:db8::7",
+        listenPort: 443
+      })
+      assert.deepInclude(explicit.body, { publicIp: "2001:db8::7", listenPort: 443 })
     }))
 
-  it.effect("an address can be changed, kept and forgotten", () =>
-    operating(async (operator) => {
+  it.effect("the address of a gateway can be changed and cleared, and other patches keep it", () =>
+    asOperator(async (operator) => {
       const { body: { id } } = await operator.post("/api/gateways", { name: "edge", publicIp: "203.0.113.7" })
       const path = `/api/gateways/${id}`
       assert.strictEqual((await operator.patch(path, { name: "rim" })).body.publicIp, "203.0.113.7")
@@ -117,8 +122,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("gateways", (it) => {
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("API keys", (it) => {
-  it.effect("a second key can be made and the first revoked, and no third is live", () =>
-    operating(async (operator) => {
+  it.effect("a client has at most two live keys, and the first can be revoked", () =>
+    asOperator(async (operator) => {
       for (const kind of ["agents", "gateways"]) {
         const { body: owner } = await operator.post(`/api/${kind}`, { name: "home" })
         const keys = `/api/${kind}/${owner.id}/keys`
@@ -139,8 +144,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("API keys", (it) => {
       }
     }))
 
-  it.effect("a key is revoked under its own client only", () =>
-    operating(async (operator) => {
+  it.effect("a key can be revoked only below the client that owns it", () =>
+    asOperator(async (operator) => {
       const { body: owner } = await operator.post("/api/agents", { name: "owner" })
       const { body: other } = await operator.post("/api/agents", { name: "other" })
       const [{ id }] = (await operator.get(`/api/agents/${owner.id}/keys`)).body.items
@@ -150,25 +155,25 @@ layer(TestServer.layer(), { excludeTestServices: true })("API keys", (it) => {
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("tunnels", (it) => {
-  it.effect("every change has a higher revision, and no change has none", () =>
-    operating(async (operator) => {
+  it.effect("every change of a tunnel increments the revision, and a request without effect does not", () =>
+    asOperator(async (operator) => {
       const { body: agent } = await operator.post("/api/agents", { name: "home" })
-      const made = await operator.post("/api/tunnels", {
+      const created = await operator.post("/api/tunnels", {
         agentId: agent.id,
         domain: "Bücher.Example.COM",
         target: "http://localhost:8080"
       })
-      assert.strictEqual(made.status, 201)
-      assert.deepInclude(made.body, {
+      assert.strictEqual(created.status, 201)
+      assert.deepInclude(created.body, {
         domain: "xn--bcher-kva.example.com",
         enabled: true,
         reported: null,
         agentId: agent.id
       })
-      assert.isAbove(made.body.revision, 0)
-      const path = `/api/tunnels/${made.body.id}`
+      assert.isAbove(created.body.revision, 0)
+      const path = `/api/tunnels/${created.body.id}`
       const changed = await operator.patch(path, { enabled: false })
-      assert.strictEqual(changed.body.revision, made.body.revision + 1)
+      assert.strictEqual(changed.body.revision, created.body.revision + 1)
       assert.deepStrictEqual((await operator.patch(path, { enabled: false })).body, changed.body)
       assert.deepStrictEqual((await operator.patch(path, {})).body, changed.body)
       assert.deepStrictEqual((await operator.get(path)).body, changed.body)
@@ -176,8 +181,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("tunnels", (it) => {
       assert.deepInclude((await operator.delete(path)).body, { status: 404, type: code("tunnel-not-found") })
     }))
 
-  it.effect("a domain belongs to one tunnel, and a tunnel to an agent that exists", () =>
-    operating(async (operator) => {
+  it.effect("a tunnel needs an unused domain and an existing agent", () =>
+    asOperator(async (operator) => {
       const { body: agent } = await operator.post("/api/agents", { name: "home" })
       const tunnel = { agentId: agent.id, domain: "taken.example.com", target: "localhost:1" }
       await operator.post("/api/tunnels", tunnel)
@@ -188,16 +193,19 @@ layer(TestServer.layer(), { excludeTestServices: true })("tunnels", (it) => {
         (await operator.patch(`/api/tunnels/${other.id}`, { domain: "TAKEN.example.com" })).body,
         taken
       )
-      const nobody = { status: 422, type: code("no-such-agent") }
+      const noSuchAgent = { status: 422, type: code("no-such-agent") }
       assert.deepInclude(
-        (await operator.post("/api/tunnels", { ...tunnel, domain: "new.example.com", agentId: "nobody" })).body,
-        nobody
+        (await operator.post("/api/tunnels", { ...tunnel, domain: "new.example.com", agentId: "unknown-id" })).body,
+        noSuchAgent
       )
-      assert.deepInclude((await operator.patch(`/api/tunnels/${other.id}`, { agentId: "nobody" })).body, nobody)
+      assert.deepInclude(
+        (await operator.patch(`/api/tunnels/${other.id}`, { agentId: "unknown-id" })).body,
+        noSuchAgent
+      )
     }))
 
   it.effect("a tunnel can be moved to another agent", () =>
-    operating(async (operator) => {
+    asOperator(async (operator) => {
       const { body: from } = await operator.post("/api/agents", { name: "from" })
       const { body: to } = await operator.post("/api/agents", { name: "to" })
       const { body: tunnel } = await operator.post("/api/tunnels", {
@@ -211,8 +219,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("tunnels", (it) => {
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("certificates", (it) => {
-  it.effect("a certificate is stored for any domain, replaced, shown without its key, and deleted", () =>
-    operating(async (operator) => {
+  it.effect("a certificate can be stored for any domain, replaced and deleted, and is shown without its key", () =>
+    asOperator(async (operator) => {
       const path = "/api/certificates/*.example.com"
       const first = issueCertificate({ names: ["*.example.com"] })
       const { expiresAt, ...withoutEnd } = issueCertificate({ names: ["*.example.com"] })
@@ -233,12 +241,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("certificates", (it) =>
       assert.strictEqual((await operator.get(path)).status, 404)
     }))
 
-  it.effect("a certificate that is not fit for use is refused with the reason", () =>
-    operating(async (operator) => {
+  it.effect("an unusable certificate is rejected with the reason", () =>
+    asOperator(async (operator) => {
       const issued = issueCertificate({ names: ["app.example.com"] })
-      const refused = await operator.put("/api/certificates/other.example.com", issued)
-      assert.deepInclude(refused.body, { status: 422, type: code("certificate-rejected") })
-      assert.match(refused.body.detail, /subjectAltName/u)
+      const rejected = await operator.put("/api/certificates/other.example.com", issued)
+      assert.deepInclude(rejected.body, { status: 422, type: code("certificate-rejected") })
+      assert.match(rejected.body.detail, /subjectAltName/u)
       const foreign = { ...issued, privateKey: issueCertificate({ names: ["app.example.com"] }).privateKey }
       assert.strictEqual((await operator.put("/api/certificates/app.example.com", foreign)).status, 422)
     }))

@@ -1,4 +1,4 @@
-/** README, "Limit a gateway": what a gateway serves, live at both levels. */
+/** Scoped gateways (README, "Limit a gateway") on connected clients of both protocol levels. */
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { join, joinV1 as connectV1, type TestClient } from "#support/TestClient.ts"
@@ -9,7 +9,7 @@ import { Effect } from "effect"
 const shownBy = ({ certificates, peers, tunnels }: View) =>
   [peers, tunnels, certificates].map((rows) => Object.keys(rows).toSorted())
 
-/** The next config. */
+/** Waits for the next `config` and returns its data. */
 const config = (client: TestClient) =>
   Effect.gen(function*() {
     while (true) {
@@ -18,7 +18,7 @@ const config = (client: TestClient) =>
     }
   })
 
-/** As `join`, which takes the first config. */
+/** Connects with `control.v1` and reads the first `config`, like `join`. */
 const joinV1 = Effect.fnUntraced(function*(port: number, type: "agent" | "gateway", apiKey: string) {
   const client = yield* connectV1(port, type, apiKey)
   return { ...client, config: yield* client.expect("config") }
@@ -27,8 +27,8 @@ const joinV1 = Effect.fnUntraced(function*(port: number, type: "agent" | "gatewa
 const a = "a.scope.example.com"
 const b = "b.scope.example.org"
 
-/** Two agents with a tunnel each, both with a certificate. */
-const setting = Effect.gen(function*() {
+/** Creates two agents with one tunnel each and a certificate for each domain. */
+const twoAgents = Effect.gen(function*() {
   const server = yield* TestServer
   const [one, other] = [yield* server.newAgent, yield* server.newAgent]
   const tunnels = [
@@ -44,17 +44,17 @@ const setting = Effect.gen(function*() {
   return { ...server, one, other, tunnels, keys }
 })
 
-layer(TestServer.layer(), { excludeTestServices: true })("limited gateways", (it) => {
-  it.effect("a gateway that is limited loses everything else at once, keys too, and gets it back with the limit's end", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("scoped gateways", (it) => {
+  it.effect("a gateway loses all rows outside its scope at once, and gets the rows back when the scope ends", () =>
     Effect.gen(function*() {
-      const { keys, newGateway, one, operator, other, tunnels, wsPort } = yield* setting
+      const { keys, newGateway, one, operator, other, tunnels, wsPort } = yield* twoAgents
       for (const connect of [join, joinV1]) {
         const gateway = yield* newGateway
         const client = yield* connect(wsPort, "gateway", gateway.apiKey)
         const agent = yield* connect(wsPort, "agent", one.apiKey)
-        const stranger = yield* connect(wsPort, "agent", other.apiKey)
+        const otherAgent = yield* connect(wsPort, "agent", other.apiKey)
         assert.include(JSON.stringify(client.config), keys.get(b) ?? "?")
-        for (const each of [agent, stranger]) assert.include(JSON.stringify(each.config), gateway.id)
+        for (const each of [agent, otherAgent]) assert.include(JSON.stringify(each.config), gateway.id)
 
         const limit = (serves: unknown) =>
           Effect.promise(() => operator.patch(`/api/gateways/${gateway.id}?wait=sent`, { serves }))
@@ -65,11 +65,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("limited gateways", (it
         assert.deepStrictEqual(shownBy(fromConfig(narrow)), [[one.id], [tunnels[0] ?? ""], [a]])
         assert.include(JSON.stringify(narrow), keys.get(a) ?? "?")
         assert.notInclude(JSON.stringify(narrow), keys.get(b) ?? "?")
-        const told = connect === join ? yield* config(stranger) : (yield* stranger.expect("gateway_delete")).data
-        if (connect === join) assert.notInclude(JSON.stringify(told), gateway.id)
-        else assert.strictEqual(told["id"], gateway.id)
+        const removal = connect === join ? yield* config(otherAgent) : (yield* otherAgent.expect("gateway_delete")).data
+        if (connect === join) assert.notInclude(JSON.stringify(removal), gateway.id)
+        else assert.strictEqual(removal["id"], gateway.id)
 
-        // What it does not serve changes past it: the next that it hears of is its own tunnel.
+        // The gateway gets no message about a tunnel outside its scope. Its next message is about its own tunnel.
         yield* Effect.promise(() => operator.patch(`/api/tunnels/${tunnels[1]}`, { enabled: false }))
         yield* Effect.promise(() =>
           operator.patch(`/api/tunnels/${tunnels[0]}`, { target: connect === join ? "localhost:1" : "localhost:2" })
@@ -88,7 +88,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("limited gateways", (it
       }
     }))
 
-  it.effect("a limited gateway stores no certificate that a tunnel of another scope would be served with", () =>
+  it.effect("a scoped gateway cannot store a certificate that also covers a tunnel outside its scope", () =>
     Effect.gen(function*() {
       const { newGateway, newTunnel, one, operator, other, wsPort } = yield* TestServer.pipe(
         Effect.flatMap((server) =>
@@ -108,7 +108,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("limited gateways", (it
       yield* client.expect("certificate_accepted")
     }))
 
-  it.effect("a scope with an agent that is not there is refused, and one that has lost an agent may be written again", () =>
+  it.effect("a scope with an unknown agent is rejected, but a stored scope with a deleted agent can be written again", () =>
     Effect.gen(function*() {
       const { newAgent, operator } = yield* TestServer
       const { body } = yield* Effect.promise(() =>
@@ -116,9 +116,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("limited gateways", (it
       )
       assert.deepStrictEqual(body.serves, { agents: [], domains: [] })
       const path = `/api/gateways/${body.id}`
-      const refused = yield* Effect.promise(() => operator.patch(path, { serves: { agents: ["nobody"] } }))
-      assert.strictEqual(refused.status, 422)
-      assert.include(refused.body.detail, "serves.agents.0")
+      const rejected = yield* Effect.promise(() => operator.patch(path, { serves: { agents: ["unknown-id"] } }))
+      assert.strictEqual(rejected.status, 422)
+      assert.include(rejected.body.detail, "serves.agents.0")
       const agent = yield* newAgent
       yield* Effect.promise(() => operator.patch(path, { serves: { agents: [agent.id] } }))
       yield* Effect.promise(() => operator.delete(`/api/agents/${agent.id}`))

@@ -1,10 +1,11 @@
+/** Requests that wait for the delivery of their change. */
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 
-/** A client that speaks `control.v1`, and what its first `config` brought it to. */
+/** Connects a client with `control.v1` and returns it with the revision of its first `config`. */
 const joinV1 = Effect.fnUntraced(function*(type: "agent" | "gateway", apiKey: string) {
   const { wsPort } = yield* TestServer
   const client = yield* connect(wsPort, `?type=${type}`, { protocols: ["control.v1"] })
@@ -22,11 +23,11 @@ const newJoined = Effect.fnUntraced(function*(type: "agent" | "gateway") {
   return { id, client: yield* joinV1(type, apiKey) }
 })
 
-let made = 0
-const newDomain = () => `wait${made += 1}.example.com`
+let domains = 0
+const newDomain = () => `wait${domains += 1}.example.com`
 
-layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", (it) => {
-  it.effect("until it is sent, answers when every client that it concerns has it, and says how many", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("changes with ?wait=", (it) => {
+  it.effect("wait=sent responds when the change is sent to every affected client, with their number", () =>
     Effect.gen(function*() {
       const { joinAgent, joinGateway, operator } = yield* TestServer
       const agent = yield* joinAgent
@@ -44,12 +45,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
         nacks: [],
         offline: []
       })
-      // The gateway's arrival was told before it.
+      // The agent got a config when the gateway was created.
       yield* agent.client.expect("config")
       assert.strictEqual((yield* agent.client.expect("tunnel_create")).data["id"], body.id)
     }).pipe(Effect.scoped))
 
-  it.effect("every change can: also those of agents, gateways, keys and certificates, and every deletion", () =>
+  it.effect("every changing endpoint supports wait, including deletions", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const { certificate, privateKey } = issueCertificate({ names: ["wait.example.com"] })
@@ -82,12 +83,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
         )
         const revisions = changes.map(({ body }) => body.delivery.revision)
         assert.deepStrictEqual(revisions, revisions.toSorted((a, b) => a - b))
-        assert.strictEqual(new Set(revisions).size, revisions.length, "each change has a revision of its own")
+        assert.strictEqual(new Set(revisions).size, revisions.length, "each change has its own revision")
         assert.isUndefined((await operator.post("/api/agents", { name: "home" })).body.delivery)
       })
     }))
 
-  it.effect("that changes nothing waits for what is there already", () =>
+  it.effect("a request without effect waits for the current revision", () =>
     Effect.gen(function*() {
       const { joinAgent, newTunnel, operator } = yield* TestServer
       const agent = yield* joinAgent
@@ -98,7 +99,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
       assert.isAtLeast(renamed.body.delivery.revision, tunnel.revision)
     }).pipe(Effect.scoped))
 
-  it.effect("until it is applied, answers when the client says so; or when it refuses, with its reason", () =>
+  it.effect("wait=applied responds when the client acknowledges, or rejects with a reason", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const { client, id } = yield* newJoined("agent")
@@ -112,12 +113,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
       const applied = yield* Fiber.join(applying)
       assert.deepInclude(applied.body.delivery, { revision, sent: 1, applied: 1, pending: [], nacks: [] })
 
-      const refusing = yield* Effect.forkChild(put("localhost:2"))
+      const rejecting = yield* Effect.forkChild(put("localhost:2"))
       const next = revisionIn(yield* client.expect("tunnel_create"))
       const reason = { revision: next, code: "port_in_use", message: "localhost:2 is taken" }
       client.send({ type: "nack", data: reason })
-      const refused = yield* Fiber.join(refusing)
-      assert.deepInclude(refused.body.delivery, {
+      const rejected = yield* Fiber.join(rejecting)
+      assert.deepInclude(rejected.body.delivery, {
         sent: 1,
         applied: 0,
         pending: [],
@@ -125,20 +126,20 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
       })
     }).pipe(Effect.scoped))
 
-  it.effect("names those whom it concerns and who are not there, and nobody whom it does not concern", () =>
+  it.effect("the delivery lists affected clients that are offline, and no other clients", () =>
     Effect.gen(function*() {
       const { newAgent, operator } = yield* TestServer
       const agent = yield* newAgent
-      const stranger = yield* newAgent
+      const otherAgent = yield* newAgent
       const { body } = yield* Effect.promise(() =>
         operator.post("/api/tunnels?wait=applied", { agentId: agent.id, domain: newDomain(), target: "localhost:1" })
       )
       const offline = body.delivery.offline.filter(({ clientType }: Record<string, string>) => clientType === "agent")
       assert.deepStrictEqual(offline, [{ clientType: "agent", clientId: agent.id }])
-      assert.notInclude(JSON.stringify(body.delivery), stranger.id)
+      assert.notInclude(JSON.stringify(body.delivery), otherAgent.id)
     }).pipe(Effect.scoped))
 
-  it.effect("does not wait for a client of the plain level to say what it cannot say, and does not count it as done", () =>
+  it.effect("wait=applied does not wait for plain clients, which cannot acknowledge, and lists them as pending", () =>
     Effect.gen(function*() {
       const { joinAgent, operator } = yield* TestServer
       const agent = yield* joinAgent
@@ -155,7 +156,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
       })
     }).pipe(Effect.scoped))
 
-  it.effect("an old refusal neither ends the wait for the change that mends it, nor is told of it", () =>
+  it.effect("an earlier nack neither ends the wait for the correcting change nor appears in its delivery", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const { client, id } = yield* newJoined("agent")
@@ -164,17 +165,17 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
       )
       const revision = revisionIn(yield* client.expect("tunnel_create"))
       client.send({ type: "nack", data: { revision, code: "port_in_use", message: "localhost:1 is taken" } })
-      const mending = yield* Effect.forkChild(
+      const correcting = yield* Effect.forkChild(
         Effect.promise(() =>
           operator.patch(`/api/tunnels/${broken.body.id}?wait=applied&timeout=30s`, { target: "localhost:2" })
         )
       )
       client.send({ type: "ack", data: { revision: revisionIn(yield* client.expect("tunnel_update")) } })
-      const { body } = yield* Fiber.join(mending)
+      const { body } = yield* Fiber.join(correcting)
       assert.deepInclude(body.delivery, { applied: 1, pending: [], nacks: [] })
     }).pipe(Effect.scoped))
 
-  it.effect("is stored and answered also when the time is over, and says who is still waited for", () =>
+  it.effect("after the timeout the change is stored, and the response lists pending clients", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const { client, id } = yield* newJoined("agent")
@@ -195,7 +196,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
       assert.strictEqual((yield* Effect.promise(() => operator.get(`/api/tunnels/${late.body.id}`))).status, 200)
     }).pipe(Effect.scoped))
 
-  it.effect("is refused with a time that cannot be, before anything is stored", () =>
+  it.effect("an invalid wait or timeout is rejected before anything is stored", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       yield* Effect.promise(async () => {
@@ -226,8 +227,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("a change that waits", 
     }))
 })
 
-layer(TestServer.layer(), { excludeTestServices: true })("how far a client has come", (it) => {
-  it.effect("is shown with it at once: what it was sent, what it applied, what it refused, and what it calls itself", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("delivery state of clients", (it) => {
+  it.effect("agents and clients show sent, applied and rejected revisions and the client version at once", () =>
     Effect.gen(function*() {
       const { newTunnel, operator } = yield* TestServer
       const { client, id } = yield* newJoined("agent")
@@ -243,8 +244,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("how far a client has c
       })
       assert.deepInclude(shown.body, { sentRevision: other.revision, appliedRevision: tunnel.revision })
       assert.strictEqual(shown.body.session.clientVersion, "edge/1.2")
-      const { at, ...said } = shown.body.lastNack
-      assert.deepStrictEqual(said, nack)
+      const { at, ...lastNack } = shown.body.lastNack
+      assert.deepStrictEqual(lastNack, nack)
       assert.match(at, /^\d{4}-.*Z$/u)
 
       const listed = yield* Effect.promise(() => operator.get("/api/clients"))

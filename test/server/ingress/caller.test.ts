@@ -1,4 +1,4 @@
-/** Whose request it is: what proxies say, and what strangers make up. */
+/** Caller address and encryption from proxy headers, true and forged. */
 import { callerOf, remoteFromProxyHeader } from "#ingress/caller.ts"
 import { isAllowedHost, isSameOrigin } from "#ingress/hostAndOrigin.ts"
 import { connectionLimitsOf } from "#ingress/servers.ts"
@@ -17,25 +17,25 @@ const source = {
   forwardedProto: undefined
 }
 
-/** `203.0.113.n` and `10.0.0.n`: a stranger, or one of our proxies. */
+/** `203.0.113.n` is an untrusted address, `10.0.0.n` a trusted proxy. */
 const octet = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 254 }))
-const stranger = Schema.TemplateLiteral(["203.0.113.", octet])
+const untrusted = Schema.TemplateLiteral(["203.0.113.", octet])
 const proxy = Schema.TemplateLiteral(["10.0.0.", octet])
 
-describe("the address of a client", () => {
+describe("address of the caller", () => {
   it.effect.prop(
-    "is the nearest that is no proxy of ours, whatever was made up before it",
-    { made: Schema.Array(Schema.String), client: stranger, proxies: Schema.Array(proxy) },
-    ({ client, made, proxies }) =>
+    "the caller is the last untrusted address of X-Forwarded-For, whatever is forged before it",
+    { forged: Schema.Array(Schema.String), client: untrusted, proxies: Schema.Array(proxy) },
+    ({ client, forged, proxies }) =>
       Effect.sync(() => {
-        const forwardedFor = [...made, client, ...proxies].join(", ")
+        const forwardedFor = [...forged, client, ...proxies].join(", ")
         assert.strictEqual(callerOf({ ...source, forwardedFor }, isProxy).address, client)
       })
   )
 
   it.effect.prop(
-    "is the socket's where that is no proxy of ours, whatever the headers say",
-    { remote: stranger, forwardedFor: Schema.String, forwardedProto: Schema.String },
+    "the caller is the other end of the socket if that is not a trusted proxy, whatever the headers say",
+    { remote: untrusted, forwardedFor: Schema.String, forwardedProto: Schema.String },
     ({ forwardedFor, forwardedProto, remote }) =>
       Effect.sync(() =>
         assert.deepStrictEqual(callerOf({ ...source, remote: known(remote), forwardedFor, forwardedProto }, isProxy), {
@@ -46,13 +46,13 @@ describe("the address of a client", () => {
   )
 
   it.effect.prop(
-    "is always an address, however broken the header",
+    "the caller is an IP address for any text in the header",
     { forwardedFor: Schema.String },
     ({ forwardedFor }) =>
       Effect.sync(() => assert.match(callerOf({ ...source, forwardedFor }, isProxy).address, /^[\d.:a-f]+$/u))
   )
 
-  it("is read in every form in which proxies write it", () => {
+  it("addresses are read in every form that proxies write", () => {
     const addressOf = (forwardedFor: string) => callerOf({ ...source, forwardedFor }, isProxy).address
     assert.strictEqual(addressOf("203.0.113.7:4711"), "203.0.113.7")
     assert.strictEqual(addressOf("[2001:DB8:0::7]:4711"), "2001:db8::7")
@@ -62,7 +62,7 @@ describe("the address of a client", () => {
     assert.strictEqual(
       addressOf("203.0.113.7, unknown, 10.0.0.2"),
       "10.0.0.2",
-      "beyond what cannot be read nothing is believed"
+      "nothing before an unreadable item is believed"
     )
     assert.strictEqual(
       callerOf({ ...source, remote: known("::ffff:10.0.0.1"), forwardedFor: "203.0.113.7" }, isProxy).address,
@@ -70,7 +70,7 @@ describe("the address of a client", () => {
     )
   })
 
-  it("is nobody's word and not this machine where a PROXY header leaves open who it is", () => {
+  it("an unknown client behind a PROXY header counts neither as trusted proxy nor as this machine", () => {
     const unknown = (address: string, more: object = {}) =>
       callerOf(
         {
@@ -88,27 +88,27 @@ describe("the address of a client", () => {
     assert.strictEqual(unknown("127.0.0.1", { isTls: true }).encrypted, "yes")
     assert.isTrue(remoteFromProxyHeader("10.0.0.1", "203.0.113.7").isKnown)
     assert.isTrue(remoteFromProxyHeader("127.0.0.1", "127.0.0.1").isKnown)
-    assert.isFalse(remoteFromProxyHeader("10.0.0.1", "127.0.0.1").isKnown, "the loopback of another machine")
+    assert.isFalse(remoteFromProxyHeader("10.0.0.1", "127.0.0.1").isKnown, "loopback of another machine")
     assert.deepStrictEqual(remoteFromProxyHeader("10.0.0.1", undefined), { address: "10.0.0.1", isKnown: false })
   })
 
-  it("is encrypted when the socket is, or every hop that a proxy of ours tells of", () => {
+  it("a request is encrypted if the socket uses TLS or every hop of a trusted proxy is https", () => {
     const encrypted = (more: object) => callerOf({ ...source, ...more }, isProxy).encrypted
     assert.strictEqual(encrypted({ forwardedProto: "https" }), "yes")
     assert.strictEqual(encrypted({ forwardedProto: "https, HTTPS" }), "yes")
     assert.strictEqual(encrypted({ forwardedProto: "https, http" }), "no")
     assert.strictEqual(encrypted({ forwardedProto: "http" }), "no")
-    assert.strictEqual(encrypted({}), "no", "a proxy that says nothing")
+    assert.strictEqual(encrypted({}), "no", "a proxy without X-Forwarded-Proto")
     assert.strictEqual(encrypted({ remote: known("203.0.113.7"), isTls: true }), "yes")
     assert.strictEqual(encrypted({ remote: known("127.0.0.1") }), "local")
     const onLoopback = (more: object) =>
       callerOf({ ...source, remote: known("127.0.0.1"), ...more }, (address) => address === "127.0.0.1").encrypted
-    assert.strictEqual(onLoopback({ isForwarded: true }), "no", "a proxy on this machine that says nothing of https")
-    assert.strictEqual(onLoopback({ isForwarded: false }), "local", "whoever else asks from this machine")
+    assert.strictEqual(onLoopback({ isForwarded: true }), "no", "a proxy on this machine without X-Forwarded-Proto")
+    assert.strictEqual(onLoopback({ isForwarded: false }), "local", "another program on this machine")
   })
 })
 
-it("a /64 of IPv6 counts as one address, however it is written", () => {
+it("a /64 of IPv6 counts as one address, in every notation", () => {
   for (const one of ["2001:db8:1:2::7", "2001:DB8:1:2:ffff:ffff:ffff:ffff", "2001:db8:1:2:0:0:192.0.2.1"]) {
     assert.strictEqual(addressBlock(one), "2001:db8:1:2::/64")
   }
@@ -118,7 +118,7 @@ it("a /64 of IPv6 counts as one address, however it is written", () => {
   assert.strictEqual(addressBlock("unknown"), "unknown")
 })
 
-it("names: loopback and its own always, addresses where it listens beyond this machine, others as they are listed", () => {
+it("allowed hosts are loopback names, the listening host, listed names, and addresses unless on loopback", () => {
   const names = ["localhost", "a.localhost:3000", "127.0.0.1", "[::1]:3000"]
   for (const name of names) assert.isTrue(isAllowedHost(name, "0.0.0.0", []), name)
   assert.isTrue(isAllowedHost("10.1.2.3:3000", "0.0.0.0", []))
@@ -140,11 +140,11 @@ it("names: loopback and its own always, addresses where it listens beyond this m
   }
 })
 
-it("a page is of the same origin when scheme, name and port are", () => {
+it("a page has the same origin if scheme, host and port are equal", () => {
   assert.isTrue(isSameOrigin("https://control.example.com", "control.example.com", true))
   assert.isTrue(
     isSameOrigin("https://control.example.com", "control.example.com:443", false),
-    "a proxy has taken off TLS"
+    "a proxy terminates TLS"
   )
   assert.isTrue(isSameOrigin("http://localhost:3000", "localhost:3000", false))
   for (
@@ -161,14 +161,14 @@ it("a page is of the same origin when scheme, name and port are", () => {
   assert.isFalse(isSameOrigin("https://control.example.com/", "control.example.com", true), "an origin has no path")
 })
 
-it("few descriptors are shared out so that the database keeps its own", () => {
-  const asked = { maxConnections: 20_000, maxUnauthenticated: 4_096 }
-  assert.deepStrictEqual(connectionLimitsOf(asked, Number.POSITIVE_INFINITY), { ws: 24_096, api: 1_000 })
-  assert.deepStrictEqual(connectionLimitsOf(asked, 1_024), { ws: 832, api: 128 })
-  assert.deepStrictEqual(connectionLimitsOf(asked, 256), { ws: 160, api: 32 })
+it("connection limits of few file descriptors leave some for the database", () => {
+  const settings = { maxConnections: 20_000, maxUnauthenticated: 4_096 }
+  assert.deepStrictEqual(connectionLimitsOf(settings, Number.POSITIVE_INFINITY), { ws: 24_096, api: 1_000 })
+  assert.deepStrictEqual(connectionLimitsOf(settings, 1_024), { ws: 832, api: 128 })
+  assert.deepStrictEqual(connectionLimitsOf(settings, 256), { ws: 160, api: 32 })
 })
 
-it("a certificate is complained of when it has expired, is not valid yet, or ends within two weeks or a third of its life", () => {
+it("a certificate is warned about if invalid, or before expiry within 14 days or a third of its life", () => {
   const day = 86_400_000
   const months = { notBefore: 0, notAfter: 90 * day }
   assert.isUndefined(validityWarning(months, 75 * day))

@@ -1,4 +1,4 @@
-/** A process that has few files to open, and strangers who take all that they get. */
+/** A process with few file descriptors during floods of connections. */
 import { api } from "#support/api.ts"
 import { newDatabase } from "#support/database.ts"
 import { adminTokenIn, start, temporaryDirectory } from "#support/process.ts"
@@ -7,17 +7,17 @@ import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { connect, type Socket } from "node:net"
 
-/** Connects and says nothing, over and over; ready when so many of the sockets were cut by the server. */
-const flood = Effect.fnUntraced(function*(port: number, count: number, untilCut: number) {
+/** Opens `count` silent connections, and waits until the server has closed `untilClosed` of them. */
+const flood = Effect.fnUntraced(function*(port: number, count: number, untilClosed: number) {
   const sockets: Array<Socket> = []
   yield* Effect.addFinalizer(() => Effect.sync(() => sockets.forEach((socket) => socket.destroy())))
   yield* Effect.promise(() =>
     new Promise<void>((done) => {
-      let cut = 0
+      let closed = 0
       for (let index = 0; index < count; index += 1) {
         const socket = connect(port, "127.0.0.1").on("error", () => {}).on("close", () => {
-          cut += 1
-          if (cut >= untilCut) done()
+          closed += 1
+          if (closed >= untilClosed) done()
         })
         sockets.push(socket)
       }
@@ -29,7 +29,10 @@ const flood = Effect.fnUntraced(function*(port: number, count: number, untilCut:
 const serverWith = Effect.fnUntraced(function*(openFiles: number) {
   const { url } = yield* newDatabase
   const dataDir = yield* temporaryDirectory
-  const server = yield* start({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir }, openFiles)
+  const server = yield* start(
+    { DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_MAX_CONNECTIONS: "1000" },
+    openFiles
+  )
   const operator = api(server.apiUrl, yield* adminTokenIn(dataDir))
   const { body: agent } = yield* Effect.promise(() => operator.post("/api/agents", { name: "home" }))
   const client = yield* join(server.wsPort, "agent", agent.apiKey)
@@ -39,15 +42,15 @@ const serverWith = Effect.fnUntraced(function*(openFiles: number) {
 })
 
 it.live(
-  "a flood of connections is cut at the share of its port: operators and the database keep theirs",
+  "a flood of WebSocket connections is closed at its limit, and the API and the database still work",
   () =>
     Effect.gen(function*() {
       const server = yield* serverWith(128)
-      // 128 less 16 for operators and 64 for all else, and one is the agent's.
+      // 128 descriptors minus 16 for the API and 64 reserved are 48, and the agent has one of them.
       yield* flood(server.wsPort, 200, 200 - 47)
       assert.strictEqual((yield* server.newTunnel("during.example.com")).status, 201)
       assert.strictEqual((yield* server.client.expect("tunnel_create")).data["domain"], "during.example.com")
-      assert.include(server.output(), "at most 48 connections of agents and gateways")
+      assert.include(server.output(), "open files allows 48 connections of agents and gateways")
       assert.include(
         server.output(),
         "closing new connections of agents and gateways: the limit of 48 connections is reached"
@@ -57,7 +60,7 @@ it.live(
 )
 
 it.live(
-  "a process without a descriptor left lives on, and serves again when there are some",
+  "a process without free descriptors survives, and serves again when descriptors are free",
   () =>
     Effect.gen(function*() {
       const server = yield* serverWith(48)
@@ -68,9 +71,9 @@ it.live(
         (one, other) => Effect.andThen(one, other)
       )
       yield* endFlood
-      // The server learns of the end of a connection a moment after the other side: until then it may still cut this one.
-      const answer = yield* Effect.retry(server.newTunnel("after.example.com"), { times: 1_000 })
-      assert.strictEqual(answer.status, 201)
+      // The server notices closed connections a moment later. Until then it may still close this one.
+      const response = yield* Effect.retry(server.newTunnel("after.example.com"), { times: 1_000 })
+      assert.strictEqual(response.status, 201)
       assert.strictEqual((yield* server.client.expect("tunnel_create")).data["domain"], "after.example.com")
       yield* Effect.retry(join(server.wsPort, "agent", server.agent.apiKey), { times: 100 })
     }),

@@ -1,4 +1,4 @@
-/** How much comes in: of connections, and of bytes from one of them. */
+/** Limits of connections, of message sizes before authentication, and of bytes per second. */
 import { upgrade } from "#support/raw.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
@@ -6,8 +6,8 @@ import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Socket } from "node:net"
 
-layer(TestServer.layer({ maxConnections: 3 }), { excludeTestServices: true })("connections in all", (it) => {
-  it.effect("beyond the limit an upgrade gets 503 with Retry-After, whether the others have authenticated or not", () =>
+layer(TestServer.layer({ maxConnections: 3 }), { excludeTestServices: true })("connection limit", (it) => {
+  it.effect("an upgrade above the limit gets 503 with Retry-After, and unauthenticated connections count too", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const one = yield* server.joinAgent
@@ -22,13 +22,13 @@ layer(TestServer.layer({ maxConnections: 3 }), { excludeTestServices: true })("c
     }))
 })
 
-layer(TestServer.layer(), { excludeTestServices: true })("before auth", (it) => {
+layer(TestServer.layer(), { excludeTestServices: true })("size limit before authentication", (it) => {
   const auth = (apiKey: string, bytes: number) => {
     const message = JSON.stringify({ type: "auth", data: { apiKey, filler: "" } })
     return message.replace(`"filler":""`, `"filler":"${"x".repeat(bytes - message.length)}"`)
   }
 
-  it.effect("a message of 8 KiB is read, a larger one closes with 1009", () =>
+  it.effect("before authentication a message of 8 KiB is read, and a larger one closes with 1009", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey } = yield* server.newAgent
@@ -45,11 +45,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("before auth", (it) => 
       assert.strictEqual((yield* second.closed).code, 1009)
     }))
 
-  it.effect("a larger one is not waited for: it is closed as soon as too much of it has come", () =>
+  it.effect("a message above the limit closes the connection before the message is complete", () =>
     Effect.gen(function*() {
       const { wsPort } = yield* TestServer
       const client = yield* connect(wsPort)
-      // A text frame of 200,000 bytes, of which 9,000 come.
+      // A text frame that announces 200,000 bytes, of which 9,000 are sent.
       const head = Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0, 3, 0x0d, 0x40, 0, 0, 0, 0])
       socketOf(client).write(Buffer.concat([head, Buffer.alloc(9_000, "x")]))
       assert.strictEqual((yield* client.closed).code, 1009)
@@ -57,10 +57,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("before auth", (it) => 
       later.send({ type: "heartbeat", data: { timestamp: 1 } })
       yield* later.expect("error")
       socketOf(later).write(Buffer.concat([head, Buffer.alloc(9_000, "x")]))
-      assert.strictEqual((yield* later.closed).code, 1009, "nor after something that was no auth")
+      assert.strictEqual((yield* later.closed).code, 1009, "also after a message other than auth")
     }))
 
-  it.effect("what follows auth at once may be larger", () =>
+  it.effect("a message sent right after auth may be larger", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey } = yield* server.newAgent
@@ -73,12 +73,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("before auth", (it) => 
     }))
 })
 
-layer(TestServer.layer({ maxBytesPerSecond: 65_536 }), { excludeTestServices: true })("bytes a second", (it) => {
-  it.effect("who sends more is read from more slowly, is not closed, and holds up nobody else", () =>
+layer(TestServer.layer({ maxBytesPerSecond: 65_536 }), { excludeTestServices: true })("rate limit in bytes", (it) => {
+  it.effect("a client above the rate limit is slowed but not closed, and delays no other client", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const [one, other] = yield* Effect.all([server.joinAgent, server.joinAgent])
-      // The burst is 256 KiB, so that the rest takes more than a second, whatever else this machine does.
+      // The burst is 256 KiB, so the rest takes more than 1 s, independent of the load of this machine.
       const messages = 7
       const before = performance.now()
       for (let index = 0; index < messages; index += 1) {
@@ -93,7 +93,7 @@ layer(TestServer.layer({ maxBytesPerSecond: 65_536 }), { excludeTestServices: tr
       assert.strictEqual(one.client.ws.readyState, one.client.ws.OPEN)
     }))
 
-  it.effect("who is read from slowly and is closed meanwhile is gone in time", () =>
+  it.effect("a slowed client is closed in time when its key is revoked", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, client, id } = yield* server.joinAgent
@@ -105,7 +105,7 @@ layer(TestServer.layer({ maxBytesPerSecond: 65_536 }), { excludeTestServices: tr
     }))
 })
 
-/** The stream below a client's `ws`, to send what it would not. */
+/** TCP socket below a client's `ws`, to send bytes that `ws` would not send. */
 function socketOf({ ws }: { readonly ws: object }): Socket {
   return (ws as { readonly _socket: Socket })._socket
 }

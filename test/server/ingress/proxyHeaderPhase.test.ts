@@ -1,4 +1,4 @@
-/** The time before a header has come: in front of TLS, for how long, of how many, and what an operator is told. */
+/** PROXY headers on sockets: before TLS, timeout, quotas, and warnings to the operator. */
 import { Ingress } from "#ingress/Ingress.ts"
 import { remoteOf } from "#ingress/proxyHeaderPhase.ts"
 import { WSServer } from "#library/index.ts"
@@ -19,7 +19,7 @@ import { join } from "node:path"
 import { connect as connectTls, type TLSSocket } from "node:tls"
 
 const on = { proxyProtocol: "ws" as const, ...trusting(balancer) }
-const stranger = "127.0.0.1"
+const untrusted = "127.0.0.1"
 const header = v2({ address: "203.0.113.1", port: 4_711 })
 const request = Buffer.from("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 
@@ -28,11 +28,11 @@ const portOf = (server: Server | TcpServer) => {
   return typeof address === "object" ? address?.port ?? 0 : 0
 }
 
-/** A server that answers with the address that it takes its client for; the test moves the time, and sees what is logged. */
+/** Starts a server that responds with the client address. Time is the test clock; log lines are collected. */
 const serve = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}, kind: "ws" | "api" = "ws") {
   const lines: Array<string> = []
   const logger = Logger.layer([Logger.make(({ message }) => lines.push(String(message)))])
-  const edge = Context.get(
+  const ingress = Context.get(
     yield* Layer.build(
       Ingress.layer.pipe(
         Layer.provide(Settings.layerOf({ ...defaults, ...on, ...settings })),
@@ -42,12 +42,12 @@ const serve = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}
     ),
     Ingress
   )
-  const server = edge.create(
+  const server = ingress.create(
     kind,
     { requestTimeout: 10_000, maxHeaderSize: 8_192 },
     ({ socket }, response) => response.end(remoteOf(socket).address)
   )
-  yield* Effect.provide(edge.supervise(kind, server), logger)
+  yield* Effect.provide(ingress.supervise(kind, server), logger)
   yield* Effect.promise(() => new Promise<void>((done) => server.listen(0, "127.0.0.1", done)))
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -55,7 +55,12 @@ const serve = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}
       server.closeAllConnections()
     })
   )
-  return { server, port: portOf(server), lines, troubles: () => lines.filter((line) => line.includes("was closed")) }
+  return {
+    server,
+    port: portOf(server),
+    lines,
+    rejections: () => lines.filter((line) => line.includes("closed a connection"))
+  }
 })
 
 const closing = (socket: Socket) =>
@@ -63,9 +68,9 @@ const closing = (socket: Socket) =>
     socket.closed ? Promise.resolve() : new Promise<void>((done) => socket.once("close", () => done()))
   )
 
-/** Says what it is told to, and lives until the test ends. */
-const visit = Effect.fnUntraced(function*(server: Server, from: string, bytes = Buffer.alloc(0)) {
-  // Comes with the connection itself, whatever has been said in it.
+/** Opens a connection that sends `bytes` and stays open until the test ends. */
+const openConnection = Effect.fnUntraced(function*(server: Server, from: string, bytes = Buffer.alloc(0)) {
+  // Emitted for the connection itself, before any bytes.
   const accepted = new Promise((done) => server.once("connection", done))
   const socket = connectTcp({ port: portOf(server), host: "127.0.0.1", localAddress: from })
   socket.on("error", () => {}).resume()
@@ -86,7 +91,7 @@ const makeFiles = Effect.map(temporaryDirectory, (directory) => {
   return { write, settings: { tlsCertificate: Option.some(certificate), tlsPrivateKey: Option.some(key) } }
 })
 
-/** TLS through a socket that has sent its header: the certificate that is shown, and what is answered. */
+/** Starts TLS on a socket that has sent its header, and returns the server certificate and the response body. */
 const askEncrypted = (socket: Socket) =>
   Effect.promise(() =>
     new Promise<{ readonly certificate: string | undefined; readonly answer: string }>((done) => {
@@ -101,33 +106,33 @@ const askEncrypted = (socket: Socket) =>
     })
   )
 
-it.effect("a header comes before TLS, and the newest certificate is shown behind it", () =>
+it.effect("a PROXY header is read before TLS, and TLS after it uses the newest certificate", () =>
   Effect.gen(function*() {
     const files = yield* makeFiles
     const first = files.write()
-    const { port, troubles } = yield* serve(files.settings)
+    const { port, rejections } = yield* serve(files.settings)
     const ask = (bytes: Buffer, from = balancer) => askEncrypted(through(port, bytes, from)())
     for (const address of ["203.0.113.1", "2001:db8::1"]) {
       for (const version of [v1, v2]) {
-        const told = yield* ask(version({ address, port: 1 }))
-        assert.deepStrictEqual(told, { certificate: first, answer: address })
+        const response = yield* ask(version({ address, port: 1 }))
+        assert.deepStrictEqual(response, { certificate: first, answer: address })
       }
     }
-    assert.strictEqual((yield* ask(Buffer.alloc(0), stranger)).answer, stranger)
+    assert.strictEqual((yield* ask(Buffer.alloc(0), untrusted)).answer, untrusted)
     const second = files.write()
     yield* TestClock.adjust("5 seconds")
     assert.deepStrictEqual(yield* ask(header), { certificate: second, answer: "203.0.113.1" })
-    assert.deepStrictEqual(troubles(), [])
-    assert.strictEqual((yield* ask(header, stranger)).certificate, undefined)
-    assert.include(troubles()[0], "none of CONTROL_TRUSTED_PROXIES")
+    assert.deepStrictEqual(rejections(), [])
+    assert.strictEqual((yield* ask(header, untrusted)).certificate, undefined)
+    assert.include(rejections()[0], "not in CONTROL_TRUSTED_PROXIES")
   }))
 
-it.effect("the first bytes of TLS may come with the header, or each by itself", () =>
+it.effect("the first bytes of TLS may arrive with the header or byte by byte", () =>
   Effect.gen(function*() {
     const files = yield* makeFiles
     files.write()
     const { port } = yield* serve(files.settings)
-    // Between the two, a proxy that joins or splits what it passes on.
+    // A proxy in between joins or splits the bytes that it forwards.
     for (const isJoined of [true, false]) {
       const proxy = createServer((near) => {
         const far = connectTcp({ port, host: "127.0.0.1", localAddress: balancer, noDelay: true })
@@ -146,26 +151,26 @@ it.effect("the first bytes of TLS may come with the header, or each by itself", 
     }
   }))
 
-it.effect("a balancer that is set up wrongly is told of in one line at a time, with what is expected", () =>
+it.effect("a load balancer without PROXY headers is logged in one line per 10 s, with the setting", () =>
   Effect.gen(function*() {
-    const { lines, port, server, troubles } = yield* serve()
-    // It looks whether anybody listens: nothing to tell of.
-    const probe = yield* visit(server, balancer)
+    const { lines, port, server, rejections } = yield* serve()
+    // A connection that ends without bytes is a health check, which is not logged.
+    const probe = yield* openConnection(server, balancer)
     probe.end()
     yield* closing(probe)
     for (let time = 0; time < 50; time += 1) assert.strictEqual((yield* send(port, balancer, request)).status, 0)
-    assert.lengthOf(troubles(), 1)
+    assert.lengthOf(rejections(), 1)
     assert.match(
-      troubles()[0] ?? "",
+      rejections()[0] ?? "",
       /closed a connection from 127\.0\.0\.2: .* no PROXY header.*CONTROL_PROXY_PROTOCOL/u
     )
     yield* TestClock.adjust("10 seconds")
-    assert.lengthOf(troubles(), 2, "one more had waited")
-    assert.lengthOf(lines.filter((line) => line.includes("GET /")), 0, "and nothing of what it sent")
+    assert.lengthOf(rejections(), 2, "one more was queued")
+    assert.lengthOf(lines.filter((line) => line.includes("GET /")), 0, "and no bytes of the request")
     assert.strictEqual((yield* send(port, balancer, Buffer.concat([header, request]))).body, "203.0.113.1")
   }))
 
-it.effect("an operator is warned at the start where the API closes what comes from this machine", () =>
+it.effect("a warning at the start says that the API closes connections from this machine", () =>
   Effect.gen(function*() {
     const { lines } = yield* serve({ ...trusting("127.0.0.1"), proxyProtocol: "both" }, "api")
     assert.lengthOf(lines.filter((line) => /health checks on this machine.*CONTROL_PROXY_PROTOCOL/u.test(line)), 1)
@@ -173,12 +178,12 @@ it.effect("an operator is warned at the start where the API closes what comes fr
     assert.lengthOf(others.filter((line) => line.includes("on this machine")), 0)
   }))
 
-it.effect("who has not sent a header within ten seconds is cut, however slowly it goes on; who has is not", () =>
+it.effect("a connection without a complete PROXY header is closed after 10 s, also if it sends slowly", () =>
   Effect.gen(function*() {
-    const { server, troubles } = yield* serve()
-    const silent = yield* visit(server, stranger)
-    const slow = yield* visit(server, balancer)
-    const open = yield* visit(server, balancer, header)
+    const { server, rejections } = yield* serve()
+    const silent = yield* openConnection(server, untrusted)
+    const slow = yield* openConnection(server, balancer)
+    const open = yield* openConnection(server, balancer, header)
     for (const byte of header.subarray(0, 10)) {
       slow.write(Buffer.from([byte]))
       yield* TestClock.adjust("1 second")
@@ -186,27 +191,27 @@ it.effect("who has not sent a header within ten seconds is cut, however slowly i
     yield* closing(silent)
     yield* closing(slow)
     yield* TestClock.adjust("10 seconds")
-    assert.lengthOf(troubles(), 1)
-    assert.include(troubles()[0], "not come in time")
+    assert.lengthOf(rejections(), 1)
+    assert.include(rejections()[0], "no PROXY header arrived within 10 s")
     assert.isFalse(open.destroyed)
   }))
 
-it.effect("who says nothing takes a place among those of its address, and none of the balancer's", () =>
+it.effect("silent connections use the quota of their own address, not the quota of the balancer", () =>
   Effect.gen(function*() {
     const { port, server } = yield* serve({ maxUnauthenticatedPerIp: 1, maxUnauthenticated: 2 })
-    const first = yield* visit(server, stranger)
-    yield* closing(yield* visit(server, stranger))
-    yield* visit(server, "127.0.0.3")
-    yield* closing(yield* visit(server, "127.0.0.4"))
+    const first = yield* openConnection(server, untrusted)
+    yield* closing(yield* openConnection(server, untrusted))
+    yield* openConnection(server, "127.0.0.3")
+    yield* closing(yield* openConnection(server, "127.0.0.4"))
     assert.strictEqual((yield* send(port, balancer, Buffer.concat([header, request]))).body, "203.0.113.1")
     first.destroy()
-    // Until its place is free again.
-    const asked = Effect.map(send(port, stranger, request), ({ body }) => body)
-    assert.strictEqual(yield* Effect.repeat(asked, { until: (body) => body !== "" }), stranger)
-    assert.strictEqual(yield* asked, stranger)
+    // Retry until the slot is free again.
+    const responseBody = Effect.map(send(port, untrusted, request), ({ body }) => body)
+    assert.strictEqual(yield* Effect.repeat(responseBody, { until: (body) => body !== "" }), untrusted)
+    assert.strictEqual(yield* responseBody, untrusted)
   }))
 
-it.effect("what a header has told is forgotten with its connection", () =>
+it.effect("the client address of a header is forgotten when its connection closes", () =>
   Effect.gen(function*() {
     const files = yield* makeFiles
     files.write()
@@ -214,10 +219,10 @@ it.effect("what a header has told is forgotten with its connection", () =>
       const { port, server } = yield* serve(settings)
       const socket = through(port, header)()
       yield* Effect.promise(() => new Promise((done) => server.once("connection", done)))
-      const ends = { remoteAddress: balancer, remotePort: socket.localPort, localAddress: stranger, localPort: port }
-      const told = Effect.sync(() => remoteOf(ends).address)
+      const ends = { remoteAddress: balancer, remotePort: socket.localPort, localAddress: untrusted, localPort: port }
+      const currentAddress = Effect.sync(() => remoteOf(ends).address)
       const isNow = (address: string) =>
-        Effect.repeat(Effect.andThen(turn, told), { until: (seen) => seen === address })
+        Effect.repeat(Effect.andThen(turn, currentAddress), { until: (seen) => seen === address })
       yield* isNow("203.0.113.1")
       yield* askEncrypted(socket)
       yield* isNow(balancer)
@@ -226,15 +231,18 @@ it.effect("what a header has told is forgotten with its connection", () =>
 
 const turn = Effect.promise(() => new Promise((done) => setImmediate(done)))
 
-it.effect("a server that stops waits for nobody who has not sent a header", () =>
+it.effect("a stopping server closes connections without a header at once", () =>
   Effect.gen(function*() {
     const { server } = yield* serve()
-    const waiting = [yield* visit(server, stranger), yield* visit(server, balancer, header.subarray(0, 5))]
+    const pending = [
+      yield* openConnection(server, untrusted),
+      yield* openConnection(server, balancer, header.subarray(0, 5))
+    ]
     yield* Effect.promise(() => new Promise((done) => server.close(done)))
-    for (const socket of waiting) yield* closing(socket)
+    for (const socket of pending) yield* closing(socket)
   }))
 
-it.live("nor does a whole Control, on either port", () =>
+it.live("a stopping Control process closes connections without a header on both ports", () =>
   Effect.gen(function*() {
     const scope = yield* Scope.make()
     const { apiUrl, wsPort } = yield* Scope.provide(makeServer({ ...on, proxyProtocol: "both" }), scope)
@@ -248,7 +256,7 @@ it.live("nor does a whole Control, on either port", () =>
   }), 20_000)
 
 it.live(
-  "the library reads headers, too, also of who comes before it is ready; without the setting nothing reads any",
+  "the library reads headers, also of connections before it is ready, but only with the setting",
   () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase

@@ -1,4 +1,4 @@
-/** Whole servers behind a balancer that passes on TCP: whom each connection is taken for, and who is cut. */
+/** Both ports behind a TCP load balancer: client addresses and closed connections. */
 import { adminToken } from "#support/database.ts"
 import {
   balancer,
@@ -22,7 +22,7 @@ import { connect as connectTcp } from "node:net"
 
 const on = { proxyProtocol: "both" as const, ...trusting(balancer) }
 const client = (address: string): End => ({ address, port: 4_711 })
-const stranger = "127.0.0.1"
+const untrusted = "127.0.0.1"
 
 const ports = Effect.map(TestServer, ({ apiUrl, wsPort }) => ({ ws: wsPort, api: Number(new URL(apiUrl).port) }))
 
@@ -44,7 +44,7 @@ const upgradeRequest = (...headers: ReadonlyArray<string>) =>
     ].join("\r\n")
   )
 
-/** Joins an agent through the balancer, and gives the address by which operators see it. */
+/** Connects an agent through the balancer, and returns its address according to /api/clients. */
 const addressSeen = Effect.fnUntraced(function*(header: Buffer, headers: Readonly<Record<string, string>> = {}) {
   const server = yield* TestServer
   const agent = yield* server.newAgent
@@ -60,7 +60,7 @@ const each = (bytes: Buffer) => [...bytes].map((byte) => Buffer.from([byte]))
 layer(TestServer.layer({ ...on, ...trusting(balancer, "198.51.100.1") }), { excludeTestServices: true })(
   "behind a balancer",
   (it) => {
-    it.effect("a client is shown by the address in its header, of either version and family", () =>
+    it.effect("a client has the address of its PROXY header, for both versions and address families", () =>
       Effect.gen(function*() {
         assert.strictEqual(yield* addressSeen(v1(client("203.0.113.1"))), "203.0.113.1")
         assert.strictEqual(yield* addressSeen(v1(client("2001:db8::2"))), "2001:db8::2")
@@ -68,7 +68,7 @@ layer(TestServer.layer({ ...on, ...trusting(balancer, "198.51.100.1") }), { excl
         assert.strictEqual(yield* addressSeen(v2(client("2001:db8::4"))), "2001:db8::4")
       }))
 
-    it.effect("an operator is written into the audit by it", () =>
+    it.effect("the audit log has the operator's address of the PROXY header", () =>
       Effect.gen(function*() {
         const { operator } = yield* TestServer
         const { api } = yield* ports
@@ -90,30 +90,42 @@ layer(TestServer.layer({ ...on, ...trusting(balancer, "198.51.100.1") }), { excl
         assert.include(JSON.stringify(audit.body), "203.0.113.5")
       }))
 
-    it.effect("who forwards is judged by the address in the header, and the balancer's name helps nobody", () =>
+    it.effect("X-Forwarded-For is believed only if the address in the PROXY header is a trusted proxy", () =>
       Effect.gen(function*() {
         const forwarded = { "X-Forwarded-For": "192.0.2.77" }
-        assert.strictEqual(yield* addressSeen(v2(client("198.51.100.1")), forwarded), "192.0.2.77", "a proxy of ours")
-        assert.strictEqual(yield* addressSeen(v2(client("203.0.113.6")), forwarded), "203.0.113.6", "a stranger")
+        assert.strictEqual(yield* addressSeen(v2(client("198.51.100.1")), forwarded), "192.0.2.77", "a trusted proxy")
+        assert.strictEqual(
+          yield* addressSeen(v2(client("203.0.113.6")), forwarded),
+          "203.0.113.6",
+          "an untrusted address"
+        )
         for (const header of [v1Unknown, v2Local, v2Raw(0x21, 0x00, Buffer.alloc(0))]) {
-          assert.strictEqual(yield* addressSeen(header, forwarded), balancer, "nobody knows whose it is")
+          assert.strictEqual(yield* addressSeen(header, forwarded), balancer, "the client is unknown")
         }
       }))
 
-    it.effect("a header may come byte by byte, or in one piece with what follows", () =>
+    it.effect("a PROXY header may arrive byte by byte or together with the request", () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
         for (const header of [v1(client("203.0.113.7")), v2(client("2001:db8::7"), randomBytes(9)), v1Unknown]) {
-          for (const [port, asked, status] of [[api, request("/healthz"), 200], [ws, upgradeRequest(), 101]] as const) {
-            const whole = Buffer.concat([header, asked])
-            for (const pieces of [[whole], each(whole), [...each(header), asked], [header, ...each(asked)]]) {
+          for (
+            const [port, requestBytes, status] of [[api, request("/healthz"), 200], [
+              ws,
+              upgradeRequest(),
+              101
+            ]] as const
+          ) {
+            const bytes = Buffer.concat([header, requestBytes])
+            for (
+              const pieces of [[bytes], each(bytes), [...each(header), requestBytes], [header, ...each(requestBytes)]]
+            ) {
               assert.strictEqual((yield* send(port, balancer, ...pieces)).status, status)
             }
           }
         }
       }))
 
-    it.effect("requests that follow on the same connection are of the same client", () =>
+    it.effect("later requests on the same connection need no header", () =>
       Effect.gen(function*() {
         const { api } = yield* ports
         const keep = Buffer.from("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -121,42 +133,42 @@ layer(TestServer.layer({ ...on, ...trusting(balancer, "198.51.100.1") }), { excl
         assert.strictEqual(answer.status, 200)
       }))
 
-    it.effect("a connection of the balancer without a header is closed without an answer, on both ports", () =>
+    it.effect("both ports close a connection of the balancer without a header, and send no response", () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
         const malformed = v2Raw(0x21, 0x12, Buffer.alloc(12))
-        for (const [port, asked] of [[api, request("/healthz")], [ws, upgradeRequest()]] as const) {
-          const answer = yield* send(port, balancer, asked)
+        for (const [port, requestBytes] of [[api, request("/healthz")], [ws, upgradeRequest()]] as const) {
+          const answer = yield* send(port, balancer, requestBytes)
           assert.deepStrictEqual(answer, { status: 0, head: "", body: "" })
-          assert.strictEqual((yield* send(port, balancer, Buffer.concat([malformed, asked]))).status, 0)
-          const two = Buffer.concat([v1(client("203.0.113.9")), v1(client("203.0.113.9")), asked])
-          assert.strictEqual((yield* send(port, balancer, two)).status, 400, "a second one is no HTTP")
+          assert.strictEqual((yield* send(port, balancer, Buffer.concat([malformed, requestBytes]))).status, 0)
+          const two = Buffer.concat([v1(client("203.0.113.9")), v1(client("203.0.113.9")), requestBytes])
+          assert.strictEqual((yield* send(port, balancer, two)).status, 400, "a second header is not HTTP")
         }
       }))
 
-    it.effect("a header of anybody else is never believed, and who sends none is served as ever", () =>
+    it.effect("a header from an untrusted address is rejected, and connections without one still work", () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
         for (const header of [v1(client("203.0.113.9")), v2(client("203.0.113.9")), v2Local, v1Unknown]) {
-          for (const [port, asked] of [[api, request("/healthz")], [ws, upgradeRequest()]] as const) {
-            assert.strictEqual((yield* send(port, stranger, Buffer.concat([header, asked]))).status, 0)
-            assert.strictEqual((yield* send(port, stranger, ...each(header), asked)).status, 0)
+          for (const [port, requestBytes] of [[api, request("/healthz")], [ws, upgradeRequest()]] as const) {
+            assert.strictEqual((yield* send(port, untrusted, Buffer.concat([header, requestBytes]))).status, 0)
+            assert.strictEqual((yield* send(port, untrusted, ...each(header), requestBytes)).status, 0)
           }
         }
         for (const path of ["/healthz", "/readyz", "/metrics"]) {
           assert.strictEqual((yield* get(api, path)).status, 200, path)
         }
-        assert.strictEqual((yield* send(ws, stranger, upgradeRequest())).status, 101)
+        assert.strictEqual((yield* send(ws, untrusted, upgradeRequest())).status, 101)
         const { joinAgent, operator } = yield* TestServer
         const { id } = yield* joinAgent
         const { body } = yield* Effect.promise(() => operator.get("/api/clients"))
         assert.strictEqual(
           body.items.find((item: { readonly clientId: string }) => item.clientId === id)?.address,
-          stranger
+          untrusted
         )
       }))
 
-    it.effect("whatever bytes come, from whom ever, disturb nobody", () =>
+    it.effect("random bytes from any address disturb no other connection", () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
         const beginnings = [
@@ -167,7 +179,7 @@ layer(TestServer.layer({ ...on, ...trusting(balancer, "198.51.100.1") }), { excl
         ]
         yield* Effect.forEach(Array.from({ length: 400 }, (_, index) => index), (index) => {
           const bytes = Buffer.concat([beginnings[index % 4] ?? Buffer.alloc(0), randomBytes(1 + (index * 7) % 300)])
-          return strike(index % 2 === 0 ? ws : api, index % 3 === 0 ? stranger : balancer, bytes)
+          return sendAndClose(index % 2 === 0 ? ws : api, index % 3 === 0 ? untrusted : balancer, bytes)
         }, { concurrency: 20 })
         assert.strictEqual(yield* addressSeen(v2(client("203.0.113.10"))), "203.0.113.10")
         assert.strictEqual((yield* get(api, "/healthz")).status, 200)
@@ -175,38 +187,42 @@ layer(TestServer.layer({ ...on, ...trusting(balancer, "198.51.100.1") }), { excl
   }
 )
 
-/** Sends bytes and the end of its half, and waits until the server has closed the other. */
-const strike = (port: number, from: string, bytes: Buffer): Effect.Effect<void> =>
+/** Sends bytes, ends its half of the connection, and waits until the server closes the other half. */
+const sendAndClose = (port: number, from: string, bytes: Buffer): Effect.Effect<void> =>
   Effect.callback((resume) => {
     const socket = connectTcp({ port, host: "127.0.0.1", localAddress: from })
     socket.on("error", () => {}).on("close", () => resume(Effect.void)).resume().end(bytes)
   })
 
-layer(TestServer.layer({ ...on, maxUnauthenticatedPerIp: 1 }), { excludeTestServices: true })("limits", (it) => {
-  it.effect("of one address are those of the client, not of the balancer", () =>
-    Effect.gen(function*() {
-      const { wsPort } = yield* TestServer
-      const from = (address: string) => connect(wsPort, "", { createConnection: through(wsPort, v2(client(address))) })
-      yield* from("192.0.2.1")
-      assert.include((yield* Effect.flip(from("192.0.2.1"))).message, "503", "the same one")
-      yield* from("192.0.2.2")
-      yield* from("2001:db8::1")
-      assert.include((yield* Effect.flip(from("2001:db8::2"))).message, "503", "the same /64")
-    }))
+layer(TestServer.layer({ ...on, maxUnauthenticatedPerIp: 1 }), { excludeTestServices: true })(
+  "limits behind a load balancer",
+  (it) => {
+    it.effect("the quota of one address applies to the client, not to the balancer", () =>
+      Effect.gen(function*() {
+        const { wsPort } = yield* TestServer
+        const from = (address: string) =>
+          connect(wsPort, "", { createConnection: through(wsPort, v2(client(address))) })
+        yield* from("192.0.2.1")
+        assert.include((yield* Effect.flip(from("192.0.2.1"))).message, "503", "the same one")
+        yield* from("192.0.2.2")
+        yield* from("2001:db8::1")
+        assert.include((yield* Effect.flip(from("2001:db8::2"))).message, "503", "the same /64")
+      }))
 
-  it.effect("of wrong tokens, too: who guesses makes nobody else wait", () =>
-    Effect.gen(function*() {
-      const { api } = yield* ports
-      const guess = (address: string) =>
-        Effect.map(
-          send(api, balancer, v1(client(address)), request("/api/agents", ["Authorization: Bearer wrong"])),
-          ({ status }) => status
+    it.effect("the backoff of wrong tokens applies to the guessing client only", () =>
+      Effect.gen(function*() {
+        const { api } = yield* ports
+        const guess = (address: string) =>
+          Effect.map(
+            send(api, balancer, v1(client(address)), request("/api/agents", ["Authorization: Bearer wrong"])),
+            ({ status }) => status
+          )
+        const guesses = yield* Effect.all(
+          [...Array.from({ length: 40 }, () => guess("192.0.2.3")), guess("192.0.2.4")],
+          { concurrency: "unbounded" }
         )
-      const guesses = yield* Effect.all(
-        [...Array.from({ length: 40 }, () => guess("192.0.2.3")), guess("192.0.2.4")],
-        { concurrency: "unbounded" }
-      )
-      assert.include(guesses, 429)
-      assert.strictEqual(guesses.at(-1), 401)
-    }))
-})
+        assert.include(guesses, 429)
+        assert.strictEqual(guesses.at(-1), 401)
+      }))
+  }
+)

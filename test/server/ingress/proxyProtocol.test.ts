@@ -1,4 +1,4 @@
-/** Headers of the PROXY protocol, byte by byte. */
+/** Parser of PROXY protocol headers, byte by byte. */
 import { decide, type ParsedHeader, parseHeader } from "#ingress/proxyProtocol.ts"
 import { type End, v1, v1Unknown, v2, v2Local, v2Raw } from "#support/proxyHeaders.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -8,14 +8,14 @@ import { SocketAddress } from "node:net"
 const upTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 const ipv4 = Schema.TemplateLiteral([upTo(255), ".", upTo(255), ".", upTo(255), ".", upTo(255)])
 const groups = Schema.Array(upTo(65_535)).check(Schema.isMinLength(8), Schema.isMaxLength(8))
-/** Not IPv4 in disguise, which is told as what it is. */
+/** Never an IPv4-mapped address, which is parsed as IPv4. */
 const ipv6Of = (given: ReadonlyArray<number>) =>
   [0x2000, ...given.slice(1)].map((group) => group.toString(16)).join(":")
 const anyBytes = Schema.Array(upTo(255))
 const plain = (address: string) =>
   new SocketAddress({ address, family: address.includes(":") ? "ipv6" : "ipv4" }).address
 
-/** What comes out where the bytes arrive in pieces, each of which ends at one of the cuts. */
+/** Parses bytes that arrive in pieces, each of which ends at one of the cuts. */
 const inPieces = (bytes: Buffer, cuts: ReadonlyArray<number>): ParsedHeader => {
   for (const end of [...cuts.map((cut) => cut % (bytes.length + 1)).toSorted((a, b) => a - b), bytes.length]) {
     const parsed = parseHeader(bytes.subarray(0, end))
@@ -26,9 +26,9 @@ const inPieces = (bytes: Buffer, cuts: ReadonlyArray<number>): ParsedHeader => {
 
 const headersOf = (client: End, tlvs: ReadonlyArray<number>) => [v1(client), v2(client, Buffer.from(tlvs))]
 
-describe("a header", () => {
+describe("PROXY header", () => {
   it.effect.prop(
-    "names the client's address, in either version and family, and ends where the rest begins",
+    "a header contains the client address and its own length, for both versions and address families",
     { four: ipv4, six: groups, port: upTo(65_535), tlvs: anyBytes, rest: anyBytes, cuts: Schema.Array(upTo(5_000)) },
     ({ cuts, four, port, rest, six, tlvs }) =>
       Effect.sync(() => {
@@ -39,7 +39,7 @@ describe("a header", () => {
             assert.deepStrictEqual(parseHeader(bytes), expected)
             assert.deepStrictEqual(inPieces(bytes, cuts), expected)
             for (let end = 0; end < header.length; end += 1) {
-              assert.strictEqual(parseHeader(header.subarray(0, end))._tag, "Incomplete", `${end} bytes of it`)
+              assert.strictEqual(parseHeader(header.subarray(0, end))._tag, "Incomplete", `${end} bytes of the header`)
             }
           }
         }
@@ -48,7 +48,7 @@ describe("a header", () => {
   )
 
   it.effect.prop(
-    "that was damaged, and any other bytes, are read alike however they are split, and never throw",
+    "damaged headers and random bytes parse in the same way however they are split, and never throw",
     {
       four: ipv4,
       bytes: anyBytes,
@@ -72,7 +72,7 @@ describe("a header", () => {
     { arbitrary: { runs: 300 } }
   )
 
-  it("of a proxy that speaks for itself, or does not know for whom, names nobody", () => {
+  it("a header for the proxy itself or an unknown client contains no client", () => {
     const nameless = (header: Buffer) =>
       assert.deepStrictEqual(parseHeader(Buffer.concat([header, Buffer.from("GET /")])), {
         _tag: "Header",
@@ -82,14 +82,14 @@ describe("a header", () => {
     nameless(v1Unknown)
     nameless(Buffer.from(`PROXY UNKNOWN ${"ffff:".repeat(7)}ffff ${"ffff:".repeat(7)}ffff 65535 65535\r\n`))
     nameless(v2Local)
-    // The addresses of a proxy's own connection, and families that do not count there.
+    // LOCAL ignores addresses and family; AF_UNSPEC and AF_UNIX contain no IP address.
     nameless(v2Raw(0x20, 0x11, Buffer.alloc(12)))
     nameless(v2Raw(0x20, 0xff, Buffer.alloc(3)))
     nameless(v2Raw(0x21, 0x00, Buffer.alloc(5)))
     nameless(v2Raw(0x21, 0x31, Buffer.alloc(216)))
   })
 
-  it("is read as others write it", () => {
+  it("the longest line, other notations and IPv4-mapped addresses are parsed", () => {
     const longest = `PROXY TCP6 ${"ffff:".repeat(7)}ffff ${"ffff:".repeat(7)}ffff 65535 65535\r\n`
     assert.strictEqual(longest.length, 104)
     assert.deepInclude(parseHeader(Buffer.from(longest)), { client: `${"ffff:".repeat(7)}ffff` })
@@ -100,64 +100,64 @@ describe("a header", () => {
 
   const tooLong = `PROXY UNKNOWN ${"x".repeat(108 - 16)}\r\n`
   const malformed: Readonly<Record<string, Buffer>> = {
-    "of no known family": Buffer.from("PROXY TCP5 192.0.2.1 192.0.2.2 1 2\r\n"),
+    "of an unknown family": Buffer.from("PROXY TCP5 192.0.2.1 192.0.2.2 1 2\r\n"),
     "of UDP": v2Raw(0x21, 0x12, Buffer.alloc(12)),
     "of the other family": Buffer.from("PROXY TCP4 2001:db8::1 2001:db8::2 1 2\r\n"),
-    "whose ends are of two families": Buffer.from("PROXY TCP6 2001:db8::1 192.0.2.2 1 2\r\n"),
-    "with an interface": Buffer.from("PROXY TCP6 fe80::1%eth0 fe80::2 1 2\r\n"),
+    "with addresses of two families": Buffer.from("PROXY TCP6 2001:db8::1 192.0.2.2 1 2\r\n"),
+    "with a zone": Buffer.from("PROXY TCP6 fe80::1%eth0 fe80::2 1 2\r\n"),
     "with a name": Buffer.from("PROXY TCP4 localhost 192.0.2.2 1 2\r\n"),
     "with half an address": Buffer.from("PROXY TCP4 192.0.2 192.0.2.2 1 2\r\n"),
     "with a zero before a number": Buffer.from("PROXY TCP4 192.0.2.01 192.0.2.2 1 2\r\n"),
     "with a zero before a port": Buffer.from("PROXY TCP4 192.0.2.1 192.0.2.2 01 2\r\n"),
-    "with a port that is none": Buffer.from("PROXY TCP4 192.0.2.1 192.0.2.2 1 65536\r\n"),
+    "with a port above 65535": Buffer.from("PROXY TCP4 192.0.2.1 192.0.2.2 1 65536\r\n"),
     "without ports": Buffer.from("PROXY TCP4 192.0.2.1 192.0.2.2\r\n"),
     "with two spaces": Buffer.from("PROXY TCP4  192.0.2.1 192.0.2.2 1 2\r\n"),
-    "with more behind the ports": Buffer.from("PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n"),
+    "with text after the ports": Buffer.from("PROXY TCP4 192.0.2.1 192.0.2.2 1 2 3\r\n"),
     "without CR": Buffer.from("PROXY TCP4 192.0.2.1 192.0.2.2 1 2\n"),
     "with a CR inside": Buffer.from("PROXY TCP4 192.0.2.1\r192.0.2.2 1 2\r\n"),
     "of a word that begins like UNKNOWN": Buffer.from("PROXY UNKNOWNS\r\n"),
     "of 108 bytes": Buffer.from(tooLong),
     "of 107 bytes without an end": Buffer.from("PROXY ".padEnd(107, "x")),
-    "of version 1 in the other form": v2Raw(0x11, 0x11, Buffer.alloc(12)),
+    "of version 1 in binary form": v2Raw(0x11, 0x11, Buffer.alloc(12)),
     "of version 3": v2Raw(0x31, 0x11, Buffer.alloc(12)),
-    "with a command that is none": v2Raw(0x22, 0x11, Buffer.alloc(12)),
+    "with an unknown command": v2Raw(0x22, 0x11, Buffer.alloc(12)),
     "that is shorter than its addresses": v2Raw(0x21, 0x11, Buffer.alloc(11)),
     "of IPv6 that is shorter than its addresses": v2Raw(0x21, 0x21, Buffer.alloc(35)),
-    "that is longer than anybody's": v2Raw(0x21, 0x11, Buffer.alloc(4_081))
+    "above the maximum length": v2Raw(0x21, 0x11, Buffer.alloc(4_081))
   }
   for (const [name, bytes] of Object.entries(malformed)) {
-    it(`${name} is malformed`, () => assert.strictEqual(parseHeader(bytes)._tag, "Malformed"))
+    it(`a header ${name} is malformed`, () => assert.strictEqual(parseHeader(bytes)._tag, "Malformed"))
   }
 
-  it("of the greatest length is read, and one that claims more is not waited for", () => {
+  it("a header of maximum length is parsed, and a longer one is malformed at once", () => {
     assert.deepInclude(parseHeader(Buffer.from(tooLong.replace("x", ""))), { _tag: "Header", length: 107 })
     assert.deepInclude(parseHeader(v2Raw(0x21, 0x11, Buffer.alloc(4_080))), { client: "0.0.0.0", length: 4_096 })
     assert.strictEqual(parseHeader(v2Raw(0x21, 0x11, Buffer.alloc(60_000)).subarray(0, 16))._tag, "Malformed")
   })
 })
 
-describe("a connection", () => {
+describe("decision about a connection", () => {
   const header = v2({ address: "203.0.113.7", port: 4_711 })
   const others = ["GET / HTTP/1.1\r\n", "\x16\x03\x01", "\r\nGET", "PROXIES", "X"].map((text) =>
     Buffer.from(text, "latin1")
   )
 
-  it("of a trusted proxy passes with a header only", () => {
+  it("a trusted proxy must send a header", () => {
     assert.deepInclude(decide(header, true), { _tag: "Pass" })
     for (const other of others) assert.strictEqual(decide(other, true)._tag, "Reject", String(other))
     assert.strictEqual(decide(v2Raw(0x21, 0x12, Buffer.alloc(12)), true)._tag, "Reject")
   })
 
-  it("of anybody else passes without one only", () => {
+  it("an untrusted address must not send a header", () => {
     for (const other of others) {
       assert.deepStrictEqual(decide(other, false), { _tag: "Pass", header: undefined }, String(other))
     }
-    for (const made of [header, v1Unknown, v2Local, v2Raw(0x21, 0x12, Buffer.alloc(12))]) {
-      assert.strictEqual(decide(made, false)._tag, "Reject")
+    for (const sent of [header, v1Unknown, v2Local, v2Raw(0x21, 0x12, Buffer.alloc(12))]) {
+      assert.strictEqual(decide(sent, false)._tag, "Reject")
     }
   })
 
-  it("is waited for while it may still become either", () => {
+  it("bytes that may become a header or something else are waited for", () => {
     for (const beginning of ["", "P", "PROXY", "\r\n", "\r\n\r\n\0\r\nQUIT"]) {
       for (const isTrusted of [true, false]) {
         assert.strictEqual(decide(Buffer.from(beginning, "latin1"), isTrusted)._tag, "Wait")

@@ -1,4 +1,4 @@
-/** Hostile browsers, proxies and parsers, byte by byte, against both ports. */
+/** Hostile browsers, proxies and requests against both ports. */
 import { ask, get, upgrade } from "#support/raw.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
@@ -14,7 +14,7 @@ const loopback = { address: "127.0.0.0", length: 8, family: "ipv4" } as const
 const allowed = { allowedHosts: ["control.example.com"], allowedOrigins: ["https://console.example.com"] }
 
 layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it) => {
-  it.effect("of another origin may ask nothing of the API, by no method, and are told so without CORS", () =>
+  it.effect("requests from pages of other origins get 403 for every method, without CORS headers", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const { api } = yield* ports
@@ -28,14 +28,14 @@ layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it
           assert.notInclude(answer.head, "access-control")
         }
       }
-      // With the right token as well: it is the page that is not wanted.
-      const told = yield* Effect.promise(() => operator.get("/api/agents", { origin: "https://evil.example.com" }))
-      assert.strictEqual(told.status, 403)
-      assert.deepInclude(told.body, { type: "urn:control:problem:forbidden", status: 403 })
-      assert.include(told.body.detail, "CONTROL_ALLOWED_ORIGINS")
+      // A valid token does not help, because the Origin is checked first.
+      const forbidden = yield* Effect.promise(() => operator.get("/api/agents", { origin: "https://evil.example.com" }))
+      assert.strictEqual(forbidden.status, 403)
+      assert.deepInclude(forbidden.body, { type: "urn:control:problem:forbidden", status: 403 })
+      assert.include(forbidden.body.detail, "CONTROL_ALLOWED_ORIGINS")
     }))
 
-  it.effect("of the API itself may ask, and those that are listed", () =>
+  it.effect("pages of the API's own origin and of listed origins are allowed", () =>
     Effect.gen(function*() {
       const { api } = yield* ports
       const own = { Host: `localhost:${api}`, Origin: `http://localhost:${api}` }
@@ -48,25 +48,25 @@ layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it
       }
     }))
 
-  it.effect("may open no WebSocket, also one of the same name, unless they are listed", () =>
+  it.effect("pages open no WebSocket unless their origin is listed, not even on the same host", () =>
     Effect.gen(function*() {
       const { ws } = yield* ports
       for (const origin of ["https://evil.example.com", "null", `http://127.0.0.1:${ws}`]) {
         assert.strictEqual(yield* statusOf(upgrade(ws, { Origin: origin })), 403, origin)
       }
       assert.strictEqual(yield* statusOf(upgrade(ws, { Origin: "https://console.example.com" })), 101)
-      assert.strictEqual(yield* statusOf(upgrade(ws)), 101, "agents and gateways send none")
+      assert.strictEqual(yield* statusOf(upgrade(ws)), 101, "agents and gateways send no Origin")
     }))
 
-  it.effect("whose name was made to point here are refused, and names that are listed are not", () =>
+  it.effect("an unknown Host gets 421, and a listed Host is allowed (protection against DNS rebinding)", () =>
     Effect.gen(function*() {
       const { api } = yield* ports
       assert.strictEqual(yield* statusOf(get(api, "/healthz", { Host: "evil.example.com" })), 421)
       assert.strictEqual(yield* statusOf(get(api, "/healthz", { Host: "CONTROL.example.com:8443" })), 200)
-      assert.strictEqual(yield* statusOf(ask(api, "GET /healthz HTTP/1.0", "", "")), 421, "no name at all")
+      assert.strictEqual(yield* statusOf(ask(api, "GET /healthz HTTP/1.0", "", "")), 421, "no Host header")
     }))
 
-  it.effect("find headers on every answer that leave them nothing to do with it", () =>
+  it.effect("every response has the security headers", () =>
     Effect.gen(function*() {
       const { api } = yield* ports
       const hosts = ["localhost", "evil.example.com"]
@@ -83,7 +83,7 @@ layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it
       }
     }))
 
-  it.effect("cannot post a form", () =>
+  it.effect("posting an HTML form gets 415", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       for (const type of ["application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/plain"]) {
@@ -95,15 +95,20 @@ layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it
     }))
 })
 
-layer(TestServer.layer(), { excludeTestServices: true })("requests that two servers would read differently", (it) => {
+layer(TestServer.layer(), { excludeTestServices: true })("ambiguous requests", (it) => {
   const ambiguous: Readonly<Record<string, ReadonlyArray<string>>> = {
-    "a length and chunks": [
+    "both Content-Length and chunks": [
       "POST /api/agents HTTP/1.1",
       "Host: localhost",
       "Content-Length: 4",
       "Transfer-Encoding: chunked"
     ],
-    "two lengths": ["POST /api/agents HTTP/1.1", "Host: localhost", "Content-Length: 0", "Content-Length: 5"],
+    "two Content-Length headers": [
+      "POST /api/agents HTTP/1.1",
+      "Host: localhost",
+      "Content-Length: 0",
+      "Content-Length: 5"
+    ],
     "two encodings": ["POST /api/agents HTTP/1.1", "Host: localhost", "Transfer-Encoding: gzip, chunked"],
     "chunks that are not last": [
       "POST /api/agents HTTP/1.1",
@@ -111,23 +116,23 @@ layer(TestServer.layer(), { excludeTestServices: true })("requests that two serv
       "Transfer-Encoding: chunked, identity"
     ],
     "chunks in HTTP/1.0": ["POST /api/agents HTTP/1.0", "Host: localhost", "Transfer-Encoding: chunked"],
-    "two names": ["GET /healthz HTTP/1.1", "Host: localhost", "host: evil.example.com"],
-    "another name in the target": ["GET http://evil.example.com/healthz HTTP/1.1", "Host: localhost"],
+    "two Host headers": ["GET /healthz HTTP/1.1", "Host: localhost", "host: evil.example.com"],
+    "another host in the target": ["GET http://evil.example.com/healthz HTTP/1.1", "Host: localhost"],
     "a space before a colon": ["GET /healthz HTTP/1.1", "Host: localhost", "Content-Length : 5"],
     "a folded header": ["GET /healthz HTTP/1.1", "Host: localhost", "X-One: 1", " two"],
     "a bare line feed": ["GET /healthz HTTP/1.1\nHost: localhost"],
-    "a character that ends text": ["GET /healthz HTTP/1.1", "Host: localhost", "X-One: a\0b"]
+    "a NUL character": ["GET /healthz HTTP/1.1", "Host: localhost", "X-One: a\0b"]
   }
   for (const [name, lines] of Object.entries(ambiguous)) {
-    it.effect(`${name}: refused with 400, by both ports, and what follows is not read as a request`, () =>
+    it.effect(`both ports reject ${name} with 400 and do not read the following bytes as a request`, () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
-        const behind = ["Connection: close", "", "0", "", "GET /healthz HTTP/1.1", "Host: localhost", "", ""]
+        const following = ["Connection: close", "", "0", "", "GET /healthz HTTP/1.1", "Host: localhost", "", ""]
         for (const port of [api, ws]) {
           const upgrading = port === ws
             ? ["Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
             : []
-          const headers = port === ws ? ["Connection: Upgrade", ...behind.slice(1)] : behind
+          const headers = port === ws ? ["Connection: Upgrade", ...following.slice(1)] : following
           const answer = yield* ask(port, ...lines, ...upgrading, ...headers)
           assert.strictEqual(answer.status, 400, answer.head)
           assert.notInclude(answer.body, "HTTP/1.1 200")
@@ -135,7 +140,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("requests that two serv
       }))
   }
 
-  it.effect("two origins are one that is not known", () =>
+  it.effect("two Origin headers are rejected with 403", () =>
     Effect.gen(function*() {
       const { api } = yield* ports
       const origins = [`Origin: http://localhost:${api}`, "Origin: https://evil.example.com"]
@@ -145,9 +150,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("requests that two serv
 })
 
 layer(TestServer.layer({ trustedProxies: [loopback], maxUnauthenticatedPerIp: 1 }), { excludeTestServices: true })(
-  "behind a proxy that is trusted",
+  "behind a trusted proxy",
   (it) => {
-    it.effect("clients are counted and shown by their own addresses, and what they make up counts for nothing", () =>
+    it.effect("quotas, clients and the audit log use the forwarded address, and ignore forged ones", () =>
       Effect.gen(function*() {
         const server = yield* TestServer
         const from = (forwardedFor: string) =>
@@ -172,8 +177,8 @@ layer(TestServer.layer({ trustedProxies: [loopback], maxUnauthenticatedPerIp: 1 
   }
 )
 
-layer(TestServer.layer(), { excludeTestServices: true })("without such a proxy", (it) => {
-  it.effect("X-Forwarded-For is what a stranger says, and is not looked at", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("without a trusted proxy", (it) => {
+  it.effect("X-Forwarded-For of an untrusted address is ignored", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.newAgent
@@ -186,14 +191,14 @@ layer(TestServer.layer(), { excludeTestServices: true })("without such a proxy",
 })
 
 layer(TestServer.layer({ ...allowed, trustedProxies: [loopback], requireTls: true }), { excludeTestServices: true })(
-  "where TLS is required",
+  "with CONTROL_REQUIRE_TLS behind a proxy",
   (it) => {
-    it.effect("what a proxy has not taken in by https is refused on both ports, but for health and metrics", () =>
+    it.effect("both ports reject requests that did not reach the proxy by https, except health checks and metrics", () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
         const https = { "X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.7" }
         for (
-          const [headers, refused] of [
+          const [headers, isRejected] of [
             [{ "X-Forwarded-Proto": "http" }, true],
             [{ "X-Forwarded-For": "203.0.113.7" }, true],
             [{ Via: "1.1 proxy" }, true],
@@ -202,9 +207,9 @@ layer(TestServer.layer({ ...allowed, trustedProxies: [loopback], requireTls: tru
           ] as const
         ) {
           const answer = yield* get(api, "/api/agents", headers)
-          assert.strictEqual(answer.status, refused ? 403 : 401)
-          if (refused) assert.include(answer.body, "X-Forwarded-Proto")
-          assert.strictEqual(yield* statusOf(upgrade(ws, headers)), refused ? 403 : 101)
+          assert.strictEqual(answer.status, isRejected ? 403 : 401)
+          if (isRejected) assert.include(answer.body, "X-Forwarded-Proto")
+          assert.strictEqual(yield* statusOf(upgrade(ws, headers)), isRejected ? 403 : 101)
           for (const path of ["/healthz", "/readyz", "/metrics?x=1"]) {
             assert.notStrictEqual(yield* statusOf(get(api, path, headers)), 403, path)
           }
@@ -212,7 +217,7 @@ layer(TestServer.layer({ ...allowed, trustedProxies: [loopback], requireTls: tru
         assert.strictEqual(yield* statusOf(get(api, "/healthz/../api/agents", { Via: "1.1 proxy" })), 403)
       }))
 
-    it.effect("`control` on the proxy's machine asks the API in plaintext, which no agent or gateway may", () =>
+    it.effect("the command `control` on the same machine may use plaintext, agents and gateways may not", () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
         assert.strictEqual(yield* statusOf(get(api, "/api/agents")), 401)
@@ -222,9 +227,9 @@ layer(TestServer.layer({ ...allowed, trustedProxies: [loopback], requireTls: tru
 )
 
 layer(TestServer.layer({ requireTls: true }), { excludeTestServices: true })(
-  "where TLS is required and no proxy named",
+  "with CONTROL_REQUIRE_TLS and no proxy",
   (it) => {
-    it.effect("plaintext that stays in this machine is served", () =>
+    it.effect("plaintext within this machine is allowed", () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
         assert.strictEqual(yield* statusOf(get(api, "/api/agents")), 401)

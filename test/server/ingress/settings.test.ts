@@ -1,4 +1,4 @@
-/** The settings of the edge: what is refused, each by itself and together. */
+/** Settings of ingress: rejected values and conflicts. */
 import { readSettings } from "#server/Settings.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -6,8 +6,8 @@ import { Effect } from "effect"
 const problemsOf = (env: Record<string, string | undefined>) =>
   Effect.map(Effect.flip(readSettings(env, false)), (error) => error.problems)
 
-describe("what is refused", () => {
-  const refused: ReadonlyArray<readonly [string, ReadonlyArray<string>]> = [
+describe("rejected settings", () => {
+  const invalid: ReadonlyArray<readonly [string, ReadonlyArray<string>]> = [
     ["CONTROL_REQUIRE_TLS", ["yes", "1", "TRUE"]],
     ["CONTROL_TRUSTED_PROXIES", [
       "proxy",
@@ -24,8 +24,8 @@ describe("what is refused", () => {
     ["CONTROL_MAX_BYTES_PER_SECOND", ["1024"]],
     ["CONTROL_MAX_CONNECTIONS", ["0"]]
   ]
-  for (const [name, values] of refused) {
-    it.effect(`${name} refuses ${values.join(" or ")}`, () =>
+  for (const [name, values] of invalid) {
+    it.effect(`${name} rejects ${values.join(" and ")}`, () =>
       Effect.gen(function*() {
         for (const given of values) {
           const problems = yield* problemsOf({ [name]: given })
@@ -34,7 +34,7 @@ describe("what is refused", () => {
       }))
   }
 
-  it.effect("a certificate without its key is refused, and a key without its certificate", () =>
+  it.effect("a certificate needs its key, and a key needs its certificate", () =>
     Effect.gen(function*() {
       const [one, other] = ["CONTROL_TLS_CERTIFICATE", "CONTROL_TLS_PRIVATE_KEY"]
       for (const [given = "", missing = ""] of [[one, other], [other, one]]) {
@@ -45,7 +45,7 @@ describe("what is refused", () => {
       }
     }))
 
-  it.effect("TLS cannot be required where plaintext is listened for beyond this machine and nothing encrypts", () =>
+  it.effect("CONTROL_REQUIRE_TLS is rejected if a port accepts remote plaintext and no proxy is trusted", () =>
     Effect.gen(function*() {
       const requireTls = { CONTROL_REQUIRE_TLS: "true" }
       const [problem] = yield* problemsOf(requireTls)
@@ -56,7 +56,7 @@ describe("what is refused", () => {
       yield* readSettings({ ...requireTls, CONTROL_TLS_CERTIFICATE: "/c", CONTROL_TLS_PRIVATE_KEY: "/k" })
     }))
 
-  it.effect("headers of the PROXY protocol are expected only where proxies are trusted", () =>
+  it.effect("CONTROL_PROXY_PROTOCOL needs CONTROL_TRUSTED_PROXIES", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* problemsOf({ CONTROL_PROXY_PROTOCOL: "ws" }), [{
         name: "CONTROL_PROXY_PROTOCOL",
@@ -66,7 +66,7 @@ describe("what is refused", () => {
       yield* readSettings({ CONTROL_PROXY_PROTOCOL: "api", CONTROL_TRUSTED_PROXIES: "10.0.0.1" })
     }))
 
-  it.effect("both servers on one port are refused only where their addresses overlap", () =>
+  it.effect("both servers may use one port only if their addresses do not overlap", () =>
     Effect.gen(function*() {
       const problems = yield* problemsOf({ CONTROL_WS_PORT: "3000" })
       assert.deepStrictEqual(problems.map(({ name }) => name), ["CONTROL_API_PORT"])

@@ -1,4 +1,4 @@
-/** TLS on both ports: what is spoken, how a certificate is replaced, and what an operator is told of it. */
+/** TLS on both ports: protocol versions, replacement of certificates, and warnings. */
 import { Agents } from "#services/Agents.ts"
 import { Listener } from "#connection/Listener.ts"
 import * as Control from "#server/Control.ts"
@@ -21,7 +21,7 @@ import { join } from "node:path"
 import { connect, type TLSSocket } from "node:tls"
 import { WebSocket } from "ws"
 
-/** A certificate and its key in files, to be replaced. */
+/** Creates paths and settings of a certificate and its key, and a function that writes both files. */
 const makeFiles = Effect.map(temporaryDirectory, (directory) => {
   const certificate = join(directory, "certificate.pem")
   const key = join(directory, "key.pem")
@@ -36,7 +36,7 @@ const makeFiles = Effect.map(temporaryDirectory, (directory) => {
 
 const issue = () => issueCertificate({ names: ["localhost"] })
 
-/** A handshake; gives the socket, or why there is none. */
+/** Performs a handshake and returns the socket or the error. */
 const handshake = (port: number, options: object = {}) =>
   Effect.promise(() =>
     new Promise<TLSSocket | Error>((done) => {
@@ -53,7 +53,7 @@ const handshake = (port: number, options: object = {}) =>
     Effect.tap((socket) => Effect.addFinalizer(() => Effect.sync(() => socket instanceof Error || socket.destroy())))
   )
 
-/** A port that was free a moment ago. */
+/** Returns a port that was free a moment ago. */
 const freePort = Effect.promise(() =>
   new Promise<number>((done) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
@@ -63,14 +63,14 @@ const freePort = Effect.promise(() =>
   })
 )
 
-/** The certificate that a new connection is shown. */
-const shown = Effect.fnUntraced(function*(port: number) {
+/** Returns the server certificate of a new connection. */
+const certificateShownBy = Effect.fnUntraced(function*(port: number) {
   const socket = yield* handshake(port)
   if (socket instanceof Error) throw socket
   return socket.getPeerX509Certificate()?.toString()
 })
 
-it.live("both ports speak TLS from 1.2 on, and no plaintext", () =>
+it.live("both ports accept TLS 1.2 and later, and no plaintext", () =>
   Effect.gen(function*() {
     const files = yield* makeFiles
     const { certificate: ca } = files.write(issue())
@@ -107,15 +107,15 @@ it.live("both ports speak TLS from 1.2 on, and no plaintext", () =>
     )
     const metrics = (yield* Effect.promise(() => answer.setEncoding("utf8").toArray())).join("")
     assert.match(metrics, /^control_tls_certificate_expiry_seconds(?:\{.*\})? \d+/mu)
-    const refused = yield* Effect.promise(() =>
+    const rejection = yield* Effect.promise(() =>
       new Promise<string>((done) => {
-        const socket = new WebSocket(`wss://localhost:${wsPort}/?type=nobody`, { ca })
+        const socket = new WebSocket(`wss://localhost:${wsPort}/?type=unknown`, { ca })
         socket.on("error", (error) => done(error.message))
       })
     )
-    assert.include(refused, "400", "a refusal arrives whole")
+    assert.include(rejection, "400", "a rejected upgrade gets a complete response")
     for (const port of [wsPort, apiPort]) {
-      assert.strictEqual((yield* get(port, "/healthz")).status, 0, "plaintext is not answered")
+      assert.strictEqual((yield* get(port, "/healthz")).status, 0, "plaintext gets no response")
       const old = { minVersion: "TLSv1" as const, maxVersion: "TLSv1.1" as const, ciphers: "DEFAULT@SECLEVEL=0" }
       assert.instanceOf(yield* handshake(port, old), Error)
       const socket = yield* handshake(port, { maxVersion: "TLSv1.2" })
@@ -123,7 +123,7 @@ it.live("both ports speak TLS from 1.2 on, and no plaintext", () =>
     }
   }), 30_000)
 
-it.live("the library speaks it, too, and says at once when it cannot", () =>
+it.live("the library uses TLS, and its constructor throws without the key file", () =>
   Effect.gen(function*() {
     const files = yield* makeFiles
     const { certificate } = files.write(issue())
@@ -143,12 +143,12 @@ it.live("the library speaks it, too, and says at once when it cannot", () =>
       (server) => Effect.promise(() => server.close())
     )
     yield* Effect.promise(() => server.ready)
-    assert.strictEqual(yield* shown(port), certificate)
+    assert.strictEqual(yield* certificateShownBy(port), certificate)
     rmSync(files.key)
     assert.throws(() => new WSServer(port, { env }), "CONTROL_TLS_PRIVATE_KEY")
   }), 30_000)
 
-it.live("the process says wss and https where it speaks them", () =>
+it.live("the process prints wss and https URLs with TLS", () =>
   Effect.gen(function*() {
     const files = yield* makeFiles
     files.write(issue())
@@ -163,11 +163,11 @@ it.live("the process says wss and https where it speaks them", () =>
     assert.isFalse((yield* handshake(server.wsPort)) instanceof Error)
   }), 30_000)
 
-/** An Edge whose time the test moves, with the lines that it logs. */
-const makeEdge = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) {
+/** Builds an Ingress on the test clock and collects its log lines. */
+const makeIngress = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) {
   const lines: Array<string> = []
   const logger = Logger.make(({ logLevel, message }) => lines.push(`${logLevel}: ${String(message)}`))
-  const edge = Context.get(
+  const ingress = Context.get(
     yield* Layer.build(
       Ingress.layer.pipe(
         Layer.provide(Settings.layerOf({ ...defaults, ...settings })),
@@ -177,12 +177,12 @@ const makeEdge = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) 
     ),
     Ingress
   )
-  return { edge, lines, logging: Effect.provide(Logger.layer([logger])) }
+  return { ingress, lines, logging: Effect.provide(Logger.layer([logger])) }
 })
 
-const serve = Effect.fnUntraced(function*(edge: Ingress["Service"]) {
-  const server = edge.create("ws", { requestTimeout: 10_000, maxHeaderSize: 8_192 }, (_, response) => response.end())
-  yield* edge.supervise("ws", server)
+const serve = Effect.fnUntraced(function*(ingress: Ingress["Service"]) {
+  const server = ingress.create("ws", { requestTimeout: 10_000, maxHeaderSize: 8_192 }, (_, response) => response.end())
+  yield* ingress.supervise("ws", server)
   yield* Effect.promise(() => new Promise<void>((done) => server.listen(0, "127.0.0.1", done)))
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
@@ -194,61 +194,64 @@ const serve = Effect.fnUntraced(function*(edge: Ingress["Service"]) {
   return { server, port: typeof address === "object" ? address?.port ?? 0 : 0 }
 })
 
-it.effect("a replaced certificate is shown to new connections, one that is of no use to none, and nobody is closed", () =>
+it.effect("new connections use a replaced certificate, unusable files change nothing, and no connection is closed", () =>
   Effect.gen(function*() {
     const files = yield* makeFiles
     const first = files.write(issue())
-    const { edge, lines } = yield* makeEdge(files.settings)
-    const { port } = yield* serve(edge)
+    const { ingress, lines } = yield* makeIngress(files.settings)
+    const { port } = yield* serve(ingress)
     const open = yield* handshake(port)
     if (open instanceof Error) throw open
-    assert.strictEqual(yield* shown(port), first.certificate)
+    assert.strictEqual(yield* certificateShownBy(port), first.certificate)
 
-    // Between the two writes of a renewal the key is another's; and files may be gone for a moment.
+    // During a renewal key and certificate do not match for a moment, and files may be missing.
     const second = issue()
     writeFileSync(files.certificate, second.certificate)
     yield* TestClock.adjust("10 seconds")
-    assert.strictEqual(yield* shown(port), first.certificate)
+    assert.strictEqual(yield* certificateShownBy(port), first.certificate)
     assert.lengthOf(lines.filter((line) => line.startsWith("Warn: keeping the previous TLS certificate")), 1)
     rmSync(files.certificate)
     yield* TestClock.adjust("10 seconds")
     assert.lengthOf(lines.filter((line) => line.startsWith("Warn: keeping the previous TLS certificate")), 2)
-    assert.strictEqual(yield* shown(port), first.certificate)
+    assert.strictEqual(yield* certificateShownBy(port), first.certificate)
 
     files.write(second)
     yield* TestClock.adjust("5 seconds")
-    assert.strictEqual(yield* shown(port), second.certificate)
+    assert.strictEqual(yield* certificateShownBy(port), second.certificate)
     assert.include(lines.join("\n"), "Info: replaced the TLS certificate")
     const answer = new Promise((done) => open.once("data", (data) => done(String(data).slice(0, 15))))
     open.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    assert.strictEqual(yield* Effect.promise(() => answer), "HTTP/1.1 200 OK", "the first connection is still there")
+    assert.strictEqual(yield* Effect.promise(() => answer), "HTTP/1.1 200 OK", "the first connection is still open")
     assert.notInclude(lines.join("\n"), "PRIVATE KEY")
   }))
 
-it.effect("a certificate that ends is warned about at the start and every day, and a key that others may read once", () =>
+it.effect("an expiring certificate is warned about at the start and every day, a readable key file once", () =>
   Effect.gen(function*() {
     const files = yield* makeFiles
     const day = 86_400_000
-    // The test's clock begins in 1970.
+    // The test clock begins in 1970.
     files.write(
       issueCertificate({ names: ["localhost"], notBefore: new Date(-80 * day), notAfter: new Date(1.5 * day) })
     )
     chmodSync(files.key, 0o644)
-    const { lines } = yield* makeEdge(files.settings)
+    const { lines } = yield* makeIngress(files.settings)
     yield* TestClock.adjust("0 seconds")
     const about = () => lines.filter((line) => line.includes("certificate of CONTROL_TLS_CERTIFICATE"))
     assert.deepStrictEqual(about(), ["Warn: the certificate of CONTROL_TLS_CERTIFICATE expires within 2 days"])
     yield* TestClock.adjust("2 days")
-    assert.deepStrictEqual(about().slice(1).map((line) => line.slice(-11)), ["ithin a day", "has expired"])
-    assert.lengthOf(lines.filter((line) => line.includes("CONTROL_TLS_PRIVATE_KEY may be read")), 1)
+    assert.deepStrictEqual(about().slice(1).map((line) => line.slice(-11)), ["ithin 1 day", "has expired"])
+    assert.lengthOf(
+      lines.filter((line) => line.includes("other users can read or write the file of CONTROL_TLS_PRIVATE_KEY")),
+      1
+    )
   }))
 
-it.effect("a pair that cannot be used ends the start with the reason, and without its contents", () =>
+it.effect("an unusable certificate or key fails the start with the reason, without file contents", () =>
   Effect.gen(function*() {
     const files = yield* makeFiles
     const reasonFor = (certificate: string, privateKey: string) => {
       files.write({ certificate, privateKey })
-      return Effect.map(Effect.flip(makeEdge(files.settings)), ({ message }) => message)
+      return Effect.map(Effect.flip(makeIngress(files.settings)), ({ message }) => message)
     }
     const [one, other] = [issue(), issue()]
     const secret = one.privateKey.split("\n")[1] ?? ""
@@ -260,15 +263,15 @@ it.effect("a pair that cannot be used ends the start with the reason, and withou
       assert.notInclude(message, secret)
     }
     rmSync(files.key)
-    assert.include((yield* Effect.flip(makeEdge(files.settings))).message, "ENOENT")
+    assert.include((yield* Effect.flip(makeIngress(files.settings))).message, "ENOENT")
   }))
 
-it.effect("plaintext beyond this machine is warned about in one line for each port, unless a proxy is named", () =>
+it.effect("remote plaintext is warned about once for each port, unless a proxy is trusted", () =>
   Effect.gen(function*() {
     const warnings = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) {
-      const { edge, lines, logging } = yield* makeEdge(settings)
-      const server = edge.create("ws", { requestTimeout: 10_000, maxHeaderSize: 8_192 })
-      yield* Effect.andThen(edge.supervise("ws", server), edge.supervise("api", server)).pipe(logging)
+      const { ingress, lines, logging } = yield* makeIngress(settings)
+      const server = ingress.create("ws", { requestTimeout: 10_000, maxHeaderSize: 8_192 })
+      yield* Effect.andThen(ingress.supervise("ws", server), ingress.supervise("api", server)).pipe(logging)
       return lines.filter((line) => line.includes("in plaintext"))
     })
     const open = yield* warnings({ wsHost: "0.0.0.0", apiHost: "::" })

@@ -1,3 +1,4 @@
+/** Certificates that gateways obtain: checks and storage. */
 import { Certificates } from "#services/Certificates.ts"
 import { AgentId, GatewayId, HostName } from "#schema/ids.ts"
 import { CertificateStore } from "#store/CertificateStore.ts"
@@ -34,7 +35,7 @@ const changes = Effect.flatMap(
   (sql) => Effect.map(sql`select count(*)::int as n from changes where entity = 'certificate'`, ([row]) => row?.n)
 )
 
-const reasonFor = (data: ReturnType<typeof certificateFor>) =>
+const outcomeOf = (data: ReturnType<typeof certificateFor>) =>
   Effect.flatMap(
     Certificates,
     (certificates) =>
@@ -47,13 +48,13 @@ const reasonFor = (data: ReturnType<typeof certificateFor>) =>
 layer(
   Certificates.layer.pipe(Layer.provideMerge(CertificateStore.layer), Layer.provideMerge(TestDatabase)),
   { excludeTestServices: true }
-)("a certificate that a gateway has obtained", (it) => {
-  it.effect("is stored with its key encrypted, and once only", () =>
+)("certificates obtained by gateways", (it) => {
+  it.effect("an obtained certificate is stored once, with its key encrypted", () =>
     Effect.gen(function*() {
       yield* tunnelTo("app.example.com")
       const data = certificateFor("app.example.com")
-      assert.strictEqual(yield* reasonFor(data), "stored")
-      assert.strictEqual(yield* reasonFor(data), "stored")
+      assert.strictEqual(yield* outcomeOf(data), "stored")
+      assert.strictEqual(yield* outcomeOf(data), "stored")
       assert.strictEqual(yield* changes, 1)
       const sql = yield* SqlClient.SqlClient
       const { cipher } = yield* Secrets
@@ -64,41 +65,41 @@ layer(
       assert.strictEqual(key, data.privateKey)
     }))
 
-  it.effect("must serve a tunnel: its domain, or for a wildcard a name just below", () =>
+  it.effect("an obtained certificate needs a tunnel with its domain, or for a wildcard one label below", () =>
     Effect.gen(function*() {
       yield* tunnelTo("a.wild.example.com", "*.same.example.com", "a.b.deep.example.com", "bare.example.org")
-      assert.match(yield* reasonFor(certificateFor("free.example.com")), /serves no tunnel whose domain/u)
-      assert.match(yield* reasonFor(certificateFor("*.deep.example.com")), /serves no tunnel whose domain/u)
-      assert.match(yield* reasonFor(certificateFor("*.bare.example.org")), /serves no tunnel whose domain/u)
-      assert.strictEqual(yield* reasonFor(certificateFor("*.wild.example.com")), "stored")
-      assert.strictEqual(yield* reasonFor(certificateFor("*.same.example.com")), "stored")
+      assert.match(yield* outcomeOf(certificateFor("free.example.com")), /serves no tunnel whose domain/u)
+      assert.match(yield* outcomeOf(certificateFor("*.deep.example.com")), /serves no tunnel whose domain/u)
+      assert.match(yield* outcomeOf(certificateFor("*.bare.example.org")), /serves no tunnel whose domain/u)
+      assert.strictEqual(yield* outcomeOf(certificateFor("*.wild.example.com")), "stored")
+      assert.strictEqual(yield* outcomeOf(certificateFor("*.same.example.com")), "stored")
     }))
 
-  it.effect("never takes the place of one that ends later, unless an operator puts it there", () =>
+  it.effect("only an operator can replace a certificate by one that expires earlier", () =>
     Effect.gen(function*() {
       const certificates = yield* Certificates
       yield* tunnelTo("renewed.example.com")
-      assert.strictEqual(yield* reasonFor(certificateFor("renewed.example.com", 60)), "stored")
-      assert.strictEqual(yield* reasonFor(certificateFor("renewed.example.com", 90)), "stored")
+      assert.strictEqual(yield* outcomeOf(certificateFor("renewed.example.com", 60)), "stored")
+      assert.strictEqual(yield* outcomeOf(certificateFor("renewed.example.com", 90)), "stored")
       const earlier = certificateFor("renewed.example.com", 30)
-      assert.match(yield* reasonFor(earlier), /ends later is already stored/u)
+      assert.match(yield* outcomeOf(earlier), /ends later is already stored/u)
       const { domain, ...certificate } = earlier
       yield* certificates.put(domain, certificate)
       assert.strictEqual((yield* certificates.find(domain)).expiresAt, earlier.expiresAt)
     }))
 
-  it.effect("is checked: key, names and end must fit", () =>
+  it.effect("an obtained certificate with a wrong key, domain or expiry is rejected", () =>
     Effect.gen(function*() {
       yield* tunnelTo("checked.example.com")
       const data = certificateFor("checked.example.com")
       const before = yield* changes
       assert.match(
-        yield* reasonFor({ ...data, privateKey: certificateFor("checked.example.com").privateKey }),
+        yield* outcomeOf({ ...data, privateKey: certificateFor("checked.example.com").privateKey }),
         /does not belong/u
       )
-      assert.match(yield* reasonFor({ ...data, domain: HostName.make("app.example.com") }), /does not cover/u)
+      assert.match(yield* outcomeOf({ ...data, domain: HostName.make("app.example.com") }), /does not cover/u)
       assert.match(
-        yield* reasonFor({ ...data, expiresAt: inDays(91).toISOString() }),
+        yield* outcomeOf({ ...data, expiresAt: inDays(91).toISOString() }),
         /differs from the expiry of the certificate/u
       )
       assert.strictEqual(yield* changes, before)

@@ -1,3 +1,4 @@
+/** Buffering, batching and storing of tunnel status reports. */
 import { AgentId } from "#schema/ids.ts"
 import { type TunnelStatusReport, TunnelStore } from "#store/TunnelStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
@@ -9,7 +10,7 @@ import { TestClock } from "effect/testing"
 
 const agent = AgentId.make("a1")
 
-/** Stands for a database that takes its time: each write waits until it is told how it ends. */
+/** Replaces the store: each write waits until the test completes its `end`. */
 const makeStore = Effect.gen(function*() {
   const writes = yield* Queue.unbounded<
     { reports: ReadonlyArray<TunnelStatusReport>; end: Deferred.Deferred<number, StoreUnavailable> }
@@ -28,8 +29,8 @@ const makeStore = Effect.gen(function*() {
 
 const statuses = (reports: ReadonlyArray<TunnelStatusReport>) => reports.map(({ domain, status }) => [domain, status])
 
-describe("reports of tunnels", () => {
-  it.effect("go out at once when nothing is on its way, and together while something is; the latest counts", () =>
+describe("tunnel status reports", () => {
+  it.effect("a report is written at once; reports during a write form one batch, and the latest wins", () =>
     Effect.gen(function*() {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
@@ -48,16 +49,16 @@ describe("reports of tunnels", () => {
       }).pipe(Effect.provide(layer))
     }))
 
-  it.effect("wait while the database is away, and are written with the age that they have by then", () =>
+  it.effect("reports wait while the database is unreachable, and are written with their age", () =>
     Effect.gen(function*() {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
         yield* report(agent, [{ domain: "a.example.com", status: "active" }])
-        yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "away" }))
+        yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "unreachable" }))
         yield* TestClock.adjust("1 second")
         yield* report(agent, [{ domain: "b.example.com", status: "active" }])
-        yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "away" }))
+        yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "unreachable" }))
         yield* TestClock.adjust("1 second")
         const { reports } = yield* next
         assert.deepStrictEqual(reports.map(({ ageMillis, domain }) => [domain, ageMillis]), [["a.example.com", 2_000], [
@@ -67,7 +68,7 @@ describe("reports of tunnels", () => {
       }).pipe(Effect.provide(layer))
     }))
 
-  it.effect("go on after a batch that the database cannot take at all", () =>
+  it.effect("a batch that the database cannot store is dropped, and later reports are written", () =>
     Effect.gen(function*() {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
@@ -80,7 +81,7 @@ describe("reports of tunnels", () => {
       }).pipe(Effect.provide(layer))
     }))
 
-  it.effect("are bounded: over 100,000 those that wait longest are dropped", () =>
+  it.effect("at most 100,000 reports are pending, and the oldest are dropped", () =>
     Effect.gen(function*() {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
@@ -109,35 +110,35 @@ describe("reports of tunnels", () => {
     }))
 })
 
-layer(TestServer.layer(), { excludeTestServices: true })("what an agent says", (it) => {
-  it.effect("is shown with its own tunnels only, and writes nothing when it is nothing new", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("tunnel status of agents", (it) => {
+  it.effect("a status appears on the agent's own tunnels only, and a repeated status writes nothing", () =>
     Effect.gen(function*() {
       const { joinAgent, newTunnel, operator } = yield* TestServer
       const { client, id } = yield* joinAgent
-      const stranger = yield* joinAgent
+      const otherAgent = yield* joinAgent
       const tunnel = yield* newTunnel(id)
       const shown = Effect.promise(async () => (await operator.get(`/api/tunnels/${tunnel.id}`)).body)
-      const say = (who: typeof client, status: string) =>
-        who.send({
+      const sendStatus = (sender: typeof client, status: string) =>
+        sender.send({
           type: "status",
           data: { tunnels: [{ domain: tunnel.domain, status }, { domain: "other.example.com", status: "nul\0" }] }
         })
       const reportedAs = (status: string) =>
         Effect.repeat(shown, { until: ({ reported }) => reported?.status === status })
 
-      say(stranger.client, "hijacked")
-      say(client, "active")
+      sendStatus(otherAgent.client, "hijacked")
+      sendStatus(client, "active")
       const active = yield* reportedAs("active")
       assert.deepStrictEqual({ ...active, reported: null }, { ...tunnel, reported: null })
 
-      say(client, "active")
-      say(client, "error")
+      sendStatus(client, "active")
+      sendStatus(client, "error")
       const broken = yield* reportedAs("error")
       assert.isAtLeast(Date.parse(broken.reported.at), Date.parse(active.reported.at))
       assert.strictEqual(broken.revision, tunnel.revision)
     }))
 
-  it.effect("is written once, and never for the tunnel of another", () =>
+  it.effect("a status is written once, and never for a tunnel of another agent", () =>
     Effect.gen(function*() {
       const { context, newAgent, newTunnel } = yield* TestServer
       const { id } = yield* newAgent
