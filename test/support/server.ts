@@ -2,6 +2,7 @@
 import { Listener } from "#connection/Listener.ts"
 import * as Control from "#server/Control.ts"
 import type { SettingsValues } from "#server/Settings.ts"
+import { Intervals, type IntervalValues, productionIntervals } from "#time/Intervals.ts"
 import { Context, Effect, Layer } from "effect"
 import { HttpServer } from "effect/http"
 import { api } from "./api.ts"
@@ -14,9 +15,16 @@ export interface CreatedClient {
 }
 
 /** What tests hold on to of a running server. */
-export const makeServer = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}) {
+export const makeServer = Effect.fnUntraced(function*(
+  settings: Partial<SettingsValues> = {},
+  intervals: IntervalValues = productionIntervals
+) {
   const context = yield* Layer.build(
-    Control.layer.pipe(Layer.provideMerge(testSettings(settings)), Layer.provideMerge(quiet))
+    Control.layer.pipe(
+      Layer.provide(Layer.succeed(Intervals, intervals)),
+      Layer.provideMerge(testSettings(settings)),
+      Layer.provideMerge(quiet)
+    )
   )
   const wsPort = Context.get(context, Listener).port
   const { address } = Context.get(context, HttpServer.HttpServer)

@@ -26,6 +26,13 @@ export interface IntervalValues {
   readonly remoteDeliveryPollInterval: Duration.Duration
   /** Pause between two reads of the change log, and so the longest delay of a change whose notification is lost. */
   readonly changePollInterval: Duration.Duration
+  /** Minimum time between two checks of a held update while the change log grows. */
+  readonly lossRecheckInterval: Duration.Duration
+  /**
+   * Minimum time between two checks of a held update while the change log stays the same. Rows that were deleted past the
+   * triggers can return past the triggers.
+   */
+  readonly unchangedLossRecheckInterval: Duration.Duration
   /** Pause between two probes of the connection that listens for notifications. */
   readonly listenProbeInterval: Duration.Duration
 }
@@ -41,6 +48,8 @@ export const productionIntervals: IntervalValues = {
   eventRelayInterval: Duration.seconds(1),
   remoteDeliveryPollInterval: Duration.millis(500),
   changePollInterval: Duration.seconds(2),
+  lossRecheckInterval: Duration.seconds(2),
+  unchangedLossRecheckInterval: Duration.seconds(10),
   listenProbeInterval: Duration.seconds(5)
 }
 

@@ -1,4 +1,4 @@
-/** What has to be done once, on two whole servers on one database. */
+/** Tasks that run once for all nodes, tested with two servers on one database. */
 import { publishExpiryWarnings } from "#services/CertificateExpiry.ts"
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { newDatabase } from "#support/database.ts"
@@ -30,8 +30,8 @@ const store = (server: Server, days: number) =>
     assert.include([200, 201], status)
   })
 
-/** Every server at once, twice: gives the warnings that were logged. */
-const tellAt = Effect.fnUntraced(function*(...servers: ReadonlyArray<Server>) {
+/** Runs the task twice on all servers at the same time, and returns the logged warnings. */
+const runOn = Effect.fnUntraced(function*(...servers: ReadonlyArray<Server>) {
   const warnings: Array<string> = []
   const logger = Logger.make<unknown, void>(({ logLevel, message }) => {
     if (logLevel === "Warn") warnings.push(String(message))
@@ -45,66 +45,70 @@ const tellAt = Effect.fnUntraced(function*(...servers: ReadonlyArray<Server>) {
   return warnings
 })
 
-/** What the follower is told next of certificates. */
-const toldTo = (follower: EventFollower) =>
+/** The next certificate warning that this follower receives. */
+const nextWarning = (follower: EventFollower) =>
   Effect.map(follower.until("certificate.expiring"), ({ data }) => `${data.domain} ${data.days}`)
 
-describe("chores of several nodes", () => {
+describe("tasks of several nodes", () => {
   it.live(
-    "one event and one warning for each certificate and threshold, over both servers and a restart",
+    "a certificate causes one event and one log warning for each threshold, over two servers and a restart",
     () =>
       Effect.gen(function*() {
         const given = yield* settings
         const [one, other] = [yield* makeServer(given), yield* makeServer(given)]
         const followers = [yield* follow(one.apiUrl, adminToken), yield* follow(other.apiUrl, adminToken)]
-        // Each of them at both: what is told twice, or not to be told, is found in the place of the next.
-        const told = Effect.map(Effect.forEach(followers, toldTo), (all) => [...new Set(all)])
+        // Every follower gets every event: a duplicate or an unwanted event would be read in place of the next one.
+        const warned = Effect.map(Effect.forEach(followers, nextWarning), (all) => [...new Set(all)])
 
         yield* store(one, 60)
-        assert.deepStrictEqual(yield* tellAt(one, other), [])
+        assert.deepStrictEqual(yield* runOn(one, other), [])
 
         yield* store(one, 20)
-        assert.lengthOf(yield* tellAt(one, other), 1)
-        assert.deepStrictEqual(yield* told, [`${domain} 30`])
+        assert.lengthOf(yield* runOn(one, other), 1)
+        assert.deepStrictEqual(yield* warned, [`${domain} 30`])
 
         const restarted = yield* makeServer(given)
-        assert.deepStrictEqual(yield* tellAt(restarted, one, other), [])
+        assert.deepStrictEqual(yield* runOn(restarted, one, other), [])
 
-        // Nearer by two thresholds: the nearest counts.
+        // The expiry passes two thresholds at once: only the nearest one counts.
         yield* sqlOf(one)`update certificates set expires_at = now() + interval '3 hours'`
-        assert.lengthOf(yield* tellAt(other, one), 1)
-        assert.deepStrictEqual(yield* told, [`${domain} 1`])
+        assert.lengthOf(yield* runOn(other, one), 1)
+        assert.deepStrictEqual(yield* warned, [`${domain} 1`])
 
         yield* store(one, 5)
-        assert.match((yield* tellAt(one, other)).join(), /ends within 7 days/u)
-        assert.deepStrictEqual(yield* told, [`${domain} 7`])
+        assert.match((yield* runOn(one, other)).join(), /ends within 7 days/u)
+        assert.deepStrictEqual(yield* warned, [`${domain} 7`])
         const rows = yield* sqlOf(one)`select days from certificate_warnings`
-        assert.deepStrictEqual(rows.map(({ days }) => days), [7], "those of replaced certificates are gone")
+        assert.deepStrictEqual(rows.map(({ days }) => days), [7], "warnings of replaced certificates are deleted")
 
         yield* sqlOf(one)`update certificates set expires_at = now() - interval '1 second'`
-        assert.match((yield* tellAt(one, other)).join(), /has ended/u)
-        assert.deepStrictEqual(yield* told, [`${domain} 0`])
+        assert.match((yield* runOn(one, other)).join(), /has ended/u)
+        assert.deepStrictEqual(yield* warned, [`${domain} 0`])
         const metrics = yield* Effect.promise(async () => (await fetch(`${one.apiUrl}/metrics`)).text())
         for (const days of [0, 1, 7, 30]) assert.include(metrics, `control_certificates_expiring{within="${days}d"} 1`)
       }),
     60_000
   )
 
-  it.live("two nodes that trim the log at once trim it once", () =>
-    Effect.gen(function*() {
-      const given = yield* settings
-      const [one, other] = [yield* makeServer(given), yield* makeServer(given)]
-      const sql = sqlOf(one)
-      yield* sql`insert into changes (revision, at, entity, op, entity_id)
+  it.live(
+    "two nodes that compact the change log at the same time delete each change once",
+    () =>
+      Effect.gen(function*() {
+        const given = yield* settings
+        const [one, other] = [yield* makeServer(given), yield* makeServer(given)]
+        const sql = sqlOf(one)
+        yield* sql`insert into changes (revision, at, entity, op, entity_id)
         select n, now() - interval '2 days', 'tunnel', 'delete', 'of before' from generate_series(1, 500) n`
-      yield* sql`update control_meta set revision = 20000`
-      const compact = (server: Server) => Context.get(server.context, ChangeLog).compact
-      yield* sql.withTransaction(Effect.gen(function*() {
-        yield* sql`select pg_advisory_xact_lock(hashtext('control compaction'))`
-        assert.strictEqual(yield* compact(other), 0, "another one is at it")
-      }))
-      const removed = yield* Effect.all([compact(one), compact(other)], { concurrency: "unbounded" })
-      assert.strictEqual(Math.max(...removed), 500)
-      assert.strictEqual(Math.min(...removed), 0)
-    }), 30_000)
+        yield* sql`update control_meta set revision = 20000`
+        const compact = (server: Server) => Context.get(server.context, ChangeLog).compact
+        yield* sql.withTransaction(Effect.gen(function*() {
+          yield* sql`select pg_advisory_xact_lock(hashtext('control compaction'))`
+          assert.strictEqual(yield* compact(other), 0, "another node is compacting")
+        }))
+        const removed = yield* Effect.all([compact(one), compact(other)], { concurrency: "unbounded" })
+        assert.strictEqual(Math.max(...removed), 500)
+        assert.strictEqual(Math.min(...removed), 0)
+      }),
+    30_000
+  )
 })

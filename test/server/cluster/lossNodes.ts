@@ -1,7 +1,8 @@
-/** Two whole servers on one database, from which rows go without being deleted. */
+/** Two servers on one database whose rows disappear past the triggers. */
 import { Network } from "#feed/Network.ts"
 import { newDatabase } from "#support/database.ts"
 import { temporaryDirectory } from "#support/process.ts"
+import { fastIntervals } from "#support/fastIntervals.ts"
 import { makeServer } from "#support/server.ts"
 import { connect, joinV1, type TestClient } from "#support/TestClient.ts"
 import { PgClient } from "@effect/sql-pg"
@@ -14,81 +15,86 @@ import { join as joinPath } from "node:path"
 
 export type Server = Effect.Success<ReturnType<typeof makeServer>>
 
-export const many = 20
+/** Number of tunnels; a loss of all of them is a mass loss. */
+export const tunnelCount = 20
 
-/** Some statements in one transaction, as the owner of the tables writes them. */
-export const written = (url: string, ...statements: ReadonlyArray<string>) =>
+/** Runs SQL statements in one transaction, as the owner of the tables. */
+export const runSql = (url: string, ...statements: ReadonlyArray<string>) =>
   Effect.gen(function*() {
     const sql = yield* SqlClient.SqlClient
     yield* sql.withTransaction(Effect.forEach(statements, (statement) => sql.unsafe(statement)))
   }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })), Effect.scoped)
 
-/** The triggers do not see it: as a backup that was read in badly, or a hand that went around them. */
-export const unseen = "set local session_replication_role = replica"
-export const renamed = "update control_meta set timeline = gen_random_uuid()::text"
+/** Disables the triggers, as a badly restored backup or manual SQL would. */
+export const pastTriggers = "set local session_replication_role = replica"
+/** Starts a new timeline. */
+export const newTimeline = "update control_meta set timeline = gen_random_uuid()::text"
 
-/** How a node is given its secrets: in a data directory of its own, where it also keeps its mark, or from outside. */
+/** A data directory with the master key, in which a node also keeps its high-water mark. */
 const directoryWith = Effect.fnUntraced(function*(masterKey: string) {
   const dataDir = yield* temporaryDirectory
   yield* Effect.promise(() => writeFile(joinPath(dataDir, "master-key"), `${masterKey}\n`, { mode: 0o600 }))
   return { dataDir, masterKey: Option.none() }
 })
 
-/** Two nodes that know an agent with many tunnels, each with a client of its own kind. */
-export const twoNodes = Effect.fnUntraced(function*(keepMarks = true) {
+/** Two nodes that know an agent with `tunnelCount` tunnels. Without high-water marks, secrets come from the settings. */
+export const twoNodes = Effect.fnUntraced(function*(hasHighWaterMarks = true) {
   const { url } = yield* newDatabase
   const masterKey = randomBytes(32).toString("base64")
   const databaseUrl = Option.some(Redacted.make(url))
-  const settingsOf = keepMarks
+  const nodeSettings = hasHighWaterMarks
     ? directoryWith(masterKey)
     : Effect.succeed({ masterKey: Option.some(Redacted.make(masterKey)) })
-  const [ofOne, ofOther] = [yield* settingsOf, yield* settingsOf]
-  const one = yield* makeServer({ databaseUrl, ...ofOne, nodeName: "one" })
-  const other = yield* restartable({ databaseUrl, ...ofOther, nodeName: "other" })
+  const [settingsOfOne, settingsOfOther] = [yield* nodeSettings, yield* nodeSettings]
+  const one = yield* makeServer({ databaseUrl, ...settingsOfOne, nodeName: "one" }, fastIntervals)
+  const other = yield* restartable({ databaseUrl, ...settingsOfOther, nodeName: "other" })
   const agent = yield* one.newAgent
-  yield* Effect.forEach(Array.from({ length: many }), () => one.newTunnel(agent.id))
+  yield* Effect.forEach(Array.from({ length: tunnelCount }), () => one.newTunnel(agent.id))
   const gateway = yield* one.newGateway
-  yield* known(one)
-  yield* known(other.server())
-  const ofAgent = yield* joinV1(one.wsPort, "agent", agent.apiKey)
-  assert.lengthOf((yield* ofAgent.expect("config")).data["tunnels"], many)
-  return { url, one, other, agent, gateway, ofAgent }
+  yield* catchUp(one)
+  yield* catchUp(other.server())
+  const agentClient = yield* joinV1(one.wsPort, "agent", agent.apiKey)
+  assert.lengthOf((yield* agentClient.expect("config")).data["tunnels"], tunnelCount)
+  return { url, one, other, agent, gateway, agentClient }
 })
 
 /** A server that can be stopped and started again with the same settings. */
 const restartable = Effect.fnUntraced(function*(settings: Parameters<typeof makeServer>[0]) {
   let scope = yield* Scope.fork(yield* Effect.scope)
-  let server = yield* Scope.provide(makeServer(settings), scope)
+  let server = yield* Scope.provide(makeServer(settings, fastIntervals), scope)
   const outer = yield* Effect.scope
   return {
     server: () => server,
     stop: Effect.suspend(() => Scope.close(scope, Exit.void)),
     start: Effect.gen(function*() {
       scope = yield* Scope.fork(outer)
-      server = yield* Scope.provide(makeServer(settings), scope)
+      server = yield* Scope.provide(makeServer(settings, fastIntervals), scope)
     })
   }
 })
 
-export const known = (server: Server) => Context.get(server.context, Network).catchUp
+/** Reads the database now. */
+export const catchUp = (server: Server) => Context.get(server.context, Network).catchUp
 
 export const heldAt = (server: Server) =>
   Effect.promise(async () => (await server.operator.get("/api/network")).body.held)
 
+/** The held update, as soon as there is one. */
 export const untilHeld = (server: Server) => Effect.repeat(heldAt(server), { until: (held) => held !== null })
-export const untilGiven = (server: Server) => Effect.repeat(heldAt(server), { until: (held) => held === null })
+/** Returns when no update is held any more. */
+export const untilReleased = (server: Server) => Effect.repeat(heldAt(server), { until: (held) => held === null })
 
 export const accept = (server: Server, timeline: string) =>
   Effect.promise(() => server.operator.post("/api/network/acceptance", { timeline }))
 
-/** Whoever is let in gets in; everybody else is told to come again. */
-export const refusedAt = Effect.fnUntraced(function*(server: Server, type: "agent" | "gateway", apiKey: string) {
+/** The close code of a client that tries to authenticate. */
+export const closeCodeOf = Effect.fnUntraced(function*(server: Server, type: "agent" | "gateway", apiKey: string) {
   const client = yield* connect(server.wsPort, `?type=${type}`)
   client.send({ type: "auth", data: { apiKey } })
   return (yield* client.closed).code
 })
 
-/** The next `config` of a client that may be told other things before it. */
+/** The next `config`, after any other messages. */
 export const nextConfig = (client: TestClient) => Effect.repeat(client.next, { until: ({ type }) => type === "config" })
 
-export const lossesOf = (missing: number, from = many) => [{ kind: "tunnels", known: from, missing }]
+export const lossesOf = (missing: number, from = tunnelCount) => [{ kind: "tunnels", known: from, missing }]
