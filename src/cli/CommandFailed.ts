@@ -1,4 +1,4 @@
-/** Why a command did not do what it was told, and the exit code that says so to a script. */
+/** The error of a command, and the exit code of each kind of failure. */
 import { Schema } from "effect"
 
 export const exitCodes = {
@@ -10,7 +10,7 @@ export const exitCodes = {
   timedOut: 6
 } as const
 
-export type Kind = keyof typeof exitCodes
+type FailureKind = keyof typeof exitCodes
 
 export class CommandFailed extends Schema.TaggedError<CommandFailed>()("CommandFailed", {
   kind: Schema.Literals(["failed", "usage", "notFound", "unauthorized", "unreachable", "timedOut"]),
@@ -21,4 +21,5 @@ export class CommandFailed extends Schema.TaggedError<CommandFailed>()("CommandF
   }
 }
 
-export const fail = (kind: Kind, reason: string) => new CommandFailed({ kind, reason })
+/** Returns the error; `reason` is what `control: …` prints. */
+export const commandFailed = (kind: FailureKind, reason: string) => new CommandFailed({ kind, reason })

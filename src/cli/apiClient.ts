@@ -1,86 +1,84 @@
-/** Where the HTTP API is, how it is asked, and what its refusals mean for a command. */
-import { localUrlOf, toldApiAddress } from "#store/apiAddress.ts"
-import { isDataDirectoryHeld } from "#store/DataDirectory.ts"
-import { Config, Effect, Option, Redacted, Schema, type Scope, Stream } from "effect"
+/** HTTP client of a Control server: finds the server and its admin token, sends requests, explains failures. */
+import { localUrl, readApiUrl } from "#store/apiUrl.ts"
+import { isDataDirectoryLocked } from "#store/DataDirectory.ts"
+import { Effect, Option, Redacted, Schema, type Scope, Stream } from "effect"
 import { FetchHttpClient, HttpClient, HttpClientRequest, type HttpClientResponse } from "effect/http"
 import { readFile } from "node:fs/promises"
 import { isIP } from "node:net"
 import { join } from "node:path"
-import { type CommandFailed, fail } from "./CommandFailed.ts"
+import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
+import { variable } from "./environment.ts"
 
-/** A server, and the token that opens it. */
 export interface Server {
   readonly url: string
   readonly token: Redacted.Redacted
 }
 
-const text = (name: string) =>
-  Effect.map(Config.String(name).pipe(Config.option), Option.filter((value) => value !== ""))
+/** The value of `CONTROL_API_URL`; none if the command has to find the server of this machine. */
+export const configuredUrl = variable("CONTROL_API_URL")
 
-/** The URL that was given; none if the server is to be looked for on this machine. */
-export const givenUrl = Effect.orDie(text("CONTROL_API_URL"))
+const dataDirectory = Effect.map(variable("CONTROL_DATA_DIR"), Option.getOrElse(() => "./data"))
 
-const dataDirectory = Effect.orDie(
-  Effect.map(text("CONTROL_DATA_DIR"), Option.getOrElse(() => "./data"))
-)
-
-/** As the server has told beside its data; one of an older version listens where its settings say. */
-const localUrl = Effect.gen(function*() {
-  const told = yield* toldApiAddress(yield* dataDirectory)
-  if (Option.isSome(told)) return told.value
-  const host = Option.getOrElse(yield* text("CONTROL_API_HOST"), () => "127.0.0.1")
-  const port = Option.getOrElse(yield* text("CONTROL_API_PORT"), () => "3000")
-  const certificate = yield* text("CONTROL_TLS_CERTIFICATE")
-  return localUrlOf(Option.isSome(certificate) ? "https" : "http", host, port)
+/** URL that the server has written into its data directory, or else the one that the server's settings imply. */
+const discoverUrl = Effect.gen(function*() {
+  const published = yield* readApiUrl(yield* dataDirectory)
+  if (Option.isSome(published)) return published.value
+  const host = Option.getOrElse(yield* variable("CONTROL_API_HOST"), () => "127.0.0.1")
+  const port = Option.getOrElse(yield* variable("CONTROL_API_PORT"), () => "3000")
+  const certificate = yield* variable("CONTROL_TLS_CERTIFICATE")
+  return localUrl(Option.isSome(certificate) ? "https" : "http", host, port)
 })
 
-/** From the environment; on the server's own machine, from where the server itself has them. */
+/** Returns the server to ask: the one of `CONTROL_API_URL`, or else the one of this machine's data directory. */
 export const findServer = Effect.gen(function*() {
-  const given = yield* givenUrl
-  const url = Option.isSome(given) ? given.value : yield* Effect.orDie(localUrl)
+  const configured = yield* configuredUrl
+  const url = Option.isSome(configured) ? configured.value : yield* discoverUrl
   if (!URL.canParse(url) || !/^https?:/u.test(url)) {
-    return yield* fail(
+    return yield* commandFailed(
       "usage",
       `CONTROL_API_URL is ${JSON.stringify(url)}, but must be a URL such as http://127.0.0.1:3000`
     )
   }
-  return { url, token: yield* findToken(given, url) } satisfies Server
+  return { url, token: yield* findToken(configured, url) } satisfies Server
 })
 
-const findToken = Effect.fnUntraced(function*(given: Option.Option<string>, url: string) {
-  const direct = yield* Effect.orDie(text("CONTROL_ADMIN_TOKEN"))
-  if (Option.isSome(direct)) return Redacted.make(direct.value)
-  const file = yield* Effect.orDie(text("CONTROL_ADMIN_TOKEN_FILE"))
-  // The token of this machine's server is nobody else's business.
-  if (Option.isNone(file) && Option.isSome(given) && !isLocal(url)) {
-    return yield* fail("unauthorized", "set CONTROL_ADMIN_TOKEN or CONTROL_ADMIN_TOKEN_FILE")
+const findToken = Effect.fnUntraced(function*(configured: Option.Option<string>, url: string) {
+  const token = yield* variable("CONTROL_ADMIN_TOKEN")
+  if (Option.isSome(token)) return Redacted.make(token.value)
+  const file = yield* variable("CONTROL_ADMIN_TOKEN_FILE")
+  // A server on another machine must never receive the token of this machine's server.
+  if (Option.isNone(file) && Option.isSome(configured) && !isLocal(url)) {
+    return yield* commandFailed(
+      "unauthorized",
+      `no admin token for ${url}; set CONTROL_ADMIN_TOKEN or CONTROL_ADMIN_TOKEN_FILE`
+    )
   }
   const directory = yield* dataDirectory
-  // While that server does not run, whatever listens where it was is a stranger.
-  if (Option.isNone(file) && Option.isNone(given) && !(yield* isDataDirectoryHeld(directory))) {
-    return yield* fail(
+  // While the server of the data directory is stopped, another program may listen on its port and must not get the token.
+  if (Option.isNone(file) && Option.isNone(configured) && !(yield* isDataDirectoryLocked(directory))) {
+    return yield* commandFailed(
       "unreachable",
-      `no server runs on ${directory}: start one, or say with CONTROL_API_URL where to ask`
+      `no server runs on ${directory}; start one, or set CONTROL_API_URL to a running server`
     )
   }
   const path = Option.isSome(file) ? file.value : join(directory, "admin-token")
-  const read = yield* Effect.option(Effect.tryPromise(() => readFile(path, "utf8")))
-  if (Option.isNone(read)) {
-    return yield* fail(
+  const content = yield* Effect.option(Effect.tryPromise(() => readFile(path, "utf8")))
+  if (Option.isNone(content)) {
+    return yield* commandFailed(
       "unauthorized",
-      `${path} cannot be read: set CONTROL_ADMIN_TOKEN or CONTROL_ADMIN_TOKEN_FILE, or CONTROL_DATA_DIR`
+      `cannot read the admin token from ${path}; set CONTROL_ADMIN_TOKEN, CONTROL_ADMIN_TOKEN_FILE or CONTROL_DATA_DIR`
     )
   }
-  return Redacted.make(read.value.trim())
+  return Redacted.make(content.value.trim())
 })
 
 function isLocal(url: string): boolean {
-  // Also a name may begin with 127.
   const { hostname } = new URL(url)
+  // The check for an IP address rejects host names that only begin with "127.".
   return hostname === "localhost" || hostname === "[::1]" || (isIP(hostname) === 4 && hostname.startsWith("127."))
 }
 
-export interface Question {
+export interface ApiRequest {
   readonly method: string
   readonly path: string
   readonly query?: Readonly<Record<string, string>>
@@ -88,24 +86,24 @@ export interface Question {
   readonly body?: unknown
 }
 
-/** The answer's JSON; nothing for an answer without any. */
-export const ask = Effect.fn("ask")(function*(server: Server, question: Question) {
-  const response = yield* send(server, question)
-  const body = yield* Effect.mapError(response.text, () => lost(server))
+/** Returns the JSON of the response; undefined for an empty response. */
+export const requestJson = Effect.fn("cli.requestJson")(function*(server: Server, request: ApiRequest) {
+  const response = yield* send(server, request)
+  const body = yield* Effect.mapError(response.text, () => connectionLost(server))
   return body === "" ? undefined : yield* Effect.mapError(decodeJson(body), () => notControl(server))
 }, Effect.scoped)
 
-/** The bytes of the answer, as they come. */
+/** Streams the bytes of the response. */
 export const download = (
   server: Server,
-  question: Question
+  request: ApiRequest
 ): Stream.Stream<Uint8Array, CommandFailed, HttpClient.HttpClient> =>
   Stream.unwrap(
-    Effect.map(send(server, question), ({ stream }) => Stream.mapError(stream, () => lost(server)))
+    Effect.map(send(server, request), ({ stream }) => Stream.mapError(stream, () => connectionLost(server)))
   )
 
 const send = Effect.fnUntraced(
-  function*(server: Server, { body, headers = {}, method, path, query = {} }: Question): Effect.fn.Return<
+  function*(server: Server, { body, headers = {}, method, path, query = {} }: ApiRequest): Effect.fn.Return<
     HttpClientResponse.HttpClientResponse,
     CommandFailed,
     HttpClient.HttpClient | Scope.Scope
@@ -117,42 +115,50 @@ const send = Effect.fnUntraced(
       HttpClientRequest.bearerToken(server.token)
     )
     const request = body === undefined ? base : yield* Effect.orDie(HttpClientRequest.bodyJson(base, body))
-    const response = yield* Effect.mapError(client.execute(request), (error) => unreachable(server, error))
+    const response = yield* Effect.mapError(client.execute(request), (error) => connectionFailed(server, error))
     if (response.status < 300) return response
-    return yield* refusal(server, response)
+    return yield* rejection(server, response)
   }
 )
 
-export const Asking = FetchHttpClient.layer
+export const httpClientLayer = FetchHttpClient.layer
 
-/** What a connection failed of is deep in the causes of what `fetch` says. */
-const codeIn = (error: unknown): string => {
+/** `fetch` hides the code of a connection failure deep in the causes of its error. */
+const errorCodeOf = (error: unknown): string => {
   if (!(error instanceof Error)) return ""
-  return "code" in error && typeof error.code === "string" ? error.code : codeIn(error.cause)
+  return "code" in error && typeof error.code === "string" ? error.code : errorCodeOf(error.cause)
 }
 
-/** OpenSSL's names for a chain that ends at nobody who is trusted. */
-const isUntrusted = (code: string): boolean => /SELF_SIGNED_CERT|UNABLE_TO_(?:VERIFY|GET)|CERT_UNTRUSTED/u.test(code)
+/** OpenSSL's codes for a certificate chain without a trusted root. */
+const isUntrustedChain = (code: string): boolean =>
+  /SELF_SIGNED_CERT|UNABLE_TO_(?:VERIFY|GET)|CERT_UNTRUSTED/u.test(code)
 
-const unreachable = ({ url }: Server, error: unknown) => {
-  const code = codeIn(error)
-  if (isUntrusted(code)) {
-    return fail(
+const connectionFailed = ({ url }: Server, error: unknown) => {
+  const code = errorCodeOf(error)
+  if (isUntrustedChain(code)) {
+    return commandFailed(
       "unreachable",
-      `the certificate of ${url} is not trusted here: NODE_EXTRA_CA_CERTS=FILE names who has issued it (PEM)`
+      `the certificate of ${url} is not trusted; set NODE_EXTRA_CA_CERTS=FILE to the certificate (PEM) of its issuer`
     )
   }
   if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
-    return fail(
+    return commandFailed(
       "unreachable",
-      `the certificate of ${url} is for other names: ask by one of them, with CONTROL_API_URL=https://NAME:PORT`
+      `the certificate of ${url} is for other names; set CONTROL_API_URL=https://NAME:PORT with one of its names`
     )
   }
-  if (code === "CERT_HAS_EXPIRED") return fail("unreachable", `the certificate of ${url} has expired`)
-  return fail("unreachable", `no answer from ${url}: is Control running there? CONTROL_API_URL says where to ask`)
+  if (code === "CERT_HAS_EXPIRED") {
+    return commandFailed("unreachable", `the certificate of ${url} has expired; replace it on the server`)
+  }
+  return commandFailed(
+    "unreachable",
+    `no answer from ${url}; check that Control runs there, or set CONTROL_API_URL to a running server`
+  )
 }
-const lost = ({ url }: Server) => fail("unreachable", `the answer of ${url} was cut off`)
-const notControl = ({ url }: Server) => fail("failed", `what answers at ${url} is not Control`)
+const connectionLost = ({ url }: Server) =>
+  commandFailed("unreachable", `the connection to ${url} closed before the response was complete`)
+const notControl = ({ url }: Server) =>
+  commandFailed("failed", `the server at ${url} is not Control; check CONTROL_API_URL`)
 
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
 
@@ -162,21 +168,21 @@ const decodeProblem = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.St
   errors: Schema.optionalKey(Schema.Array(Schema.Struct({ path: Schema.String, message: Schema.String })))
 })))
 
-const refusal = Effect.fnUntraced(function*(server: Server, response: HttpClientResponse.HttpClientResponse) {
+const rejection = Effect.fnUntraced(function*(server: Server, response: HttpClientResponse.HttpClientResponse) {
   const problem = Option.getOrUndefined(decodeProblem(yield* Effect.orElseSucceed(response.text, () => "")))
   if (problem === undefined) {
     return yield* response.status < 500
       ? notControl(server)
-      : fail("unreachable", `HTTP ${response.status} from something before Control at ${server.url}`)
+      : commandFailed("unreachable", `HTTP ${response.status} from a proxy in front of Control at ${server.url}`)
   }
   const { detail, errors = [], title } = problem
   const faults = errors.map(({ message, path }) => path === "" ? message : `${path}: ${message}`)
-  const said = faults.length > 0 ? faults.join("; ") : detail
-  const reason = said === undefined || said === title ? title : `${title}: ${said}`
-  return yield* fail(kindOf(response.status), reason)
+  const explanation = faults.length > 0 ? faults.join("; ") : detail
+  const reason = explanation === undefined || explanation === title ? title : `${title}: ${explanation}`
+  return yield* commandFailed(failureKindOf(response.status), reason)
 })
 
-function kindOf(status: number) {
+function failureKindOf(status: number) {
   if (status === 400) return "usage"
   if (status === 401 || status === 403) return "unauthorized"
   return status === 404 ? "notFound" : "failed"

@@ -1,4 +1,4 @@
-/** `control backup FILE` and `control restore FILE`: through a server, or on the database itself. */
+/** `control backup FILE` and `control restore FILE`: through a server, or directly on the database. */
 import { Settings } from "#server/Settings.ts"
 import { Backup, type BackupFailed } from "#store/backup/Backup.ts"
 import { type BackupSummary, verifyBackup } from "#store/backup/file.ts"
@@ -7,64 +7,69 @@ import { DoctorStore } from "#store/DoctorStore.ts"
 import { Console, Effect, Option, Stream } from "effect"
 import { Prompt } from "effect/cli"
 import { join } from "node:path"
-import { type CommandFailed, fail } from "./CommandFailed.ts"
+import { configuredUrl, download, findServer, httpClientLayer } from "./apiClient.ts"
+import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
 import * as Offline from "./offline.ts"
 import { saveFile } from "./saveFile.ts"
-import { Asking, download, findServer, givenUrl } from "./apiClient.ts"
 
-/** What was backed up or restored, as it is printed. */
-const told = (file: string, rows: BackupSummary["rows"], revision: number) => ({ file, revision, ...rows })
+/** The summary that both commands print: rows by table, and the revision of the backup. */
+const summaryOf = (file: string, rows: BackupSummary["rows"], revision: number) => ({ file, revision, ...rows })
 
-const failed = (error: { readonly message: string }) => fail("failed", error.message)
+const failed = (error: { readonly message: string }) => commandFailed("failed", error.message)
+
+const databaseUnreachable = () =>
+  commandFailed("unreachable", "no answer from the database of DATABASE_URL; check that PostgreSQL runs there")
 
 /**
- * A server that is named is asked. Else a database that others reach too is read directly; and an embedded one only while no
- * server holds it, which is asked otherwise.
+ * Asks the server of `CONTROL_API_URL` if that is set. Otherwise reads the database directly, and asks the server of this
+ * machine if that server has locked the embedded database.
  */
 export const backup = Effect.fn("cli.backup")(function*(file: string) {
-  const isGiven = Option.isSome(yield* givenUrl)
-  const direct = Effect.gen(function*() {
-    if ((yield* (yield* DoctorStore).version) === 0)
-      return yield* fail("failed", "the database has no tables of Control")
+  const hasConfiguredUrl = Option.isSome(yield* configuredUrl)
+  const fromDatabase = Effect.gen(function*() {
+    if ((yield* (yield* DoctorStore).readSchemaVersion) === 0) {
+      return yield* commandFailed("failed", "the database has no tables of Control; check DATABASE_URL")
+    }
     return yield* save(file, (yield* Backup).dump)
   }).pipe(
-    Effect.provide(Offline.asItIs),
-    Effect.provide(Offline.quietLog),
+    Effect.provide(Offline.existingDatabase),
+    Effect.provide(Offline.warningLog),
     Effect.provide(Offline.settings)
   )
-  const summary = isGiven ? yield* fromServer(file) : yield* direct.pipe(
+  const summary = hasConfiguredUrl ? yield* fromServer(file) : yield* fromDatabase.pipe(
     Effect.catchTag("DataDirectoryBusy", () => fromServer(file)),
     Effect.catchTags({
       DataDirectoryUnusable: failed,
       EmbeddedPostgresFailed: failed,
-      StoreUnavailable: ({ message }) => fail("unreachable", message),
-      SqlError: () => fail("unreachable", "the database of DATABASE_URL does not answer")
+      StoreUnavailable: ({ message }) => commandFailed("unreachable", message),
+      SqlError: databaseUnreachable
     })
   )
+  const { masterKey } = summary.header
   yield* Console.error(
-    `control: ${file} is whole. Private keys in it are encrypted` +
-      (summary.header.masterKey === null ? "" : ` under master key ${summary.header.masterKey}`) +
-      ", which is not in it: keep a copy of that key, apart from the file"
+    `control: saved ${file}; it is complete. Private keys in it are encrypted` +
+      (masterKey === null ? "" : ` with master key ${masterKey}`) +
+      ". The file does not contain the master key: keep a copy of the key, apart from the file"
   )
-  return told(file, summary.rows, summary.header.revision)
+  return summaryOf(file, summary.rows, summary.header.revision)
 })
 
 const fromServer = Effect.fnUntraced(function*(file: string) {
   const server = yield* findServer
-  return yield* save(file, Stream.provide(download(server, { method: "GET", path: "/api/backup" }), Asking))
+  return yield* save(file, Stream.provide(download(server, { method: "GET", path: "/api/backup" }), httpClientLayer))
 })
 
 const save = Effect.fnUntraced(function*(file: string, bytes: Stream.Stream<Uint8Array, BackupFailed | CommandFailed>) {
   let summary: BackupSummary | undefined
   yield* saveFile(file, Stream.mapError(bytes, failed), (draft) =>
     Effect.matchEffect(verifyBackup(draft), {
-      onSuccess: (whole) =>
+      onSuccess: (verified) =>
         Effect.sync(() => {
-          summary = whole
+          summary = verified
         }),
-      onFailure: ({ reason }) => fail("failed", `no backup was made: what came is not whole: ${reason}`)
+      onFailure: ({ reason }) => commandFailed("failed", `no backup was saved, because it is not complete: ${reason}`)
     }))
-  return summary ?? (yield* fail("failed", "no backup was made"))
+  return summary ?? (yield* commandFailed("failed", "no backup was saved"))
 })
 
 interface RestoreOptions {
@@ -72,49 +77,50 @@ interface RestoreOptions {
   readonly yes: boolean
 }
 
-/** Nothing is touched before the file, its version and the master key are right, and whoever asks has said that it is meant. */
+/** Changes nothing until the file, its version and the master key are checked, and the operator has confirmed. */
 export const restore = Effect.fn("cli.restore")(
   function*(file: string, { replace, yes }: RestoreOptions) {
     const { dataDir, databaseUrl } = yield* Settings
     const cipher = Option.getOrUndefined(yield* Offline.cipher)
     if (cipher === undefined) {
-      return yield* fail(
+      return yield* commandFailed(
         "failed",
-        `there is no master key to read ${file} with: put the one that it was written under into ` +
-          `${join(dataDir, "master-key")} (mode 0600), or give it as CONTROL_MASTER_KEY_FILE`
+        `there is no master key to read ${file}; copy the key of the backup to ${join(dataDir, "master-key")} ` +
+          "(mode 0600), or set CONTROL_MASTER_KEY_FILE"
       )
     }
     yield* Effect.mapError(checkBackup(file, cipher), failed)
-    if (replace && !yes) yield* confirmed(Option.isSome(databaseUrl) ? "the database of DATABASE_URL" : dataDir)
-    const done = yield* Effect.flatMap(Restore, (store) => store.restore(file, cipher, { replace })).pipe(
-      Effect.provide(Offline.upToDate),
-      Effect.provide(Offline.quietLog)
+    if (replace && !yes) yield* confirmReplace(Option.isSome(databaseUrl) ? "the database of DATABASE_URL" : dataDir)
+    const restored = yield* Effect.flatMap(Restore, (store) => store.restore(file, cipher, { replace })).pipe(
+      Effect.provide(Offline.migratedDatabase),
+      Effect.provide(Offline.warningLog)
     )
     yield* Console.error(
-      "control: restored, on a new timeline: every client gets its whole view anew. Who is connected now is told to come again"
+      "control: restored on a new timeline. Connected clients reconnect, and every client receives a snapshot"
     )
-    return told(file, done.rows, done.revision)
+    return summaryOf(file, restored.rows, restored.revision)
   },
   Effect.catchTags({
     DataDirectoryBusy: failed,
     DataDirectoryUnusable: failed,
     EmbeddedPostgresFailed: failed,
-    StoreUnavailable: ({ message }) => fail("unreachable", message),
+    StoreUnavailable: ({ message }) => commandFailed("unreachable", message),
     SchemaTooNew: failed,
     MigrationFailed: failed,
     BackupUnusable: failed,
     DatabaseNotEmpty: failed,
     RestoreFailed: failed,
-    SqlError: () => fail("unreachable", "the database of DATABASE_URL does not answer")
+    SqlError: databaseUnreachable
   }),
   Effect.provide(Offline.settings)
 )
 
-const confirmed = Effect.fnUntraced(function*(what: string) {
-  if (!process.stdin.isTTY) return yield* fail("usage", `--replace discards all that is in ${what}: say --yes as well`)
-  const isMeant = yield* Prompt.run(Prompt.Confirm({ message: `Discard all that is in ${what}?`, initial: false }))
-    .pipe(
-      Effect.orElseSucceed(() => false)
-    )
-  if (!isMeant) return yield* fail("failed", "nothing was changed")
+const confirmReplace = Effect.fnUntraced(function*(database: string) {
+  if (!process.stdin.isTTY) {
+    return yield* commandFailed("usage", `--replace discards all data in ${database}; confirm with --yes`)
+  }
+  const isConfirmed = yield* Prompt.run(
+    Prompt.Confirm({ message: `Discard all data in ${database}?`, initial: false })
+  ).pipe(Effect.orElseSucceed(() => false))
+  if (!isConfirmed) return yield* commandFailed("failed", "nothing was changed")
 })

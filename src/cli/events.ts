@@ -1,74 +1,84 @@
-/** `control events --follow`: what happens, as it happens. */
-import { Console, Effect, Option, Schedule, Stream } from "effect"
+/** `control events --follow`: prints events as they happen, and reconnects when the stream breaks. */
+import { Console, Effect, Option, Schedule, Schema, Stream } from "effect"
 import { Command, Flag } from "effect/cli"
-import { fail } from "./CommandFailed.ts"
-import { output, print } from "./resourceCommands.ts"
-import { type Format, visible } from "./output.ts"
-import { Asking, download, findServer, type Server } from "./apiClient.ts"
+import { Sse } from "effect/encoding"
+import type { HttpClient } from "effect/http"
+import { download, findServer, httpClientLayer, type Server } from "./apiClient.ts"
+import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
+import { type Format, replaceControlCharacters } from "./output.ts"
+import { output, print } from "./print.ts"
 
-export const events = Command.make("events", {
+export const eventsCommand = Command.make("events", {
   follow: Flag.Boolean("follow").pipe(
-    Flag.withDescription("Go on until it is ended; there is no other way yet"),
+    Flag.withDescription("Print events until the command is stopped (required)"),
     Flag.withDefault(false)
   ),
-  since: Flag.optional(Flag.String("since").pipe(Flag.withDescription("Go on after the event of this id"))),
+  since: Flag.optional(
+    Flag.String("since").pipe(
+      Flag.withMetavar("EVENT_ID"),
+      Flag.withDescription("Id of the last event that was read; prints the events after it")
+    )
+  ),
   output
 }, ({ follow, output, since }) =>
   follow
-    ? Effect.flatMap(findServer, (server) => following(server, output, Option.getOrUndefined(since))).pipe(
-      Effect.provide(Asking)
+    ? Effect.flatMap(findServer, (server) => followEvents(server, output, Option.getOrUndefined(since))).pipe(
+      Effect.provide(httpClientLayer)
     )
-    : Effect.fail(fail("usage", "say --follow: events are told as they happen"))).pipe(
-    Command.withDescription("Follow what happens")
+    : Effect.fail(commandFailed("usage", "control events needs --follow; past events are in control audit list"))).pipe(
+    Command.withDescription("Print events as they happen: changes, connections and disconnections"),
+    Command.withExamples([{ command: "control events --follow -o jsonl" }])
   )
 
-/** A stream that was cut off is taken up after the last event: only a first one that cannot be had is a failure. */
-const following = Effect.fnUntraced(function*(server: Server, format: Format, since: string | undefined) {
-  let last = since
-  let hasBegun = false
-  const once = Effect.suspend(() =>
+const reconnectInterval = "2 seconds"
+
+/** After a first successful connection, a broken stream is resumed after its last event instead of failing the command. */
+const followEvents = Effect.fnUntraced(function*(server: Server, format: Format, since: string | undefined) {
+  let lastEventId = since
+  let hasConnected = false
+  const followOnce = Effect.suspend(() =>
     download(server, {
       method: "GET",
       path: "/api/events",
-      headers: last === undefined ? {} : { "last-event-id": last }
-    })
-      .pipe(
-        Stream.decodeText(),
-        Stream.splitLines,
-        Stream.runFoldEffect(() => emptyEvent, (event, line) => {
-          hasBegun = true
-          if (line !== "") return Effect.succeed(withLine(event, line))
-          last = event.id ?? last
-          return Effect.as(show(event, format), emptyEvent)
+      headers: lastEventId === undefined ? {} : { "last-event-id": lastEventId }
+    }).pipe(
+      Stream.tap(() =>
+        Effect.sync(() => {
+          hasConnected = true
         })
-      )
+      ),
+      Stream.decodeText(),
+      parseEvents,
+      Stream.runForEach((message) => {
+        lastEventId = (message._tag === "Event" ? message.id : message.lastEventId) ?? lastEventId
+        return message._tag === "Event" ? printEvent(message, format) : Effect.void
+      })
+    )
   )
-  const again = Effect.catchIf(
-    once,
-    ({ kind }) => hasBegun && kind === "unreachable",
-    ({ message }) => Console.error(`control: ${message}; trying again`)
+  const followOrWarn = Effect.catchIf(
+    followOnce,
+    ({ kind }) => hasConnected && kind === "unreachable",
+    ({ message }) => Console.error(`control: ${message}; reconnecting`)
   )
-  yield* Effect.repeat(again, Schedule.spaced("2 seconds"))
+  yield* Effect.repeat(followOrWarn, Schedule.spaced(reconnectInterval))
 })
 
-interface ServerSent {
-  readonly id?: string
-  readonly event?: string
-  readonly data?: string
-}
+/** `Sse.decode` would end the stream at a `retry` field, and Control's first message has one; the parser returns both. */
+const parseEvents = (text: Stream.Stream<string, CommandFailed, HttpClient.HttpClient>) =>
+  Stream.suspend(() => {
+    const parsed: Array<Sse.AnyEvent> = []
+    const parser = Sse.makeParser((message) => parsed.push(message))
+    return Stream.flattenIterable(Stream.mapEffect(text, (chunk) => {
+      const error = parser.feed(chunk)
+      return error === undefined
+        ? Effect.succeed(parsed.splice(0))
+        : Effect.fail(commandFailed("failed", error.message))
+    }))
+  })
 
-const emptyEvent: ServerSent = {}
+const decodeData = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Unknown))
 
-/** WHATWG HTML, section 9.2.6, as far as Control uses it: a comment begins with a colon, and data is one line. */
-const withLine = (event: ServerSent, line: string): ServerSent => {
-  const [, field, value] = /^(id|event|data): ?(.*)$/u.exec(line) ?? []
-  return field === undefined ? event : { ...event, [field]: value }
-}
-
-const show = ({ data, event, id }: ServerSent, format: Format) => {
-  if (event === undefined || data === undefined) return Effect.void
-  const told: unknown = { id, event, data: JSON.parse(data) }
-  return format === "table"
-    ? print("table", visible(`${event}  ${data}`))
-    : print(format === "json" ? "jsonl" : format, told)
-}
+const printEvent = ({ data, event, id }: Sse.Event, format: Format) =>
+  format === "table"
+    ? print("table", replaceControlCharacters(`${event}  ${data}`))
+    : print(format === "json" ? "jsonl" : format, { id, event, data: decodeData(data) })

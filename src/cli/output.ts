@@ -1,19 +1,22 @@
-/** Data as text, in the form that was asked for. Pure. */
+/** Formats data for standard output: as a table, as JSON, or as JSON lines. Pure. */
 
-export const formats = ["table", "json", "jsonl", "yaml"] as const
+export const formats = ["table", "json", "jsonl"] as const
 export type Format = (typeof formats)[number]
 
 type Row = Readonly<Record<string, unknown>>
 
-/** `columns`: what a table shows of each row; all that is short unless given. Ends with a line feed unless it is empty. */
+/**
+ * Returns the text that a command prints: empty, or with a line feed at its end. `columns` are the columns of a table; by
+ * default, every field that is not an object.
+ */
 export const render = (format: Format, data: unknown, columns?: ReadonlyArray<string>): string => {
   switch (format) {
     case "json":
-      return `${escaped(JSON.stringify(data, null, 2))}\n`
+      return `${escapeControlCharacters(JSON.stringify(data, null, 2))}\n`
     case "jsonl":
-      return (Array.isArray(data) ? data : [data]).map((item) => `${escaped(JSON.stringify(item))}\n`).join("")
-    case "yaml":
-      return escaped(yaml(data, 0).replace(/^\n/u, "").trimStart()) + "\n"
+      return (Array.isArray(data) ? data : [data])
+        .map((item) => `${escapeControlCharacters(JSON.stringify(item))}\n`)
+        .join("")
     case "table":
       return Array.isArray(data) ? tableOf(data.filter(isRow), columns) : isRow(data) ? fieldsOf(data) : `${data}\n`
   }
@@ -21,62 +24,49 @@ export const render = (format: Format, data: unknown, columns?: ReadonlyArray<st
 
 const isRow = (value: unknown): value is Row => typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** Lines of text in which no control character of a row, or of what a client has said, reaches the terminal as one. */
-export const visible = (text: string): string => text.replaceAll(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "�")
+/**
+ * Replaces control characters except line feeds. Names and messages come from other people, and must not send escape
+ * sequences to the terminal.
+ */
+export const replaceControlCharacters = (text: string): string =>
+  text.replaceAll(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "�")
 
-/** The same in JSON and YAML, whose strings can name any character: JSON leaves those above 7F as they are. */
-const escaped = (text: string): string =>
-  text.replaceAll(
+/** Escapes, in JSON, the control characters that `JSON.stringify` leaves as they are: those from U+007F up. */
+const escapeControlCharacters = (json: string): string =>
+  json.replaceAll(
     /[\u007f-\u009f\p{Cf}\p{Zl}\p{Zp}]/gu,
-    (found) =>
-      Array.from({ length: found.length }, (_, at) => `\\u${found.charCodeAt(at).toString(16).padStart(4, "0")}`).join(
-        ""
-      )
+    (character) =>
+      Array.from(
+        { length: character.length },
+        (_, index) => `\\u${character.charCodeAt(index).toString(16).padStart(4, "0")}`
+      ).join("")
   )
 
-const plain = (value: unknown): string => {
+const textOf = (value: unknown): string => {
   if (value === null || value === undefined) return "-"
-  return visible(typeof value === "string" ? value : JSON.stringify(value)).replaceAll("\n", "�")
+  return replaceControlCharacters(typeof value === "string" ? value : JSON.stringify(value)).replaceAll("\n", "�")
 }
 
-const longest = 60
+const maxCellLength = 60
 
 const cell = (value: unknown): string => {
-  const text = plain(value)
-  return text.length > longest ? `${text.slice(0, longest - 1)}…` : text
+  const text = textOf(value)
+  return text.length > maxCellLength ? `${text.slice(0, maxCellLength - 1)}…` : text
 }
 
 function tableOf(rows: ReadonlyArray<Row>, columns: ReadonlyArray<string> | undefined): string {
-  const shown = columns ?? [...new Set(rows.flatMap((row) => Object.keys(row).filter((name) => !isRow(row[name]))))]
+  const names = columns ?? [...new Set(rows.flatMap((row) => Object.keys(row).filter((name) => !isRow(row[name]))))]
   if (rows.length === 0) return ""
-  const lines = [shown.map(heading), ...rows.map((row) => shown.map((name) => cell(row[name])))]
-  const widths = shown.map((_, index) => Math.max(...lines.map((line) => line[index]?.length ?? 0)))
+  const lines = [names.map(heading), ...rows.map((row) => names.map((name) => cell(row[name])))]
+  const widths = names.map((_, index) => Math.max(...lines.map((line) => line[index]?.length ?? 0)))
   return lines.map((line) => `${line.map((text, index) => text.padEnd(widths[index] ?? 0)).join("  ").trimEnd()}\n`)
     .join("")
 }
 
 const heading = (name: string): string => name.replaceAll(/(?<=[a-z])[A-Z]/gu, (letter) => ` ${letter}`).toUpperCase()
 
-/** Whole: what is shown once, such as a key, must not be shortened. */
+/** One field a line, never shortened, because a field can be an API key that is shown only once. */
 function fieldsOf(row: Row): string {
   const width = Math.max(0, ...Object.keys(row).map((name) => name.length))
-  return Object.entries(row).map(([name, value]) => `${name.padEnd(width)}  ${plain(value)}\n`).join("")
-}
-
-/** YAML 1.2, in which every JSON text is a value: so strings are quoted as JSON quotes them. */
-function yaml(value: unknown, depth: number): string {
-  const indent = `\n${"  ".repeat(depth)}`
-  if (Array.isArray(value)) {
-    if (value.length === 0) return " []"
-    return value.map((item) => `${indent}-${yaml(item, depth + 1).replace(/^\n\s*/u, " ")}`).join("")
-  }
-  if (isRow(value)) {
-    const entries = Object.entries(value)
-    if (entries.length === 0) return " {}"
-    return entries.map(([name, item]) =>
-      `${indent}${/^[A-Za-z]\w*$/u.test(name) ? name : JSON.stringify(name)}:${yaml(item, depth + 1)}`
-    )
-      .join("")
-  }
-  return ` ${JSON.stringify(value ?? null)}`
+  return Object.entries(row).map(([name, value]) => `${name.padEnd(width)}  ${textOf(value)}\n`).join("")
 }

@@ -3,16 +3,22 @@ import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { conflicts } from "./settings/conflicts.ts"
 import { looksSecret } from "./settings/looksSecret.ts"
-import { definitions, type Plain, type Secret } from "./settings/definitions.ts"
+import { definitions, type PlainSetting, type SecretSetting } from "./settings/definitions.ts"
 import { unknownNames } from "./settings/unknownNames.ts"
 
-export { type Cidr, isLoopback, isOpenInPlaintext, isOwnMachineShutOut, within } from "./settings/addresses.ts"
+export {
+  acceptsRemotePlaintext as isOpenInPlaintext,
+  addressMatcher as within,
+  type Cidr,
+  isLoopback,
+  requiresProxyHeaderFromLoopback as isOwnMachineShutOut
+} from "./settings/addresses.ts"
 export { PortUnavailable } from "./ingress/PortUnavailable.ts"
 
-type FromTable = { readonly [Key in keyof typeof definitions]: (typeof definitions)[Key]["fallback"] }
+type ValuesByDefinition = { readonly [Key in keyof typeof definitions]: (typeof definitions)[Key]["fallback"] }
 
 /** The settings by the names of `settings/table.ts`, which says what each is for. Secrets are `Option<Redacted<string>>`. */
-export interface SettingsValues extends FromTable {}
+export interface SettingsValues extends ValuesByDefinition {}
 
 export class Settings extends Context.Service<Settings, SettingsValues>()("control/Settings") {
   /** Reads `process.env`; fails with every bad setting at once. */
@@ -46,6 +52,9 @@ export class SettingsInvalid extends Schema.TaggedError<SettingsInvalid>()("Sett
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
+/** The variables of this process. */
+export const processEnvironment = (): Environment => process.env
+
 /**
  * The settings in `env`, whose empty values count as unset. A secret may come as `NAME_FILE`, the path of a file that
  * holds it; a `CONTROL_` variable that is no setting is a problem too. Logs are `pretty` by default on a terminal only.
@@ -53,9 +62,9 @@ export type Environment = Readonly<Record<string, string | undefined>>
 export const readSettings = Effect.fnUntraced(
   function*(env: Environment, onTerminal: boolean = process.stdout.isTTY === true) {
     const problems: Array<SettingProblem> = []
-    const plain = <A>(setting: Plain<A>, fallback: A = setting.fallback): A =>
-      take(problems, fallback, readPlain(setting, env[setting.name]))
-    const secret = (setting: Secret) => take(problems, setting.fallback, readSecret(setting, env))
+    const plain = <A>(setting: PlainSetting<A>, fallback: A = setting.fallback): A =>
+      valueOrProblem(problems, fallback, readPlain(setting, env[setting.name]))
+    const secret = (setting: SecretSetting) => valueOrProblem(problems, setting.fallback, readSecret(setting, env))
 
     const values: SettingsValues = {
       wsHost: plain(definitions.wsHost),
@@ -114,34 +123,41 @@ export const renderEnvExample = (): string =>
     "# Written from src/server/settings/definitions.ts by `npx vitest run test/server/Settings.test.ts -u`: change it there.\n",
     ...Object.values(definitions).map((setting) =>
       setting.kind === "secret"
-        ? `${heading(setting)}#${setting.name}=\n#${setting.name}_FILE=\n`
-        : `${heading(setting)}#${setting.name}=${setting.defaultNote === undefined ? setting.default : ""}\n`
+        ? `${settingComment(setting)}#${setting.name}=\n#${setting.name}_FILE=\n`
+        : `${settingComment(setting)}#${setting.name}=${setting.defaultNote === undefined ? setting.default : ""}\n`
     )
   ].join("\n")
 
-const heading = (setting: Plain<unknown> | Secret): string => {
+const settingComment = (setting: PlainSetting<unknown> | SecretSetting): string => {
   const note = setting.kind === "plain" && setting.defaultNote !== undefined ? ` Default: ${setting.defaultNote}.` : ""
   return `# ${setting.description}\n# Allowed: ${setting.allowed}.${note}\n`
 }
 
 /** The fallback stands in for a bad value only until the problems are reported. */
-const take = <A>(problems: Array<SettingProblem>, fallback: A, read: Option.Option<A> | SettingProblem): A => {
+const valueOrProblem = <A>(
+  problems: Array<SettingProblem>,
+  fallback: A,
+  read: Option.Option<A> | SettingProblem
+): A => {
   if (Option.isOption(read)) return Option.getOrElse(read, () => fallback)
   problems.push(read)
   return fallback
 }
 
-const readPlain = <A>(setting: Plain<A>, given: string | undefined): Option.Option<A> | SettingProblem => {
+const readPlain = <A>(setting: PlainSetting<A>, given: string | undefined): Option.Option<A> | SettingProblem => {
   if (given === undefined || given === "") return Option.none()
   const value = setting.parse(given)
-  return Option.isSome(value) ? value : refused(setting.name, given, setting.allowed)
+  return Option.isSome(value) ? value : invalidValue(setting.name, given, setting.allowed)
 }
 
-const refused = (name: string, given: string, allowed: string): SettingProblem =>
+const invalidValue = (name: string, given: string, allowed: string): SettingProblem =>
   looksSecret(given) ? { name, allowed } : { name, given, allowed }
 
 /** `Some(Some(secret))` when it is set, `None` when it is not. */
-const readSecret = (setting: Secret, env: Environment): Option.Option<Secret["fallback"]> | SettingProblem => {
+const readSecret = (
+  setting: SecretSetting,
+  env: Environment
+): Option.Option<SecretSetting["fallback"]> | SettingProblem => {
   const { name, allowed } = setting
   const fileName = `${name}_FILE`
   const direct = env[name] ?? ""
@@ -152,10 +168,10 @@ const readSecret = (setting: Secret, env: Environment): Option.Option<Secret["fa
 
   const text = file === "" ? direct : readSecretFile(file)
   if (text === undefined)
-    return refused(fileName, file, "the path of a file that this process can read")
+    return invalidValue(fileName, file, "the path of a file that this process can read")
   return setting.parse(text).pipe(
     Option.match({
-      onNone: () => file === "" ? { name, allowed } : refused(fileName, file, `a file that holds ${allowed}`),
+      onNone: () => file === "" ? { name, allowed } : invalidValue(fileName, file, `a file that holds ${allowed}`),
       onSome: (value) => Option.some(Option.some(Redacted.make(value, { label: name })))
     })
   )

@@ -1,4 +1,4 @@
-/** Starts Control and keeps it running until it is told to stop; a second signal does not wait. */
+/** Entry point of the server: runs until SIGTERM, SIGINT or SIGHUP, then drains; a second signal exits at once. */
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Clock, Console, Duration, Effect, Exit, Layer, Option, Runtime } from "effect"
 import { HttpServer } from "effect/http"
@@ -11,28 +11,28 @@ import { DataDirectory } from "./store/DataDirectory.ts"
 import { Secrets } from "./store/secrets/Secrets.ts"
 import { DatabaseDamaged } from "./store/sql.ts"
 
-/** The one line that says all is up: where, on what, and where the admin token is found; never the token. */
+/** Logs that the server is ready, with its URLs and the place of the admin token, never the token. */
 const reportReady = Layer.effectDiscard(Effect.gen(function*() {
   const settings = yield* Settings
   const listener = yield* Listener
   const api = yield* HttpServer.HttpServer
   const { adminTokenFile } = yield* Secrets
   const apiPort = "port" in api.address ? api.address.port : settings.apiPort
-  const database = Option.isSome(settings.databaseUrl)
-    ? "the PostgreSQL of DATABASE_URL"
-    : `an embedded PostgreSQL in ${settings.dataDir}`
-  const token = Option.match(adminTokenFile, { onNone: () => "from the settings", onSome: (path) => `in ${path}` })
   const secured = Option.isSome(settings.tlsCertificate) ? "s" : ""
   const directory = yield* (yield* DataDirectory).opened
   if (Option.isSome(directory))
     yield* publishApiUrl(directory.value.path, localUrl(`http${secured}`, settings.apiHost, apiPort))
   yield* Effect.logInfo(
-    `Control serves agents and gateways on ws${secured}://${listener.host}:${listener.port} and operators on ` +
-      `http${secured}://${settings.apiHost}:${apiPort}, with ${database}; the admin token is ${token}`
-  )
+    `serving agents and gateways on ws${secured}://${listener.host}:${listener.port} and operators on ` +
+      `http${secured}://${settings.apiHost}:${apiPort}`
+  ).pipe(Effect.annotateLogs({
+    database: Option.isSome(settings.databaseUrl) ? "DATABASE_URL" : "embedded",
+    ...Option.isSome(directory) ? { dataDir: directory.value.path } : {},
+    adminToken: Option.getOrElse(adminTokenFile, () => "CONTROL_ADMIN_TOKEN")
+  }))
 }))
 
-/** A failure that was foreseen is one sentence; only a defect shows where it happened. */
+/** Prints an expected failure as one sentence, and a defect with its stack trace. */
 const printFailure = (cause: Cause.Cause<unknown>) => {
   const expected = cause.reasons.find(Cause.isFailReason)?.error ??
     cause.reasons.filter(Cause.isDieReason).map(({ defect }) => defect).find((defect) =>
@@ -42,8 +42,9 @@ const printFailure = (cause: Cause.Cause<unknown>) => {
 }
 
 /**
- * A drain that hangs is ended in time, and who asks again means at once. Not within a second of the first time, though: npm
- * passes on a Ctrl-C that the terminal has sent to this process as well. A terminal that is closed says stop, too.
+ * Exits after the drain timeout even if the drain hangs, and at once on a second signal. A second signal within 1 s is
+ * ignored, because npm forwards a Ctrl-C that the terminal has sent to this process as well. SIGHUP (the terminal was
+ * closed) counts as SIGTERM.
  */
 const exitOnSecondSignal = Effect.gen(function*() {
   const { drainTimeout } = yield* Settings
@@ -67,7 +68,7 @@ const main = Effect.andThen(exitOnSecondSignal, Layer.launch(reportReady.pipe(La
   Effect.provide(Settings.layer.pipe(Layer.tapCause(printFailure)))
 )
 
-/** Being told to stop is no failure. */
+/** A stop by a signal exits with 0. */
 const teardown: Runtime.Teardown = (exit, onExit) =>
   Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
 

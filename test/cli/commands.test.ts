@@ -110,7 +110,7 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
         [2, "nonsense", control("nonsense")],
         [2, "--agent ID or --gateway ID", control("key", "list")],
         [2, "--follow", control("events")],
-        [3, "there is no tunnel nix", control("tunnel", "get", "nix")],
+        [3, "tunnel nix does not exist", control("tunnel", "get", "nix")],
         [4, "admin token", wrongToken("agent", "list")],
         [4, "admin token", runIn(wrongTokenOnly)("doctor")],
         [4, "CONTROL_ADMIN_TOKEN", remote("agent", "list")],
@@ -167,7 +167,7 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
         assert.isArray(JSON.parse(list.stdout))
         assert.strictEqual(missing.code, 3)
         assert.strictEqual(missing.stdout, "")
-        assert.match(missing.stderr, /^control: .*there is no tunnel nix/u)
+        assert.match(missing.stderr, /^control: .*tunnel nix does not exist/u)
       }),
     60_000
   )
@@ -179,10 +179,15 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
         Effect.sync(() =>
           spawn(process.execPath, [resolve("bin/control.mjs"), "events", "--follow", "-o", "jsonl"], {
             env: { PATH: process.env["PATH"], ...env },
-            stdio: ["ignore", "pipe", "inherit"]
+            stdio: ["ignore", "pipe", "ignore"],
+            detached: true
           })
         ),
-        (child) => Effect.sync(() => child.kill("SIGKILL"))
+        // The launcher starts the command as its child: both belong to one process group.
+        ({ exitCode, pid, signalCode }) =>
+          Effect.sync(() => {
+            if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, "SIGKILL")
+          })
       )
       const lines = createInterface({ input: follower.stdout })
       const first = once(lines, "line")

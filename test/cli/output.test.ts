@@ -1,5 +1,5 @@
-/** The forms in which data is printed, and files that are whole or not there. */
-import { describe as diagnosisText } from "#cli/doctor.ts"
+/** Output formats of `control`, and files that are saved completely or not at all. */
+import { formatDiagnosis } from "#cli/doctor.ts"
 import { render } from "#cli/output.ts"
 import { saveFile } from "#cli/saveFile.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -10,8 +10,8 @@ import { temporaryDirectory } from "#support/process.ts"
 
 const rows = [{ id: "a", isOn: true, sub: { x: 1 } }, { id: "bb\u001b[2J\u202e", isOn: null, sub: null }]
 
-describe("data is printed", () => {
-  it("as a table of what is short, without a control character of a row reaching the terminal", () => {
+describe("output formats", () => {
+  it("a table has the requested columns and replaces control characters", () => {
     assert.strictEqual(
       render("table", rows, ["id", "isOn"]),
       "ID       IS ON\na        true\nbb\uFFFD[2J\uFFFD  -\n"
@@ -19,46 +19,38 @@ describe("data is printed", () => {
     assert.strictEqual(render("table", [], ["id"]), "")
   })
 
-  it("as JSON, whole or line by line", () => {
+  it("JSON is printed as one document or as one line for each item", () => {
     assert.deepStrictEqual(JSON.parse(render("json", rows)), rows)
     assert.deepStrictEqual(render("jsonl", rows).trimEnd().split("\n").map((line) => JSON.parse(line)), rows)
   })
 
-  it("without a character that steers a terminal, also where JSON leaves it as it is", () => {
+  it("no format prints control characters, not even those that JSON.stringify keeps", () => {
     const name = "\u001b[2J\u009b2J\u202e\u2028\u{E0001}\u0085"
-    for (const format of ["json", "jsonl", "yaml", "table"] as const) {
+    for (const format of ["json", "jsonl", "table"] as const) {
       assert.notMatch(render(format, [{ name }]), /(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u, format)
     }
     assert.deepStrictEqual(JSON.parse(render("json", { name })), { name })
   })
 
-  it("of a client's own words in a diagnosis, none steers the terminal or looks like a finding", () => {
-    const words = "x\u001b]0;mine\u0007\nok    clients       all is well\u009b"
-    const findings = [{ check: "clients", severity: "warn", what: words, why: "why", remedy: "do" } as const]
-    const text = String(diagnosisText("table", { at: "2026-01-01T00:00:00Z", isWell: true, findings } as never))
+  it("a client's message in a diagnosis cannot control the terminal or look like a finding", () => {
+    const message = "x\u001b]0;mine\u0007\nok    clients       all is well\u009b"
+    const findings = [{ check: "clients", severity: "warn", what: message, why: "why", remedy: "do" } as const]
+    const text = String(formatDiagnosis("table", { at: "2026-01-01T00:00:00Z", isWell: true, findings } as never))
     assert.notMatch(text, /(?!\n)\p{Cc}/u)
     assert.notMatch(text, /^ok/mu)
   })
-
-  it("as YAML, in which every text is quoted, since `no` and `1e3` are none without", () => {
-    assert.strictEqual(
-      render("yaml", [{ id: "no", list: [1, [2]], empty: [], sub: { "odd key": "1e3", none: {} } }, "x"]),
-      `- id: "no"\n  list:\n    - 1\n    - - 2\n  empty: []\n  sub:\n    "odd key": "1e3"\n    none: {}\n- "x"\n`
-    )
-    assert.strictEqual(render("yaml", "x"), `"x"\n`)
-  })
 })
 
-describe("a file is saved", () => {
-  it.live("as a whole, for its owner only, or the older one stays", () =>
+describe("saveFile", () => {
+  it.live("a file is saved completely and for its owner only; otherwise the older file stays", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const path = join(directory, "backup")
       writeFileSync(path, "older")
-      const cut = Stream.concat(Stream.make(Buffer.from("ne")), Stream.fail("cut" as const))
-      assert.strictEqual(yield* Effect.flip(saveFile(path, cut, () => Effect.void)), "cut")
-      const refused = saveFile(path, Stream.make(Buffer.from("ne")), () => Effect.fail("not whole" as const))
-      assert.strictEqual(yield* Effect.flip(refused), "not whole")
+      const broken = Stream.concat(Stream.make(Buffer.from("ne")), Stream.fail("broken" as const))
+      assert.strictEqual(yield* Effect.flip(saveFile(path, broken, () => Effect.void)), "broken")
+      const rejected = saveFile(path, Stream.make(Buffer.from("ne")), () => Effect.fail("incomplete" as const))
+      assert.strictEqual(yield* Effect.flip(rejected), "incomplete")
       assert.strictEqual(readFileSync(path, "utf8"), "older")
       yield* saveFile(path, Stream.make(Buffer.from("ne"), Buffer.from("wer")), () => Effect.void)
       assert.strictEqual(readFileSync(path, "utf8"), "newer")

@@ -1,8 +1,13 @@
-/** The command line as people and scripts run it: a process of its own, through the launcher. */
+/** Runs the command line: inside this process, or as people and scripts do, in a process of its own. */
+import { exitCodeOf, runControl } from "#cli/control.ts"
+import { Environment } from "#cli/environment.ts"
+import { start, temporaryDirectory } from "#support/process.ts"
 import { sawOutput } from "#support/seen.ts"
-import { Effect } from "effect"
+import { NodeServices } from "@effect/platform-node"
+import { Console, Context, Effect, Layer, Sink, Stdio } from "effect"
 import { spawn } from "node:child_process"
 import { resolve } from "node:path"
+import { formatWithOptions } from "node:util"
 
 export interface Ran {
   readonly code: number | null
@@ -10,7 +15,40 @@ export interface Ran {
   readonly stderr: string
 }
 
+/** Gives the output to the canaries. The answer to `create` shows the key that it has made, once. */
+const watch = (args: ReadonlyArray<string>, { stderr, stdout }: Ran): void => {
+  sawOutput(`control ${args.slice(0, 2).join(" ")}`, stdout, args[1] === "create")
+  sawOutput(`control ${args.slice(0, 2).join(" ")}`, stderr)
+}
+
+/** Runs `control` inside this process, with these environment variables and no others. */
 export const runIn = (env: Record<string, string>) => (...args: ReadonlyArray<string>): Effect.Effect<Ran> =>
+  Effect.suspend(() => {
+    const printed = { stdout: "", stderr: "" }
+    const append = (stream: keyof typeof printed) => (...values: ReadonlyArray<unknown>) => {
+      printed[stream] += `${formatWithOptions({ colors: false }, ...values)}\n`
+    }
+    const captured = { ...console, log: append("stdout"), info: append("stdout"), error: append("stderr") }
+    const stdout = Sink.forEach((chunk: string | Uint8Array) =>
+      Effect.sync(() => {
+        printed.stdout += typeof chunk === "string" ? chunk : new TextDecoder().decode(chunk)
+      })
+    )
+    return runControl(args).pipe(
+      Effect.provide(Layer.provideMerge(Stdio.layerTest({ stdout: () => stdout }), NodeServices.layer)),
+      Effect.provideService(Console.Console, captured),
+      Effect.provideService(Environment, env),
+      Effect.exit,
+      Effect.map((exit) => {
+        const ran = { code: exitCodeOf(exit), ...printed }
+        watch(args, ran)
+        return ran
+      })
+    )
+  })
+
+/** Runs `bin/control.mjs` in a process of its own. Use it only where the process matters, since each run takes about 1 s. */
+export const runProcessIn = (env: Record<string, string>) => (...args: ReadonlyArray<string>): Effect.Effect<Ran> =>
   Effect.callback((resume) => {
     const child = spawn(process.execPath, [resolve("bin/control.mjs"), ...args], {
       env: { PATH: process.env["PATH"], ...env },
@@ -21,9 +59,29 @@ export const runIn = (env: Record<string, string>) => (...args: ReadonlyArray<st
     child.stdout.on("data", (data) => stdout += String(data))
     child.stderr.on("data", (data) => stderr += String(data))
     child.once("close", (code) => {
-      sawOutput(`control ${args.slice(0, 2).join(" ")}`, stdout, args[1] === "create")
-      sawOutput(`control ${args.slice(0, 2).join(" ")}`, stderr)
-      resume(Effect.succeed({ code, stdout, stderr }))
+      const ran = { code, stdout, stderr }
+      watch(args, ran)
+      resume(Effect.succeed(ran))
     })
     return Effect.sync(() => child.kill("SIGKILL"))
   })
+
+/** One server for all tests of a file. The commands find its admin token in the data directory, as on the server's machine. */
+export class SharedServer extends Context.Service<SharedServer, {
+  readonly apiUrl: string
+  readonly wsPort: number
+  readonly dataDir: string
+  /** The environment of a command on the server's machine. */
+  readonly env: Record<string, string>
+  readonly control: ReturnType<typeof runIn>
+}>()("test/cli/SharedServer") {
+  static readonly layer = Layer.effect(
+    SharedServer,
+    Effect.gen(function*() {
+      const dataDir = yield* temporaryDirectory
+      const { apiUrl, wsPort } = yield* start({ CONTROL_DATA_DIR: dataDir })
+      const env = { CONTROL_API_URL: apiUrl, CONTROL_DATA_DIR: dataDir }
+      return { apiUrl, wsPort, dataDir, env, control: runIn(env) }
+    })
+  )
+}

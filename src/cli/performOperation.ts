@@ -1,0 +1,146 @@
+/** Performs one operation of the API: builds the request, prints the response, checks the delivery. */
+import { UnreadableRow } from "#schema/resources.ts"
+import { Console, Effect, Option, Schema } from "effect"
+import { readFile } from "node:fs/promises"
+import { findServer, httpClientLayer, requestJson, type Server } from "./apiClient.ts"
+import { commandFailed } from "./CommandFailed.ts"
+import { type Input, kebab, type Operation } from "./operations.ts"
+import { type Format, replaceControlCharacters } from "./output.ts"
+import { print } from "./print.ts"
+
+/** Texts of the command line, by the API's name of the input. */
+export type InputValues = Readonly<Record<string, Option.Option<string>>>
+
+/** Columns of the table of a list; a group without an entry shows every field that is not an object. */
+const columns: Readonly<Record<string, ReadonlyArray<string>>> = {
+  agents: ["id", "name", "virtualIp", "status", "lastSeenAt", "sentRevision", "appliedRevision"],
+  gateways: ["id", "name", "publicIp", "listenPort", "status", "lastSeenAt", "sentRevision", "appliedRevision"],
+  tunnels: ["id", "domain", "target", "agentId", "enabled", "revision", "reported"],
+  certificates: ["domain", "expiresAt", "updatedAt"],
+  clients: ["clientType", "clientId", "name", "node", "address", "level", "since", "sentRevision", "appliedRevision"],
+  audit: ["at", "actor", "address", "action", "entityId", "revision"]
+}
+
+export const performOperation = Effect.fnUntraced(
+  function*(operation: Operation, values: InputValues, format: Format) {
+    const server = yield* findServer
+    const given = yield* Effect.forEach(operation.inputs, (input) => {
+      const text = values[input.name] ?? Option.none<string>()
+      return Option.isNone(text)
+        ? Effect.succeed([])
+        : Effect.map(valueOf(input, text.value), (value) => [{ input, value }])
+    })
+    const inputs = given.flat()
+    const valuesIn = (location: Input["location"]) =>
+      Object.fromEntries(
+        inputs.filter(({ input }) => input.location === location).map(({ input, value }) => [input.name, value])
+      )
+    const path = Object.entries(valuesIn("path")).reduce(
+      (path, [name, value]) => path.replace(`:${name}`, encodeURIComponent(String(value))),
+      operation.path
+    )
+    const query = Object.fromEntries(Object.entries(valuesIn("query")).map(([name, value]) => [name, String(value)]))
+    const hasBody = operation.inputs.some(({ location }) => location === "body")
+    const request = { method: operation.method, path, query, ...hasBody ? { body: valuesIn("body") } : {} }
+    if (operation.verb === "list")
+      return yield* print(format, yield* listItems(server, request), columns[operation.group])
+    const response = yield* requestJson(server, request)
+    if (response !== undefined) yield* print(format, response)
+    yield* failUnlessDelivered(response, query["wait"])
+  },
+  Effect.provide(httpClientLayer)
+)
+
+const valueOf = (input: Input, given: string) =>
+  Effect.gen(function*() {
+    if (input.isNullable && given === "null") return null
+    const isFile = (input.type === "string" || input.type === "object") && given.startsWith("@")
+    const text = isFile ? yield* readText(given.slice(1)) : given
+    if (input.location !== "body") return text
+    switch (input.type) {
+      case "number":
+        // The API rejects a text that is not a number, and names the field.
+        return text.trim() === "" || Number.isNaN(Number(text)) ? text : Number(text)
+      case "boolean":
+        return text === "true"
+      case "list":
+        return text === "" ? [] : text.split(",")
+      case "object":
+        return yield* parseObject(input.name, text)
+      case "string":
+        return text
+    }
+  })
+
+/** Only checks that the text is a JSON object; the API checks its fields. */
+const parseObject = (name: string, text: string) =>
+  decodeObject(text).pipe(
+    Effect.mapError(() =>
+      commandFailed("usage", `--${kebab(name)} must be a JSON object, such as '{"agents":["ID"]}', or @FILE`)
+    )
+  )
+
+const decodeObject = Schema.decodeUnknownEffect(
+  Schema.fromJsonString(Schema.NullOr(Schema.Record(Schema.String, Schema.Unknown)))
+)
+
+const readText = (path: string) =>
+  Effect.tryPromise({
+    try: () => readFile(path, "utf8"),
+    catch: (error) =>
+      commandFailed("usage", `cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`)
+  })
+
+interface Page {
+  readonly items: ReadonlyArray<unknown>
+  readonly nextCursor?: unknown
+}
+
+const isPage = (value: unknown): value is Page =>
+  typeof value === "object" && value !== null && "items" in value && Array.isArray(value.items)
+
+const unreadableRowsOf = (page: Page): ReadonlyArray<typeof UnreadableRow.Type> =>
+  Option.getOrElse(Option.map(decodeUnreadable(page), ({ unreadable }) => unreadable), () => [])
+const decodeUnreadable = Schema.decodeUnknownOption(Schema.Struct({ unreadable: Schema.Array(UnreadableRow) }))
+
+/** Returns the items of every page; of one page only if `--limit` is given. */
+const listItems = Effect.fnUntraced(function*(
+  server: Server,
+  request: { readonly method: string; readonly path: string; readonly query: Readonly<Record<string, string>> }
+) {
+  const items: Array<unknown> = []
+  let cursor: Readonly<Record<string, string>> = {}
+  while (true) {
+    const page = yield* requestJson(server, { ...request, query: { ...request.query, ...cursor } })
+    if (!isPage(page)) return page
+    items.push(...page.items)
+    for (const { entityId, entityType, reason } of unreadableRowsOf(page)) {
+      yield* Console.error(replaceControlCharacters(`control: ${entityType} ${entityId} cannot be read: ${reason}`))
+    }
+    if (typeof page.nextCursor !== "string" || request.query["limit"] !== undefined) return items
+    cursor = { cursor: page.nextCursor }
+  }
+})
+
+/** Fails if `--wait` was given and the saved change is not delivered everywhere, so that a script cannot overlook it. */
+const failUnlessDelivered = (response: unknown, wait: string | undefined) => {
+  if (wait === undefined || typeof response !== "object" || response === null || !("delivery" in response))
+    return Effect.void
+  const { nacks, pending } = response.delivery as {
+    readonly pending?: ReadonlyArray<unknown>
+    readonly nacks?: ReadonlyArray<unknown>
+  }
+  if (nacks !== undefined && nacks.length > 0) {
+    return Effect.fail(commandFailed("failed", `saved, but rejected by ${clients(nacks.length)}; see control doctor`))
+  }
+  return pending !== undefined && pending.length > 0
+    ? Effect.fail(
+      commandFailed(
+        "timedOut",
+        `saved, but not ${wait === "sent" ? "sent to" : "applied by"} ${clients(pending.length)} before the timeout`
+      )
+    )
+    : Effect.void
+}
+
+const clients = (count: number): string => count === 1 ? "1 client" : `${count} clients`
