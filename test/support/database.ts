@@ -1,12 +1,10 @@
-/** A database of its own for each test file, on the server of this run. */
+/** Databases and settings for servers under test. */
 import { mintApiKey } from "#crypto/apiKeys.ts"
 import { defaults, Settings, type SettingsValues } from "#server/Settings.ts"
 import * as Database from "#store/Database.ts"
 import { DataDirectory } from "#store/DataDirectory.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
-import { PgClient } from "@effect/sql-pg"
 import { Effect, Layer, Logger, LogLevel, Option, Redacted, References, Schema } from "effect"
-import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -14,23 +12,22 @@ import { join } from "node:path"
 import { inject } from "vitest"
 import { canaries } from "./canaries.ts"
 import { watchingLogger } from "./seen.ts"
+import { copyTemplate, databaseUrl, execute } from "./templateDatabase.ts"
 
 /** The admin token of every server under test. */
 export const adminToken = Redacted.value(mintApiKey("admin").apiKey)
 
 canaries.plant("admin token", adminToken)
 
-/** A new, empty database; dropped when the scope ends, whoever is still connected. */
-export const newDatabase = Effect.acquireRelease(
-  Effect.gen(function*() {
-    const name = `control_test_${randomBytes(6).toString("hex")}`
-    yield* onServer(`create database ${name}`)
-    return { name, url: urlOf(name) }
-  }),
-  ({ name }) => Effect.orDie(onServer(`drop database if exists ${name} with (force)`))
+/** A new database with the current schema and without rows, dropped with its connections when the scope ends. */
+export const newDatabase = temporaryDatabase((name) =>
+  copyTemplate(inject("serverUrl"), inject("templateDatabase"), name)
 )
 
-/** Settings for a server under test: any free ports, a database of its own, secrets given. */
+/** A new database without a schema, for tests of migrations; dropped with its connections when the scope ends. */
+export const newEmptyDatabase = temporaryDatabase((name) => execute(inject("serverUrl"), `create database ${name}`))
+
+/** Settings for a server under test: free ports, a new database, known secrets. `overrides` replaces single settings. */
 export const testSettings = (overrides: Partial<SettingsValues> = {}) =>
   Layer.effect(
     Settings,
@@ -62,15 +59,13 @@ const shown = Logger.make<unknown, void>((options) => {
   if (LogLevel.isGreaterThanOrEqualTo(options.logLevel, shownLevel)) Logger.defaultLogger.log(options)
 })
 
-/**
- * What the code under test says is searched for secrets, and not shown: set `TEST_LOG_LEVEL` (such as `Debug`) to see it.
- */
+/** Searches the logs of the code under test for secrets and hides them. Set `TEST_LOG_LEVEL`, for example to `Debug`, to see them. */
 export const quiet = Layer.mergeAll(
   Logger.layer([watchingLogger, shown]),
   Layer.succeed(References.MinimumLogLevel, "Debug")
 )
 
-/** `SqlClient`, `PgClient`, `Settings`, `Directory` and `Secrets` on a new database with the schema. */
+/** `SqlClient`, `PgClient`, `Settings`, `DataDirectory` and `Secrets` on a new database. */
 export const TestDatabase = Secrets.layer.pipe(
   Layer.provideMerge(Database.layer),
   Layer.provideMerge(DataDirectory.layer),
@@ -78,10 +73,19 @@ export const TestDatabase = Secrets.layer.pipe(
   Layer.provideMerge(quiet)
 )
 
-/** The embedded server lets in whoever opens its socket, and asks for no password: so there is one to watch for. */
-function urlOf(database: string): string {
-  const url = new URL(inject("serverUrl"))
-  url.pathname = `/${database}`
+function temporaryDatabase<E>(create: (name: string) => Effect.Effect<unknown, E>) {
+  return Effect.acquireRelease(
+    Effect.suspend(() => {
+      const name = `control_test_${randomBytes(6).toString("hex")}`
+      return Effect.as(create(name), { name, url: urlWithPassword(name) })
+    }),
+    ({ name }) => Effect.orDie(execute(inject("serverUrl"), `drop database if exists ${name} with (force)`))
+  )
+}
+
+/** The embedded server accepts every password, so a random one is added, which the secret scanner looks for. */
+function urlWithPassword(database: string): string {
+  const url = new URL(databaseUrl(inject("serverUrl"), database))
   if (url.password === "") url.password = randomBytes(18).toString("base64url")
   canaries.plant("database password", decodeURIComponent(url.password))
   return url.toString()
@@ -91,11 +95,4 @@ function newMasterKey(): string {
   const key = randomBytes(32).toString("base64")
   canaries.plant("master key", key)
   return key
-}
-
-function onServer(statement: string) {
-  return Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)).pipe(
-    Effect.provide(PgClient.layer({ url: Redacted.make(inject("serverUrl")), maxConnections: 1 })),
-    Effect.scoped
-  )
 }

@@ -3,7 +3,7 @@ import { Network } from "#feed/Network.ts"
 import { Backup } from "#store/backup/Backup.ts"
 import { verifyBackup } from "#store/backup/file.ts"
 import { backupTables, excludedTables } from "#store/backup/tables.ts"
-import { adminToken, newDatabase, TestDatabase } from "#support/database.ts"
+import { adminToken, newDatabase, newEmptyDatabase, TestDatabase } from "#support/database.ts"
 import { join, joinV1, type TestClient } from "#support/TestClient.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { PgClient } from "@effect/sql-pg"
@@ -155,7 +155,7 @@ describe("a backup", () => {
         () =>
           asAdmin(`drop role ${role}`)
       )
-      const { name, url } = yield* newDatabase
+      const { name, url } = yield* newEmptyDatabase
       yield* asAdmin(`alter database ${name} owner to ${role}`)
       const own = new URL(url)
       own.username = role
