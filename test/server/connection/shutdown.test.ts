@@ -1,4 +1,4 @@
-/** protocol.md, "Coming back": a server that stops tells each client of control.v1 when to come back, and one that starts knows what it had seen. */
+/** protocol.md, "Reconnecting": a server that stops tells each client of control.v1 when to come back, and one that starts knows what it had seen. */
 import { scheduleReconnects } from "#connection/reconnectSchedule.ts"
 import type { ClientType } from "#schema/ids.ts"
 import { newDatabase } from "#support/database.ts"

@@ -1,4 +1,4 @@
-/** protocol.md, "Which change becomes which message", row by row, over real sockets. */
+/** protocol.md, "Changes and messages", row by row, over real sockets. */
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
