@@ -12,7 +12,10 @@ export const failRequestsAtRandom: Command = ({ faultInjector, database, world }
   faults.maxLatency = random.pick([3, 50, 800]) ?? 3
   faultInjector.databaseFaultBegins()
   world.after(random.between(200, 6_000), () => {
-    Object.assign(faults, { refuse: 0, loseAnswer: 0, hang: 0, slowest: 3 })
+    faults.refuseProbability = 0
+    faults.loseAnswerProbability = 0
+    faults.hangProbability = 0
+    faults.maxLatency = 3
     faultInjector.databaseFaultEnds()
   })
 }
