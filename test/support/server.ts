@@ -70,5 +70,6 @@ export const makeServer = Effect.fnUntraced(function*(
 export class TestServer
   extends Context.Service<TestServer, Effect.Success<ReturnType<typeof makeServer>>>()("test/TestServer")
 {
-  static readonly layer = (settings: Partial<SettingsValues> = {}) => Layer.effect(TestServer, makeServer(settings))
+  static readonly layer = (settings: Partial<SettingsValues> = {}, intervals?: IntervalValues) =>
+    Layer.effect(TestServer, makeServer(settings, intervals))
 }

@@ -3,6 +3,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Ingress } from "#ingress/Ingress.ts"
 import { Api } from "#schema/api.ts"
 import { PortUnavailable, Settings } from "#server/Settings.ts"
+import { Intervals } from "#time/Intervals.ts"
 import { Effect, Layer } from "effect"
 import { HttpRouter, type HttpServerError } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
@@ -46,9 +47,6 @@ const handlers = Layer.mergeAll(
 
 const routes = Layer.mergeAll(HttpApiBuilder.layer(Api).pipe(Layer.provide(handlers)), Docs.layer, ResponsePolicy.layer)
 
-/** Time for responses in progress when the server stops. */
-const shutdownTimeout = "2 seconds"
-
 /** `requestTimeout` in milliseconds, `maxHeaderSize` in bytes. */
 const requestLimits = { requestTimeout: 30_000, maxHeaderSize: 16_384 }
 
@@ -59,11 +57,12 @@ const routerConfig = { maxParamLength: 3 * 253 }
 export const layer = Layer.unwrap(Effect.gen(function*() {
   const { apiHost: host, apiPort: port } = yield* Settings
   const ingress = yield* Ingress
+  const { apiShutdownTimeout } = yield* Intervals
   const server = ingress.create("api", requestLimits)
   const supervision = Layer.effectDiscard(ingress.supervise("api", server))
   const listening = Layer.effectContext(
     Layer.build(
-      NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: shutdownTimeout })
+      NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: apiShutdownTimeout })
     ).pipe(
       Effect.mapError((error) => new PortUnavailable({ portName: "api", host, port, reason: reasonOf(error) }))
     )

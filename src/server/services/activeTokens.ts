@@ -1,9 +1,8 @@
 /** Watches the admin tokens of unfinished requests, so that streams end within 1 s of a revocation. */
 import type { Role } from "#schema/adminTokens.ts"
 import type { AdminTokenStore } from "#store/AdminTokenStore.ts"
+import { Intervals } from "#time/Intervals.ts"
 import { Deferred, Effect, Schedule, type Scope } from "effect"
-
-const pollInterval = "1 second"
 
 interface ActiveToken {
   readonly hash: string
@@ -17,6 +16,8 @@ export const makeActiveTokens = Effect.fnUntraced(function*(store: AdminTokenSto
   /** Keyed by role and hash: after a change of the role by SQL, requests of the old role and of the new role are watched separately. */
   const activeTokens = new Map<string, ActiveToken>()
 
+  const { adminTokenCheckInterval } = yield* Intervals
+
   const endInvalidTokens = Effect.gen(function*() {
     const watched = [...activeTokens.values()]
     if (watched.length === 0) return
@@ -28,7 +29,7 @@ export const makeActiveTokens = Effect.fnUntraced(function*(store: AdminTokenSto
   yield* endInvalidTokens.pipe(
     Effect.catchTag("StoreUnavailable", () => Effect.void),
     Effect.catchCause((cause) => Effect.logError("cannot check the admin tokens of open requests", cause)),
-    Effect.repeat(Schedule.spaced(pollInterval)),
+    Effect.repeat(Schedule.spaced(adminTokenCheckInterval)),
     Effect.forkScoped
   )
 

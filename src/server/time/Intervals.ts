@@ -35,6 +35,10 @@ export interface IntervalValues {
   readonly unchangedLossRecheckInterval: Duration.Duration
   /** Pause between two probes of the connection that listens for notifications. */
   readonly listenProbeInterval: Duration.Duration
+  /** Pause between two checks of the admin tokens of open requests. Streams of a revoked token end within this time. */
+  readonly adminTokenCheckInterval: Duration.Duration
+  /** Time for responses in progress when the API port closes. */
+  readonly apiShutdownTimeout: Duration.Duration
 }
 
 export const productionIntervals: IntervalValues = {
@@ -50,7 +54,9 @@ export const productionIntervals: IntervalValues = {
   changePollInterval: Duration.seconds(2),
   lossRecheckInterval: Duration.seconds(2),
   unchangedLossRecheckInterval: Duration.seconds(10),
-  listenProbeInterval: Duration.seconds(5)
+  listenProbeInterval: Duration.seconds(5),
+  adminTokenCheckInterval: Duration.seconds(1),
+  apiShutdownTimeout: Duration.seconds(2)
 }
 
 export const Intervals = Context.Reference<IntervalValues>("control/time/Intervals", {

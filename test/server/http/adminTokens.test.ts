@@ -4,11 +4,13 @@ import { Authorization, RequiredRole } from "#schema/apiParts.ts"
 import { type Role, roleIncludes, roles } from "#schema/adminTokens.ts"
 import { api } from "#support/api.ts"
 import { follow } from "#support/EventFollower.ts"
+import { fastIntervals } from "#support/fastIntervals.ts"
 import { TestServer } from "#support/server.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Fiber, Option } from "effect"
 import { HttpApi } from "effect/http-api"
 import { SqlClient } from "effect/sql"
+import { randomBytes } from "node:crypto"
 
 const endpoints: Array<{ method: string; path: string; role: Role | "anyone" | undefined; guarded: boolean }> = []
 HttpApi.reflect(Api, {
@@ -34,7 +36,7 @@ const newToken = (role: Role, more: object = {}) =>
 const statusOf = (token: string) =>
   Effect.flatMap(TestServer, ({ apiUrl }) => Effect.promise(() => api(apiUrl, token).get("/api/me")))
 
-layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) => {
+layer(TestServer.layer({}, fastIntervals), { excludeTestServices: true })("admin tokens", (it) => {
   it.effect("every endpoint declares a role, and requires a token unless the role is anyone", () =>
     Effect.sync(() => {
       assert.isAbove(endpoints.length, 30)
@@ -134,9 +136,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("admin tokens", (it) =>
       const { apiUrl, context, operator } = yield* TestServer
       const { id, token } = yield* newToken("admin")
       const sql = Context.get(context, SqlClient.SqlClient)
+      // 19 MB that gzip cannot shrink below the socket buffers: 60 KiB of random text repeat outside its 32 KiB window.
+      const texts = Array.from({ length: 64 }, () => randomBytes(480).toString("hex"))
       yield* sql`insert into audit (actor, entity, op, entity_id, revision)
-        select 'sql:test', 'agent', 'update', (select string_agg(md5(n || '.' || part), '') from generate_series(1, 30) part), 1
-        from generate_series(1, 20000) n`
+        select 'sql:test', 'agent', 'update', (${texts}::text[])[1 + n % 64], 1 from generate_series(1, 20000) n`
       const taken = yield* Effect.promise(() =>
         fetch(new URL("/api/backup", apiUrl), { headers: { authorization: `Bearer ${token}` } })
       )

@@ -196,12 +196,12 @@ describe("event stream", () => {
             clientId: "home",
             revision: Revision.make(revision),
             code: "x",
-            message: "m".repeat(500)
+            message: "m".repeat(2_000)
           }
         })
         // More than the socket buffers and the event buffer hold.
         let published = 0
-        for (let round = 0; round < 60; round += 1) {
+        for (let round = 0; round < 20; round += 1) {
           for (let index = 0; index < 1_000; index += 1) events.publishLocal(nack(published += 1))
           yield* Effect.repeat(quick.next, { until: ({ data }) => data.revision === published })
         }

@@ -1,6 +1,7 @@
 /** Health checks, metrics and shutdown of the API port. */
 import { api } from "#support/api.ts"
 import { adminToken, newDatabase } from "#support/database.ts"
+import { fastIntervals } from "#support/fastIntervals.ts"
 import { makeServer, TestServer } from "#support/server.ts"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Context, Effect, Exit, Option, Redacted, Scope } from "effect"
@@ -97,7 +98,7 @@ describe("API port", () => {
     () =>
       Effect.gen(function*() {
         const scope = yield* Scope.make()
-        const { context } = yield* Scope.provide(makeServer(), scope)
+        const { context } = yield* Scope.provide(makeServer({}, fastIntervals), scope)
         const { address } = Context.get(context, HttpServer.HttpServer)
         const [writer, reader] = [1, 2].map(() =>
           connect("port" in address ? address.port : 0, "127.0.0.1").on("error", () => {})
