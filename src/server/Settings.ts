@@ -1,4 +1,4 @@
-/** The configuration of a process: read once from its environment, checked as a whole, and passed on as one value. */
+/** Settings of a server: read once from the environment and checked together. */
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { conflicts } from "./settings/conflicts.ts"
@@ -7,21 +7,21 @@ import { definitions, type PlainSetting, type SecretSetting } from "./settings/d
 import { unknownNames } from "./settings/unknownNames.ts"
 
 export {
-  acceptsRemotePlaintext as isOpenInPlaintext,
-  addressMatcher as within,
+  acceptsRemotePlaintext,
+  addressMatcher,
   type Cidr,
   isLoopback,
-  requiresProxyHeaderFromLoopback as isOwnMachineShutOut
+  requiresProxyHeaderFromLoopback
 } from "./settings/addresses.ts"
 export { PortUnavailable } from "./ingress/PortUnavailable.ts"
 
 type ValuesByDefinition = { readonly [Key in keyof typeof definitions]: (typeof definitions)[Key]["fallback"] }
 
-/** The settings by the names of `settings/table.ts`, which says what each is for. Secrets are `Option<Redacted<string>>`. */
+/** The settings by their names in `settings/definitions.ts`. A secret is an `Option<Redacted<string>>`. */
 export interface SettingsValues extends ValuesByDefinition {}
 
 export class Settings extends Context.Service<Settings, SettingsValues>()("control/Settings") {
-  /** Reads `process.env`; fails with every bad setting at once. */
+  /** Reads `process.env`. The error lists every invalid setting. */
   static readonly layer: Layer.Layer<Settings, SettingsInvalid> = Layer.effect(
     Settings,
     Effect.suspend(() => readProcessSettings({}))
@@ -33,13 +33,13 @@ export class Settings extends Context.Service<Settings, SettingsValues>()("contr
 export const SettingProblem = Schema.Struct({
   name: Schema.String,
   given: Schema.optionalKey(Schema.String).annotate({
-    description: "What was set; left out for secrets, and for what may be one in the wrong variable."
+    description: "The invalid value; absent if it is a secret, or looks like a secret in the wrong variable."
   }),
-  allowed: Schema.String.annotate({ description: "Completes the sentence `NAME must be …`." })
+  allowed: Schema.String.annotate({ description: "Completion of the sentence `NAME must be …`." })
 })
 export type SettingProblem = typeof SettingProblem.Type
 
-/** Some settings cannot be used. The message has one line for each, and no secret in any. */
+/** At least one setting is invalid. The message has one line for each of them, and never contains a secret. */
 export class SettingsInvalid extends Schema.TaggedError<SettingsInvalid>()("SettingsInvalid", {
   problems: Schema.Array(SettingProblem)
 }) {
@@ -56,11 +56,12 @@ export type Environment = Readonly<Record<string, string | undefined>>
 export const processEnvironment = (): Environment => process.env
 
 /**
- * The settings in `env`, whose empty values count as unset. A secret may come as `NAME_FILE`, the path of a file that
- * holds it; a `CONTROL_` variable that is no setting is a problem too. Logs are `pretty` by default on a terminal only.
+ * Reads the settings from `env`. An empty value counts as unset. A secret can also be in a file, whose path is in
+ * `NAME_FILE`. An unknown `CONTROL_…` variable is a problem, because it is probably misspelled. The default of the log
+ * format is `pretty` if `isTerminal`, otherwise `json`.
  */
 export const readSettings = Effect.fnUntraced(
-  function*(env: Environment, onTerminal: boolean = process.stdout.isTTY === true) {
+  function*(env: Environment, isTerminal: boolean = process.stdout.isTTY === true) {
     const problems: Array<SettingProblem> = []
     const plain = <A>(setting: PlainSetting<A>, fallback: A = setting.fallback): A =>
       valueOrProblem(problems, fallback, readPlain(setting, env[setting.name]))
@@ -96,31 +97,32 @@ export const readSettings = Effect.fnUntraced(
       maxUnauthenticatedPerIp: plain(definitions.maxUnauthenticatedPerIp),
       networkPool: plain(definitions.networkPool),
       logLevel: plain(definitions.logLevel),
-      logFormat: plain(definitions.logFormat, onTerminal ? "pretty" : "json")
+      logFormat: plain(definitions.logFormat, isTerminal ? "pretty" : "json")
     }
-    const alreadyBad = new Set(problems.map(({ name }) => name))
+    // A conflict with an invalid value would be a second complaint about the same setting.
+    const invalidNames = new Set(problems.map(({ name }) => name))
     problems.push(
-      ...conflicts(values).filter(({ between }) => !between.some(({ name }) => alreadyBad.has(name)))
+      ...conflicts(values).filter(({ between }) => !between.some(({ name }) => invalidNames.has(name)))
         .map(({ problem }) => problem),
       ...unknownNames(env).map(({ name, nearest }) => ({
         name,
-        allowed: `left out: there is no such setting${nearest === undefined ? "" : `; did you mean ${nearest}?`}`
+        allowed: `removed, because there is no such setting${nearest === undefined ? "" : `; did you mean ${nearest}?`}`
       }))
     )
     return problems.length === 0 ? values : yield* new SettingsInvalid({ problems })
   }
 )
 
-/** As `readSettings`, from this process's environment; what `over` has goes before it. */
-export const readProcessSettings = (over: Environment) =>
-  Effect.suspend(() => readSettings({ ...process.env, ...over }))
+/** `readSettings` of this process's environment. Variables in `overrides` take precedence. */
+export const readProcessSettings = (overrides: Environment) =>
+  Effect.suspend(() => readSettings({ ...process.env, ...overrides }))
 
-/** The text of `.env.example`: every setting with its description, what is allowed, and its default, all commented out. */
+/** Returns the text of `.env.example`: every setting with its description, its allowed values and its default, commented out. */
 export const renderEnvExample = (): string =>
   [
-    "# The settings of Control. All are optional; an empty value counts as unset.\n" +
-    "# A secret can also be given as NAME_FILE: the path of a file that holds it.\n" +
-    "# Written from src/server/settings/definitions.ts by `npx vitest run test/server/Settings.test.ts -u`: change it there.\n",
+    "# Settings of Control. All are optional; an empty value counts as unset.\n" +
+    "# A secret can also be in a file: set NAME_FILE to its path.\n" +
+    "# Generated from src/server/settings/definitions.ts with `npx vitest run test/server/Settings.test.ts -u`.\n",
     ...Object.values(definitions).map((setting) =>
       setting.kind === "secret"
         ? `${settingComment(setting)}#${setting.name}=\n#${setting.name}_FILE=\n`
@@ -133,7 +135,7 @@ const settingComment = (setting: PlainSetting<unknown> | SecretSetting): string 
   return `# ${setting.description}\n# Allowed: ${setting.allowed}.${note}\n`
 }
 
-/** The fallback stands in for a bad value only until the problems are reported. */
+/** Returns the value. For an invalid value adds the problem and returns `fallback`, so that reading continues. */
 const valueOrProblem = <A>(
   problems: Array<SettingProblem>,
   fallback: A,
@@ -153,7 +155,7 @@ const readPlain = <A>(setting: PlainSetting<A>, given: string | undefined): Opti
 const invalidValue = (name: string, given: string, allowed: string): SettingProblem =>
   looksSecret(given) ? { name, allowed } : { name, given, allowed }
 
-/** `Some(Some(secret))` when it is set, `None` when it is not. */
+/** `Some(Some(secret))` if the secret is set, `None` if it is unset. */
 const readSecret = (
   setting: SecretSetting,
   env: Environment
@@ -164,14 +166,15 @@ const readSecret = (
   const file = env[fileName] ?? ""
   if (direct === "" && file === "") return Option.none()
   if (direct !== "" && file !== "")
-    return { name, allowed: `left out where ${fileName} is set, or the other way round` }
+    return { name, allowed: `unset if ${fileName} is set; set only one of the two` }
 
   const text = file === "" ? direct : readSecretFile(file)
   if (text === undefined)
     return invalidValue(fileName, file, "the path of a file that this process can read")
   return setting.parse(text).pipe(
     Option.match({
-      onNone: () => file === "" ? { name, allowed } : invalidValue(fileName, file, `a file that holds ${allowed}`),
+      onNone: () =>
+        file === "" ? { name, allowed } : invalidValue(fileName, file, `the path of a file that contains ${allowed}`),
       onSome: (value) => Option.some(Option.some(Redacted.make(value, { label: name })))
     })
   )
@@ -186,7 +189,7 @@ const readSecretFile = (path: string): string | undefined => {
 }
 
 /**
- * What an empty environment gives away from a terminal: for tests and for the library to spread.
- * Last in the file, since reading needs all that is above.
+ * The settings of an empty environment without a terminal; tests and the library override single values. This constant is
+ * the last one of the file, because reading needs all constants above.
  */
 export const defaults: SettingsValues = Effect.runSync(readSettings({}, false))

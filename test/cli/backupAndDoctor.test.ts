@@ -107,7 +107,7 @@ describe("control backup, control restore and control doctor", () => {
         )
         const damaged = yield* runIn({ CONTROL_DATA_DIR: dataDir })("restore", join(dataDir, "b"))
         assert.strictEqual(damaged.code, 1)
-        assert.include(damaged.stderr, "it is damaged, or no gzip file")
+        assert.include(damaged.stderr, "the file is damaged, or no gzip file")
         const unreachable = yield* runIn({ CONTROL_DATA_DIR: dataDir, DATABASE_URL: "postgres://u@127.0.0.1:9/x" })(
           "backup",
           "x"

@@ -2,7 +2,7 @@
 import { exitCodeOf, runControl } from "#cli/control.ts"
 import { Environment } from "#cli/environment.ts"
 import { start, temporaryDirectory } from "#support/process.ts"
-import { sawOutput } from "#support/seen.ts"
+import { sawOutput } from "#support/collectOutput.ts"
 import { NodeServices } from "@effect/platform-node"
 import { Console, Context, Effect, Layer, Sink, Stdio } from "effect"
 import { spawn } from "node:child_process"

@@ -1,3 +1,4 @@
+/** Settings: defaults, parsing, invalid values, secrets in files, and `.env.example`. */
 import { assert, describe, expect, it } from "@effect/vitest"
 import { defaults, readSettings, renderEnvExample, Settings, SettingsInvalid } from "#server/Settings.ts"
 import { Duration, Effect, Option, Redacted } from "effect"
@@ -22,7 +23,7 @@ const temporaryFile = (content: string) =>
     ({ directory }) => Effect.sync(() => rmSync(directory, { recursive: true }))
   ).pipe(Effect.map(({ path }) => path))
 
-describe("what is read", () => {
+describe("reading settings", () => {
   it.effect("an empty environment gives the documented defaults", () =>
     Effect.gen(function*() {
       const values = yield* readSettings({}, false)
@@ -40,7 +41,7 @@ describe("what is read", () => {
       assert.strictEqual(values.logFormat, "json")
     }))
 
-  it.effect("every setting that is given is taken", () =>
+  it.effect("every variable sets its value", () =>
     Effect.gen(function*() {
       const values = yield* readSettings({
         CONTROL_WS_HOST: "::1",
@@ -116,26 +117,26 @@ describe("what is read", () => {
       assert.strictEqual(Redacted.value(Option.getOrThrow(oldMasterKeys)), `${masterKey},${masterKey}`)
     }))
 
-  it.effect("an empty string counts as unset", () =>
+  it.effect("an empty value counts as unset", () =>
     Effect.gen(function*() {
       const values = yield* readSettings({ CONTROL_WS_PORT: "", CONTROL_MASTER_KEY: "", CONTROL_WS_PROT: "" }, false)
       assert.deepStrictEqual(values, defaults)
     }))
 
-  it.effect("logs are for people on a terminal, and JSON elsewhere", () =>
+  it.effect("the log format is pretty on a terminal, and JSON otherwise", () =>
     Effect.gen(function*() {
       assert.strictEqual((yield* readSettings({}, true)).logFormat, "pretty")
       assert.strictEqual((yield* readSettings({ CONTROL_LOG_FORMAT: "json" }, true)).logFormat, "json")
     }))
 
-  it.effect("a layer gives values that a test made up", () =>
+  it.effect("Settings.layerOf provides given values", () =>
     Effect.gen(function*() {
       assert.strictEqual((yield* Settings).wsPort, 0)
     }).pipe(Effect.provide(Settings.layerOf({ ...defaults, wsPort: 0 }))))
 })
 
-describe("what is refused", () => {
-  it.effect("all bad settings are named at once, each with what was given and what is allowed", () =>
+describe("invalid settings", () => {
+  it.effect("the error lists every invalid setting with its value and the allowed values", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(readSettings({
         CONTROL_WS_PORT: "65536",
@@ -154,7 +155,7 @@ describe("what is refused", () => {
       ])
     }))
 
-  const refused: ReadonlyArray<readonly [string, ReadonlyArray<string>]> = [
+  const invalid: ReadonlyArray<readonly [string, ReadonlyArray<string>]> = [
     ["CONTROL_WS_PORT", ["-1", "3001.5", "0x10", " 80", "1e3", "http"]],
     ["CONTROL_WS_HOST", ["a b", "*.example.com", "http://host", "256.1.1.1"]],
     ["CONTROL_AUTH_TIMEOUT", ["0 seconds", "-1 seconds", "2 days", "Infinity", "10"]],
@@ -164,8 +165,8 @@ describe("what is refused", () => {
     ["CONTROL_MAX_MESSAGES_PER_SECOND", ["0"]],
     ["CONTROL_LOG_FORMAT", ["xml", "constructor"]]
   ]
-  for (const [name, values] of refused) {
-    it.effect(`${name} refuses ${values.join(", ")}`, () =>
+  for (const [name, values] of invalid) {
+    it.effect(`${name} rejects ${values.join(", ")}`, () =>
       Effect.gen(function*() {
         for (const given of values) {
           const problems = yield* problemsOf({ [name]: given })
@@ -174,7 +175,7 @@ describe("what is refused", () => {
       }))
   }
 
-  it.effect("a bad secret is named without its value", () =>
+  it.effect("an invalid secret is reported without its value", () =>
     Effect.gen(function*() {
       const canary = "canary"
       const error = yield* Effect.flip(readSettings({
@@ -194,20 +195,23 @@ describe("what is refused", () => {
       assert.notInclude(error.message + JSON.stringify(error), canary)
     }))
 
-  it.effect("a mistyped setting does not pass silently, and the nearest name is offered if it is near", () =>
+  it.effect("a misspelled setting is reported, with the name of a similar setting if there is one", () =>
     Effect.gen(function*() {
       const problems = yield* problemsOf({ CONTROL_WS_PROT: "1", CONTROL_ADMIN_TOKEN_FIEL: "x", CONTROL_FOO: "x" })
       assert.deepStrictEqual(problems, [
-        { name: "CONTROL_WS_PROT", allowed: "left out: there is no such setting; did you mean CONTROL_WS_PORT?" },
+        {
+          name: "CONTROL_WS_PROT",
+          allowed: "removed, because there is no such setting; did you mean CONTROL_WS_PORT?"
+        },
         {
           name: "CONTROL_ADMIN_TOKEN_FIEL",
-          allowed: "left out: there is no such setting; did you mean CONTROL_ADMIN_TOKEN_FILE?"
+          allowed: "removed, because there is no such setting; did you mean CONTROL_ADMIN_TOKEN_FILE?"
         },
-        { name: "CONTROL_FOO", allowed: "left out: there is no such setting" }
+        { name: "CONTROL_FOO", allowed: "removed, because there is no such setting" }
       ])
     }))
 
-  it.effect("variables of Kubernetes and of other programs are no mistypes", () =>
+  it.effect("variables of Kubernetes and of other programs are not reported", () =>
     Effect.gen(function*() {
       yield* readSettings({
         CONTROL_SERVICE_HOST: "10.0.0.1",
@@ -219,7 +223,7 @@ describe("what is refused", () => {
       })
     }))
 
-  it.effect("looking less often than clients may be silent is refused, also when one of the two is a default", () =>
+  it.effect("a heartbeat interval above the heartbeat timeout is rejected, even if one of them is a default", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* problemsOf({ CONTROL_HEARTBEAT_TIMEOUT: "10 seconds" }), [{
         name: "CONTROL_HEARTBEAT_INTERVAL",
@@ -229,7 +233,7 @@ describe("what is refused", () => {
       yield* readSettings({ CONTROL_HEARTBEAT_TIMEOUT: "10 seconds", CONTROL_HEARTBEAT_INTERVAL: "10 seconds" })
     }))
 
-  it.effect("a setting that is bad already is not compared with others", () =>
+  it.effect("an invalid setting is not compared with other settings", () =>
     Effect.gen(function*() {
       const problems = yield* problemsOf({
         CONTROL_HEARTBEAT_TIMEOUT: "10 seconds",
@@ -240,13 +244,13 @@ describe("what is refused", () => {
 })
 
 describe("secrets in files", () => {
-  it.effect("NAME_FILE is read without the newline at its end", () =>
+  it.effect("the file of NAME_FILE is read without its final line break", () =>
     Effect.gen(function*() {
       const values = yield* readSettings({ CONTROL_MASTER_KEY_FILE: yield* temporaryFile(`${masterKey}\n`) })
       assert.strictEqual(Redacted.value(Option.getOrThrow(values.masterKey)), masterKey)
     }))
 
-  it.effect("a file that cannot be read, or holds no such secret, is a problem of NAME_FILE", () =>
+  it.effect("an unreadable file or an invalid secret in it is reported for NAME_FILE", () =>
     Effect.gen(function*() {
       const path = yield* temporaryFile("canary\n")
       const problems = yield* problemsOf({ CONTROL_ADMIN_TOKEN_FILE: "/nowhere/at/all", CONTROL_MASTER_KEY_FILE: path })
@@ -259,18 +263,18 @@ describe("secrets in files", () => {
         {
           name: "CONTROL_MASTER_KEY_FILE",
           given: path,
-          allowed: "a file that holds 32 random bytes in base64, as `openssl rand -base64 32` prints them"
+          allowed: "the path of a file that contains 32 random bytes in base64, as printed by `openssl rand -base64 32`"
         }
       ])
     }))
 
-  it.effect("a secret given both ways is refused", () =>
+  it.effect("a secret with both NAME and NAME_FILE is rejected", () =>
     Effect.gen(function*() {
       const problems = yield* problemsOf({ DATABASE_URL: "postgres://localhost/db", DATABASE_URL_FILE: "/some/file" })
       assert.deepStrictEqual(problems.map(({ name, given }) => [name, given]), [["DATABASE_URL", undefined]])
     }))
 
-  it.effect("a secret does not print", () =>
+  it.effect("a secret does not appear in printed settings", () =>
     Effect.gen(function*() {
       const values = yield* readSettings({ CONTROL_ADMIN_TOKEN: token })
       assert.notInclude(`${values.adminToken} ${JSON.stringify(values)}`, token)
@@ -278,10 +282,10 @@ describe("secrets in files", () => {
 })
 
 describe(".env.example", () => {
-  it("is what the table of settings says (after a change: vitest -u)", () =>
+  it(".env.example is generated from the definitions (update it with vitest -u)", () =>
     expect(renderEnvExample()).toMatchFileSnapshot("../../.env.example"))
 
-  it.effect("gives the defaults when its values are taken as they stand", () =>
+  it.effect("the values in .env.example are the defaults", () =>
     Effect.gen(function*() {
       const assignments = renderEnvExample().split("\n").flatMap((line) => {
         const [, name, value] = /^#([A-Z_]+)=(.*)$/u.exec(line) ?? []

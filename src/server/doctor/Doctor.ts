@@ -1,4 +1,4 @@
-/** Looks at everything that an operator would look at, and says what is wrong. */
+/** Diagnostics: checks the database, the disk, the settings and the clients, and returns findings. */
 import packageJson from "#package.json" with { type: "json" }
 import type { DoctorReport, Finding } from "#schema/doctor.ts"
 import { Settings } from "#server/Settings.ts"
@@ -12,12 +12,14 @@ import * as Findings from "./findings.ts"
 import { settingsFindings } from "./settingsFindings.ts"
 
 export class Doctor extends Context.Service<Doctor, {
-  /** `known`: what only the caller can tell, such as whether the feed is caught up, and which rows are left out. */
+  /** Checks everything that the stores show. `known` adds what only the caller can check. */
   examine(known: {
+    /** Findings of the caller, for example whether its feed has caught up. */
     readonly findings: ReadonlyArray<Finding>
+    /** One sentence for each unreadable row. */
     readonly unreadable: ReadonlyArray<string>
-    /** What was found where the mark of the history should be; left out where nobody has looked. */
-    readonly mark?: HighWaterMarkState
+    /** State of the high-water mark when the process started; absent in a command, which does not use the mark. */
+    readonly highWaterMark?: HighWaterMarkState
   }): Effect.Effect<DoctorReport, StoreUnavailable>
 }>()("control/doctor/Doctor") {
   static readonly layer = Layer.effect(
@@ -28,7 +30,7 @@ export class Doctor extends Context.Service<Doctor, {
       const backup = yield* Backup
       const nodes = yield* NodeStore
       return Doctor.of({
-        examine: Effect.fn("Doctor.examine")(function*({ findings, mark, unreadable }) {
+        examine: Effect.fn("Doctor.examine")(function*({ findings, highWaterMark, unreadable }) {
           const facts = yield* store.readFacts
           const now = yield* Clock.currentTimeMillis
           const last = Option.getOrUndefined(Option.flatMap(yield* backup.lastBackupAt, DateTime.make))
@@ -39,7 +41,7 @@ export class Doctor extends Context.Service<Doctor, {
             Findings.schemaFinding(yield* store.findSchemaDrift),
             Findings.unreadableRowsFinding(unreadable),
             Findings.sequencesFinding(facts),
-            ...mark === undefined ? [] : [Findings.highWaterMarkFinding(mark)],
+            ...highWaterMark === undefined ? [] : [Findings.highWaterMarkFinding(highWaterMark)],
             Findings.backupFinding(last?.epochMilliseconds, now),
             ...Findings.certificateFindings(facts, now),
             ...Findings.keyFindings(facts),
@@ -53,12 +55,12 @@ export class Doctor extends Context.Service<Doctor, {
   )
 }
 
-/** What this version has found at this moment. */
+/** Returns a diagnosis of this version. `now` is in milliseconds since 1970. */
 export const diagnosis = (now: number, findings: ReadonlyArray<Finding>): DoctorReport => ({
   at: DateTime.formatIso(DateTime.makeUnsafe(now)),
   version: packageJson.version,
   findings
 })
 
-/** Gives what this process found where its mark of the history should be. */
+/** The effect that returns the state of the high-water mark when this process started. */
 export const highWaterMarkState = Effect.map(HighWaterMarkStore, ({ readState: state }) => state)

@@ -1,4 +1,4 @@
-/** From what was looked at to what an operator is told: how bad it is, why it matters, and what to do. Pure. */
+/** Findings of the doctor: severity, problem (`what`), consequence (`why`) and `remedy`. Pure. */
 import { certificateFacts } from "#crypto/certificateFacts.ts"
 import { namesCovering } from "#network/certificateNames.ts"
 import type { Finding } from "#schema/doctor.ts"
@@ -8,6 +8,7 @@ import type { DatabaseFacts, DiskSpace } from "#store/DoctorStore.ts"
 
 type ProblemSeverity = Exclude<Finding["severity"], "ok">
 
+/** A check without a problem. */
 export const okFinding = (check: string, what: string): Finding => ({
   check,
   severity: "ok",
@@ -16,6 +17,7 @@ export const okFinding = (check: string, what: string): Finding => ({
   remedy: ""
 })
 
+/** A problem, with the sentences `what`, `why` and `remedy`. */
 export const problemFinding = (
   check: string,
   severity: ProblemSeverity,
@@ -28,7 +30,7 @@ export const problemFinding = (
   remedy
 })
 
-/** The first few by name, and how many more. */
+/** `a, b, c, d, e and 2 more` */
 export const firstNames = (names: ReadonlyArray<string>): string =>
   names.length <= maxNames
     ? names.join(", ")
@@ -41,24 +43,24 @@ const gibibyte = 1024 ** 3
 
 export const clockFinding = ({ clockSkew }: DatabaseFacts): Finding => {
   const seconds = Math.abs(clockSkew) / 1000
-  if (seconds < 2) return okFinding("clock", "the clocks of this process and the database agree")
+  if (seconds < 2) return okFinding("clock", "this machine and the database have the same time")
   const which = clockSkew > 0 ? "ahead of" : "behind"
   return problemFinding("clock", seconds < 30 ? "warn" : "fail", [
-    `the database's clock is ${seconds.toFixed(1)} seconds ${which} this process's`,
-    "who is silent is judged by one and shown by the other, and certificates are judged by this process's",
-    "let both machines take the time from NTP"
+    `the database's clock is ${seconds.toFixed(1)} seconds ${which} this machine's clock`,
+    "timeouts, leases and expiry dates are wrong by this difference",
+    "synchronize both machines with NTP"
   ])
 }
 
 export const diskFinding = (path: string, space: DiskSpace | undefined): Finding => {
-  if (space === undefined) return okFinding("disk", "there is no data directory here to run full")
+  if (space === undefined) return okFinding("disk", "there is no data directory on this machine")
   const percent = Math.floor(space.free / space.total * 100)
-  const what = `${(space.free / gibibyte).toFixed(1)} GiB, ${percent} %, are free for the data directory ${path}`
+  const what = `${(space.free / gibibyte).toFixed(1)} GiB (${percent} %) are free in the data directory ${path}`
   if (space.free >= gibibyte && percent >= 10) return okFinding("disk", what)
   return problemFinding("disk", space.free < gibibyte / 4 ? "fail" : "warn", [
     what,
-    "on a full disk an embedded database refuses every change, and secrets and marks cannot be written",
-    "make room, or move the data directory"
+    "on a full disk the embedded database rejects every change, and secrets and the high-water mark cannot be saved",
+    "free disk space, or move the data directory"
   ])
 }
 
@@ -77,49 +79,49 @@ export const certificateFindings = ({ certificates, tunnels }: DatabaseFacts, no
   const problems = [
     ...unreadable.length === 0 ? [] : [problemFinding("certificates", "fail", [
       `the certificates of ${firstNames(unreadable)} cannot be read`,
-      "no gateway can serve them",
-      "store them again: PUT /api/certificates/:domain, or `control certificate create`"
+      "gateways cannot serve these certificates",
+      "store the certificates again with `control certificate create`"
     ])],
     ...expired.length === 0 ? [] : [problemFinding("certificates", "fail", [
       `the certificates of ${firstNames(expired)} have expired`,
-      "visitors of these domains are warned off",
-      "renew them, and see why the gateway that obtains them has not"
+      "browsers warn visitors of these domains",
+      "renew the certificates, and check why the gateway did not renew them"
     ])],
     ...soon.length === 0 ? [] : [problemFinding("certificates", "warn", [
-      `the certificates of ${firstNames(soon)} end within two weeks`,
-      "gateways usually renew them a month before",
-      "see why the gateway that obtains them has not"
+      `the certificates of ${firstNames(soon)} expire within 14 days`,
+      "gateways usually renew certificates 30 days before the expiry",
+      "check why the gateway has not renewed the certificates"
     ])],
     ...foreign.length === 0 ? [] : [problemFinding("certificates", "fail", [
       `the certificates stored for ${firstNames(foreign)} do not cover that domain`,
-      "somebody wrote them past Control, and visitors are warned off",
-      "store the right ones"
+      "browsers warn visitors of these domains; the certificates were written to the database directly",
+      "store certificates for these domains with `control certificate create`"
     ])],
     ...bare.length === 0 ? [] : [problemFinding("certificates", "note", [
       `no certificate is stored for ${firstNames(bare)}`,
-      "HTTPS of these tunnels depends on each gateway's own certificates",
-      "none, if gateways have their own; else see why none was obtained"
+      "HTTPS works for these tunnels only if the gateways have their own certificates",
+      "none if the gateways have their own certificates; otherwise check why no gateway obtained one"
     ])]
   ]
   return problems.length > 0
     ? problems
-    : [okFinding("certificates", `${certificates.length} certificates, all in force`)]
+    : [okFinding("certificates", `${certificates.length} certificates, all valid`)]
 }
 
 export const keyFindings = ({ neverUsedKeys, staleKeys }: DatabaseFacts): ReadonlyArray<Finding> => {
   const problems = [
     ...staleKeys.length === 0 ? [] : [problemFinding("keys", "warn", [
       `not used for 90 days: ${firstNames(staleKeys)}`,
-      "a key that nobody needs can still be stolen and used",
-      "revoke it: `control key delete`"
+      "an unused key can still be stolen and used",
+      "revoke the keys with `control key delete`"
     ])],
     ...neverUsedKeys.length === 0 ? [] : [problemFinding("keys", "note", [
       `never used: ${firstNames(neverUsedKeys)}`,
-      "its client was not set up, or uses another key",
-      "set up the client, or revoke the key: `control key delete`"
+      "the client was never set up, or uses another key",
+      "set up the client, or revoke the key with `control key delete`"
     ])]
   ]
-  return problems.length > 0 ? problems : [okFinding("keys", "every key is used")]
+  return problems.length > 0 ? problems : [okFinding("keys", "all keys are in use")]
 }
 
 type Named = DatabaseFacts["offlineGateways"][number]
@@ -127,36 +129,38 @@ type Named = DatabaseFacts["offlineGateways"][number]
 const nameOf = ({ id, name, type }: Named): string => `${type} ${name} (${id})`
 
 export const clientFindings = (facts: DatabaseFacts): ReadonlyArray<Finding> => {
-  const { laggingClients: behind, offlineAgents, offlineGateways, rejectingClients: refusing } = facts
+  const { laggingClients, offlineAgents, offlineGateways, rejectingClients } = facts
   const problems = [
-    ...behind.length === 0 ? [] : [problemFinding("clients", "warn", [
-      `far behind what they were sent: ${
-        firstNames(behind.map((client) => `${nameOf(client)} by ${client.revisions}`))
+    ...laggingClients.length === 0 ? [] : [problemFinding("clients", "warn", [
+      `have not applied changes that were sent: ${
+        firstNames(laggingClients.map((client) => `${nameOf(client)}, ${client.revisions} revisions behind`))
       }`,
-      "they do not do what the network is meant to be",
-      "look at their logs; a restart of the client gives it its whole view anew"
+      "these clients run an old configuration",
+      "check the logs of these clients; a restarted client receives a snapshot"
     ])],
-    ...refusing.length === 0 ? [] : [problemFinding("clients", "warn", [
-      `could not apply what they were sent: ${
-        firstNames(refusing.map((client) => `${nameOf(client)}: ${client.code}, ${client.message}`))
+    ...rejectingClients.length === 0 ? [] : [problemFinding("clients", "warn", [
+      `rejected a change: ${
+        firstNames(rejectingClients.map((client) => `${nameOf(client)}: ${client.code}, ${client.message}`))
       }`,
-      "they go on with what they had before",
-      "mend what they name; the next change, or a restart of the client, tries again"
+      "these clients keep their previous configuration",
+      "fix the reported cause; the client tries again with the next change or after a restart"
     ])],
     ...offlineAgents.length === 0 ? [] : [problemFinding("clients", "warn", [
-      `offline, with tunnels that are enabled: ${
+      `offline agents with enabled tunnels: ${
         firstNames(offlineAgents.map((agent) => `${nameOf(agent)}, ${agent.tunnels}`))
       }`,
-      "changes do not reach them, and their tunnels are most likely down",
-      "start the agent, or disable its tunnels"
+      "these agents receive no changes, and their tunnels are probably down",
+      "start the agents, or disable their tunnels"
     ])],
     ...offlineGateways.length === 0 ? [] : [problemFinding("clients", "warn", [
-      `offline: ${firstNames(offlineGateways.map(nameOf))}`,
-      "changes do not reach them, and agents go on reckoning with them",
-      "start the gateway, or delete it"
+      `offline gateways: ${firstNames(offlineGateways.map(nameOf))}`,
+      "these gateways receive no changes, and agents still try to use them",
+      "start the gateways, or delete them"
     ])]
   ]
-  return problems.length > 0 ? problems : [okFinding("clients", "who has tunnels is online, and up to date")]
+  return problems.length > 0
+    ? problems
+    : [okFinding("clients", "all agents with tunnels and all gateways are online and up to date")]
 }
 
 export const nodeFindings = (nodes: ReadonlyArray<Node>): ReadonlyArray<Finding> => {
@@ -165,82 +169,83 @@ export const nodeFindings = (nodes: ReadonlyArray<Node>): ReadonlyArray<Finding>
   const versions = new Set(live.map(({ version }) => version))
   const problems = [
     ...lost.length === 0 ? [] : [problemFinding("nodes", "warn", [
-      `went away without a word: ${firstNames(lost.map(({ lastSeenAt, name }) => `${name}, last seen ${lastSeenAt}`))}`,
-      "its clients were shown offline until they came to another node",
-      "see why it ended, or cannot reach the database; it is forgotten after an hour"
+      `ended without a shutdown: ${firstNames(lost.map(({ lastSeenAt, name }) => `${name}, last seen ${lastSeenAt}`))}`,
+      "their clients were offline until they connected to another node",
+      "check why the node ended or cannot reach the database; its entry disappears after 1 hour"
     ])],
     ...versions.size < 2 ? [] : [problemFinding("nodes", "warn", [
-      `nodes are of different versions: ${firstNames(live.map(({ name, version }) => `${name} ${version}`))}`,
-      "the older ones know nothing of what the newer ones can",
-      "upgrade the others, too"
+      `nodes have different versions: ${firstNames(live.map(({ name, version }) => `${name} ${version}`))}`,
+      "older nodes do not support the features of newer nodes",
+      "upgrade the older nodes"
     ])]
   ]
   return problems.length > 0
     ? problems
-    : [okFinding("nodes", live.length === 1 ? "one node, alive" : `${live.length} nodes, of one version`)]
+    : [okFinding("nodes", live.length === 1 ? "1 live node" : `${live.length} live nodes, all of the same version`)]
 }
 
 export const schemaFinding = (drift: ReadonlyArray<string> | undefined): Finding => {
   if (drift === undefined) {
     return problemFinding("schema", "note", [
-      "the database's schema could not be compared with what it should be",
-      "the comparison needs the right to create a schema, which is rolled back at once",
-      "grant CREATE on the database to Control's role, if you want it compared"
+      "cannot compare the database schema with the migrations",
+      "the comparison creates a temporary schema, and Control's role may not create one",
+      "grant CREATE on the database to Control's role; the comparison rolls its schema back"
     ])
   }
-  if (drift.length === 0) return okFinding("schema", "the database's schema is as the migrations make it")
+  if (drift.length === 0) return okFinding("schema", "the database schema matches the migrations")
   return problemFinding("schema", "fail", [
-    `the database's schema is not what the migrations make: ${firstNames(drift)}`,
-    "without its triggers a committed change is pushed to nobody, and without its constraints rows need not make sense",
-    "undo what was done to it by hand; or restore a backup into an empty database"
+    `the database schema differs from the migrations: ${firstNames(drift)}`,
+    "without its triggers changes do not reach clients, and without its constraints invalid rows are possible",
+    "undo the manual changes of the schema, or restore a backup into an empty database"
   ])
 }
 
-export const sequencesFinding = ({ outdatedSequences: numberedTwice }: DatabaseFacts): Finding =>
-  numberedTwice.length === 0
-    ? okFinding("numbers", "rows are numbered after the last")
+export const sequencesFinding = ({ outdatedSequences }: DatabaseFacts): Finding =>
+  outdatedSequences.length === 0
+    ? okFinding("numbers", "every sequence is ahead of its table")
     : problemFinding("numbers", "fail", [
-      `the next number is one that a row has: ${firstNames(numberedTwice)}`,
-      "every write that needs a number fails until they are used up",
-      numberedTwice.map((table) =>
+      `sequences are behind their tables: ${firstNames(outdatedSequences)}`,
+      "inserts into these tables fail because the next id already exists",
+      outdatedSequences.map((table) =>
         `select setval(pg_get_serial_sequence('${table}', 'id'), (select max(id) from ${table}))`
       ).join("; ")
     ])
 
 export const unreadableRowsFinding = (unreadable: ReadonlyArray<string>): Finding =>
   unreadable.length === 0
-    ? okFinding("rows", "every row can be read")
+    ? okFinding("rows", "all rows can be read")
     : problemFinding("rows", "fail", [
-      `left out, since they cannot be read: ${firstNames(unreadable)}`,
-      "clients do not know of them, or keep what was known before",
-      "write these rows anew, or delete them; many at once mean another master key, or a damaged database"
+      `unreadable rows: ${firstNames(unreadable)}`,
+      "clients do not receive these rows, or keep the last readable version",
+      "update or delete these rows; many unreadable rows mean a wrong master key or a damaged database"
     ])
 
 export const highWaterMarkFinding = (state: HighWaterMarkState): Finding => {
   if (state === "damaged") {
     return problemFinding("high-water", "warn", [
       "high-water.json was damaged when this process started",
-      "had the database been restored from a backup meanwhile, clients would hold on to what it has lost",
-      "if it was restored, restart the clients; look after the disk in any case"
+      "if the database was restored from a backup before that start, clients keep rows that the backup does not have",
+      "if the database was restored, restart the clients; check the disk in any case"
     ])
   }
   return okFinding(
     "high-water",
     {
-      kept: "how far the history was seen is kept outside the database",
-      none: "there is no mark of an earlier run",
-      unused: "this process keeps no mark: it has no data directory"
+      kept: "the newest revision is saved outside the database",
+      none: "there is no high-water mark of an earlier run",
+      unused: "no high-water mark is saved, because this process has no data directory"
     }[state]
   )
 }
 
-/** `last`: milliseconds since 1970. */
+/** `last` and `now` are in milliseconds since 1970; `last` is undefined before the first backup. */
 export const backupFinding = (last: number | undefined, now: number): Finding => {
-  const advice = "run `control backup FILE` every night, keep the file elsewhere, and the master key apart from it"
+  const advice =
+    "run `control backup FILE` every night; store the file on another machine, and the master key apart from it"
   if (last === undefined) {
     return problemFinding("backup", "note", [
-      "no backup by `control backup` is known",
-      "what is not backed up is lost with its disk",
+      "no backup was made with `control backup`",
+      "a failed disk loses all data",
       advice
     ])
   }
@@ -248,7 +253,7 @@ export const backupFinding = (last: number | undefined, now: number): Finding =>
   if (days < 7) return okFinding("backup", `the last backup is ${days === 0 ? "less than a day" : `${days} days`} old`)
   return problemFinding("backup", "warn", [
     `the last backup is ${days} days old`,
-    "all that was changed since is lost with its disk",
+    "a failed disk loses all changes since then",
     advice
   ])
 }

@@ -1,7 +1,7 @@
-/** Settings that are allowed, and that an operator may not have meant. Pure. */
+/** Findings about valid but risky settings. Pure. */
 import { subnetCount } from "#network/addresses.ts"
 import type { Finding } from "#schema/doctor.ts"
-import { isOpenInPlaintext, isOwnMachineShutOut, type SettingsValues } from "#server/Settings.ts"
+import { acceptsRemotePlaintext, requiresProxyHeaderFromLoopback, type SettingsValues } from "#server/Settings.ts"
 import { Duration, Option } from "effect"
 import { okFinding, problemFinding } from "./findings.ts"
 
@@ -10,19 +10,19 @@ export const settingsFindings = (
   { agents, highestSubnetIndex }: { readonly agents: number; readonly highestSubnetIndex: number }
 ): ReadonlyArray<Finding> => {
   const problems = [...poolFindings(settings.networkPool, agents, highestSubnetIndex), ...riskySettings(settings)]
-  return problems.length > 0 ? problems : [okFinding("settings", "no two settings fight each other")]
+  return problems.length > 0 ? problems : [okFinding("settings", "settings are consistent")]
 }
 
-/** What needs no database to be told. */
+/** The findings that need no database. */
 export const riskySettings = (settings: SettingsValues): ReadonlyArray<Finding> => [
-  ...!isOpenInPlaintext(settings.apiHost, settings) ? [] : [problemFinding("settings", "warn", [
-    `CONTROL_API_HOST is ${settings.apiHost}: operators reach the API from other machines in plaintext`,
-    "whoever is on the way reads the admin token",
-    `leave it at 127.0.0.1, or ${encrypt}`
+  ...!acceptsRemotePlaintext(settings.apiHost, settings) ? [] : [problemFinding("settings", "warn", [
+    `CONTROL_API_HOST is ${settings.apiHost}: the API accepts plaintext connections from other machines`,
+    "anyone on the network path can read the admin token",
+    `set CONTROL_API_HOST to 127.0.0.1, or ${encrypt}`
   ])],
-  ...!isOpenInPlaintext(settings.wsHost, settings) ? [] : [problemFinding("settings", "note", [
-    `CONTROL_WS_HOST is ${settings.wsHost}: agents and gateways connect in plaintext`,
-    "whoever is on the way reads API keys and WireGuard's private keys",
+  ...!acceptsRemotePlaintext(settings.wsHost, settings) ? [] : [problemFinding("settings", "note", [
+    `CONTROL_WS_HOST is ${settings.wsHost}: agents and gateways can connect in plaintext`,
+    "anyone on the network path can read API keys and WireGuard keys",
     encrypt
   ])],
   ...proxyFindings(settings),
@@ -30,27 +30,27 @@ export const riskySettings = (settings: SettingsValues): ReadonlyArray<Finding> 
       Duration.isGreaterThan(settings.heartbeatInterval, Duration.seconds(30))
     ? [problemFinding("settings", "warn", [
       "CONTROL_HEARTBEAT_INTERVAL is more than half of CONTROL_HEARTBEAT_TIMEOUT",
-      "a client that is gone is shown online for nearly twice the time-out",
-      "look at least twice in a time-out"
+      "a client that has disappeared stays online for nearly twice the timeout",
+      "set CONTROL_HEARTBEAT_INTERVAL to at most half of CONTROL_HEARTBEAT_TIMEOUT"
     ])]
     : [],
   ...Duration.isLessThan(settings.heartbeatTimeout, Duration.seconds(30)) ?
     [problemFinding("settings", "warn", [
       `CONTROL_HEARTBEAT_TIMEOUT is ${Duration.toSeconds(settings.heartbeatTimeout)} seconds`,
-      "clients of the plain protocol send a heartbeat every 30 seconds, and are closed for silence between two",
-      "leave it at 60 seconds or more"
+      "clients of the plain protocol send a heartbeat every 30 seconds, so that Control closes them between two heartbeats",
+      "set CONTROL_HEARTBEAT_TIMEOUT to 60 seconds or more"
     ])] :
     [],
   ...settings.maxUnauthenticatedPerIp <= settings.maxUnauthenticated ? [] : [problemFinding("settings", "note", [
     "CONTROL_MAX_UNAUTHENTICATED_PER_IP is above CONTROL_MAX_UNAUTHENTICATED",
-    "one address can take all places there are",
-    "keep it below, unless all clients come through one proxy"
+    "one address can use up all unauthenticated connections",
+    "set CONTROL_MAX_UNAUTHENTICATED_PER_IP below CONTROL_MAX_UNAUTHENTICATED, unless all clients share a proxy"
   ])],
   ...Option.isSome(settings.databaseUrl) && Option.isNone(settings.masterKey) ?
     [problemFinding("settings", "note", [
-      "the database is elsewhere, and the master key is a file in the data directory",
-      "lost with the data directory, it takes every private key in the database with it",
-      "keep a copy of the file, or give the key as CONTROL_MASTER_KEY_FILE"
+      "the database is not in the data directory, but the master key is a file in it",
+      "without this file every private key in the database is unreadable",
+      "keep a copy of the file, or set CONTROL_MASTER_KEY_FILE"
     ])] :
     []
 ]
@@ -58,45 +58,45 @@ export const riskySettings = (settings: SettingsValues): ReadonlyArray<Finding> 
 const proxyFindings = (settings: SettingsValues): ReadonlyArray<Finding> => [
   ...settings.trustedProxies.every(({ length }) => length > 0) ? [] : [problemFinding("settings", "warn", [
     "CONTROL_TRUSTED_PROXIES trusts every address",
-    "whoever connects says from where and whether it was encrypted: the audit and all limits by address can be got around",
-    "name the networks from which your proxies connect"
+    "any client can forge its address and claim TLS, and so evade the audit log and the limits for each address",
+    "set CONTROL_TRUSTED_PROXIES to the networks of your proxies"
   ])],
-  ...!isOwnMachineShutOut(settings) ? [] : [problemFinding("settings", "warn", [
-    "CONTROL_PROXY_PROTOCOL demands a header of whoever calls the API from this machine, since loopback is trusted",
-    "`control` and health checks on this machine send none, and their connections are closed",
-    "set it to ws, or take loopback out of CONTROL_TRUSTED_PROXIES"
+  ...!requiresProxyHeaderFromLoopback(settings) ? [] : [problemFinding("settings", "warn", [
+    "CONTROL_PROXY_PROTOCOL requires a PROXY header from callers on this machine, because loopback is trusted",
+    "`control` and health checks on this machine send no such header, so that the API closes their connections",
+    "set CONTROL_PROXY_PROTOCOL to ws, or remove loopback from CONTROL_TRUSTED_PROXIES"
   ])],
   ...!settings.requireTls || settings.proxyProtocol === "off" || Option.isSome(settings.tlsCertificate) ?
     []
     : [problemFinding("settings", "warn", [
-      "CONTROL_REQUIRE_TLS refuses plaintext, and with CONTROL_PROXY_PROTOCOL the balancer passes on what it gets",
-      "its header does not tell of TLS that the balancer takes off, so whoever comes by it is refused",
-      "let Control speak TLS (CONTROL_TLS_CERTIFICATE), or the balancer HTTP, with X-Forwarded-Proto"
+      "CONTROL_REQUIRE_TLS rejects plaintext, and a load balancer with CONTROL_PROXY_PROTOCOL forwards plaintext if it ends TLS",
+      "the PROXY header does not say whether the client used TLS, so that Control rejects these connections",
+      "set CONTROL_TLS_CERTIFICATE so that Control ends TLS, or let the load balancer speak HTTP with X-Forwarded-Proto"
     ])]
 ]
 
 const poolFindings = (pool: string, agents: number, highestSubnetIndex: number): ReadonlyArray<Finding> => {
-  const places = subnetCount(pool)
-  if (agents >= places) {
+  const subnets = subnetCount(pool)
+  if (agents >= subnets) {
     return [problemFinding("settings", "fail", [
-      `CONTROL_NETWORK_POOL ${pool} has ${places} subnets, and there are ${agents} agents`,
+      `CONTROL_NETWORK_POOL ${pool} has ${subnets} subnets, and there are ${agents} agents`,
       "no agent can be created",
-      "delete agents that are gone, or set a wider pool: those that are there keep their subnets"
+      "delete unused agents, or set a larger pool; existing agents keep their subnets"
     ])]
   }
-  if (highestSubnetIndex >= places) {
+  if (highestSubnetIndex >= subnets) {
     return [problemFinding("settings", "warn", [
-      `CONTROL_NETWORK_POOL ${pool} has fewer subnets than were given out before`,
-      "agents have addresses outside of it, which its routes may not cover",
-      "set the pool that was used before"
+      `CONTROL_NETWORK_POOL ${pool} has fewer subnets than agents already use`,
+      "some agents have addresses outside the pool, which routes to the pool do not cover",
+      "set the previous pool"
     ])]
   }
-  return agents < places * 0.9 ? [] : [problemFinding("settings", "warn", [
-    `${agents} of the ${places} subnets of CONTROL_NETWORK_POOL ${pool} are taken`,
-    "soon no agent can be created",
-    "delete agents that are gone, or set a wider pool"
+  return agents < subnets * 0.9 ? [] : [problemFinding("settings", "warn", [
+    `${agents} of the ${subnets} subnets of CONTROL_NETWORK_POOL ${pool} are in use`,
+    "soon no more agents can be created",
+    "delete unused agents, or set a larger pool"
   ])]
 }
 
-const encrypt = "set CONTROL_TLS_CERTIFICATE and CONTROL_TLS_PRIVATE_KEY, or name the proxy that encrypts in " +
-  "CONTROL_TRUSTED_PROXIES"
+const encrypt = "set CONTROL_TLS_CERTIFICATE and CONTROL_TLS_PRIVATE_KEY, or set " +
+  "CONTROL_TRUSTED_PROXIES to the address of the proxy that ends TLS"

@@ -29,7 +29,7 @@ export const layer = HttpApiBuilder.group(
       return yield* doctor.examine({
         findings,
         unreadable: unreadableRows.map(({ message }) => message),
-        mark: yield* mark
+        highWaterMark: yield* mark
       })
     })
     const diagnosis = yield* cachedFor(examine, cacheDuration)

@@ -1,6 +1,12 @@
 /** Protects both ports: replaces certificates, bounds connections, enforces the PROXY header timeout, logs warnings. */
 import { eventLoopTurn } from "#time/eventLoop.ts"
-import { defaults, isOpenInPlaintext, isOwnMachineShutOut, Settings, type SettingsValues } from "#server/Settings.ts"
+import {
+  acceptsRemotePlaintext,
+  defaults,
+  requiresProxyHeaderFromLoopback,
+  Settings,
+  type SettingsValues
+} from "#server/Settings.ts"
 import { Clock, Context, Effect, Layer, Metric, Queue, Schedule, type Scope } from "effect"
 import type { RequestListener, Server } from "node:http"
 import { Server as TlsServer } from "node:https"
@@ -53,7 +59,8 @@ export class Ingress extends Context.Service<Ingress, {
 
       const supervise = Effect.fnUntraced(function*(port: PortName, server: Server) {
         yield* warnAboutPlaintext(port, settings)
-        if (port === "api" && isOwnMachineShutOut(settings)) yield* Effect.logWarning(loopbackShutOutWarning)
+        if (port === "api" && requiresProxyHeaderFromLoopback(settings))
+          yield* Effect.logWarning(loopbackShutOutWarning)
         if (keyPair !== undefined) replaceCertificate(server, keyPair)
         server.maxConnections = connectionLimits[port]
         // Without a free file descriptor `accept` fails, and Node reports the failure here.
@@ -160,7 +167,7 @@ const portUsers = {
 
 const warnAboutPlaintext = Effect.fnUntraced(function*(port: PortName, settings: SettingsValues) {
   const host = port === "ws" ? settings.wsHost : settings.apiHost
-  if (!isOpenInPlaintext(host, settings)) return
+  if (!acceptsRemotePlaintext(host, settings)) return
   const { secrets, users } = portUsers[port]
   yield* Effect.logWarning(
     `${users} connect in plaintext on ${host}, so anyone on the network path can read ${secrets}; set ` +

@@ -1,7 +1,7 @@
 /** Reads the PROXY header of each new connection before TLS and HTTP. `proxyProtocol.ts` parses it. */
 import { Quota } from "#rateLimit/Quota.ts"
 import { unmappedAddress } from "#schema/ids.ts"
-import { type SettingsValues, within } from "#server/Settings.ts"
+import { addressMatcher, type SettingsValues } from "#server/Settings.ts"
 import type { Server } from "node:http"
 import { Server as TlsServer } from "node:https"
 import type { Socket } from "node:net"
@@ -55,7 +55,7 @@ class ProxyHeaderPhase {
     this.#server = server
     this.#untrustedQuota = new Quota(rules.maxUnauthenticated, rules.maxUnauthenticatedPerIp)
     this.#proxyQuota = new Quota(rules.maxUnauthenticated, rules.maxUnauthenticated)
-    this.#isTrusted = within(rules.trustedProxies)
+    this.#isTrusted = addressMatcher(rules.trustedProxies)
     this.#handlers = server.listeners("connection") as Array<(socket: Socket) => void>
     server.removeAllListeners("connection").on("connection", (socket: Socket) => this.#accept(socket))
     // `close` waits for open connections and closes idle ones of HTTP, but does not know of pending ones.

@@ -1,5 +1,5 @@
 /** Checks every request of both ports: ambiguous framing, Host, Origin and encryption. Pure. */
-import { type SettingsValues, within } from "#server/Settings.ts"
+import { addressMatcher, type SettingsValues } from "#server/Settings.ts"
 import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
@@ -26,7 +26,7 @@ export const makeRequestCheck = (
   port: "ws" | "api",
   { allowedHosts, allowedOrigins, apiHost, requireTls, trustedProxies }: SettingsValues
 ) => {
-  const isTrusted = within(trustedProxies)
+  const isTrusted = addressMatcher(trustedProxies)
 
   return (request: RequestHead): RequestVerdict => {
     const ambiguity = ambiguityOf(request)

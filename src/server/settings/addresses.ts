@@ -1,16 +1,17 @@
-/** Addresses as settings name them, and who may read what goes to them. */
-import { Option } from "effect"
+/** Addresses and networks in settings, and the checks that depend on them. */
+import { Option, Result } from "effect"
+import { IpInterface, NetAddress } from "effect/net"
 import { BlockList, isIP } from "node:net"
 
-/** `127.0.0.1`, `::1`, `localhost`: what only this machine reaches. */
+/** Whether only this machine can reach the host: `127.0.0.1`, `::1`, `localhost`. */
 export const isLoopback = (host: string): boolean =>
-  isLocalName(host) || host === "::1" || (isIP(host) === 4 && host.startsWith("127."))
+  isLocalhostName(host) || host === "::1" || (isIP(host) === 4 && host.startsWith("127."))
 
 /**
- * Whether a port that listens here serves others than this machine in plaintext. A proxy that was named is taken to encrypt:
- * whether it does is judged for each request, if that is asked for.
+ * Whether a port on `host` accepts plaintext from other machines. False if a proxy is trusted, because the proxy is expected
+ * to end TLS; `CONTROL_REQUIRE_TLS` checks each request.
  */
-export const isOpenInPlaintext = (
+export const acceptsRemotePlaintext = (
   host: string,
   { tlsCertificate, trustedProxies }: {
     readonly tlsCertificate: Option.Option<string>
@@ -18,28 +19,30 @@ export const isOpenInPlaintext = (
   }
 ): boolean => !isLoopback(host) && Option.isNone(tlsCertificate) && trustedProxies.length === 0
 
-/** RFC 6761 section 6.3. */
-const isLocalName = (host: string): boolean => /^(?:.+\.)?localhost$/iu.test(host)
+/** `localhost` and its subdomains (RFC 6761 section 6.3). */
+const isLocalhostName = (host: string): boolean => /^(?:.+\.)?localhost$/iu.test(host)
 
-/** A network of addresses, for `BlockList.addSubnet` of `node:net`. */
+/** A network, in the form of the parameters of `BlockList.addSubnet` (`node:net`). */
 export interface Cidr {
   readonly address: string
   readonly length: number
   readonly family: "ipv4" | "ipv6"
 }
 
-/** `10.0.0.0/8`, `2001:db8::/32`, or one address; undefined for anything else. */
+/** Parses `10.0.0.0/8`, `2001:db8::/32` or one address. Returns undefined for any other text. */
 export const parseCidr = (text: string): Cidr | undefined => {
-  const [address = "", given, ...rest] = text.split("/")
-  const version = isIP(address)
-  if (version === 0 || address.includes("%") || rest.length > 0) return undefined
-  const longest = version === 4 ? 32 : 128
-  if (given !== undefined && !(/^\d{1,3}$/u.test(given) && Number(given) <= longest)) return undefined
-  return { address, length: given === undefined ? longest : Number(given), family: version === 4 ? "ipv4" : "ipv6" }
+  const parsed = IpInterface.fromString(text, { prefix: "optional" })
+  if (Result.isFailure(parsed)) return undefined
+  const { address, prefixLength } = parsed.success
+  return {
+    address: NetAddress.formatIp(address),
+    length: prefixLength,
+    family: NetAddress.isIpv4Address(address) ? "ipv4" : "ipv6"
+  }
 }
 
-/** Gives whether an address lies in one of the networks. */
-export const within = (networks: ReadonlyArray<Cidr>): (address: string) => boolean => {
+/** Returns a function that tests whether an address is in one of the networks. */
+export const addressMatcher = (networks: ReadonlyArray<Cidr>): (address: string) => boolean => {
   const list = new BlockList()
   for (const { address, family, length } of networks) list.addSubnet(address, length, family)
   return (address) => {
@@ -48,10 +51,11 @@ export const within = (networks: ReadonlyArray<Cidr>): (address: string) => bool
   }
 }
 
-/** Whether the API closes what comes from this machine itself, where only proxies send headers of the PROXY protocol. */
-export const isOwnMachineShutOut = (
+/** Whether the API closes connections from this machine, because loopback is trusted and must send a PROXY header. */
+export const requiresProxyHeaderFromLoopback = (
   { proxyProtocol, trustedProxies }: {
     readonly proxyProtocol: "off" | "ws" | "api" | "both"
     readonly trustedProxies: ReadonlyArray<Cidr>
   }
-): boolean => (proxyProtocol === "api" || proxyProtocol === "both") && ["127.0.0.1", "::1"].some(within(trustedProxies))
+): boolean =>
+  (proxyProtocol === "api" || proxyProtocol === "both") && ["127.0.0.1", "::1"].some(addressMatcher(trustedProxies))

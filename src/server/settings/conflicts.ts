@@ -1,51 +1,57 @@
-/** Settings that are fine each by itself and cannot be used together. */
+/** Conflicts between settings that are valid on their own. */
 import { Duration, Option } from "effect"
-import { isOpenInPlaintext } from "./addresses.ts"
-import { durationInWords } from "./parse.ts"
-import { definitions, type Plain } from "./definitions.ts"
+import { acceptsRemotePlaintext } from "./addresses.ts"
+import { formatDuration } from "./parse.ts"
+import { definitions, type PlainSetting } from "./definitions.ts"
 
 type Values = { readonly [Key in keyof typeof definitions]: (typeof definitions)[Key]["fallback"] }
 
 interface Conflict {
-  readonly between: ReadonlyArray<Plain<unknown>>
+  readonly between: ReadonlyArray<PlainSetting<unknown>>
   readonly problem: { readonly name: string; readonly given: string; readonly allowed: string }
 }
 
 export const conflicts = (values: Values): ReadonlyArray<Conflict> =>
-  [hurriedHeartbeat(values), samePort(values), halfAPair(values), plaintext(values), headersOfNobody(values)].flatMap((
+  [
+    heartbeatIntervalAboveTimeout(values),
+    sharedPort(values),
+    incompleteTlsPair(values),
+    plaintextWithRequiredTls(values),
+    proxyProtocolWithoutProxies(values)
+  ].flatMap((
     conflict
   ) => conflict === undefined ? [] : [conflict])
 
-function hurriedHeartbeat(values: Values): Conflict | undefined {
+function heartbeatIntervalAboveTimeout(values: Values): Conflict | undefined {
   const { heartbeatInterval, heartbeatTimeout } = definitions
   if (!Duration.isGreaterThan(values.heartbeatInterval, values.heartbeatTimeout)) return undefined
   return {
     between: [heartbeatInterval, heartbeatTimeout],
     problem: {
       name: heartbeatInterval.name,
-      given: durationInWords(values.heartbeatInterval),
-      allowed: `at most ${heartbeatTimeout.name}, which is ${durationInWords(values.heartbeatTimeout)}`
+      given: formatDuration(values.heartbeatInterval),
+      allowed: `at most ${heartbeatTimeout.name}, which is ${formatDuration(values.heartbeatTimeout)}`
     }
   }
 }
 
-function samePort(values: Values): Conflict | undefined {
-  if (values.wsPort === 0 || values.wsPort !== values.apiPort || !overlap(values.wsHost, values.apiHost))
+function sharedPort(values: Values): Conflict | undefined {
+  if (values.wsPort === 0 || values.wsPort !== values.apiPort || !listenOnSameAddress(values.wsHost, values.apiHost))
     return undefined
   return {
     between: [definitions.wsHost, definitions.wsPort, definitions.apiHost, definitions.apiPort],
     problem: {
       name: definitions.apiPort.name,
       given: `${values.apiPort}`,
-      allowed: `another port than ${definitions.wsPort.name}, since both listen on the same address`
+      allowed: `different from ${definitions.wsPort.name}, because both ports use the same address`
     }
   }
 }
 
-const overlap = (one: string, other: string): boolean =>
+const listenOnSameAddress = (one: string, other: string): boolean =>
   one === other || [one, other].some((host) => host === "0.0.0.0" || host === "::")
 
-function halfAPair(values: Values): Conflict | undefined {
+function incompleteTlsPair(values: Values): Conflict | undefined {
   const pair = [definitions.tlsCertificate, definitions.tlsPrivateKey] as const
   const paths = [values.tlsCertificate, values.tlsPrivateKey]
   const [given, missing] = Option.isSome(values.tlsCertificate) ? pair : pair.toReversed()
@@ -54,13 +60,13 @@ function halfAPair(values: Values): Conflict | undefined {
     return undefined
   return {
     between: pair,
-    problem: { name: given.name, given: path.value, allowed: `left out, or set together with ${missing.name}` }
+    problem: { name: given.name, given: path.value, allowed: `unset, or set together with ${missing.name}` }
   }
 }
 
-/** Where nothing could ever come in encrypted, nothing could ever be let in. */
-function plaintext(values: Values): Conflict | undefined {
-  const isOpen = [values.wsHost, values.apiHost].some((host) => isOpenInPlaintext(host, values))
+/** Without a certificate and without a trusted proxy, every connection would be rejected. */
+function plaintextWithRequiredTls(values: Values): Conflict | undefined {
+  const isOpen = [values.wsHost, values.apiHost].some((host) => acceptsRemotePlaintext(host, values))
   if (!values.requireTls || !isOpen) return undefined
   const { apiHost, requireTls, tlsCertificate, tlsPrivateKey, trustedProxies, wsHost } = definitions
   return {
@@ -68,14 +74,15 @@ function plaintext(values: Values): Conflict | undefined {
     problem: {
       name: requireTls.name,
       given: "true",
-      allowed: `false, unless ${tlsCertificate.name} and ${tlsPrivateKey.name}, or ${trustedProxies.name}, are set: ` +
-        "plaintext would be listened for beyond this machine"
+      allowed:
+        `false, unless ${tlsCertificate.name} and ${tlsPrivateKey.name}, or ${trustedProxies.name}, are set, because ` +
+        "every connection from another machine would be plaintext"
     }
   }
 }
 
-/** Where no proxy is trusted, no header would ever be believed. */
-function headersOfNobody(values: Values): Conflict | undefined {
+/** Without a trusted proxy, no connection has a PROXY header that counts. */
+function proxyProtocolWithoutProxies(values: Values): Conflict | undefined {
   const { proxyProtocol, trustedProxies } = definitions
   if (values.proxyProtocol === "off" || values.trustedProxies.length > 0) return undefined
   return {
@@ -83,7 +90,7 @@ function headersOfNobody(values: Values): Conflict | undefined {
     problem: {
       name: proxyProtocol.name,
       given: values.proxyProtocol,
-      allowed: `off, unless ${trustedProxies.name} has the addresses from which the proxies connect`
+      allowed: `off, unless ${trustedProxies.name} contains the addresses of the proxies`
     }
   }
 }

@@ -1,40 +1,40 @@
-/** Every setting: its variable, its default, what it is for and what it may be. Reading and `.env.example` both follow this table. */
+/** Definitions of all settings: variable, default, description and parser. `.env.example` is generated from them. */
 import { Duration, Option, type Redacted } from "effect"
 import { hostname } from "node:os"
 import * as Parse from "./parse.ts"
 
-interface Described {
-  /** The environment variable; a secret may also come as `<name>_FILE`. */
+interface NamedSetting {
+  /** The environment variable. A secret can also be in the file whose path is in `<name>_FILE`. */
   readonly name: string
   readonly description: string
 }
 
-export interface Plain<A> extends Described, Parse.Parser<A> {
+export interface PlainSetting<A> extends NamedSetting, Parse.Parser<A> {
   readonly kind: "plain"
-  /** The default as one would write it. */
+  /** The default as text, in the form of the variable. */
   readonly default: string
-  /** Set where the default depends on the surroundings: how to say it instead. */
+  /** A description of the default, if the default depends on the machine. */
   readonly defaultNote?: string
   readonly fallback: A
 }
 
-/** A secret has no default in the source: unset, it is generated or not used. */
-export interface Secret extends Described, Parse.Parser<string> {
+/** A secret has no default. An unset secret is generated or not used. */
+export interface SecretSetting extends NamedSetting, Parse.Parser<string> {
   readonly kind: "secret"
   readonly fallback: Option.Option<Redacted.Redacted<string>>
 }
 
 const plain = <A>(
   parser: Parse.Parser<A>,
-  setting: Described & { readonly default: string; readonly defaultNote?: string }
-): Plain<A> => ({
+  setting: NamedSetting & { readonly default: string; readonly defaultNote?: string }
+): PlainSetting<A> => ({
   kind: "plain",
   ...parser,
   ...setting,
   fallback: Option.getOrThrow(parser.parse(setting.default))
 })
 
-const secret = (parser: Parse.Parser<string>, setting: Described): Secret => ({
+const secret = (parser: Parse.Parser<string>, setting: NamedSetting): SecretSetting => ({
   kind: "secret",
   ...parser,
   ...setting,
@@ -43,9 +43,9 @@ const secret = (parser: Parse.Parser<string>, setting: Described): Secret => ({
 
 const port = Parse.wholeNumber(0, 65_535, " (0: any free port)")
 
-/** Shorter would send away clients that are well: a busy machine pauses for longer. */
-const shortestSilence = Duration.seconds(2)
-const shortestWait = Duration.millis(10)
+/** A shorter timeout would close healthy clients, because a busy machine can pause for more than 1 s. */
+const minHeartbeatTimeout = Duration.seconds(2)
+const minDuration = Duration.millis(10)
 
 export const definitions = {
   wsHost: plain(Parse.host, {
@@ -71,136 +71,138 @@ export const definitions = {
   tlsCertificate: plain(Parse.optionalPath, {
     name: "CONTROL_TLS_CERTIFICATE",
     default: "",
-    description: "Certificate chain (PEM) for TLS on both ports; read again when it changes. Unset: plaintext."
+    description: "Certificate chain (PEM) for TLS on both ports; reloaded when the file changes. Unset: plaintext."
   }),
   tlsPrivateKey: plain(Parse.optionalPath, {
     name: "CONTROL_TLS_PRIVATE_KEY",
     default: "",
-    description: "The certificate's private key (PEM, without a passphrase)."
+    description: "Private key of the certificate (PEM, without a passphrase)."
   }),
   requireTls: plain(Parse.flag, {
     name: "CONTROL_REQUIRE_TLS",
     default: "false",
-    description: "Refuse what comes in plaintext from beyond this machine, but for health and metrics."
+    description: "Reject plaintext connections from other machines, except requests for health and metrics."
   }),
   trustedProxies: plain(Parse.cidrs, {
     name: "CONTROL_TRUSTED_PROXIES",
     default: "",
     description:
-      "Proxies that are believed: X-Forwarded-For, X-Forwarded-Proto, and with CONTROL_PROXY_PROTOCOL its header."
+      "Proxies whose X-Forwarded-For, X-Forwarded-Proto and (with CONTROL_PROXY_PROTOCOL) PROXY header are trusted."
   }),
   proxyProtocol: plain(Parse.ports, {
     name: "CONTROL_PROXY_PROTOCOL",
     default: "off",
     description:
-      "Ports on which trusted proxies must begin each connection with a header of the PROXY protocol (1 or 2)."
+      "Ports on which trusted proxies must send a PROXY protocol header (version 1 or 2) at the start of each connection."
   }),
   allowedHosts: plain(Parse.hosts, {
     name: "CONTROL_ALLOWED_HOSTS",
     default: "",
-    description: "More names by which operators may call the API: its address and those of loopback are allowed anyway."
+    description: "Additional host names of the API; its own address and loopback names are always allowed."
   }),
   allowedOrigins: plain(Parse.origins, {
     name: "CONTROL_ALLOWED_ORIGINS",
     default: "",
-    description: "Web pages that may ask, beside the API's own: agents and gateways are none."
+    description:
+      "Additional origins of web pages that may use the API or connect; agents and gateways are not web pages."
   }),
   databaseUrl: secret(Parse.databaseUrl, {
     name: "DATABASE_URL",
-    description: "PostgreSQL 15 or newer. Unset: an embedded PostgreSQL in the data directory."
+    description: "Database (PostgreSQL 15 or newer). Unset: an embedded PostgreSQL in the data directory."
   }),
   nodeName: plain(Parse.nodeName, {
     name: "CONTROL_NODE_NAME",
     default: hostname().slice(0, 128) || "control",
-    defaultNote: "the host's name",
-    description: "What this process is called among those that share the database."
+    defaultNote: "the host name of this machine",
+    description: "Name of this node among the nodes that share the database."
   }),
   dataDir: plain(Parse.path, {
     name: "CONTROL_DATA_DIR",
     default: "./data",
-    description: "Holds the embedded database and the generated secrets; one process at a time."
+    description: "Directory of the embedded database and the generated secrets; used by one process at a time."
   }),
   adminToken: secret(Parse.token, {
     name: "CONTROL_ADMIN_TOKEN",
-    description: "Admin token of the HTTP API. Unset: generated to the file admin-token in the data directory."
+    description: "Admin token of the HTTP API. Unset: generated in the file admin-token of the data directory."
   }),
   masterKey: secret(Parse.masterKey, {
     name: "CONTROL_MASTER_KEY",
-    description: "Encrypts private keys in the database. Unset: generated to the file master-key in the data directory."
+    description:
+      "Key that encrypts the private keys in the database. Unset: generated in the file master-key of the data directory."
   }),
   oldMasterKeys: secret(Parse.masterKeys, {
     name: "CONTROL_MASTER_KEYS_OLD",
-    description: "Other master keys that may still be needed to read, while the master key is being changed."
+    description: "Additional master keys for decryption, needed while the master key is rotated."
   }),
-  heartbeatInterval: plain(Parse.duration(shortestWait), {
+  heartbeatInterval: plain(Parse.duration(minDuration), {
     name: "CONTROL_HEARTBEAT_INTERVAL",
     default: "30 seconds",
-    description: "How often to look for silent clients; at most the heartbeat timeout."
+    description: "Interval of the search for silent clients; at most CONTROL_HEARTBEAT_TIMEOUT."
   }),
-  heartbeatTimeout: plain(Parse.duration(shortestSilence), {
+  heartbeatTimeout: plain(Parse.duration(minHeartbeatTimeout), {
     name: "CONTROL_HEARTBEAT_TIMEOUT",
     default: "60 seconds",
-    description: "How long a client may be silent before its connection is closed."
+    description: "Maximum silence of a client before its connection is closed."
   }),
-  authTimeout: plain(Parse.duration(shortestWait), {
+  authTimeout: plain(Parse.duration(minDuration), {
     name: "CONTROL_AUTH_TIMEOUT",
     default: "10 seconds",
-    description: "How long a new connection may take to authenticate."
+    description: "Maximum time from the connection to the authentication of a client."
   }),
-  drainTimeout: plain(Parse.duration(shortestWait), {
+  drainTimeout: plain(Parse.duration(minDuration), {
     name: "CONTROL_DRAIN_TIMEOUT",
     default: "10 seconds",
-    description: "How long a shutdown may take before what is left is cut off."
+    description: "Maximum duration of a shutdown before the remaining connections are cut."
   }),
   maxMessageBytes: plain(Parse.wholeNumber(1024, 16_777_216), {
     name: "CONTROL_MAX_MESSAGE_BYTES",
     default: "262144",
-    description: "Largest message that a client may send, in bytes."
+    description: "Maximum size in bytes of a message from a client."
   }),
   maxMessagesPerSecond: plain(Parse.wholeNumber(1, 100_000), {
     name: "CONTROL_MAX_MESSAGES_PER_SECOND",
     default: "50",
-    description: "Messages a second that one connection may send; four times as many in a burst."
+    description: "Maximum messages per second from one connection; a burst may have four times as many."
   }),
   maxBytesPerSecond: plain(Parse.wholeNumber(16_384, 1_073_741_824), {
     name: "CONTROL_MAX_BYTES_PER_SECOND",
     default: "262144",
-    description: "Bytes a second that are read from one connection; four times as many in a burst."
+    description: "Maximum bytes per second from one connection; a burst may have four times as many."
   }),
   maxConnections: plain(Parse.wholeNumber(1, 1_000_000), {
     name: "CONTROL_MAX_CONNECTIONS",
     default: "20000",
-    description: "Agents and gateways that may be connected at a time, authenticated or not."
+    description: "Maximum number of connections of agents and gateways, authenticated or not."
   }),
   maxUnauthenticated: plain(Parse.wholeNumber(1, 1_000_000), {
     name: "CONTROL_MAX_UNAUTHENTICATED",
     default: "4096",
-    description: "Connections that may wait for authentication at a time."
+    description: "Maximum number of connections that are not yet authenticated."
   }),
   maxUnauthenticatedPerIp: plain(Parse.wholeNumber(1, 1_000_000), {
     name: "CONTROL_MAX_UNAUTHENTICATED_PER_IP",
     default: "1024",
-    description: "The same for one address; keep it wide, since many clients may share an address."
+    description: "Maximum number of unauthenticated connections from one address; many clients can share an address."
   }),
   networkPool: plain(Parse.networkPool, {
     name: "CONTROL_NETWORK_POOL",
     default: "10.64.0.0/10",
-    description: "Network from which each agent gets a /24."
+    description: "Network from which each agent receives a /24."
   }),
   logLevel: plain(Parse.logLevel, {
     name: "CONTROL_LOG_LEVEL",
     default: "info",
-    description: "Least severe messages to log."
+    description: "Minimum level of log lines."
   }),
   logFormat: plain(Parse.logFormat, {
     name: "CONTROL_LOG_FORMAT",
     default: "json",
-    defaultNote: "pretty on a terminal, else json",
-    description: "Log as one JSON object a line, or for people."
+    defaultNote: "pretty on a terminal, otherwise json",
+    description: "Format of log lines: json (one object per line) or pretty (text for people)."
   })
 }
 
-/** Every name that may be set, `…_FILE` of the secrets included. */
+/** Every variable of the server, including `…_FILE` of the secrets. */
 export const knownNames: ReadonlyArray<string> = Object.values(definitions).flatMap((setting) =>
   setting.kind === "secret" ? [setting.name, `${setting.name}_FILE`] : [setting.name]
 )

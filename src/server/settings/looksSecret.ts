@@ -1,8 +1,8 @@
-/** Whether a value that was refused may be shown: a secret is easily put into the wrong variable. */
+/** Detection of secrets in invalid values, because a secret is easily put into the wrong variable. */
 
 /**
- * A PEM, a URL with a password, one of Control's own keys, a master key, or a long run of the characters that tokens consist
- * of with a digit among them. Numbers, durations, addresses, names and paths are none of these; one that is goes unquoted.
+ * Whether an error must not quote this text: a PEM, a URL with a password, an API key, a master key, or at least 20 token
+ * characters in a row with a digit among them. Numbers, durations, addresses, names and most paths are quoted.
  */
 export const looksSecret = (text: string): boolean =>
   /-----BEGIN|:\/\/[^/\s]*@|ctl_(?:adm|agt|gw)_|^[A-Za-z0-9+/]{43}=$/u.test(text) ||

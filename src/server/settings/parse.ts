@@ -1,6 +1,7 @@
-/** From the text of an environment variable to a value: each parser with the words that say what it accepts. */
-import { HostName, Ipv4Cidr } from "#schema/ids.ts"
-import { Duration, type LogLevel, Option, Schema } from "effect"
+/** Parsers of environment variables, each with a description of the allowed values. */
+import { HostName } from "#schema/ids.ts"
+import { Duration, type LogLevel, Option, Result, Schema } from "effect"
+import { IpNetwork } from "effect/net"
 import { isIP } from "node:net"
 import { type Cidr, parseCidr } from "./addresses.ts"
 
@@ -18,15 +19,15 @@ export const wholeNumber = (minimum: number, maximum: number, note = ""): Parser
     )
 })
 
-/** In the form that settings are written in, `30 seconds`, which `Duration.format` does not give. */
-export const durationInWords = (duration: Duration.Duration): string => {
+/** `30 seconds` or `2500 millis`, the form that the parser accepts; `Duration.format` returns another form. */
+export const formatDuration = (duration: Duration.Duration): string => {
   const millis = Duration.toMillis(duration)
   return millis % 1000 === 0 ? `${millis / 1000} seconds` : `${millis} millis`
 }
 
-/** At most a day, since timers cannot wait for longer than 24.8 of them. */
+/** Durations up to 1 day. (Timers of Node cannot exceed 24.8 days.) */
 export const duration = (minimum: Duration.Duration): Parser<Duration.Duration> => ({
-  allowed: `a duration from ${durationInWords(minimum)} to 1 day, such as 2500 millis, 30 seconds or 2 minutes`,
+  allowed: `a duration from ${formatDuration(minimum)} to 1 day, such as 2500 millis, 30 seconds or 2 minutes`,
   parse: (text) =>
     Schema.decodeOption(Schema.DurationFromString)(text).pipe(
       Option.filter(Duration.between({ minimum, maximum: Duration.days(1) }))
@@ -40,7 +41,7 @@ export const host: Parser<string> = {
   parse: (text) => isIP(text) !== 0 || (isHostName(text) && !text.startsWith("*.")) ? Option.some(text) : Option.none()
 }
 
-/** The contents of a file, or a URL, would else be told with the complaint that there is no such file. */
+/** Rejects the content of a file and URLs, because an error about a missing file would print them. */
 const isPath = (text: string): boolean => !/[\0\r\n]|:\/\//u.test(text)
 
 export const path: Parser<string> = {
@@ -48,13 +49,13 @@ export const path: Parser<string> = {
   parse: (text) => isPath(text) ? Option.some(text) : Option.none()
 }
 
-/** Unset is the empty text. */
+/** The path of a file; none for an empty text. */
 export const optionalPath: Parser<Option.Option<string>> = {
   allowed: "the path of a file",
   parse: (text) => isPath(text) ? Option.some(text === "" ? Option.none() : Option.some(text)) : Option.none()
 }
 
-/** `one`, `other`: what is between the commas, and nothing for an empty text. */
+/** A list of items between commas; empty for an empty text. */
 const list = <A>(allowed: string, parseOne: (item: string) => A | undefined): Parser<ReadonlyArray<A>> => ({
   allowed,
   parse: (text) => {
@@ -65,17 +66,17 @@ const list = <A>(allowed: string, parseOne: (item: string) => A | undefined): Pa
 })
 
 export const cidrs: Parser<ReadonlyArray<Cidr>> = list(
-  "addresses or networks in CIDR notation between commas, such as 10.0.0.0/8, 2001:db8::/32",
+  "IP addresses or networks in CIDR notation, separated by commas, such as 10.0.0.0/8,2001:db8::/32",
   parseCidr
 )
 
 export const hosts: Parser<ReadonlyArray<string>> = list(
-  "host names or IP addresses between commas, without ports, such as control.example.com",
+  "host names or IP addresses without ports, separated by commas, such as control.example.com",
   (item) => Option.getOrUndefined(host.parse(item.toLowerCase()))
 )
 
 export const origins: Parser<ReadonlyArray<string>> = list(
-  "origins between commas, such as https://console.example.com",
+  "origins, separated by commas, such as https://console.example.com",
   (item) => {
     const url = URL.parse(item)
     const isOrigin = url !== null && /^https?:$/u.test(url.protocol) &&
@@ -89,17 +90,15 @@ export const nodeName: Parser<string> = {
   parse: (text) => /^[^\p{Cc}]{1,128}$/u.test(text) ? Option.some(text) : Option.none()
 }
 
-const isCidr = Schema.is(Ipv4Cidr)
-
-/** A network from which at least one /24 can be cut; host bits are refused since they are most often a slip. */
+/** A network that contains at least one /24. Host bits are rejected, because they are usually a mistake. */
 export const networkPool: Parser<string> = {
   allowed: "an IPv4 network in CIDR notation from /8 to /24 without host bits, such as 10.64.0.0/10",
   parse: (text) => {
-    if (!isCidr(text)) return Option.none()
-    const [address = "", length = ""] = text.split("/")
-    const bits = address.split(".").reduce((sum, octet) => sum * 256 + Number(octet), 0)
-    const prefix = Number(length)
-    return prefix >= 8 && prefix <= 24 && bits % 2 ** (32 - prefix) === 0 ? Option.some(text) : Option.none()
+    const prefixLength = Result.match(IpNetwork.ipv4FromString(text), {
+      onFailure: () => 0,
+      onSuccess: (network) => network.prefixLength
+    })
+    return prefixLength >= 8 && prefixLength <= 24 ? Option.some(text) : Option.none()
   }
 }
 
@@ -139,20 +138,20 @@ export const databaseUrl = text(
   (text) => /^postgres(?:ql)?:\/\//u.test(text) && URL.canParse(text)
 )
 
-/** The characters of a bearer token (RFC 6750), so that it fits a header as it is. */
+/** The characters of a bearer token (RFC 6750 section 2.1), which need no encoding in a header. */
 export const token = text(
-  "at least 16 characters out of letters, digits and -._~+/=",
+  "16 to 1024 letters, digits or characters of -._~+/=",
   (text) => /^[A-Za-z0-9._~+/=-]{16,1024}$/u.test(text)
 )
 
 export const masterKey = text(
-  "32 random bytes in base64, as `openssl rand -base64 32` prints them",
+  "32 random bytes in base64, as printed by `openssl rand -base64 32`",
   (text) => /^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/u.test(text)
 )
 
-/** As one text, like every secret: its parts are told apart by the comma, which base64 does not have. */
+/** One text with commas between the keys, because every secret is one text, and base64 has no comma. */
 export const masterKeys: Parser<string> = {
-  allowed: `${masterKey.allowed}; several between commas`,
+  allowed: `${masterKey.allowed}; several keys are separated by commas`,
   parse: (text) => {
     const keys = text.split(",").map((key) => masterKey.parse(key.trim()))
     return keys.every(Option.isSome) ? Option.some(keys.map(({ value }) => value).join(",")) : Option.none()

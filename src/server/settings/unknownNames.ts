@@ -1,26 +1,26 @@
-/** Finds settings whose name was mistyped: they must not pass silently as if the default had been wanted. */
+/** Misspelled settings, which would otherwise silently leave the default in use. */
 import { knownNames } from "./definitions.ts"
 
-/** Names in `env` that begin like a setting of Control and are none, each with the name that was likely meant. */
+/** Returns the `CONTROL_…` variables of `env` that are no settings, each with the most similar setting. */
 export const unknownNames = (
   env: Readonly<Record<string, string | undefined>>
 ): ReadonlyArray<{ readonly name: string; readonly nearest: string | undefined }> =>
   Object.entries(env)
     .filter(([name, value]) =>
       name.startsWith("CONTROL_") && value !== undefined && value !== "" && !knownNames.includes(name) &&
-      name !== ofTheCommandLine &&
+      name !== cliOnlyName &&
       !isServiceLink(name, value)
     )
     .map(([name]) => ({ name, nearest: nearestName(name) }))
 
-/** Where `control` asks: no setting of the server's, and no mistake beside them. */
-const ofTheCommandLine = "CONTROL_API_URL"
+/** A variable of the command line only. */
+const cliOnlyName = "CONTROL_API_URL"
 
-/** Kubernetes sets variables such as `CONTROL_PORT=tcp://…` in every pod beside a service that is called `control`. */
+/** Kubernetes sets variables such as `CONTROL_PORT=tcp://…` in every pod if a service is named `control`. */
 const isServiceLink = (name: string, value: string): boolean =>
   /^(?:tcp|udp):\/\//u.test(value) || /_SERVICE_(?:HOST|PORT(?:_\w+)?)$|_PORT_\d+_(?:TCP|UDP)/u.test(name)
 
-/** None where a third of the letters would have to be others: that is no slip of the fingers. */
+/** Undefined if more than a third of the letters differ, because the name is then no misspelling. */
 const nearestName = (name: string): string | undefined => {
   const nearest = knownNames.reduce((nearest, known) =>
     editDistance(name, known) < editDistance(name, nearest) ? known : nearest
@@ -28,7 +28,7 @@ const nearestName = (name: string): string | undefined => {
   return editDistance(name, nearest) <= (name.length - "CONTROL_".length) / 3 ? nearest : undefined
 }
 
-/** Levenshtein's distance, one row of the matrix at a time. */
+/** Levenshtein distance, computed one row of the matrix at a time. */
 const editDistance = (from: string, to: string): number => {
   let row = Array.from({ length: to.length + 1 }, (_, column) => column)
   for (const [index, letter] of [...from].entries()) {

@@ -1,4 +1,4 @@
-/** Everything that the doctor looks at, provoked: it must find it, and say nothing of what is well. */
+/** Findings of the doctor: each problem is caused and must be found; a healthy network has no findings. */
 import type { Finding } from "#schema/doctor.ts"
 import { defaults, type SettingsValues } from "#server/Settings.ts"
 import { Backup } from "#store/backup/Backup.ts"
@@ -40,18 +40,18 @@ const start = Effect.fnUntraced(function*(settings: Partial<SettingsValues> = {}
   return { ...server, url, examine, sql }
 })
 
-/** What is said of a check, the severity before each. */
-const of = (findings: ReadonlyArray<Finding>, check: string) =>
+/** The findings of a check, as `severity: what`. */
+const findingsOf = (findings: ReadonlyArray<Finding>, check: string) =>
   findings.filter((finding) => finding.check === check).map(({ severity, what }) => `${severity}: ${what}`)
 
 const only = (findings: ReadonlyArray<Finding>, check: string): string => {
-  const all = of(findings, check)
+  const all = findingsOf(findings, check)
   assert.lengthOf(all, 1, JSON.stringify(all))
   return all[0] ?? ""
 }
 
 describe("the doctor", () => {
-  it.live("finds nothing wrong with a new network, and says what it has looked at", () =>
+  it.live("the doctor finds no problem in a new network, and reports every check", () =>
     Effect.gen(function*() {
       const { context, examine } = yield* start()
       yield* Stream.runDrain(Context.get(context, Backup).dump)
@@ -74,7 +74,7 @@ describe("the doctor", () => {
       ])
     }))
 
-  it.live("finds a trigger that was disabled, dropped or changed, and a function, a column and a constraint", () =>
+  it.live("the doctor finds disabled, dropped and changed triggers, functions, columns and constraints", () =>
     Effect.gen(function*() {
       const { examine, sql } = yield* start()
       yield* sql(
@@ -97,7 +97,7 @@ describe("the doctor", () => {
       ) assert.include(found?.what, part)
     }))
 
-  it.live("leaves no trace of the comparison, and no complaint of another application's tables", () =>
+  it.live("the schema comparison leaves no schema behind, and ignores tables of other applications", () =>
     Effect.gen(function*() {
       const { examine, sql } = yield* start()
       yield* sql("create table invoices (id text)", "alter table tunnels add column invoice text")
@@ -106,20 +106,20 @@ describe("the doctor", () => {
       assert.deepStrictEqual(schemas, [])
     }))
 
-  it.live("finds nodes of different versions, and one that is lost", () =>
+  it.live("the doctor finds nodes of different versions, and a lost node", () =>
     Effect.gen(function*() {
       const { examine, sql } = yield* start({ nodeName: "today's" })
-      assert.strictEqual(only(yield* examine, "nodes"), "ok: one node, alive")
+      assert.strictEqual(only(yield* examine, "nodes"), "ok: 1 live node")
       yield* sql(
         "insert into nodes (id, name, version, lease_until) values ('o', 'old', '0.1.0', now() + interval '1 hour')",
         "insert into nodes (id, name, version, lease_until) values ('l', 'gone', '0.1.0', now() - interval '1 minute')"
       )
-      const [lost, versions] = of(yield* examine, "nodes")
-      assert.match(lost ?? "", /^warn: went away without a word: gone, last seen /u)
-      assert.match(versions ?? "", /^warn: nodes are of different versions: today's \S+, old 0\.1\.0$/u)
+      const [lost, versions] = findingsOf(yield* examine, "nodes")
+      assert.match(lost ?? "", /^warn: ended without a shutdown: gone, last seen /u)
+      assert.match(versions ?? "", /^warn: nodes have different versions: today's \S+, old 0\.1\.0$/u)
     }))
 
-  it.live("finds rows that cannot be read", () =>
+  it.live("the doctor finds unreadable rows", () =>
     Effect.gen(function*() {
       const { examine, newAgent, sql } = yield* start()
       const { id } = yield* newAgent
@@ -131,7 +131,7 @@ describe("the doctor", () => {
       assert.include(text, id)
     }))
 
-  it.live("finds certificates that have ended, will end, cover another domain, are damaged or not there", () =>
+  it.live("the doctor finds certificates that are expired, expire soon, cover another domain, are damaged or missing", () =>
     Effect.gen(function*() {
       const { examine, newAgent, newTunnel, sql } = yield* start()
       const agent = yield* newAgent
@@ -147,15 +147,15 @@ describe("the doctor", () => {
         yield* sql(`insert into certificates (domain, certificate, private_key, expires_at)
           values ('${domain}', '${pem}', 'x', now())`)
       }
-      const text = of(yield* examine, "certificates").join("\n")
+      const text = findingsOf(yield* examine, "certificates").join("\n")
       assert.match(text, /fail: the certificates of damaged.example.com cannot be read/u)
       assert.match(text, /fail: the certificates of ended.example.com have expired/u)
-      assert.match(text, /warn: the certificates of soon.example.com end within two weeks/u)
+      assert.match(text, /warn: the certificates of soon.example.com expire within 14 days/u)
       assert.match(text, /fail: the certificates stored for foreign.example.com do not cover that domain/u)
       assert.match(text, /note: no certificate is stored for bare.example.com/u)
     }))
 
-  it.live("finds keys that are not used, clients that are behind or refuse, and tunnels whose agent is away", () =>
+  it.live("the doctor finds unused keys, lagging and rejecting clients, and tunnels of offline agents", () =>
     Effect.gen(function*() {
       const { examine, newAgent, newGateway, newTunnel, sql } = yield* start()
       const agent = yield* newAgent
@@ -170,17 +170,17 @@ describe("the doctor", () => {
            applied_revision = 10, nack = '{"revision": 11, "code": "Busy", "message": "port in use"}' where id = '${behind.id}'`
       )
       const findings = yield* examine
-      const keys = of(findings, "keys").join("\n")
+      const keys = findingsOf(findings, "keys").join("\n")
       assert.include(keys, `warn: not used for 90 days: gateway ${gateway.id}, key `)
       assert.include(keys, `note: never used: agent ${agent.id}, key `)
-      const clients = of(findings, "clients").join("\n")
-      assert.include(clients, `(${behind.id}) by 490`)
+      const clients = findingsOf(findings, "clients").join("\n")
+      assert.include(clients, `(${behind.id}), 490 revisions behind`)
       assert.include(clients, `(${behind.id}): Busy, port in use`)
-      assert.include(clients, `warn: offline, with tunnels that are enabled: agent agent 1 (${agent.id}), 1`)
-      assert.include(clients, `offline: gateway gateway`)
+      assert.include(clients, `warn: offline agents with enabled tunnels: agent agent 1 (${agent.id}), 1`)
+      assert.include(clients, `offline gateways: gateway gateway`)
     }))
 
-  it.live("takes who is connected to a node whose lease has lapsed for offline, as the API does", () =>
+  it.live("the doctor counts clients of a node with an expired lease as offline, as the API does", () =>
     Effect.gen(function*() {
       const { examine, newAgent, newTunnel, sql } = yield* start()
       const agent = yield* newAgent
@@ -191,11 +191,11 @@ describe("the doctor", () => {
       )
       assert.include(
         only(yield* examine, "clients"),
-        `offline, with tunnels that are enabled: agent agent 1 (${agent.id}), 1`
+        `offline agents with enabled tunnels: agent agent 1 (${agent.id}), 1`
       )
     }))
 
-  it.live("finds a history that is held back, and a mark that was damaged", () =>
+  it.live("the doctor finds a held update, and a damaged high-water mark", () =>
     Effect.gen(function*() {
       const dataDir = yield* Effect.acquireRelease(
         Effect.promise(() => mkdtemp(join(tmpdir(), "control-doctor-"))),
@@ -220,7 +220,7 @@ describe("the doctor", () => {
 const facts = { agents: 1, highestSubnetIndex: 0 }
 const settingsOf = (changed: Partial<SettingsValues>) => ({ ...defaults, wsHost: "127.0.0.1", ...changed })
 
-describe("what is told of settings", () => {
+describe("findings about settings", () => {
   const cases: ReadonlyArray<readonly [string, Partial<SettingsValues>, Partial<typeof facts>]> = [
     ["warn: CONTROL_API_HOST is 0.0.0.0", { apiHost: "0.0.0.0" }, {}],
     ["note: CONTROL_WS_HOST is ::", { wsHost: "::" }, {}],
@@ -230,7 +230,11 @@ describe("what is told of settings", () => {
       heartbeatInterval: Duration.seconds(5)
     }, {}],
     ["note: CONTROL_MAX_UNAUTHENTICATED_PER_IP", { maxUnauthenticatedPerIp: 5000 }, {}],
-    ["note: the database is elsewhere", { databaseUrl: Option.some(Redacted.make("postgres://x")) }, {}],
+    [
+      "note: the database is not in the data directory",
+      { databaseUrl: Option.some(Redacted.make("postgres://x")) },
+      {}
+    ],
     ["fail: CONTROL_NETWORK_POOL 10.0.0.0/22 has 4 subnets, and there are 4 agents", { networkPool: "10.0.0.0/22" }, {
       agents: 4
     }],
@@ -240,14 +244,14 @@ describe("what is told of settings", () => {
     }]
   ]
   for (const [expected, changed, counted] of cases) {
-    it(`begins with "${expected}"`, () => {
+    it(`a risky setting is reported as "${expected}"`, () => {
       const found = settingsFindings(settingsOf(changed), { ...facts, ...counted })
       assert.lengthOf(found, 1)
       assert.isTrue(`${found[0]?.severity}: ${found[0]?.what}`.startsWith(expected), JSON.stringify(found))
     })
   }
 
-  it("is nothing of plaintext where Control encrypts, or a proxy that is named", () => {
+  it("plaintext is not reported if Control has a certificate or a proxy is trusted", () => {
     const open = { wsHost: "0.0.0.0", apiHost: "0.0.0.0" }
     const tls = { tlsCertificate: Option.some("cert.pem"), tlsPrivateKey: Option.some("key.pem") }
     const proxy = { trustedProxies: [{ address: "10.0.0.1", length: 32, family: "ipv4" as const }] }
@@ -256,21 +260,21 @@ describe("what is told of settings", () => {
     }
   })
 
-  it("is nothing where nothing fights", () => {
+  it("consistent settings have no finding but ok", () => {
     assert.deepStrictEqual(riskySettings(settingsOf({})), [])
     assert.deepStrictEqual(settingsFindings(settingsOf({}), facts).map(({ severity }) => severity), ["ok"])
   })
 })
 
-describe("what is told of figures", () => {
+describe("thresholds of findings", () => {
   const gibibyte = 1024 ** 3
   const now = 1_000 * 86_400_000
   const skewed = (clockSkew: number) => Findings.clockFinding({ clockSkew } as never).severity
-  it("a clock is off from two seconds on, and useless from thirty", () => {
+  it("a clock difference is a warning from 2 s and a failure from 30 s", () => {
     assert.deepStrictEqual([0, 1_999, -2_000, 29_000, -30_000].map(skewed), ["ok", "ok", "warn", "warn", "fail"])
   })
 
-  it("a disk is short below a gibibyte or a tenth, and full below a quarter of a gibibyte", () => {
+  it("free disk space is a warning below 1 GiB or 10 %, and a failure below 0.25 GiB", () => {
     const space = (free: number, total: number) => Findings.diskFinding("data", { free, total }).severity
     assert.strictEqual(space(2 * gibibyte, 10 * gibibyte), "ok")
     assert.strictEqual(space(2 * gibibyte, 100 * gibibyte), "warn")
@@ -279,21 +283,21 @@ describe("what is told of figures", () => {
     assert.strictEqual(Findings.diskFinding("data", undefined).severity, "ok")
   })
 
-  it("a backup is old after a week, and unknown before the first", () => {
+  it("a backup is a warning after 7 days, and a note before the first", () => {
     const age = (days: number) => Findings.backupFinding(now - days * 86_400_000, now).severity
     assert.deepStrictEqual([0, 6.9, 7, 100].map(age), ["ok", "ok", "warn", "warn"])
     assert.strictEqual(Findings.backupFinding(undefined, now).severity, "note")
   })
 
-  it("a schema that cannot be compared is a note, since it may be well", () => {
+  it("a schema that cannot be compared is a note, because the schema may be correct", () => {
     assert.strictEqual(Findings.schemaFinding(undefined).severity, "note")
   })
 
-  it("of many names the first five are told", () => {
+  it("a finding names the first five of many names", () => {
     assert.strictEqual(Findings.firstNames(["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e and 2 more")
   })
 
-  it("whatever is wrong comes with why and what to do", () => {
+  it("every problem has a reason and a remedy", () => {
     for (const finding of [Findings.backupFinding(undefined, now), Findings.highWaterMarkFinding("damaged")]) {
       assert.notStrictEqual(finding.why, "")
       assert.notStrictEqual(finding.remedy, "")

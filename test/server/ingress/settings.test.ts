@@ -40,7 +40,7 @@ describe("rejected settings", () => {
       for (const [given = "", missing = ""] of [[one, other], [other, one]]) {
         const problems = yield* problemsOf({ [given]: "/some/file" })
         assert.deepStrictEqual(problems, [
-          { name: given, given: "/some/file", allowed: `left out, or set together with ${missing}` }
+          { name: given, given: "/some/file", allowed: `unset, or set together with ${missing}` }
         ])
       }
     }))
@@ -61,7 +61,7 @@ describe("rejected settings", () => {
       assert.deepStrictEqual(yield* problemsOf({ CONTROL_PROXY_PROTOCOL: "ws" }), [{
         name: "CONTROL_PROXY_PROTOCOL",
         given: "ws",
-        allowed: "off, unless CONTROL_TRUSTED_PROXIES has the addresses from which the proxies connect"
+        allowed: "off, unless CONTROL_TRUSTED_PROXIES contains the addresses of the proxies"
       }])
       yield* readSettings({ CONTROL_PROXY_PROTOCOL: "api", CONTROL_TRUSTED_PROXIES: "10.0.0.1" })
     }))
