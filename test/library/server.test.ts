@@ -180,7 +180,9 @@ describe("the library", () => {
     const [client] = server.getConnectedClients()
     expect(client).toEqual({ id: agent.id, type: "agent", authenticated: true, lastHeartbeat: client?.lastHeartbeat })
     expect(Math.abs(Date.now() - (client?.lastHeartbeat ?? 0))).toBeLessThan(60_000)
-    await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "nobody" })).rejects.toThrow("no agent")
+    await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "nobody" })).rejects.toThrow(
+      "agent nobody does not exist"
+    )
     await expect(server.broadcastTunnelDelete("", agent.id)).rejects.toThrow("invalid tunnel: id")
     await server.close()
     const { items } = await rows.runPromise(
