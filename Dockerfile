@@ -2,8 +2,8 @@ FROM node:24-bookworm-slim
 WORKDIR /app
 ENV NODE_ENV=production
 
-# The image brings its own Node, so the one among the dependencies is dropped. The optional dependencies are the embedded
-# PostgreSQL: a container is given its database by DATABASE_URL.
+# The image has Node, so the package `node` is removed. The optional dependencies are the embedded PostgreSQL, which a
+# container does not need, because DATABASE_URL names its database.
 COPY package.json package-lock.json ./
 RUN npm ci --omit=dev --omit=optional --no-audit --no-fund \
   && rm -rf node_modules/node node_modules/.bin/node \
@@ -15,7 +15,7 @@ COPY schema ./schema
 COPY src ./src
 RUN ln -s /app/bin/control.mjs /usr/local/bin/control
 
-# The API listens on every address of the container; who may reach it is decided where its port is published.
+# The API listens on every address of the container. Publish its port only to machines that may reach it.
 ENV CONTROL_DATA_DIR=/data CONTROL_API_HOST=0.0.0.0
 RUN install --directory --owner=node --group=node --mode=0700 /data
 VOLUME /data

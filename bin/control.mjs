@@ -1,20 +1,20 @@
 #!/usr/bin/env node
-/** Starts the command line under the Node that Control brings along, whatever the machine's own is. */
+/** Launcher of `control`: runs it with the Node of the package `node`, because the machine's Node may be too old. */
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import { constants } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
-/** The nearest directory of packages above this file: that of the checkout, or of the application that Control is part of. */
-const nodeAbove = (directory) => {
+/** Returns the Node in the nearest `node_modules` above: of the checkout, or of the application that depends on Control. */
+const findNode = (directory) => {
   const node = join(directory, "node_modules", "node", "bin", "node")
   if (existsSync(node)) return node
-  return dirname(directory) === directory ? undefined : nodeAbove(dirname(directory))
+  return dirname(directory) === directory ? undefined : findNode(dirname(directory))
 }
 
 const here = dirname(fileURLToPath(import.meta.url))
-const node = nodeAbove(here) ?? process.execPath
+const node = findNode(here) ?? process.execPath
 const args = process.argv.slice(2)
 const programs = new Map([["start", ["src", "server", "main.ts"]], ["demo", ["demo", "main.ts"]]])
 const program = args.length === 1 ? programs.get(args[0]) : undefined
@@ -24,7 +24,7 @@ const child = spawn(node, [join(here, "..", ...program ?? ["src", "cli", "main.t
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal))
 child.on("error", (error) => {
-  process.stderr.write(`control: ${node} cannot be started: ${error.message}\n`)
+  process.stderr.write(`control: cannot start ${node}: ${error.message}; run npm install\n`)
   process.exitCode = 1
 })
 child.on("exit", (code, signal) => {

@@ -1,7 +1,7 @@
-/** Secrets on the way through processes: what they print when they start, fail, are asked, and die. See `secrets.test.ts`. */
+/** Secrets in the output of processes: at start, at failure, in answers, and at a crash. See `secrets.test.ts`. */
 import { mintApiKey } from "#crypto/apiKeys.ts"
 import { api } from "./support/api.ts"
-import { canaries } from "./support/canaries.ts"
+import { canaries } from "./support/SecretScanner.ts"
 import { issueCertificate } from "./support/certificates.ts"
 import { newDatabase } from "./support/database.ts"
 import { launch, start, temporaryDirectory } from "./support/process.ts"
@@ -9,9 +9,9 @@ import { join } from "./support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
 import { randomBytes } from "node:crypto"
-import { runIn } from "./cli/run.ts"
+import { runProcessIn } from "./cli/run.ts"
 
-describe("a process", () => {
+describe("the output of processes", () => {
   const secrets = () => {
     const password = randomBytes(18).toString("hex")
     canaries.plant("database password", password)
@@ -24,7 +24,7 @@ describe("a process", () => {
     return { env, password }
   }
 
-  it.live("that cannot use its database says so without the password", () =>
+  it.live("a server that cannot use its database prints the reason without the password", () =>
     Effect.gen(function*() {
       const { env, password } = secrets()
       const { url } = yield* newDatabase
@@ -45,7 +45,7 @@ describe("a process", () => {
     }), 90_000)
 
   it.live(
-    "and the command line print no secret, whatever they are asked, also when the server is killed at work",
+    "the server and the command line print no secret, not even if the server is killed during requests",
     () =>
       Effect.gen(function*() {
         const { env } = secrets()
@@ -60,9 +60,14 @@ describe("a process", () => {
         const operator = api(server.apiUrl, env.CONTROL_ADMIN_TOKEN)
         const agent = yield* Effect.promise(() => operator.post("/api/agents", { name: "home" }))
         yield* join(server.wsPort, "agent", agent.body.apiKey)
-        const control = runIn({ ...env, CONTROL_API_URL: server.apiUrl, CONTROL_DATA_DIR: dataDir, DATABASE_URL: url })
+        const control = runProcessIn({
+          ...env,
+          CONTROL_API_URL: server.apiUrl,
+          CONTROL_DATA_DIR: dataDir,
+          DATABASE_URL: url
+        })
         yield* Effect.forEach([
-          control("agent", "get", agent.body.id, "-o", "yaml"),
+          control("agent", "get", agent.body.id, "-o", "json"),
           control("doctor"),
           control("key", "delete", agent.body.apiKey, "--agent", agent.body.id),
           control("agent", "create", "--api-key", agent.body.apiKey),
@@ -79,7 +84,7 @@ describe("a process", () => {
         )
         yield* Effect.promise(() => server.exited)
         assert.notStrictEqual((yield* control("agent", "list")).code, 0)
-        const offline = runIn({ ...env, CONTROL_DATA_DIR: dataDir, DATABASE_URL: url })
+        const offline = runProcessIn({ ...env, CONTROL_DATA_DIR: dataDir, DATABASE_URL: url })
         yield* offline("doctor")
       }),
     120_000

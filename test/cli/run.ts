@@ -1,4 +1,4 @@
-/** Runs the command line: inside this process, or as people and scripts do, in a process of its own. */
+/** Runs `control` in tests: inside the test process, or as a separate process. */
 import { exitCodeOf, runControl } from "#cli/control.ts"
 import { Environment } from "#cli/environment.ts"
 import { start, temporaryDirectory } from "#support/process.ts"
@@ -15,13 +15,13 @@ export interface Ran {
   readonly stderr: string
 }
 
-/** Gives the output to the canaries. The answer to `create` shows the key that it has made, once. */
+/** Checks the output for secrets. The output of `create` may contain the API key that was created, once. */
 const watch = (args: ReadonlyArray<string>, { stderr, stdout }: Ran): void => {
   sawOutput(`control ${args.slice(0, 2).join(" ")}`, stdout, args[1] === "create")
   sawOutput(`control ${args.slice(0, 2).join(" ")}`, stderr)
 }
 
-/** Runs `control` inside this process, with these environment variables and no others. */
+/** Runs `control` inside the test process. It sees only the environment variables of `env`. */
 export const runIn = (env: Record<string, string>) => (...args: ReadonlyArray<string>): Effect.Effect<Ran> =>
   Effect.suspend(() => {
     const printed = { stdout: "", stderr: "" }
@@ -47,7 +47,7 @@ export const runIn = (env: Record<string, string>) => (...args: ReadonlyArray<st
     )
   })
 
-/** Runs `bin/control.mjs` in a process of its own. Use it only where the process matters, since each run takes about 1 s. */
+/** Runs `bin/control.mjs` as a separate process. Slow (about 1 s); only for tests that depend on the process. */
 export const runProcessIn = (env: Record<string, string>) => (...args: ReadonlyArray<string>): Effect.Effect<Ran> =>
   Effect.callback((resume) => {
     const child = spawn(process.execPath, [resolve("bin/control.mjs"), ...args], {
@@ -66,7 +66,7 @@ export const runProcessIn = (env: Record<string, string>) => (...args: ReadonlyA
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 
-/** One server for all tests of a file. The commands find its admin token in the data directory, as on the server's machine. */
+/** One server for all tests of a file. Commands read its admin token from the data directory, as on the server's machine. */
 export class SharedServer extends Context.Service<SharedServer, {
   readonly apiUrl: string
   readonly wsPort: number

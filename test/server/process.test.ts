@@ -1,4 +1,4 @@
-/** What holds for the process as a whole: starting, stopping, dying, and standing still. */
+/** The server as a process: start, shutdown, crash, pause, and restart of the database. */
 import { type Answer, api } from "#support/api.ts"
 import { newDatabase } from "#support/database.ts"
 import { follow } from "#support/EventFollower.ts"
@@ -13,7 +13,7 @@ const created = (answer: Answer) => {
   return answer.body
 }
 
-/** A server on an embedded database, and its operator. */
+/** Starts a server with an embedded database, and returns it with an API client. */
 const serverIn = Effect.fnUntraced(function*(dataDir: string, env: Record<string, string> = {}) {
   const server = yield* start({ CONTROL_DATA_DIR: dataDir, ...env })
   const token = yield* adminTokenIn(dataDir)
@@ -23,9 +23,9 @@ const serverIn = Effect.fnUntraced(function*(dataDir: string, env: Record<string
 const statusOf = (operator: ReturnType<typeof api>, id: string) =>
   Effect.promise(async () => (await operator.get(`/api/agents/${id}`)).body.status as string)
 
-describe("the process", () => {
+describe("the server process", () => {
   it.live(
-    "starts on an embedded database with one line, drains on SIGTERM with 1012, shows everyone offline, and exits 0",
+    "the server starts an embedded database, drains with 1012 on SIGTERM, marks all clients offline, and exits with 0",
     () =>
       Effect.gen(function*() {
         const dataDir = yield* temporaryDirectory
@@ -47,7 +47,7 @@ describe("the process", () => {
     60_000
   )
 
-  it.live("drains also when a client does not answer the close", () =>
+  it.live("the drain ends although a client does not answer the close frame", () =>
     Effect.gen(function*() {
       const server = yield* serverIn(yield* temporaryDirectory)
       const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
@@ -58,7 +58,7 @@ describe("the process", () => {
     }), 60_000)
 
   it.live(
-    "after kill -9 and a restart, who comes back is online and who does not is shown offline",
+    "after SIGKILL and a restart, a returning client is online and a missing client becomes offline",
     () =>
       Effect.gen(function*() {
         const dataDir = yield* temporaryDirectory
@@ -78,42 +78,47 @@ describe("the process", () => {
           CONTROL_HEARTBEAT_INTERVAL: "1 second"
         })
         const client = yield* join(again.wsPort, "agent", back.apiKey)
-        const beating = setInterval(() => client.send({ type: "heartbeat", data: { timestamp: 1 } }), 500)
-        yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(beating)))
+        const heartbeats = setInterval(() => client.send({ type: "heartbeat", data: { timestamp: 1 } }), 500)
+        yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(heartbeats)))
         yield* Effect.repeat(statusOf(again.operator, gone.id), { until: (status) => status === "offline" })
         assert.strictEqual(yield* statusOf(again.operator, back.id), "online")
       }),
     90_000
   )
 
-  it.live("a process that stood still evicts nobody for it", () =>
-    Effect.gen(function*() {
-      const env = { CONTROL_HEARTBEAT_TIMEOUT: "2 seconds", CONTROL_HEARTBEAT_INTERVAL: "500 millis" }
-      const server = yield* serverIn(yield* temporaryDirectory, env)
-      const agents = yield* Effect.forEach(Array.from({ length: 20 }, (_, n) => `agent ${n}`), (name) =>
-        Effect.promise(async () => created(await server.operator.post("/api/agents", { name }))))
-      const clients = yield* Effect.forEach(agents, ({ apiKey }) =>
-        join(server.wsPort, "agent", apiKey))
-      let beats = 0
-      const beating = setInterval(() => {
-        beats += 1
-        for (const client of clients) client.send({ type: "heartbeat", data: { timestamp: beats } })
-      }, 250)
-      yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(beating)))
-      const until = (count: number) =>
-        Effect.repeat(Effect.promise(() => new Promise(setImmediate)), { until: () => beats >= count })
-      yield* until(2)
-      server.signal("SIGSTOP")
-      // Twenty beats are five seconds, more than twice the time-out.
-      yield* until(22)
-      server.signal("SIGCONT")
-      yield* until(40)
-      const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
-      assert.lengthOf(body.items, 20)
-      assert.isTrue(clients.every(({ ws }) => ws.readyState === ws.OPEN))
-    }), 60_000)
+  it.live(
+    "a process that was paused for longer than the heartbeat timeout evicts no client",
+    () =>
+      Effect.gen(function*() {
+        const env = { CONTROL_HEARTBEAT_TIMEOUT: "2 seconds", CONTROL_HEARTBEAT_INTERVAL: "500 millis" }
+        const server = yield* serverIn(yield* temporaryDirectory, env)
+        const agents = yield* Effect.forEach(
+          Array.from({ length: 20 }, (_, n) => `agent ${n}`),
+          (name) => Effect.promise(async () => created(await server.operator.post("/api/agents", { name })))
+        )
+        const clients = yield* Effect.forEach(agents, ({ apiKey }) => join(server.wsPort, "agent", apiKey))
+        let sent = 0
+        const heartbeats = setInterval(() => {
+          sent += 1
+          for (const client of clients) client.send({ type: "heartbeat", data: { timestamp: sent } })
+        }, 250)
+        yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(heartbeats)))
+        const until = (count: number) =>
+          Effect.repeat(Effect.promise(() => new Promise(setImmediate)), { until: () => sent >= count })
+        yield* until(2)
+        server.signal("SIGSTOP")
+        // 20 heartbeats take 5 s, more than twice the heartbeat timeout.
+        yield* until(22)
+        server.signal("SIGCONT")
+        yield* until(40)
+        const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
+        assert.lengthOf(body.items, 20)
+        assert.isTrue(clients.every(({ ws }) => ws.readyState === ws.OPEN))
+      }),
+    60_000
+  )
 
-  it.live("a restart of the database closes nobody and loses nothing", () =>
+  it.live("a crash and restart of the database closes no connection and loses no change", () =>
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
       const server = yield* serverIn(dataDir)
@@ -128,7 +133,7 @@ describe("the process", () => {
         (yield* Effect.promise(() => readFile(`${dataDir}/postgres/postmaster.pid`, "utf8"))).split("\n")[0]
       )
       process.kill(postmaster, "SIGKILL")
-      // While it is away, health is told as it is; writes are refused with 503 until it is back, and then go through.
+      // Writes fail with 503 until the database is back, and then succeed.
       const create = Effect.promise(() =>
         server.operator.post("/api/tunnels", { agentId: agent.id, domain: "after.example.com", target: "localhost:80" })
       )
@@ -144,7 +149,7 @@ describe("the process", () => {
       })
     }), 60_000)
 
-  it.live("a start that cannot succeed says why in one sentence, and exits 1", () =>
+  it.live("a start that fails prints the reason in one sentence, and exits with 1", () =>
     Effect.gen(function*() {
       const fails = Effect.fnUntraced(function*(env: Record<string, string>, ...words: ReadonlyArray<string>) {
         const server = yield* launch(env)
@@ -177,7 +182,7 @@ describe("the process", () => {
       yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: yield* temporaryDirectory }, "master key")
     }), 90_000)
 
-  it.live("a second signal does not wait for the drain", () =>
+  it.live("a second signal ends the process without waiting for the drain", () =>
     Effect.gen(function*() {
       const server = yield* serverIn(yield* temporaryDirectory)
       const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
@@ -185,10 +190,10 @@ describe("the process", () => {
       const waiting = yield* connect(server.wsPort)
       client.ws.pause()
       waiting.ws.pause()
-      // The first second's signals are one: npm passes on what the terminal has sent as well.
+      // Signals within 1 s count as one, because npm forwards a signal that the terminal has sent as well.
       server.signal("SIGTERM")
-      const insisting = setInterval(() => server.signal("SIGINT"), 100)
-      yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(insisting)))
+      const signals = setInterval(() => server.signal("SIGINT"), 100)
+      yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(signals)))
       const code = yield* Effect.promise(() => server.exited)
       assert.strictEqual(code, 130)
     }), 60_000)
