@@ -14,23 +14,27 @@ export class FaultRun {
   /** Number of clients, for a fault that creates its own cluster. */
   readonly fleetSize: number
 
-  constructor(seed: number, random: Random, clients: number) {
+  /** Factor for time limits: 1, or more on a machine that runs other tests at the same time. */
+  readonly timeFactor: number
+
+  constructor(seed: number, random: Random, clients: number, timeFactor = 1) {
     this.seed = seed
     this.random = random
     this.fleetSize = clients
+    this.timeFactor = timeFactor
   }
 
   check(holds: boolean, otherwise: string): void {
     if (!holds) this.failures.push(otherwise)
   }
 
-  observe(figure: string): void {
-    this.observations.push(figure)
+  observe(observation: string): void {
+    this.observations.push(observation)
   }
 
   /** Records a part of the fault that cannot be tested on this machine, with the reason. */
-  notTested(why: string): void {
-    this.untested.push(why)
+  notTested(reason: string): void {
+    this.untested.push(reason)
   }
 }
 

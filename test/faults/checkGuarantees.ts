@@ -51,10 +51,10 @@ const checkGuarantees = async (
   wanted: Expectations = {}
 ): Promise<void> => {
   const { convergenceMillis = 15_000, presenceMillis = 25_000 } = wanted
-  const converged = await pollErrors(cluster, convergenceMillis, (world) => viewErrors(cluster, world))
+  const converged = await pollErrors(cluster, convergenceMillis * run.timeFactor, (world) => viewErrors(cluster, world))
   run.check(converged.faults.length === 0, `views: ${summarize(converged.faults)}`)
   if (converged.faults.length === 0) run.observe(`views correct ${formatSeconds(converged.millis)} after healing`)
-  const present = await pollErrors(cluster, presenceMillis, (world) => presenceErrors(cluster, world))
+  const present = await pollErrors(cluster, presenceMillis * run.timeFactor, (world) => presenceErrors(cluster, world))
   run.check(present.faults.length === 0, `presence: ${summarize(present.faults)}`)
   if (present.millis > 1_000) run.observe(`presence correct after ${formatSeconds(converged.millis + present.millis)}`)
   await checkLedger(run, cluster, ledger)

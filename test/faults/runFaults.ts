@@ -9,6 +9,8 @@ export interface Options {
   readonly clients: number
   readonly seed: number
   readonly repeat: number
+  /** See `FaultRun.timeFactor`. */
+  readonly timeFactor?: number
   /** Node.js arguments of every node. */
   readonly execArgv?: ReadonlyArray<string>
 }
@@ -58,7 +60,7 @@ export const runFaultOnce = async (
   seed: number,
   clusters: ClusterPool
 ): Promise<FaultRun> => {
-  const run = new FaultRun(seed, Random.of(seed, Number(fault.id.slice(1))), options.clients)
+  const run = new FaultRun(seed, Random.of(seed, Number(fault.id.slice(1))), options.clients, options.timeFactor)
   const cluster = fault.nodes === 0 ? undefined : await clusters.acquire(fault.nodes)
   try {
     await fault.execute(run, cluster ?? noCluster)

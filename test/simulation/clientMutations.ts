@@ -92,7 +92,7 @@ export const clientMutants: ReadonlyArray<Mutant> = [
   mutant(
     "clients of a live node are marked offline by the sweep",
     "test/simulation/nodeStores.ts",
-    "filter((id) => !database.isLive(id))",
+    "filter((id) => !database.hasLease(id))",
     "filter(() => true)"
   )
 ]

@@ -44,3 +44,11 @@ export const requiredCoverage: ReadonlyArray<string> = [
   "timeline changed on a connection",
   "view changed while disconnected"
 ]
+
+/** Required events that occur in fewer than 10 of 300 seeds. */
+export const rareEvents: ReadonlySet<string> = new Set([
+  "connection refused",
+  "control_resumes_total compacted",
+  "nack cleared",
+  "nack stands"
+])

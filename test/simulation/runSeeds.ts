@@ -37,6 +37,19 @@ export const runSeeds = (from: number, count: number, maxFailures = 20): Summary
   return { seeds, millis: performance.now() - began, counters, seedsWith, failures }
 }
 
+/** Seeds that run before the event loop of this process gets a turn. */
+const batchSize = 25
+
+/** Runs `count` seeds from `from` on. Lets the event loop run after each batch, so that a test runner stays responsive. */
+export const runSeedsInBatches = async (from: number, count: number): Promise<Summary> => {
+  const summaries: Array<Summary> = []
+  for (let done = 0; done < count; done += batchSize) {
+    summaries.push(runSeeds(from + done, Math.min(batchSize, count - done)))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  return mergeSummaries(summaries)
+}
+
 export const failuresOf = ({ seed, violation }: Outcome): ReadonlyArray<Failure> =>
   violation === undefined ? [] : [{ seed, rule: violation.rule, text: violation.text }]
 

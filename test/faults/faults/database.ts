@@ -17,7 +17,7 @@ const takeCounter = "update control_meta set revision = revision"
 const readyAgain = async (run: FaultRun, { node }: TestCluster): Promise<void> => {
   const took = await requireWithin("the node has caught up", 10_000, () => node.isReady())
   run.observe(`node caught up ${formatSeconds(took)} after the database answered`)
-  run.check(took < 5_000, `the node needed ${formatSeconds(took)} to catch up`)
+  run.check(took < 5_000 * run.timeFactor, `the node needed ${formatSeconds(took)} to catch up`)
 }
 
 const restart: Fault = {

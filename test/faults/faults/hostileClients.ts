@@ -15,7 +15,10 @@ const noClose = (run: FaultRun, { fleet }: TestCluster): void =>
 const heartbeats = (run: FaultRun, { fleet }: TestCluster, maxMillis: number): void => {
   const p99 = quantile(fleet.heartbeatMillis, 0.99)
   run.observe(`other heartbeats: p99 ${p99.toFixed(0)} ms of ${fleet.heartbeatMillis.length}`)
-  run.check(fleet.heartbeatMillis.length > 0 && p99 < maxMillis, `other heartbeats took ${p99.toFixed(0)} ms`)
+  run.check(
+    fleet.heartbeatMillis.length > 0 && p99 < maxMillis * run.timeFactor,
+    `other heartbeats took ${p99.toFixed(0)} ms`
+  )
 }
 
 const slowUpgrades: Fault = {

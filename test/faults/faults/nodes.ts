@@ -26,7 +26,7 @@ const stateOf = async (asked: ControlNode, name: string): Promise<string | undef
 const isSaid = async (run: FaultRun, cluster: TestCluster, wanted: string): Promise<void> => {
   const [, other] = cluster.nodes
   if (other === undefined) throw new Error("the cluster has only one node")
-  const took = await waitUntil(20_000, async () => await stateOf(other, firstName) === wanted)
+  const took = await waitUntil(20_000 * run.timeFactor, async () => await stateOf(other, firstName) === wanted)
   run.check(took !== undefined, `the other node reports ${await stateOf(other, firstName)}, not ${wanted}`)
   if (took !== undefined) run.observe(`${wanted} at the other node ${formatSeconds(took)} later`)
 }
@@ -95,7 +95,7 @@ const kill: Fault = {
         run.check(most <= moved.length / 3, `${most} of ${moved.length} connected within 0.1 s`)
       await isSaid(run, cluster, "lost")
       // The node is still down.
-      const present = await pollErrors(cluster, 25_000, (world) => presenceErrors(cluster, world))
+      const present = await pollErrors(cluster, 25_000 * run.timeFactor, (world) => presenceErrors(cluster, world))
       run.observe(`presence correct ${formatSeconds(now() - began)} after the kill`)
       run.check(present.faults.length === 0, `presence: ${summarize(present.faults)}`)
     }, { nodesMayRestart: true })
