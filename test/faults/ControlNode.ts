@@ -122,11 +122,11 @@ export class ControlNode {
   }
 
   /** Sends SIGTERM, and SIGKILL if the process is still alive after `timeoutMillis`. */
-  async stop(patienceMillis = 20_000): Promise<number | string> {
+  async stop(timeoutMillis = 20_000): Promise<number | string> {
     if (!this.isAlive) return this.#exited
     this.signal("SIGCONT")
     this.signal("SIGTERM")
-    const ended = await waitUntil(patienceMillis, () => !this.isAlive)
+    const ended = await waitUntil(timeoutMillis, () => !this.isAlive)
     if (ended === undefined) this.signal("SIGKILL")
     return this.#exited
   }

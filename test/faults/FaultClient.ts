@@ -48,35 +48,35 @@ export class FaultClient {
   ws: WebSocket | undefined
   lastError = ""
   readonly #random: Random
-  readonly #watcher: ClientObserver
-  #target = 0
+  readonly #observer: ClientObserver
+  #portIndex = 0
   #attempt = 0
   #drainMillis: number | undefined
   #intervalMillis = defaultIntervalMillis
-  #heardAt = 0
-  #beat: NodeJS.Timeout | undefined
-  #again: NodeJS.Timeout | undefined
-  #acks: NodeJS.Timeout | undefined
+  #lastReceivedAt = 0
+  #heartbeatTimer: NodeJS.Timeout | undefined
+  #reconnectTimer: NodeJS.Timeout | undefined
+  #ackTimer: NodeJS.Timeout | undefined
 
-  constructor(account: Account, targets: ReadonlyArray<number>, random: Random, watcher: ClientObserver) {
+  constructor(account: Account, targets: ReadonlyArray<number>, random: Random, observer: ClientObserver) {
     this.account = account
     this.ports = targets
     this.#random = random
-    this.#watcher = watcher
-    this.#target = random.int(targets.length)
+    this.#observer = observer
+    this.#portIndex = random.int(targets.length)
   }
 
   start(): void {
     this.isStopped = false
     this.#attempt = 0
-    clearTimeout(this.#again)
-    if (this.ws === undefined) this.#dial()
+    clearTimeout(this.#reconnectTimer)
+    if (this.ws === undefined) this.#connect()
   }
 
   /** Closes the connection and stays away. */
   stop(): void {
     this.isStopped = true
-    clearTimeout(this.#again)
+    clearTimeout(this.#reconnectTimer)
     this.ws?.close(1000)
   }
 
@@ -84,8 +84,8 @@ export class FaultClient {
   resetBackOff(): void {
     this.#attempt = 0
     if (this.isStopped || this.ws !== undefined) return
-    clearTimeout(this.#again)
-    this.#again = setTimeout(() => this.#dial(), this.#random.int(500))
+    clearTimeout(this.#reconnectTimer)
+    this.#reconnectTimer = setTimeout(() => this.#connect(), this.#random.int(500))
   }
 
   send(message: object | string): void {
@@ -103,30 +103,30 @@ export class FaultClient {
     return view === undefined || timeline === undefined ? undefined : { timeline, revision }
   }
 
-  #dial(): void {
+  #connect(): void {
     const { apiKey, level, type } = this.account
-    const port = this.ports[this.#target % this.ports.length] ?? 0
+    const port = this.ports[this.#portIndex % this.ports.length] ?? 0
     const ws = new WebSocket(`ws://127.0.0.1:${port}/?type=${type}`, level === "v1" ? ["control.v1"] : [], {
       perMessageDeflate: false
     })
     this.ws = ws
-    this.#heardAt = now()
+    this.#lastReceivedAt = now()
     this.#drainMillis = undefined
     let code = 1006
-    const tooLate = setTimeout(() => ws.terminate(), authTimeoutMillis)
+    const authTimer = setTimeout(() => ws.terminate(), authTimeoutMillis)
     ws.on("open", () => {
       const resume = level === "v1" ? this.position : undefined
       ws.send(JSON.stringify({ type: "auth", data: { apiKey, ...(resume && { resume }) } }), () => {})
-      this.#beat = setInterval(() => this.#heartbeat(), this.#jittered())
+      this.#heartbeatTimer = setInterval(() => this.#heartbeat(), this.#jittered())
     })
     ws.on("message", (data) => {
-      this.#heardAt = now()
+      this.#lastReceivedAt = now()
       const message: Message = JSON.parse(String(data))
-      if (message.type === "auth_success") clearTimeout(tooLate)
-      this.#take(message)
+      if (message.type === "auth_success") clearTimeout(authTimer)
+      this.#receive(message)
     })
-    ws.on("pong", () => this.#heardAt = now())
-    ws.on("ping", () => this.#heardAt = now())
+    ws.on("pong", () => this.#lastReceivedAt = now())
+    ws.on("ping", () => this.#lastReceivedAt = now())
     ws.on("unexpected-response", (request, response) => {
       code = response.statusCode ?? 1006
       request.destroy()
@@ -134,20 +134,20 @@ export class FaultClient {
     })
     ws.on("error", (error) => this.lastError = error.message)
     ws.on("close", (closeCode) => {
-      clearTimeout(tooLate)
-      this.#lost(ws, code === 1006 ? closeCode : code)
+      clearTimeout(authTimer)
+      this.#closed(ws, code === 1006 ? closeCode : code)
     })
   }
 
-  #lost(ws: WebSocket, code: number): void {
+  #closed(ws: WebSocket, code: number): void {
     if (this.ws !== ws) return
-    clearInterval(this.#beat)
-    clearTimeout(this.#acks)
-    this.#acks = undefined
+    clearInterval(this.#heartbeatTimer)
+    clearTimeout(this.#ackTimer)
+    this.#ackTimer = undefined
     this.ws = undefined
     this.isReady = false
     this.hasCurrentView = false
-    this.#watcher.closed(this, code)
+    this.#observer.closed(this, code)
     if (this.isStopped) return
     const next = reconnectDelay({
       code: this.ignoresFinalCloseCodes && code >= 4400 ? 1006 : code,
@@ -159,11 +159,14 @@ export class FaultClient {
       this.isStopped = true
       return
     }
-    this.#target += 1
-    this.#again = setTimeout(() => this.#dial(), this.ignoresFinalCloseCodes ? Math.min(next.millis, 200) : next.millis)
+    this.#portIndex += 1
+    this.#reconnectTimer = setTimeout(
+      () => this.#connect(),
+      this.ignoresFinalCloseCodes ? Math.min(next.millis, 200) : next.millis
+    )
   }
 
-  #take(message: Message): void {
+  #receive(message: Message): void {
     const { data, type } = message
     switch (type) {
       case "auth_success": {
@@ -171,11 +174,11 @@ export class FaultClient {
         const interval = data["heartbeat"]?.intervalMs
         if (typeof interval === "number") this.#intervalMillis = interval
         this.hasCurrentView = data["resumed"] === true
-        this.#follow(message)
-        return this.#watcher.authenticated(this, this.hasCurrentView)
+        this.#updateView(message)
+        return this.#observer.authenticated(this, this.hasCurrentView)
       }
       case "heartbeat_ack":
-        return this.#watcher.heartbeatAnswered(this, now() - Number(data["timestamp"]))
+        return this.#observer.heartbeatAnswered(this, now() - Number(data["timestamp"]))
       case "drain":
         this.#drainMillis = Number(data["reconnectAfterMs"])
         return
@@ -184,11 +187,11 @@ export class FaultClient {
         this.lastError = String(data["code"] ?? data["message"])
         return
       default:
-        this.#follow(message)
+        this.#updateView(message)
     }
   }
 
-  #follow(message: Message): void {
+  #updateView(message: Message): void {
     try {
       this.viewer.take(message)
     } catch (error) {
@@ -196,17 +199,17 @@ export class FaultClient {
     }
     if (message.type === "config") this.hasCurrentView = true
     if (message.type === "auth_success") return
-    this.#watcher.viewMessage(this, message)
+    this.#observer.viewMessage(this, message)
     if (this.account.level === "plain") return
     // One `ack` covers all revisions up to its own, so that a burst of deltas causes one `ack`.
-    this.#acks ??= setTimeout(() => {
-      this.#acks = undefined
+    this.#ackTimer ??= setTimeout(() => {
+      this.#ackTimer = undefined
       this.send({ type: "ack", data: { revision: this.viewer.revision } })
     }, ackDelayMillis)
   }
 
   #heartbeat(): void {
-    if (now() - this.#heardAt > this.maxSilentIntervals * this.#intervalMillis) return this.ws?.terminate()
+    if (now() - this.#lastReceivedAt > this.maxSilentIntervals * this.#intervalMillis) return this.ws?.terminate()
     if (!this.sendsHeartbeats || !this.isReady) return
     this.send({ type: "heartbeat", data: { timestamp: now() } })
     // At the plain level the server answers pings, but not heartbeats.

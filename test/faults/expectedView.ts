@@ -40,9 +40,9 @@ export const findViewErrors = (
   const { view } = client.viewer
   const { account } = client
   if (view === undefined) return [`${account.name} has no view`]
-  const right = account.type === "agent" ? agentView(account, world) : gatewayView(account, world, certificateKeys)
-  if (right === undefined) return [`${account.name} has a view, but no row`]
-  return differences(comparable(view), right, account.name).slice(0, 3)
+  const expected = account.type === "agent" ? agentView(account, world) : gatewayView(account, world, certificateKeys)
+  if (expected === undefined) return [`${account.name} has a view, but no row`]
+  return differences(comparable(view), expected, account.name).slice(0, 3)
 }
 
 const agentView = ({ id, level }: Account, { agents, gateways, tunnels }: DatabaseRows) => {
@@ -131,8 +131,8 @@ const halves = new Map<string, string>()
 
 /** A WireGuard key is an X25519 key (RFC 7748). The hex prefix starts its PKCS #8 form (RFC 8410). */
 const publicHalf = (privateKey: string): string => {
-  const known = halves.get(privateKey)
-  if (known !== undefined) return known
+  const cached = halves.get(privateKey)
+  if (cached !== undefined) return cached
   const raw = Buffer.from(privateKey, "base64")
   if (raw.length !== 32) return "nothing"
   const key = Buffer.concat([Buffer.from("302e020100300506032b656e04220420", "hex"), raw])
@@ -142,15 +142,15 @@ const publicHalf = (privateKey: string): string => {
   return half
 }
 
-const differences = (actual: unknown, right: unknown, path: string): ReadonlyArray<string> => {
-  if (actual === right) return []
-  if (isObject(actual) && isObject(right)) {
-    return [...new Set([...Object.keys(right), ...Object.keys(actual)])].flatMap((key) =>
-      differences(actual[key], right[key], `${path}.${key}`)
+const differences = (actual: unknown, expected: unknown, path: string): ReadonlyArray<string> => {
+  if (actual === expected) return []
+  if (isObject(actual) && isObject(expected)) {
+    return [...new Set([...Object.keys(expected), ...Object.keys(actual)])].flatMap((key) =>
+      differences(actual[key], expected[key], `${path}.${key}`)
     )
   }
   if (/private_?key$/iu.test(path)) return [`${path} is a wrong key`]
-  return [`${path} is ${JSON.stringify(actual) ?? "missing"} instead of ${JSON.stringify(right) ?? "missing"}`]
+  return [`${path} is ${JSON.stringify(actual) ?? "missing"} instead of ${JSON.stringify(expected) ?? "missing"}`]
 }
 
 const isObject = (value: unknown): value is Fields => typeof value === "object" && value !== null

@@ -65,8 +65,8 @@ export const runFaultOnce = async (
   try {
     await fault.execute(run, cluster ?? noCluster)
   } catch (error) {
-    const place = error instanceof Error ? /faults\/\w+\.ts:\d+/u.exec(error.stack ?? "")?.[0] : undefined
-    run.check(false, `${error instanceof Error ? error.message : String(error)} (${place ?? "unknown place"})`)
+    const location = error instanceof Error ? /faults\/\w+\.ts:\d+/u.exec(error.stack ?? "")?.[0] : undefined
+    run.check(false, `${error instanceof Error ? error.message : String(error)} (${location ?? "unknown location"})`)
   }
   if (run.failures.length > 0 && cluster !== undefined) cluster.isUnusable = true
   return run

@@ -15,14 +15,14 @@ export const pemSecret = (name: string, pem: string): Secret => {
   return { name, text: lines[Math.floor(lines.length / 2)] ?? "" }
 }
 
-const known = new Map<string, ReadonlyArray<string>>()
+const cache = new Map<string, ReadonlyArray<string>>()
 
 const encodingsOf = (text: string): ReadonlyArray<string> => {
-  const found = known.get(text)
+  const found = cache.get(text)
   if (found !== undefined) return found
   const bytes = Buffer.from(text)
   const forms = [text, bytes.toString("hex"), bytes.toString("hex").toUpperCase(), ...base64Forms(bytes)]
-  known.set(text, forms)
+  cache.set(text, forms)
   return forms
 }
 

@@ -12,23 +12,23 @@ export interface LoginResult {
 export const tryLogin = (
   port: number,
   apiKey: string,
-  options: { readonly patienceMillis?: number; readonly keep?: (ws: WebSocket) => void } = {}
+  options: { readonly timeoutMillis?: number; readonly keep?: (ws: WebSocket) => void } = {}
 ): Promise<LoginResult> => {
   const began = now()
   const ws = new WebSocket(`ws://127.0.0.1:${port}/`, { perMessageDeflate: false })
   return new Promise((resolve) => {
-    const done = (outcome: string) => {
+    const finish = (outcome: string) => {
       clearTimeout(timer)
       resolve({ outcome, millis: now() - began })
       if (outcome === "ready" && options.keep !== undefined) options.keep(ws)
       else ws.terminate()
     }
-    const timer = setTimeout(() => done("no answer"), options.patienceMillis ?? 10_000)
+    const timer = setTimeout(() => finish("no answer"), options.timeoutMillis ?? 10_000)
     ws.on("open", () => ws.send(JSON.stringify({ type: "auth", data: { apiKey } })))
     ws.on("message", (data) => {
-      if (String(data).startsWith("{\"type\":\"auth_success\"")) done("ready")
+      if (String(data).startsWith("{\"type\":\"auth_success\"")) finish("ready")
     })
-    ws.on("error", (error) => done(error.message))
-    ws.on("close", (code) => done(String(code)))
+    ws.on("error", (error) => finish(error.message))
+    ws.on("close", (code) => finish(String(code)))
   })
 }

@@ -90,10 +90,10 @@ export const nodeStore = (link: DatabaseLink) => {
         }),
       collectTakeovers: (id) =>
         link.request("collect", () => {
-          const mine = database.takeovers.filter(({ node }) => node === id)
+          const collected = database.takeovers.filter(({ node }) => node === id)
           database.takeovers = database.takeovers.filter(({ node }) => node !== id)
-          if (mine.length > 0) world.count("takeover collected")
-          return Effect.succeed(new Set(mine.map(({ session }) => SessionId.make(session))))
+          if (collected.length > 0) world.count("takeover collected")
+          return Effect.succeed(new Set(collected.map(({ session }) => SessionId.make(session))))
         }),
       startDrain: (id, timeout) =>
         link.request("hand over", () => {

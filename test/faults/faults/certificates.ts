@@ -1,4 +1,4 @@
-/** F31 and F32: gateways that send foreign, invalid or too many certificates. */
+/** F31 and F32: gateways that send invalidCertificates, invalid or too many certificates. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { openAuthenticated, type RawWebSocket } from "#faults/RawWebSocket.ts"
@@ -34,7 +34,7 @@ const remove = async (cluster: TestCluster, ...ids: ReadonlyArray<string>): Prom
 const answersOf = (raw: RawWebSocket): ReadonlyArray<string> =>
   raw.texts.filter((text) => /^\{"type":"(?:error|certificate_accepted)"/u.test(text))
 
-const foreign: Fault = {
+const invalidCertificates: Fault = {
   id: "F31",
   name: "Foreign, invalid and outdated certificates",
   injected:
@@ -42,7 +42,7 @@ const foreign: Fault = {
   expected: "each answered with certificate_rejected; table unchanged; sessions stay open",
   nodes: 1,
   execute: async (run, cluster) => {
-    const [domain = "", certificate] = await storedPair(cluster)
+    const [domain = "", certificate] = await findStored(cluster)
     const limited = await newGateway(cluster, "limited", { domains: ["elsewhere.example.com"] })
     const open = { id: "spare", apiKey: cluster.spareGatewayKey }
     const before = await stored(cluster)
@@ -98,7 +98,7 @@ const foreign: Fault = {
   }
 }
 
-const storedPair = async (cluster: TestCluster): Promise<ReadonlyArray<string | undefined>> => {
+const findStored = async (cluster: TestCluster): Promise<ReadonlyArray<string | undefined>> => {
   const [row] = await cluster.postgres.query("select domain, certificate from certificates limit 1")
   return [String(row?.["domain"]), row?.["certificate"] === undefined ? undefined : String(row["certificate"])]
 }
@@ -133,13 +133,13 @@ const certificateFlood: Fault = {
       await settled(cluster)
       const took = now() - began
       const flooded = await cluster.revision() - before
-      const most = 200 + 50 * Math.ceil(took / 1_000)
+      const max = 200 + 50 * Math.ceil(took / 1_000)
       run.observe(
         `${count} at once: ${flooded} changes in the log in ${formatSeconds(took)}, ${
           raw.closeCode ?? "the session is open"
         }`
       )
-      run.check(flooded <= most, `${flooded} were stored, but only ${most} messages may be read`)
+      run.check(flooded <= max, `${flooded} were stored, but only ${max} messages may be read`)
       raw.cut()
       const steady = await openAuthenticated(cluster.node.wsPort, apiKey, true)
       const from = await cluster.revision()
@@ -179,4 +179,4 @@ const settled = async (cluster: TestCluster): Promise<void> => {
   })
 }
 
-export const certificates: ReadonlyArray<Fault> = [foreign, certificateFlood]
+export const certificates: ReadonlyArray<Fault> = [invalidCertificates, certificateFlood]

@@ -12,9 +12,10 @@ import { formatSeconds, requireWithin, Sampler, waitUntil } from "#faults/waitUn
 import { Random } from "#simulation/Random.ts"
 
 /** Every third connection to the first node. */
-const someLinks = (cluster: TestCluster) => [...cluster.clientProxy.connections].filter((_, index) => index % 3 === 0)
+const everyThirdConnection = (cluster: TestCluster) =>
+  [...cluster.clientProxy.connections].filter((_, index) => index % 3 === 0)
 
-const halfOpen: Fault = {
+const halfOpenClients: Fault = {
   id: "F21",
   name: "Half-open connections of clients",
   injected: "the proxy drops everything in both directions for a third of the clients, which wait indefinitely",
@@ -23,7 +24,7 @@ const halfOpen: Fault = {
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async () => {
-      const links = someLinks(cluster)
+      const links = everyThirdConnection(cluster)
       for (const client of cluster.fleet.clients) client.maxSilentIntervals = Infinity
       for (const link of links) link.set({ kind: "blackhole" })
       const took = await waitUntil(heartbeatTimeoutMillis + 6_000, async () => {
@@ -37,7 +38,7 @@ const halfOpen: Fault = {
   }
 }
 
-const deafClient: Fault = {
+const halfOpenNode: Fault = {
   id: "F22",
   name: "Half-open connections of the node",
   injected: "the proxy drops what the node sends to a third of the clients, then both directions of another third",
@@ -46,7 +47,7 @@ const deafClient: Fault = {
   execute: async (run, cluster) => {
     for (const direction of ["down", undefined] as const) {
       await withWriters(run, cluster, async () => {
-        const links = someLinks(cluster)
+        const links = everyThirdConnection(cluster)
         const began = now()
         for (const link of links) link.set({ kind: "blackhole" }, direction)
         await requireWithin(
@@ -70,7 +71,7 @@ const padding = "x".repeat(400)
  * Changes all rows in one transaction per round, until `changes` revisions exist. Returns their number and the node's peak
  * memory.
  */
-const manyChanges = async (cluster: TestCluster, changes: number): Promise<{ made: number; peak: number }> => {
+const changeAllRows = async (cluster: TestCluster, changes: number): Promise<{ made: number; peak: number }> => {
   let made = 0
   let peak = 0
   const watching = new Sampler(200, async () => {
@@ -106,15 +107,15 @@ const slowConsumer: Fault = {
       await requireWithin(
         "clients that read have received the change",
         60_000,
-        () => fast.every((client) => isAt(client, newest))
+        () => fast.every((client) => hasReached(client, newest))
       )
     }
-    const before = isShort ? undefined : await manyChanges(cluster, changes)
+    const before = isShort ? undefined : await changeAllRows(cluster, changes)
     await waitForReaders()
     await withWriters(run, cluster, async (ledger) => {
       for (const { ws } of slow) ws?.pause()
       const began = now()
-      const { made, peak } = await manyChanges(cluster, changes)
+      const { made, peak } = await changeAllRows(cluster, changes)
       ledger.record("acknowledged", made)
       await waitForReaders()
       run.observe(
@@ -136,7 +137,7 @@ const slowConsumer: Fault = {
 }
 
 /** A client at the plain level has no position, so it is not compared. */
-const isAt = ({ account, viewer }: FaultClient, revision: number): boolean =>
+const hasReached = ({ account, viewer }: FaultClient, revision: number): boolean =>
   account.level === "plain" || account.type === "agent" || viewer.revision >= revision
 
 const clones: Fault = {
@@ -152,7 +153,7 @@ const clones: Fault = {
     const millis = cluster.options.clients < 100 ? 6_000 : 20_000
     const codes = new Map<number, number>()
     let sessions = 0
-    let fought = 0
+    let durationMillis = 0
     const watcher = {
       viewMessage: () => {},
       heartbeatAnswered: () => {},
@@ -172,14 +173,14 @@ const clones: Fault = {
       // On a busy machine the clones may not have connected yet.
       await requireWithin("the clones replace each other", 20_000, () => sessions >= 3 && (codes.get(4409) ?? 0) > 0)
       for (const fighter of fighters) fighter.stop()
-      fought = now() - began
+      durationMillis = now() - began
       await requireWithin("the clones have disconnected", 10_000, () => fighters.every(({ ws }) => ws === undefined))
     })
     const described = [...codes].map(([code, count]) => `${code} ×${count}`).join(", ")
-    run.observe(`${sessions} sessions in ${formatSeconds(fought)}, closes: ${described}`)
+    run.observe(`${sessions} sessions in ${formatSeconds(durationMillis)}, closes: ${described}`)
     // Tokens in each node's bucket, plus those refilled until the clones were stopped.
-    const most = cluster.nodes.length * (30 + Math.ceil(fought / 2_000) + 2)
-    run.check(sessions <= most, `${sessions} sessions were accepted, more than ${most}`)
+    const max = cluster.nodes.length * (30 + Math.ceil(durationMillis / 2_000) + 2)
+    run.check(sessions <= max, `${sessions} sessions were accepted, more than ${max}`)
     const last = await tryLogin(cluster.node.wsPort, key)
     run.observe(`afterwards: ${last.outcome}`)
     run.check(["ready", "4429"].includes(last.outcome), `afterwards the key was answered with ${last.outcome}`)
@@ -187,7 +188,7 @@ const clones: Fault = {
   }
 }
 
-const revoked: Fault = {
+const revokedKeys: Fault = {
   id: "F29",
   name: "Keys revoked and rotated live",
   injected: "keys of connected clients are replaced and revoked through the API, and by SQL without notifications",
@@ -227,4 +228,4 @@ const revoked: Fault = {
   }
 }
 
-export const clients: ReadonlyArray<Fault> = [halfOpen, deafClient, slowConsumer, clones, revoked]
+export const clients: ReadonlyArray<Fault> = [halfOpenClients, halfOpenNode, slowConsumer, clones, revokedKeys]

@@ -68,7 +68,7 @@ const ask = <A>(cluster: TestCluster, message: object, key: string): Promise<A |
   })
 
 /** Performs every operation of clients and operators once, with clients outside the fleet. Ignores the results. */
-const everythingOnce = async (
+const performEverything = async (
   cluster: TestCluster,
   keys: { agent: string; agentId: string; gateway: string },
   hasFired: () => boolean
@@ -155,11 +155,11 @@ const defects: Fault = {
       await cluster.waitUntilCalm()
       // Functions called only during a start are excluded, because a failed start affects no session.
       await ask(cluster, { list: true }, "points")
-      await everythingOnce(cluster, keys, () => false)
+      await performEverything(cluster, keys, () => false)
       await sleep(periodMillis)
       const points = await ask<ReadonlyArray<string>>(cluster, { list: true }, "points") ?? []
       run.check(points.length > 30, `only ${points.length} points were found`)
-      for (const point of points) await tryPoint(run, cluster, point, keys, fired)
+      for (const point of points) await testFailpoint(run, cluster, point, keys, fired)
       const missed = points.filter((point) => !fired.includes(point))
       run.observe(
         `${points.length - missed.length} of ${points.length} points threw; closes: ${cluster.fleet.closesByCode()}`
@@ -177,7 +177,7 @@ const defects: Fault = {
   }
 }
 
-const tryPoint = async (
+const testFailpoint = async (
   run: FaultRun,
   cluster: TestCluster,
   point: string,
@@ -186,7 +186,7 @@ const tryPoint = async (
 ): Promise<void> => {
   const closes = cluster.fleet.closes.length
   cluster.node.child?.send({ arm: point })
-  await everythingOnce(cluster, keys, () => fired.includes(point))
+  await performEverything(cluster, keys, () => fired.includes(point))
   // Presence is written every few seconds.
   if (/presence|Heartbeat/iu.test(point)) await waitUntil(periodMillis, () => fired.includes(point))
   if (!cluster.node.isAlive) throw new Error(`a defect in ${point} ended the process`)

@@ -11,10 +11,10 @@ import { reservedPoolSize } from "#store/ReservedPool.ts"
 const noClose = (run: FaultRun, { fleet }: TestCluster): void =>
   run.check(fleet.closes.length === 0, `connections were closed: ${fleet.closesByCode()}`)
 
-const takeCounter = "update control_meta set revision = revision"
+const lockCounter = "update control_meta set revision = revision"
 
 /** Measures the time from the first accepted database connection. */
-const readyAgain = async (run: FaultRun, { node }: TestCluster): Promise<void> => {
+const checkCatchUp = async (run: FaultRun, { node }: TestCluster): Promise<void> => {
   const took = await requireWithin("the node has caught up", 10_000, () => node.isReady())
   run.observe(`node caught up ${formatSeconds(took)} after the database answered`)
   run.check(took < 5_000 * run.timeFactor, `the node needed ${formatSeconds(took)} to catch up`)
@@ -31,7 +31,7 @@ const restart: Fault = {
       await cluster.postgres.stop("SIGINT")
       await sleep(2_000)
       await cluster.postgres.start()
-      await readyAgain(run, cluster)
+      await checkCatchUp(run, cluster)
     }, { convergenceMillis: 5_000 })
     noClose(run, cluster)
   }
@@ -49,7 +49,7 @@ const crash: Fault = {
       const began = now()
       await cluster.postgres.start()
       run.observe(`recovered in ${formatSeconds(now() - began)}`)
-      await readyAgain(run, cluster)
+      await checkCatchUp(run, cluster)
     }, { convergenceMillis: 5_000 })
     noClose(run, cluster)
   }
@@ -71,7 +71,7 @@ const exhausted: Fault = {
         const holding = (async () => {
           // Takes the lock again as soon as PostgreSQL has ended the holder, so that the row is never free for long.
           while (now() < until) {
-            await holders.run("begin", takeCounter, "select pg_sleep(2.5)", "rollback").catch(() => sleep(20))
+            await holders.run("begin", lockCounter, "select pg_sleep(2.5)", "rollback").catch(() => sleep(20))
           }
         })()
         await requireWithin("the lock is taken", 5_000, async () => {
@@ -87,7 +87,7 @@ const exhausted: Fault = {
           ledger.record(answer.status === 201 ? "acknowledged" : "unknown", 2)
           return answer.status
         })
-        const probe = await tryLogin(cluster.node.wsPort, cluster.spareAgentKey, { patienceMillis: 14_000 })
+        const probe = await tryLogin(cluster.node.wsPort, cluster.spareAgentKey, { timeoutMillis: 14_000 })
         const statuses = await Promise.all(writes)
         await holding
         const refused = statuses.filter((status) => status === 503).length
@@ -123,21 +123,21 @@ const slow: Fault = {
   nodes: 1,
   execute: async (run, cluster) => {
     await withWriters(run, cluster, async () => {
-      let most = 0
+      let max = 0
       cluster.databaseProxy.set({ kind: "delay", millis: () => run.random.between(500, 5_000) }, "down")
       cluster.fleet.heartbeatMillis.length = 0
       await waitUntil(12_000, async () => {
         const [row] = await cluster.postgres.query(
           "select count(*)::int as count from pg_stat_activity where application_name = 'control'"
         )
-        most = Math.max(most, Number(row?.["count"]))
+        max = Math.max(max, Number(row?.["count"]))
         await sleep(200)
         return false
       })
       const slowest = quantile(cluster.fleet.heartbeatMillis, 1)
-      run.observe(`at most ${most} connections; slowest heartbeat ${Math.round(slowest)} ms`)
+      run.observe(`at most ${max} connections; slowest heartbeat ${Math.round(slowest)} ms`)
       // The pool has ten connections. LISTEN has one more, and a second one while it reconnects.
-      run.check(most <= 10 + reservedPoolSize + 2, `the node had ${most} connections`)
+      run.check(max <= 10 + reservedPoolSize + 2, `the node had ${max} connections`)
       run.check(slowest < 1_000, `a heartbeat was answered after ${Math.round(slowest)} ms`)
     })
     noClose(run, cluster)
@@ -154,7 +154,7 @@ const locked: Fault = {
     await withWriters(run, cluster, async (ledger) => {
       const holder = await cluster.postgres.openSession()
       try {
-        await holder.run("begin", takeCounter)
+        await holder.run("begin", lockCounter)
         const began = now()
         const before = ledger.statuses.get("503") ?? 0
         const [answer] = await Promise.all([

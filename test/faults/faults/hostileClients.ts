@@ -70,14 +70,14 @@ const flood: Fault = {
     await withWriters(run, cluster, async () => {
       const talker = await openAuthenticated(cluster.node.wsPort, cluster.spareAgentKey)
       const message = clientFrame(1, "{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1}}")
-      await spill(talker, message, 100_000)
+      await writeMany(talker, message, 100_000)
       await waitUntil(10_000, () => talker.closeCode !== undefined)
       run.observe(`messages: ${talker.closeCode}`)
       run.check(talker.closeCode === 4429, `the flood of messages ended with ${talker.closeCode}`)
       const pinger = new RawWebSocket(cluster.node.wsPort)
       await requireWithin("the upgrade is answered", 5_000, () => pinger.isOpen)
       pinger.send({ type: "auth", data: { apiKey: key } })
-      await spill(pinger, frame(0x89, Buffer.alloc(0)), 100_000)
+      await writeMany(pinger, frame(0x89, Buffer.alloc(0)), 100_000)
       await waitUntil(10_000, () => pinger.closeCode !== undefined)
       run.observe(`pings: ${pinger.closeCode}`)
       run.check(pinger.closeCode !== undefined, "the flood of pings was not closed")
@@ -96,7 +96,7 @@ const flood: Fault = {
 }
 
 /** Writes as fast as the socket accepts data. */
-const spill = async (raw: RawWebSocket, bytes: Buffer, count: number): Promise<void> => {
+const writeMany = async (raw: RawWebSocket, bytes: Buffer, count: number): Promise<void> => {
   const many = Buffer.concat(Array.from({ length: 500 }, () => bytes))
   for (let sent = 0; sent < count && raw.closeCode === undefined && raw.socket.writable; sent += 500) {
     if (!raw.socket.write(many)) {

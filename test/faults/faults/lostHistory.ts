@@ -14,7 +14,7 @@ const timelinesOf = (cluster: TestCluster): ReadonlySet<string | undefined> =>
   new Set(cluster.fleet.clients.filter(({ account }) => account.level === "v1").map(({ viewer }) => viewer.timeline))
 
 /** Makes changes that the fault will lose, and waits until clients have received the last of them. */
-const changesToLose = async (cluster: TestCluster, count: number): Promise<void> => {
+const makeChangesToLose = async (cluster: TestCluster, count: number): Promise<void> => {
   const [row] = await cluster.postgres.query("select id from tunnels order by domain limit 1")
   for (let index = 1; index <= count; index += 1) {
     await cluster.postgres.query("update tunnels set target = $1 where id = $2", [`lost-${index}:1`, row?.["id"]])
@@ -27,7 +27,7 @@ const changesToLose = async (cluster: TestCluster, count: number): Promise<void>
     )
 }
 
-const nobodyHasLostRows = (run: FaultRun, cluster: TestCluster): void => {
+const checkNoLostRows = (run: FaultRun, cluster: TestCluster): void => {
   const holders = cluster.fleet.clients.filter(({ viewer }) => JSON.stringify(viewer.view).includes("lost-"))
   run.check(holders.length === 0, `${holders.length} clients still have a row that the database has lost`)
 }
@@ -45,7 +45,7 @@ const failover: Fault = {
     await old.copyTo(copy)
     await old.start()
     await requireWithin("the node is ready", 20_000, () => cluster.node.isReady())
-    await changesToLose(cluster, 30)
+    await makeChangesToLose(cluster, 30)
     const before = timelinesOf(cluster)
     cluster.databaseProxy.isRefusing = true
     cluster.databaseProxy.cut()
@@ -62,7 +62,7 @@ const failover: Fault = {
     })
     run.observe(`new timeline at every client ${Math.round(after)} ms after the failover`)
     await withWriters(run, cluster, () => sleep(500))
-    nobodyHasLostRows(run, cluster)
+    checkNoLostRows(run, cluster)
   }
 }
 
@@ -93,7 +93,7 @@ const olderDump: Fault = {
       const runs = count === 5
       await backUp(cluster)
       await requireWithin("the node is ready", 20_000, () => cluster.node.isReady())
-      await changesToLose(cluster, count)
+      await makeChangesToLose(cluster, count)
       const before = timelinesOf(cluster)
       // The node writes its high-water mark once a second, and when it stops.
       if (!runs) await cluster.node.stop()
@@ -112,7 +112,7 @@ const olderDump: Fault = {
         return timelines.size === 1 && [...timelines].every((timeline) => !before.has(timeline))
       })
       await withWriters(run, cluster, () => sleep(300), { nodesMayRestart: true })
-      nobodyHasLostRows(run, cluster)
+      checkNoLostRows(run, cluster)
       run.observe(`k = ${count}: detected`)
     }
     await olderBackup(run, cluster)
@@ -135,7 +135,7 @@ const olderBackup = async (run: FaultRun, cluster: TestCluster): Promise<void> =
   for (const count of [1, 5, 500]) {
     const file = join(cluster.directory, `${run.seed}-${count}.backup`)
     await control(cluster, "backup", file)
-    await changesToLose(cluster, count)
+    await makeChangesToLose(cluster, count)
     const before = timelinesOf(cluster)
     await control(cluster, "restore", file, "--replace", "--yes")
     await cluster.heal()
@@ -148,7 +148,7 @@ const olderBackup = async (run: FaultRun, cluster: TestCluster): Promise<void> =
       }
     )
     await withWriters(run, cluster, () => sleep(300))
-    nobodyHasLostRows(run, cluster)
+    checkNoLostRows(run, cluster)
     run.observe(`control restore, k = ${count}: detected`)
   }
 }

@@ -14,7 +14,7 @@ import { chmod } from "node:fs/promises"
 import { join } from "node:path"
 
 /** A PostgreSQL with one database per attempt, and a proxy for its nodes. */
-class Scene {
+class MigrationSetup {
   readonly directory: string
   readonly postgres: Postgres
   readonly proxy: Proxy
@@ -27,11 +27,11 @@ class Scene {
     this.proxy = proxy
   }
 
-  static async open(): Promise<Scene> {
+  static async open(): Promise<MigrationSetup> {
     const directory = await makeTemporaryDirectory()
     await chmod(directory, 0o755)
     const postgres = await Postgres.open(join(directory, "postgres"))
-    return new Scene(directory, postgres, await Proxy.to(postgres.port))
+    return new MigrationSetup(directory, postgres, await Proxy.to(postgres.port))
   }
 
   async newDatabase(): Promise<string> {
@@ -100,46 +100,46 @@ const atChunk = (proxy: Proxy, wanted: number, act: () => void): { readonly seen
 }
 
 /** Starts a node again without a fault, and compares its schema with that of an undisturbed start. */
-const judgeRestart = async (
+const checkRestart = async (
   run: FaultRun,
-  scene: Scene,
+  setup: MigrationSetup,
   database: string,
   clean: string,
   what: string
 ): Promise<void> => {
-  const node = await scene.newNode(database)
+  const node = await setup.newNode(database)
   try {
     await node.start()
     const made = await operatorApi(node).post("/api/agents", { name: "after" })
     run.check(made.status === 201, `${what}: a later write was answered with ${made.status}`)
-    const hash = await scene.hashOf(database)
+    const hash = await setup.hashOf(database)
     run.check(hash === clean, `${what}: the schema is ${hash} instead of ${clean}`)
   } finally {
     await node.stop()
   }
 }
 
-const cleanStart = async (scene: Scene): Promise<{ readonly hash: string; readonly chunks: number }> => {
-  const database = await scene.newDatabase()
-  const node = await scene.newNode(database)
-  const counter = atChunk(scene.proxy, -1, () => {})
+const cleanStart = async (setup: MigrationSetup): Promise<{ readonly hash: string; readonly chunks: number }> => {
+  const database = await setup.newDatabase()
+  const node = await setup.newNode(database)
+  const counter = atChunk(setup.proxy, -1, () => {})
   let chunks = 0
   node.spawn()
   await waitUntil(30_000, async () => {
-    const done = await scene.query(database, "select to_regclass('control_migrations') is not null as there")
+    const done = await setup.query(database, "select to_regclass('control_migrations') is not null as there")
     if (done[0]?.["there"] !== true) return false
-    const [row] = await scene.query(database, "select coalesce(max(migration_id), 0) as newest from control_migrations")
+    const [row] = await setup.query(database, "select coalesce(max(migration_id), 0) as newest from control_migrations")
     chunks = counter.seen()
     return row?.["newest"] === schemaVersion
   })
   await node.waitUntilReady()
-  const hash = await scene.hashOf(database)
+  const hash = await setup.hashOf(database)
   await node.stop()
-  scene.proxy.heal()
+  setup.proxy.heal()
   return { hash, chunks }
 }
 
-const halfWay: Fault = {
+const interrupted: Fault = {
   id: "F14",
   name: "Interrupted migration",
   injected:
@@ -147,54 +147,54 @@ const halfWay: Fault = {
   expected: "the next start completes the migration: the same schema as without a fault, for all k",
   nodes: 0,
   execute: async (run) => {
-    const scene = await Scene.open()
+    const setup = await MigrationSetup.open()
     try {
-      const { chunks, hash } = await cleanStart(scene)
+      const { chunks, hash } = await cleanStart(setup)
       const tries = run.fleetSize < 100 ? 1 : 3
       const tried: Record<string, Array<number>> = { killed: [], cut: [], failed: [] }
       for (let index = 0; index < tries; index += 1) {
         for (const how of ["killed", "cut"] as const) {
           const at = 1 + Math.floor((index + run.random.next()) * chunks / tries)
           tried[how]?.push(at)
-          await interrupt(scene, how, at, hash, run)
+          await interrupt(setup, how, at, hash, run)
         }
         const statement = 1 + Math.floor((index + run.random.next()) * ddlStatements / tries)
         tried["failed"]?.push(statement)
-        await failStatement(scene, statement, hash, run)
+        await failStatement(setup, statement, hash, run)
       }
       const text = Object.entries(tried).map(([how, ks]) => `${how} at ${ks.join(", ")}`).join("; ")
       run.observe(`${chunks} messages in a start: ${text}; each time the schema ${hash} in the end`)
       if (tries < chunks) run.notTested("every k; each seed tests another sample")
     } finally {
-      await scene.close()
+      await setup.close()
     }
   }
 }
 
 const interrupt = async (
-  scene: Scene,
+  setup: MigrationSetup,
   how: "killed" | "cut",
   at: number,
   clean: string,
   run: FaultRun
 ): Promise<void> => {
-  const database = await scene.newDatabase()
-  const node = await scene.newNode(database)
+  const database = await setup.newDatabase()
+  const node = await setup.newNode(database)
   let fired = false
-  atChunk(scene.proxy, at, () => {
+  atChunk(setup.proxy, at, () => {
     fired = true
     if (how === "killed") node.signal("SIGKILL")
-    scene.proxy.cut()
+    setup.proxy.cut()
   })
   node.spawn()
   await waitUntil(30_000, async () => !node.isAlive || fired && how === "cut" && await node.isReady())
-  scene.proxy.heal()
+  setup.proxy.heal()
   if (node.isAlive) await node.stop()
   else if (how === "cut") {
     const code = await node.exited
     run.check(code === 1, `cut at ${at}: the node exited with ${code}`)
   }
-  await judgeRestart(run, scene, database, clean, `${how} at ${at}`)
+  await checkRestart(run, setup, database, clean, `${how} at ${at}`)
 }
 
 /** Approximate number of DDL statements of all migrations. A number above the real one fails nothing. */
@@ -204,17 +204,17 @@ const ddlStatements = 60
  * Fails one DDL statement with an event trigger. The sequence counts outside of transactions, in a schema that the hash
  * ignores.
  */
-const failStatement = async (scene: Scene, at: number, clean: string, run: FaultRun): Promise<void> => {
-  const database = await scene.newDatabase()
-  await scene.query(database, "create schema faults")
-  await scene.query(database, "create sequence faults.statements")
-  await scene.query(
+const failStatement = async (setup: MigrationSetup, at: number, clean: string, run: FaultRun): Promise<void> => {
+  const database = await setup.newDatabase()
+  await setup.query(database, "create schema faults")
+  await setup.query(database, "create sequence faults.statements")
+  await setup.query(
     database,
     `create function faults.fail() returns event_trigger language plpgsql as $$ begin
       if nextval('faults.statements') = ${at} then raise exception 'the fault at statement ${at}'; end if; end $$`
   )
-  await scene.query(database, "create event trigger faults_fail on ddl_command_start execute function faults.fail()")
-  const node = await scene.newNode(database)
+  await setup.query(database, "create event trigger faults_fail on ddl_command_start execute function faults.fail()")
+  const node = await setup.newNode(database)
   node.spawn()
   await waitUntil(30_000, async () => !node.isAlive || await node.isReady())
   if (node.isAlive) await node.stop()
@@ -225,11 +225,11 @@ const failStatement = async (scene: Scene, at: number, clean: string, run: Fault
       `the output does not contain the reason: ${node.output.slice(-300)}`
     )
   }
-  await scene.query(database, "drop event trigger faults_fail")
-  await judgeRestart(run, scene, database, clean, `failed at ${at}`)
+  await setup.query(database, "drop event trigger faults_fail")
+  await checkRestart(run, setup, database, clean, `failed at ${at}`)
 }
 
-const together: Fault = {
+const concurrent: Fault = {
   id: "F15",
   name: "Concurrent migrations; older node on a newer schema",
   injected:
@@ -237,13 +237,13 @@ const together: Fault = {
   expected: "both serve with the schema of one undisturbed start; the older node refuses to start and changes nothing",
   nodes: 0,
   execute: async (run) => {
-    const scene = await Scene.open()
+    const setup = await MigrationSetup.open()
     try {
-      const { hash } = await cleanStart(scene)
+      const { hash } = await cleanStart(setup)
       const rounds = run.fleetSize < 100 ? 1 : 3
       for (let round = 0; round < rounds; round += 1) {
-        const database = await scene.newDatabase()
-        const pair = [await scene.newNode(database), await scene.newNode(database)]
+        const database = await setup.newDatabase()
+        const pair = [await setup.newNode(database), await setup.newNode(database)]
         try {
           for (const node of pair) node.spawn()
           await Promise.all(pair.map((node) => node.waitUntilReady()))
@@ -251,41 +251,41 @@ const together: Fault = {
             pair.map((node, index) => operatorApi(node).post("/api/agents", { name: `by ${index}` }))
           )
           run.check(statuses.every(({ status }) => status === 201), "one of the two nodes rejects writes")
-          const found = await scene.hashOf(database)
+          const found = await setup.hashOf(database)
           run.check(found === hash, `two concurrent starts created ${found} instead of ${hash}`)
         } finally {
           await Promise.all(pair.map((node) => node.stop()))
         }
       }
       run.observe(`${rounds} pairs at once, each with the schema ${hash}`)
-      await newerSchema(run, scene)
+      await newerSchema(run, setup)
       run.notTested(
         "programs of an older version, because a checkout contains none"
       )
     } finally {
-      await scene.close()
+      await setup.close()
     }
   }
 }
 
-const newerSchema = async (run: FaultRun, scene: Scene): Promise<void> => {
-  const database = await scene.newDatabase()
-  const first = await scene.newNode(database)
+const newerSchema = async (run: FaultRun, setup: MigrationSetup): Promise<void> => {
+  const database = await setup.newDatabase()
+  const first = await setup.newNode(database)
   await first.start()
-  await scene.query(database, "insert into control_migrations (migration_id, name) values (9000, 'of the future')")
-  const before = await scene.hashOf(database)
+  await setup.query(database, "insert into control_migrations (migration_id, name) values (9000, 'of the future')")
+  const before = await setup.hashOf(database)
   const writes = await operatorApi(first).post("/api/agents", { name: "by the one that runs" })
   run.check(writes.status === 201, `the running node rejects writes: ${writes.status}`)
-  const second = await scene.newNode(database)
+  const second = await setup.newNode(database)
   second.spawn()
   await waitUntil(30_000, () => !second.isAlive)
   const code = second.isAlive ? "nothing" : await second.exited
   run.check(code === 1, `on a newer schema a node exited with ${code}`)
   run.check(second.output.includes("schema version 9000"), "the node does not name the schema version")
-  run.check(await scene.hashOf(database) === before, "the node changed the newer schema")
+  run.check(await setup.hashOf(database) === before, "the node changed the newer schema")
   run.observe(`on a newer schema: exit ${code}, nothing changed, and the running node kept serving`)
   await second.kill()
   await first.stop()
 }
 
-export const migrations: ReadonlyArray<Fault> = [halfWay, together]
+export const migrations: ReadonlyArray<Fault> = [interrupted, concurrent]

@@ -10,7 +10,7 @@ import { formatSeconds, requireWithin, Sampler, waitUntil } from "#faults/waitUn
 import type { WebSocket } from "ws"
 
 /** Distributes the clients over both nodes, whatever earlier faults have changed. */
-const spread = async (cluster: TestCluster): Promise<void> => {
+const spreadClients = async (cluster: TestCluster): Promise<void> => {
   for (const client of cluster.fleet.clients) client.ports = cluster.clientProxies.map(({ port }) => port)
   await cluster.waitUntilCalm()
 }
@@ -23,7 +23,7 @@ const stateOf = async (asked: ControlNode, name: string): Promise<string | undef
 }
 
 /** Waits until the second node reports the expected state of the first one. */
-const isSaid = async (run: FaultRun, cluster: TestCluster, wanted: string): Promise<void> => {
+const waitForState = async (run: FaultRun, cluster: TestCluster, wanted: string): Promise<void> => {
   const [, other] = cluster.nodes
   if (other === undefined) throw new Error("the cluster has only one node")
   const took = await waitUntil(20_000 * run.timeFactor, async () => await stateOf(other, firstName) === wanted)
@@ -37,7 +37,7 @@ const leaseMillis = 15_000
 /** CONTROL_NODE_NAME of the first node. */
 const firstName = "node-1"
 
-const stall: Fault = {
+const pausedNode: Fault = {
   id: "F17",
   name: "Paused node",
   injected: "SIGSTOP of one of two nodes for 5 s and for 30 s (five heartbeat timeouts, two leases)",
@@ -45,7 +45,7 @@ const stall: Fault = {
     "no client evicted, because the node was silent itself; `GET /api/nodes` reports lost, then live; presence correct within 15 s",
   nodes: 2,
   execute: async (run, cluster) => {
-    await spread(cluster)
+    await spreadClients(cluster)
     for (const millis of cluster.options.clients < 100 ? [8_000] : [5_000, 30_000]) {
       // Clients must not leave by themselves, because their silence would then justify an eviction.
       for (const client of cluster.fleet.clients) client.maxSilentIntervals = Infinity
@@ -54,9 +54,9 @@ const stall: Fault = {
         cluster.node.signal("SIGSTOP")
         await sleep(millis)
         const isLong = millis > leaseMillis
-        if (isLong) await isSaid(run, cluster, "lost")
+        if (isLong) await waitForState(run, cluster, "lost")
         cluster.node.signal("SIGCONT")
-        if (isLong) await isSaid(run, cluster, "live")
+        if (isLong) await waitForState(run, cluster, "live")
         await requireWithin("the node answers again", 10_000, () => cluster.node.isReady())
         await sleep(2_000)
       }, { presenceMillis: 15_000 })
@@ -67,7 +67,7 @@ const stall: Fault = {
   }
 }
 
-const kill: Fault = {
+const killedNode: Fault = {
   id: "F18",
   name: "Killed node with clients",
   injected: "SIGKILL of one of two nodes with connected clients",
@@ -75,7 +75,7 @@ const kill: Fault = {
     "its clients connect to the other node at once, at most a third of them within 0.1 s; presence correct within 25 s, while the node is still down",
   nodes: 2,
   execute: async (run, cluster) => {
-    await spread(cluster)
+    await spreadClients(cluster)
     let moved: ReadonlyArray<Close> = []
     await withWriters(run, cluster, async () => {
       const began = now()
@@ -89,11 +89,11 @@ const kill: Fault = {
       moved = [...cluster.fleet.closes]
       run.observe(`${moved.length} clients moved within ${formatSeconds(took)}`)
       const times = cluster.fleet.authentications.map(({ at }) => at).filter((at) => at > began)
-      const most = Math.max(0, ...times.map((at) => times.filter((other) => other >= at && other < at + 100).length))
-      run.observe(`at most ${most} within 0.1 s`)
+      const max = Math.max(0, ...times.map((at) => times.filter((other) => other >= at && other < at + 100).length))
+      run.observe(`at most ${max} within 0.1 s`)
       if (moved.length > 30)
-        run.check(most <= moved.length / 3, `${most} of ${moved.length} connected within 0.1 s`)
-      await isSaid(run, cluster, "lost")
+        run.check(max <= moved.length / 3, `${max} of ${moved.length} connected within 0.1 s`)
+      await waitForState(run, cluster, "lost")
       // The node is still down.
       const present = await pollErrors(cluster, 25_000 * run.timeFactor, (world) => presenceErrors(cluster, world))
       run.observe(`presence correct ${formatSeconds(now() - began)} after the kill`)
@@ -103,8 +103,8 @@ const kill: Fault = {
 }
 
 /** Samples for how long each client is shown offline. */
-const watchOffline = (cluster: TestCluster): { stop(): Promise<ReadonlyMap<string, number>> } => {
-  const longest = new Map<string, number>()
+const sampleOffline = (cluster: TestCluster): { stop(): Promise<ReadonlyMap<string, number>> } => {
+  const maxOfflineMillis = new Map<string, number>()
   const since = new Map<string, number>()
   const watching = new Sampler(100, async () => {
     const rows = await cluster.postgres.query("select id, status from agents union all select id, status from gateways")
@@ -113,27 +113,27 @@ const watchOffline = (cluster: TestCluster): { stop(): Promise<ReadonlyMap<strin
       if (status === "online") since.delete(name)
       else {
         if (!since.has(name)) since.set(name, now())
-        longest.set(name, Math.max(longest.get(name) ?? 0, now() - (since.get(name) ?? 0)))
+        maxOfflineMillis.set(name, Math.max(maxOfflineMillis.get(name) ?? 0, now() - (since.get(name) ?? 0)))
       }
     }
   })
   return {
     stop: async () => {
       await watching.stop()
-      return longest
+      return maxOfflineMillis
     }
   }
 }
 
-const rolling: Fault = {
+const rollingRestart: Fault = {
   id: "F20",
   name: "Rolling restart",
   injected: "SIGTERM and a new start of each of two nodes in turn",
   expected: "each client closed with 1012 and connected to the other node; no client shown offline for more than 5 s",
   nodes: 2,
   execute: async (run, cluster) => {
-    await spread(cluster)
-    const offline = watchOffline(cluster)
+    await spreadClients(cluster)
+    const offline = sampleOffline(cluster)
     await withWriters(run, cluster, async () => {
       for (const node of cluster.nodes) {
         const code = await node.stop()
@@ -141,7 +141,7 @@ const rolling: Fault = {
         await requireWithin("all clients are at the other node", 30_000, () => cluster.fleet.isFullyConnected)
         await node.start()
       }
-      await isSaid(run, cluster, "live")
+      await waitForState(run, cluster, "live")
     }, { nodesMayRestart: true })
     const ids = new Set(cluster.accounts.map(({ id }) => id))
     const times = [...await offline.stop()].filter(([id]) => ids.has(id)).map(([, millis]) => millis)
@@ -153,7 +153,7 @@ const rolling: Fault = {
   }
 }
 
-const cutOff: Fault = {
+const isolatedNode: Fault = {
   id: "F30",
   name: "Node cut off from PostgreSQL",
   injected:
@@ -161,7 +161,7 @@ const cutOff: Fault = {
   expected: "its sessions stay; new clients get 1013; after healing, the replaced session is closed with 4409",
   nodes: 2,
   execute: async (run, cluster) => {
-    await spread(cluster)
+    await spreadClients(cluster)
     const key = cluster.spareAgentKey
     const [, other] = cluster.nodes
     await withWriters(run, cluster, async () => {
@@ -170,20 +170,20 @@ const cutOff: Fault = {
       const first = await tryLogin(cluster.node.wsPort, key, { keep: (ws) => old = ws })
       run.check(first.outcome === "ready", `before the fault: ${first.outcome}`)
       old?.on("close", (code) => oldClose = code)
-      const beating = setInterval(() => old?.send("{\"type\":\"heartbeat\",\"data\":{\"timestamp\":0}}"), 1_000)
+      const heartbeatTimer = setInterval(() => old?.send("{\"type\":\"heartbeat\",\"data\":{\"timestamp\":0}}"), 1_000)
       cluster.databaseProxy.set({ kind: "blackhole" })
       await sleep(6_000)
-      const refused = await tryLogin(cluster.node.wsPort, `${key}x`, { patienceMillis: 14_000 })
+      const refused = await tryLogin(cluster.node.wsPort, `${key}x`, { timeoutMillis: 14_000 })
       run.observe(`a new client at the isolated node: ${refused.outcome} after ${formatSeconds(refused.millis)}`)
       run.check(refused.outcome === "1013", `the isolated node answered an unknown key with ${refused.outcome}`)
       const taken = await tryLogin(other?.wsPort ?? 0, key, { keep: (ws) => setTimeout(() => ws.terminate(), 20_000) })
       run.check(taken.outcome === "ready", `at the other node: ${taken.outcome}`)
       run.check(oldClose === undefined || oldClose === 4409, `the old session was closed with ${oldClose}`)
-      await isSaid(run, cluster, "lost")
+      await waitForState(run, cluster, "lost")
       await cluster.heal()
-      await isSaid(run, cluster, "live")
+      await waitForState(run, cluster, "live")
       const replaced = await waitUntil(15_000, () => oldClose !== undefined)
-      clearInterval(beating)
+      clearInterval(heartbeatTimer)
       old?.terminate()
       run.check(
         replaced !== undefined && oldClose === 4409,
@@ -198,4 +198,4 @@ const cutOff: Fault = {
 const noClose = (run: FaultRun, { fleet }: TestCluster): void =>
   run.check(fleet.closes.length === 0, `connections were closed: ${fleet.closesByCode()}`)
 
-export const nodes: ReadonlyArray<Fault> = [stall, kill, rolling, cutOff]
+export const nodes: ReadonlyArray<Fault> = [pausedNode, killedNode, rollingRestart, isolatedNode]

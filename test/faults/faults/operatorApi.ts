@@ -29,7 +29,7 @@ const injections = [
 ]
 
 /** Schema, functions and row counts as one text. */
-const shape = async ({ postgres }: TestCluster): Promise<string> => {
+const describeDatabase = async ({ postgres }: TestCluster): Promise<string> => {
   const columns = await postgres.query(
     "select table_name, column_name, data_type from information_schema.columns where table_schema = 'public' order by 1, 2"
   )
@@ -53,7 +53,7 @@ const sqlInjection: Fault = {
   expected: "no 5xx; every answer within 3 s; schema and row counts unchanged",
   nodes: 1,
   execute: async (run, cluster) => {
-    const before = await shape(cluster)
+    const before = await describeDatabase(cluster)
     const { operator } = cluster.node
     const [agentId = ""] = cluster.agentIds
     const answers = new Map<number, number>()
@@ -96,11 +96,11 @@ const sqlInjection: Fault = {
         const kind = /^\/api\/(?:agents|gateways|tunnels)$/u.exec(path)?.[0]
         if (response.status === 201 && kind !== undefined) made.push(`${kind}/${JSON.parse(answer).id}`)
       }
-      await inMessages(cluster, text)
+      await sendInMessages(cluster, text)
     }
     // Some texts are valid names. Deletes the resources that were created with them.
     for (const path of made) await operator.delete(path)
-    run.check(await shape(cluster) === before, "the schema or the row counts changed")
+    run.check(await describeDatabase(cluster) === before, "the schema or the row counts changed")
     run.check(slowest < 3_000, `an answer took ${Math.round(slowest)} ms`)
     run.observe(
       `answers: ${[...answers].map(([status, count]) => `${status} ×${count}`).join(", ")}; the slowest ${
@@ -113,7 +113,7 @@ const sqlInjection: Fault = {
   }
 }
 
-const inMessages = async (cluster: TestCluster, text: string): Promise<void> => {
+const sendInMessages = async (cluster: TestCluster, text: string): Promise<void> => {
   const stranger = new RawWebSocket(cluster.node.wsPort)
   await waitUntil(5_000, () => stranger.isOpen)
   stranger.send({ type: "auth", data: { apiKey: text, publicIp: text, resume: { timeline: text, revision: 1 } } })
@@ -142,7 +142,7 @@ const operatorsPort: Fault = {
   expected: "401, 403, 421, 415 or 400; 400 for ambiguous requests; nothing created; the forged address ignored",
   nodes: 1,
   execute: async (run, cluster) => {
-    const before = await shape(cluster)
+    const before = await describeDatabase(cluster)
     const port = cluster.node.apiPort
     const began = now()
     const statuses = new Set<number>()
@@ -183,7 +183,7 @@ const operatorsPort: Fault = {
       run.check(wanted.includes(status), `${what}: ${status}`)
     }
     run.observe(`${requests.length} forged and ambiguous requests rejected`)
-    run.check(await shape(cluster) === before, "a request created something")
+    run.check(await describeDatabase(cluster) === before, "a request created something")
     await forgedAddress(run, cluster)
     await withWriters(run, cluster, async () => {})
     noClose(run, cluster)

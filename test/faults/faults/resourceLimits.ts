@@ -17,7 +17,7 @@ import { join } from "node:path"
 import { connect } from "node:tls"
 import { WebSocket } from "ws"
 
-const termInStorm: Fault = {
+const sigtermUnderLoad: Fault = {
   id: "F19",
   name: "SIGTERM under load",
   injected: "SIGTERM during 200 new connections per second, writers, and a gateway that sends certificates",
@@ -84,7 +84,7 @@ const termInStorm: Fault = {
 }
 
 /** The certificate that the server presents to a new connection. */
-const shown = (port: number): Promise<string> =>
+const presentedCertificate = (port: number): Promise<string> =>
   new Promise((resolve, reject) => {
     const socket = connect({ port, host: "127.0.0.1", servername: "localhost", rejectUnauthorized: false })
     socket.once("error", reject).once("secureConnect", () => {
@@ -94,7 +94,7 @@ const shown = (port: number): Promise<string> =>
   })
 
 /** Replaces both files by renaming, so that the node never reads a partial file. */
-const place = (directory: string): string => {
+const replaceTlsFiles = (directory: string): string => {
   const { certificate, privateKey } = issueCertificate({ names: ["localhost"] })
   for (const [name, text] of [["key.pem", privateKey], ["certificate.pem", certificate]] as const) {
     writeFileSync(join(directory, `${name}.new`), text, { mode: 0o600 })
@@ -103,7 +103,7 @@ const place = (directory: string): string => {
   return certificate.replaceAll("\n", "")
 }
 
-const edgeOfTls: Fault = {
+const tlsFiles: Fault = {
   id: "F37",
   name: "TLS files replaced; proxy with idle timeout",
   injected:
@@ -113,7 +113,7 @@ const edgeOfTls: Fault = {
   nodes: 1,
   execute: async (run, cluster) => {
     const directory = await makeTemporaryDirectory()
-    let current = place(directory)
+    let current = replaceTlsFiles(directory)
     const node = await ControlNode.make({
       name: "the TLS node",
       dataDir: join(directory, "data"),
@@ -128,7 +128,11 @@ const edgeOfTls: Fault = {
     const clients: Array<WebSocket> = []
     let closes = 0
     try {
-      await requireWithin("the node accepts TLS", 30_000, () => shown(node.wsPort).then(() => true, () => false))
+      await requireWithin(
+        "the node accepts TLS",
+        30_000,
+        () => presentedCertificate(node.wsPort).then(() => true, () => false)
+      )
       for (const apiKey of [cluster.spareAgentKey, cluster.spareGatewayKey]) {
         const ws = new WebSocket(`wss://127.0.0.1:${node.wsPort}/`, { rejectUnauthorized: false })
         ws.on("error", () => {}).on("close", () => closes += 1)
@@ -136,7 +140,7 @@ const edgeOfTls: Fault = {
         ws.once("message", () => clients.push(ws))
       }
       await requireWithin("both clients are authenticated", 10_000, () => clients.length === 2)
-      const beating = setInterval(() => {
+      const heartbeatTimer = setInterval(() => {
         for (const ws of clients) ws.send("{\"type\":\"heartbeat\",\"data\":{\"timestamp\":1}}")
       }, 1_000)
       const times: Array<number> = []
@@ -145,15 +149,15 @@ const edgeOfTls: Fault = {
           if (round === 1) {
             writeFileSync(join(directory, "certificate.pem"), "rubbish")
             await sleep(1_500)
-            run.check(await shown(node.wsPort) === current, "an invalid file changed the certificate")
+            run.check(await presentedCertificate(node.wsPort) === current, "an invalid file changed the certificate")
           }
-          current = place(directory)
-          const took = await waitUntil(20_000, async () => await shown(node.wsPort) === current)
+          current = replaceTlsFiles(directory)
+          const took = await waitUntil(20_000, async () => await presentedCertificate(node.wsPort) === current)
           run.check(took !== undefined, "a replaced certificate is not shown to new connections")
           times.push(took ?? Number.NaN)
         }
       } finally {
-        clearInterval(beating)
+        clearInterval(heartbeatTimer)
       }
       run.observe(`3 certificates shown after ${times.map((millis) => formatSeconds(millis)).join(", ")}`)
       run.check(closes === 0, "a client was closed by the replacement of files")
@@ -184,7 +188,7 @@ const checkIdleProxy = async (run: FaultRun, cluster: TestCluster): Promise<void
   run.check(cluster.fleet.closes.length === 0, `closed behind the proxy: ${cluster.fleet.closesByCode()}`)
 }
 
-const littleMemory: Fault = {
+const memoryPressure: Fault = {
   id: "F38",
   name: "Memory pressure",
   injected:
@@ -196,7 +200,7 @@ const littleMemory: Fault = {
   }
 }
 
-const fewDescriptors: Fault = {
+const fileDescriptors: Fault = {
   id: "F39",
   name: "File descriptors exhausted",
   injected: "a node under `ulimit -n 256` gets 600 unauthenticated connections, and 200 on the operators' port",
@@ -248,4 +252,4 @@ const fewDescriptors: Fault = {
   }
 }
 
-export const limits: ReadonlyArray<Fault> = [termInStorm, edgeOfTls, littleMemory, fewDescriptors]
+export const limits: ReadonlyArray<Fault> = [sigtermUnderLoad, tlsFiles, memoryPressure, fileDescriptors]

@@ -156,7 +156,7 @@ const provoke = async (run: FaultRun, cluster: TestCluster): Promise<Array<strin
     // The answer to a faulty message may quote that message. The output must not.
     raw.cut()
     const wrong = api(`http://127.0.0.1:${cluster.node.apiPort}`, text)
-    for (const path of ["/api/agents", "/api/doctor", "/api/nodes"]) note(answers, await wrong.get(path))
+    for (const path of ["/api/agents", "/api/doctor", "/api/nodes"]) record(answers, await wrong.get(path))
   }
   return answers
 }
@@ -166,14 +166,17 @@ const refusedWrites = async (cluster: TestCluster, answers: Array<string>): Prom
   const [domain = ""] = cluster.certificateKeys.keys()
   const { certificate, expiresAt, privateKey } = issueCertificate({ names: [domain] })
   cluster.secrets.push(pemSecret("the private key of a certificate that was refused", privateKey))
-  note(answers, await operator.put(`/api/certificates/${domain}`, { certificate, expiresAt, privateKey }))
-  note(answers, await operator.put(`/api/certificates/${domain}`, { certificate, expiresAt: "never", privateKey }))
-  note(answers, await operator.post("/api/agents", { name: "rejected" }))
-  note(answers, await operator.post("/api/gateways", { name: "rejected" }))
-  note(answers, await operator.post(`/api/agents/${cluster.agentIds[0]}/keys`, {}))
+  record(answers, await operator.put(`/api/certificates/${domain}`, { certificate, expiresAt, privateKey }))
+  record(answers, await operator.put(`/api/certificates/${domain}`, { certificate, expiresAt: "never", privateKey }))
+  record(answers, await operator.post("/api/agents", { name: "rejected" }))
+  record(answers, await operator.post("/api/gateways", { name: "rejected" }))
+  record(answers, await operator.post(`/api/agents/${cluster.agentIds[0]}/keys`, {}))
 }
 
-const note = (answers: Array<string>, { body, status }: { readonly status: number; readonly body: unknown }): void => {
+const record = (
+  answers: Array<string>,
+  { body, status }: { readonly status: number; readonly body: unknown }
+): void => {
   answers.push(`${status} ${JSON.stringify(body)}`)
 }
 

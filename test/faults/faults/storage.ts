@@ -22,7 +22,7 @@ import { hostname } from "node:os"
 import { join } from "node:path"
 
 /** Fills the disk of a running node, and checks that it rejects writes, keeps running and recovers. */
-const fillAndJudge = async (
+const fillAndCheck = async (
   run: FaultRun,
   node: ControlNode,
   disk: { fill(leaving: number): Promise<void>; empty(): Promise<void> },
@@ -47,7 +47,7 @@ const fillAndJudge = async (
   }
   run.observe(`${acknowledged} writes acknowledged, ${refused} rejected while the disk was full`)
   run.check(refused > 0, "no write was rejected")
-  const entering = await tryLogin(node.wsPort, agent.apiKey, { patienceMillis: 15_000 })
+  const entering = await tryLogin(node.wsPort, agent.apiKey, { timeoutMillis: 15_000 })
   run.observe(`a client during the fault: ${entering.outcome}`)
   run.check(["ready", "1013"].includes(entering.outcome), `a client was answered with ${entering.outcome}`)
   run.check((await fetch(`http://127.0.0.1:${node.apiPort}/healthz`)).ok, "/healthz does not answer")
@@ -102,7 +102,7 @@ const databaseDisk: Fault = {
         DATABASE_URL: database.urlAt(database.port),
         CONTROL_MASTER_KEY: randomBytes(32).toString("base64")
       })
-      await fillAndJudge(run, node, disk, async () => {
+      await fillAndCheck(run, node, disk, async () => {
         // PostgreSQL exits when it cannot write its log. Its operator must restart it.
         if (!database.isRunning || !await database.acceptsConnections()) {
           run.observe("PostgreSQL had stopped and was started again")
@@ -136,7 +136,7 @@ const embeddedDisk: Fault = {
       node = await makeEmbeddedNode(dataDir)
       await node.start()
       const { pid } = node
-      await fillAndJudge(run, node, disk, async () => {})
+      await fillAndCheck(run, node, disk, async () => {})
       run.check(node.isAlive && node.pid === pid, "the process has exited")
     } finally {
       await node?.stop()
@@ -199,7 +199,7 @@ const damages: ReadonlyArray<readonly [what: string, damage: (cluster: string) =
       truncateSync(join(cluster, "pg_wal", name), 0)
     }
   }],
-  ["PG_VERSION gone", (cluster) => truncateSync(join(cluster, "PG_VERSION"), 0)],
+  ["PG_VERSION empty", (cluster) => truncateSync(join(cluster, "PG_VERSION"), 0)],
   ["every table with flipped bytes", (cluster) => {
     const base = join(cluster, "base")
     const newest = readdirSync(base).toSorted((one, other) => Number(other) - Number(one))[0] ?? ""
