@@ -1,10 +1,11 @@
 /**
- * A whole client of Control in one file, written from protocol.md alone: no package, no code of ours. Needs Node 22 or newer.
+ * A complete client of Control in one file, based on protocol.md only. Needs no package and Node 22 or newer.
  *
  *   CONTROL_URL=ws://127.0.0.1:3001 CONTROL_API_KEY=ctl_agt_… node examples/node/agent.mjs
  *
- * CONTROL_CLIENT_TYPE is `agent` (the default) or `gateway`. CONTROL_STATE_FILE (`control-state.json`) keeps the last view, which
- * has private keys in it: mode 0600. To make it do something, fill in `apply`. It ends with exit code 1 when it must not come back.
+ * CONTROL_CLIENT_TYPE is `agent` (default) or `gateway`. CONTROL_STATE_FILE (default `control-state.json`) stores the last view
+ * with mode 0600, because the view contains private keys. Replace the body of `apply` by your own code. The program exits with
+ * code 1 after a close code that forbids a reconnect.
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs"
 
@@ -15,145 +16,145 @@ const url = new URL(env.CONTROL_URL ?? "ws://127.0.0.1:3001")
 url.searchParams.set("type", type)
 
 if (typeof WebSocket === "undefined") {
-  console.error(`this client needs Node 22 or newer, and this is ${process.version}`)
+  console.error(`this client needs Node 22 or newer; this is ${process.version}`)
   process.exit(1)
 }
 if (!env.CONTROL_API_KEY) {
-  console.error("CONTROL_API_KEY is not set")
+  console.error("set CONTROL_API_KEY to the API key of an agent or a gateway")
   process.exit(1)
 }
 
 const log = (text) => console.log(`${new Date().toISOString()} ${text}`)
 
-/** `{ timeline, revision, view }`: what is in force and up to where; null before the first config. */
-let inForce = load()
+/** The applied snapshot `{ timeline, revision, view }`; null before the first config. */
+let applied = readState()
 let attempts = 0
 
-/** Puts a view into force; throws if that cannot be done. Here WireGuard would be configured, and traffic forwarded. */
+/** Applies a view, for example to WireGuard. Throws if the view cannot be applied. */
 function apply({ revision, view }) {
   log(`revision ${revision}: ${Object.keys(view.tunnels).length} tunnels`)
 }
 
 function connect() {
   const socket = new WebSocket(url, "control.v1")
-  let held = inForce // the newest view that was received here
-  let interval = 8_000 // until the server names one: 20 seconds of patience for `auth_success`
-  let readyAt, drain, heart, watchdog
-  let askedAt = -Infinity
-  let isLost = false
+  let current = applied // the newest snapshot received, applied or not
+  let heartbeatMillis = 8_000 // replaced by `auth_success`, which must arrive within 2.5 intervals (20 s)
+  let readyAt, drainMillis, heartbeatTimer, silenceTimer
+  let resyncSentAt = -Infinity
+  let isClosed = false
 
-  const say = (type, data) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify({ type, data }))
-  const beat = () => {
-    heart = setTimeout(() => {
-      say("heartbeat", { timestamp: Date.now() })
-      beat()
-    }, interval * (0.9 + 0.2 * Math.random()))
+  const send = (type, data) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify({ type, data }))
+  const scheduleHeartbeat = () => {
+    heartbeatTimer = setTimeout(() => {
+      send("heartbeat", { timestamp: Date.now() })
+      scheduleHeartbeat()
+    }, heartbeatMillis * (0.9 + 0.2 * Math.random()))
   }
-  const watch = () => {
-    clearTimeout(watchdog)
-    watchdog = setTimeout(() => lost(1006, "no frame for 2.5 intervals"), 2.5 * interval)
+  const restartSilenceTimer = () => {
+    clearTimeout(silenceTimer)
+    silenceTimer = setTimeout(() => closed(1006, "no frame for 2.5 heartbeat intervals"), 2.5 * heartbeatMillis)
   }
-  /** Once in five seconds is allowed. */
+  /** Requests a `config`. Control answers one `resync` in 5 s. */
   const resync = (reason) => {
-    if (performance.now() - askedAt < 5_500) return
-    askedAt = performance.now()
-    say("resync", { reason })
+    if (performance.now() - resyncSentAt < 5_500) return
+    resyncSentAt = performance.now()
+    send("resync", { reason })
   }
-  /** A view is in force, or the one before stays so and Control is told why. */
-  const take = (next) => {
-    held = next
+  /** Applies a snapshot and sends `ack`, or `nack` with the reason if `apply` throws. */
+  const applyAndReport = (next) => {
+    current = next
     try {
       apply(next)
     } catch (error) {
-      return say("nack", { revision: next.revision, code: error.code ?? error.name, message: String(error.message).slice(0, 500) })
+      return send("nack", { revision: next.revision, code: error.code ?? error.name, message: String(error.message).slice(0, 500) })
     }
-    inForce = next
-    say("ack", { revision: next.revision })
-    save(next)
+    applied = next
+    send("ack", { revision: next.revision })
+    writeState(next)
   }
-  const step = ({ data, previous, revision }, table, kind) => {
-    if (held === null || previous > held.revision) return resync("a step is missing")
-    if (revision <= held.revision) return
-    const rows = { ...held.view[table] }
+  const applyDelta = ({ data, previous, revision }, table, kind) => {
+    if (current === null || previous > current.revision) return resync("a delta is missing")
+    if (revision <= current.revision) return
+    const rows = { ...current.view[table] }
     if (kind === "delete") delete rows[keyOf(data)]
     else rows[keyOf(data)] = data
-    take({ ...held, revision, view: { ...held.view, [table]: rows } })
+    applyAndReport({ ...current, revision, view: { ...current.view, [table]: rows } })
   }
-  const hear = (message) => {
+  const receive = (message) => {
     const { data, type: name } = message
     const [, row, kind] = /^(agent|gateway|tunnel|certificate)_(create|update|delete)$/.exec(name) ?? []
-    if (row !== undefined) return step(message, `${row}s`, kind)
+    if (row !== undefined) return applyDelta(message, `${row}s`, kind)
     if (name === "config") {
-      askedAt = -Infinity
-      return take({ timeline: message.timeline, revision: message.revision, view: viewOf(data) })
+      resyncSentAt = -Infinity
+      return applyAndReport({ timeline: message.timeline, revision: message.revision, view: viewOf(data) })
     }
-    if (name === "heartbeat_ack" && (held === null || held.revision < data.revision)) return resync("behind the heartbeat_ack")
-    if (name === "drain") drain = data.reconnectAfterMs
+    if (name === "heartbeat_ack" && (current === null || current.revision < data.revision)) return resync("behind the heartbeat_ack")
+    if (name === "drain") drainMillis = data.reconnectAfterMs
     if (name === "error") log(`${name}: ${data.message}`)
-    if (name === "auth_error") log(`${name}: ${data.message} (a key of the other type of client is no key for type=${type})`)
+    if (name === "auth_error") log(`${name}: ${data.message} (check that the key belongs to a client of type ${type})`)
     if (name !== "auth_success") return
     log(`ready, resumed: ${data.resumed}`)
     readyAt = performance.now()
-    interval = data.heartbeat.intervalMs
-    beat()
-    // A view belongs to one client: with the key of another one it is of no use.
-    if (held !== null && held.view.own.id !== (data.agentId ?? data.gatewayId)) held = inForce = null
-    if (!data.resumed) return (held = null)
-    if (held === null) return resync("resumed with the view of another client")
-    say("ack", { revision: held.revision })
+    heartbeatMillis = data.heartbeat.intervalMs
+    scheduleHeartbeat()
+    // The API key may belong to another client than the stored view. Then the view is useless.
+    if (current !== null && current.view.own.id !== (data.agentId ?? data.gatewayId)) current = applied = null
+    if (!data.resumed) return (current = null)
+    if (current === null) return resync("resumed with the view of another client")
+    send("ack", { revision: current.revision })
   }
-  const lost = (code, reason) => {
-    if (isLost) return
-    isLost = true
-    clearTimeout(heart)
-    clearTimeout(watchdog)
+  const closed = (code, reason) => {
+    if (isClosed) return
+    isClosed = true
+    clearTimeout(heartbeatTimer)
+    clearTimeout(silenceTimer)
     socket.close()
     if ([4400, 4403, 4409, 4410].includes(code)) {
-      log(`closed with ${code} ${reason}: not coming back`)
+      log(`closed with ${code} ${reason}: not reconnecting`)
       process.exitCode = 1
       return
     }
     if (readyAt !== undefined && performance.now() - readyAt >= 60_000) attempts = 0
-    const millis = waitFor(code, drain)
-    // A drain is no failure: if the attempt after it is one, it is the first.
-    attempts = drain === undefined ? attempts + 1 : 0
-    log(`closed with ${code} ${reason}: back in ${Math.round(millis)} milliseconds`)
+    const millis = reconnectDelay(code, drainMillis)
+    // A drain is not a failed attempt, so it resets the delay.
+    attempts = drainMillis === undefined ? attempts + 1 : 0
+    log(`closed with ${code} ${reason}: reconnecting in ${Math.round(millis)} ms`)
     setTimeout(connect, millis)
   }
 
-  watch()
+  restartSilenceTimer()
   socket.addEventListener("open", () => {
-    const resume = held === null ? {} : { resume: { timeline: held.timeline, revision: held.revision } }
-    say("auth", { apiKey: env.CONTROL_API_KEY, clientVersion: "example-node/1", ...resume })
+    const resume = current === null ? {} : { resume: { timeline: current.timeline, revision: current.revision } }
+    send("auth", { apiKey: env.CONTROL_API_KEY, clientVersion: "example-node/1", ...resume })
   })
   socket.addEventListener("message", ({ data }) => {
-    watch()
-    if (!isLost) hear(JSON.parse(data))
-    watch()
+    restartSilenceTimer()
+    if (!isClosed) receive(JSON.parse(data))
+    restartSilenceTimer()
   })
-  socket.addEventListener("error", () => {}) // A close follows.
-  socket.addEventListener("close", ({ code, reason }) => lost(code, reason))
+  socket.addEventListener("error", () => {}) // A close event follows.
+  socket.addEventListener("close", ({ code, reason }) => closed(code, reason))
 }
 
-/** The table of close codes in protocol.md; full jitter. */
-function waitFor(code, drain) {
+/** The delay before the next connection in milliseconds, by the table of close codes in protocol.md, with full jitter. */
+function reconnectDelay(code, drainMillis) {
   if (code === 4401) return 60_000 + Math.random() * 240_000
   if (code === 4429) return 60_000 + Math.random() * 10_000
-  return drain ?? Math.random() * Math.min(60_000, 1_000 * 2 ** attempts)
+  return drainMillis ?? Math.random() * Math.min(60_000, 1_000 * 2 ** attempts)
 }
 
 function keyOf(row) {
   return row.id ?? row.domain
 }
 
-/** Every list by id (certificates by domain). */
+/** Converts each list of a config to an object by id; certificates by domain. */
 function viewOf({ agent, gateway, ...lists }) {
   const byKey = ([name, rows]) => [name, Object.fromEntries(rows.map((row) => [keyOf(row), row]))]
   return { own: agent ?? gateway, tunnels: {}, ...Object.fromEntries(Object.entries(lists).map(byKey)) }
 }
 
-/** A damaged file is as none. */
-function load() {
+/** Reads the state file. Returns null if the file is missing or damaged. */
+function readState() {
   try {
     const { revision, timeline, view } = JSON.parse(readFileSync(stateFile, "utf8"))
     return typeof view.own.id === "string" ? { timeline, revision, view } : null
@@ -162,21 +163,21 @@ function load() {
   }
 }
 
-function save(state) {
+function writeState(state) {
   try {
     writeFileSync(`${stateFile}.new`, JSON.stringify(state), { mode: 0o600 })
     renameSync(`${stateFile}.new`, stateFile)
   } catch (error) {
-    log(`the view could not be stored: ${error.message}`)
+    log(`cannot write ${stateFile}: ${error.message}`)
   }
 }
 
 process.once("SIGINT", () => process.exit()).once("SIGTERM", () => process.exit())
 try {
-  // What is on disk is in force before the first connection.
-  if (inForce !== null) apply(inForce)
+  // The stored view is applied before the first connection.
+  if (applied !== null) apply(applied)
 } catch (error) {
-  log(`the stored view cannot be applied: ${error.message}`)
-  inForce = null
+  log(`cannot apply the stored view: ${error.message}`)
+  applied = null
 }
 connect()

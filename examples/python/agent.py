@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""A whole client of Control in one file, written from protocol.md alone. Python 3.9 or newer; nothing to install.
+"""A complete client of Control in one file, based on protocol.md only. Needs Python 3.9 or newer and no package.
 
     CONTROL_URL=ws://127.0.0.1:3001 CONTROL_API_KEY=ctl_agt_... python3 examples/python/agent.py
 
-CONTROL_CLIENT_TYPE is `agent` (the default) or `gateway`. CONTROL_STATE_FILE (`control-state.json`) keeps the last view,
-which has private keys in it: mode 0600. To make it do something, fill in `apply`. It ends with exit code 1 when it must
-not come back.
+CONTROL_CLIENT_TYPE is `agent` (default) or `gateway`. CONTROL_STATE_FILE (default `control-state.json`) stores the last view
+with mode 0600, because the view contains private keys. Replace the body of `apply` by your own code. The program exits with
+code 1 after a close code that forbids a reconnect.
 """
 import base64, hashlib, json, os, random, re, signal, socket, ssl, struct, sys, time
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 CLIENT_TYPE = os.environ.get("CONTROL_CLIENT_TYPE", "agent")
 STATE_FILE = os.environ.get("CONTROL_STATE_FILE", "control-state.json")
 URL = os.environ.get("CONTROL_URL", "ws://127.0.0.1:3001")
-STOP = {4400, 4403, 4409, 4410}
+PERMANENT_CLOSE_CODES = {4400, 4403, 4409, 4410}
 
 
 def log(text):
@@ -21,12 +21,12 @@ def log(text):
 
 
 def apply(state):
-    """Puts a view into force; raises if that cannot be done. Here WireGuard would be configured."""
+    """Applies a view, for example to WireGuard. Raises an exception if the view cannot be applied."""
     log(f"revision {state['revision']}: {len(state['view']['tunnels'])} tunnels")
 
 
-class Lost(Exception):
-    """The connection is over: a close code, or 1006 when there was none."""
+class Disconnected(Exception):
+    """The connection has ended. `code` is the close code, or 1006 if there was none."""
 
     def __init__(self, code, reason=""):
         super().__init__(reason)
@@ -34,7 +34,7 @@ class Lost(Exception):
 
 
 class WebSocket:
-    """As much of RFC 6455 as a client needs: text frames both ways, pings answered, closes heard."""
+    """The part of RFC 6455 that a client needs: text messages in both directions, pong, close."""
 
     def __init__(self, url, subprotocol):
         parts = urlsplit(url)
@@ -44,11 +44,11 @@ class WebSocket:
             if parts.scheme == "wss":
                 self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=parts.hostname)
             self.buffer, self.parts = bytearray(), []
-            self.shake_hands(parts, port, subprotocol)
+            self.open_handshake(parts, port, subprotocol)
         except OSError as error:
-            raise Lost(1006, str(error)) from error
+            raise Disconnected(1006, str(error)) from error
 
-    def shake_hands(self, parts, port, subprotocol):
+    def open_handshake(self, parts, port, subprotocol):
         key = base64.b64encode(os.urandom(16)).decode()
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         self.sock.sendall((
@@ -57,25 +57,25 @@ class WebSocket:
             f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
         ).encode())
         while b"\r\n\r\n" not in self.buffer:
-            self.read_some()
+            self.read_bytes()
         head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
         self.buffer = bytearray(rest)
         status, *lines = head.decode("latin-1").split("\r\n")
         headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         accept = base64.b64encode(hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest()).decode()
         if " 101 " not in status + " ":
-            raise Lost(1006, f"the upgrade was refused: {status} {rest.decode('utf-8', 'replace')}")
+            raise Disconnected(1006, f"the upgrade was rejected: {status} {rest.decode('utf-8', 'replace')}")
         if headers.get("sec-websocket-accept") != accept or headers.get("sec-websocket-protocol") != subprotocol:
-            raise Lost(1006, f"the server does not speak {subprotocol}")
+            raise Disconnected(1006, f"the server does not support {subprotocol}")
 
-    def read_some(self):
+    def read_bytes(self):
         data = self.sock.recv(65536)
         if not data:
-            raise Lost(1006, "the connection was cut")
+            raise Disconnected(1006, "the connection was reset")
         self.buffer += data
 
-    def frame(self):
-        """One frame out of the buffer, or None as long as it is not whole: (is final, opcode, payload)."""
+    def take_frame(self):
+        """Takes one frame (is final, opcode, payload) from the buffer. Returns None if the frame is incomplete."""
         data = self.buffer
         if len(data) < 2:
             return None
@@ -93,26 +93,26 @@ class WebSocket:
         return bool(first & 0x80), first & 0x0F, payload
 
     def receive(self, deadline):
-        """The next text message, "" for a ping or pong, None when the deadline (monotonic) has passed."""
+        """Returns the next text message, "" for a ping or pong, or None after the deadline (monotonic clock)."""
         while True:
-            whole = self.frame()
-            if whole is None:
+            frame = self.take_frame()
+            if frame is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return None
                 self.sock.settimeout(left)
                 try:
-                    self.read_some()
+                    self.read_bytes()
                 except (TimeoutError, socket.timeout):
                     return None
                 except OSError as error:
-                    raise Lost(1006, str(error)) from error
+                    raise Disconnected(1006, str(error)) from error
                 continue
-            final, opcode, payload = whole
+            final, opcode, payload = frame
             if opcode == 8:
                 code = struct.unpack("!H", payload[:2])[0] if len(payload) >= 2 else 1005
                 self.send(8, payload[:2])
-                raise Lost(code, payload[2:].decode("utf-8", "replace"))
+                raise Disconnected(code, payload[2:].decode("utf-8", "replace"))
             if opcode == 9:
                 self.send(10, payload)
             if opcode > 8:
@@ -123,7 +123,7 @@ class WebSocket:
                 return text
 
     def send(self, opcode, payload):
-        """Frames of a client are masked."""
+        """Sends one frame, masked as RFC 6455 requires of clients."""
         mask, length = os.urandom(4), len(payload)
         head = bytes([0x80 | opcode, 0x80 | length]) if length < 126 else (
             struct.pack("!BBH", 0x80 | opcode, 0xFE, length) if length < 65536
@@ -133,142 +133,142 @@ class WebSocket:
         try:
             self.sock.sendall(head + mask + masked)
         except OSError as error:
-            # After a close there is nobody to be told.
+            # The peer may already be gone when the close is answered.
             if opcode != 8:
-                raise Lost(1006, str(error)) from error
+                raise Disconnected(1006, str(error)) from error
 
-    def say(self, type, data):
+    def send_message(self, type, data):
         self.send(1, json.dumps({"type": type, "data": data}).encode())
 
 
 class Client:
-    """What is in force, over all connections: {timeline, revision, view}, or None before the first config."""
+    """Reconnects forever. `applied` is the snapshot {timeline, revision, view}, or None before the first config."""
 
     def __init__(self):
-        self.in_force = load()
+        self.applied = read_state()
         self.attempts = 0
-        if self.in_force is not None:
+        if self.applied is not None:
             try:
-                # What is on disk is in force before the first connection.
-                apply(self.in_force)
+                # The stored view is applied before the first connection.
+                apply(self.applied)
             except Exception as error:
-                log(f"the stored view cannot be applied: {error}")
-                self.in_force = None
+                log(f"cannot apply the stored view: {error}")
+                self.applied = None
 
     def run(self):
         while True:
-            self.ready_at = self.drain = None
+            self.ready_at = self.drain_millis = None
             try:
-                self.converse(WebSocket(URL, "control.v1"))
-            except Lost as lost:
-                if lost.code in STOP:
-                    log(f"closed with {lost.code} {lost.reason}: not coming back")
+                self.serve_connection(WebSocket(URL, "control.v1"))
+            except Disconnected as disconnected:
+                if disconnected.code in PERMANENT_CLOSE_CODES:
+                    log(f"closed with {disconnected.code} {disconnected.reason}: not reconnecting")
                     return 1
                 if self.ready_at is not None and time.monotonic() - self.ready_at >= 60:
                     self.attempts = 0
-                seconds = self.back_off(lost.code)
-                # A drain is no failure: if the attempt after it is one, it is the first.
-                self.attempts = self.attempts + 1 if self.drain is None else 0
-                log(f"closed with {lost.code} {lost.reason}: back in {seconds:.3f} seconds")
+                seconds = self.reconnect_delay(disconnected.code)
+                # A drain is not a failed attempt, so it resets the delay.
+                self.attempts = self.attempts + 1 if self.drain_millis is None else 0
+                log(f"closed with {disconnected.code} {disconnected.reason}: reconnecting in {seconds:.3f} s")
                 time.sleep(seconds)
 
-    def back_off(self, code):
-        """The table of close codes in protocol.md; full jitter."""
+    def reconnect_delay(self, code):
+        """The delay in seconds by the table of close codes in protocol.md, with full jitter."""
         if code == 4401:
             return random.uniform(60, 300)
         if code == 4429:
             return random.uniform(60, 70)
-        return random.uniform(0, min(60, 2 ** min(self.attempts, 6))) if self.drain is None else self.drain / 1000
+        return random.uniform(0, min(60, 2 ** min(self.attempts, 6))) if self.drain_millis is None else self.drain_millis / 1000
 
-    def converse(self, ws):
-        """Until the connection is lost."""
-        self.ws, self.held, self.asked_at = ws, self.in_force, float("-inf")
-        resume = {} if self.held is None else {"resume": {key: self.held[key] for key in ("timeline", "revision")}}
-        ws.say("auth", {"apiKey": os.environ["CONTROL_API_KEY"], "clientVersion": "example-python/1", **resume})
-        self.interval, self.next_beat = 8, float("inf")  # Until the server names one: 20 seconds of patience.
-        heard_at = time.monotonic()
+    def serve_connection(self, ws):
+        """Authenticates and processes messages. Raises Disconnected when the connection ends."""
+        self.ws, self.current, self.resync_sent_at = ws, self.applied, float("-inf")
+        resume = {} if self.current is None else {"resume": {key: self.current[key] for key in ("timeline", "revision")}}
+        ws.send_message("auth", {"apiKey": os.environ["CONTROL_API_KEY"], "clientVersion": "example-python/1", **resume})
+        self.interval, self.next_heartbeat_at = 8, float("inf")  # auth_success must arrive within 2.5 intervals (20 s).
+        received_at = time.monotonic()
         try:
             while True:
-                dead_at = heard_at + 2.5 * self.interval
-                text = ws.receive(min(dead_at, self.next_beat))
+                timeout_at = received_at + 2.5 * self.interval
+                text = ws.receive(min(timeout_at, self.next_heartbeat_at))
                 now = time.monotonic()
                 if text is not None:
-                    heard_at = now
+                    received_at = now
                     if text:
-                        self.hear(json.loads(text))
-                elif now >= dead_at:
-                    raise Lost(1006, "no frame for 2.5 intervals")
-                if now >= self.next_beat:
-                    ws.say("heartbeat", {"timestamp": int(time.time() * 1000)})
-                    self.next_beat = now + self.interval * random.uniform(0.9, 1.1)
+                        self.receive_message(json.loads(text))
+                elif now >= timeout_at:
+                    raise Disconnected(1006, "no frame for 2.5 heartbeat intervals")
+                if now >= self.next_heartbeat_at:
+                    ws.send_message("heartbeat", {"timestamp": int(time.time() * 1000)})
+                    self.next_heartbeat_at = now + self.interval * random.uniform(0.9, 1.1)
         finally:
             ws.sock.close()
 
-    def hear(self, message):
+    def receive_message(self, message):
         name, data = message["type"], message["data"]
-        step = re.fullmatch(r"(agent|gateway|tunnel|certificate)_(create|update|delete)", name)
-        if step:
-            self.step(message, step[1] + "s", step[2])
+        delta = re.fullmatch(r"(agent|gateway|tunnel|certificate)_(create|update|delete)", name)
+        if delta:
+            self.apply_delta(message, delta[1] + "s", delta[2])
         elif name == "config":
-            self.asked_at = float("-inf")
-            self.take({"timeline": message["timeline"], "revision": message["revision"], "view": view_of(data)})
+            self.resync_sent_at = float("-inf")
+            self.apply_and_report({"timeline": message["timeline"], "revision": message["revision"], "view": view_of(data)})
         elif name == "heartbeat_ack":
-            if self.held is None or self.held["revision"] < data["revision"]:
+            if self.current is None or self.current["revision"] < data["revision"]:
                 self.resync("behind the heartbeat_ack")
         elif name == "drain":
-            self.drain = data["reconnectAfterMs"]
+            self.drain_millis = data["reconnectAfterMs"]
         elif name == "error":
             log(f"{name}: {data['message']}")
         elif name == "auth_error":
-            log(f"{name}: {data['message']} (a key of the other type of client is no key for type={CLIENT_TYPE})")
+            log(f"{name}: {data['message']} (check that the key belongs to a client of type {CLIENT_TYPE})")
         elif name == "auth_success":
-            self.enter(data)
+            self.authenticated(data)
 
-    def enter(self, data):
+    def authenticated(self, data):
         log(f"ready, resumed: {str(data['resumed']).lower()}")
         self.ready_at = time.monotonic()
         self.interval = data["heartbeat"]["intervalMs"] / 1000
-        self.next_beat = self.ready_at + self.interval * random.uniform(0.9, 1.1)
-        if self.held is not None and self.held["view"]["own"]["id"] != data.get("agentId", data.get("gatewayId")):
-            # A view belongs to one client: with the key of another one it is of no use.
-            self.held = self.in_force = None
+        self.next_heartbeat_at = self.ready_at + self.interval * random.uniform(0.9, 1.1)
+        if self.current is not None and self.current["view"]["own"]["id"] != data.get("agentId", data.get("gatewayId")):
+            # The API key may belong to another client than the stored view. Then the view is useless.
+            self.current = self.applied = None
         if not data["resumed"]:
-            self.held = None
-        elif self.held is None:
+            self.current = None
+        elif self.current is None:
             self.resync("resumed with the view of another client")
         else:
-            self.ws.say("ack", {"revision": self.held["revision"]})
+            self.ws.send_message("ack", {"revision": self.current["revision"]})
 
-    def step(self, message, table, kind):
-        held, data = self.held, message["data"]
-        if held is None or message["previous"] > held["revision"]:
-            return self.resync("a step is missing")
-        if message["revision"] <= held["revision"]:
+    def apply_delta(self, message, table, kind):
+        current, data = self.current, message["data"]
+        if current is None or message["previous"] > current["revision"]:
+            return self.resync("a delta is missing")
+        if message["revision"] <= current["revision"]:
             return None
-        rows = dict(held["view"].get(table, {}))
+        rows = dict(current["view"].get(table, {}))
         rows.pop(key_of(data), None)
         if kind != "delete":
             rows[key_of(data)] = data
-        view = {**held["view"], table: rows}
-        return self.take({**held, "revision": message["revision"], "view": view})
+        view = {**current["view"], table: rows}
+        return self.apply_and_report({**current, "revision": message["revision"], "view": view})
 
-    def take(self, state):
-        """A view is in force, or the one before stays so and Control is told why."""
-        self.held = state
+    def apply_and_report(self, state):
+        """Applies a snapshot and sends ack, or nack with the reason if `apply` raises an exception."""
+        self.current = state
         try:
             apply(state)
         except Exception as error:
             nack = {"code": type(error).__name__[:64], "message": str(error)[:500]}
-            return self.ws.say("nack", {"revision": state["revision"], **nack})
-        self.in_force = state
-        self.ws.say("ack", {"revision": state["revision"]})
-        return save(state)
+            return self.ws.send_message("nack", {"revision": state["revision"], **nack})
+        self.applied = state
+        self.ws.send_message("ack", {"revision": state["revision"]})
+        return write_state(state)
 
     def resync(self, reason):
-        """Once in five seconds is allowed."""
-        if time.monotonic() - self.asked_at >= 5.5:
-            self.asked_at = time.monotonic()
-            self.ws.say("resync", {"reason": reason})
+        """Requests a config. Control answers one resync in 5 s."""
+        if time.monotonic() - self.resync_sent_at >= 5.5:
+            self.resync_sent_at = time.monotonic()
+            self.ws.send_message("resync", {"reason": reason})
 
 
 def key_of(row):
@@ -276,13 +276,13 @@ def key_of(row):
 
 
 def view_of(data):
-    """Every list by id (certificates by domain)."""
+    """Converts each list of a config to a dict by id; certificates by domain."""
     lists = {name: {key_of(row): row for row in rows} for name, rows in data.items() if isinstance(rows, list)}
     return {"tunnels": {}, **lists, "own": data.get("agent") or data["gateway"]}
 
 
-def load():
-    """A damaged file is as none."""
+def read_state():
+    """Reads the state file. Returns None if the file is missing or damaged."""
     try:
         with open(STATE_FILE, encoding="utf-8") as file:
             state = json.load(file)
@@ -292,18 +292,18 @@ def load():
         return None
 
 
-def save(state):
+def write_state(state):
     try:
         with open(os.open(STATE_FILE + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
             json.dump(state, file)
         os.replace(STATE_FILE + ".new", STATE_FILE)
     except OSError as error:
-        log(f"the view could not be stored: {error}")
+        log(f"cannot write {STATE_FILE}: {error}")
 
 
 if __name__ == "__main__":
     if not os.environ.get("CONTROL_API_KEY"):
-        sys.exit("CONTROL_API_KEY is not set")
+        sys.exit("set CONTROL_API_KEY to the API key of an agent or a gateway")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     sys.exit(Client().run())

@@ -1,5 +1,5 @@
-/** The spec's class over the same layers, with promises: for an application that runs Control in its own process. */
-import { type Client as Member, ClientRegistry } from "#clients/ClientRegistry.ts"
+/** The class of the specification: runs Control inside an application, with promises. */
+import { type Client as ConnectedClient, ClientRegistry } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
 import { answerPlainRequest, ListeningServer, requestBounds } from "#connection/Listener.ts"
@@ -15,48 +15,52 @@ import { Clock, Effect, Layer, ManagedRuntime } from "effect"
 import type { IncomingMessage, Server } from "node:http"
 import type { Duplex } from "node:stream"
 
-/** A client that is connected and authenticated. Its key and its socket stay inside. */
+/** A connected and authenticated client. The API key and the socket are not exposed. */
 export interface Client {
   readonly id: string
   readonly type: ClientType
   readonly authenticated: true
-  /** When it last said something valid: milliseconds since 1970. */
+  /** Time of the last valid message, in milliseconds since 1970. */
   readonly lastHeartbeat: number
 }
 
 export interface Options {
-  /** Settings by the names of the environment, such as `{ DATABASE_URL: "…" }`; they go before `process.env`. */
+  /** Settings by environment variable, for example `{ DATABASE_URL: "…" }`. They override `process.env`. */
   readonly env?: Environment
 }
 
-type Running = Layer.Success<typeof Control.layerWithoutApi>
+type Services = Layer.Success<typeof Control.layerWithoutApi>
 
-/** Whose writes they are, in the audit. */
+/** Actor of the writes in the audit log. */
 const asLibrary = actingAs("library", null)
 
-/** One server at a time has the data directory, so each waits until the one before has let go of it. */
-let lastClosed: Promise<unknown> = Promise.resolve()
+/** Resolves when the previous server has released the data directory, which only one server can lock. */
+let previousClosed: Promise<unknown> = Promise.resolve()
 
 export class WSServer {
-  /** Resolves when clients are served; rejects when the server cannot start (a port in use, no database). */
+  /** Resolves when the server serves clients. Rejects if the server cannot start, for example because the port is in use. */
   readonly ready: Promise<void>
-  /** Resolves as soon as `close` is called: from then on another server may be started. */
+  /** Resolves when `close` is called. From then on the application may start another server. */
   readonly closed: Promise<void>
   readonly #server: Server
-  readonly #runtime: ManagedRuntime.ManagedRuntime<Running, unknown>
-  #members: Effect.Effect<Array<Client>> = Effect.succeed([])
+  readonly #runtime: ManagedRuntime.ManagedRuntime<Services, unknown>
+  #clients: Effect.Effect<Array<Client>> = Effect.succeed([])
   #closing: Promise<void> | undefined
-  readonly #beginClosing: () => void
+  readonly #resolveClosed: () => void
 
   /**
-   * Listens at once: who connects before everything else is up is served as soon as it is. Throws `SettingsInvalid` when a
-   * setting cannot be used, and `CertificateUnusable` when TLS cannot be served with the files that they name.
+   * Listens at once. Connections that arrive before the server is ready wait until it is. Throws `SettingsInvalid` for an
+   * invalid setting, and `CertificateUnusable` if the TLS files of the settings cannot be used.
+   *
+   * @example
+   * const server = new WSServer(3001, { env: { DATABASE_URL: "postgres://…" } })
+   * await server.ready
    */
   constructor(port = 3001, options: Options = {}) {
     const settings = Effect.runSync(readProcessSettings({ CONTROL_WS_PORT: String(port), ...options.env }))
     const closing = Promise.withResolvers<void>()
     this.closed = closing.promise
-    this.#beginClosing = closing.resolve
+    this.#resolveClosed = closing.resolve
     this.#server = makeServer("ws", settings, readKeyPair(settings), requestBounds, answerPlainRequest)
     this.#runtime = ManagedRuntime.make(
       Control.layerWithoutApi.pipe(
@@ -65,37 +69,37 @@ export class WSServer {
         Layer.provide(Settings.layerOf(settings))
       )
     )
-    const release = holdUpgrades(this.#server, settings.maxUnauthenticated)
-    const abandoned = this.closed.then(() => Promise.reject(new Error("the server was closed before it was ready")))
-    const listening = Promise.race([listen(this.#server, settings.wsHost, settings.wsPort), abandoned])
-    // A name that is still being looked up would be listened on although `close` has been called meanwhile.
+    const releaseUpgrades = queueUpgrades(this.#server, settings.maxUnauthenticated)
+    const closedEarly = this.closed.then(() => Promise.reject(new Error("the server was closed before it was ready")))
+    const listening = Promise.race([listen(this.#server, settings.wsHost, settings.wsPort), closedEarly])
+    // `close` has no effect while the host name is being resolved, so the server closes again once it listens.
     this.#server.on("listening", () => this.#closing !== undefined && this.#server.close())
-    this.ready = Promise.all([listening, lastClosed]).then(() => this.#start()).then(release)
-    // Whoever does not ask for it must not be ended by an unhandled rejection.
+    this.ready = Promise.all([listening, previousClosed]).then(() => this.#start()).then(releaseUpgrades)
+    // An application that does not use `ready` must not end by an unhandled rejection.
     this.ready.catch(() => this.#server.close())
   }
 
-  /** The clients that are connected and authenticated now. */
+  /** Returns the clients that are connected and authenticated now. */
   getConnectedClients(): Array<Client> {
-    return Effect.runSync(this.#members)
+    return Effect.runSync(this.#clients)
   }
 
   /**
-   * Makes it so and sees it sent: stores the tunnel unless the database already holds it so, and resolves when every
-   * connected client that it concerns was sent that revision. A change is pushed by itself, so this never sends it twice.
+   * Stores the tunnel unless the database already contains it, and resolves when every connected client that the change
+   * concerns has been sent that revision. Control sends every stored change once, so this method never sends it again.
    * Rejects with `InvalidTunnel`, `DomainTaken`, `NoSuchAgent`, or `StoreUnavailable`.
    */
   async broadcastTunnelCreate(tunnel: TunnelInput): Promise<void> {
     await this.#put(tunnel)
   }
 
-  /** As `broadcastTunnelCreate`. */
+  /** The same as `broadcastTunnelCreate`. */
   async broadcastTunnelUpdate(tunnel: TunnelInput): Promise<void> {
     await this.#put(tunnel)
   }
 
   /**
-   * Deletes the tunnel unless it is gone already, and resolves when every connected client that it concerns was sent that
+   * Deletes the tunnel if it exists, and resolves when every connected client that the change concerns has been sent that
    * revision. Rejects with `InvalidTunnel` or `StoreUnavailable`.
    */
   async broadcastTunnelDelete(tunnelId: string, _agentId: string): Promise<void> {
@@ -108,14 +112,14 @@ export class WSServer {
     )
   }
 
-  /** Stops listening at once, closes every connection (1012), and resolves when all is released. */
+  /** Stops listening, closes every connection with 1012, and resolves when all resources are released. */
   close(): Promise<void> {
     return this.#closing ??= this.#stop()
   }
 
   async #start(): Promise<void> {
     const registry = await this.#runtime.runPromise(ClientRegistry)
-    this.#members = Effect.flatMap(registry.newest, (members) => Effect.forEach(members, describe))
+    this.#clients = Effect.flatMap(registry.newest, (clients) => Effect.forEach(clients, toClient))
   }
 
   async #put(tunnel: TunnelInput): Promise<void> {
@@ -129,21 +133,21 @@ export class WSServer {
   }
 
   async #stop(): Promise<void> {
-    this.#beginClosing()
+    this.#resolveClosed()
     this.#server.close()
-    lastClosed = this.ready.catch(() => {}).then(() => this.#runtime.dispose())
-    await lastClosed
+    previousClosed = this.ready.catch(() => {}).then(() => this.#runtime.dispose())
+    await previousClosed
     this.#server.closeAllConnections()
   }
 }
 
-const describe = Effect.fnUntraced(function*(member: Member) {
-  const silentFor = (yield* monotonicMillis) - member.lastSeen.millis
+const toClient = Effect.fnUntraced(function*(connected: ConnectedClient) {
+  const silentMillis = (yield* monotonicMillis) - connected.lastSeen.millis
   const client: Client = {
-    id: member.ref.id,
-    type: member.ref.type,
+    id: connected.ref.id,
+    type: connected.ref.type,
     authenticated: true,
-    lastHeartbeat: (yield* Clock.currentTimeMillis) - silentFor
+    lastHeartbeat: (yield* Clock.currentTimeMillis) - silentMillis
   }
   return client
 })
@@ -155,18 +159,21 @@ function listen(server: Server, host: string, port: number): Promise<void> {
   })
 }
 
-/** Keeps upgrades back until the function that it gives is called; from then on the listener gets them, the early ones first. */
-function holdUpgrades(server: Server, limit: number): () => void {
-  const held: Array<[IncomingMessage, Duplex, Buffer]> = []
-  const hold = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-    // Once the listener is there, it gets the upgrade as well: then it is not held too.
+/**
+ * Queues upgrade requests, at most `limit`, until the returned function is called. That function passes the queued requests to
+ * the listener in the order of arrival.
+ */
+function queueUpgrades(server: Server, limit: number): () => void {
+  const queued: Array<[IncomingMessage, Duplex, Buffer]> = []
+  const enqueue = (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    // After the listener is added, it receives every upgrade itself, so that this handler must not queue it too.
     if (server.listenerCount("upgrade") > 1) return
-    if (held.length >= limit) socket.destroy()
-    else held.push([request, socket, head])
+    if (queued.length >= limit) socket.destroy()
+    else queued.push([request, socket, head])
   }
-  server.on("upgrade", hold)
+  server.on("upgrade", enqueue)
   return () => {
-    server.off("upgrade", hold)
-    for (const upgrade of held) server.emit("upgrade", ...upgrade)
+    server.off("upgrade", enqueue)
+    for (const upgrade of queued) server.emit("upgrade", ...upgrade)
   }
 }

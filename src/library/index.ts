@@ -1,14 +1,14 @@
-/** What an application that embeds Control imports: the names of the spec. */
+/** Entry point `control`: the names of the specification for applications that embed Control. */
 import { type Options, WSServer } from "./WSServer.ts"
 
 export type { TunnelInput as Tunnel } from "#services/Tunnels.ts"
 export type { Client, Options } from "./WSServer.ts"
 export { WSServer }
 
-/** The server that `startWebSocketServer` started, until it is closed. */
+/** The server that `startWebSocketServer` has started; null after it is closed. */
 export let wsServer: WSServer | null = null
 
-/** Starts the one server of this process; throws when it is already running. Clients are served once `ready` resolves. */
+/** Starts the one server of this process, which serves clients once `ready` resolves. Throws if a server is running. */
 export function startWebSocketServer(port = 3001, options: Options = {}): WSServer {
   if (wsServer !== null) throw new Error("WebSocket server already running")
   const server = new WSServer(port, options)
@@ -21,7 +21,7 @@ export function startWebSocketServer(port = 3001, options: Options = {}): WSServ
   return server
 }
 
-/** The running server; throws when none was started. */
+/** Returns the running server. Throws if no server is running. */
 export function getWebSocketServer(): WSServer {
   if (wsServer === null) throw new Error("WebSocket server not started")
   return wsServer
