@@ -23,13 +23,13 @@ export const withWriters = async (
   run: FaultRun,
   cluster: TestCluster,
   inject: (ledger: WriteLedger) => Promise<void>,
-  wanted: Expectations = {}
+  expectations: Expectations = {}
 ): Promise<WriteLedger> => {
   await cluster.waitUntilCalm()
   cluster.fleet.reset()
   const pids = cluster.nodes.map(({ pid }) => pid)
   const ledger = await WriteLedger.open(cluster, run.random)
-  await ledger.startWriters(wanted.httpWriters, wanted.sqlWriters)
+  await ledger.startWriters(expectations.httpWriters, expectations.sqlWriters)
   await sleep(300)
   try {
     await inject(ledger)
@@ -38,9 +38,9 @@ export const withWriters = async (
     await sleep(200)
     await ledger.stopWriters()
   }
-  await checkGuarantees(run, cluster, ledger, wanted)
+  await checkGuarantees(run, cluster, ledger, expectations)
   const same = cluster.nodes.every(({ isAlive, pid }, index) => isAlive && pid === pids[index])
-  if (wanted.nodesMayRestart !== true) run.check(same, "a node has exited")
+  if (expectations.nodesMayRestart !== true) run.check(same, "a node has exited")
   return ledger
 }
 
@@ -48,14 +48,14 @@ const checkGuarantees = async (
   run: FaultRun,
   cluster: TestCluster,
   ledger: WriteLedger,
-  wanted: Expectations = {}
+  expectations: Expectations = {}
 ): Promise<void> => {
-  const { convergenceMillis = 15_000, presenceMillis = 25_000 } = wanted
-  const converged = await pollErrors(cluster, convergenceMillis * run.timeFactor, (world) => viewErrors(cluster, world))
-  run.check(converged.faults.length === 0, `views: ${summarize(converged.faults)}`)
-  if (converged.faults.length === 0) run.observe(`views correct ${formatSeconds(converged.millis)} after healing`)
-  const present = await pollErrors(cluster, presenceMillis * run.timeFactor, (world) => presenceErrors(cluster, world))
-  run.check(present.faults.length === 0, `presence: ${summarize(present.faults)}`)
+  const { convergenceMillis = 15_000, presenceMillis = 25_000 } = expectations
+  const converged = await pollErrors(cluster, convergenceMillis * run.timeFactor, (rows) => viewErrors(cluster, rows))
+  run.check(converged.errors.length === 0, `views: ${summarize(converged.errors)}`)
+  if (converged.errors.length === 0) run.observe(`views correct ${formatSeconds(converged.millis)} after healing`)
+  const present = await pollErrors(cluster, presenceMillis * run.timeFactor, (rows) => presenceErrors(cluster, rows))
+  run.check(present.errors.length === 0, `presence: ${summarize(present.errors)}`)
   if (present.millis > 1_000) run.observe(`presence correct after ${formatSeconds(converged.millis + present.millis)}`)
   await checkLedger(run, cluster, ledger)
   for (const { protocolErrors: faults } of cluster.fleet.clients) {
@@ -92,18 +92,18 @@ const checkLedger = async (run: FaultRun, cluster: TestCluster, ledger: WriteLed
     log?.["newest"] === await cluster.revision(),
     `the log ends at ${log?.["newest"]}, below the revision counter`
   )
-  const rows = await cluster.postgres.query("select domain, target from tunnels")
-  const targets = new Map(rows.map(({ domain, target }) => [String(domain), String(target)]))
+  const tunnels = await cluster.postgres.query("select domain, target from tunnels")
+  const targets = new Map(tunnels.map(({ domain, target }) => [String(domain), String(target)]))
   for (const [domain, { possibleTargets: possible }] of ledger.expectedTargets) {
     const found = targets.get(domain)
     run.check(possible.includes(found), `${domain} has target ${found} instead of ${possible.join(" or ")}`)
   }
 }
 
-const viewErrors = (cluster: TestCluster, world: DatabaseRows): ReadonlyArray<string> =>
+const viewErrors = (cluster: TestCluster, rows: DatabaseRows): ReadonlyArray<string> =>
   cluster.fleet.runningClients.flatMap((client) =>
     client.isReady && client.hasCurrentView
-      ? findViewErrors(client, world, cluster.certificateKeys)
+      ? findViewErrors(client, rows, cluster.certificateKeys)
       : [`${client.account.name} is not connected (${client.lastError})`]
   ).concat(
     cluster.fleet.clients.filter(({ isStopped }) => isStopped).map(({ account }) =>
@@ -111,9 +111,9 @@ const viewErrors = (cluster: TestCluster, world: DatabaseRows): ReadonlyArray<st
     )
   )
 
-export const presenceErrors = (cluster: TestCluster, world: DatabaseRows): ReadonlyArray<string> =>
+export const presenceErrors = (cluster: TestCluster, rows: DatabaseRows): ReadonlyArray<string> =>
   cluster.fleet.clients.flatMap(({ account, isReady }) =>
-    world.online.has(account.id) === isReady
+    rows.online.has(account.id) === isReady
       ? []
       : [`${account.name} is ${isReady ? "connected but shown offline" : "disconnected but shown online"}`]
   )
@@ -133,17 +133,17 @@ const checkSecrets = (run: FaultRun, cluster: TestCluster): void => {
 export const pollErrors = async (
   cluster: TestCluster,
   millis: number,
-  wrong: (world: DatabaseRows) => ReadonlyArray<string>
-): Promise<{ readonly millis: number; readonly faults: ReadonlyArray<string> }> => {
+  findErrors: (rows: DatabaseRows) => ReadonlyArray<string>
+): Promise<{ readonly millis: number; readonly errors: ReadonlyArray<string> }> => {
   const began = now()
   while (true) {
-    const world = await readRows(cluster.postgres)
-    const faults = wrong(world)
+    const rows = await readRows(cluster.postgres)
+    const errors = findErrors(rows)
     const took = now() - began
-    if (faults.length === 0 || took > millis) return { millis: took, faults }
+    if (errors.length === 0 || took > millis) return { millis: took, errors }
     await sleep(Math.min(250, Math.max(50, took / 10)))
   }
 }
 
-export const summarize = (faults: ReadonlyArray<string>): string =>
-  faults.slice(0, 3).join("; ") + (faults.length > 3 ? `; and ${faults.length - 3} more` : "")
+export const summarize = (errors: ReadonlyArray<string>): string =>
+  errors.slice(0, 3).join("; ") + (errors.length > 3 ? `; and ${errors.length - 3} more` : "")

@@ -97,7 +97,7 @@ const killedNode: Fault = {
       // The node is still down.
       const present = await pollErrors(cluster, 25_000 * run.timeFactor, (world) => presenceErrors(cluster, world))
       run.observe(`presence correct ${formatSeconds(now() - began)} after the kill`)
-      run.check(present.faults.length === 0, `presence: ${summarize(present.faults)}`)
+      run.check(present.errors.length === 0, `presence: ${summarize(present.errors)}`)
     }, { nodesMayRestart: true })
   }
 }
