@@ -1,4 +1,4 @@
-/** What has come on one socket and was not looked at yet, with a time for how long to wait. */
+/** Queue of received frames that a transcript has not checked yet. */
 import type { WebSocket } from "ws"
 import type { Json } from "./pattern.ts"
 
@@ -9,15 +9,15 @@ export type Arrival =
 
 export class Inbox<A> {
   readonly #items: Array<A> = []
-  #arrived: (() => void) | undefined
+  #notify: (() => void) | undefined
 
-  put(item: A): void {
+  push(item: A): void {
     this.#items.push(item)
-    this.#arrived?.()
+    this.#notify?.()
   }
 
-  /** Nothing came in time, or before the end that is given: undefined. One waits at a time. */
-  async take(millis: number, end?: Promise<unknown>): Promise<A | undefined> {
+  /** The next item; undefined after `millis` or when `end` resolves. Supports one waiting caller at a time. */
+  async next(millis: number, end?: Promise<unknown>): Promise<A | undefined> {
     if (this.#items.length === 0) await this.#wait(millis, end)
     return this.#items.shift()
   }
@@ -25,20 +25,20 @@ export class Inbox<A> {
   #wait(millis: number, end?: Promise<unknown>): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()
     const timer = setTimeout(resolve, millis)
-    this.#arrived = resolve
+    this.#notify = resolve
     void end?.then(() => resolve())
     return promise.finally(() => {
       clearTimeout(timer)
-      this.#arrived = undefined
+      this.#notify = undefined
     })
   }
 }
 
-/** Everything that comes on a socket, its close last. */
+/** Everything that a socket receives, with the close as the last item. */
 export const listen = (ws: WebSocket): Inbox<Arrival> => {
   const inbox = new Inbox<Arrival>()
-  ws.on("message", (data, isBinary) => inbox.put(isBinary ? unparsable("a binary frame") : parse(String(data))))
-  ws.on("close", (code, reason) => inbox.put({ kind: "closed", code, reason: String(reason), at: performance.now() }))
+  ws.on("message", (data, isBinary) => inbox.push(isBinary ? unparsable("a binary frame") : parse(String(data))))
+  ws.on("close", (code, reason) => inbox.push({ kind: "closed", code, reason: String(reason), at: performance.now() }))
   ws.on("error", () => {})
   return inbox
 }

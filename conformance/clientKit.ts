@@ -1,4 +1,4 @@
-/** Runs transcripts against a client: the kit is Control, on a port of this machine, and starts the client as a process. */
+/** Runs transcripts against a client: plays Control on a local port and starts the client as a process. */
 import { randomBytes } from "node:crypto"
 import { once } from "node:events"
 import { mkdtemp, rm, stat } from "node:fs/promises"
@@ -6,19 +6,19 @@ import { createServer, type IncomingMessage, type Server } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { type WebSocket, WebSocketServer } from "ws"
-import { type Connection, connectionOf, expectClose, expectFrame, say } from "./conversation.ts"
+import { type Connection, connectionOf, expectClose, expectFrame, send } from "./conversation.ts"
 import { Inbox } from "./Inbox.ts"
 import { type Captures, type Json, mismatch } from "./pattern.ts"
-import { type Client, kill, startClient, toldBy } from "./process.ts"
-import { type Line, LineFailed, millisOf, NobodyThere, type Transcript } from "./transcript.ts"
+import { type Client, describeProcess, kill, startClient } from "./process.ts"
+import { type Line, LineFailed, millisOf, TargetUnreachable, type Transcript } from "./transcript.ts"
 
-/** What a client may say whenever it likes. */
-const passOver = ["heartbeat", "status"]
+/** Types of messages that a client may send at any time. */
+const ignoredTypes = ["heartbeat", "status"]
 
-/** How long a client may take to answer a close frame. */
-const closeMillis = 2_000
+/** Time within which a client must answer a close frame. */
+const closeTimeoutMillis = 2_000
 
-interface Arrived {
+interface IncomingConnection {
   readonly ws: WebSocket
   readonly request: IncomingMessage
   readonly at: number
@@ -27,20 +27,20 @@ interface Arrived {
 interface Run {
   readonly captures: Captures
   readonly connections: Map<string, Connection>
-  readonly arrivals: Inbox<Arrived>
+  readonly arrivals: Inbox<IncomingConnection>
   readonly stateFile: string
   readonly start: () => Client
   client: Client
-  /** When the kit sent the last close frame, or cut the last connection. */
+  /** Time when the kit sent the last close frame or cut the last connection. */
   closedAt: number
 }
 
 /**
- * Resolves when everything went as the transcript says. Rejects with `LineFailed`, or with `NobodyThere` when the command
- * cannot be started or ends before its first connection. The client is ended either way.
+ * Resolves if the client behaves as in the transcript. Rejects with `LineFailed`, or with `TargetUnreachable` if the command
+ * cannot be started or exits before its first connection. Kills the client in every case.
  */
 export const runClientTranscript = async (transcript: Transcript, command: ReadonlyArray<string>): Promise<void> => {
-  const { arrivals, server } = control()
+  const { arrivals, server } = startServer()
   const directory = await mkdtemp(join(tmpdir(), "control-conformance-"))
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -70,7 +70,7 @@ export const runClientTranscript = async (transcript: Transcript, command: Reado
     for (const line of transcript.lines) await step(line, run)
   } catch (error) {
     if (!(error instanceof LineFailed)) throw error
-    throw new LineFailed(error.line, `${error.message}${await toldBy(run.client)}`)
+    throw new LineFailed(error.line, `${error.message}${await describeProcess(run.client)}`)
   } finally {
     await kill(run.client)
     for (const { ws } of run.connections.values()) ws.terminate()
@@ -80,7 +80,7 @@ export const runClientTranscript = async (transcript: Transcript, command: Reado
   }
 }
 
-function control(): { readonly server: Server; readonly arrivals: Run["arrivals"] } {
+function startServer(): { readonly server: Server; readonly arrivals: Run["arrivals"] } {
   const arrivals: Run["arrivals"] = new Inbox()
   const server = createServer()
   const sockets = new WebSocketServer({
@@ -90,7 +90,7 @@ function control(): { readonly server: Server; readonly arrivals: Run["arrivals"
   server.on(
     "upgrade",
     (request, socket, head) =>
-      sockets.handleUpgrade(request, socket, head, (ws) => arrivals.put({ ws, request, at: performance.now() }))
+      sockets.handleUpgrade(request, socket, head, (ws) => arrivals.push({ ws, request, at: performance.now() }))
   )
   return { server, arrivals }
 }
@@ -98,27 +98,27 @@ function control(): { readonly server: Server; readonly arrivals: Run["arrivals"
 async function step(line: Line, run: Run): Promise<void> {
   const { fields } = line
   if ("accept" in fields) return accept(line, run)
-  if ("noConnection" in fields) return expectNone(line, run)
+  if ("noConnection" in fields) return expectNoConnection(line, run)
   if ("restart" in fields) return restart(run)
-  if ("stateFile" in fields) return expectState(line, run)
+  if ("stateFile" in fields) return expectStateFile(line, run)
   const connection = run.connections.get(String(fields["on"] ?? "control"))
-  if (connection === undefined) throw new LineFailed(line, "there is no such connection")
-  if (fields["from"] === "control") return say(line, connection, run.captures)
-  if (fields["from"] === "client") return expectFrame(line, connection, run.captures, passOver)
-  if ("expectClose" in fields) return expectClose(line, connection, passOver)
+  if (connection === undefined) throw new LineFailed(line, "no connection has this name")
+  if (fields["from"] === "control") return send(line, connection, run.captures)
+  if (fields["from"] === "client") return expectFrame(line, connection, run.captures, ignoredTypes)
+  if ("expectClose" in fields) return expectClose(line, connection, ignoredTypes)
   if ("close" in fields) return close(line, connection, run)
-  throw new LineFailed(line, "the kit does not know such a line")
+  throw new LineFailed(line, "unknown kind of line")
 }
 
 /** Waits for the client's next connection. `upgrade` is a pattern of its request: `{ path, query, protocols }`. */
 async function accept(line: Line, run: Run): Promise<void> {
   const { accept: name, notBefore, upgrade = {}, within } = line.fields
-  const arrival = await run.arrivals.take(millisOf(within, "5 seconds"), run.client.ended)
+  const arrival = await run.arrivals.next(millisOf(within, "5 seconds"), run.client.ended)
   if (arrival === undefined) {
     if (run.client.hasEnded && run.connections.size === 0) {
-      throw new NobodyThere(`the client has never connected${await toldBy(run.client)}`)
+      throw new TargetUnreachable(`the client never connected${await describeProcess(run.client)}`)
     }
-    if (run.client.hasEnded) throw new LineFailed(line, "the client did not connect again")
+    if (run.client.hasEnded) throw new LineFailed(line, "the client did not reconnect")
     throw new LineFailed(line, `the client did not connect within ${String(within ?? "5 seconds")}`)
   }
   const { at, request, ws } = arrival
@@ -129,7 +129,10 @@ async function accept(line: Line, run: Run): Promise<void> {
   if (fault !== undefined) throw new LineFailed(line, fault)
   if (notBefore !== undefined && waited < millisOf(notBefore, "")) {
     const millis = Math.round(waited)
-    throw new LineFailed(line, `the client came back ${millis} milliseconds after the close frame, which is too early`)
+    throw new LineFailed(
+      line,
+      `the client reconnected ${millis} milliseconds after the close frame, which is too early`
+    )
   }
 }
 
@@ -147,34 +150,38 @@ async function close(line: Line, { inbox, ws }: Connection, run: Run): Promise<v
   if (code === 1006) ws.terminate()
   else ws.close(code)
   run.closedAt = performance.now()
-  // What was on its way is of no interest; the next connection is.
+  // Frames that were already on their way do not matter. The next connection does.
   while (true) {
-    const arrival = await inbox.take(closeMillis - (performance.now() - run.closedAt))
+    const arrival = await inbox.next(closeTimeoutMillis - (performance.now() - run.closedAt))
     if (arrival?.kind === "closed") return
     if (arrival !== undefined) continue
-    const fault = `the client left the connection open for ${closeMillis} milliseconds after the close frame ${code}: `
-    throw new LineFailed(line, `${fault}it must answer with a close frame, and what it waits for begins with that`)
+    const fault =
+      `the client left the connection open for ${closeTimeoutMillis} milliseconds after the close frame ${code}: `
+    throw new LineFailed(line, `${fault}it must answer with a close frame; its reconnect delay starts then`)
   }
 }
 
-async function expectNone(line: Line, run: Run): Promise<void> {
+async function expectNoConnection(line: Line, run: Run): Promise<void> {
   const quiet = String(line.fields["noConnection"])
-  const arrival = await run.arrivals.take(millisOf(quiet, ""))
+  const arrival = await run.arrivals.next(millisOf(quiet, ""))
   if (arrival === undefined) return
   arrival.ws.terminate()
   const millis = Math.round(arrival.at - run.closedAt)
-  throw new LineFailed(line, `the client connected ${millis} milliseconds after the close frame, not after ${quiet}`)
+  throw new LineFailed(
+    line,
+    `the client connected ${millis} milliseconds after the close frame; it must not connect for ${quiet}`
+  )
 }
 
-/** As a crash and a new start are: the client is killed, and started again with the same environment. */
+/** Simulates a crash: kills the client and starts it again with the same environment. */
 async function restart(run: Run): Promise<void> {
   await kill(run.client)
   for (const { ws } of run.connections.values()) ws.terminate()
   run.client = run.start()
 }
 
-/** The state file's facts, once it is there: waited for, since nothing says when a client has written it. */
-async function expectState(line: Line, { captures, stateFile }: Run): Promise<void> {
+/** Polls the state file until it matches, because no message shows when a client has written the file. */
+async function expectStateFile(line: Line, { captures, stateFile }: Run): Promise<void> {
   const { stateFile: expected = {}, within } = line.fields
   const deadline = performance.now() + millisOf(within, "5 seconds")
   while (true) {

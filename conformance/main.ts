@@ -1,25 +1,25 @@
-/** `node conformance/main.ts server|client …`: runs every transcript of one kit and says how each went. README.md has the rest. */
+/** Command line of the conformance kit: runs every transcript of one kit and prints each result. */
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { runClientTranscript } from "./clientKit.ts"
 import { runServerTranscript } from "./serverKit.ts"
-import { LineFailed, NobodyThere, readTranscripts, type Transcript } from "./transcript.ts"
+import { LineFailed, readTranscripts, TargetUnreachable, type Transcript } from "./transcript.ts"
 
 const usage =
   `node conformance/main.ts server --ws ws://127.0.0.1:3001 --api http://127.0.0.1:3000 --token-file data/admin-token
 node conformance/main.ts client -- COMMAND [ARGUMENT…]
-  --only TEXT   only transcripts with TEXT in their name; may be given several times
-  --type agent  only transcripts for agents, or for gateways (client only)
-  --jobs N      so many at a time (client only); 4 unless given
-  --slow        also those that wait for a server's time-outs (server only)`
+  --only TEXT   Run only transcripts with TEXT in their name, for example resume; repeatable
+  --type TYPE   Run only transcripts for agent or gateway (client only)
+  --jobs N      Number of parallel transcripts (client only); default 4
+  --slow        Also run transcripts that wait for a server's timeouts (server only)`
 
 const separator = process.argv.indexOf("--")
 const command = separator === -1 ? [] : process.argv.slice(separator + 1)
-const own = process.argv.slice(2, separator === -1 ? undefined : separator)
+const kitArguments = process.argv.slice(2, separator === -1 ? undefined : separator)
 
 const { positionals: [kit], values } = parseArgs({
-  args: own,
+  args: kitArguments,
   allowPositionals: true,
   options: {
     ws: { type: "string", default: "ws://127.0.0.1:3001" },
@@ -34,7 +34,7 @@ const { positionals: [kit], values } = parseArgs({
 
 if (kit === "server") {
   const server = { ws: values.ws, api: values.api, token: readFileSync(values["token-file"], "utf8").trim() }
-  // One at a time: what one changes, the clients of another would hear of.
+  // One at a time, because the clients of one transcript would receive the changes of another.
   await runAll(kit, 1, (transcript) => runServerTranscript(transcript, server))
 } else if (kit === "client" && command.length > 0) {
   await runAll(kit, Number(values.jobs), (transcript) => runClientTranscript(transcript, command))
@@ -43,7 +43,7 @@ if (kit === "server") {
   process.exitCode = 2
 }
 
-/** One line a transcript, in the order of their names, and what went wrong where. */
+/** Prints one line for each transcript, in the order of their names, and the details of each failure. */
 async function runAll(kit: string, jobs: number, run: (transcript: Transcript) => Promise<void>): Promise<void> {
   const all = readTranscripts(join(import.meta.dirname, kit))
   const unknown = values.only.filter((part) => !all.some(({ name }) => name.includes(part)))
@@ -58,7 +58,7 @@ async function runAll(kit: string, jobs: number, run: (transcript: Transcript) =
   const work = async (): Promise<void> => {
     for (const { resolve, transcript } of queue) {
       const outcome = await outcomeOf(run(transcript))
-      isOver ||= outcome.isLast
+      isOver ||= outcome.isFatal
       resolve(outcome)
       if (isOver) return
     }
@@ -67,7 +67,7 @@ async function runAll(kit: string, jobs: number, run: (transcript: Transcript) =
   let passed = 0
   let failed = 0
   for (const { promise, transcript: { header, name } } of waiting) {
-    const { fault, isLast } = await promise
+    const { fault, isFatal } = await promise
     console.log(`${fault === undefined ? "ok    " : "FAILED"}  ${name}: ${String(header["transcript"])}`)
     if (fault === undefined) {
       passed += 1
@@ -75,8 +75,8 @@ async function runAll(kit: string, jobs: number, run: (transcript: Transcript) =
     }
     failed += 1
     console.log(fault)
-    if (isLast) {
-      console.log("        the other transcripts are left out")
+    if (isFatal) {
+      console.log("        skipping all other transcripts")
       break
     }
   }
@@ -86,28 +86,28 @@ async function runAll(kit: string, jobs: number, run: (transcript: Transcript) =
 }
 
 function nothingToRun(kit: string, unknown: ReadonlyArray<string>, all: ReadonlyArray<Transcript>): void {
-  if (unknown.length === 0) console.error("no transcript is left by --only, --type and --slow together")
+  if (unknown.length === 0) console.error("no transcript matches --only, --type and --slow")
   for (const part of unknown) console.error(`no transcript for a ${kit} has ${JSON.stringify(part)} in its name`)
-  if (unknown.length > 0) console.error(`there are: ${all.map(({ name }) => name).join(" ")}`)
+  if (unknown.length > 0) console.error(`available transcripts: ${all.map(({ name }) => name).join(" ")}`)
   process.exitCode = 1
 }
 
 interface Outcome {
-  /** Nothing if all went well. */
+  /** Description of the failure; absent if the transcript passed. */
   readonly fault?: string
-  /** Whether there is nobody to be tested. */
-  readonly isLast: boolean
+  /** Whether the client or server cannot be reached, so that all other transcripts are skipped. */
+  readonly isFatal: boolean
 }
 
 async function outcomeOf(running: Promise<void>): Promise<Outcome> {
   try {
     await running
-    return { isLast: false }
+    return { isFatal: false }
   } catch (error) {
     const line = error instanceof LineFailed
       ? `        line ${error.line.number}: ${error.line.text.slice(0, 400)}\n`
       : ""
     const fault = `${line}        ${error instanceof Error ? error.message : String(error)}`
-    return { fault, isLast: error instanceof NobodyThere }
+    return { fault, isFatal: error instanceof TargetUnreachable }
   }
 }

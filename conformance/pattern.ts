@@ -1,13 +1,13 @@
-/** Patterns and values of transcripts, as README.md describes them. Pure, but that matching adds to what is captured. */
+/** Patterns and templates of transcripts (README.md). Pure, except that a match adds captures. */
 
 export type Json = null | boolean | number | string | ReadonlyArray<Json> | { readonly [key: string]: Json }
 
-/** What was captured in a transcript so far. */
+/** Captured values of a transcript, by name. */
 export type Captures = Map<string, Json>
 
 /**
- * Where and how a value is not as the pattern says; undefined when it is, and then what was captured is added to `captures`:
- * inside one pattern a name still stands for what it was before.
+ * Path and reason of the first mismatch; undefined if the value matches. A match adds its captures to `captures`. Inside one
+ * pattern, a name still refers to the earlier capture.
  */
 export const mismatch = (pattern: Json, value: Json | undefined, captures: Captures): string | undefined => {
   const scope: Scope = { known: captures, found: new Map() }
@@ -23,8 +23,8 @@ interface Scope {
 }
 
 function mismatchAt(path: string, pattern: Json, value: Json | undefined, scope: Scope): string | undefined {
-  if (pattern === "$absent") return value === undefined ? undefined : `${where(path)} should be absent`
-  if (value === undefined) return `${where(path)} is missing`
+  if (pattern === "$absent") return value === undefined ? undefined : `${describePath(path)} should be absent`
+  if (value === undefined) return `${describePath(path)} is missing`
   if (typeof pattern === "string") return mismatchText(path, pattern, value, scope)
   if (isList(pattern)) return mismatchList(path, pattern, value, scope)
   if (isObject(pattern)) {
@@ -36,33 +36,33 @@ function mismatchAt(path: string, pattern: Json, value: Json | undefined, scope:
   return pattern === value ? undefined : differs(pattern, value, path)
 }
 
-/** A value to send, with what was captured put into it. Throws an `Error` that names what was not captured. */
-export const fill = (template: Json, captures: Captures): Json => {
+/** Replaces captured names in a template. Throws an `Error` with the name that was not captured. */
+export const substitute = (template: Json, captures: Captures): Json => {
   if (typeof template === "string") return fillText(template, captures)
-  if (isList(template)) return template.map((item) => fill(item, captures))
+  if (isList(template)) return template.map((item) => substitute(item, captures))
   if (!isObject(template)) return template
   const { $plus, $repeat } = template
-  if (isList($plus)) return $plus.reduce<number>((sum, part) => sum + Number(fill(part, captures)), 0)
+  if (isList($plus)) return $plus.reduce<number>((sum, part) => sum + Number(substitute(part, captures)), 0)
   if (isList($repeat)) return String($repeat[0]).repeat(Number($repeat[1]))
-  return Object.fromEntries(Object.entries(template).map(([key, item]) => [key, fill(item, captures)]))
+  return Object.fromEntries(Object.entries(template).map(([key, item]) => [key, substitute(item, captures)]))
 }
 
 export const isObject = (value: Json | undefined): value is { readonly [key: string]: Json } =>
   typeof value === "object" && value !== null && !Array.isArray(value)
 
-/** One or several, or none. */
+/** Turns a single value, a list or undefined into a list. */
 export const listOf = (value: Json | undefined): ReadonlyArray<Json> => {
   if (value === undefined) return []
   return isList(value) ? value : [value]
 }
 
-/** A field that the value itself has: what every object inherits (`constructor`) is none. */
+/** Own field of a value. Inherited properties such as `constructor` are not fields. */
 const own = (value: { readonly [key: string]: Json }, key: string): Json | undefined =>
   Object.hasOwn(value, key) ? value[key] : undefined
 
 const isList = (value: Json | undefined): value is ReadonlyArray<Json> => Array.isArray(value)
 
-/** A `Map`, since a text of a transcript may be any word, also one that every object has (`constructor`, `__proto__`). */
+/** A `Map`, because a transcript may contain property names that every object has, such as `constructor` or `__proto__`. */
 const kinds: ReadonlyMap<string, (value: Json) => boolean> = new Map([
   ["$any", () => true],
   ["$string", (value: Json) => typeof value === "string"],
@@ -89,8 +89,9 @@ function mismatchText(path: string, pattern: string, value: Json, scope: Scope):
 
 function mismatchList(path: string, pattern: ReadonlyArray<Json>, value: Json, scope: Scope): string | undefined {
   if (!isList(value)) return differs(pattern, value, path)
-  if (value.length !== pattern.length) return `${where(path)} has ${value.length} items, expected ${pattern.length}`
-  return first(pattern.map((item, index) => () => mismatchAt(`${path}[${index}]`, item, value[index], scope)))
+  if (value.length !== pattern.length)
+    return `${describePath(path)} has ${value.length} items, expected ${pattern.length}`
+  return firstMismatch(pattern.map((item, index) => () => mismatchAt(`${path}[${index}]`, item, value[index], scope)))
 }
 
 function mismatchObject(
@@ -100,7 +101,7 @@ function mismatchObject(
   scope: Scope
 ): string | undefined {
   if (!isObject(value)) return differs(pattern, value, path)
-  return first(
+  return firstMismatch(
     Object.entries(pattern).map(([key, item]) => () =>
       mismatchAt(path === "" ? key : `${path}.${key}`, item, own(value, key), scope)
     )
@@ -118,11 +119,11 @@ function mismatchOperator(
     case "$exactly":
       return mismatchObject(path, isObject(operand) ? operand : {}, value, scope) ?? unexpected(operand, value, path)
     case "$has":
-      return first(
+      return firstMismatch(
         listOf(operand).map((item) => () => matchesAny(item, value, scope) ? undefined : lacks(item, path))
       )
     case "$hasNone":
-      return first(
+      return firstMismatch(
         listOf(operand).map((item) => () => matchesAny(item, value, scope) ? holds(item, path) : undefined)
       )
     case "$oneOf":
@@ -130,15 +131,15 @@ function mismatchOperator(
         ? undefined
         : differs(operand, value, path)
     case "$above":
-      return typeof value === "number" && value > Number(fill(operand, scope.known))
+      return typeof value === "number" && value > Number(substitute(operand, scope.known))
         ? undefined
-        : `${where(path)} is ${show(value)}, expected more than ${show(fill(operand, scope.known))}`
+        : `${describePath(path)} is ${show(value)}, expected more than ${show(substitute(operand, scope.known))}`
     case "$contains":
-      return typeof value === "string" && value.includes(String(fill(operand, scope.known)))
+      return typeof value === "string" && value.includes(String(substitute(operand, scope.known)))
         ? undefined
-        : `${where(path)} is ${show(value)}, expected a text with ${show(operand)} in it`
+        : `${describePath(path)} is ${show(value)}, expected a text with ${show(operand)} in it`
     default:
-      return `the pattern at ${where(path)} has the unknown operator ${operator}`
+      return `the pattern at ${describePath(path)} has the unknown operator ${operator}`
   }
 }
 
@@ -148,11 +149,13 @@ function matchesAny(pattern: Json, value: Json, scope: Scope): boolean {
 
 function unexpected(operand: Json, value: Json, path: string): string | undefined {
   if (!isObject(operand) || !isObject(value)) return undefined
-  const more = Object.keys(value).filter((key) => !Object.hasOwn(operand, key))
-  return more.length === 0 ? undefined : `${where(path)} has fields that it should not have: ${more.join(", ")}`
+  const extra = Object.keys(value).filter((key) => !Object.hasOwn(operand, key))
+  return extra.length === 0
+    ? undefined
+    : `${describePath(path)} has fields that it should not have: ${extra.join(", ")}`
 }
 
-/** `$name` alone is the captured value itself; `${name}` inside a text is its text; `$$` begins a text with a dollar. */
+/** `$name` alone is replaced by the captured value, `${name}` inside a text by the value's text, and a leading `$$` by `$`. */
 function fillText(text: string, captures: Captures): Json {
   if (text.startsWith("$$")) return text.slice(1)
   const whole = /^\$(\w+)$/u.exec(text)?.[1]
@@ -169,7 +172,7 @@ function captured(name: string, captures: Captures): Json {
   return value
 }
 
-function first(checks: ReadonlyArray<() => string | undefined>): string | undefined {
+function firstMismatch(checks: ReadonlyArray<() => string | undefined>): string | undefined {
   for (const check of checks) {
     const fault = check()
     if (fault !== undefined) return fault
@@ -188,24 +191,24 @@ function sameJson(left: Json, right: Json): boolean {
 }
 
 function differs(expected: Json, value: Json, path: string): string {
-  return `${where(path)} is ${show(value)}, expected ${show(expected)}`
+  return `${describePath(path)} is ${show(value)}, expected ${show(expected)}`
 }
 
 function lacks(item: Json, path: string): string {
-  return `${where(path)} has no item like ${show(item)}`
+  return `${describePath(path)} has no item like ${show(item)}`
 }
 
 function holds(item: Json, path: string): string {
-  return `${where(path)} has an item like ${show(item)}`
+  return `${describePath(path)} has an item like ${show(item)}`
 }
 
-function where(path: string): string {
+function describePath(path: string): string {
   return path === "" ? "it" : path
 }
 
-const longest = 160
+const maxQuotedLength = 160
 
 function show(value: Json): string {
   const text = JSON.stringify(value)
-  return text.length > longest ? `${text.slice(0, longest)}…` : text
+  return text.length > maxQuotedLength ? `${text.slice(0, maxQuotedLength)}…` : text
 }

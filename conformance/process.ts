@@ -1,18 +1,18 @@
-/** The client under test as a process: its end, and what it said last on its standard error. */
+/** Process of the client under test, with its exit and the end of its standard error. */
 import { type ChildProcess, spawn } from "node:child_process"
 
 export interface Client {
   readonly child: ChildProcess
-  /** How it ended, for people: also when it could not be started. */
+  /** Description of the exit for people, or of the failed start. */
   readonly ended: Promise<string>
   hasEnded: boolean
-  /** The end of its standard error. */
+  /** Last part of the standard error. */
   stderr: string
 }
 
-const longest = 2_000
+const maxStderrLength = 2_000
 
-/** How long an end may take to be known after the connection that it has cut. */
+/** Time that the exit may take to be reported after the end of the process's connection. */
 const graceMillis = 200
 
 export const startClient = ([program = "", ...args]: ReadonlyArray<string>, env: NodeJS.ProcessEnv): Client => {
@@ -23,22 +23,22 @@ export const startClient = ([program = "", ...args]: ReadonlyArray<string>, env:
     resolve(how)
   }
   const client: Client = { child, ended, hasEnded: false, stderr: "" }
-  child.stderr.on("data", (data) => client.stderr = `${client.stderr}${String(data)}`.slice(-longest))
-  child.once("error", (error) => end(`it could not be started: ${error.message}`))
-  // Not `close`: its children may hold its standard error open.
-  child.once("exit", (code, signal) => end(code === null ? `it was ended by ${signal}` : `exit code ${code}`))
+  child.stderr.on("data", (data) => client.stderr = `${client.stderr}${String(data)}`.slice(-maxStderrLength))
+  child.once("error", (error) => end(`the command could not be started: ${error.message}`))
+  // `exit` and not `close`, because child processes may hold the standard error open.
+  child.once("exit", (code, signal) => end(code === null ? `killed by ${signal}` : `exit code ${code}`))
   return client
 }
 
-/** What the process itself has to say to a failure: its end, if it has ended, and its standard error, if there is any. */
-export const toldBy = async (client: Client): Promise<string> => {
-  // Its standard error may be read later than its end is known, and its end later than that of its connection.
+/** Details of the process for a failure message: its exit, if it has exited, and its standard error. */
+export const describeProcess = async (client: Client): Promise<string> => {
+  // The exit may be reported after the end of the connection, and the standard error after the exit.
   const { promise: grace, resolve } = Promise.withResolvers<void>()
   setTimeout(resolve, graceMillis)
   await grace
-  const end = client.hasEnded ? `; it has ended: ${await client.ended}` : ""
+  const end = client.hasEnded ? `; the process has ended: ${await client.ended}` : ""
   const lines = client.stderr.trim().split("\n").map((line) => `\n          ${line}`).join("")
-  return `${end}${lines.trim() === "" ? "" : `; its standard error:${lines}`}`
+  return `${end}${lines.trim() === "" ? "" : `; standard error:${lines}`}`
 }
 
 export const kill = async ({ child, ended }: Client): Promise<void> => {

@@ -1,24 +1,24 @@
-/** Transcripts as they are read from files: JSON Lines, of which each is one action or one expectation. */
+/** Transcripts: JSON Lines files in which each line is an action or an expectation. */
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { isObject, type Json } from "./pattern.ts"
 
 export interface Line {
-  /** Its number in the file, from 1. */
+  /** Number of the line in the file, from 1. */
   readonly number: number
   readonly text: string
   readonly fields: { readonly [key: string]: Json }
 }
 
 export interface Transcript {
-  /** The file's name without its ending. */
+  /** File name without extension. */
   readonly name: string
-  /** The first line: `transcript` says what is shown. */
+  /** First line; `transcript` is the description. */
   readonly header: { readonly [key: string]: Json }
   readonly lines: ReadonlyArray<Line>
 }
 
-/** A line of a transcript did not go as it says. */
+/** The client or server did not behave as a line of the transcript requires. */
 export class LineFailed extends Error {
   readonly line: Line
   constructor(line: Line, message: string) {
@@ -27,10 +27,10 @@ export class LineFailed extends Error {
   }
 }
 
-/** Whoever is to be tested is not there at all: the other transcripts would tell nothing more. */
-export class NobodyThere extends Error {}
+/** The client or server under test cannot be reached, so that the other transcripts cannot pass either. */
+export class TargetUnreachable extends Error {}
 
-/** All transcripts of a folder, by name. Throws an `Error` that names the file and the line that is not a JSON object. */
+/** All transcripts of a folder, sorted by name. Throws an `Error` with the file and line if a line is not a JSON object. */
 export const readTranscripts = (folder: string): ReadonlyArray<Transcript> =>
   readdirSync(folder)
     .filter((file) => file.endsWith(".jsonl"))
@@ -46,7 +46,7 @@ export const parseTranscript = (name: string, content: string): Transcript => {
   return { name, header: header.fields, lines: rest.filter(({ fields }) => !("note" in fields)) }
 }
 
-/** `5 seconds`, `1 second`, `200 milliseconds` or `2 minutes`, in milliseconds. */
+/** `5 seconds`, `1 second`, `200 milliseconds` or `2 minutes` → milliseconds. */
 export const millisOf = (text: Json | undefined, fallback: string): number => {
   const [, amount = "", unit = ""] =
     /^(\d+(?:\.\d+)?) (millisecond|second|minute)s?$/u.exec(String(text ?? fallback)) ??
@@ -58,8 +58,8 @@ export const millisOf = (text: Json | undefined, fallback: string): number => {
 
 const unitMillis: Readonly<Record<string, number>> = { millisecond: 1, second: 1_000, minute: 60_000 }
 
-function parseLine(place: string, text: string): { readonly [key: string]: Json } {
-  const fault = new Error(`${place} is not a JSON object: ${text.slice(0, 80)}`)
+function parseLine(position: string, text: string): { readonly [key: string]: Json } {
+  const fault = new Error(`${position} is not a JSON object: ${text.slice(0, 80)}`)
   try {
     const value = JSON.parse(text) as Json
     if (isObject(value)) return value

@@ -70,5 +70,5 @@ export type Self = typeof Self.Type
 export class Operator extends Context.Service<Operator, {
   readonly self: Self
   /** Completes when the token has expired or was revoked, so that open streams can end. */
-  readonly ended: Effect.Effect<void>
+  readonly invalidated: Effect.Effect<void>
 }>()("control/http/Operator") {}

@@ -2,7 +2,8 @@
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Authorization, createdResponse, describeEndpoint, listQuery, Validation } from "./apiParts.ts"
 import * as Problem from "./problems.ts"
-import { KeyIdInput, pageOf } from "./resources.ts"
+import { pageOf } from "./pagination.ts"
+import { KeyIdInput } from "./resources.ts"
 import { CreatedToken, NewToken, Self, Token } from "./adminTokens.ts"
 
 const token = { id: KeyIdInput }

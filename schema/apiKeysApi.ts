@@ -10,6 +10,7 @@ import {
 } from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
 import * as Problem from "./problems.ts"
+import * as Pagination from "./pagination.ts"
 import * as Resource from "./resources.ts"
 
 const agent = { id: Resource.AgentIdInput }
@@ -17,7 +18,7 @@ const gateway = { id: Resource.GatewayIdInput }
 
 const CreatedKey = changeResponse(Resource.CreatedKey, "CreatedKey")
 
-const keyTexts = {
+const keyEndpoints = {
   list: describeEndpoint("read", "List API keys", "Keys without their secrets."),
   create: describeEndpoint(
     "operate",
@@ -30,21 +31,21 @@ const keyTexts = {
 export class AgentKeysGroup extends HttpApiGroup.make("agentKeys").add(
   HttpApiEndpoint.get("list", "/api/agents/:id/keys", {
     params: agent,
-    success: Resource.pageOf(Resource.Key),
+    success: Pagination.pageOf(Resource.Key),
     error: [Problem.AgentNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(keyTexts.list),
+  }).annotateMerge(keyEndpoints.list),
   HttpApiEndpoint.post("create", "/api/agents/:id/keys", {
     params: agent,
     query: waitQuery,
     success: createdResponse(CreatedKey),
     error: [Problem.AgentNotFound, Problem.TooManyKeys, Problem.StoreUnavailable]
-  }).annotateMerge(keyTexts.create),
+  }).annotateMerge(keyEndpoints.create),
   HttpApiEndpoint.delete("remove", "/api/agents/:id/keys/:keyId", {
     params: { ...agent, keyId: Resource.KeyIdInput },
     query: waitQuery,
     success: deletedResponse,
     error: [Problem.AgentNotFound, Problem.KeyNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(keyTexts.remove)
+  }).annotateMerge(keyEndpoints.remove)
 ).middleware(Validation).middleware(Authorization).annotateMerge(
   OpenApi.annotations({ title: "API keys of agents" })
 ) {}
@@ -52,21 +53,21 @@ export class AgentKeysGroup extends HttpApiGroup.make("agentKeys").add(
 export class GatewayKeysGroup extends HttpApiGroup.make("gatewayKeys").add(
   HttpApiEndpoint.get("list", "/api/gateways/:id/keys", {
     params: gateway,
-    success: Resource.pageOf(Resource.Key),
+    success: Pagination.pageOf(Resource.Key),
     error: [Problem.GatewayNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(keyTexts.list),
+  }).annotateMerge(keyEndpoints.list),
   HttpApiEndpoint.post("create", "/api/gateways/:id/keys", {
     params: gateway,
     query: waitQuery,
     success: createdResponse(CreatedKey),
     error: [Problem.GatewayNotFound, Problem.TooManyKeys, Problem.StoreUnavailable]
-  }).annotateMerge(keyTexts.create),
+  }).annotateMerge(keyEndpoints.create),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id/keys/:keyId", {
     params: { ...gateway, keyId: Resource.KeyIdInput },
     query: waitQuery,
     success: deletedResponse,
     error: [Problem.GatewayNotFound, Problem.KeyNotFound, Problem.StoreUnavailable]
-  }).annotateMerge(keyTexts.remove)
+  }).annotateMerge(keyEndpoints.remove)
 ).middleware(Validation).middleware(Authorization).annotateMerge(
   OpenApi.annotations({ title: "API keys of gateways" })
 ) {}

@@ -3,6 +3,7 @@ import { Context, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiMiddleware, HttpApiSchema, HttpApiSecurity, OpenApi } from "effect/http-api"
 import { Deleted, deliveryField } from "./delivery.ts"
 import * as Problem from "./problems.ts"
+import * as Pagination from "./pagination.ts"
 import * as Resource from "./resources.ts"
 import type { Operator, Role } from "./adminTokens.ts"
 
@@ -38,8 +39,8 @@ export const GatewayIdInPath = idInPath.pipe(Schema.brand("GatewayId"))
 export const TunnelIdInPath = idInPath.pipe(Schema.brand("TunnelId"))
 
 export const listQuery = {
-  limit: Schema.optionalKey(Resource.Limit),
-  cursor: Schema.optionalKey(Resource.PageCursorFromString)
+  limit: Schema.optionalKey(Pagination.PageLimit),
+  cursor: Schema.optionalKey(Pagination.PageCursorFromString)
 }
 
 export const createdResponse = <S extends Schema.Top>(schema: S) => schema.pipe(HttpApiSchema.status(201))
@@ -73,6 +74,6 @@ export const listEndpoint = <const Path extends `/${string}`, S extends Schema.T
 ) =>
   HttpApiEndpoint.get("list", path, {
     query: listQuery,
-    success: Resource.pageOf(item),
+    success: Pagination.pageOf(item),
     error: Problem.StoreUnavailable
   }).annotateMerge(describeEndpoint("read", summary, "Oldest first."))

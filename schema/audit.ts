@@ -2,7 +2,8 @@
 import { Schema, SchemaGetter } from "effect"
 import { EntityType } from "./events.ts"
 import { Revision, Timestamp } from "./ids.ts"
-import { Limit, noNulCharacter } from "./resources.ts"
+import { PageLimit } from "./pagination.ts"
+import { noNulCharacter } from "./resources.ts"
 
 /** Audited objects. Besides rows with revisions: accepted losses (`network`), changes of the master key, and admin tokens. */
 const AuditedType = Schema.Literals([...EntityType.literals, "network", "token", "master_key"]).annotate({
@@ -57,7 +58,7 @@ const AuditCursor: Schema.Codec<number, string> = Schema.String.annotate({
 )
 
 export const auditQuery = {
-  limit: Schema.optionalKey(Limit),
+  limit: Schema.optionalKey(PageLimit),
   cursor: Schema.optionalKey(AuditCursor),
   entityType: Schema.optionalKey(AuditedType).annotate({ description: "Only changes of this type of object." }),
   entityId: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 256), noNulCharacter)).annotate({

@@ -2,12 +2,13 @@
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { Authorization, describeEndpoint, listQuery, Validation } from "./apiParts.ts"
 import * as Problem from "./problems.ts"
+import * as Pagination from "./pagination.ts"
 import * as Resource from "./resources.ts"
 
 export class ClientsGroup extends HttpApiGroup.make("clients").add(
   HttpApiEndpoint.get("list", "/api/clients", {
     query: listQuery,
-    success: Resource.pageOf(Resource.ConnectedClient),
+    success: Pagination.pageOf(Resource.ConnectedClient),
     error: Problem.StoreUnavailable
   }).annotateMerge(
     describeEndpoint("read", "List connected clients", "Clients of every node, in the order in which they connected.")

@@ -4,43 +4,43 @@ import { Schema } from "effect"
 interface CloseCode {
   readonly code: number
   readonly meaning: string
-  readonly client: string
+  readonly clientAction: string
 }
 
 /** RFC 6455 section 7.4 defines the codes below 4000 and leaves 4000 to 4999 to applications. `meaning` is the close reason. */
 export const closeCodes = {
-  normal: { code: 1000, meaning: "normal", client: "-" },
-  tooBig: { code: 1009, meaning: "message larger than the limit", client: "not resend it" },
-  defect: { code: 1011, meaning: "internal server error", client: "reconnect with backoff" },
-  restarting: { code: 1012, meaning: "restarting", client: "reconnect after a random delay" },
-  tryLater: { code: 1013, meaning: "try again later (store unavailable)", client: "reconnect with backoff" },
+  normal: { code: 1000, meaning: "normal", clientAction: "-" },
+  tooBig: { code: 1009, meaning: "message larger than the limit", clientAction: "not resend it" },
+  defect: { code: 1011, meaning: "internal server error", clientAction: "reconnect with backoff" },
+  restarting: { code: 1012, meaning: "restarting", clientAction: "reconnect after a random delay" },
+  tryLater: { code: 1013, meaning: "try again later (store unavailable)", clientAction: "reconnect with backoff" },
   protocolViolation: {
     code: 4400,
     meaning: "protocol violation (binary frame, too many bad messages)",
-    client: "stop and report"
+    clientAction: "stop and report"
   },
   unauthenticated: {
     code: 4401,
     meaning: "authentication failed",
-    client: "stop until it has another key, or retry every few minutes"
+    clientAction: "stop until it has another key, or retry every few minutes"
   },
-  revoked: { code: 4403, meaning: "the key was revoked", client: "stop until it has another key" },
-  silent: { code: 4408, meaning: "silent too long, or no `auth` in time", client: "reconnect" },
+  revoked: { code: 4403, meaning: "the key was revoked", clientAction: "stop until it has another key" },
+  silent: { code: 4408, meaning: "silent too long, or no `auth` in time", clientAction: "reconnect" },
   replaced: {
     code: 4409,
     meaning: "replaced by a newer session of the same client",
-    client: "stop; reconnecting would replace the newer session"
+    clientAction: "stop; reconnecting would replace the newer session"
   },
-  deleted: { code: 4410, meaning: "this agent or gateway was deleted", client: "stop" },
+  deleted: { code: 4410, meaning: "this agent or gateway was deleted", clientAction: "stop" },
   tooMany: {
     code: 4429,
     meaning: "too many messages, or too many sessions of one client",
-    client: "reconnect after a minute"
+    clientAction: "reconnect after a minute"
   },
   tooSlow: {
     code: 4441,
     meaning: "too slow: did not read for too long",
-    client: "reconnect with backoff; expect a full `config`"
+    clientAction: "reconnect with backoff; expect a full `config`"
   }
 } as const satisfies Record<string, CloseCode>
 export type CloseReason = keyof typeof closeCodes

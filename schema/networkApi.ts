@@ -4,7 +4,7 @@ import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { Authorization, describeEndpoint, Validation } from "./apiParts.ts"
 import { Revision, Timeline, Timestamp } from "./ids.ts"
 import * as Problem from "./problems.ts"
-import * as Resource from "./resources.ts"
+import * as Pagination from "./pagination.ts"
 import { Loss } from "./rowKinds.ts"
 
 const HeldUpdate = Schema.Struct({
@@ -18,7 +18,7 @@ const HeldUpdate = Schema.Struct({
     "Update that the loss guard holds back from all clients, because the number of missing rows suggests a mistake."
 })
 
-const UnreadableRow = Resource.UnreadableRow.annotate({
+const UnreadableRow = Pagination.UnreadableRow.annotate({
   description: "Row that cannot be decoded or decrypted. Clients keep its last readable state."
 })
 

@@ -38,7 +38,7 @@ export const blocks: Readonly<Record<string, () => string>> = {
       ["code", "meaning", "the client should"],
       Object.values(closeCodes)
         .toSorted((one, other) => one.code - other.code)
-        .map(({ code, meaning, client }) => [String(code), meaning, client])
+        .map(({ clientAction, code, meaning }) => [String(code), meaning, clientAction])
     )
 }
 

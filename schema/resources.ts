@@ -1,5 +1,5 @@
 /** Resources of the HTTP API. They contain no private keys and no hashes. */
-import { Schema, SchemaGetter } from "effect"
+import { Schema } from "effect"
 import { pemFields, storedText, tunnelFields } from "./sharedFields.ts"
 import {
   AgentId,
@@ -241,72 +241,3 @@ export const ConnectedClient = Schema.Struct({
   ...deliveryStateFields
 }).annotate({ identifier: "ConnectedClient", description: "Agent or gateway that is connected to a node." })
 export type ConnectedClient = typeof ConnectedClient.Type
-
-/** Cursor of a list that is sorted by creation time: the last row of the previous page. */
-export interface PageCursor {
-  /** Microseconds since 1970, the resolution of PostgreSQL's timestamps. */
-  readonly micros: number
-  readonly id: string
-}
-
-const PageCursor = Schema.Struct({ micros: Schema.Int, id: Schema.String })
-
-/** `<micros>.<id>`. The digits fit exactly into a JavaScript number and last for 200 years. No id in a row has a NUL. */
-const cursorPattern = /^(-?[1-8]?\d{1,15})\.([^\0]{1,256})$/u
-
-/** A cursor in base64url. */
-export const PageCursorFromString: Schema.Codec<PageCursor, string> = Schema.String.annotate({
-  description: "Opaque: the `nextCursor` of the previous page."
-}).pipe(
-  Schema.decodeTo(
-    Schema.StringFromBase64Url.check(Schema.isPattern(cursorPattern, { message: "expected a `nextCursor`" }))
-  ),
-  Schema.decodeTo(PageCursor, {
-    decode: SchemaGetter.transform((text: string) => {
-      const [, micros, id = ""] = cursorPattern.exec(text) ?? []
-      return { micros: Number(micros), id }
-    }),
-    encode: SchemaGetter.transform(({ micros, id }: PageCursor) => `${micros}.${id}`)
-  })
-)
-
-export const defaultLimit = 100
-
-export const Limit = Schema.String.check(Schema.isPattern(/^\d{1,4}$/u, { message: "expected a whole number" }))
-  .annotate({
-    description: "Page size: 1 to 1000 items. Default: 100."
-  }).pipe(
-    Schema.decodeTo(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1_000 })), {
-      decode: SchemaGetter.transform(Number),
-      encode: SchemaGetter.transform(String)
-    })
-  )
-
-export interface PageRequest {
-  readonly limit: number
-  readonly after: PageCursor | undefined
-}
-
-export interface Page<A> {
-  readonly items: ReadonlyArray<A>
-  /** Null on the last page. */
-  readonly nextCursor: PageCursor | null
-  readonly unreadable?: ReadonlyArray<typeof UnreadableRow.Type>
-}
-
-/** Row that exists but cannot be decoded or decrypted. */
-export const UnreadableRow = Schema.Struct({
-  entityType: Schema.String,
-  entityId: Schema.String,
-  reason: Schema.String
-})
-
-export const pageOf = <S extends Schema.Constraint>(item: S) =>
-  Schema.Struct({
-    items: Schema.Array(item),
-    nextCursor: Schema.NullOr(PageCursorFromString),
-    unreadable: Schema.optionalKey(Schema.Array(UnreadableRow)).annotate({
-      description:
-        "Rows of this page that cannot be decoded or decrypted, for example after a write by another application; absent if there are none."
-    })
-  })

@@ -1,5 +1,5 @@
 /** Performs one operation of the API: builds the request, prints the response, checks the delivery. */
-import { UnreadableRow } from "#schema/resources.ts"
+import { UnreadableRow } from "#schema/pagination.ts"
 import { Console, Effect, Option, Schema } from "effect"
 import { readFile } from "node:fs/promises"
 import { findServer, httpClientLayer, requestJson, type Server } from "./apiClient.ts"

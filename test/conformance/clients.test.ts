@@ -1,3 +1,4 @@
+/** Conformance kit for clients: it passes against the examples and detects faulty clients. */
 import { temporaryDirectory } from "#support/process.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -5,9 +6,9 @@ import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { conformance, failuresIn, python } from "./run.ts"
 
-const small = ["--jobs", "8"]
-/** A start of it takes a second of the processor, so it is shown only what no other test of `./agent` shows end to end. */
-const large = [
+const allTranscripts = ["--jobs", "8"]
+/** Transcripts that no other test of the client library covers end to end. Few, because each start takes 1 s of CPU time. */
+const libraryTranscripts = [
   "--jobs",
   "3",
   "--type",
@@ -21,46 +22,46 @@ const passes = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
   assert.match(outcome.printed, /^\d+ passed, 0 failed$/mu)
 })
 
-/** What a client could do wrong, as a change of the example, and the transcript that must find it. */
+/** Faults of a client, each as a change of the example, with the transcript that must detect the fault. */
 const faults: ReadonlyArray<readonly [what: string, transcript: string, good: string, bad: string]> = [
-  ["takes old steps for new ones", "repeated-revisions", "if (revision <= held.revision) return\n", "\n"],
-  ["does not see a gap", "gap", "held === null || previous > held.revision", "held === null"],
-  ["does not compare with heartbeat_ack", "heartbeat-ack-ahead", "held.revision < data.revision", "false"],
-  ["comes back after another session has replaced it", "stops-after-4409", "[4400, 4403, 4409, 4410]", "[]"],
-  ["comes back when it likes after drain", "drain", "return drain ?? ", "return "],
-  ["forgets where it was", "resumes", "{ resume: {", "{ resumes: {"],
-  ["lets everybody read its keys", "restart", "mode: 0o600", "mode: 0o644"],
+  ["applies old deltas again", "repeated-revisions", "if (revision <= held.revision) return\n", "\n"],
+  ["does not detect a gap", "gap", "held === null || previous > held.revision", "held === null"],
+  ["ignores the revision of heartbeat_ack", "heartbeat-ack-ahead", "held.revision < data.revision", "false"],
+  ["reconnects after another session has replaced it", "stops-after-4409", "[4400, 4403, 4409, 4410]", "[]"],
+  ["ignores the delay of drain", "drain", "return drain ?? ", "return "],
+  ["forgets its position", "resumes", "{ resume: {", "{ resumes: {"],
+  ["writes its keys into a file that every user can read", "restart", "mode: 0o600", "mode: 0o644"],
   ["sends heartbeats too rarely", "heartbeats", "interval * (0.9 +", "interval * (1.9 +"],
-  ["waits for a dead connection", "dead-connection", "2.5 * interval", "99 * interval"],
+  ["does not detect a dead connection", "dead-connection", "2.5 * interval", "99 * interval"],
   [
-    "goes on with the view of another client",
+    "continues with the view of another client",
     "another-client",
     "held.view.own.id !== (data.agentId",
-    "held.view.own.id === (data.nobody"
+    "held.view.own.id === (data.missingId"
   ]
 ]
 
 describe("the conformance kit for clients", () => {
   it.live(
-    "passes against the example in Node",
-    () => passes(...small, "--", process.execPath, "examples/node/agent.mjs"),
+    "the kit passes against the example in Node",
+    () => passes(...allTranscripts, "--", process.execPath, "examples/node/agent.mjs"),
     120_000
   )
 
-  // Where no Python is installed there is nothing to run the example with.
+  // The example needs an installed Python.
   it.live.skipIf(!python)(
-    "passes against the example in Python",
-    () => passes(...small, "--", python ?? "", "examples/python/agent.py"),
+    "the kit passes against the example in Python",
+    () => passes(...allTranscripts, "--", python ?? "", "examples/python/agent.py"),
     120_000
   )
 
   it.live(
-    "passes against an agent in thirty lines over ./agent",
-    () => passes(...large, "--", process.execPath, "examples/agent-in-30-lines.ts"),
+    "the kit passes against an agent in 30 lines that uses the client library",
+    () => passes(...libraryTranscripts, "--", process.execPath, "examples/agent-in-30-lines.ts"),
     180_000
   )
 
-  it.live("finds each fault that a client could have", () =>
+  it.live("the kit detects each fault of a client", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const good = yield* Effect.promise(() => readFile("examples/node/agent.mjs", "utf8"))

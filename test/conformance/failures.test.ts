@@ -1,3 +1,4 @@
+/** Conformance kit: errors of its setup and of clients that violate the protocol. */
 import { temporaryDirectory } from "#support/process.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -5,8 +6,8 @@ import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { conformance, python } from "./run.ts"
 
-/** Nobody listens on port 2, which takes root; and it is none of the ports that `fetch` refuses by itself. */
-const nobody = ["--ws", "ws://127.0.0.1:2", "--api", "http://127.0.0.1:2"]
+/** Port 2 has no listener, because listening on it requires root. `fetch` does not block this port. */
+const unreachable = ["--ws", "ws://127.0.0.1:2", "--api", "http://127.0.0.1:2"]
 
 const fails = Effect.fnUntraced(function*(expected: RegExp, ...args: ReadonlyArray<string>) {
   const { code, printed } = yield* conformance(...args)
@@ -15,35 +16,35 @@ const fails = Effect.fnUntraced(function*(expected: RegExp, ...args: ReadonlyArr
   return printed
 })
 
-const written = Effect.fnUntraced(function*(name: string, content: string) {
+const writeTemporary = Effect.fnUntraced(function*(name: string, content: string) {
   const path = join(yield* temporaryDirectory, name)
   yield* Effect.promise(() => writeFile(path, content))
   return path
 })
 
-describe("the conformance kit, when it cannot do its work", () => {
-  it.live("says at once that the command cannot be started, and tries no other transcript", () =>
+describe("errors of the conformance kit", () => {
+  it.live("the kit reports a command that cannot be started and skips all other transcripts", () =>
     Effect.gen(function*() {
       const printed = yield* fails(/could not be started: .*ENOENT/u, "client", "--", "/nowhere/agent")
       assert.match(printed, /^0 passed, 1 failed$/mu)
     }))
 
-  it.live("says at once how the command has ended and what it had to say", () =>
+  it.live("the kit reports the exit code and the standard error of a command that exits", () =>
     Effect.gen(function*() {
-      const path = yield* written("ends.mjs", `console.error("no such option"); process.exit(3)`)
+      const path = yield* writeTemporary("ends.mjs", `console.error("no such option"); process.exit(3)`)
       const printed = yield* fails(/exit code 3.*\n +no such option/u, "client", "--", process.execPath, path)
       assert.match(printed, /^0 passed, 1 failed$/mu)
     }))
 
-  // Where no Python is installed there is nothing to run the example with.
+  // The example needs an installed Python.
   it.live.skipIf(!python)(
-    "says what is wrong with a client that leaves the connection open after drain",
+    "the kit reports a client that leaves the connection open after drain",
     () =>
       Effect.gen(function*() {
         const good = yield* Effect.promise(() => readFile("examples/python/agent.py", "utf8"))
         const answer = "                self.send(8, payload[:2])\n"
         assert.include(good, answer)
-        const bad = yield* written("open.py", good.replace(answer, "                time.sleep(20)\n"))
+        const bad = yield* writeTemporary("open.py", good.replace(answer, "                time.sleep(20)\n"))
         yield* fails(
           /left the connection open .* after the close frame 1012/u,
           "client",
@@ -57,13 +58,13 @@ describe("the conformance kit, when it cannot do its work", () => {
     30_000
   )
 
-  it.live("stops at the first transcript when there is no server, with its address and the cause", () =>
+  it.live("the kit stops at the first transcript if the server is unreachable, and reports address and cause", () =>
     Effect.gen(function*() {
-      const token = yield* written("token", "secret")
-      const printed = yield* fails(/127\.0\.0\.1:2.*ECONNREFUSED/u, "server", ...nobody, "--token-file", token)
+      const token = yield* writeTemporary("token", "secret")
+      const printed = yield* fails(/127\.0\.0\.1:2.*ECONNREFUSED/u, "server", ...unreachable, "--token-file", token)
       assert.match(printed, /^0 passed, 1 failed$/mu)
     }))
 
-  it.live("says that no transcript has the name", () =>
+  it.live("the kit reports a name that no transcript has", () =>
     Effect.asVoid(fails(/no transcript for a client has "draim"/u, "client", "--only", "draim", "--", "true")))
 })

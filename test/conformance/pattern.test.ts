@@ -1,4 +1,5 @@
-import { type Captures, fill, type Json, mismatch } from "#conformance/pattern.ts"
+/** Patterns and transcripts of the conformance kit. */
+import { type Captures, type Json, mismatch, substitute } from "#conformance/pattern.ts"
 import { millisOf, parseTranscript, readTranscripts } from "#conformance/transcript.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -7,20 +8,20 @@ const captures = (entries: Readonly<Record<string, Json>> = {}): Captures => new
 const isLike = (pattern: Json, value: Json, known: Captures = captures()): boolean =>
   mismatch(pattern, value, known) === undefined
 
-describe("a pattern", () => {
+describe("patterns of transcripts", () => {
   it.effect.prop(
-    "of plain JSON without dollars is like itself",
+    "plain JSON without dollar signs matches itself",
     { value: Schema.Json },
     ({ value }) =>
       Effect.sync(() => {
         const text = JSON.stringify(value).replaceAll("$", "S")
         const plain: Json = JSON.parse(text)
         assert.isUndefined(mismatch(plain, plain, captures()))
-        assert.deepStrictEqual(fill(plain, captures()), plain)
+        assert.deepStrictEqual(substitute(plain, captures()), plain)
       })
   )
 
-  it("takes the words that every object has for plain ones", () => {
+  it("names of inherited properties such as constructor are ordinary texts and fields", () => {
     for (const word of Object.getOwnPropertyNames(Object.prototype)) {
       assert.isTrue(isLike(word, word), word)
       const field = JSON.parse(`{${JSON.stringify(word)}:1}`)
@@ -30,7 +31,7 @@ describe("a pattern", () => {
     }
   })
 
-  it("ignores fields that it does not name, and only those", () => {
+  it("a pattern ignores fields that it does not name, and only those", () => {
     assert.isTrue(isLike({ a: 1 }, { a: 1, b: 2 }))
     assert.isFalse(isLike({ a: 1, b: 2 }, { a: 1 }))
     assert.isFalse(isLike({ $exactly: { a: 1 } }, { a: 1, b: 2 }))
@@ -39,8 +40,8 @@ describe("a pattern", () => {
     assert.isFalse(isLike({ a: "$absent" }, { a: null }))
   })
 
-  it("knows kinds, lists and bounds", () => {
-    const yes: ReadonlyArray<readonly [Json, Json]> = [
+  it("patterns of kinds, lists and bounds match the right values", () => {
+    const matching: ReadonlyArray<readonly [Json, Json]> = [
       ["$any", null],
       ["$string", ""],
       ["$int", 5],
@@ -55,7 +56,7 @@ describe("a pattern", () => {
       [{ $oneOf: [1, "$string"] }, "x"],
       ["$$any", "$any"]
     ]
-    const no: ReadonlyArray<readonly [Json, Json]> = [
+    const notMatching: ReadonlyArray<readonly [Json, Json]> = [
       ["$string", 5],
       ["$int", 5.5],
       ["$number", "5"],
@@ -66,13 +67,13 @@ describe("a pattern", () => {
       [{ $hasNone: [3] }, [1, 2, 3]],
       [{ $oneOf: [1, 2] }, 3],
       [[1], [1, 2]],
-      [{ $unheardOf: 1 }, 1]
+      [{ $unknownOperator: 1 }, 1]
     ]
-    for (const [pattern, value] of yes) assert.isTrue(isLike(pattern, value), JSON.stringify(pattern))
-    for (const [pattern, value] of no) assert.isFalse(isLike(pattern, value), JSON.stringify(pattern))
+    for (const [pattern, value] of matching) assert.isTrue(isLike(pattern, value), JSON.stringify(pattern))
+    for (const [pattern, value] of notMatching) assert.isFalse(isLike(pattern, value), JSON.stringify(pattern))
   })
 
-  it("captures what it finds, for the lines after it, and only when all of it was found", () => {
+  it("captures take effect after the line, and only if the whole pattern matches", () => {
     const known = captures({ r: 5 })
     assert.isTrue(isLike({ revision: "$r=$int", previous: "$r" }, { revision: 7, previous: 5 }, known))
     assert.strictEqual(known.get("r"), 7)
@@ -80,18 +81,21 @@ describe("a pattern", () => {
     assert.isFalse(known.has("id"))
   })
 
-  it("puts what was captured into what is sent, and says what it does not know", () => {
+  it("captures replace names in sent values, and an unknown name throws", () => {
     const known = captures({ id: "a1", r: 5, list: [1] })
-    assert.deepStrictEqual(fill({ path: "/api/agents/${id}", list: "$list", next: { $plus: ["$r", 2] } }, known), {
-      path: "/api/agents/a1",
-      list: [1],
-      next: 7
-    })
-    assert.strictEqual(fill({ $repeat: ["ab", 3] }, known), "ababab")
-    assert.throws(() => fill("$nobody", known), /nobody/u)
+    assert.deepStrictEqual(
+      substitute({ path: "/api/agents/${id}", list: "$list", next: { $plus: ["$r", 2] } }, known),
+      {
+        path: "/api/agents/a1",
+        list: [1],
+        next: 7
+      }
+    )
+    assert.strictEqual(substitute({ $repeat: ["ab", 3] }, known), "ababab")
+    assert.throws(() => substitute("$missing", known), /missing/u)
   })
 
-  it("says where and what", () => {
+  it("a mismatch names the path, the value and the expected value", () => {
     assert.strictEqual(
       mismatch({ a: [{ b: "$int" }] }, { a: [{ b: "x" }] }, captures()),
       "a[0].b is \"x\", expected \"$int\""
@@ -100,15 +104,15 @@ describe("a pattern", () => {
   })
 })
 
-describe("a transcript", () => {
-  it("that is none is refused with the place of the fault", () => {
+describe("transcripts", () => {
+  it("parsing an invalid transcript throws with the position of the error", () => {
     assert.throws(() => parseTranscript("x", "{\"transcript\":\"t\"}\nnonsense"), /x:2/u)
     assert.throws(() => parseTranscript("x", "{\"from\":\"client\"}"), /transcript/u)
     assert.throws(() => millisOf("soon", ""), /soon/u)
     assert.strictEqual(millisOf("1.5 seconds", ""), 1_500)
   })
 
-  it("has lines of known kinds only, and every name in it is captured before it is used", () => {
+  it("every transcript has only lines of known kinds, and captures every name before its use", () => {
     const kinds = {
       server: ["operator", "connect", "pause", "from", "expectClose", "close"],
       client: ["accept", "noConnection", "restart", "stateFile", "from", "expectClose", "close"]

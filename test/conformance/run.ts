@@ -1,10 +1,10 @@
-/** The kit as its users run it: a process, of which the exit code and what it prints are all there is. */
-import { sawOutput } from "#support/seen.ts"
+/** Runs the conformance kit as a process, and returns its exit code and output. */
+import { sawOutput } from "#support/collectOutput.ts"
 import { Effect } from "effect"
 import { spawn, spawnSync } from "node:child_process"
 import { resolve } from "node:path"
 
-/** The program itself: a wrapper that chooses between versions of it may take seconds when several start at once. */
+/** Path of the Python executable. A version manager's wrapper may take seconds when several processes start at once. */
 export const python = spawnSync("python3", ["-c", "import sys; print(sys.executable)"], { encoding: "utf8" })
   .stdout?.trim()
 
@@ -28,6 +28,6 @@ export const conformance = (...args: ReadonlyArray<string>): Effect.Effect<Outco
     return Effect.sync(() => child.kill("SIGKILL"))
   })
 
-/** What is of interest when a kit has failed: all but the transcripts that went well. */
+/** Output of a failed run without the lines of passed transcripts. */
 export const failuresIn = ({ printed }: Outcome): string =>
   printed.split("\n").filter((line) => !line.startsWith("ok ")).join("\n")

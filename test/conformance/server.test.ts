@@ -1,3 +1,4 @@
+/** Conformance kit for servers: every transcript passes against Control. */
 import { adminToken } from "#support/database.ts"
 import { temporaryDirectory } from "#support/process.ts"
 import { TestServer } from "#support/server.ts"
@@ -15,7 +16,7 @@ const settings = {
 }
 
 layer(TestServer.layer(settings), { excludeTestServices: true })("the conformance kit for servers", (it) => {
-  it.effect("passes against Control, with every transcript", () =>
+  it.effect("every transcript passes against Control", () =>
     Effect.gen(function*() {
       const { context, wsPort } = yield* TestServer
       const { address } = Context.get(context, HttpServer.HttpServer)

@@ -1,4 +1,4 @@
-/** The AsyncAPI document, judged by its official parser. That every example is such a message is told in generated.test.ts. */
+/** The AsyncAPI document is valid according to its official parser. generated.test.ts checks the examples of the messages. */
 import { asyncApi } from "#schema/asyncapi.ts"
 import { messageSenders } from "#schema/protocol.ts"
 import { DiagnosticSeverity, Parser } from "@asyncapi/parser"
@@ -12,10 +12,10 @@ const parse = async (text: string) => {
 const text = JSON.stringify(asyncApi())
 
 describe("the AsyncAPI document", () => {
-  it("is valid, and has both levels, at each what agents and gateways say and hear", async () => {
+  it("the document is valid and lists, for each level, the messages from and to agents and gateways", async () => {
     const { document, found } = await parse(text)
     assert.deepStrictEqual(found, [
-      // 3.0.0 is what generators and viewers read, and nothing that is newer is needed here.
+      // Generators and viewers read 3.0.0, and the document needs nothing newer.
       { code: "asyncapi-latest-version", path: "asyncapi", severity: DiagnosticSeverity.Information }
     ])
     const operations = document?.operations().all() ?? []
@@ -24,8 +24,8 @@ describe("the AsyncAPI document", () => {
     ]
     for (const [level, suffix] of [["plain", ""], ["control.v1", "V1"]] as const) {
       for (const [type, noun] of [["agent", "Agents"], ["gateway", "Gateways"]] as const) {
-        const mayBeSaid = messageSenders(level).filter(([, by]) => by.includes(type)).map(([name]) => name)
-        assert.sameMembers(typesIn(`receiveFrom${noun}${suffix}`), mayBeSaid)
+        const allowed = messageSenders(level).filter(([, by]) => by.includes(type)).map(([name]) => name)
+        assert.sameMembers(typesIn(`receiveFrom${noun}${suffix}`), allowed)
       }
     }
     assert.strictEqual(operations.length, 8)
@@ -36,7 +36,7 @@ describe("the AsyncAPI document", () => {
     assert.deepStrictEqual(bindings?.headers.required, ["Sec-WebSocket-Protocol"])
   })
 
-  it("would be found out if it were not", async () => {
+  it("the parser rejects a document with a broken reference", async () => {
     const broken = text.replace("#/components/schemas/status\"", "#/components/schemas/nothing\"")
     const { found } = await parse(broken)
     assert.deepInclude(found, {

@@ -1,3 +1,4 @@
+/** Published files: they match the schemas, and their examples and receivers are right. */
 import { readFrame } from "#sdk/messages.ts"
 import { AgentMessage, AgentMessageV1 } from "#schema/agentMessages.ts"
 import { ControlMessage } from "#schema/controlMessages.ts"
@@ -17,23 +18,23 @@ const published = renderAll(page)
 
 describe("the published protocol", () => {
   for (const [path, text] of Object.entries(published)) {
-    it(`${path} says what the schemas say (else: npm run generate)`, () => {
+    it(`${path} matches the schemas (otherwise run npm run generate)`, () => {
       assert.strictEqual(read(path), text)
     })
   }
 
-  it("nothing is among the generated files that nobody generates", () => {
+  it("schema/generated has no other files", () => {
     const files = readdirSync(join(root, "schema/generated")).map((name) => `schema/generated/${name}`)
     assert.deepStrictEqual(files.filter((path) => !(path in published)), [])
   })
 
-  it("drifts visibly: a row changed by hand does not survive the next generation", () => {
+  it("the next generation reverts a table row that was changed by hand", () => {
     const changed = page.replace("| 4401 | authentication failed |", "| 4401 | something else |")
     assert.notStrictEqual(changed, page)
     assert.strictEqual(renderPage(changed), page)
   })
 
-  it("has every block exactly where the page asks for it", () => {
+  it("rendering a page with an unknown or missing block throws", () => {
     assert.throws(() => renderPage(page.replace("generated: states", "generated: countries")), /countries/u)
     assert.throws(() => renderPage(""), /no block for: client-messages/u)
   })
@@ -41,7 +42,7 @@ describe("the published protocol", () => {
 
 for (const level of ["plain", "control.v1"] as const) {
   describe(`the JSON Schema of ${level}`, () => {
-    it("goes by a name of its own, and protocol.md says where it is", () => {
+    it("the schema has its level in its $id, and protocol.md links to its file", () => {
       assert.strictEqual(jsonSchema(level).$id, `urn:control:protocol:${level}`)
       const [path = ""] = Object.entries(published).find(([, text]) =>
         text.includes(`"$id": "${jsonSchema(level).$id}"`)
@@ -50,7 +51,7 @@ for (const level of ["plain", "control.v1"] as const) {
       assert.include(page, `](${path})`)
     })
 
-    it("has a definition for every reference", () => {
+    it("the schema has a definition for every reference", () => {
       const text = JSON.stringify(jsonSchema(level))
       const defined = new Set(Object.keys(jsonSchema(level).$defs))
       const referenced = [...text.matchAll(/"#\/\$defs\/([^"]+)"/gu)].map(([, name]) => name ?? "")
@@ -69,10 +70,10 @@ const all = new Set([
   ...ControlMessageV1.members
 ])
 
-describe("the examples", () => {
+describe("the examples of messages", () => {
   for (const schema of all) {
     const { examples = [], identifier } = Schema.resolveAnnotations(schema) ?? {}
-    it.effect(`of ${identifier} are such messages, with no field too many`, () =>
+    it.effect(`the examples of ${identifier} match its schema and have no extra field`, () =>
       Effect.gen(function*() {
         assert.isNotEmpty(examples)
         const decode = Schema.decodeUnknownEffect(schema, { onExcessProperty: "error" })
@@ -81,20 +82,20 @@ describe("the examples", () => {
   }
 })
 
-describe("who is told", () => {
+describe("the receivers of Control's messages", () => {
   const definitions = definitionsOf("control.v1")
   const isRead = (name: string, type: "agent" | "gateway") =>
-    // Of a message for both, the gateways' example comes first, and is the agents' with one field more.
+    // In a message for both types, the gateways' example comes first. It has one field more than the agents' example.
     !["Unknown", "Unreadable"].includes(readFrame(JSON.stringify(definitions[name]?.examples?.[0]), type)._tag)
 
   for (const name of members(definitions, "ControlMessage")) {
     const receivers = receiversOf(name)
-    it(`${name}: who is told of it in protocol.md reads it`, () => {
+    it(`${name}: its receivers in protocol.md can decode it`, () => {
       assert.deepStrictEqual(receivers.filter((type) => !isRead(name, type)), [])
     })
     const others = (["agent", "gateway"] as const).filter((type) => !receivers.includes(type))
     if (others.length > 0 && definitions[name]?.properties?.["revision"] !== undefined) {
-      it(`${name}: to the others it is no part of a view`, () => {
+      it(`${name}: other clients do not accept it as a part of their view`, () => {
         assert.deepStrictEqual(others.filter((type) => isRead(name, type)), [])
       })
     }

@@ -1,3 +1,4 @@
+/** Messages of the plain level: encoding, decoding, validation and hostile input. */
 import { AgentAuth, Status } from "#schema/agentMessages.ts"
 import { Heartbeat } from "#schema/clientMessages.ts"
 import { ControlMessage } from "#schema/controlMessages.ts"
@@ -10,7 +11,7 @@ import { Effect, Result, Schema } from "effect"
 const accepts = (schema: Schema.Codec<unknown, unknown>) => (input: unknown) =>
   Result.isSuccess(Schema.decodeUnknownResult(schema)(input))
 
-/** Host names are made of labels: random text is hardly ever one. */
+/** Labels of host names, generated separately because random text is almost never a host name. */
 const Label = Schema.String.check(Schema.isPattern(/^[a-z][a-z0-9]{0,10}$/u))
 const Certificate = Schema.Struct({
   labels: Schema.Array(Label).check(Schema.isBetweenLength(1, 5)),
@@ -19,8 +20,8 @@ const Certificate = Schema.Struct({
   privateKey: Schema.NonEmptyString
 })
 
-/** As it goes over the wire and comes back: the same value again, nothing lost and nothing added. */
-const comesBack = (message: ClientMessage, sender: "agent" | "gateway") =>
+/** Decoding an encoded message returns the same value, without lost or added fields. */
+const assertRoundTrip = (message: ClientMessage, sender: "agent" | "gateway") =>
   Effect.sync(() => {
     const decoded = decodeFrame(JSON.stringify(message), sender)
     assert.deepStrictEqual(Result.getOrThrow(decoded), JSON.parse(JSON.stringify(message)))
@@ -30,46 +31,51 @@ const runs = { arbitrary: { runs: 200 } }
 
 describe("the protocol", () => {
   it.effect.prop(
-    "auth of an agent comes back from its frame",
+    "auth of an agent survives encoding and decoding",
     { message: AgentAuth },
-    ({ message }) => comesBack(message, "agent"),
+    ({ message }) => assertRoundTrip(message, "agent"),
     runs
   )
   it.effect.prop(
-    "auth of a gateway comes back from its frame",
+    "auth of a gateway survives encoding and decoding",
     {
       apiKey: AgentAuth.fields.data.fields.apiKey,
       octets: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 255 }))).check(
         Schema.isBetweenLength(4, 4)
       )
     },
-    ({ apiKey, octets }) => comesBack({ type: "auth", data: { apiKey, publicIp: octets.join(".") } }, "gateway"),
+    ({ apiKey, octets }) => assertRoundTrip({ type: "auth", data: { apiKey, publicIp: octets.join(".") } }, "gateway"),
     runs
   )
   it.effect.prop(
-    "heartbeat comes back from its frame",
+    "heartbeat survives encoding and decoding",
     { message: Heartbeat },
-    ({ message }) => comesBack(message, "agent"),
+    ({ message }) => assertRoundTrip(message, "agent"),
     runs
   )
   it.effect.prop(
-    "status comes back from its frame",
+    "status survives encoding and decoding",
     { message: Status },
-    ({ message }) => comesBack(message, "agent"),
+    ({ message }) => assertRoundTrip(message, "agent"),
     runs
   )
-  it.effect.prop("certificate_obtained comes back from its frame", { given: Certificate }, ({ given }) =>
-    comesBack({
-      type: "certificate_obtained",
-      data: {
-        domain: HostName.make(`${given.wildcard ? "*." : ""}${given.labels.join(".")}`),
-        certificate: given.certificate,
-        privateKey: given.privateKey,
-        expiresAt: "2030-01-01T00:00:00.000Z"
-      }
-    }, "gateway"), runs)
   it.effect.prop(
-    "every message of Control comes back from its frame",
+    "certificate_obtained survives encoding and decoding",
+    { given: Certificate },
+    ({ given }) =>
+      assertRoundTrip({
+        type: "certificate_obtained",
+        data: {
+          domain: HostName.make(`${given.wildcard ? "*." : ""}${given.labels.join(".")}`),
+          certificate: given.certificate,
+          privateKey: given.privateKey,
+          expiresAt: "2030-01-01T00:00:00.000Z"
+        }
+      }, "gateway"),
+    runs
+  )
+  it.effect.prop(
+    "every message of Control survives encoding and decoding",
     { message: ControlMessage },
     ({ message }) =>
       Effect.sync(() => {
@@ -82,23 +88,28 @@ describe("the protocol", () => {
     runs
   )
 
-  it.effect.prop("any text is a message or an error with a code; nothing is thrown, and nothing undeclared gets in", {
-    text: Schema.String
-  }, ({ text }) =>
-    Effect.sync(() => {
-      for (
-        const frame of [
-          text,
-          JSON.stringify({ type: text, data: {} }),
-          `{"type":"heartbeat","data":{"timestamp":1,"x":${JSON.stringify(text)}}}`
-        ]
-      ) {
-        const decoded = decodeFrame(frame, undefined)
-        if (Result.isSuccess(decoded))
-          assert.deepStrictEqual(decoded.success, { type: "heartbeat", data: { timestamp: 1 } })
-        else assert.isNotEmpty(decoded.failure.message)
-      }
-    }), runs)
+  it.effect.prop(
+    "any text decodes to a message without undeclared fields or to an error with a code, and nothing is thrown",
+    {
+      text: Schema.String
+    },
+    ({ text }) =>
+      Effect.sync(() => {
+        for (
+          const frame of [
+            text,
+            JSON.stringify({ type: text, data: {} }),
+            `{"type":"heartbeat","data":{"timestamp":1,"x":${JSON.stringify(text)}}}`
+          ]
+        ) {
+          const decoded = decodeFrame(frame, undefined)
+          if (Result.isSuccess(decoded))
+            assert.deepStrictEqual(decoded.success, { type: "heartbeat", data: { timestamp: 1 } })
+          else assert.isNotEmpty(decoded.failure.message)
+        }
+      }),
+    runs
+  )
 
   it("hostile JSON neither pollutes prototypes nor exhausts the stack", () => {
     const frame =
@@ -112,7 +123,7 @@ describe("the protocol", () => {
     )
   })
 
-  it("an error names the path and what is expected there, and quotes no secret", () => {
+  it("an error names the path and the expected value, and quotes no secret", () => {
     const secret = "-----BEGIN PRIVATE KEY-----".repeat(20)
     const frame = JSON.stringify({
       type: "certificate_obtained",
@@ -126,7 +137,7 @@ describe("the protocol", () => {
     }
   })
 
-  it("a host name is lower-cased and put into punycode; what is none is refused", () => {
+  it("a host name is converted to lower case and punycode, and invalid text is rejected", () => {
     const decode = Schema.decodeUnknownResult(HostNameFromInput)
     const good: ReadonlyArray<readonly [string, string]> = [
       ["App.Example.COM", "app.example.com"],
@@ -201,7 +212,7 @@ describe("the protocol", () => {
     }
   })
 
-  it("an address is IPv4 or IPv6, a time is RFC 3339", () => {
+  it("an address is IPv4 or IPv6, and a time is RFC 3339", () => {
     for (const good of ["203.0.113.7", "2001:db8::7", "::1", "::ffff:1.2.3.4"]) {
       assert.isTrue(accepts(IpAddress)(good), good)
     }
@@ -211,10 +222,20 @@ describe("the protocol", () => {
     for (const good of ["2026-05-01T12:00:00Z", "2026-05-01T12:00:00.123+02:00", "2028-02-29T23:59:60-12:00"]) {
       assert.isTrue(accepts(Timestamp)(good), good)
     }
-    const never = ["2026-13-01", "2026-00-10", "2026-04-31", "2026-02-30", "2027-02-29", "2100-02-29", "0000-01-01"]
+    const impossibleDays = [
+      "2026-13-01",
+      "2026-00-10",
+      "2026-04-31",
+      "2026-02-30",
+      "2027-02-29",
+      "2100-02-29",
+      "0000-01-01"
+    ]
       .map((day) => `${day}T12:00:00Z`)
-    const noTimes = ["T24:00:00Z", "T12:60:00Z", "T12:00:61Z", "T12:00:00+99:00"].map((time) => `2026-05-01${time}`)
-    for (const bad of ["2026-05-01", "yesterday", "2026-05-01 12:00:00Z", ...never, ...noTimes]) {
+    const impossibleTimes = ["T24:00:00Z", "T12:60:00Z", "T12:00:61Z", "T12:00:00+99:00"].map((time) =>
+      `2026-05-01${time}`
+    )
+    for (const bad of ["2026-05-01", "yesterday", "2026-05-01 12:00:00Z", ...impossibleDays, ...impossibleTimes]) {
       assert.isFalse(accepts(Timestamp)(bad), bad)
     }
   })

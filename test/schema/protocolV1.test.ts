@@ -1,4 +1,4 @@
-/** What `control.v1` adds to the messages: they come back from their frames, and are nothing at the plain level. */
+/** Messages that `control.v1` adds: encoding, decoding, validation, and their absence at the plain level. */
 import { AgentAuthV1 } from "#schema/agentMessages.ts"
 import { Ack, authFieldsV1, Nack, Resync } from "#schema/clientMessages.ts"
 import { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
@@ -9,8 +9,8 @@ import { Effect, Result, Schema } from "effect"
 
 const runs = { arbitrary: { runs: 200 } }
 
-/** As it goes over the wire and comes back: the same value again, nothing lost and nothing added. */
-const comesBack = (message: ClientMessage, ...senders: ReadonlyArray<ClientType>) =>
+/** Decoding an encoded message returns the same value, without lost or added fields. */
+const assertRoundTrip = (message: ClientMessage, ...senders: ReadonlyArray<ClientType>) =>
   Effect.sync(() => {
     for (const sender of senders) {
       const decoded = decodeFrame(JSON.stringify(message), sender, "control.v1")
@@ -18,44 +18,45 @@ const comesBack = (message: ClientMessage, ...senders: ReadonlyArray<ClientType>
     }
   })
 
-const place = { timeline: "6b0c2a52-9f7e-4d57-8a54-3f6a4b1c7d10", revision: 57 }
+const position = { timeline: "6b0c2a52-9f7e-4d57-8a54-3f6a4b1c7d10", revision: 57 }
 
 const authOf = (sender: ClientType, data: object) =>
   Result.getOrThrow(decodeFrame(JSON.stringify({ type: "auth", data: { apiKey: "k", ...data } }), sender, "control.v1"))
 
 describe("the protocol in control.v1", () => {
   it.effect.prop(
-    "auth of an agent comes back from its frame",
+    "auth of an agent survives encoding and decoding",
     { message: AgentAuthV1 },
-    ({ message }) => comesBack(message, "agent"),
+    ({ message }) => assertRoundTrip(message, "agent"),
     runs
   )
   it.effect.prop(
-    "auth of a gateway comes back from its frame",
+    "auth of a gateway survives encoding and decoding",
     { more: Schema.Struct(authFieldsV1), apiKey: AgentAuthV1.fields.data.fields.apiKey },
-    ({ apiKey, more }) => comesBack({ type: "auth", data: { apiKey, publicIp: "2001:db8::7", ...more } }, "gateway"),
+    ({ apiKey, more }) =>
+      assertRoundTrip({ type: "auth", data: { apiKey, publicIp: "2001:db8::7", ...more } }, "gateway"),
     runs
   )
   it.effect.prop(
-    "ack comes back from its frame",
+    "ack survives encoding and decoding",
     { message: Ack },
-    ({ message }) => comesBack(message, "agent", "gateway"),
+    ({ message }) => assertRoundTrip(message, "agent", "gateway"),
     runs
   )
   it.effect.prop(
-    "nack comes back from its frame",
+    "nack survives encoding and decoding",
     { message: Nack },
-    ({ message }) => comesBack(message, "agent", "gateway"),
+    ({ message }) => assertRoundTrip(message, "agent", "gateway"),
     runs
   )
   it.effect.prop(
-    "resync comes back from its frame",
+    "resync survives encoding and decoding",
     { message: Resync },
-    ({ message }) => comesBack(message, "agent", "gateway"),
+    ({ message }) => assertRoundTrip(message, "agent", "gateway"),
     runs
   )
   it.effect.prop(
-    "every message of Control comes back from its frame",
+    "every message of Control survives encoding and decoding",
     { message: ControlMessageV1 },
     ({ message }) =>
       Effect.sync(() => {
@@ -69,15 +70,15 @@ describe("the protocol in control.v1", () => {
   )
 
   it.effect.prop(
-    "whatever is no place counts as if resume had been left out",
-    { nonsense: Schema.Json },
-    ({ nonsense }) =>
+    "an invalid resume is ignored",
+    { invalid: Schema.Json },
+    ({ invalid }) =>
       Effect.sync(() => {
         for (
           const resume of [
-            nonsense,
-            { ...place, revision: nonsense === 0 ? -1 : [nonsense] },
-            { ...place, timeline: { nonsense } },
+            invalid,
+            { ...position, revision: invalid === 0 ? -1 : [invalid] },
+            { ...position, timeline: { invalid } },
             { revision: 57 }
           ]
         ) {
@@ -89,14 +90,14 @@ describe("the protocol in control.v1", () => {
     runs
   )
 
-  it("a place stays a place: of resume only the two fields get in", () => {
+  it("unknown fields of resume are dropped", () => {
     for (const sender of ["agent", "gateway"] as const) {
-      const { data } = authOf(sender, { resume: { ...place, more: 1 } })
-      assert.deepStrictEqual<unknown>(data, { apiKey: "k", resume: place })
+      const { data } = authOf(sender, { resume: { ...position, more: 1 } })
+      assert.deepStrictEqual<unknown>(data, { apiKey: "k", resume: position })
     }
   })
 
-  it("what is wrong with the other fields is told, and not passed over", () => {
+  it("an invalid value in another field of auth is answered with invalid_message", () => {
     for (
       const bad of [
         { wireguardPublicKey: "short" },
@@ -110,7 +111,7 @@ describe("the protocol in control.v1", () => {
     }
   })
 
-  it("code and message of a nack have limits", () => {
+  it("the code and the message of a nack have length limits", () => {
     const nackWith = (more: object) =>
       codeOf(
         decodeFrame(
@@ -125,7 +126,7 @@ describe("the protocol in control.v1", () => {
     }
   })
 
-  it("ack, nack and resync are unknown at the plain level, and its auth has nothing of resume", () => {
+  it("ack, nack and resync are unknown at the plain level, and its auth ignores resume", () => {
     for (const schema of [Ack, Nack, Resync]) {
       const [example] = Schema.resolveAnnotations(schema)?.examples ?? []
       for (const sender of ["agent", "gateway", undefined] as const) {
@@ -133,7 +134,7 @@ describe("the protocol in control.v1", () => {
         assert.isUndefined(codeOf(decodeFrame(JSON.stringify(example), sender ?? "agent", "control.v1")))
       }
     }
-    const frame = JSON.stringify({ type: "auth", data: { apiKey: "k", resume: place, wireguardPublicKey: "short" } })
+    const frame = JSON.stringify({ type: "auth", data: { apiKey: "k", resume: position, wireguardPublicKey: "short" } })
     assert.deepStrictEqual<unknown>(Result.getOrThrow(decodeFrame(frame, "agent")), {
       type: "auth",
       data: { apiKey: "k" }

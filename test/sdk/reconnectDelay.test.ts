@@ -15,11 +15,11 @@ const waitMillis = (disconnect: Parameters<typeof reconnectDelay>[0]): number =>
 
 describe("reconnectDelay", () => {
   it("stops after exactly the close codes for which the protocol's table says stop", () => {
-    for (const { client, code } of Object.values(closeCodes)) {
+    for (const { clientAction, code } of Object.values(closeCodes)) {
       const next = reconnectDelay({ code, attempt: 0, random: 0.5 })
       assert.strictEqual(
         next._tag,
-        /^stop(?! until it has another key; then slow)/u.test(client) ? "Stop" : "Wait",
+        /^stop(?! until it has another key, or retry)/u.test(clientAction) ? "Stop" : "Wait",
         `${code}`
       )
     }

@@ -1,6 +1,6 @@
 /** API fields of simulated rows that the table rows do not contain: presence, times, paging. */
 import { type ClientRef, formatClientRef, Revision } from "#schema/ids.ts"
-import type { Page, PageRequest } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
 import type { WithRevision } from "#store/sql.ts"
 import type { Database } from "./Database.ts"
 import { epoch } from "./Process.ts"

@@ -1,6 +1,6 @@
 /** Handlers of /api/audit. */
 import { Api } from "#schema/api.ts"
-import { defaultLimit } from "#schema/resources.ts"
+import { defaultPageLimit } from "#schema/pagination.ts"
 import { AuditStore } from "#store/AuditStore.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
@@ -14,9 +14,10 @@ export const layer = HttpApiBuilder.group(
     return handlers.handle(
       "list",
       ({ query: { actor, cursor, entityId, entityType, limit, since, until } }) =>
-        audit.list({ limit: limit ?? defaultLimit, before: cursor, entityType, entityId, actor, since, until }).pipe(
-          Effect.mapError(problemOf)
-        )
+        audit.list({ limit: limit ?? defaultPageLimit, before: cursor, entityType, entityId, actor, since, until })
+          .pipe(
+            Effect.mapError(problemOf)
+          )
     )
   })
 )

@@ -30,7 +30,7 @@ export const layer = Layer.effect(
           return yield* handler.pipe(
             Effect.provideService(Operator, operator),
             id === null ? actingAs("admin", address) : actingAs(`token:${id}`, address, name),
-            Effect.raceFirst(Effect.andThen(operator.ended, Effect.suspend(() => Effect.fail(unauthorized()))))
+            Effect.raceFirst(Effect.andThen(operator.invalidated, Effect.suspend(() => Effect.fail(unauthorized()))))
           )
         })
     })

@@ -19,7 +19,7 @@ export const layer = HttpApiBuilder.group(
       () =>
         Effect.map(
           Effect.all([DateTime.now, Operator]),
-          ([now, { ended }]) =>
+          ([now, { invalidated: ended }]) =>
             HttpServerResponse.stream(Stream.interruptWhen(dump, Effect.andThen(ended, revoked)), {
               contentType: "application/gzip",
               headers: {

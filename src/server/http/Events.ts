@@ -17,7 +17,7 @@ export const layer = HttpApiBuilder.group(
       "follow",
       ({ headers, query }) =>
         Effect.all([follow(headers["last-event-id"] ?? query.lastEventId), Operator]).pipe(
-          Effect.map(([{ events, from }, { ended }]) =>
+          Effect.map(([{ events, from }, { invalidated: ended }]) =>
             HttpServerResponse.stream(eventStream(from, Stream.interruptWhen(events, ended)), {
               contentType: "text/event-stream"
             })
@@ -28,7 +28,10 @@ export const layer = HttpApiBuilder.group(
   })
 )
 
-/** Ends all event streams when the server begins to stop, since they would never end by themselves. Build this layer after the server. */
+/**
+ * Ends all event streams when the server begins to stop, since they would never end by themselves. Build this layer after
+ * the server.
+ */
 export const closeOnShutdown = Layer.effectDiscard(
   Effect.flatMap(Events, ({ close }) => Effect.addFinalizer(() => close))
 )

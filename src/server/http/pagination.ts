@@ -1,5 +1,5 @@
 /** Turns the parameters of list endpoints into page requests. */
-import { defaultLimit, type Page, type PageCursor, type PageRequest } from "#schema/resources.ts"
+import { defaultPageLimit, type Page, type PageCursor, type PageRequest } from "#schema/pagination.ts"
 import { Effect } from "effect"
 
 interface ListQuery {
@@ -9,7 +9,7 @@ interface ListQuery {
 
 /** Page request of a list's query parameters. */
 export const pageRequest = (query: ListQuery): PageRequest => ({
-  limit: query.limit ?? defaultLimit,
+  limit: query.limit ?? defaultPageLimit,
   after: query.cursor
 })
 

@@ -4,7 +4,7 @@ import { constantTimeEqual, hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
 import { FailureBackoff } from "#rateLimit/FailureBackoff.ts"
 import { Quota } from "#rateLimit/Quota.ts"
 import { KeyId } from "#schema/ids.ts"
-import type { Page, PageRequest } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
 import type { NewToken, Operator, Token } from "#schema/adminTokens.ts"
 import { AdminTokenStore, type ExpiryInPast } from "#store/AdminTokenStore.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
@@ -13,7 +13,7 @@ import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema, type Scope } from "effect"
 import { makeActiveTokens } from "./activeTokens.ts"
 
-export { ExpiryInPast as ExpiryPast } from "#store/AdminTokenStore.ts"
+export { ExpiryInPast } from "#store/AdminTokenStore.ts"
 
 /** The token is missing, unknown, revoked or expired. The error does not say which, so that a guess learns nothing. */
 export class InvalidToken extends Schema.TaggedError<InvalidToken>()("InvalidToken", {}) {}
@@ -70,7 +70,7 @@ export class AdminTokens extends Context.Service<AdminTokens, {
           if (!constantTimeEqual(storedHash, hash) || Option.isNone(live)) return yield* rejectAfterDelay(address)
           const { expiresAt, id, isLastUseStale, name, role } = live.value
           if (isLastUseStale) yield* recordUse(id)
-          return { self: { id, name, role, expiresAt }, ended: yield* activeTokens.watch(hash, role) }
+          return { self: { id, name, role, expiresAt }, invalidated: yield* activeTokens.watch(hash, role) }
         }
       )
 
@@ -96,10 +96,13 @@ export class AdminTokens extends Context.Service<AdminTokens, {
   )
 }
 
-/** The token of the settings. It has no row, so it works while the database is unreachable. It ends with the process. */
+/**
+ * The token of the settings. It has no row, so it works while the database is unreachable. It is valid until the settings
+ * change.
+ */
 const bootstrap: Operator["Service"] = {
   self: { id: null, name: "bootstrap", role: "admin", expiresAt: null },
-  ended: Effect.never
+  invalidated: Effect.never
 }
 
 /** Stands for the stored hash of an unknown token. No text has this hash. */
@@ -128,18 +131,18 @@ const maxDelayed = 1_024
 
 function makeDelayedRejection() {
   const failures = new FailureBackoff()
-  const waiting = new Quota(maxDelayed, maxDelayedPerAddress)
+  const delayed = new Quota(maxDelayed, maxDelayedPerAddress)
 
   return Effect.fnUntraced(function*(from: string | null) {
     const address = from ?? ""
     const delay = failures.recordFailure(address, yield* monotonicMillis)
     yield* Effect.acquireUseRelease(
       Effect.suspend(() => {
-        const leave = waiting.tryAcquire(address)
-        return leave === undefined ? Effect.fail(new TooManyFailures()) : Effect.succeed(leave)
+        const release = delayed.tryAcquire(address)
+        return release === undefined ? Effect.fail(new TooManyFailures()) : Effect.succeed(release)
       }),
       () => Effect.sleep(delay),
-      (leave) => Effect.sync(leave)
+      (release) => Effect.sync(release)
     )
     return yield* new InvalidToken()
   })

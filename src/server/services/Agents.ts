@@ -4,7 +4,8 @@ import { newId } from "#crypto/identifiers.ts"
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
 import { Network } from "#feed/Network.ts"
 import { AgentId, type Revision } from "#schema/ids.ts"
-import type { Agent, AgentPatch, NewAgent, Page, PageRequest } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
+import type { Agent, AgentPatch, NewAgent } from "#schema/resources.ts"
 import { type AgentHasTunnels, AgentStore, type NetworkPoolExhausted } from "#store/AgentStore.ts"
 import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
@@ -30,7 +31,10 @@ export class Agents extends Context.Service<Agents, {
     id: AgentId,
     patch: AgentPatch
   ): Effect.Effect<WithRevision<Agent>, AgentNotFound | UnreadableRow | StoreUnavailable>
-  /** Deletes an agent. With `cascade` its tunnels are deleted as well; otherwise tunnels are an error. The agent's session is being closed when this returns. */
+  /**
+   * Deletes an agent. With `cascade` its tunnels are deleted as well; otherwise tunnels are an error. The agent's session
+   * is being closed when this returns.
+   */
   remove(
     id: AgentId,
     options?: { readonly cascade?: boolean }

@@ -1,7 +1,8 @@
 /** Stores the certificates of domains, uploaded by operators or obtained by gateways. */
 import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/certificates.ts"
 import { type GatewayId, HostName, type Revision } from "#schema/ids.ts"
-import type { Certificate, CertificatePut, Page, PageRequest } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
+import type { Certificate, CertificatePut } from "#schema/resources.ts"
 import { CertificateStore, type RenewalOutcome } from "#store/CertificateStore.ts"
 import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
@@ -55,7 +56,7 @@ export class Certificates extends Context.Service<Certificates, {
           const reason = rejectionReasons[outcome]
           if (reason !== undefined) return yield* new CertificateRejected({ reason })
           if (outcome === "stored")
-            yield* Effect.logInfo(`stored a certificate for ${data.domain} that gateway ${gateway} obtained`)
+            yield* Effect.logDebug(`stored a certificate for ${data.domain} that gateway ${gateway} obtained`)
         }
       )
 
@@ -82,7 +83,7 @@ export class Certificates extends Context.Service<Certificates, {
 const rejectionReasons: { readonly [R in RenewalOutcome]: string | undefined } = {
   stored: undefined,
   unchanged: undefined,
-  outlived: "a certificate that ends later is already stored for this domain",
+  outlived: "a certificate that expires later is already stored for this domain",
   unused: "this gateway serves no tunnel whose domain the certificate is for",
   foreign: "this gateway does not serve every tunnel whose domain the certificate is for"
 }

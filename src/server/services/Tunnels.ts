@@ -1,14 +1,8 @@
 /** Creates, reads, updates and deletes tunnels. Only rows are written; clients learn of them by the feed. */
 import { newId } from "#crypto/identifiers.ts"
 import { type Revision, TunnelId } from "#schema/ids.ts"
-import {
-  NewTunnel,
-  type Page,
-  type PageRequest,
-  type Tunnel,
-  TunnelIdInput,
-  type TunnelPatch
-} from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
+import { NewTunnel, type Tunnel, TunnelIdInput, type TunnelPatch } from "#schema/resources.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { type DomainTaken, type NoSuchAgent, TunnelStore } from "#store/TunnelStore.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"

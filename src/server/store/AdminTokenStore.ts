@@ -1,6 +1,6 @@
 /** Table of admin tokens, stored as hashes. Revoking a token deletes its row; the audit keeps the entry. */
 import type { KeyId } from "#schema/ids.ts"
-import type { Page, PageRequest } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
 import { Token } from "#schema/adminTokens.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient } from "effect/sql"
@@ -19,7 +19,7 @@ export interface NewTokenRow {
 }
 
 /** `expiresAt` is in the past by the clock of the database. */
-export class ExpiryInPast extends Schema.TaggedError<ExpiryInPast>()("ExpiryPast", {}) {
+export class ExpiryInPast extends Schema.TaggedError<ExpiryInPast>()("ExpiryInPast", {}) {
   override get message(): string {
     return "`expiresAt` is in the past: give a later time"
   }

@@ -1,6 +1,7 @@
 /** Table of agents. */
 import { agentAddress } from "#network/addresses.ts"
-import { Agent, type AgentPatch, type Page, type PageRequest } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
+import { Agent, type AgentPatch } from "#schema/resources.ts"
 import type { AgentId, KeyId } from "#schema/ids.ts"
 import { Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"

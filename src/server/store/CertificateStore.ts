@@ -1,5 +1,6 @@
 /** Table of certificates. Private keys are stored encrypted, and no method here returns them. */
-import { Certificate, type Page, type PageRequest } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
+import { Certificate } from "#schema/resources.ts"
 import { type GatewayId, HostName } from "#schema/ids.ts"
 import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"

@@ -1,6 +1,7 @@
 /** Table of gateways. */
 import { gatewayAddresses } from "#network/addresses.ts"
-import { Gateway, type GatewayPatch, type Page, type PageRequest, type ScopeInput } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
+import { Gateway, type GatewayPatch, type ScopeInput } from "#schema/resources.ts"
 import { AgentId, type GatewayId } from "#schema/ids.ts"
 import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"

@@ -1,7 +1,8 @@
 /** Presence of agents and gateways: batched writes, fenced by sessions and node leases. */
 import { Nack, type RecordedNack } from "#schema/clientMessages.ts"
 import { AgentId, type ClientRef, type ClientType, formatClientRef, GatewayId, Revision } from "#schema/ids.ts"
-import { ConnectedClient, type Page, type PageRequest } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
+import { ConnectedClient } from "#schema/resources.ts"
 import { Context, type Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { keysetPages, type KeysetQuery } from "./keysetPages.ts"

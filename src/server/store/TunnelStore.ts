@@ -1,6 +1,7 @@
 /** Table of tunnels. */
 import { AgentId, HostName, type Revision, type TunnelId } from "#schema/ids.ts"
-import { type NewTunnel, type Page, type PageRequest, Tunnel, type TunnelPatch } from "#schema/resources.ts"
+import type { Page, PageRequest } from "#schema/pagination.ts"
+import { type NewTunnel, Tunnel, type TunnelPatch } from "#schema/resources.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { keysetPages } from "./keysetPages.ts"

@@ -1,5 +1,5 @@
 /** Keyset pagination: each page starts after the previous page's last row; concurrent writes shift nothing. */
-import type { Page, PageCursor, PageRequest } from "#schema/resources.ts"
+import type { Page, PageCursor, PageRequest } from "#schema/pagination.ts"
 import { Array, Effect, type Result, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
 import { withStoreErrors } from "./sql.ts"
