@@ -32,7 +32,7 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
     const silent = clients.filter(({ lastSeen, peer }) => lastSeen.millis < oldest && !peer.hasBacklog())
     for (const { peer } of silent) peer.close("silent")
     yield* Metric.update(evictions, silent.length)
-    if (silent.length > 0) yield* Effect.logInfo(`closed ${silent.length} silent clients`)
+    if (silent.length > 0) yield* Effect.logDebug(`closed ${silent.length} silent clients`)
     for (const { peer } of clients) peer.ping()
   })
 

@@ -25,7 +25,7 @@ export const findBinaries = Effect.fnUntraced(function*(account: Account) {
     const copied = yield* Effect.option(copyBinaries(native, parent))
     const found = copied._tag === "Some" ? yield* binariesIn(copied.value, account) : first
     if (typeof found !== "string") {
-      yield* Effect.logInfo(`uid ${account.uid} cannot read ${native}: PostgreSQL runs from a copy in ${parent}`)
+      yield* Effect.logDebug(`uid ${account.uid} cannot read ${native}: PostgreSQL runs from a copy in ${parent}`)
       return found
     }
   }
