@@ -76,13 +76,13 @@ describe("tasks of several nodes", () => {
         assert.deepStrictEqual(yield* warned, [`${domain} 1`])
 
         yield* store(one, 5)
-        assert.match((yield* runOn(one, other)).join(), /ends within 7 days/u)
+        assert.match((yield* runOn(one, other)).join(), /expires within 7 days/u)
         assert.deepStrictEqual(yield* warned, [`${domain} 7`])
         const rows = yield* sqlOf(one)`select days from certificate_warnings`
         assert.deepStrictEqual(rows.map(({ days }) => days), [7], "warnings of replaced certificates are deleted")
 
         yield* sqlOf(one)`update certificates set expires_at = now() - interval '1 second'`
-        assert.match((yield* runOn(one, other)).join(), /has ended/u)
+        assert.match((yield* runOn(one, other)).join(), /expired at/u)
         assert.deepStrictEqual(yield* warned, [`${domain} 0`])
         const metrics = yield* Effect.promise(async () => (await fetch(`${one.apiUrl}/metrics`)).text())
         for (const days of [0, 1, 7, 30]) assert.include(metrics, `control_certificates_expiring{within="${days}d"} 1`)

@@ -1,17 +1,20 @@
-/** README, "One node or several": two whole servers on one database, over real sockets. */
+/** Several nodes on one database: takeover, lost nodes, drain, over real sockets. */
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { ReservedPool } from "#store/ReservedPool.ts"
 import { adminToken, newDatabase } from "#support/database.ts"
 import { type EventFollower, follow } from "#support/EventFollower.ts"
-import { start, temporaryDirectory } from "#support/process.ts"
-import { makeServer } from "#support/server.ts"
+import { startServer, temporaryDirectory } from "#support/process.ts"
+import { fastIntervals } from "#support/fastIntervals.ts"
+import { makeServer as makeServerWith } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Option, Redacted, Schema, Scope } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 
-type Server = Effect.Success<ReturnType<typeof makeServer>>
+type Server = Effect.Success<ReturnType<typeof makeServerWith>>
+
+const makeServer = (settings: Parameters<typeof makeServerWith>[0]) => makeServerWith(settings, fastIntervals)
 
 const masterKey = randomBytes(32).toString("base64")
 
@@ -22,8 +25,8 @@ const shared = Effect.map(newDatabase, ({ url }) => ({
 
 const Rows = Schema.Array(Schema.Struct({ definition: Schema.String }))
 
-/** From now on no change is notified: nobody is woken up. */
-const loseNotifications = (sql: SqlClient.SqlClient) =>
+/** Removes the notification from the trigger of changes. */
+const disableNotifications = (sql: SqlClient.SqlClient) =>
   Effect.gen(function*() {
     const [row] = Schema.decodeUnknownSync(Rows)(
       yield* sql`select pg_get_functiondef(oid) as definition from pg_proc where proname = 'control_append_change'`
@@ -33,8 +36,8 @@ const loseNotifications = (sql: SqlClient.SqlClient) =>
 
 const sqlOf = (server: Server) => Context.get(server.context, SqlClient.SqlClient)
 
-/** The column as any application sees it, and the API of this node. */
-const seenBy = (server: Server, id: string) =>
+/** The status of an agent in its row and in the API of this node. */
+const statusAt = (server: Server, id: string) =>
   Effect.gen(function*() {
     const [row] = yield* sqlOf(server)`select status from agents where id = ${id}`
     const { body } = yield* Effect.promise(() => server.operator.get(`/api/agents/${id}`))
@@ -44,7 +47,7 @@ const seenBy = (server: Server, id: string) =>
 const until = <A, E, R>(effect: Effect.Effect<A, E, R>, wanted: A) =>
   Effect.repeat(effect, { until: (found) => found === wanted })
 
-/** Not before it was touched: from then on a silent client is not touched again. */
+/** Waits for the first touch of a client; a silent client is not touched again. */
 const untilTouched = (sql: SqlClient.SqlClient, id: string) =>
   Effect.repeat(sql`select 1 from agents where id = ${id} and sent_revision is not null`, {
     until: (rows) => rows.length > 0
@@ -57,14 +60,14 @@ const statesOf = (server: Server) =>
     )
   )
 
-/** Of whom the follower was told that they are offline, up to a change that is made for that. */
-const offlineTo = Effect.fnUntraced(function*(follower: EventFollower, server: Server) {
+/** Clients whose `client.offline` this follower got before a change that is made as a marker. */
+const offlineEventsOf = Effect.fnUntraced(function*(follower: EventFollower, server: Server) {
   const { id } = yield* server.newAgent
-  const told: Array<unknown> = []
+  const clients: Array<unknown> = []
   while (true) {
     const { data, event } = yield* follower.next
-    if (event === "client.offline") told.push(data.clientId)
-    if (event === "change" && data.entityId === id) return told
+    if (event === "client.offline") clients.push(data.clientId)
+    if (event === "change" && data.entityId === id) return clients
   }
 })
 
@@ -75,19 +78,19 @@ const clientsOf = (server: Server, node: string) =>
 
 describe("several nodes", () => {
   it.live(
-    "a client that comes to another node takes its old session over, although nobody is notified",
+    "a client that connects to another node takes its old session over, even without notifications",
     () =>
       Effect.gen(function*() {
         const { settings } = yield* shared
         const one = yield* makeServer({ ...settings, nodeName: "one" })
         const other = yield* makeServer({ ...settings, nodeName: "other" })
-        yield* loseNotifications(sqlOf(one))
+        yield* disableNotifications(sqlOf(one))
         const { apiKey, client, id } = yield* one.joinAgent
         yield* untilTouched(sqlOf(one), id)
         const second = yield* join(other.wsPort, "agent", apiKey)
-        // It is silent, so it is not touched: its node knows it from the mailbox.
+        // A silent client is not touched, so that its node learns of the takeover from the mailbox.
         assert.strictEqual((yield* client.closed).code, 4409)
-        assert.strictEqual(yield* seenBy(one, id), "online online")
+        assert.strictEqual(yield* statusAt(one, id), "online online")
         assert.strictEqual(second.ws.readyState, second.ws.OPEN)
         assert.strictEqual(yield* statesOf(other), "one live,other live")
         for (const server of [one, other]) {
@@ -104,13 +107,13 @@ describe("several nodes", () => {
   )
 
   it.live(
-    "a key that is revoked at one node closes its client at the other, although nobody is notified",
+    "a key that is revoked at one node closes its client at another node, even without notifications",
     () =>
       Effect.gen(function*() {
         const { settings } = yield* shared
         const one = yield* makeServer(settings)
         const other = yield* makeServer(settings)
-        yield* loseNotifications(sqlOf(one))
+        yield* disableNotifications(sqlOf(one))
         const { client, id } = yield* one.joinAgent
         const { body } = yield* Effect.promise(() => other.operator.get(`/api/agents/${id}/keys`))
         yield* Effect.promise(() => other.operator.delete(`/api/agents/${id}/keys/${body.items[0].id}`))
@@ -120,13 +123,13 @@ describe("several nodes", () => {
   )
 
   it.live(
-    "the clients of a killed node are shown offline by the one that lives, and are welcome there",
+    "a live node shows the clients of a killed node offline, and accepts them",
     () =>
       Effect.gen(function*() {
         const { settings, url } = yield* shared
         const one = yield* makeServer({ ...settings, nodeName: "one" })
         const { apiKey, id } = yield* one.newAgent
-        const doomed = yield* start({
+        const doomed = yield* startServer({
           DATABASE_URL: url,
           CONTROL_MASTER_KEY: masterKey,
           CONTROL_ADMIN_TOKEN: "ctl_adm_of-the-other",
@@ -134,34 +137,34 @@ describe("several nodes", () => {
           CONTROL_NODE_NAME: "doomed"
         })
         yield* join(doomed.wsPort, "agent", apiKey)
-        assert.strictEqual(yield* seenBy(one, id), "online online")
+        assert.strictEqual(yield* statusAt(one, id), "online online")
         const follower = yield* follow(one.apiUrl, adminToken)
         yield* until(clientsOf(one, "doomed"), 1)
         doomed.signal("SIGKILL")
-        // By its lease it is offline before it is swept.
+        // The API shows the client offline when the lease expires, before the sweep writes the row.
         yield* until(
           Effect.map(sqlOf(one)`select status from agents where id = ${id}`, ([row]) => row?.["status"]),
           "offline"
         )
-        yield* until(seenBy(one, id), "offline offline")
-        assert.deepStrictEqual(yield* offlineTo(follower, one), [id])
+        yield* until(statusAt(one, id), "offline offline")
+        assert.deepStrictEqual(yield* offlineEventsOf(follower, one), [id])
         assert.strictEqual(yield* statesOf(one), "one live,doomed lost")
         assert.strictEqual(yield* clientsOf(one, "doomed"), 0)
         const client = yield* join(one.wsPort, "agent", apiKey)
-        assert.strictEqual(yield* seenBy(one, id), "online online")
+        assert.strictEqual(yield* statusAt(one, id), "online online")
         assert.strictEqual(client.ws.readyState, client.ws.OPEN)
       }),
     60_000
   )
 
   it.live(
-    "a node that stood still comes back, and all of its clients are shown online again",
+    "a stalled node shows all of its clients online again when it continues",
     () =>
       Effect.gen(function*() {
         const { settings, url } = yield* shared
         const one = yield* makeServer({ ...settings, nodeName: "one" })
         const { apiKey, id } = yield* one.newAgent
-        const stalled = yield* start({
+        const stalled = yield* startServer({
           DATABASE_URL: url,
           CONTROL_MASTER_KEY: masterKey,
           CONTROL_ADMIN_TOKEN: "ctl_adm_of-the-other",
@@ -171,37 +174,37 @@ describe("several nodes", () => {
         const client = yield* join(stalled.wsPort, "agent", apiKey)
         yield* untilTouched(sqlOf(one), id)
         stalled.signal("SIGSTOP")
-        yield* until(seenBy(one, id), "offline offline")
+        yield* until(statusAt(one, id), "offline offline")
         stalled.signal("SIGCONT")
-        // Silent all the while, and not evicted.
-        yield* until(seenBy(one, id), "online online")
+        // The client was silent during the stall, and is not closed for it.
+        yield* until(statusAt(one, id), "online online")
         assert.strictEqual(client.ws.readyState, client.ws.OPEN)
       }),
     60_000
   )
 
   it.live(
-    "who comes back at once from a node that stops is never shown offline; who does not come is, a little later",
+    "a client that reconnects after its node stops stays online; a client that does not reconnect goes offline later",
     () =>
       Effect.gen(function*() {
         const { settings } = yield* shared
         const one = yield* makeServer(settings)
         const scope = yield* Scope.make()
-        const leaving = yield* Scope.provide(makeServer(settings), scope)
-        const [back, lost] = [yield* leaving.joinAgent, yield* leaving.joinAgent]
+        const stopping = yield* Scope.provide(makeServer(settings), scope)
+        const [back, lost] = [yield* stopping.joinAgent, yield* stopping.joinAgent]
         const follower = yield* follow(one.apiUrl, adminToken)
         yield* Scope.close(scope, Exit.void)
         assert.strictEqual((yield* back.client.closed).code, 1012)
-        for (const { id } of [back, lost]) assert.strictEqual(yield* seenBy(one, id), "online online")
+        for (const { id } of [back, lost]) assert.strictEqual(yield* statusAt(one, id), "online online")
         yield* join(one.wsPort, "agent", back.apiKey)
-        yield* until(seenBy(one, lost.id), "offline offline")
-        assert.strictEqual(yield* seenBy(one, back.id), "online online")
-        assert.deepStrictEqual(yield* offlineTo(follower, one), [lost.id])
+        yield* until(statusAt(one, lost.id), "offline offline")
+        assert.strictEqual(yield* statusAt(one, back.id), "online online")
+        assert.deepStrictEqual(yield* offlineEventsOf(follower, one), [lost.id])
       }),
     60_000
   )
 
-  it.live("the last node that stops says at once who is offline", () =>
+  it.live("the last node marks its clients offline at once when it stops", () =>
     Effect.gen(function*() {
       const { settings } = yield* shared
       const scope = yield* Scope.make()
@@ -209,11 +212,11 @@ describe("several nodes", () => {
       const { id } = yield* last.joinAgent
       yield* Scope.close(scope, Exit.void)
       const reader = yield* makeServer(settings)
-      assert.strictEqual(yield* seenBy(reader, id), "offline offline")
+      assert.strictEqual(yield* statusAt(reader, id), "offline offline")
     }), 30_000)
 
   it.live(
-    "statements that take every other connection keep nobody out, and hold up neither changes nor heartbeats",
+    "statements that occupy every other database connection delay neither logins nor changes nor presence",
     () =>
       Effect.gen(function*() {
         const { settings } = yield* shared
@@ -222,26 +225,26 @@ describe("several nodes", () => {
         const sql = sqlOf(one)
         const sleepers = Array.from({ length: 20 }, () => sql.withTransaction(sql`select pg_sleep(9)`))
         yield* Effect.forkScoped(Effect.ignore(Effect.all(sleepers, { concurrency: "unbounded" })))
-        const vital = Context.get(one.context, ReservedPool)
-        const asleep = Effect.map(
-          vital`select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`,
+        const reserved = Context.get(one.context, ReservedPool)
+        const sleeping = Effect.map(
+          reserved`select 1 from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`,
           (rows) => rows.length
         )
-        yield* until(asleep, 10)
-        const come = yield* join(one.wsPort, "agent", after.apiKey)
+        yield* until(sleeping, 10)
+        const newcomer = yield* join(one.wsPort, "agent", after.apiKey)
         const stranger = yield* connect(one.wsPort, "?type=agent")
         stranger.send({ type: "auth", data: { apiKey: "ctl_agt_of-nobody" } })
         assert.strictEqual((yield* stranger.closed).code, 4401)
-        for (const [{ client }, id] of [[before, before.id], [{ client: come }, after.id]] as const) {
-          yield* vital`insert into tunnels (agent_id, domain, target) values (${id}, ${`${id}.example.com`}, 'localhost:1')`
+        for (const [{ client }, id] of [[before, before.id], [{ client: newcomer }, after.id]] as const) {
+          yield* reserved`insert into tunnels (agent_id, domain, target) values (${id}, ${`${id}.example.com`}, 'localhost:1')`
           assert.strictEqual((yield* client.expect("tunnel_create")).data.domain, `${id}.example.com`)
-          yield* untilTouched(vital, id)
+          yield* untilTouched(reserved, id)
         }
         for (const path of ["/healthz", "/readyz"]) {
           assert.strictEqual((yield* Effect.promise(() => fetch(`${one.apiUrl}${path}`))).status, 200)
         }
         yield* Context.get(one.context, ChangeLog).sendProbe
-        assert.isAbove(yield* asleep, 0, "all of that has gone on beside them")
+        assert.isAbove(yield* sleeping, 0, "all of this happened while the statements ran")
       }),
     30_000
   )
