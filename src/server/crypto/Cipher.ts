@@ -24,7 +24,10 @@ export interface Cipher {
   readonly readableIds: ReadonlySet<string>
   /** Text → `v1.<keyId>.<nonce>.<ciphertext>.<tag>`, the last three in base64url. Each call returns a different text. */
   readonly encrypt: (plaintext: string, location: SecretLocation) => string
-  /** Decrypts a value that was encrypted for this location with any readable key. A value that was moved or changed in any bit is `damaged`. */
+  /**
+   * Decrypts a value that was encrypted for this location with any readable key. A value that was moved or changed in any
+   * bit is `damaged`.
+   */
   readonly decrypt: (stored: string, location: SecretLocation) => Result.Result<string, CannotDecrypt>
   /** Cipher with the same keys that writes with another of them; undefined for an unknown key. */
   readonly forWritingKey: (keyId: string) => Cipher | undefined
@@ -37,8 +40,8 @@ export interface Cipher {
  * a master key can be rotated while both are in use.
  */
 export const makeCipher = (masterKey: Redacted.Redacted, others: ReadonlyArray<Redacted.Redacted> = []): Cipher => {
-  const own = toKey(masterKey)
-  return makeCipherFrom(own, new Map([...others.map(toKey), own].map(({ id, key }) => [id, key])))
+  const writingKey = toKey(masterKey)
+  return makeCipherFrom(writingKey, new Map([...others.map(toKey), writingKey].map(({ id, key }) => [id, key])))
 }
 
 const makeCipherFrom = ({ id: keyId, key }: MasterKey, ring: ReadonlyMap<string, KeyObject>): Cipher => {

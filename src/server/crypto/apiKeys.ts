@@ -27,7 +27,10 @@ export const hashApiKey = (key: string): string => createHash("sha256").update(k
  */
 export const constantTimeEqual = (a: string, b: string): boolean => timingSafeEqual(digest(a), digest(b))
 
-/** Replaces every minted key in a text by its prefix. For messages that quote a request, which may contain a key by mistake. */
+/**
+ * Replaces every minted key in a text by its prefix. For messages that quote a request, which may contain a key by
+ * mistake.
+ */
 export const redactKeys = (text: string): string =>
   text.replaceAll(/(ctl_(?:agt|gw|adm))_[A-Za-z0-9]{12}_[\w-]{43}/gu, "$1_…")
 

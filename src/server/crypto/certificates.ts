@@ -22,7 +22,7 @@ export interface CertificateInput {
 
 /**
  * Checks at `now` (milliseconds since 1970) that the PEM parses, that the private key belongs to the certificate, that its
- * names cover the domain (RFC 9525: subjectAltName only), that it is valid now, and that it expires at `expiresAt`. Returns
+ * names cover the domain (RFC 9525, subjectAltName only), that it is valid, and that it expires at `expiresAt`. Returns
  * its expiry (RFC 3339, UTC). The issuer is not checked, because private certificate authorities are allowed. Never throws.
  */
 export const checkCertificate = (
@@ -63,7 +63,10 @@ const ensure = (condition: boolean, reason: keyof typeof reasons): Checked<void>
 const attempt = <A>(reason: keyof typeof reasons, evaluate: () => A): Checked<A> =>
   Result.try({ try: evaluate, catch: () => reject(reason) })
 
-/** Blocks begin and end on their own lines. OpenSSL skips other blocks, and gateways must read the blocks that are checked here. */
+/**
+ * Blocks begin and end on their own lines. OpenSSL skips other blocks, and gateways must read the blocks that are checked
+ * here.
+ */
 const certificateBlock =
   /(?<![^\n])-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]*)-----END CERTIFICATE-----[ \t\r]*(?![^\n])/gu
 

@@ -1,9 +1,10 @@
-/** Generates and checks WireGuard keys: X25519 (RFC 7748), 32 bytes in base64, as `wg genkey` writes them. */
+/** Generates and checks WireGuard keys: X25519 (RFC 7748), 32 bytes in base64. */
 import { createPrivateKey, createPublicKey, diffieHellman, generateKeyPairSync, randomBytes } from "node:crypto"
 import { Redacted } from "effect"
 
 /**
- * Generates a key pair from the random numbers of the system. The private key is clamped (RFC 7748, section 5), as by `wg genkey`.
+ * Generates a key pair from the random numbers of the system. The private key is clamped like those of `wg genkey`
+ * (RFC 7748, section 5).
  */
 export const generateWireguardKeyPair = (): { privateKey: Redacted.Redacted; publicKey: string } => {
   const privateKey = clamp(randomBytes(32)).toString("base64")

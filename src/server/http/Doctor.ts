@@ -18,7 +18,7 @@ export const layer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const network = yield* Network
     const doctor = yield* Doctor
-    const mark = yield* highWaterMarkState
+    const markState = yield* highWaterMarkState
     const feedFinding = Effect.map(
       notReadyReason(network),
       (reason) => reason === undefined ? okFinding("feed", "all committed changes are read") : feedBehind(reason)
@@ -29,7 +29,7 @@ export const layer = HttpApiBuilder.group(
       return yield* doctor.examine({
         findings,
         unreadable: unreadableRows.map(({ message }) => message),
-        highWaterMark: yield* mark
+        highWaterMark: yield* markState
       })
     })
     const diagnosis = yield* cachedFor(examine, cacheDuration)

@@ -12,10 +12,12 @@ export const layer = Layer.succeed(
   Validation.of((handler, { endpoint }) =>
     Effect.gen(function*() {
       // The schemas of an endpoint without query parameters do not look at the query.
-      const given = endpoint.query === undefined ? Object.keys(yield* HttpServerRequest.ParsedSearchParams) : []
-      if (given.length > 0) {
+      const unknownParameters = endpoint.query === undefined
+        ? Object.keys(yield* HttpServerRequest.ParsedSearchParams)
+        : []
+      if (unknownParameters.length > 0) {
         return yield* invalidRequest(
-          given.map((path) => ({ in: "query", path, message: "unknown parameter" }))
+          unknownParameters.map((path) => ({ in: "query", path, message: "unknown parameter" }))
         )
       }
       return yield* handler.pipe(

@@ -1,4 +1,4 @@
-/** Finds the methods of a path, for the Allow header of status 405 (RFC 9110 section 15.5.6). */
+/** Finds the methods of a path, for the Allow header (RFC 9110 section 15.5.6). */
 import { Api } from "#schema/api.ts"
 import { HttpApi } from "effect/http-api"
 

@@ -8,7 +8,10 @@ const keepAliveInterval = "15 seconds"
 /** Delay before a client reconnects. */
 const retryMillis = 2_000
 
-/** Encodes the stream. It begins with the cursor `from`, so that a reader that reconnects before the first event misses none. */
+/**
+ * Encodes the stream. It begins with the cursor `from`, so that a reader that reconnects before the first event misses
+ * none.
+ */
 export const eventStream = (from: string, events: Stream.Stream<PublishedEvent>): Stream.Stream<Uint8Array> => {
   const comments = Stream.map(Stream.drop(Stream.tick(keepAliveInterval), 1), () => ": still here\n\n")
   return Stream.make(`id: ${from}\nretry: ${retryMillis}\n\n`).pipe(

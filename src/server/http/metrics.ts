@@ -47,7 +47,7 @@ export const makeMetrics = Effect.gen(function*() {
 const nanosPerSecond = 1e9
 const millisPerSecond = 1e3
 
-/** Interval of the event loop probe. The measured delay includes it and is corrected by it. */
+/** Interval of the event loop probe. It is subtracted from the measured delay. */
 const probeIntervalMillis = 20
 
 const connections = Metric.gauge("control_connections", { description: "Authenticated clients of this process" })

@@ -1,6 +1,6 @@
 /** Maps errors of services to problem details (RFC 9457). */
 import { redactKeys } from "#crypto/apiKeys.ts"
-import type { ExpiryPast, TokenNotFound } from "#services/AdminTokens.ts"
+import type { ExpiryInPast, TokenNotFound } from "#services/AdminTokens.ts"
 import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#services/Agents.ts"
 import type { CertificateNotFound, CertificateRejected } from "#services/Certificates.ts"
 import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#services/ApiKeys.ts"
@@ -27,7 +27,7 @@ const problemsByTag = {
   KeyNotFound: ({ message }: KeyNotFound) => new Problem.KeyNotFound({ detail: message }),
   TooManyKeys: ({ message }: TooManyKeys) => new Problem.TooManyKeys({ detail: message }),
   TokenNotFound: ({ message }: TokenNotFound) => new Problem.TokenNotFound({ detail: message }),
-  ExpiryPast: ({ message }: ExpiryPast) => new Problem.ExpiryPast({ detail: message }),
+  ExpiryInPast: ({ message }: ExpiryInPast) => new Problem.ExpiryPast({ detail: message }),
   TooManyFollowers: ({ message }: TooManyFollowers) => new Problem.TooManyFollowers({ detail: message }),
   KeyNotEverywhere: ({ message }: KeyNotEverywhere) => new Problem.KeyNotEverywhere({ detail: message }),
   KeyNotGenerated: ({ message }: KeyNotGenerated) => new Problem.KeyNotGenerated({ detail: message }),

@@ -44,7 +44,10 @@ export const layer = HttpRouter.middleware(
   { global: true }
 )
 
-/** Response to an error that has no specific problem: an unreadable body, an unknown path, or a defect. Defects are logged. */
+/**
+ * Response to an error that has no specific problem: an unreadable body, an unknown path, or a defect. Defects are
+ * logged.
+ */
 const errorResponse = Effect.fnUntraced(function*(cause: Cause.Cause<unknown>) {
   const [response] = yield* HttpServerError.causeResponse(cause)
   if (response.status >= 500) yield* Effect.logError("internal error while handling a request", cause)

@@ -1,5 +1,6 @@
 /** Protects both ports: replaces certificates, bounds connections, enforces the PROXY header timeout, logs warnings. */
 import { eventLoopTurn } from "#time/eventLoop.ts"
+import { Intervals } from "#time/Intervals.ts"
 import {
   acceptsRemotePlaintext,
   defaults,
@@ -25,8 +26,8 @@ export class Ingress extends Context.Service<Ingress, {
   /** Creates a server that does not listen yet. It uses TLS if the settings have a certificate. */
   create(port: PortName, limits: RequestLimits, listener?: RequestListener): Server
   /**
-   * Until the scope closes, keeps the newest certificate in the server, limits its connections to its share of the open
-   * files, and handles errors of the listening socket, which would otherwise end the process.
+   * Supervises the server until the scope closes. The server gets each new certificate, and its connections are limited to
+   * its share of the open files. Errors of the listening socket are logged, because they would otherwise end the process.
    */
   supervise(port: PortName, server: Server): Effect.Effect<void, never, Scope.Scope>
 }>()("control/ingress/Ingress") {
@@ -121,11 +122,10 @@ function replaceCertificate(server: Server, { options }: TlsKeyPair): void {
   if (server instanceof TlsServer) server.setSecureContext(options)
 }
 
-const certificatePollInterval = "5 seconds"
-
 /** Polls the files and uses each new key pair. An unusable pair is logged once, and the previous pair stays. */
 const watchCertificateFiles = Effect.fnUntraced(
   function*(settings: SettingsValues, first: TlsKeyPair, use: (keyPair: TlsKeyPair) => void) {
+    const { certificatePollInterval } = yield* Intervals
     /** Fingerprint of the files, or the error of reading them, at the last poll. */
     let lastSeen = first.fingerprint
     const onChange = (seen: string, handle: Effect.Effect<void>) =>

@@ -2,7 +2,10 @@
 import { unmappedAddress } from "#schema/ids.ts"
 import { isIP, SocketAddress } from "node:net"
 
-/** Canonical text of an IP address; undefined for any other text and for addresses with a zone, which are local to one machine. */
+/**
+ * Canonical text of an IP address; undefined for any other text and for addresses with a zone, which are local to one
+ * machine.
+ */
 export const canonicalAddress = (text: string): string | undefined => {
   const version = isIP(text)
   if (version === 0 || text.includes("%")) return undefined

@@ -7,13 +7,16 @@ import { canonicalAddress } from "./addresses.ts"
 export interface RemoteEndpoint {
   readonly address: string | undefined
   /**
-   * Whether `address` is the sender of the request, as seen from this machine. Otherwise `address` is a proxy, and the
-   * request is trusted neither as forwarded by that proxy nor as local to this machine.
+   * Whether `address` is the sender of the request, as seen from this machine. Otherwise the sender is unknown, and
+   * `address` is the best available value. Such a request counts neither as forwarded by a proxy nor as local.
    */
   readonly isKnown: boolean
 }
 
-/** Other end according to a PROXY header. A loopback client is on the proxy's machine, which is this machine only if the proxy is on loopback too. */
+/**
+ * Other end according to a PROXY header. A loopback client is on the proxy's machine, which is this machine only if the
+ * proxy is on loopback too.
+ */
 export const remoteFromProxyHeader = (proxy: string, client: string | undefined): RemoteEndpoint =>
   client === undefined
     ? { address: proxy, isKnown: false }

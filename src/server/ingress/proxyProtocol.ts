@@ -16,7 +16,9 @@ export type ParsedHeader =
     readonly _tag: "Header"
     /** Length of the header in bytes; TLS or HTTP begins after it. */
     readonly length: number
-    /** Address of the client. Undefined for health checks of the proxy itself, and if the proxy does not know the client. */
+    /**
+     * Address of the client. Undefined for health checks of the proxy itself, and if the proxy does not know the client.
+     */
     readonly client: string | undefined
   }
 

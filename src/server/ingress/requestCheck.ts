@@ -56,7 +56,10 @@ export const makeRequestCheck = (
   }
 }
 
-/** Protection against request smuggling: what Node's parser accepts, but a proxy might read differently (RFC 9112 sections 3.2 and 6.1). */
+/**
+ * Protection against request smuggling: what Node's parser accepts, but a proxy might read differently (RFC 9112 sections
+ * 3.2 and 6.1).
+ */
 function ambiguityOf({ headers, httpVersion, method, rawHeaders, url = "" }: RequestHead): string | undefined {
   if (rawHeaders.filter((text, index) => index % 2 === 0 && /^host$/iu.test(text)).length > 1)
     return "more than one Host header"

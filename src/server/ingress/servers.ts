@@ -48,7 +48,7 @@ export interface ConnectionLimits {
 /**
  * Divides the file descriptors of this process, so that no port starves the other one or the database. The server closes
  * connections above the limit as soon as it has accepted them. Agents and gateways get the configured number of connections
- * plus room for connections that are rejected with a response, as far as the limit of open files allows.
+ * and room for connections that are rejected with a response. The limit of open files may reduce both.
  */
 export const connectionLimitsOf = (
   { maxConnections, maxUnauthenticated }: Pick<SettingsValues, "maxConnections" | "maxUnauthenticated">,

@@ -74,7 +74,10 @@ function unusableOnThrow<A>(attempt: () => A): A {
 
 const dayMillis = 86_400_000
 
-/** Warning about the validity of the certificate at `now` (milliseconds since 1970), to complete "the certificate …"; undefined if there is none. */
+/**
+ * Warning about the validity of the certificate at `now` (milliseconds since 1970), to complete "the certificate …";
+ * undefined if there is none.
+ */
 export const validityWarning = (
   { notAfter, notBefore }: Pick<TlsKeyPair, "notAfter" | "notBefore">,
   now: number

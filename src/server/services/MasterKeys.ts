@@ -1,4 +1,8 @@
-/** Rotates the master key without downtime: switches new writes to another key and re-encrypts stored values in the background. */
+/**
+ * Rotates the master key without downtime.
+ *
+ * New writes use the new key at once, and stored values are re-encrypted in the background.
+ */
 import type { RotationRequest } from "#schema/masterKeyApi.ts"
 import { type KeyNotEverywhere, MasterKeyStore } from "#store/secrets/MasterKeyStore.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
@@ -75,7 +79,7 @@ export class MasterKeys extends Context.Service<MasterKeys, {
           })
         }
         yield* ensureCanGenerate(store)
-        // An earlier attempt may have written the key file and failed before the database switched to the key. That key is used.
+        // An earlier attempt may have failed between the key file and the switch in the database. Its key is used.
         const isAlreadyGenerated = (yield* generated.value.hasPrevious) &&
           (yield* store.readState).writing !== cipher.keyId
         if (!isAlreadyGenerated) yield* generated.value.generateNext
@@ -159,7 +163,10 @@ const continueRotation = Effect.fnUntraced(function*(store: MasterKeyStoreShape,
   )
 })
 
-/** Re-encrypts all values. Done when one pass has changed no value, because since the switch no process writes with another key. */
+/**
+ * Re-encrypts all values. Done when one pass has changed no value, because since the switch no process writes with
+ * another key.
+ */
 const reEncryptEverything = Effect.fnUntraced(function*(store: MasterKeyStoreShape) {
   while (true) {
     const { rotatingFrom, writing } = yield* store.readState

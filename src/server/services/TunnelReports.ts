@@ -1,4 +1,4 @@
-/** Buffers tunnel status reports of agents, writes them in batches, and retries while the database is unreachable. */
+/** Buffers tunnel status reports of agents and writes them in batches, with retries. */
 import type { TunnelReport } from "#schema/agentMessages.ts"
 import type { AgentId } from "#schema/ids.ts"
 import { postgresText } from "#store/postgresText.ts"
@@ -20,7 +20,10 @@ interface PendingReport {
 }
 
 export class TunnelReports extends Context.Service<TunnelReports, {
-  /** Queues reports; never fails and never waits. The latest report on a tunnel wins, and a report without news writes nothing. */
+  /**
+   * Queues reports; never fails and never waits. The latest report on a tunnel wins, and a report without news writes
+   * nothing.
+   */
   report(agent: AgentId, tunnels: ReadonlyArray<TunnelReport>): Effect.Effect<void>
 }>()("control/services/TunnelReports") {
   static readonly layer = Layer.effect(

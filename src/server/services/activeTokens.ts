@@ -1,4 +1,4 @@
-/** Watches the admin tokens of unfinished requests, so that streams end within 1 s of a revocation. */
+/** Watches admin tokens of open requests, so that streams end after a revocation. */
 import type { Role } from "#schema/adminTokens.ts"
 import type { AdminTokenStore } from "#store/AdminTokenStore.ts"
 import { Intervals } from "#time/Intervals.ts"
@@ -11,9 +11,15 @@ interface ActiveToken {
   requestCount: number
 }
 
-/** One query checks all tokens in use; there is no query while no request is open. While the database is unreachable no request ends. */
+/**
+ * One query checks all tokens in use, and none is sent while no request is open. While the database is unreachable no
+ * request ends.
+ */
 export const makeActiveTokens = Effect.fnUntraced(function*(store: AdminTokenStore["Service"]) {
-  /** Keyed by role and hash: after a change of the role by SQL, requests of the old role and of the new role are watched separately. */
+  /**
+   * Keyed by role and hash: after a change of the role by SQL, requests of the old role and of the new role are watched
+   * separately.
+   */
   const activeTokens = new Map<string, ActiveToken>()
 
   const { adminTokenCheckInterval } = yield* Intervals
@@ -49,7 +55,10 @@ export const makeActiveTokens = Effect.fnUntraced(function*(store: AdminTokenSto
   }
 
   return {
-    /** Returns an effect that completes when the token is revoked, expires or gets another role. The watch lasts until the scope closes. */
+    /**
+     * Returns an effect that completes when the token is revoked, expires or gets another role. The watch lasts until the
+     * scope closes.
+     */
     watch: (hash: string, role: Role): Effect.Effect<Effect.Effect<void>, never, Scope.Scope> =>
       Effect.map(
         Effect.acquireRelease(

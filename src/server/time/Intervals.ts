@@ -37,6 +37,8 @@ export interface IntervalValues {
   readonly listenProbeInterval: Duration.Duration
   /** Pause between two checks of the admin tokens of open requests. Streams of a revoked token end within this time. */
   readonly adminTokenCheckInterval: Duration.Duration
+  /** Pause between two reads of the files of the TLS certificate and its key. */
+  readonly certificatePollInterval: Duration.Duration
   /** Time for responses in progress when the API port closes. */
   readonly apiShutdownTimeout: Duration.Duration
 }
@@ -56,6 +58,7 @@ export const productionIntervals: IntervalValues = {
   unchangedLossRecheckInterval: Duration.seconds(10),
   listenProbeInterval: Duration.seconds(5),
   adminTokenCheckInterval: Duration.seconds(1),
+  certificatePollInterval: Duration.seconds(5),
   apiShutdownTimeout: Duration.seconds(2)
 }
 

@@ -82,7 +82,7 @@ describe("WireGuard keys", () => {
     for (const text of others) assert.throws(() => wireguardPublicKey(text), RangeError)
   })
 
-  it.runIf(hasWg)("public keys equal those of `wg pubkey` (needs the wg tool)", () => {
+  it.runIf(hasWg)("public keys equal those of `wg pubkey` (runs only where the wg tool is on the PATH)", () => {
     const unclamped = Array.from({ length: 10 }, () => randomBytes(32).toString("base64"))
     for (const privateKey of [...generated.slice(0, 40).map((pair) => pair.privateKey), ...unclamped]) {
       const { stdout } = spawnSync("wg", ["pubkey"], { input: privateKey, encoding: "utf8" })

@@ -1,5 +1,5 @@
 /** Every error response is a problem (RFC 9457) and reveals nothing. */
-import { type Answer, api } from "#support/api.ts"
+import { type ApiResponse, api } from "#support/api.ts"
 import { TestServer } from "#support/server.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
@@ -9,7 +9,7 @@ import { request } from "node:http"
 
 const code = (type: string) => `urn:control:problem:${type}`
 
-const assertProblem = (answer: Answer, status: number, type: string) => {
+const assertProblem = (answer: ApiResponse, status: number, type: string) => {
   assert.strictEqual(answer.status, status)
   assert.strictEqual(answer.headers.get("content-type"), "application/problem+json")
   assert.deepInclude(answer.body, { status, type: code(type) })

@@ -1,7 +1,7 @@
 /** A process with few file descriptors during floods of connections. */
 import { api } from "#support/api.ts"
 import { newDatabase } from "#support/database.ts"
-import { adminTokenIn, start, temporaryDirectory } from "#support/process.ts"
+import { readAdminToken, startServer, temporaryDirectory } from "#support/process.ts"
 import { join } from "#support/TestClient.ts"
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -29,11 +29,11 @@ const flood = Effect.fnUntraced(function*(port: number, count: number, untilClos
 const serverWith = Effect.fnUntraced(function*(openFiles: number) {
   const { url } = yield* newDatabase
   const dataDir = yield* temporaryDirectory
-  const server = yield* start(
+  const server = yield* startServer(
     { DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_MAX_CONNECTIONS: "1000" },
     openFiles
   )
-  const operator = api(server.apiUrl, yield* adminTokenIn(dataDir))
+  const operator = api(server.apiUrl, yield* readAdminToken(dataDir))
   const { body: agent } = yield* Effect.promise(() => operator.post("/api/agents", { name: "home" }))
   const client = yield* join(server.wsPort, "agent", agent.apiKey)
   const newTunnel = (domain: string) =>

@@ -1,5 +1,5 @@
 /** Limits of connections, of message sizes before authentication, and of bytes per second. */
-import { upgrade } from "#support/rawHttp.ts"
+import { sendUpgrade } from "#support/rawHttp.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
@@ -13,7 +13,7 @@ layer(TestServer.layer({ maxConnections: 3 }), { excludeTestServices: true })("c
       const one = yield* server.joinAgent
       yield* server.joinGateway()
       yield* connect(server.wsPort)
-      const answer = yield* upgrade(server.wsPort)
+      const answer = yield* sendUpgrade(server.wsPort)
       assert.strictEqual(answer.status, 503)
       assert.match(answer.head, /retry-after: \d+/u)
       one.client.ws.close()

@@ -12,7 +12,7 @@ import {
   v2Local,
   v2Raw
 } from "#support/proxyHeaders.ts"
-import { get } from "#support/raw.ts"
+import { sendGet } from "#support/rawHttp.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
@@ -156,7 +156,7 @@ layer(TestServer.layer({ ...on, ...trusting(balancer, "198.51.100.1") }), { excl
           }
         }
         for (const path of ["/healthz", "/readyz", "/metrics"]) {
-          assert.strictEqual((yield* get(api, path)).status, 200, path)
+          assert.strictEqual((yield* sendGet(api, path)).status, 200, path)
         }
         assert.strictEqual((yield* send(ws, untrusted, upgradeRequest())).status, 101)
         const { joinAgent, operator } = yield* TestServer
@@ -182,7 +182,7 @@ layer(TestServer.layer({ ...on, ...trusting(balancer, "198.51.100.1") }), { excl
           return sendAndClose(index % 2 === 0 ? ws : api, index % 3 === 0 ? untrusted : balancer, bytes)
         }, { concurrency: 20 })
         assert.strictEqual(yield* addressSeen(v2(client("203.0.113.10"))), "203.0.113.10")
-        assert.strictEqual((yield* get(api, "/healthz")).status, 200)
+        assert.strictEqual((yield* sendGet(api, "/healthz")).status, 200)
       }))
   }
 )

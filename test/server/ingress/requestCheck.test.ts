@@ -1,5 +1,5 @@
 /** Hostile browsers, proxies and requests against both ports. */
-import { ask, get, upgrade } from "#support/raw.ts"
+import { sendRequest, sendGet, sendUpgrade } from "#support/rawHttp.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
@@ -23,7 +23,7 @@ layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it
       ) {
         for (const method of ["GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"]) {
           const headers = ["Host: localhost", "Connection: close", `Origin: ${origin}`, "", ""]
-          const answer = yield* ask(api, `${method} /api/agents HTTP/1.1`, ...headers)
+          const answer = yield* sendRequest(api, `${method} /api/agents HTTP/1.1`, ...headers)
           assert.strictEqual(answer.status, 403, `${method} from ${origin}`)
           assert.notInclude(answer.head, "access-control")
         }
@@ -41,7 +41,7 @@ layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it
       const own = { Host: `localhost:${api}`, Origin: `http://localhost:${api}` }
       const proxied = { Host: "control.example.com", Origin: "https://control.example.com" }
       for (const headers of [own, proxied, { Origin: "https://console.example.com" }]) {
-        const answer = yield* get(api, "/healthz", headers)
+        const answer = yield* sendGet(api, "/healthz", headers)
         assert.strictEqual(answer.status, 200, JSON.stringify(headers))
         assert.notInclude(answer.head, "access-control")
         assert.notInclude(answer.head, "set-cookie")
@@ -52,18 +52,18 @@ layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it
     Effect.gen(function*() {
       const { ws } = yield* ports
       for (const origin of ["https://evil.example.com", "null", `http://127.0.0.1:${ws}`]) {
-        assert.strictEqual(yield* statusOf(upgrade(ws, { Origin: origin })), 403, origin)
+        assert.strictEqual(yield* statusOf(sendUpgrade(ws, { Origin: origin })), 403, origin)
       }
-      assert.strictEqual(yield* statusOf(upgrade(ws, { Origin: "https://console.example.com" })), 101)
-      assert.strictEqual(yield* statusOf(upgrade(ws)), 101, "agents and gateways send no Origin")
+      assert.strictEqual(yield* statusOf(sendUpgrade(ws, { Origin: "https://console.example.com" })), 101)
+      assert.strictEqual(yield* statusOf(sendUpgrade(ws)), 101, "agents and gateways send no Origin")
     }))
 
   it.effect("an unknown Host gets 421, and a listed Host is allowed (protection against DNS rebinding)", () =>
     Effect.gen(function*() {
       const { api } = yield* ports
-      assert.strictEqual(yield* statusOf(get(api, "/healthz", { Host: "evil.example.com" })), 421)
-      assert.strictEqual(yield* statusOf(get(api, "/healthz", { Host: "CONTROL.example.com:8443" })), 200)
-      assert.strictEqual(yield* statusOf(ask(api, "GET /healthz HTTP/1.0", "", "")), 421, "no Host header")
+      assert.strictEqual(yield* statusOf(sendGet(api, "/healthz", { Host: "evil.example.com" })), 421)
+      assert.strictEqual(yield* statusOf(sendGet(api, "/healthz", { Host: "CONTROL.example.com:8443" })), 200)
+      assert.strictEqual(yield* statusOf(sendRequest(api, "GET /healthz HTTP/1.0", "", "")), 421, "no Host header")
     }))
 
   it.effect("every response has the security headers", () =>
@@ -72,7 +72,7 @@ layer(TestServer.layer(allowed), { excludeTestServices: true })("web pages", (it
       const hosts = ["localhost", "evil.example.com"]
       const paths = ["/api/agents", "/api/nothing", "/healthz", "/docs", "/openapi.json"]
       for (const [path, Host] of paths.flatMap((path) => hosts.map((host) => [path, host] as const))) {
-        const { head } = yield* get(api, path, { Host })
+        const { head } = yield* sendGet(api, path, { Host })
         for (
           const header of ["cache-control: no-store", "x-content-type-options: nosniff", "referrer-policy: no-referrer"]
         ) {
@@ -133,7 +133,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("ambiguous requests", (
             ? ["Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
             : []
           const headers = port === ws ? ["Connection: Upgrade", ...following.slice(1)] : following
-          const answer = yield* ask(port, ...lines, ...upgrading, ...headers)
+          const answer = yield* sendRequest(port, ...lines, ...upgrading, ...headers)
           assert.strictEqual(answer.status, 400, answer.head)
           assert.notInclude(answer.body, "HTTP/1.1 200")
         }
@@ -145,7 +145,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("ambiguous requests", (
       const { api } = yield* ports
       const origins = [`Origin: http://localhost:${api}`, "Origin: https://evil.example.com"]
       const lines = [`GET /healthz HTTP/1.1`, `Host: localhost:${api}`, "Connection: close", ...origins, "", ""]
-      assert.strictEqual(yield* statusOf(ask(api, ...lines)), 403)
+      assert.strictEqual(yield* statusOf(sendRequest(api, ...lines)), 403)
     }))
 })
 
@@ -206,22 +206,22 @@ layer(TestServer.layer({ ...allowed, trustedProxies: [loopback], requireTls: tru
             [https, false]
           ] as const
         ) {
-          const answer = yield* get(api, "/api/agents", headers)
+          const answer = yield* sendGet(api, "/api/agents", headers)
           assert.strictEqual(answer.status, isRejected ? 403 : 401)
           if (isRejected) assert.include(answer.body, "X-Forwarded-Proto")
-          assert.strictEqual(yield* statusOf(upgrade(ws, headers)), isRejected ? 403 : 101)
+          assert.strictEqual(yield* statusOf(sendUpgrade(ws, headers)), isRejected ? 403 : 101)
           for (const path of ["/healthz", "/readyz", "/metrics?x=1"]) {
-            assert.notStrictEqual(yield* statusOf(get(api, path, headers)), 403, path)
+            assert.notStrictEqual(yield* statusOf(sendGet(api, path, headers)), 403, path)
           }
         }
-        assert.strictEqual(yield* statusOf(get(api, "/healthz/../api/agents", { Via: "1.1 proxy" })), 403)
+        assert.strictEqual(yield* statusOf(sendGet(api, "/healthz/../api/agents", { Via: "1.1 proxy" })), 403)
       }))
 
     it.effect("the command `control` on the same machine may use plaintext, agents and gateways may not", () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
-        assert.strictEqual(yield* statusOf(get(api, "/api/agents")), 401)
-        assert.strictEqual(yield* statusOf(upgrade(ws)), 403)
+        assert.strictEqual(yield* statusOf(sendGet(api, "/api/agents")), 401)
+        assert.strictEqual(yield* statusOf(sendUpgrade(ws)), 403)
       }))
   }
 )
@@ -232,8 +232,8 @@ layer(TestServer.layer({ requireTls: true }), { excludeTestServices: true })(
     it.effect("plaintext within this machine is allowed", () =>
       Effect.gen(function*() {
         const { api, ws } = yield* ports
-        assert.strictEqual(yield* statusOf(get(api, "/api/agents")), 401)
-        assert.strictEqual(yield* statusOf(upgrade(ws)), 101)
+        assert.strictEqual(yield* statusOf(sendGet(api, "/api/agents")), 401)
+        assert.strictEqual(yield* statusOf(sendUpgrade(ws)), 101)
       }))
   }
 )

@@ -7,10 +7,11 @@ import { WSServer } from "#library/index.ts"
 import { defaults, Settings, type SettingsValues } from "#server/Settings.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { newDatabase, quiet, testSettings } from "#support/database.ts"
-import { start, temporaryDirectory } from "#support/process.ts"
-import { get } from "#support/raw.ts"
+import { startServer, temporaryDirectory } from "#support/process.ts"
+import { sendGet } from "#support/rawHttp.ts"
+import { Intervals, type IntervalValues, productionIntervals } from "#time/Intervals.ts"
 import { assert, it } from "@effect/vitest"
-import { Context, Effect, Layer, Logger, Option, Redacted, References } from "effect"
+import { Context, Duration, Effect, Layer, Logger, Option, Redacted, References } from "effect"
 import { HttpServer } from "effect/http"
 import { TestClock } from "effect/testing"
 import { chmodSync, rmSync, writeFileSync } from "node:fs"
@@ -115,7 +116,7 @@ it.live("both ports accept TLS 1.2 and later, and no plaintext", () =>
     )
     assert.include(rejection, "400", "a rejected upgrade gets a complete response")
     for (const port of [wsPort, apiPort]) {
-      assert.strictEqual((yield* get(port, "/healthz")).status, 0, "plaintext gets no response")
+      assert.strictEqual((yield* sendGet(port, "/healthz")).status, 0, "plaintext gets no response")
       const old = { minVersion: "TLSv1" as const, maxVersion: "TLSv1.1" as const, ciphers: "DEFAULT@SECLEVEL=0" }
       assert.instanceOf(yield* handshake(port, old), Error)
       const socket = yield* handshake(port, { maxVersion: "TLSv1.2" })
@@ -153,7 +154,7 @@ it.live("the process prints wss and https URLs with TLS", () =>
     const files = yield* makeFiles
     files.write(issue())
     const { url } = yield* newDatabase
-    const server = yield* start({
+    const server = yield* startServer({
       DATABASE_URL: url,
       CONTROL_DATA_DIR: yield* temporaryDirectory,
       CONTROL_TLS_CERTIFICATE: files.certificate,
@@ -164,13 +165,17 @@ it.live("the process prints wss and https URLs with TLS", () =>
   }), 30_000)
 
 /** Builds an Ingress on the test clock and collects its log lines. */
-const makeIngress = Effect.fnUntraced(function*(settings: Partial<SettingsValues>) {
+const makeIngress = Effect.fnUntraced(function*(
+  settings: Partial<SettingsValues>,
+  intervals: IntervalValues = productionIntervals
+) {
   const lines: Array<string> = []
   const logger = Logger.make(({ logLevel, message }) => lines.push(`${logLevel}: ${String(message)}`))
   const ingress = Context.get(
     yield* Layer.build(
       Ingress.layer.pipe(
         Layer.provide(Settings.layerOf({ ...defaults, ...settings })),
+        Layer.provide(Layer.succeed(Intervals, intervals)),
         Layer.provideMerge(Logger.layer([logger])),
         Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "All"))
       )
@@ -234,7 +239,9 @@ it.effect("an expiring certificate is warned about at the start and every day, a
       issueCertificate({ names: ["localhost"], notBefore: new Date(-80 * day), notAfter: new Date(1.5 * day) })
     )
     chmodSync(files.key, 0o644)
-    const { lines } = yield* makeIngress(files.settings)
+    // Polling every 5 s would read the files 34,560 times in the 2 days below.
+    const intervals = { ...productionIntervals, certificatePollInterval: Duration.hours(1) }
+    const { lines } = yield* makeIngress(files.settings, intervals)
     yield* TestClock.adjust("0 seconds")
     const about = () => lines.filter((line) => line.includes("certificate of CONTROL_TLS_CERTIFICATE"))
     assert.deepStrictEqual(about(), ["Warn: the certificate of CONTROL_TLS_CERTIFICATE expires within 2 days"])

@@ -82,7 +82,7 @@ layer(
       assert.strictEqual(yield* outcomeOf(certificateFor("renewed.example.com", 60)), "stored")
       assert.strictEqual(yield* outcomeOf(certificateFor("renewed.example.com", 90)), "stored")
       const earlier = certificateFor("renewed.example.com", 30)
-      assert.match(yield* outcomeOf(earlier), /ends later is already stored/u)
+      assert.match(yield* outcomeOf(earlier), /expires later is already stored/u)
       const { domain, ...certificate } = earlier
       yield* certificates.put(domain, certificate)
       assert.strictEqual((yield* certificates.find(domain)).expiresAt, earlier.expiresAt)
