@@ -24,20 +24,20 @@ const passes = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
 
 /** Faults of a client, each as a change of the example, with the transcript that must detect the fault. */
 const faults: ReadonlyArray<readonly [what: string, transcript: string, good: string, bad: string]> = [
-  ["applies old deltas again", "repeated-revisions", "if (revision <= held.revision) return\n", "\n"],
-  ["does not detect a gap", "gap", "held === null || previous > held.revision", "held === null"],
-  ["ignores the revision of heartbeat_ack", "heartbeat-ack-ahead", "held.revision < data.revision", "false"],
+  ["applies old deltas again", "repeated-revisions", "if (revision <= current.revision) return\n", "\n"],
+  ["does not detect a gap", "gap", "current === null || previous > current.revision", "current === null"],
+  ["ignores the revision of heartbeat_ack", "heartbeat-ack-ahead", "current.revision < data.revision", "false"],
   ["reconnects after another session has replaced it", "stops-after-4409", "[4400, 4403, 4409, 4410]", "[]"],
-  ["ignores the delay of drain", "drain", "return drain ?? ", "return "],
+  ["ignores the delay of drain", "drain", "return drainMillis ?? ", "return "],
   ["forgets its position", "resumes", "{ resume: {", "{ resumes: {"],
   ["writes its keys into a file that every user can read", "restart", "mode: 0o600", "mode: 0o644"],
-  ["sends heartbeats too rarely", "heartbeats", "interval * (0.9 +", "interval * (1.9 +"],
-  ["does not detect a dead connection", "dead-connection", "2.5 * interval", "99 * interval"],
+  ["sends heartbeats too rarely", "heartbeats", "heartbeatMillis * (0.9 +", "heartbeatMillis * (1.9 +"],
+  ["does not detect a dead connection", "dead-connection", "2.5 * heartbeatMillis)", "99 * heartbeatMillis)"],
   [
     "continues with the view of another client",
     "another-client",
-    "held.view.own.id !== (data.agentId",
-    "held.view.own.id === (data.missingId"
+    "current.view.own.id !== (data.agentId",
+    "current.view.own.id === (data.missingId"
   ]
 ]
 
