@@ -158,8 +158,8 @@ const views: ReadonlyArray<Mutant> = [
   mutant(
     "a scoped gateway receives changes of certificates outside its scope",
     "src/server/views/scopedDeltas.ts",
-    "|| !seesCertificate(current, gateway, domain)) return []",
-    ") return []"
+    "(state) => seesCertificate(state, gateway, name)",
+    "() => true"
   ),
   mutant(
     "an agent sees gateways that do not serve it",
@@ -182,7 +182,7 @@ const views: ReadonlyArray<Mutant> = [
   mutant(
     "a scoped gateway that gains a tunnel does not receive the certificate of its domain",
     "src/server/views/scopedDeltas.ts",
-    "...Array.from(names).flatMap((name) => certificateInView(states, gateway, name))",
+    "...names.map((name) => certificateDiff(states, name))",
     ""
   ),
   mutant(

@@ -3,7 +3,8 @@ import type { AgentId, ClientRef, GatewayId, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
 import { type Audience, type Delta, type DeltaContent, forGateways, type MakeDelta, tunnelMessageFor } from "./delta.ts"
 import { scopedDeltas } from "./scopedDeltas.ts"
-import type { Certificate, Change, NetworkState, Tunnel } from "#network/NetworkState.ts"
+import type { Change, NetworkState, Tunnel } from "#network/NetworkState.ts"
+import { changedRow } from "#network/changedRow.ts"
 import { scopedGateway, topicOf } from "#network/scope.ts"
 import * as BucketMap from "#network/BucketMap.ts"
 import { tunnelForAgent } from "./view.ts"
@@ -41,25 +42,17 @@ function sharedDeltas(
   change: Change,
   deltaFor: MakeDelta
 ): ReadonlyArray<Delta> {
-  switch (change._tag) {
-    case "AgentPut":
-      return agentDeltas(before, after, change.agent.id, deltaFor)
-    case "AgentRemoved":
-      return agentDeltas(before, after, change.id, deltaFor)
-    case "GatewayPut":
-      return gatewayDeltas(before, after, change.gateway.id, deltaFor)
-    case "GatewayRemoved":
-      return gatewayDeltas(before, after, change.id, deltaFor)
-    case "TunnelPut":
-      return tunnelDeltas(before, after, change.tunnel.id, deltaFor)
-    case "TunnelRemoved":
-      return tunnelDeltas(before, after, change.id, deltaFor)
-    case "CertificatePut":
-      return certificateDeltas(before, change.certificate.domain, change.certificate, deltaFor)
-    case "CertificateRemoved":
-      return certificateDeltas(before, change.domain, undefined, deltaFor)
-    case "KeyPut":
-    case "KeyRemoved":
+  const row = changedRow(change)
+  switch (row.entityType) {
+    case "agent":
+      return agentDeltas(before, after, row.entityId, deltaFor)
+    case "gateway":
+      return gatewayDeltas(before, after, row.entityId, deltaFor)
+    case "tunnel":
+      return tunnelDeltas(before, after, row.entityId, deltaFor)
+    case "certificate":
+      return certificateDeltas(before, after, row.entityId, deltaFor)
+    case "key":
       return []
   }
 }
@@ -97,11 +90,12 @@ function gatewayDeltas(
 
 function certificateDeltas(
   old: NetworkState,
+  current: NetworkState,
   domain: string,
-  after: Certificate | undefined,
   deltaFor: MakeDelta
 ): ReadonlyArray<Delta> {
   const before = Option.getOrUndefined(BucketMap.get(old.certificates, domain))
+  const after = Option.getOrUndefined(BucketMap.get(current.certificates, domain))
   return Equal.equals(before, after) ? [] : [deltaFor("gateways", { _tag: "Certificate", before, after })]
 }
 
