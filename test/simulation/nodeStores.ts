@@ -2,7 +2,7 @@
 import { SessionId } from "#schema/ids.ts"
 import { EventStore } from "#store/EventStore.ts"
 import { NodeStore } from "#store/NodeStore.ts"
-import type { ExpiredSession } from "#store/PresenceStore.ts"
+import type { ExpiredSession } from "#store/presenceTypes.ts"
 import { Duration, Effect, Layer } from "effect"
 import type { Database } from "./Database.ts"
 import type { DatabaseLink } from "./DatabaseLink.ts"

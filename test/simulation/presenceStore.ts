@@ -1,6 +1,7 @@
 /** Presence store over the simulated database: claims, touches and releases of sessions. */
 import { type ClientRef, formatClientRef, type SessionId } from "#schema/ids.ts"
-import { type Claim, type ClaimResult, LeaseLapsed, PresenceStore, type SessionTouch } from "#store/PresenceStore.ts"
+import { PresenceStore } from "#store/PresenceStore.ts"
+import { type Claim, type ClaimResult, LeaseLapsed, type SessionTouch } from "#store/presenceTypes.ts"
 import { Effect, Layer, Redacted } from "effect"
 import type { Database } from "./Database.ts"
 import type { DatabaseLink } from "./DatabaseLink.ts"

@@ -3,7 +3,7 @@ import { generateWireguardKeyPair, isUsableWireguardKey } from "#crypto/wireguar
 import type { NetworkState } from "#network/NetworkState.ts"
 import * as BucketMap from "#network/BucketMap.ts"
 import type { ClientRef } from "#schema/ids.ts"
-import type { WireguardKeys } from "#store/PresenceStore.ts"
+import type { WireguardKeys } from "#store/presenceTypes.ts"
 import { Effect, HashMap, Option, Schema } from "effect"
 
 /** The public key that a client sent is unusable or belongs to another client. */

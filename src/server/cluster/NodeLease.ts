@@ -4,7 +4,7 @@ import { Network } from "#feed/Network.ts"
 import packageJson from "#package.json" with { type: "json" }
 import { Settings } from "#server/Settings.ts"
 import { type LeaseRenewal, NodeStore } from "#store/NodeStore.ts"
-import type { LeaseLapsed } from "#store/PresenceStore.ts"
+import type { LeaseLapsed } from "#store/presenceTypes.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Intervals } from "#time/Intervals.ts"
 import { monotonicMillis } from "#time/monotonic.ts"

@@ -131,7 +131,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
         return { state, tag: meta.tag, accepted: acceptedIn(meta), unreadable } satisfies Snapshot
       })).pipe(Effect.withSpan("ChangeLog.readSnapshot"))
 
-      const after = Effect.fn("ChangeLog.readAfter")(function*(revision: Revision) {
+      const readAfter = Effect.fn("ChangeLog.readAfter")(function*(revision: Revision) {
         const rows = yield* withStoreErrors(sql`
           select ${timeline} as timeline, m.revision::float8 as newest,
             (select min(revision)::float8 from changes) as oldest,
@@ -156,7 +156,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
 
       return ChangeLog.of({
         readSnapshot,
-        readAfter: after,
+        readAfter,
         ...maintenanceQueries(sql),
         listen: listenOn(pg),
         sendProbe

@@ -36,23 +36,6 @@ import {
 import { type StoreUnavailable, transaction, withStoreErrors } from "./sql.ts"
 import { makeRowReader } from "./UnreadableRow.ts"
 
-export type {
-  Claim,
-  ClaimRequest,
-  ClaimResult,
-  ClientSession,
-  EndedSession,
-  ExpiredSession,
-  LossCauses,
-  LostSession,
-  PresenceTime,
-  ReleaseResult,
-  SessionTouch,
-  TouchResult,
-  WireguardKeys
-} from "./presenceTypes.ts"
-export { LeaseLapsed } from "./presenceTypes.ts"
-
 /** An online client and its delivery state as of its last touch, whichever node holds the connection. */
 export interface RemoteClient {
   readonly client: ClientRef
@@ -61,7 +44,7 @@ export interface RemoteClient {
   readonly nack: RecordedNack | null
 }
 
-/** Claims, touches, releases and expires sessions, and lists online clients. Fails without a lease of the node. */
+/** Claims, touches, releases and expires sessions, and lists online clients. Claims and touches need the node's lease. */
 export class PresenceStore extends Context.Service<PresenceStore, {
   /**
    * Makes these sessions the holders of their clients. The last of several claims for one client wins. If a session of

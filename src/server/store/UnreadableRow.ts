@@ -18,12 +18,12 @@ type Row = Readonly<Record<string, unknown>>
 /** Makes a reader of the rows of one entity. Its errors name the faulty fields only, because their values can be secrets. */
 export const makeRowReader = <A>(
   schema: Schema.ConstraintDecoder<A>,
-  nameOf: (row: Row) => { readonly entity: string; readonly id: unknown }
+  identify: (row: Row) => { readonly entity: string; readonly id: unknown }
 ) => {
   const decode = Schema.decodeUnknownResult(schema, { errors: "all" })
   const read = (row: Row): Result.Result<A, UnreadableRow> =>
     Result.mapError(decode(row), ({ issue }) => {
-      const { entity, id } = nameOf(row)
+      const { entity, id } = identify(row)
       const paths = [...new Set(fieldErrorsOf(issue).map(({ path }) => path))].join(", ")
       return new UnreadableRow({
         entity,

@@ -7,7 +7,7 @@ import { once } from "node:events"
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
-import { end, temporaryDirectory } from "#support/temporary.ts"
+import { killProcess, temporaryDirectory } from "#support/temporary.ts"
 
 /** A process that opens the directory, prints `open` or the error message, and keeps the directory until it ends. */
 const script = `
@@ -38,7 +38,7 @@ const firstLine = (child: ChildProcess) =>
     return String(data).trim()
   })
 
-const startHolder = (path: string) => Effect.acquireRelease(Effect.sync(() => spawnHolder(path)), end)
+const startHolder = (path: string) => Effect.acquireRelease(Effect.sync(() => spawnHolder(path)), killProcess)
 
 const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8)
 
@@ -70,7 +70,7 @@ describe("the lock of the data directory", () => {
       const path = yield* temporaryDirectory
       const child = yield* startHolder(path)
       assert.strictEqual(yield* firstLine(child), "open")
-      yield* end(child)
+      yield* killProcess(child)
       assert.include(readFileSync(join(path, "holder"), "utf8"), `${child.pid}`)
 
       yield* openDataDirectory(path)
@@ -82,7 +82,7 @@ describe("the lock of the data directory", () => {
       const path = yield* temporaryDirectory
       const killed = yield* startHolder(path)
       yield* firstLine(killed)
-      yield* end(killed)
+      yield* killProcess(killed)
 
       const racers = yield* Effect.all(Array.from({ length: 6 }, () => startHolder(path)))
       const words = yield* Effect.forEach(racers, firstLine, { concurrency: "unbounded" })

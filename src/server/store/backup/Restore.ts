@@ -133,7 +133,7 @@ const replaceRows = Effect.fnUntraced(
     yield* forEachRowBatch(
       file,
       summary,
-      (table, rows) => insert(sql, file, { table, rows, columns: columns.get(table) ?? [] })
+      (table, rows) => insertBatch(sql, file, { table, rows, columns: columns.get(table) ?? [] })
     )
     for (const table of tables) yield* advanceSequences(sql, table, columns.get(table) ?? [])
   }
@@ -153,22 +153,24 @@ interface Batch {
 }
 
 /** Columns that an older backup does not have get their defaults. */
-const insert = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, file: string, { columns, rows, table }: Batch) {
-  const given = Object.keys(rows[0] ?? {})
-  const unknown = given.find((name) => !columns.includes(name))
-  if (unknown !== undefined) {
-    return yield* new BackupUnusable({
-      file,
-      reason: `its table ${table} has a column ${unknown} that the database does not have`
-    })
-  }
-  const names = given.map((name) => `"${name}"`).join(", ")
-  yield* sql.unsafe(
-    `insert into ${table} (${names}) overriding system value
+const insertBatch = Effect.fnUntraced(
+  function*(sql: SqlClient.SqlClient, file: string, { columns, rows, table }: Batch) {
+    const columnNames = Object.keys(rows[0] ?? {})
+    const unknown = columnNames.find((name) => !columns.includes(name))
+    if (unknown !== undefined) {
+      return yield* new BackupUnusable({
+        file,
+        reason: `its table ${table} has a column ${unknown} that the database does not have`
+      })
+    }
+    const names = columnNames.map((name) => `"${name}"`).join(", ")
+    yield* sql.unsafe(
+      `insert into ${table} (${names}) overriding system value
      select ${names} from jsonb_populate_recordset(null::${table}, $1::jsonb)`,
-    [JSON.stringify(rows)]
-  )
-})
+      [JSON.stringify(rows)]
+    )
+  }
+)
 
 /**
  * Restarts each sequence after the largest restored id and after its own last value. `setval` is unsuitable, because it

@@ -1,6 +1,7 @@
 /** Files of the embedded database: their owner, their creation with initdb, and their checks. */
+import { syncDirectory } from "#files/writeFileAtomic.ts"
 import { Effect } from "effect"
-import { chmod, chown, lchown, mkdtemp, open, readdir, readFile, rename, rm, stat } from "node:fs/promises"
+import { chmod, chown, lchown, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises"
 import { join } from "node:path"
 import { attemptIO, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 import type { Binaries } from "./binaries.ts"
@@ -103,8 +104,7 @@ const createCluster = (dataDir: string, binaries: Binaries, account: Account, sy
       )
       yield* attemptIO(async () => {
         await rename(draft, clusterDirectory(dataDir))
-        await using parent = await open(dataDir, "r")
-        await parent.sync()
+        await syncDirectory(dataDir)
       })
     }),
     (draft) => Effect.ignore(attemptIO(() => rm(draft, { recursive: true, force: true })))
@@ -120,9 +120,9 @@ const requireSuccess = (running: ReturnType<typeof runProgram>) =>
 export const findErrorLine = (output: string): string => {
   const lines = output.split("\n").map((line) => line.trim()).filter((line) => line !== "")
   // Excludes the messages for clients that connect before the database is ready.
-  const own = lines.filter((line) => !line.includes("FATAL:  the database system is"))
-  const line = own.find((line) => /\b(?:FATAL|PANIC):/u.test(line)) ??
-    own.find((line) => /\b(?:ERROR|error):/u.test(line)) ??
+  const relevantLines = lines.filter((line) => !line.includes("FATAL:  the database system is"))
+  const line = relevantLines.find((line) => /\b(?:FATAL|PANIC):/u.test(line)) ??
+    relevantLines.find((line) => /\b(?:ERROR|error):/u.test(line)) ??
     lines.at(-1) ?? "no output"
   return line.replace(/^.*?\b(?:FATAL|PANIC|ERROR|error):\s+/u, "")
 }

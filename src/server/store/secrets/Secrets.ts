@@ -98,20 +98,21 @@ const readMasterKeyId = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {
  * rotation. The process has registered its keys before, so no other writing key can be chosen without it while it starts.
  */
 const verifyMasterKeys = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, cipher: Cipher) {
-  const given = [...cipher.readableIds]
+  const readableIds = [...cipher.readableIds]
   yield* withStoreErrors(sql`update control_meta set master_key_id = ${cipher.keyId} where master_key_id is null`)
   const writtenUnder = yield* masterKeyIdIn(
     yield* withStoreErrors(sql`select control_writing_key() as id from control_meta`)
   )
   if (writtenUnder !== null && !cipher.readableIds.has(writtenUnder)) {
-    return yield* new WrongMasterKey({ writtenUnder: [writtenUnder], given, why: "written" })
+    return yield* new WrongMasterKey({ writtenUnder: [writtenUnder], given: readableIds, why: "written" })
   }
-  const [{ left }] = decodeLeft(yield* withStoreErrors(sql`select rotating_from as left from control_meta`))
-  const missing = left.filter((id) => !cipher.readableIds.has(id))
-  if (missing.length > 0) return yield* new WrongMasterKey({ writtenUnder: missing, given, why: "leftOver" })
+  const [{ pending }] = decodePending(yield* withStoreErrors(sql`select rotating_from as pending from control_meta`))
+  const missing = pending.filter((id) => !cipher.readableIds.has(id))
+  if (missing.length > 0)
+    return yield* new WrongMasterKey({ writtenUnder: missing, given: readableIds, why: "leftOver" })
 })
 
-const decodeLeft = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ left: Schema.Array(Schema.String) })]))
+const decodePending = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ pending: Schema.Array(Schema.String) })]))
 
 const writingCipherOf = (cipher: Cipher) =>
   Effect.fnUntraced(function*(sql: SqlClient.SqlClient) {

@@ -64,13 +64,13 @@ export const reEncryptAll = Effect.fn("reEncryptAll")(function*(sql: SqlClient.S
   for (const source of sources) {
     for (let after: string | null = source.key.first; after !== null;) {
       const { stale, upTo }: typeof Window.Type = yield* readStale(sql, source, cipher.keyId, after)
-      const fresh = stale.flatMap((value) =>
+      const reEncryptedValues = stale.flatMap((value) =>
         Result.getOrElse(Result.map(reEncrypted(cipher, value), (one) => [one]), () => [])
       )
-      const changed = fresh.length === 0 ? 0 : yield* replaceValues(sql, source, fresh)
+      const changed = reEncryptedValues.length === 0 ? 0 : yield* replaceValues(sql, source, reEncryptedValues)
       pass.changed += changed
-      pass.skipped += fresh.length - changed
-      pass.unreadable += stale.length - fresh.length
+      pass.skipped += reEncryptedValues.length - changed
+      pass.unreadable += stale.length - reEncryptedValues.length
       after = stale.length === batchSize ? stale.at(-1)?.key ?? null : upTo
       if (changed > 0) yield* Effect.sleep(batchPause)
     }
@@ -104,13 +104,13 @@ const readStale = (sql: SqlClient.SqlClient, { key, location, table, value }: So
     (rows) => decodeWindow(rows)[0]
   )
 
-type ReEncrypted = typeof Stale.Type & { readonly fresh: string }
+type ReEncrypted = typeof Stale.Type & { readonly newValue: string }
 
 const reEncrypted = (cipher: Cipher, stale: typeof Stale.Type) => {
   const location = { table: stale.table, column: stale.column, row: stale.row }
   return Result.map(
     cipher.decrypt(stale.value, location),
-    (plaintext): ReEncrypted => ({ ...stale, fresh: cipher.encrypt(plaintext, location) })
+    (plaintext): ReEncrypted => ({ ...stale, newValue: cipher.encrypt(plaintext, location) })
   )
 }
 
@@ -133,7 +133,7 @@ const replaceValues = (
           values.map((one) => one.key),
           values.map((one) => one.column),
           values.map((one) => one.value),
-          values.map((one) => one.fresh)
+          values.map((one) => one.newValue)
         ]
       ),
       (rows) => rows.length

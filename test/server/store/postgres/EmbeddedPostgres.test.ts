@@ -10,7 +10,7 @@ import { once } from "node:events"
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { copyCluster, startPostgres } from "./clusters.ts"
-import { end, temporaryDirectory } from "#support/temporary.ts"
+import { killProcess, temporaryDirectory } from "#support/temporary.ts"
 
 const asRoot = process.getuid?.() === 0
 /** The account of PostgreSQL when root starts it. */
@@ -143,10 +143,10 @@ describe("the next start of the embedded database", () => {
             stdio: ["pipe", "pipe", "inherit"]
           })
         ),
-        end
+        killProcess
       )
       yield* Effect.promise(() => once(server.stdout, "data"))
-      yield* end(server)
+      yield* killProcess(server)
 
       const orphan = postmasterOf(dataDir)
       const socketDir = readFileSync(join(dataDir, "postgres", "postmaster.pid"), "utf8").split("\n")[4] ?? ""
@@ -175,7 +175,7 @@ describe("the next start of the embedded database", () => {
         const files = join(dataDir, "postgres")
         const stranger = yield* Effect.acquireRelease(
           Effect.sync(() => spawn("sleep", ["1000"], { cwd: "/", ...(asRoot ? accountNobody : {}) })),
-          end
+          killProcess
         )
         writeFileSync(join(files, "postmaster.pid"), `${stranger.pid}\n${files}\n1\n5432\n.\n\n1 1\nready\n`)
         writeFileSync(join(files, ".s.PGSQL.5432.lock"), `${stranger.pid}\n${files}\n1\n5432\n`)

@@ -18,23 +18,23 @@ import { Context, Deferred, Effect, Exit, Fiber, Layer, Redacted, Scope, Stream 
 import { writeFile } from "node:fs/promises"
 import { join as joinPath } from "node:path"
 import {
-  answered,
-  bySql,
+  awaitRotationEnd,
   type MasterKey,
-  newKey,
-  over,
+  messagesUntilHeartbeatAck,
+  newMasterKey,
   rotate,
-  serve,
+  rotationState,
+  rowsWithoutSecrets,
   type Server,
-  state,
+  startWithKeys,
   temporaryDirectory,
-  untouched
+  withSql
 } from "#support/masterKeys.ts"
 
 /** A server that a test can stop before its end. */
-const stoppableServer = Effect.fnUntraced(function*(...args: Parameters<typeof serve>) {
+const stoppableServer = Effect.fnUntraced(function*(...args: Parameters<typeof startWithKeys>) {
   const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
-  return { server: yield* Scope.provide(serve(...args), scope), end: Scope.close(scope, Exit.void) }
+  return { server: yield* Scope.provide(startWithKeys(...args), scope), end: Scope.close(scope, Exit.void) }
 })
 
 const createResources = Effect.fnUntraced(function*(server: Server, agents: number) {
@@ -66,15 +66,15 @@ describe("a rotation of the master key", () => {
   it.live("no client notices the rotation, rows, revisions and times stay equal, and no value keeps the old key", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
       const first = yield* stoppableServer(url, old)
       const { agent, gateway } = yield* createResources(first.server, 230)
       const before = yield* snapshot(first.server)
       assert.lengthOf(before.leftOut, 0)
       yield* first.end
 
-      const server = yield* serve(url, fresh, old)
-      assert.deepInclude(yield* state(server), {
+      const server = yield* startWithKeys(url, fresh, old)
+      assert.deepInclude(yield* rotationState(server), {
         writing: old.id,
         readable: [old.id, fresh.id].toSorted(),
         isRotating: false
@@ -88,15 +88,15 @@ describe("a rotation of the master key", () => {
       yield* gone.closed
       const here = yield* joinV1(server.wsPort, "gateway", other.apiKey)
       yield* here.expect("config")
-      const rows = yield* untouched(url)
+      const rows = yield* rowsWithoutSecrets(url)
 
       assert.strictEqual((yield* rotate(server)).status, 200)
-      const { counts, writing } = yield* over(server)
+      const { counts, writing } = yield* awaitRotationEnd(server)
       assert.strictEqual(writing, fresh.id)
       assert.deepStrictEqual(Object.keys(counts), [fresh.id])
-      assert.deepStrictEqual(yield* untouched(url), rows)
+      assert.deepStrictEqual(yield* rowsWithoutSecrets(url), rows)
       yield* Context.get(server.context, Network).catchUp
-      assert.deepStrictEqual(yield* answered(here), [])
+      assert.deepStrictEqual(yield* messagesUntilHeartbeatAck(here), [])
       yield* server.newTunnel(agent.id)
       for (const client of [here, plain]) yield* client.expect("tunnel_create")
 
@@ -109,16 +109,16 @@ describe("a rotation of the master key", () => {
   it.live("the new key alone decrypts rows and log after the rotation", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
       const first = yield* stoppableServer(url, old)
       yield* createResources(first.server, 3)
       const before = yield* snapshot(first.server)
       yield* first.end
       const second = yield* stoppableServer(url, fresh, old)
       yield* rotate(second.server)
-      yield* over(second.server)
+      yield* awaitRotationEnd(second.server)
       yield* second.end
-      const server = yield* serve(url, fresh)
+      const server = yield* startWithKeys(url, fresh)
       assert.deepStrictEqual(yield* snapshot(server), before)
       const log = yield* Context.get(server.context, ChangeLog).readAfter(Revision.make(0))
       assert.lengthOf(log.unreadable, 0)
@@ -128,12 +128,12 @@ describe("a rotation of the master key", () => {
   it.live("writes during the rotation reach the clients, and none of them keeps the old key", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
       const first = yield* stoppableServer(url, old)
       const { agent } = yield* createResources(first.server, 230)
       yield* first.end
-      const server = yield* serve(url, fresh, old)
-      const other = yield* serve(url, old, fresh)
+      const server = yield* startWithKeys(url, fresh, old)
+      const other = yield* startWithKeys(url, old, fresh)
       const { apiKey } = yield* server.newGateway
       const client = yield* joinV1(server.wsPort, "gateway", apiKey)
       const viewer = new Viewer()
@@ -157,12 +157,12 @@ describe("a rotation of the master key", () => {
           yield* write(via)
         }), { concurrency: 2 }))
       yield* rotate(server)
-      yield* over(server)
+      yield* awaitRotationEnd(server)
       yield* Deferred.succeed(done, undefined)
       yield* Fiber.join(writers)
-      assert.deepStrictEqual(Object.keys((yield* state(server)).counts), [fresh.id])
+      assert.deepStrictEqual(Object.keys((yield* rotationState(server)).counts), [fresh.id])
       yield* Context.get(server.context, Network).catchUp
-      for (const message of yield* answered(client)) viewer.take(message)
+      for (const message of yield* messagesUntilHeartbeatAck(client)) viewer.take(message)
       const again = yield* joinV1(other.wsPort, "gateway", apiKey)
       const { peers, certificates } = fromConfig((yield* again.expect("config")).data)
       assert.deepStrictEqual({ peers: viewer.view?.peers, certificates: viewer.view?.certificates }, {
@@ -174,14 +174,14 @@ describe("a rotation of the master key", () => {
   it.live("a rotation that was stopped halfway is completed by the next process that has both keys", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
       const first = yield* stoppableServer(url, old)
       const { agent } = yield* createResources(first.server, 5)
       yield* first.end
       const stopped = yield* stoppableServer(url, fresh, old)
       const release = yield* Deferred.make<void>()
       const held = yield* Deferred.make<void>()
-      const holder = yield* Effect.forkChild(bySql(url, (sql) =>
+      const holder = yield* Effect.forkChild(withSql(url, (sql) =>
         sql.withTransaction(Effect.gen(function*() {
           yield* sql`select from agents where id = ${agent.id} for update`
           yield* Deferred.succeed(held, undefined)
@@ -189,7 +189,7 @@ describe("a rotation of the master key", () => {
         }))))
       yield* Deferred.await(held)
       yield* rotate(stopped.server)
-      const { isRotating } = yield* Effect.repeat(state(stopped.server), {
+      const { isRotating } = yield* Effect.repeat(rotationState(stopped.server), {
         until: ({ counts }) => counts[old.id] === 1
       })
       assert.isTrue(isRotating)
@@ -197,20 +197,20 @@ describe("a rotation of the master key", () => {
       yield* Deferred.succeed(release, undefined)
       yield* Fiber.join(holder)
 
-      const refused = yield* Effect.flip(serve(url, fresh))
+      const refused = yield* Effect.flip(startWithKeys(url, fresh))
       assert.include(refused.message, `under master key ${old.id}, but this process has master key ${fresh.id}`)
       assert.include(refused.message, "CONTROL_MASTER_KEYS_OLD")
-      assert.include((yield* Effect.flip(serve(url, old))).message, `encrypted under master key ${fresh.id}`)
-      const { counts } = yield* over(yield* serve(url, old, fresh))
+      assert.include((yield* Effect.flip(startWithKeys(url, old))).message, `encrypted under master key ${fresh.id}`)
+      const { counts } = yield* awaitRotationEnd(yield* startWithKeys(url, old, fresh))
       assert.deepStrictEqual(Object.keys(counts), [fresh.id])
     }))
 
   it.live("one process at a time runs the rotation, and concurrent passes re-encrypt each value once", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
-      const server = yield* serve(url, old, fresh)
-      const other = yield* serve(url, fresh, old)
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
+      const server = yield* startWithKeys(url, old, fresh)
+      const other = yield* startWithKeys(url, fresh, old)
       yield* createResources(server, 20)
       const stores = [server, other].map(({ context }) => Context.get(context, MasterKeyStore))
       const [one, two] = stores as [typeof stores[0] & {}, typeof stores[0] & {}]
@@ -221,7 +221,7 @@ describe("a rotation of the master key", () => {
             ranBoth = true
           }))
         )
-        yield* bySql(url, (sql) => sql`update control_meta set master_key_id = ${fresh.id}`)
+        yield* withSql(url, (sql) => sql`update control_meta set master_key_id = ${fresh.id}`)
         const total = Object.values(yield* one.countByKey).reduce((sum, count) => sum + count, 0)
         const passes = yield* Effect.all([one.reEncrypt, two.reEncrypt, one.reEncrypt, two.reEncrypt], {
           concurrency: "unbounded"
@@ -238,7 +238,7 @@ describe("a rotation of the master key", () => {
   it.live("a backup under the old key can be restored after the rotation, and is re-encrypted", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
       const first = yield* stoppableServer(url, old)
       yield* createResources(first.server, 3)
       const before = yield* snapshot(first.server)
@@ -246,9 +246,9 @@ describe("a rotation of the master key", () => {
       const chunks = yield* Stream.runCollect(Context.get(first.server.context, Backup).dump)
       yield* Effect.promise(() => writeFile(file, Buffer.concat(chunks)))
       yield* first.end
-      const server = yield* serve(url, fresh, old)
+      const server = yield* startWithKeys(url, fresh, old)
       yield* rotate(server)
-      yield* over(server)
+      yield* awaitRotationEnd(server)
 
       const restore = (key: MasterKey, ...others: ReadonlyArray<MasterKey>) =>
         Effect.flatMap(Restore, (store) => {
@@ -260,12 +260,12 @@ describe("a rotation of the master key", () => {
         )
       assert.include((yield* Effect.flip(restore(fresh))).message, old.id)
       yield* restore(fresh, old)
-      const restored = yield* state(server)
+      const restored = yield* rotationState(server)
       assert.deepInclude(restored, { writing: fresh.id, isRotating: true })
       assert.isAbove(restored.counts[old.id], 0)
-      const { counts } = yield* over(yield* serve(url, fresh, old))
+      const { counts } = yield* awaitRotationEnd(yield* startWithKeys(url, fresh, old))
       assert.deepStrictEqual(Object.keys(counts), [fresh.id])
-      const after = yield* snapshot(yield* serve(url, fresh))
+      const after = yield* snapshot(yield* startWithKeys(url, fresh))
       assert.deepStrictEqual(BucketMap.values(after.state.agents), BucketMap.values(before.state.agents))
       assert.lengthOf(after.leftOut, 0)
     }))
@@ -273,18 +273,18 @@ describe("a rotation of the master key", () => {
   it.live("the rotation leaves unreadable values unchanged, and ends", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
-      const server = yield* serve(url, fresh, old)
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
+      const server = yield* startWithKeys(url, fresh, old)
       const { agent } = yield* createResources(server, 2)
       yield* rotate(server, { keyId: old.id })
-      yield* over(server)
-      yield* bySql(url, (sql) =>
+      yield* awaitRotationEnd(server)
+      yield* withSql(url, (sql) =>
         sql`update agents set wireguard_private_key = reverse(wireguard_private_key) where id = ${agent.id}`)
-      yield* bySql(url, (sql) =>
+      yield* withSql(url, (sql) =>
         sql`update gateways set wireguard_private_key =
           'v1.' || ${old.id} || '.AAAAAAAAAAAAAAAA.AAAA.AAAAAAAAAAAAAAAAAAAAAA'`)
       yield* rotate(server)
-      const { counts } = yield* over(server)
+      const { counts } = yield* awaitRotationEnd(server)
       // The row, and its image in the log.
       assert.strictEqual(counts[old.id], 2)
     }))
