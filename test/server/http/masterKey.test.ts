@@ -1,7 +1,7 @@
 /** /api/master-key: rotation on one node and on several. */
 import { newDatabase } from "#support/database.ts"
 import { makeServer } from "#support/server.ts"
-import { bySql, newKey, over, rotate, serve, state, temporaryDirectory } from "#support/masterKeys.ts"
+import { withSql, newMasterKey, awaitRotationEnd, rotate, startWithKeys, rotationState, temporaryDirectory } from "#support/masterKeys.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Option, Redacted, Scope } from "effect"
 import { readFile, stat, writeFile } from "node:fs/promises"
@@ -16,25 +16,25 @@ describe("/api/master-key", () => {
   it.live("a rotation is rejected until every live process has the key, and names processes without it", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
       const scope = yield* Scope.make()
-      yield* Scope.provide(serve(url, old), scope)
-      const server = yield* serve(url, fresh, old)
+      yield* Scope.provide(startWithKeys(url, old), scope)
+      const server = yield* startWithKeys(url, fresh, old)
       const rejected = yield* rotate(server)
       assert.deepInclude(rejected.body, { type: "urn:control:problem:key-not-everywhere", status: 409 })
-      const [lacking] = yield* bySql(
+      const [lacking] = yield* withSql(
         url,
         (sql) => sql`select process from readable_keys group by process having not bool_or(key_id = ${fresh.id})`
       )
       assert.include(rejected.body.detail, String(lacking?.["process"]))
-      assert.deepInclude(yield* state(server), { writing: old.id, isRotating: false })
+      assert.deepInclude(yield* rotationState(server), { writing: old.id, isRotating: false })
       assert.strictEqual((yield* rotate(server, { keyId: "0123456789abcdef" })).status, 409)
 
       yield* Scope.close(scope, Exit.void)
       yield* server.newAgent
       const { body, status } = yield* rotate(server)
       assert.deepStrictEqual([status, body.writing], [200, fresh.id])
-      const { counts } = yield* over(server)
+      const { counts } = yield* awaitRotationEnd(server)
       // The private key is stored in the agents table and in the change log.
       assert.deepStrictEqual(counts, { [fresh.id]: 2 })
     }))
@@ -42,10 +42,10 @@ describe("/api/master-key", () => {
   it.live("a crashed process blocks a rotation for 2 minutes", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
-      const server = yield* serve(url, old, fresh)
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
+      const server = yield* startWithKeys(url, old, fresh)
       const gone = (minutes: number) =>
-        bySql(url, (sql) =>
+        withSql(url, (sql) =>
           sql`insert into readable_keys values ('gone', ${old.id}, now() - make_interval(mins => ${minutes}))
             on conflict (process, key_id) do update set seen_at = excluded.seen_at`)
       yield* gone(1)
@@ -57,11 +57,11 @@ describe("/api/master-key", () => {
   it.live("each rotation creates one audit entry, and a rotation to the same key creates none", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const [old, fresh] = [newKey(), newKey()]
-      const server = yield* serve(url, old, fresh)
+      const [old, fresh] = [newMasterKey(), newMasterKey()]
+      const server = yield* startWithKeys(url, old, fresh)
       for (const keyId of [fresh.id, fresh.id, old.id]) {
         assert.strictEqual((yield* rotate(server, { keyId })).status, 200)
-        yield* over(server)
+        yield* awaitRotationEnd(server)
       }
       const { body } = yield* Effect.promise(() => server.operator.get("/api/audit?entityType=master_key"))
       assert.deepStrictEqual(
@@ -78,10 +78,10 @@ describe("/api/master-key", () => {
       const server = yield* Scope.provide(serveGenerated(url, dataDir), scope)
       const agent = yield* server.newAgent
       const first = yield* contentOf(join(dataDir, "master-key"))
-      const before = (yield* state(server)).writing
+      const before = (yield* rotationState(server)).writing
 
       // A lock on the agent's row keeps the rotation from finishing.
-      const body = yield* bySql(url, (sql) =>
+      const body = yield* withSql(url, (sql) =>
         sql.withTransaction(Effect.gen(function*() {
           yield* sql`select from agents where id = ${agent.id} for update`
           const { body, status } = yield* rotate(server, { generate: true })
@@ -101,9 +101,9 @@ describe("/api/master-key", () => {
 
       // The next process has both keys, finishes the rotation, and removes the old key file.
       const next = yield* serveGenerated(url, dataDir)
-      const { counts } = yield* over(next)
+      const { counts } = yield* awaitRotationEnd(next)
       assert.deepStrictEqual(Object.keys(counts), [body.writing])
-      const { readable } = yield* Effect.repeat(state(next), { until: ({ readable }) => readable.length === 1 })
+      const { readable } = yield* Effect.repeat(rotationState(next), { until: ({ readable }) => readable.length === 1 })
       assert.deepStrictEqual(readable, [body.writing])
       assert.isUndefined(yield* contentOf(join(dataDir, "master-key.old")))
     }))
@@ -118,23 +118,23 @@ describe("/api/master-key", () => {
       yield* Scope.close(scope, Exit.void)
       // State after a crash just before the switch.
       const file = join(dataDir, "master-key")
-      const [old, fresh] = [yield* contentOf(file), newKey()]
+      const [old, fresh] = [yield* contentOf(file), newMasterKey()]
       yield* Effect.promise(async () => {
         await writeFile(`${file}.old`, old ?? "", { mode: 0o600 })
         await writeFile(file, `${fresh.text}\n`)
       })
       const next = yield* serveGenerated(url, dataDir)
-      assert.notStrictEqual((yield* state(next)).writing, fresh.id)
+      assert.notStrictEqual((yield* rotationState(next)).writing, fresh.id)
       yield* next.newAgent
       assert.strictEqual((yield* rotate(next, { generate: true })).body.writing, fresh.id)
       assert.strictEqual(yield* contentOf(file), `${fresh.text}\n`)
-      assert.deepStrictEqual((yield* over(next)).counts, { [fresh.id]: 4 })
+      assert.deepStrictEqual((yield* awaitRotationEnd(next)).counts, { [fresh.id]: 4 })
     }))
 
   it.live("no key is generated if the key comes from the settings or another process would lack it", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
-      const given = yield* serve(url, newKey())
+      const given = yield* startWithKeys(url, newMasterKey())
       const { body } = yield* rotate(given, { generate: true })
       assert.strictEqual(body.type, "urn:control:problem:key-not-generated")
       assert.include(body.detail, "reads its master key from the settings")
@@ -143,9 +143,9 @@ describe("/api/master-key", () => {
 
       const { url: shared } = yield* newDatabase
       const server = yield* serveGenerated(shared, yield* temporaryDirectory)
-      yield* bySql(shared, (sql) => sql`insert into readable_keys values ('another', 'a')`)
+      yield* withSql(shared, (sql) => sql`insert into readable_keys values ('another', 'a')`)
       const rejected = yield* rotate(server, { generate: true })
       assert.include(rejected.body.detail, "another")
-      assert.strictEqual((yield* state(server)).readable.length, 1)
+      assert.strictEqual((yield* rotationState(server)).readable.length, 1)
     }))
 })

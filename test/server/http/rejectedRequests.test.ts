@@ -1,5 +1,5 @@
 /** Every error response is a problem (RFC 9457) and reveals nothing. */
-import { type ApiResponse, api } from "#support/api.ts"
+import { api, type ApiResponse } from "#support/api.ts"
 import { TestServer } from "#support/server.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"

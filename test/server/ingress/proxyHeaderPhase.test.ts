@@ -6,7 +6,7 @@ import { defaults, Settings, type SettingsValues } from "#server/Settings.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { newDatabase } from "#support/database.ts"
 import { temporaryDirectory } from "#support/process.ts"
-import { balancer, send, through, trusting, v1, v2, v2Local } from "#support/proxyHeaders.ts"
+import { balancer, send, connectThroughProxy, trustedProxies, v1, v2, v2Local } from "#support/proxyHeaders.ts"
 import { makeServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, it } from "@effect/vitest"
@@ -18,7 +18,7 @@ import { connect as connectTcp, createServer, type Server as TcpServer, type Soc
 import { join } from "node:path"
 import { connect as connectTls, type TLSSocket } from "node:tls"
 
-const on = { proxyProtocol: "ws" as const, ...trusting(balancer) }
+const on = { proxyProtocol: "ws" as const, ...trustedProxies(balancer) }
 const untrusted = "127.0.0.1"
 const header = v2({ address: "203.0.113.1", port: 4_711 })
 const request = Buffer.from("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -111,7 +111,7 @@ it.effect("a PROXY header is read before TLS, and TLS after it uses the newest c
     const files = yield* makeFiles
     const first = files.write()
     const { port, rejections } = yield* serve(files.settings)
-    const ask = (bytes: Buffer, from = balancer) => askEncrypted(through(port, bytes, from)())
+    const ask = (bytes: Buffer, from = balancer) => askEncrypted(connectThroughProxy(port, bytes, from)())
     for (const address of ["203.0.113.1", "2001:db8::1"]) {
       for (const version of [v1, v2]) {
         const response = yield* ask(version({ address, port: 1 }))
@@ -172,9 +172,9 @@ it.effect("a load balancer without PROXY headers is logged in one line per 10 s,
 
 it.effect("a warning at the start says that the API closes connections from this machine", () =>
   Effect.gen(function*() {
-    const { lines } = yield* serve({ ...trusting("127.0.0.1"), proxyProtocol: "both" }, "api")
+    const { lines } = yield* serve({ ...trustedProxies("127.0.0.1"), proxyProtocol: "both" }, "api")
     assert.lengthOf(lines.filter((line) => /health checks on this machine.*CONTROL_PROXY_PROTOCOL/u.test(line)), 1)
-    const { lines: others } = yield* serve({ ...trusting("127.0.0.1"), proxyProtocol: "ws" }, "api")
+    const { lines: others } = yield* serve({ ...trustedProxies("127.0.0.1"), proxyProtocol: "ws" }, "api")
     assert.lengthOf(others.filter((line) => line.includes("on this machine")), 0)
   }))
 
@@ -217,7 +217,7 @@ it.effect("the client address of a header is forgotten when its connection close
     files.write()
     for (const settings of [{}, files.settings]) {
       const { port, server } = yield* serve(settings)
-      const socket = through(port, header)()
+      const socket = connectThroughProxy(port, header)()
       yield* Effect.promise(() => new Promise((done) => server.once("connection", done)))
       const ends = { remoteAddress: balancer, remotePort: socket.localPort, localAddress: untrusted, localPort: port }
       const currentAddress = Effect.sync(() => remoteOf(ends).address)
@@ -248,7 +248,7 @@ it.live("a stopping Control process closes connections without a header on both 
     const { apiUrl, wsPort } = yield* Scope.provide(makeServer({ ...on, proxyProtocol: "both" }), scope)
     const sockets = [wsPort, Number(new URL(apiUrl).port)].flatMap((port) => [
       connectTcp({ port, host: "127.0.0.1" }).on("error", () => {}).resume(),
-      through(port, header.subarray(0, 20))().on("error", () => {}).resume()
+      connectThroughProxy(port, header.subarray(0, 20))().on("error", () => {}).resume()
     ])
     yield* Effect.promise(() => Promise.all(sockets.map((socket) => new Promise((done) => socket.on("connect", done)))))
     yield* Scope.close(scope, Exit.void)
@@ -280,7 +280,7 @@ it.live(
           Effect.sync(() => new WSServer(port, { env: { ...env, ...more, CONTROL_WS_PORT: String(port) } })),
           (server) => Effect.promise(() => server.close())
         )
-      const join = (bytes: Buffer) => connect(port, "", { createConnection: through(port, bytes) })
+      const join = (bytes: Buffer) => connect(port, "", { createConnection: connectThroughProxy(port, bytes) })
       yield* Effect.scoped(Effect.gen(function*() {
         const server = yield* begin({ CONTROL_PROXY_PROTOCOL: "ws" })
         const early = yield* Effect.retry(join(v2Local), { times: 200 })

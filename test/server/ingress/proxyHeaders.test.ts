@@ -4,8 +4,8 @@ import {
   balancer,
   type End,
   send,
-  through,
-  trusting,
+  connectThroughProxy,
+  trustedProxies,
   v1,
   v1Unknown,
   v2,
@@ -20,7 +20,7 @@ import { Effect } from "effect"
 import { randomBytes } from "node:crypto"
 import { connect as connectTcp } from "node:net"
 
-const on = { proxyProtocol: "both" as const, ...trusting(balancer) }
+const on = { proxyProtocol: "both" as const, ...trustedProxies(balancer) }
 const client = (address: string): End => ({ address, port: 4_711 })
 const untrusted = "127.0.0.1"
 
@@ -48,7 +48,7 @@ const upgradeRequest = (...headers: ReadonlyArray<string>) =>
 const addressSeen = Effect.fnUntraced(function*(header: Buffer, headers: Readonly<Record<string, string>> = {}) {
   const server = yield* TestServer
   const agent = yield* server.newAgent
-  const socket = yield* connect(server.wsPort, "", { createConnection: through(server.wsPort, header), headers })
+  const socket = yield* connect(server.wsPort, "", { createConnection: connectThroughProxy(server.wsPort, header), headers })
   socket.send({ type: "auth", data: { apiKey: agent.apiKey } })
   yield* socket.expect("auth_success")
   const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
@@ -57,7 +57,7 @@ const addressSeen = Effect.fnUntraced(function*(header: Buffer, headers: Readonl
 
 const each = (bytes: Buffer) => [...bytes].map((byte) => Buffer.from([byte]))
 
-layer(TestServer.layer({ ...on, ...trusting(balancer, "198.51.100.1") }), { excludeTestServices: true })(
+layer(TestServer.layer({ ...on, ...trustedProxies(balancer, "198.51.100.1") }), { excludeTestServices: true })(
   "behind a balancer",
   (it) => {
     it.effect("a client has the address of its PROXY header, for both versions and address families", () =>
@@ -201,7 +201,7 @@ layer(TestServer.layer({ ...on, maxUnauthenticatedPerIp: 1 }), { excludeTestServ
       Effect.gen(function*() {
         const { wsPort } = yield* TestServer
         const from = (address: string) =>
-          connect(wsPort, "", { createConnection: through(wsPort, v2(client(address))) })
+          connect(wsPort, "", { createConnection: connectThroughProxy(wsPort, v2(client(address))) })
         yield* from("192.0.2.1")
         assert.include((yield* Effect.flip(from("192.0.2.1"))).message, "503", "the same one")
         yield* from("192.0.2.2")

@@ -1,5 +1,5 @@
 /** Hostile browsers, proxies and requests against both ports. */
-import { sendRequest, sendGet, sendUpgrade } from "#support/rawHttp.ts"
+import { sendGet, sendRequest, sendUpgrade } from "#support/rawHttp.ts"
 import { TestServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
