@@ -67,7 +67,7 @@ export const runClientTranscript = async (transcript: Transcript, command: Reado
     closedAt: performance.now()
   }
   try {
-    for (const line of transcript.lines) await step(line, run)
+    for (const line of transcript.lines) await runLine(line, run)
   } catch (error) {
     if (!(error instanceof LineFailed)) throw error
     throw new LineFailed(error.line, `${error.message}${await describeProcess(run.client)}`)
@@ -95,7 +95,7 @@ function startServer(): { readonly server: Server; readonly arrivals: Run["arriv
   return { server, arrivals }
 }
 
-async function step(line: Line, run: Run): Promise<void> {
+async function runLine(line: Line, run: Run): Promise<void> {
   const { fields } = line
   if ("accept" in fields) return accept(line, run)
   if ("noConnection" in fields) return expectNoConnection(line, run)
@@ -125,8 +125,8 @@ async function accept(line: Line, run: Run): Promise<void> {
   const waited = at - run.closedAt
   const connection = connectionOf(ws)
   run.connections.set(String(name), connection)
-  const fault = mismatch(upgrade, upgradeOf(request), run.captures)
-  if (fault !== undefined) throw new LineFailed(line, fault)
+  const failure = mismatch(upgrade, upgradeOf(request), run.captures)
+  if (failure !== undefined) throw new LineFailed(line, failure)
   if (notBefore !== undefined && waited < millisOf(notBefore, "")) {
     const millis = Math.round(waited)
     throw new LineFailed(
@@ -155,9 +155,9 @@ async function close(line: Line, { inbox, ws }: Connection, run: Run): Promise<v
     const arrival = await inbox.next(closeTimeoutMillis - (performance.now() - run.closedAt))
     if (arrival?.kind === "closed") return
     if (arrival !== undefined) continue
-    const fault =
+    const failure =
       `the client left the connection open for ${closeTimeoutMillis} milliseconds after the close frame ${code}: `
-    throw new LineFailed(line, `${fault}it must answer with a close frame; its reconnect delay starts then`)
+    throw new LineFailed(line, `${failure}it must answer with a close frame; its reconnect delay starts then`)
   }
 }
 
@@ -187,9 +187,9 @@ async function expectStateFile(line: Line, { captures, stateFile }: Run): Promis
   while (true) {
     const facts = await stat(stateFile).catch(() => undefined)
     const mode = facts === undefined ? null : (facts.mode & 0o777).toString(8).padStart(4, "0")
-    const fault = mismatch(expected, { mode }, captures)
-    if (fault === undefined) return
-    if (performance.now() >= deadline) throw new LineFailed(line, fault)
+    const failure = mismatch(expected, { mode }, captures)
+    if (failure === undefined) return
+    if (performance.now() >= deadline) throw new LineFailed(line, failure)
     await new Promise((resolve) => void setTimeout(resolve, 20))
   }
 }

@@ -41,8 +41,8 @@ export const expectFrame = async (
     if (arrival === undefined)
       throw new LineFailed(line, `no matching frame arrived within ${String(within ?? "5 seconds")}`)
     if (arrival.kind !== "frame") throw new LineFailed(line, `received: ${describe(arrival)}`)
-    const fault = mismatch(frame, arrival.frame, captures)
-    if (fault === undefined) {
+    const failure = mismatch(frame, arrival.frame, captures)
+    if (failure === undefined) {
       rejectIfTooEarly(line, arrival.at - began, notBefore)
       connection.lastFrameAt = arrival.at
       return
@@ -50,7 +50,7 @@ export const expectFrame = async (
     if (passOver.includes(typeOf(arrival.frame))) continue
     const forbidden = listOf(never).find((pattern) => mismatch(pattern, arrival.frame, new Map(captures)) === undefined)
     if (skipping !== true || forbidden !== undefined)
-      throw new LineFailed(line, `${fault}; received: ${describe(arrival)}`)
+      throw new LineFailed(line, `${failure}; received: ${describe(arrival)}`)
   }
 }
 

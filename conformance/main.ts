@@ -67,14 +67,14 @@ async function runAll(kit: string, jobs: number, run: (transcript: Transcript) =
   let passed = 0
   let failed = 0
   for (const { promise, transcript: { header, name } } of waiting) {
-    const { fault, isFatal } = await promise
-    console.log(`${fault === undefined ? "ok    " : "FAILED"}  ${name}: ${String(header["transcript"])}`)
-    if (fault === undefined) {
+    const { failure, isFatal } = await promise
+    console.log(`${failure === undefined ? "ok    " : "FAILED"}  ${name}: ${String(header["transcript"])}`)
+    if (failure === undefined) {
       passed += 1
       continue
     }
     failed += 1
-    console.log(fault)
+    console.log(failure)
     if (isFatal) {
       console.log("        skipping all other transcripts")
       break
@@ -94,7 +94,7 @@ function nothingToRun(kit: string, unknown: ReadonlyArray<string>, all: Readonly
 
 interface Outcome {
   /** Description of the failure; absent if the transcript passed. */
-  readonly fault?: string
+  readonly failure?: string
   /** Whether the client or server cannot be reached, so that all other transcripts are skipped. */
   readonly isFatal: boolean
 }
@@ -107,7 +107,7 @@ async function outcomeOf(running: Promise<void>): Promise<Outcome> {
     const line = error instanceof LineFailed
       ? `        line ${error.line.number}: ${error.line.text.slice(0, 400)}\n`
       : ""
-    const fault = `${line}        ${error instanceof Error ? error.message : String(error)}`
-    return { fault, isFatal: error instanceof TargetUnreachable }
+    const failure = `${line}        ${error instanceof Error ? error.message : String(error)}`
+    return { failure, isFatal: error instanceof TargetUnreachable }
   }
 }

@@ -11,8 +11,8 @@ export type Captures = Map<string, Json>
  */
 export const mismatch = (pattern: Json, value: Json | undefined, captures: Captures): string | undefined => {
   const scope: Scope = { known: captures, found: new Map() }
-  const fault = mismatchAt("", pattern, value, scope)
-  if (fault !== undefined) return fault
+  const failure = mismatchAt("", pattern, value, scope)
+  if (failure !== undefined) return failure
   for (const [name, found] of scope.found) captures.set(name, found)
   return undefined
 }
@@ -77,9 +77,9 @@ function mismatchText(path: string, pattern: string, value: Json, scope: Scope):
   const capture = /^\$(\w+)=(.*)$/u.exec(pattern)
   if (capture !== null) {
     const [, name = "", inner = ""] = capture
-    const fault = mismatchAt(path, inner, value, scope)
-    if (fault === undefined) scope.found.set(name, value)
-    return fault
+    const failure = mismatchAt(path, inner, value, scope)
+    if (failure === undefined) scope.found.set(name, value)
+    return failure
   }
   const isKind = kinds.get(pattern)
   if (isKind !== undefined) return isKind(value) ? undefined : differs(pattern, value, path)
@@ -158,8 +158,8 @@ function unexpected(operand: Json, value: Json, path: string): string | undefine
 /** `$name` alone is replaced by the captured value, `${name}` inside a text by the value's text, and a leading `$$` by `$`. */
 function fillText(text: string, captures: Captures): Json {
   if (text.startsWith("$$")) return text.slice(1)
-  const whole = /^\$(\w+)$/u.exec(text)?.[1]
-  if (whole !== undefined) return captured(whole, captures)
+  const captureName = /^\$(\w+)$/u.exec(text)?.[1]
+  if (captureName !== undefined) return captured(captureName, captures)
   return text.replaceAll(/\$\{(\w+)\}/gu, (_, name: string) => {
     const value = captured(name, captures)
     return typeof value === "string" ? value : JSON.stringify(value)
@@ -174,8 +174,8 @@ function captured(name: string, captures: Captures): Json {
 
 function firstMismatch(checks: ReadonlyArray<() => string | undefined>): string | undefined {
   for (const check of checks) {
-    const fault = check()
-    if (fault !== undefined) return fault
+    const failure = check()
+    if (failure !== undefined) return failure
   }
   return undefined
 }

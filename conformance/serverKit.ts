@@ -34,7 +34,7 @@ export const runServerTranscript = async (transcript: Transcript, server: Server
   }
   const cleanupErrors: Array<unknown> = []
   try {
-    for (const line of transcript.lines) await step(line, run)
+    for (const line of transcript.lines) await runLine(line, run)
   } finally {
     for (const { ws } of run.connections.values()) ws.terminate()
     // A failed cleanup must not hide the line that has failed.
@@ -45,7 +45,7 @@ export const runServerTranscript = async (transcript: Transcript, server: Server
   if (cleanupErrors.length > 0) throw cleanupErrors[0]
 }
 
-async function step(line: Line, run: Run): Promise<void> {
+async function runLine(line: Line, run: Run): Promise<void> {
   const { fields } = line
   if ("operator" in fields) return requestApi(line, run)
   if ("connect" in fields) return connect(line, run)
@@ -71,9 +71,9 @@ async function connect(line: Line, { captures, connections, server }: Run): Prom
   connections.set(String(name), connection)
   const answer = await upgradeResult(ws, server.ws)
   if (refused !== undefined) {
-    const fault = mismatch(refused, answer ?? null, captures)
-    if (fault !== undefined)
-      throw new LineFailed(line, `${fault}; received: ${JSON.stringify(answer ?? "an open connection")}`)
+    const failure = mismatch(refused, answer ?? null, captures)
+    if (failure !== undefined)
+      throw new LineFailed(line, `${failure}; received: ${JSON.stringify(answer ?? "an open connection")}`)
   } else if (answer !== undefined) throw new LineFailed(line, `received: ${JSON.stringify(answer)}`)
   else if (selected !== undefined && ws.protocol !== selected) {
     throw new LineFailed(line, `the server selected ${JSON.stringify(ws.protocol)}`)
@@ -104,10 +104,10 @@ async function requestApi(line: Line, run: Run): Promise<void> {
   while (true) {
     const filled = body === undefined ? undefined : substitute(body, run.captures)
     const answer = await request(run.server, String(method), String(substitute(path ?? "", run.captures)), filled)
-    const fault = mismatch(expect, answer, run.captures)
-    if (fault === undefined) break
+    const failure = mismatch(expect, answer, run.captures)
+    if (failure === undefined) break
     if (performance.now() >= deadline)
-      throw new LineFailed(line, `${fault}; received: ${JSON.stringify(answer).slice(0, 600)}`)
+      throw new LineFailed(line, `${failure}; received: ${JSON.stringify(answer).slice(0, 600)}`)
     await pause(50)
   }
   run.undo.push(...listOf(undo).map((path) => String(substitute(path, run.captures))))

@@ -59,12 +59,12 @@ export const millisOf = (text: Json | undefined, fallback: string): number => {
 const unitMillis: Readonly<Record<string, number>> = { millisecond: 1, second: 1_000, minute: 60_000 }
 
 function parseLine(position: string, text: string): { readonly [key: string]: Json } {
-  const fault = new Error(`${position} is not a JSON object: ${text.slice(0, 80)}`)
+  const failure = new Error(`${position} is not a JSON object: ${text.slice(0, 80)}`)
   try {
     const value = JSON.parse(text) as Json
     if (isObject(value)) return value
   } catch {
-    throw fault
+    throw failure
   }
-  throw fault
+  throw failure
 }

@@ -3,6 +3,7 @@ import { Context, type Effect, Schema } from "effect"
 import { storedText } from "./sharedFields.ts"
 import { KeyId, Name, Timestamp } from "./ids.ts"
 
+/** Roles from the weakest to the strongest. Each role includes the rights of the roles before it. */
 export const roles = ["read", "operate", "admin"] as const
 
 export const Role = Schema.Literals(roles).annotate({

@@ -38,11 +38,13 @@ export const AgentIdInPath = idInPath.pipe(Schema.brand("AgentId"))
 export const GatewayIdInPath = idInPath.pipe(Schema.brand("GatewayId"))
 export const TunnelIdInPath = idInPath.pipe(Schema.brand("TunnelId"))
 
+/** Query parameters of every list. */
 export const listQuery = {
   limit: Schema.optionalKey(Pagination.PageLimit),
   cursor: Schema.optionalKey(Pagination.PageCursorFromString)
 }
 
+/** Response with status 201. */
 export const createdResponse = <S extends Schema.Top>(schema: S) => schema.pipe(HttpApiSchema.status(201))
 /** Response to a change: the resource, and `delivery` if the request waited. */
 export const changeResponse = <Fields extends Schema.Struct.Fields>(
@@ -67,6 +69,7 @@ export const describeEndpoint = (role: Role | "anyone", summary: string, descrip
   )
 }
 
+/** `GET path`: a page of items, oldest first, for the role `read`. */
 export const listEndpoint = <const Path extends `/${string}`, S extends Schema.Top>(
   path: Path,
   item: S,

@@ -61,7 +61,10 @@ function channel(level: Level) {
   }
 }
 
-/** Version of AsyncAPI's WebSockets binding. The query is described there, because a channel's address has none (AsyncAPI 3.0, "Channel Object"). */
+/**
+ * Version of AsyncAPI's WebSockets binding. The binding describes the query, because a channel's address has none
+ * (AsyncAPI 3.0, "Channel Object").
+ */
 const bindingVersion = "0.1.0"
 
 const query = {

@@ -3,7 +3,9 @@ import { Schema, SchemaGetter } from "effect"
 import { Revision } from "./ids.ts"
 import { clientFields, nackFields } from "./resources.ts"
 
+/** Largest accepted `timeout`. */
 export const maxWaitMillis = 60_000
+/** `timeout` if the request has none. */
 export const defaultWaitMillis = 5_000
 
 const waitPattern = /^(\d{1,5}(?:\.\d{1,3})?) ?(millis?|ms|seconds?|s|minutes?|m)$/u

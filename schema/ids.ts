@@ -82,7 +82,10 @@ export const HostName = Schema.String.check(
 })
 export type HostName = typeof HostName.Type
 
-/** `Bücher.Example` → `xn--bcher-kva.example` (UTS 46, as in URLs). Invalid text is returned unchanged, for the check to reject. */
+/**
+ * `Bücher.Example` → `xn--bcher-kva.example` (UTS 46, as in URLs). Returns invalid text unchanged, so that the check rejects
+ * it.
+ */
 export const toAsciiHostName = (text: string): string => {
   const wildcard = text.startsWith("*.") ? "*." : ""
   const rest = text.slice(wildcard.length)
@@ -137,14 +140,17 @@ export const IpAddress = Schema.String.check(
 /** Turns an IPv4-mapped IPv6 address (RFC 4291 section 2.5.5.2) into its IPv4 form; returns any other address unchanged. */
 export const unmappedAddress = (address: string): string => address.replace(/^::ffff:(?=\d+\.)/u, "")
 
-/** Address block that limits count as one caller: an IPv4 address, or the /64 of an IPv6 address, which one subscriber controls. */
+/**
+ * Address block that limits count as one caller: an IPv4 address, or the /64 of an IPv6 address. One subscriber can use all
+ * addresses of a /64.
+ */
 export const addressBlock = (address: string): string => {
   if (!address.includes(":")) return address
   const [head = "", tail] = address.split("::", 2)
   const groups = (text: string) => text === "" ? [] : text.split(":")
   const before = groups(head)
   const after = groups(tail ?? "")
-  // An IPv4 address at the end takes the place of two groups.
+  // An IPv4 address at the end replaces two groups.
   const length = before.length + after.length + (address.includes(".") ? 1 : 0)
   const all = [...before, ...Array.from({ length: tail === undefined ? 0 : 8 - length }, () => "0"), ...after]
   return `${all.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16)).join(":")}::/64`

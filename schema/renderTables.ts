@@ -101,9 +101,9 @@ function addedMessagesSection(group: [AddedMessage, ...Array<AddedMessage>]): st
 
 /** Rows for all fields of a message except `type`. */
 function rowsOf(definitions: Definitions, message: SchemaNode): ReadonlyArray<Row> {
-  const { data = {}, type: _, ...places } = message.properties ?? {}
+  const { data = {}, type: _, ...positionFields } = message.properties ?? {}
   return [
-    ...fields(definitions, { properties: places, required: message.required ?? [] }, ""),
+    ...fields(definitions, { properties: positionFields, required: message.required ?? [] }, ""),
     ...fields(definitions, data, "data.")
   ]
 }

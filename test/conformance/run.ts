@@ -1,5 +1,5 @@
 /** Runs the conformance kit as a process, and returns its exit code and output. */
-import { sawOutput } from "#support/collectOutput.ts"
+import { collectProcessOutput } from "#support/collectOutput.ts"
 import { Effect } from "effect"
 import { spawn, spawnSync } from "node:child_process"
 import { resolve } from "node:path"
@@ -22,7 +22,7 @@ export const conformance = (...args: ReadonlyArray<string>): Effect.Effect<Outco
     child.stdout.on("data", (data) => printed += String(data))
     child.stderr.on("data", (data) => printed += String(data))
     child.once("close", (code) => {
-      sawOutput("the conformance kit", printed)
+      collectProcessOutput("the conformance kit", printed)
       resume(Effect.succeed({ code, printed }))
     })
     return Effect.sync(() => child.kill("SIGKILL"))
