@@ -144,6 +144,7 @@ describe("a mass loss at two nodes", () => {
         yield* untilReleased(other.server())
         assert.lengthOf((yield* nextConfig(agentClient)).data["tunnels"], 0)
         yield* Effect.forEach(Array.from({ length: tunnelCount }), () => one.newTunnel(agent.id))
+        yield* catchUp(one)
         yield* catchUp(other.server())
         yield* runSql(url, pastTriggers, "delete from tunnels")
         yield* other.stop

@@ -1,10 +1,11 @@
 /** A change that waits for delivery counts the clients of every node. */
+import { Network } from "#feed/Network.ts"
 import { newDatabase } from "#support/database.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
 import { makeServer } from "#support/server.ts"
 import { joinV1 } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option, Redacted } from "effect"
+import { Context, Effect, Option, Redacted } from "effect"
 import { randomBytes } from "node:crypto"
 
 describe("a change that waits for delivery", () => {
@@ -19,6 +20,8 @@ describe("a change that waits for delivery", () => {
         }
         const [local, remote] = [yield* makeServer(settings, fastIntervals), yield* makeServer(settings, fastIntervals)]
         const [agent, disconnected] = [yield* local.newAgent, yield* local.newGateway]
+        // Otherwise the agent may get a late `gateway_create` before the expected `tunnel_create`.
+        yield* Context.get(remote.context, Network).catchUp
         const client = yield* joinV1(remote.wsPort, "agent", agent.apiKey)
         client.send({ type: "ack", data: { revision: (yield* client.expect("config")).revision } })
         yield* Effect.forkScoped(

@@ -47,7 +47,7 @@ const gateway = (id: string, name: string): Gateway => ({
 const oddDelta = (kind: string): DeltaContent => {
   switch (kind) {
     case "agent":
-      return { _tag: "Agent", uproots: false, before: undefined, after: agent }
+      return { _tag: "Agent", movesTunnels: false, before: undefined, after: agent }
     case "certificate":
       return {
         _tag: "Certificate",

@@ -1,4 +1,4 @@
-/** protocol.md, "Resuming": who comes back gets exactly what was missed, and the worst case is a config. */
+/** Resuming in `control.v1`: a client gets exactly the missed changes, or a config. */
 import { Network } from "#feed/Network.ts"
 import { TestServer } from "#support/server.ts"
 import { joinV1, type TestClient } from "#support/TestClient.ts"
@@ -7,8 +7,8 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
-/** Everything that has come by the time a heartbeat is answered. */
-const answered = Effect.fnUntraced(function*(client: TestClient) {
+/** All messages before the answer to a heartbeat. */
+const messagesUntilAck = Effect.fnUntraced(function*(client: TestClient) {
   client.send({ type: "heartbeat", data: { timestamp: 0 } })
   const messages = []
   while (true) {
@@ -18,44 +18,44 @@ const answered = Effect.fnUntraced(function*(client: TestClient) {
   }
 })
 
-const leave = Effect.fnUntraced(function*(client: TestClient) {
+const disconnect = Effect.fnUntraced(function*(client: TestClient) {
   client.ws.close()
   yield* client.closed
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming", (it) => {
-  /** A gateway that has come, has its config, and has gone. */
-  const gone = Effect.gen(function*() {
+  /** A gateway that got its config and disconnected; `back` connects it again. */
+  const disconnected = Effect.gen(function*() {
     const server = yield* TestServer
     const gateway = yield* server.newGateway
     const client = yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
     const viewer = new Viewer()
     viewer.take(yield* client.expect("config"))
-    yield* leave(client)
+    yield* disconnect(client)
     const back = (resume: unknown) =>
       Effect.gen(function*() {
-        // What is still on its way when the client comes would follow as steps.
+        // A change that the server has not applied yet would follow as a delta.
         yield* Context.get(server.context, Network).catchUp
         const client = yield* joinV1(server.wsPort, "gateway", gateway.apiKey, { resume })
         viewer.take(client.success)
-        const messages = yield* answered(client)
+        const messages = yield* messagesUntilAck(client)
         for (const message of messages) viewer.take(message)
         return { client, messages, resumed: client.success.data["resumed"] }
       })
-    return { server, viewer, gateway, back, place: { timeline: viewer.timeline, revision: viewer.revision } }
+    return { server, viewer, gateway, back, position: { timeline: viewer.timeline, revision: viewer.revision } }
   })
 
-  it.effect("who missed nothing gets nothing", () =>
+  it.effect("a client that missed nothing gets nothing", () =>
     Effect.gen(function*() {
-      const { back, place } = yield* gone
-      const { messages, resumed } = yield* back(place)
+      const { back, position } = yield* disconnected
+      const { messages, resumed } = yield* back(position)
       assert.isTrue(resumed)
       assert.deepStrictEqual(messages, [])
     }))
 
-  it.effect("who missed changes gets each row once, as it is now, and the view is whole again", () =>
+  it.effect("a client that missed changes gets each changed row once, in its current state, and has the full view again", () =>
     Effect.gen(function*() {
-      const { back, gateway, place, server, viewer } = yield* gone
+      const { back, gateway, position, server, viewer } = yield* disconnected
       const agent = yield* server.newAgent
       const tunnel = yield* server.newTunnel(agent.id)
       const other = yield* server.newTunnel(agent.id)
@@ -64,44 +64,45 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming",
         await server.operator.patch(`/api/tunnels/${tunnel.id}`, { target: "localhost:9" })
         await server.operator.delete(`/api/tunnels/${other.id}`)
       })
-      const { client, messages, resumed } = yield* back(place)
+      const { client, messages, resumed } = yield* back(position)
       assert.isTrue(resumed)
       assert.deepStrictEqual(messages.map(({ type }) => type), ["agent_update", "tunnel_update", "tunnel_delete"])
-      assert.strictEqual(messages[0]?.previous, place.revision)
-      // And it goes on from there.
+      assert.strictEqual(messages[0]?.previous, position.revision)
+      // Deltas follow from there.
       yield* server.newTunnel(agent.id)
       viewer.take(yield* client.expect("tunnel_create"))
       const fresh = yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
       assert.deepStrictEqual(viewer.view, fromConfig((yield* fresh.expect("config")).data))
     }))
 
-  it.effect("an agent learns that a tunnel has left it, and of none that was never its own", () =>
+  it.effect("an agent is sent the deletion of a tunnel that moved away, and nothing about tunnels of other agents", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.newAgent
       const other = yield* server.newAgent
       const moved = yield* server.newTunnel(agent.id)
+      yield* Context.get(server.context, Network).catchUp
       const first = yield* joinV1(server.wsPort, "agent", agent.apiKey)
       const config = yield* first.expect("config")
-      yield* leave(first)
+      yield* disconnect(first)
       yield* server.newTunnel(other.id)
       yield* Effect.promise(() => server.operator.patch(`/api/tunnels/${moved.id}`, { agentId: other.id }))
       yield* Context.get(server.context, Network).catchUp
       const resume = { timeline: config.timeline, revision: config.revision }
       const client = yield* joinV1(server.wsPort, "agent", agent.apiKey, { resume })
       assert.isTrue(client.success.data["resumed"])
-      assert.deepStrictEqual((yield* answered(client)).map(({ data, type }) => [type, data["id"]]), [
+      assert.deepStrictEqual((yield* messagesUntilAck(client)).map(({ data, type }) => [type, data["id"]]), [
         ["tunnel_delete", moved.id]
       ])
     }))
 
-  it.effect("another timeline, the future and nonsense each end in a config, never in an error", () =>
+  it.effect("a resume from another timeline, a future revision or invalid data is answered with a config, never with an error", () =>
     Effect.gen(function*() {
-      const { back, place } = yield* gone
+      const { back, position } = yield* disconnected
       const bad: ReadonlyArray<unknown> = [
-        { ...place, timeline: "0a8c9c1e-3c1f-4d5e-9d5a-0a8c9c1e3c1f" },
-        { ...place, revision: (place.revision ?? 0) + 1_000 },
-        { ...place, revision: -1 },
+        { ...position, timeline: "0a8c9c1e-3c1f-4d5e-9d5a-0a8c9c1e3c1f" },
+        { ...position, revision: (position.revision ?? 0) + 1_000 },
+        { ...position, revision: -1 },
         { timeline: 1, revision: "x" },
         "nonsense",
         null,
@@ -111,34 +112,34 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming",
         const { client, messages, resumed } = yield* back(resume)
         assert.isFalse(resumed, JSON.stringify(resume))
         assert.deepStrictEqual(messages.map(({ type }) => type), ["config"], JSON.stringify(resume))
-        yield* leave(client)
+        yield* disconnect(client)
       }
     }))
 
   it.effect("a replay is never longer than the config would be", () =>
     Effect.gen(function*() {
-      const { back, place, server } = yield* gone
+      const { back, position, server } = yield* disconnected
       const sql = Context.get(server.context, SqlClient.SqlClient)
       const agent = yield* server.newAgent
       yield* sql`insert into tunnels (agent_id, domain, target)
         select ${agent.id}, 'x' || i || '.example.com', 'localhost:1' from generate_series(1, 500) i`
       yield* sql`delete from tunnels where domain like 'x%'`
-      const { client, messages, resumed } = yield* back(place)
+      const { client, messages, resumed } = yield* back(position)
       assert.isFalse(resumed)
       assert.deepStrictEqual(messages.map(({ type }) => type), ["config"])
-      yield* leave(client)
+      yield* disconnect(client)
     }))
 
-  it.effect("a database that was restored is another history: connected clients get a config of it, and nobody resumes over it", () =>
+  it.effect("a restored database starts a new timeline: connected clients get its config, and no client resumes across it", () =>
     Effect.gen(function*() {
-      const { back, gateway, server, viewer } = yield* gone
+      const { back, gateway, server, viewer } = yield* disconnected
       const sql = Context.get(server.context, SqlClient.SqlClient)
       const agent = yield* server.newAgent
       const { client, resumed } = yield* back({ timeline: viewer.timeline, revision: viewer.revision })
       assert.isTrue(resumed)
       const lost = yield* server.newTunnel(agent.id)
       const step = yield* client.expect("tunnel_create")
-      // The last change is undone, as by a backup from before it.
+      // Undoes the last change, as a restored backup would.
       yield* sql.withTransaction(Effect.gen(function*() {
         yield* sql`set session_replication_role = replica`
         yield* sql`delete from tunnels where id = ${lost.id}`
@@ -149,7 +150,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming",
       const config = yield* client.expect("config")
       assert.notStrictEqual(config.timeline, viewer.timeline)
       assert.notProperty(fromConfig(config.data).tunnels, lost.id)
-      yield* leave(client)
+      yield* disconnect(client)
       const stale = { timeline: viewer.timeline, revision: step.revision }
       const again = yield* joinV1(server.wsPort, "gateway", gateway.apiKey, { resume: stale })
       assert.isFalse(again.success.data["resumed"])

@@ -1,12 +1,13 @@
 /** protocol.md, "Changes and messages", row by row, over real sockets. */
+import { Network } from "#feed/Network.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { assert, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { Context, Effect } from "effect"
 
-layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views", (it) => {
+layer(TestServer.layer(), { excludeTestServices: true })("views at the plain level", (it) => {
   it.effect("an agent gets itself, every gateway with the address inside its own subnet, and its own tunnels", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
@@ -15,6 +16,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       const other = yield* server.newAgent
       const mine = yield* server.newTunnel(agent.id, { enabled: false })
       yield* server.newTunnel(other.id)
+      // Otherwise the first view may not have the tunnels yet.
+      yield* Context.get(server.context, Network).catchUp
       const { config } = yield* join(server.wsPort, "agent", agent.apiKey)
       const { agent: own, gateways, tunnels } = config.data
       assert.deepStrictEqual(Object.keys(own), ["id", "name", "virtualIp", "subnet", "wireguardPrivateKey"])
@@ -59,16 +62,16 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       assert.strictEqual(Date.parse(certificates[0].expiresAt), Date.parse(expiresAt))
     }))
 
-  it.effect("a tunnel created, updated, moved and deleted makes exactly one message for each client that it concerns", () =>
+  it.effect("creating, updating, moving and deleting a tunnel sends exactly one message to each client that it concerns", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const [a, b, gateway] = yield* Effect.all([server.joinAgent, server.joinAgent, server.joinGateway()])
-      // Two agents were created before the gateway, but a config may still be on its way: the gateway's own comes last.
+      // The creation of the gateway may still send a config to the agents: `untilDelta` skips it.
       const { operator } = server
       const tunnel = yield* server.newTunnel(a.id)
       const plain = { id: tunnel.id, domain: tunnel.domain, target: "localhost:8080", enabled: true }
-      assert.deepStrictEqual((yield* untilStep(a.client)).data, plain)
-      const created = yield* untilStep(gateway.client)
+      assert.deepStrictEqual((yield* untilDelta(a.client)).data, plain)
+      const created = yield* untilDelta(gateway.client)
       assert.deepStrictEqual([created.type, created.data], ["tunnel_create", {
         ...plain,
         agentVirtualIp: created.data["agentVirtualIp"]
@@ -80,7 +83,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
 
       yield* Effect.promise(() => operator.patch(`/api/tunnels/${tunnel.id}`, { agentId: b.id }))
       assert.deepStrictEqual(yield* a.client.next, { type: "tunnel_delete", data: { id: tunnel.id } })
-      assert.deepStrictEqual(yield* untilStep(b.client), { type: "tunnel_create", data: { ...plain, enabled: false } })
+      assert.deepStrictEqual(yield* untilDelta(b.client), { type: "tunnel_create", data: { ...plain, enabled: false } })
       const moved = yield* gateway.client.next
       assert.strictEqual(moved.type, "tunnel_update")
       assert.notStrictEqual(moved.data["agentVirtualIp"], created.data["agentVirtualIp"])
@@ -91,7 +94,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       assert.strictEqual(a.client.waiting() + b.client.waiting() + gateway.client.waiting(), 0)
     }))
 
-  it.effect("a renamed agent is a config for itself and for the gateways; a deleted one is closed with 4410", () =>
+  it.effect("renaming an agent sends a config to it and to the gateways; deleting it closes it with 4410", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const [agent, gateway] = yield* Effect.all([server.joinAgent, server.joinGateway()])
@@ -113,7 +116,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       )
     }))
 
-  it.effect("a gateway that is renamed is a config for itself and for every agent; a deleted one is closed with 4410", () =>
+  it.effect("renaming a gateway sends a config to it and to every agent; deleting it closes it with 4410", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const [agent, gateway, other] = yield* Effect.all([server.joinAgent, server.joinGateway(), server.joinGateway()])
@@ -125,17 +128,17 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
         agent.client,
         ({ data }) => data["gateways"].some((row: { name: string }) => row.name === "renamed")
       )
-      // Its port is in nobody's view.
+      // No view contains the port.
       yield* Effect.promise(() => server.operator.patch(path, { listenPort: 51_821 }))
       yield* Effect.promise(() => server.operator.delete(path))
       assert.strictEqual((yield* gateway.client.closed).code, 4410)
       const after = yield* agent.client.next
       assert.isFalse(after.data["gateways"].some((row: { id: string }) => row.id === gateway.id))
-      assert.strictEqual(gateway.client.waiting(), 1, "nothing came before the close")
+      assert.strictEqual(gateway.client.waiting(), 1, "only the close")
       assert.strictEqual(other.client.waiting(), 0, "gateways do not see each other")
     }))
 
-  it.effect("a gateway's new publicIp is a config for every agent and nothing for the gateway itself", () =>
+  it.effect("a new publicIp of a gateway sends a config to every agent and nothing to the gateway", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const gateway = yield* server.joinGateway("203.0.113.1")
@@ -150,11 +153,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       const kept = yield* join(server.wsPort, "gateway", gateway.apiKey)
       assert.strictEqual((yield* again.closed).code, 4409)
       const { body } = yield* Effect.promise(() => server.operator.get(`/api/gateways/${gateway.id}`))
-      assert.strictEqual(body.publicIp, "2001:db8::2", "left out, the stored address stays")
+      assert.strictEqual(body.publicIp, "2001:db8::2", "without publicIp in auth the stored address stays")
       assert.strictEqual(kept.waiting(), 0)
     }))
 
-  it.effect("a revoked key closes every connection that authenticated with it, with 4403; another key of the client goes on", () =>
+  it.effect("revoking a key closes every connection that authenticated with it with 4403; another key of the client still works", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.joinAgent
@@ -170,7 +173,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       yield* join(server.wsPort, "agent", second.body.apiKey)
     }))
 
-  it.effect("a certificate that a gateway has obtained reaches every gateway; one that does not hold is rejected with the reason", () =>
+  it.effect("a certificate that a gateway obtained reaches every gateway; an invalid one is rejected with the reason", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.newAgent
@@ -201,7 +204,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       }
     }))
 
-  it.effect("what an agent reports shows at its own tunnels, and only there", () =>
+  it.effect("a status report of an agent is stored for its own tunnels only", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const [agent, other] = yield* Effect.all([server.joinAgent, server.joinAgent])
@@ -219,7 +222,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
       assert.isNull(body.reported)
     }))
 
-  it.effect("at every moment config and steps add up to the view, under a stream of changes", () =>
+  it.effect("config and deltas add up to the view at every moment, under a stream of changes", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const [agent, gateway] = yield* Effect.all([server.joinAgent, server.joinGateway()])
@@ -252,8 +255,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: views
 type Client = Effect.Success<ReturnType<typeof join>>
 type Taken = Effect.Success<Client["next"]>
 
-/** Takes messages until one fits; what comes before belongs to earlier changes of the same server. */
+/** The first message that matches; messages before it belong to earlier changes. */
 const untilMessage = (client: Client, fits: (message: Taken) => boolean) => Effect.repeat(client.next, { until: fits })
 
-/** The next step of a tunnel, after the configs that creating other clients has caused. */
-const untilStep = (client: Client) => untilMessage(client, ({ type }) => type !== "config")
+/** The next delta, after the configs that the creation of other clients has caused. */
+const untilDelta = (client: Client) => untilMessage(client, ({ type }) => type !== "config")
