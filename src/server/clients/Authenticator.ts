@@ -12,7 +12,7 @@ import type { StoreUnavailable } from "#store/sql.ts"
 import { Context, Effect, HashMap, Layer, Metric, Option, Schema } from "effect"
 import { monotonicMillis } from "#time/monotonic.ts"
 
-/** The key is unknown, revoked, or of the other client type. The client is not told which, so that keys cannot be probed. */
+/** The key is unknown, revoked, or of the other client type. The client does not learn which, so that keys cannot be probed. */
 export class InvalidApiKey extends Schema.TaggedError<InvalidApiKey>()("InvalidApiKey", {}) {}
 
 /** More sessions of one client than allowed: two programs share a key, or one program reconnects in a loop. */

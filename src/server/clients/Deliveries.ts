@@ -29,7 +29,7 @@ type Writable = { -readonly [Field in keyof DeliveryState]: DeliveryState[Field]
 export class Deliveries extends Context.Service<Deliveries, {
   /**
    * Records that a view of this timeline starts on the client's connection, with a snapshot or a replay whose last message is
-   * at `told`. An `ack` or `nack` of an earlier message has no effect from now on.
+   * at `at.lastMessageRevision`. An `ack` or `nack` of an earlier message has no effect from now on.
    */
   startView(client: Client, at: Position & { readonly timeline: Timeline }): void
   /** Records that the client had applied everything up to this revision when it connected. */
@@ -130,7 +130,7 @@ export class Deliveries extends Context.Service<Deliveries, {
 const sentBy =
   (bus: ChangeBus["Service"]) => (state: NetworkState) => ({ delivery, ref }: Client, revision: Revision) => {
     const topic = topicOf(state, ref)
-    // A gateway whose topic has no follower is moving to a topic of its own, and is sent a snapshot there.
+    // A gateway whose topic has no subscriber is moving to its own topic, where it gets a snapshot.
     const last = bus.lastRevisionOf(topic) ?? (ref.type === "gateway" ? revision : 0)
     return delivery.sent >= Math.min(revision, last)
   }

@@ -22,7 +22,7 @@ export class Presence extends Context.Service<Presence, {
   ): Effect.Effect<{ readonly session: SessionId; readonly at: PresenceTime }, ClientGone | StoreUnavailable>
   /**
    * Marks the client of an ended session offline and announces that, unless a newer session holds the client. While this node
-   * drains the client stays online until the lease of the node ends, because it was told to connect to another node. Never
+   * drains the client stays online until the lease of the node ends, because it is about to connect to another node. Never
    * fails: a write is retried until the database has taken it.
    */
   release(client: Client): Effect.Effect<void>

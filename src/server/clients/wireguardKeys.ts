@@ -1,4 +1,4 @@
-/** Decides which WireGuard keys a client has: keys of its own, or a generated pair. */
+/** Decides which WireGuard keys a client has: its own keys or a generated pair. */
 import { generateWireguardKeyPair, isUsableWireguardKey } from "#crypto/wireguardKeys.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
 import * as BucketMap from "#network/BucketMap.ts"
@@ -20,26 +20,26 @@ export class WireguardKeyRejected
 export const wireguardKeysToStore = (
   state: NetworkState,
   ref: ClientRef,
-  brought: string | undefined
+  publicKey: string | undefined
 ): Effect.Effect<WireguardKeys | undefined, WireguardKeyRejected> => {
   const row = ref.type === "agent"
     ? Option.getOrUndefined(BucketMap.get(state.agents, ref.id))
     : Option.getOrUndefined(HashMap.get(state.gateways, ref.id))
-  if (brought === undefined) {
+  if (publicKey === undefined) {
     return Effect.succeed(row?.wireguardPrivateKey === null ? generateWireguardKeyPair() : undefined)
   }
-  if (row?.wireguardPublicKey === brought) {
-    return Effect.succeed(row.wireguardPrivateKey === null ? undefined : { publicKey: brought, privateKey: null })
+  if (row?.wireguardPublicKey === publicKey) {
+    return Effect.succeed(row.wireguardPrivateKey === null ? undefined : { publicKey, privateKey: null })
   }
-  if (!isUsableWireguardKey(brought)) return rejected("wireguardPublicKey is no key that anybody could use")
-  return isAnybodys(state, brought)
-    ? rejected("wireguardPublicKey is another client's")
-    : Effect.succeed({ publicKey: brought, privateKey: null })
+  if (!isUsableWireguardKey(publicKey)) return rejected("wireguardPublicKey is no usable WireGuard public key")
+  return isInUse(state, publicKey)
+    ? rejected("wireguardPublicKey belongs to another client")
+    : Effect.succeed({ publicKey, privateKey: null })
 }
 
-function isAnybodys({ agents, gateways }: NetworkState, publicKey: string): boolean {
-  const isIts = (row: { readonly wireguardPublicKey: string }) => row.wireguardPublicKey === publicKey
-  return agents.buckets.some((bucket) => bucket.values().some(isIts)) || HashMap.some(gateways, isIts)
+function isInUse({ agents, gateways }: NetworkState, publicKey: string): boolean {
+  const hasKey = (row: { readonly wireguardPublicKey: string }) => row.wireguardPublicKey === publicKey
+  return agents.buckets.some((bucket) => bucket.values().some(hasKey)) || HashMap.some(gateways, hasKey)
 }
 
 const rejected = (reason: string) => Effect.fail(new WireguardKeyRejected({ reason }))

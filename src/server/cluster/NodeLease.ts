@@ -27,7 +27,7 @@ export class NodeLease extends Context.Service<NodeLease, {
    */
   readonly mayExpireOthers: Effect.Effect<boolean>
   /**
-   * Marks this node as draining: its clients were told to reconnect within `window`, and stay online until then. Returns
+   * Marks this node as draining: its clients reconnect within `window`, and stay online until then. Returns
    * whether another node is there to take them.
    */
   drain(window: Duration.Duration): Effect.Effect<boolean>

@@ -75,7 +75,7 @@ function stopListening(server: Server): Effect.Effect<void> {
   })
 }
 
-/** Options of `ws`. test/hostile/rfc6455.test.ts checks RFC 6455 with exactly these options. */
+/** Options of `ws`. test/hostile/rfc6455.all.test.ts checks RFC 6455 with exactly these options. */
 export const webSocketOptions = (maxPayload: number) => ({
   noServer: true,
   maxPayload,

@@ -15,14 +15,14 @@ export interface ConnectionPosition extends Position {
   readonly configBytes: number
 }
 
-/** `missed`: the client has missed a change, in contrast to a change that has no message of its own. */
+/** `missed`: the client has missed a change, in contrast to a change that no single message describes. */
 export type Plan =
   | { readonly _tag: "Snapshot"; readonly missed: boolean }
   | { readonly _tag: "Deltas"; readonly frames: ReadonlyArray<Buffer>; readonly position: ConnectionPosition }
 
 /**
  * A batch continues the view if the client has seen the batch before it. Deltas that the view already contains are skipped. A
- * snapshot replaces the deltas if a batch was missed, if a delta has no message of its own, or if the deltas are longer than
+ * snapshot replaces the deltas if a batch was missed, if no message describes a delta, or if the deltas are longer than
  * the snapshot.
  */
 export function planUpdate(updates: ReadonlyArray<Update>, from: ConnectionPosition, receiver: Receiver): Plan {

@@ -1,4 +1,4 @@
-/** Time stands still here unless the test moves it; the network is a value. */
+/** Authentication with a test clock and a fixed network. */
 import { Authenticator } from "#clients/Authenticator.ts"
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
@@ -31,26 +31,26 @@ const delayOf = Effect.fnUntraced(function*(address: string) {
   }
 })
 
-it.effect("failed attempts from an address delay the answers to it by two seconds at most; a right key gets in at once", () =>
+it.effect("failed attempts delay the answers to their address by at most 2 s; a valid key is accepted at once", () =>
   Effect.gen(function*() {
     const { authenticate } = yield* Authenticator
     const delays = yield* Effect.forEach(Array.from({ length: 14 }), () => delayOf("192.0.2.1"))
     assert.deepStrictEqual(delays, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1_600, 2_000, 2_000, 2_000, 2_000])
     assert.strictEqual(yield* delayOf("192.0.2.2"), 0)
-    // The clock stands: whoever had to wait would wait for ever.
+    // The test clock stands still, so that a delayed answer would never arrive.
     assert.strictEqual((yield* authenticate("right", undefined, "192.0.2.1")).id, key.id)
     yield* TestClock.adjust("1 minute")
     assert.strictEqual(yield* delayOf("192.0.2.1"), 0)
   }).pipe(Effect.provide(TestAuthenticator)))
 
-it.effect("a network of IPv6 addresses that one subscriber has is slowed down as one, however many of them it takes", () =>
+it.effect("the IPv6 addresses of one subscriber share one delay, whatever number of them is used", () =>
   Effect.gen(function*() {
     const delays = yield* Effect.forEach(Array.from({ length: 7 }, (_, n) => n), (n) => delayOf(`2001:db8::${n}`))
     assert.deepStrictEqual(delays, [0, 0, 0, 0, 0, 100, 200])
     assert.strictEqual(yield* delayOf("2001:db8:0:1::1"), 0)
   }).pipe(Effect.provide(TestAuthenticator)))
 
-it.effect("an address that goes on is remembered, however many others fail meanwhile", () =>
+it.effect("an address that keeps failing stays delayed, whatever number of other addresses fail", () =>
   Effect.gen(function*() {
     const { authenticate } = yield* Authenticator
     const fail = (address: string) => Effect.flip(authenticate("wrong", undefined, address))

@@ -1,4 +1,4 @@
-/** Time stands still here unless the test moves it; sockets and database are real. */
+/** Heartbeat and authentication timeouts with a test clock, real sockets and a real database. */
 import { stallAllowanceMillis } from "#clients/Heartbeat.ts"
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
@@ -8,11 +8,11 @@ import { assert, it, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 import { TestClock } from "effect/testing"
 
-/** One turn of the event loop: what has arrived is read. */
+/** One turn of the event loop, in which arrived messages are read. */
 const turn = Effect.promise(() => new Promise<void>((done) => setImmediate(done)))
 
 layer(TestServer.layer())("heartbeats", (it) => {
-  it.effect("a client that was silent for more than 60 seconds is closed with 4408; any valid message counts as life", () =>
+  it.effect("a client that is silent for more than 60 s is closed with 4408; any valid message resets the timeout", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const registry = Context.get(server.context, ClientRegistry)
@@ -38,7 +38,7 @@ layer(TestServer.layer())("heartbeats", (it) => {
       }
     }))
 
-  it.effect("a client that sends no auth within 10 seconds is closed with 4408", () =>
+  it.effect("a client that sends no auth within 10 s is closed with 4408", () =>
     Effect.gen(function*() {
       const { wsPort } = yield* TestServer
       const client = yield* connect(wsPort)
@@ -52,6 +52,6 @@ layer(TestServer.layer())("heartbeats", (it) => {
     }))
 })
 
-it("a server that stood still forgives as long as it did and five seconds more; a second's delay is no stall", () => {
+it("a stall extends the heartbeat timeout by its length and 5 s; a delay of 1 s is no stall", () => {
   assert.deepStrictEqual([0, 1_000, 1_001, 30_000].map(stallAllowanceMillis), [0, 0, 6_001, 35_000])
 })

@@ -1,4 +1,4 @@
-/** Whose WireGuard key a client may say is its own. */
+/** WireGuard keys that a client may send as its own. */
 import { generateWireguardKeyPair, isUsableWireguardKey } from "#crypto/wireguardKeys.ts"
 import { TestServer } from "#support/server.ts"
 import { connect, joinV1 } from "#support/TestClient.ts"
@@ -17,12 +17,12 @@ const lowOrder = [
   `${"00".repeat(31)}80`
 ].map((hex) => Buffer.from(hex, "hex").toString("base64"))
 
-it("no point of low order is a usable key, and every key that was made is one", () => {
+it("a point of low order is no usable key, and every generated key is usable", () => {
   for (const key of lowOrder) assert.isFalse(isUsableWireguardKey(key), key)
   for (let times = 0; times < 50; times++) assert.isTrue(isUsableWireguardKey(generateWireguardKeyPair().publicKey))
 })
 
-layer(TestServer.layer(), { excludeTestServices: true })("a client that brings a WireGuard key", (it) => {
+layer(TestServer.layer(), { excludeTestServices: true })("a client that sends a WireGuard public key", (it) => {
   const refused = Effect.fnUntraced(function*(type: "agent" | "gateway", apiKey: string, wireguardPublicKey: string) {
     const { wsPort } = yield* TestServer
     const client = yield* connect(wsPort, `?type=${type}`, { protocols: ["control.v1"] })
@@ -31,7 +31,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client that brings a
     assert.strictEqual((yield* client.closed).code, 4400)
   })
 
-  it.effect("is refused one of low order, and another client's, whichever kind that is", () =>
+  it.effect("is rejected with a key of low order and with the key of any other client", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const [agent, gateway, other] = yield* Effect.all([server.newAgent, server.newGateway, server.newAgent])
@@ -44,7 +44,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client that brings a
       yield* refused("gateway", (yield* server.newGateway).apiKey, publicKey)
     }))
 
-  it.effect("may say its own again, and take a new one", () =>
+  it.effect("may send the same key again, and a new one", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey } = yield* server.newAgent

@@ -233,7 +233,7 @@ describe("several nodes", () => {
         yield* until(sleeping, 10)
         const newcomer = yield* join(one.wsPort, "agent", after.apiKey)
         const stranger = yield* connect(one.wsPort, "?type=agent")
-        stranger.send({ type: "auth", data: { apiKey: "ctl_agt_of-nobody" } })
+        stranger.send({ type: "auth", data: { apiKey: "ctl_agt_unknown" } })
         assert.strictEqual((yield* stranger.closed).code, 4401)
         for (const [{ client }, id] of [[before, before.id], [{ client: newcomer }, after.id]] as const) {
           yield* reserved`insert into tunnels (agent_id, domain, target) values (${id}, ${`${id}.example.com`}, 'localhost:1')`

@@ -1,23 +1,23 @@
-/** What one client, or somebody's open transaction, costs the others: nothing. */
+/** Isolation: a misbehaving client or an open transaction does not affect other clients. */
 import { TestServer } from "#support/server.ts"
 import { connect, join, joinV1 } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber } from "effect"
 import { SqlClient } from "effect/sql"
 
-layer(TestServer.layer(), { excludeTestServices: true })("bounds", (it) => {
+layer(TestServer.layer(), { excludeTestServices: true })("isolation of clients", (it) => {
   it.effect("a client that floods with pings or pongs is closed", () =>
     Effect.gen(function*() {
       const { wsPort } = yield* TestServer
       for (const kind of ["ping", "pong"] as const) {
         const client = yield* connect(wsPort)
         for (let count = 0; count < 400; count++) client.ws[kind]()
-        // The pongs that answer pings may follow the close frame: then its code does not arrive.
+        // Pongs of the server may follow its close frame, and then the close code does not arrive.
         assert.include(kind === "pong" ? [4429] : [4429, 1006], (yield* client.closed).code)
       }
     }))
 
-  it.effect("text that no row can hold is cleaned, so that it fails nobody's write", () =>
+  it.effect("text that PostgreSQL cannot store is cleaned, so that it fails no write", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.newAgent
@@ -28,13 +28,13 @@ layer(TestServer.layer(), { excludeTestServices: true })("bounds", (it) => {
       yield* client.expect("heartbeat_ack")
       client.ws.close()
       yield* client.closed
-      // The release that follows writes the refusal to the row.
+      // The release of the session writes the nack to the row.
       const seen = Effect.promise(() => server.operator.get(`/api/agents/${agent.id}`))
       const { body } = yield* Effect.repeat(seen, { until: ({ body }) => body.status === "offline" })
       assert.deepInclude(body.lastNack, { code: "c", message: "m\ufffd" })
     }))
 
-  it.effect("a row that somebody's transaction has locked keeps its own client waiting, and nobody else", () =>
+  it.effect("a row locked by another transaction delays its own client and no other", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
@@ -48,7 +48,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("bounds", (it) => {
         yield* Deferred.await(release)
       })))
       yield* Deferred.await(isLocked)
-      // Both come at once, so that they are claimed together.
+      // Both connect at once, so that their sessions are claimed in one transaction.
       const clients = yield* Effect.forEach(
         [locked, other],
         ({ apiKey }) => Effect.map(connect(server.wsPort, "?type=agent"), (client) => ({ client, apiKey }))

@@ -1,4 +1,4 @@
-/** protocol.md, "Connecting" and "States", row by row, over real sockets. */
+/** Connecting and session states: protocol.md, "Connecting" and "States", row by row. */
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
@@ -6,8 +6,8 @@ import { Effect } from "effect"
 
 const heartbeat = { type: "heartbeat", data: { timestamp: 1 } }
 
-layer(TestServer.layer(), { excludeTestServices: true })("the plain level: connecting", (it) => {
-  it.effect("without a type the key alone decides what the client is", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("connecting at the plain level", (it) => {
+  it.effect("without a type in the URL the key alone decides the client type", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.newAgent
@@ -20,7 +20,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: conne
       assert.strictEqual((yield* client.expect("config")).data["agent"].id, agent.id)
     }))
 
-  it.effect("a key of the other kind is an invalid key", () =>
+  it.effect("a key of the other client type is an invalid key", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.newAgent
@@ -30,21 +30,21 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: conne
       assert.strictEqual((yield* client.closed).code, 4401)
     }))
 
-  it.effect("any other type is refused at the upgrade with HTTP 400", () =>
+  it.effect("an unknown type is rejected at the upgrade with HTTP 400", () =>
     Effect.gen(function*() {
       const { wsPort } = yield* TestServer
       const error = yield* Effect.flip(connect(wsPort, "?type=operator"))
       assert.include(error.message, "400")
     }))
 
-  it.effect("an offered subprotocol is refused at the upgrade with HTTP 400", () =>
+  it.effect("an unknown subprotocol is rejected at the upgrade with HTTP 400", () =>
     Effect.gen(function*() {
       const { wsPort } = yield* TestServer
       const error = yield* Effect.flip(connect(wsPort, "", { protocols: ["control.v9"] }))
       assert.include(error.message, "400")
     }))
 
-  it.effect("an apiKey in the query is ignored: the auth message is the one credential", () =>
+  it.effect("an apiKey in the URL is ignored, because auth is the only credential", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.newAgent
@@ -55,7 +55,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: conne
       yield* client.expect("auth_success")
     }))
 
-  it.effect("messages sent right behind auth wait, and are treated in their order", () =>
+  it.effect("messages sent right after auth wait and are handled in their order", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.newAgent
@@ -91,7 +91,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: conne
       assert.strictEqual(
         (yield* client.expect("error")).data["code"],
         "unknown_type",
-        "the heartbeat with an unknown field was no error"
+        "the heartbeat with an unknown field caused no error"
       )
     }))
 
@@ -102,7 +102,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: conne
       assert.strictEqual((yield* client.closed).code, 4400)
     }))
 
-  it.effect("a message larger than the limit closes with 1009, and harms nobody else", () =>
+  it.effect("a message larger than the limit closes with 1009 and affects no other client", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const [one, other] = yield* Effect.all([server.joinAgent, server.joinAgent])
@@ -112,7 +112,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("the plain level: conne
       yield* other.client.expect("error")
     }))
 
-  it.effect("a new session of the same client replaces the old one, which is closed with 4409, and stays online", () =>
+  it.effect("a new session of a client replaces the old one, which is closed with 4409, and the client stays online", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { client, apiKey, id } = yield* server.joinAgent

@@ -1,4 +1,4 @@
-/** What a client sees while something behind the server is broken. */
+/** Faults behind the server, as its clients see them. */
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { reasonToClose } from "#network/revocation.ts"
@@ -11,8 +11,8 @@ import { Context, Effect, Layer, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { inject } from "vitest"
 
-layer(TestServer.layer(), { excludeTestServices: true })("without notifications", (it) => {
-  it.effect("a change still arrives when every NOTIFY is lost: it is only a wake-up", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("a server without notifications", (it) => {
+  it.effect("a change still arrives when every NOTIFY is lost", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
@@ -27,7 +27,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("without notifications"
       yield* sql.unsafe(definition)
     }))
 
-  it.effect("a LISTEN connection that is cut is taken up again", () =>
+  it.effect("a terminated LISTEN connection is opened again", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
@@ -42,15 +42,15 @@ layer(TestServer.layer(), { excludeTestServices: true })("without notifications"
     }))
 })
 
-layer(TestServer.layer(), { excludeTestServices: true })("a fault inside", (it) => {
-  it.effect("a defect in one session closes that one with 1011 and no other", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("a defect", (it) => {
+  it.effect("a defect in one session closes that session with 1011 and no other", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
       const agent = yield* server.newAgent
       const { domain } = yield* server.newTunnel(agent.id)
       const [one, other] = yield* Effect.all([server.joinGateway(), server.joinGateway()])
-      // A column that is gone is no passing failure of the database: the statement is wrong.
+      // A missing column is a defect, not a temporary database failure.
       yield* sql`alter table certificates rename column certificate to renamed`
       one.client.send({ type: "certificate_obtained", data: { domain, ...issueCertificate({ names: [domain] }) } })
       assert.strictEqual((yield* one.client.closed).code, 1011)
@@ -64,7 +64,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a fault inside", (it) 
       })
     }))
 
-  it.effect("a row that cannot be read is held back: nobody is sent it, and later changes go on", () =>
+  it.effect("an unreadable row is sent to no client, and later changes still arrive", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
@@ -77,11 +77,15 @@ layer(TestServer.layer(), { excludeTestServices: true })("a fault inside", (it) 
         "agent",
         (yield* Effect.promise(() => server.operator.post(`/api/agents/${id}/keys`, {}))).body.apiKey
       )
-      assert.deepStrictEqual(again.config.data["agent"], client.config.data["agent"], "the last readable version stays")
+      assert.deepStrictEqual(
+        again.config.data["agent"],
+        client.config.data["agent"],
+        "the last readable version is kept"
+      )
     }))
 })
 
-it("a client whose row cannot be read is told to come again, not that it was deleted", () => {
+it("a client whose row is unreadable is closed as a defect, not as deleted", () => {
   const key: Key = { id: KeyId.make("k"), hash: "h", owner: { type: "agent", id: AgentId.make("a") } }
   const nothing = empty(Timeline.make("t"), Revision.make(1))
   const client = { ref: key.owner, key }
@@ -92,8 +96,8 @@ it("a client whose row cannot be read is told to come again, not that it was del
   )
 })
 
-layer(TestServer.layer({ maxUnauthenticatedPerIp: 3 }), { excludeTestServices: true })("limits of the port", (it) => {
-  it.effect("over the limit of unauthenticated sockets the upgrade gets 503, and an authenticated one takes no place", () =>
+layer(TestServer.layer({ maxUnauthenticatedPerIp: 3 }), { excludeTestServices: true })("the WebSocket port", (it) => {
+  it.effect("beyond the limit of unauthenticated sockets the upgrade gets 503, and authenticated sockets do not count", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       yield* server.joinAgent
@@ -104,7 +108,7 @@ layer(TestServer.layer({ maxUnauthenticatedPerIp: 3 }), { excludeTestServices: t
       yield* Effect.retry(connect(server.wsPort), { times: 50 })
     }))
 
-  it.effect("a request that is no upgrade is answered with 426", () =>
+  it.effect("a request without an upgrade is answered with 426", () =>
     Effect.gen(function*() {
       const { wsPort } = yield* TestServer
       const { status } = yield* Effect.promise(() => fetch(`http://127.0.0.1:${wsPort}/`))
@@ -112,9 +116,8 @@ layer(TestServer.layer({ maxUnauthenticatedPerIp: 3 }), { excludeTestServices: t
     }))
 })
 
-/** A server whose database can be closed to it, by name. */
-layer(TestServer.layer(), { excludeTestServices: true })("while the database is away", (it) => {
-  it.effect("an outage never looks like a bad key; sockets stay open; what was written meanwhile is told afterwards", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("a database outage", (it) => {
+  it.effect("an outage never looks like a bad key, sockets stay open, and later changes arrive after it", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.joinAgent
@@ -148,8 +151,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("while the database is 
     }))
 })
 
-layer(TestServer.layer(), { excludeTestServices: true })("a storm", (it) => {
-  it.effect("many clients at once all get in, in few transactions, and all go offline when they leave", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("a login storm", (it) => {
+  it.effect("100 clients at once all log in, in few transactions, and all go offline when they disconnect", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
@@ -167,7 +170,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a storm", (it) => {
         yield* socket.expect("auth_success")
         yield* socket.expect("config")
       }
-      assert.isBelow((yield* transactions) - before, 50, "claims are committed together")
+      assert.isBelow((yield* transactions) - before, 50, "claims share transactions")
       const online = Effect.map(
         sql`select count(*)::int as n from agents where status = 'online'`,
         (rows) => Number(rows[0]?.n)

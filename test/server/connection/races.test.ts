@@ -1,4 +1,4 @@
-/** The races that a server loses which sends configs and pushes independently of each other. */
+/** Races between snapshots, deltas, takeovers and slow clients. */
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { AgentId } from "#schema/ids.ts"
 import { TestServer } from "#support/server.ts"
@@ -8,8 +8,8 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Fiber, Option } from "effect"
 import { SqlClient } from "effect/sql"
 
-layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and none is told twice", (it) => {
-  it.effect("clients that connect in the midst of changes get config first, and end with the same view as the database", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("no change is lost or sent twice", (it) => {
+  it.effect("clients that connect during changes get config first and end with the same view as the database", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
@@ -18,7 +18,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
       yield* sql`insert into tunnels (id, agent_id, domain, target)
         select 'race' || i, ${agent.id}, 'race' || i || '.example.com', 'localhost:1' from generate_series(1, 20) i`
 
-      // One writer that never rests, by SQL: changes fall before, into and after every config.
+      // A continuous writer by SQL: changes happen before, during and after every config.
       const writer = yield* Effect.forkChild(Effect.forEach(
         Array.from({ length: 400 }, (_, round) => round),
         (round) =>
@@ -45,7 +45,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
       yield* Fiber.join(writer)
       const last = yield* server.newTunnel(agent.id)
       for (const { client, viewer } of rounds) {
-        // The viewer itself refuses a create of what is there, and an update or delete of what is not.
+        // The viewer fails on a create of an existing row, and on an update or delete of a missing one.
         while (viewer.view?.tunnels[last.id] === undefined) viewer.take(yield* client.next)
       }
       const fresh = yield* join(server.wsPort, "gateway", gateways[0]?.apiKey ?? "")
@@ -59,13 +59,13 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
       const server = yield* TestServer
       const registry = Context.get(server.context, ClientRegistry)
       const { apiKey, id, client } = yield* server.joinAgent
-      // The old socket is held open by a client that does not read, so that its end comes after the new session's begin.
+      // A client that does not read keeps the old socket open until after the new session has begun.
       client.ws.pause()
       const second = yield* join(server.wsPort, "agent", apiKey)
       const sessions = Effect.map(registry.all, (all) => all.filter(({ ref }) => ref.id === id))
       client.ws.terminate()
       yield* Effect.repeat(sessions, { until: (left) => left.length === 1 })
-      // Releases are written in their order: when that of a later one shows, that of the old session has been written.
+      // Releases are written in order: once a later release is visible, that of the old session was written.
       const later = yield* server.joinAgent
       later.client.ws.close()
       const statusOf = (agentId: string) =>
@@ -74,13 +74,13 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
       assert.strictEqual(yield* statusOf(id), "online")
       assert.isTrue(
         Option.isSome(yield* registry.find({ type: "agent", id: AgentId.make(id) })),
-        "and is still a member"
+        "the new session is still registered"
       )
       second.ws.close()
       yield* Effect.repeat(statusOf(id), { until: (status) => status === "offline" })
     }))
 
-  it.effect("a row that another program writes is pushed like any other", () =>
+  it.effect("a row that another program writes reaches its clients like any other", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
@@ -96,7 +96,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
       assert.strictEqual((yield* client.next).type, "tunnel_delete")
     }))
 
-  it.effect("a client that does not read gets one fresh config in place of what it missed, and costs a bounded amount", () =>
+  it.effect("a client that does not read gets one config in place of missed deltas, with bounded memory", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
@@ -107,7 +107,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
       slow.client.ws.pause()
       const quickViewer = new Viewer()
       quickViewer.take(quick.client.config)
-      // 100 rounds of 250 changes of half a kilobyte each: far more than the kernel's buffers take.
+      // 100 rounds of 250 changes of half a kilobyte each, which is far more than the kernel buffers hold.
       for (let round = 0; round < 100; round++) {
         yield* sql`update tunnels set target = ${`${"x".repeat(400)}.example.com:${round + 1}`} where id like 'slow%'`
       }
@@ -123,11 +123,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("no update is lost and 
         messages += 1
       }
       assert.deepStrictEqual(slowViewer.view, { ...quickViewer.view, own: slowViewer.view?.own })
-      assert.isBelow(messages, 20_000, "most of the 25,000 steps were replaced by a config")
+      assert.isBelow(messages, 20_000, "a config replaced most of the 25,000 deltas")
     }))
 })
 
-/** Whether the last of the hundred rounds has reached all of the tunnels that were changed. */
+/** Whether the view has the last round of changes for every tunnel. */
 const isUpToDate = ({ view }: Viewer): boolean => {
   const changed = Object.entries(view?.tunnels ?? {}).filter(([id]) => id.startsWith("slow"))
   return changed.length === 250 && changed.every(([, row]) => "target" in row && String(row.target).endsWith(":100"))

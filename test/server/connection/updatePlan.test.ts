@@ -1,3 +1,4 @@
+/** Plans for waiting updates: each delta exactly once and in order, or one snapshot. */
 import { type ConnectionPosition, planUpdate } from "#connection/updatePlan.ts"
 import { Batch } from "#views/Batch.ts"
 import { textFrame } from "#views/frames.ts"
@@ -13,7 +14,7 @@ const meV1: Receiver = { ...me, level: "control.v1" }
 
 const timeline = Timeline.make("t")
 
-/** A run of batches: how many steps each has, which are lost before they are taken, and where the client stands. */
+/** Batches by size, the number of lost batches, and the position of the client. `odd`: a change of another kind. */
 const Case = {
   sizes: Schema.Array(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 4 }))).check(
     Schema.isBetweenLength(1, 8)
@@ -90,30 +91,30 @@ const placeAt = (revision: number): ConnectionPosition => ({
   configBytes: 0
 })
 
-describe("what is written to a client", () => {
+describe("the plan for waiting updates", () => {
   for (const receiver of [me, meV1]) {
     it.effect.prop(
-      `each newer step exactly once and in order, or one config where something was missed or has no message (${receiver.level})`,
+      `has each newer delta exactly once and in order, or a snapshot if one was missed or has no message (${receiver.level})`,
       Case,
       ({ sizes, lost, at, odd, kind }) =>
         Effect.sync(() => {
           const all = batchesOf(sizes, odd, kind)
           const taken = all.slice(Math.min(lost, all.length))
-          // Another receiver at another place has had its share encoded before: that must make no difference.
+          // Frames that were encoded before, for another position, must make no difference.
           planUpdate(taken, placeAt(at === 0 ? 1 : 0), receiver)
           const plan = planUpdate(taken, placeAt(at), receiver)
           const newer = taken.flatMap((batch) => batch.deltas).filter((step) => step.revision > at)
           const missed = newer[0] !== undefined && newer[0].revision > at + 1
-          const tellings = newer.map(({ content: delta }) => messageFor(delta, receiver))
-          const needsConfig = tellings.some(({ _tag }) => _tag === "Resync")
+          const renderings = newer.map(({ content: delta }) => messageFor(delta, receiver))
+          const needsConfig = renderings.some(({ _tag }) => _tag === "Resync")
           assert.strictEqual(plan._tag, missed || needsConfig ? "Snapshot" : "Deltas")
           if (plan._tag === "Snapshot") return
           let previous = Revision.make(at)
           const expected: Array<Buffer> = []
-          for (const [index, telling] of tellings.entries()) {
+          for (const [index, rendering] of renderings.entries()) {
             const { revision } = newer[index] as Delta
-            if (telling._tag !== "Message") continue
-            expected.push(textFrame(encodeViewMessage[receiver.level](telling.message, revision, previous)))
+            if (rendering._tag !== "Message") continue
+            expected.push(textFrame(encodeViewMessage[receiver.level](rendering.message, revision, previous)))
             previous = revision
           }
           assert.strictEqual(String(Buffer.concat(plan.frames)), String(Buffer.concat(expected)))
@@ -124,7 +125,7 @@ describe("what is written to a client", () => {
     )
   }
 
-  it("what the plain level has no message for is a config there, and a step in control.v1", () => {
+  it("a change without a message at the plain level is a snapshot there and a delta in control.v1", () => {
     for (const kind of ["agent", "certificate"]) {
       const batch = new Batch(timeline, Revision.make(0), [stepAt(1, 1, kind)])
       assert.strictEqual(planUpdate([batch], placeAt(0), me)._tag, "Snapshot")
@@ -132,13 +133,13 @@ describe("what is written to a client", () => {
     }
   })
 
-  it("a batch of another timeline is never applied, although its numbers would fit", () => {
+  it("a batch of another timeline is never applied, even if its revisions fit", () => {
     const other = new Batch(Timeline.make("other"), Revision.make(0), [stepAt(5, 0, "agent")])
     assert.strictEqual(planUpdate([other], placeAt(4), meV1)._tag, "Snapshot")
     assert.strictEqual(planUpdate([other], placeAt(9), meV1)._tag, "Snapshot")
   })
 
-  it("steps that are longer than the whole view are replaced by it", () => {
+  it("deltas that are longer than the snapshot are replaced by the snapshot", () => {
     const id = TunnelId.make("t".repeat(128))
     const steps = Array.from({ length: 10_000 }, (_, index): Delta => ({
       revision: Revision.make(index + 1),
@@ -151,8 +152,8 @@ describe("what is written to a client", () => {
   })
 })
 
-describe("text frames", () => {
-  it.effect.prop("are read by a WebSocket parser as the text that was written, of any length", {
+describe("a text frame", () => {
+  it.effect.prop("is parsed as the text that was written, of any length", {
     text: Schema.String,
     length: Schema.Literals([0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
   }, ({ text, length }) =>

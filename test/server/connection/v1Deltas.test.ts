@@ -1,4 +1,4 @@
-/** protocol.md, what `control.v1` adds: the welcome, a place for every message, steps in place of configs, acknowledgements. */
+/** Messages that `control.v1` adds: auth_success, revisions, deltas, ack, nack, resync. */
 import { Deliveries } from "#clients/Deliveries.ts"
 import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
 import { GatewayId } from "#schema/ids.ts"
@@ -10,7 +10,7 @@ import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Option } from "effect"
 import { SqlClient } from "effect/sql"
 
-/** A gateway of its own for each test: its config is taken. */
+/** A new gateway that has received its config. */
 const newGateway = Effect.gen(function*() {
   const server = yield* TestServer
   const gateway = yield* server.newGateway
@@ -25,7 +25,7 @@ const newAgent = Effect.gen(function*() {
   return { ...agent, client, config: yield* client.expect("config") }
 })
 
-/** The next message of this type; what comes before it is of other tests' changes. */
+/** The next message of this type; messages before it belong to other changes. */
 const until = (client: TestClient, type: string, id?: string) =>
   Effect.gen(function*() {
     while (true) {
@@ -35,8 +35,8 @@ const until = (client: TestClient, type: string, id?: string) =>
     }
   })
 
-layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (it) => {
-  it.effect("the subprotocol is selected, and auth_success tells what a client should go by", () =>
+layer(TestServer.layer(), { excludeTestServices: true })("control.v1", (it) => {
+  it.effect("the server selects the subprotocol, and auth_success has the parameters of the connection", () =>
     Effect.gen(function*() {
       const { client, id } = yield* newAgent
       assert.strictEqual(client.ws.protocol, "control.v1")
@@ -50,7 +50,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       assert.isString(data["timeline"])
     }))
 
-  it.effect("of several subprotocols that are offered the known one is taken; none known is refused by name", () =>
+  it.effect("the server selects the known one of several subprotocols and rejects an upgrade without any", () =>
     Effect.gen(function*() {
       const { wsPort } = yield* TestServer
       const client = yield* connect(wsPort, "", { protocols: ["other", "control.v1"] })
@@ -65,7 +65,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       assert.strictEqual(body, 426)
     }))
 
-  it.effect("a config names its place, both keys of its client, endpoints and the gateway's own addresses", () =>
+  it.effect("a config has its revision, both keys of its client, endpoints and the addresses of the gateway", () =>
     Effect.gen(function*() {
       const gateway = yield* newGateway
       const agent = yield* newAgent
@@ -84,7 +84,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       assert.deepStrictEqual([step.data["gatewayVirtualIp"]], seen.virtualIps)
     }))
 
-  it.effect("every change is one step, and each names the place of the message before it", () =>
+  it.effect("every change is one delta, and each has the revision of the message before it", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const gateway = yield* newGateway
@@ -137,13 +137,13 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       ])
       yield* Effect.promise(() => operator.patch(`/api/agents/${agent.id}`, { name: "renamed" }))
       viewers[0]?.viewer.take(yield* gateway.client.expect("agent_update"))
-      // The part of a view that is its client's own has no step.
+      // The part of a view that describes its own client has no delta.
       viewers[1]?.viewer.take(yield* agent.client.expect("config"))
       const again = yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
       assert.deepStrictEqual(viewers[0]?.viewer.view, fromConfig((yield* again.expect("config")).data))
     }))
 
-  it.effect("a stored certificate is accepted by name; one that is refused is not", () =>
+  it.effect("certificate_accepted follows a stored certificate, and an error follows a rejected one", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* server.newAgent
@@ -170,7 +170,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       assert.strictEqual((yield* until(gateway.client, "error")).data["code"], "certificate_rejected")
     }))
 
-  it.effect("a heartbeat is answered with its timestamp and the place that its client must have reached", () =>
+  it.effect("heartbeat_ack has the timestamp and the revision that the client must have reached", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* newAgent
@@ -185,7 +185,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       assert.strictEqual((yield* agent.client.expect("heartbeat_ack")).data["revision"], step.revision)
     }))
 
-  it.effect("an ack is noted, one above what was sent is an error, and an older one changes nothing", () =>
+  it.effect("an ack is recorded, an ack beyond the sent revision is an error, and an older ack changes nothing", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const deliveries = Context.get(server.context, Deliveries)
@@ -204,7 +204,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       assert.strictEqual(yield* applied, config.revision)
     }))
 
-  it.effect("a nack is shown until its revision or a later one is acknowledged; one of an unknown revision is an error", () =>
+  it.effect("a nack stands until its revision or a later one is acknowledged; a nack of an unknown revision is an error", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const deliveries = Context.get(server.context, Deliveries)
@@ -224,7 +224,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       assert.isUndefined(yield* nack)
     }))
 
-  it.effect("resync brings a config at once, and in a loop an error in its place", () =>
+  it.effect("resync is answered with a config at once, and in a loop with errors", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const agent = yield* newAgent
@@ -239,7 +239,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       assert.strictEqual((yield* agent.client.expect("tunnel_create")).previous, config.revision)
     }))
 
-  it.effect("a client that brings its own key never gets a private one; without it, it gets a new pair", () =>
+  it.effect("a client that sends its own public key gets no private key; without it the client gets a new pair", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const sql = Context.get(server.context, SqlClient.SqlClient)
@@ -262,7 +262,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       assert.notStrictEqual(renewed.wireguardPublicKey, wireguardPublicKey)
     }))
 
-  it.effect("what control.v1 adds is an unknown type at the plain level", () =>
+  it.effect("message types of control.v1 are unknown at the plain level", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { client } = yield* server.joinAgent
@@ -272,24 +272,24 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: steps", (i
       }
     }))
 
-  it.effect("two clients that fight over one key are told to stop, then to wait; nobody else notices", () =>
+  it.effect("two clients that fight over one key are replaced, then limited, and no other client is affected", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const bystander = yield* newAgent
       const { apiKey } = yield* server.newAgent
       let previous: TestClient | undefined
-      let refused: TestClient | undefined
-      for (let round = 0; round < 40 && refused === undefined; round++) {
+      let limited: TestClient | undefined
+      for (let round = 0; round < 40 && limited === undefined; round++) {
         const client = yield* connect(server.wsPort, "?type=agent", { protocols: ["control.v1"] })
         client.send({ type: "auth", data: { apiKey } })
         const answer = yield* client.next
-        if (answer.type === "auth_error") refused = client
+        if (answer.type === "auth_error") limited = client
         else {
           if (previous !== undefined) assert.strictEqual((yield* previous.closed).code, 4409)
           previous = client
         }
       }
-      assert.strictEqual((yield* refused?.closed ?? Effect.die("nobody was refused")).code, 4429)
+      assert.strictEqual((yield* limited?.closed ?? Effect.die("no client was limited")).code, 4429)
       assert.strictEqual(bystander.client.waiting(), 0)
     }))
 })

@@ -1,4 +1,4 @@
-/** protocol.md, "Changes and messages", row by row, over real sockets. */
+/** Views and deltas at the plain level: protocol.md, "Changes and messages", row by row. */
 import { Network } from "#feed/Network.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
