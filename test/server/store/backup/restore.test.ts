@@ -134,7 +134,7 @@ describe("a backup", () => {
       assert.strictEqual((yield* numbers).severity, "ok")
       yield* sql`select setval(pg_get_serial_sequence('audit', 'id'), 1)`
       const { remedy, severity, what } = yield* numbers
-      assert.strictEqual(`${severity}: ${what}`, "fail: the next number is one that a row has: audit")
+      assert.strictEqual(`${severity}: ${what}`, "fail: sequences are behind their tables: audit")
       yield* sql.unsafe(remedy)
       assert.strictEqual((yield* numbers).severity, "ok")
       yield* server.newTunnel(agent.id)
