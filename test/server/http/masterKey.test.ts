@@ -1,7 +1,15 @@
 /** /api/master-key: rotation on one node and on several. */
 import { newDatabase } from "#support/database.ts"
 import { makeServer } from "#support/server.ts"
-import { withSql, newMasterKey, awaitRotationEnd, rotate, startWithKeys, rotationState, temporaryDirectory } from "#support/masterKeys.ts"
+import {
+  awaitRotationEnd,
+  newMasterKey,
+  rotate,
+  rotationState,
+  startWithKeys,
+  temporaryDirectory,
+  withSql
+} from "#support/masterKeys.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Option, Redacted, Scope } from "effect"
 import { readFile, stat, writeFile } from "node:fs/promises"

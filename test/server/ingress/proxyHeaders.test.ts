@@ -2,9 +2,9 @@
 import { adminToken } from "#support/database.ts"
 import {
   balancer,
+  connectThroughProxy,
   type End,
   send,
-  connectThroughProxy,
   trustedProxies,
   v1,
   v1Unknown,
@@ -48,7 +48,10 @@ const upgradeRequest = (...headers: ReadonlyArray<string>) =>
 const addressSeen = Effect.fnUntraced(function*(header: Buffer, headers: Readonly<Record<string, string>> = {}) {
   const server = yield* TestServer
   const agent = yield* server.newAgent
-  const socket = yield* connect(server.wsPort, "", { createConnection: connectThroughProxy(server.wsPort, header), headers })
+  const socket = yield* connect(server.wsPort, "", {
+    createConnection: connectThroughProxy(server.wsPort, header),
+    headers
+  })
   socket.send({ type: "auth", data: { apiKey: agent.apiKey } })
   yield* socket.expect("auth_success")
   const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
