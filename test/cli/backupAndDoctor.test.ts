@@ -1,5 +1,6 @@
 /** `control backup`, `control restore` and `control doctor`: with a server, without one, and on a new machine. */
-import { start, temporaryDirectory } from "#support/process.ts"
+import { newDatabase } from "#support/database.ts"
+import { startServer, temporaryDirectory } from "#support/process.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readFile, stat, writeFile } from "node:fs/promises"
@@ -14,7 +15,7 @@ describe("control backup, control restore and control doctor", () => {
         const dataDir = yield* temporaryDirectory
         const file = join(yield* temporaryDirectory, "backup")
         const local = { CONTROL_DATA_DIR: dataDir, CONTROL_WS_HOST: "127.0.0.1" }
-        const server = yield* start(local)
+        const server = yield* startServer(local)
         const control = runIn({ ...local, CONTROL_API_PORT: new URL(server.apiUrl).port })
         const { id } = JSON.parse((yield* control("agent", "create", "--name", "kept", "-o", "json")).stdout)
 
@@ -49,7 +50,7 @@ describe("control backup, control restore and control doctor", () => {
         const restored = yield* control("restore", file, "--replace", "--yes", "-o", "json")
         assert.strictEqual(restored.code, 0, restored.stderr)
 
-        const again = yield* start(local)
+        const again = yield* startServer(local)
         const after = runIn({ ...local, CONTROL_API_PORT: new URL(again.apiUrl).port })
         const agents = JSON.parse((yield* after("agent", "list", "-o", "json")).stdout)
         assert.deepStrictEqual(agents.map((agent: { id: string }) => agent.id), [id])
@@ -63,7 +64,7 @@ describe("control backup, control restore and control doctor", () => {
       Effect.gen(function*() {
         const [old, next] = [yield* temporaryDirectory, yield* temporaryDirectory]
         const file = join(old, "backup")
-        const server = yield* start({ CONTROL_DATA_DIR: old })
+        const server = yield* startServer({ CONTROL_DATA_DIR: old, DATABASE_URL: (yield* newDatabase).url })
         const control = runIn({ CONTROL_API_URL: server.apiUrl, CONTROL_DATA_DIR: old })
         yield* control("agent", "create", "--name", "kept")
         assert.strictEqual((yield* control("backup", file)).code, 0)
@@ -81,7 +82,7 @@ describe("control backup, control restore and control doctor", () => {
         yield* Effect.promise(() => writeFile(join(next, "master-key"), key, { mode: 0o600 }))
         const done = yield* there("restore", file)
         assert.strictEqual(done.code, 0, done.stderr)
-        const again = yield* start({ CONTROL_DATA_DIR: next })
+        const again = yield* startServer({ CONTROL_DATA_DIR: next })
         const after = runIn({ CONTROL_API_URL: again.apiUrl, CONTROL_DATA_DIR: next })
         assert.include((yield* after("agent", "list")).stdout, "kept")
       }),

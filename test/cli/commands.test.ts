@@ -1,6 +1,6 @@
 /** Commands of `control` against a running server: their output and their exit codes. */
 import { issueCertificate } from "#support/certificates.ts"
-import { adminTokenIn } from "#support/process.ts"
+import { readAdminToken } from "#support/process.ts"
 import { join as joinAs } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
@@ -137,15 +137,16 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
       const countGateways = (...options: ReadonlyArray<string>) =>
         Effect.map(control("gateway", "list", ...options, ...json), ({ stdout }) => JSON.parse(stdout).length)
       const before = yield* countGateways()
-      const token = yield* adminTokenIn(dataDir)
-      yield* Effect.promise(() =>
-        Promise.all(Array.from({ length: 130 }, (_, name) =>
-          fetch(`${apiUrl}/api/gateways`, {
+      const token = yield* readAdminToken(dataDir)
+      yield* Effect.forEach(Array.from({ length: 130 }, (_, number) => `${number}`), (name) =>
+        Effect.promise(async () => {
+          const { status } = await fetch(`${apiUrl}/api/gateways`, {
             method: "POST",
             headers: { authorization: `Bearer ${token}`, "content-type": "application/json" },
-            body: JSON.stringify({ name: `${name}` })
-          })))
-      )
+            body: JSON.stringify({ name })
+          })
+          assert.strictEqual(status, 201)
+        }), { concurrency: 10 })
       assert.strictEqual(yield* countGateways(), before + 130)
       assert.strictEqual(yield* countGateways("--limit", "7"), 7)
     }))

@@ -1,7 +1,7 @@
 /** Discovery of the server by `control`, and the explanations when no server answers. */
 import { issueCertificate } from "#support/certificates.ts"
 import { newDatabase } from "#support/database.ts"
-import { start, temporaryDirectory } from "#support/process.ts"
+import { startServer, temporaryDirectory } from "#support/process.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { existsSync } from "node:fs"
@@ -17,7 +17,7 @@ describe("control on the server's machine", () => {
     () =>
       Effect.gen(function*() {
         const dataDir = yield* temporaryDirectory
-        const server = yield* start({ CONTROL_DATA_DIR: dataDir })
+        const server = yield* startServer({ CONTROL_DATA_DIR: dataDir })
         const control = runIn({ CONTROL_DATA_DIR: dataDir })
         const created = yield* control("agent", "create", "--name", "found")
         assert.strictEqual(created.code, 0, created.stderr)
@@ -41,7 +41,7 @@ describe("control on the server's machine", () => {
         const [CONTROL_TLS_CERTIFICATE, CONTROL_TLS_PRIVATE_KEY] = [join(dataDir, "pem"), join(dataDir, "key")]
         yield* Effect.promise(() => writeFile(CONTROL_TLS_CERTIFICATE, certificate))
         yield* Effect.promise(() => writeFile(CONTROL_TLS_PRIVATE_KEY, privateKey, { mode: 0o600 }))
-        const server = yield* start({
+        const server = yield* startServer({
           CONTROL_DATA_DIR: dataDir,
           CONTROL_API_HOST: "localhost",
           CONTROL_TLS_CERTIFICATE,
@@ -72,7 +72,7 @@ describe("control on the server's machine", () => {
     () =>
       Effect.gen(function*() {
         const dataDir = yield* temporaryDirectory
-        const { apiUrl } = yield* start({
+        const { apiUrl } = yield* startServer({
           CONTROL_DATA_DIR: dataDir,
           CONTROL_REQUIRE_TLS: "true",
           CONTROL_TRUSTED_PROXIES: "127.0.0.1,::1",
@@ -94,7 +94,7 @@ it.live(
   () =>
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
-      const server = yield* start({ CONTROL_DATA_DIR: dataDir, DATABASE_URL: (yield* newDatabase).url })
+      const server = yield* startServer({ CONTROL_DATA_DIR: dataDir, DATABASE_URL: (yield* newDatabase).url })
       server.signal("SIGKILL")
       yield* Effect.promise(() => server.exited)
       const received: Array<string> = []

@@ -1,8 +1,9 @@
 /** Runs `control` in tests: inside the test process, or as a separate process. */
 import { exitCodeOf, runControl } from "#cli/control.ts"
 import { Environment } from "#cli/environment.ts"
-import { start, temporaryDirectory } from "#support/process.ts"
-import { sawOutput } from "#support/collectOutput.ts"
+import { newDatabase } from "#support/database.ts"
+import { startServer, temporaryDirectory } from "#support/process.ts"
+import { collectProcessOutput } from "#support/collectOutput.ts"
 import { NodeServices } from "@effect/platform-node"
 import { Console, Context, Effect, Layer, Sink, Stdio } from "effect"
 import { spawn } from "node:child_process"
@@ -17,8 +18,8 @@ export interface Ran {
 
 /** Checks the output for secrets. The output of `create` may contain the API key that was created, once. */
 const watch = (args: ReadonlyArray<string>, { stderr, stdout }: Ran): void => {
-  sawOutput(`control ${args.slice(0, 2).join(" ")}`, stdout, args[1] === "create")
-  sawOutput(`control ${args.slice(0, 2).join(" ")}`, stderr)
+  collectProcessOutput(`control ${args.slice(0, 2).join(" ")}`, stdout, args[1] === "create")
+  collectProcessOutput(`control ${args.slice(0, 2).join(" ")}`, stderr)
 }
 
 /** Runs `control` inside the test process. It sees only the environment variables of `env`. */
@@ -79,7 +80,10 @@ export class SharedServer extends Context.Service<SharedServer, {
     SharedServer,
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
-      const { apiUrl, wsPort } = yield* start({ CONTROL_DATA_DIR: dataDir })
+      const { apiUrl, wsPort } = yield* startServer({
+        CONTROL_DATA_DIR: dataDir,
+        DATABASE_URL: (yield* newDatabase).url
+      })
       const env = { CONTROL_API_URL: apiUrl, CONTROL_DATA_DIR: dataDir }
       return { apiUrl, wsPort, dataDir, env, control: runIn(env) }
     })

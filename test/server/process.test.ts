@@ -1,22 +1,22 @@
 /** The server as a process: start, shutdown, crash, pause, and restart of the database. */
-import { type Answer, api } from "#support/api.ts"
+import { api, type ApiResponse } from "#support/api.ts"
 import { newDatabase } from "#support/database.ts"
 import { follow } from "#support/EventFollower.ts"
-import { adminTokenIn, launch, start, temporaryDirectory } from "#support/process.ts"
+import { readAdminToken, spawnServer, startServer, temporaryDirectory } from "#support/process.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { createServer } from "node:net"
 
-const created = (answer: Answer) => {
+const created = (answer: ApiResponse) => {
   assert.strictEqual(answer.status, 201, JSON.stringify(answer.body))
   return answer.body
 }
 
 /** Starts a server with an embedded database, and returns it with an API client. */
 const serverIn = Effect.fnUntraced(function*(dataDir: string, env: Record<string, string> = {}) {
-  const server = yield* start({ CONTROL_DATA_DIR: dataDir, ...env })
-  const token = yield* adminTokenIn(dataDir)
+  const server = yield* startServer({ CONTROL_DATA_DIR: dataDir, ...env })
+  const token = yield* readAdminToken(dataDir)
   return { ...server, token, operator: api(server.apiUrl, token) }
 })
 
@@ -152,7 +152,7 @@ describe("the server process", () => {
   it.live("a start that fails prints the reason in one sentence, and exits with 1", () =>
     Effect.gen(function*() {
       const fails = Effect.fnUntraced(function*(env: Record<string, string>, ...words: ReadonlyArray<string>) {
-        const server = yield* launch(env)
+        const server = yield* spawnServer(env)
         assert.strictEqual(yield* Effect.promise(() => server.exited), 1, server.output())
         for (const word of words) assert.include(server.output(), word)
         assert.notMatch(server.output(), /\n\s+at /u, "no stack trace")
@@ -175,9 +175,17 @@ describe("the server process", () => {
         "CONTROL_AUTH_TIMEOUT",
         "DATABASE_URL"
       )
-      yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_WS_PORT: port }, port, "in use")
-      yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_API_PORT: port }, port, "in use")
-      yield* start({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir })
+      yield* fails(
+        { DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_WS_PORT: port },
+        port,
+        "another process uses it"
+      )
+      yield* fails(
+        { DATABASE_URL: url, CONTROL_DATA_DIR: dataDir, CONTROL_API_PORT: port },
+        port,
+        "another process uses it"
+      )
+      yield* startServer({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir })
       yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: dataDir }, "in use by")
       yield* fails({ DATABASE_URL: url, CONTROL_DATA_DIR: yield* temporaryDirectory }, "master key")
     }), 90_000)

@@ -30,16 +30,15 @@ export interface Cidr {
 }
 
 /** Parses `10.0.0.0/8`, `2001:db8::/32` or one address. Returns undefined for any other text. */
-export const parseCidr = (text: string): Cidr | undefined => {
-  const parsed = IpInterface.fromString(text, { prefix: "optional" })
-  if (Result.isFailure(parsed)) return undefined
-  const { address, prefixLength } = parsed.success
-  return {
-    address: NetAddress.formatIp(address),
-    length: prefixLength,
-    family: NetAddress.isIpv4Address(address) ? "ipv4" : "ipv6"
-  }
-}
+export const parseCidr = (text: string): Cidr | undefined =>
+  Result.match(IpInterface.fromString(text), {
+    onFailure: () => undefined,
+    onSuccess: ({ address, prefixLength }) => ({
+      address: NetAddress.formatIp(address),
+      length: prefixLength,
+      family: NetAddress.isIpv4Address(address) ? "ipv4" as const : "ipv6" as const
+    })
+  })
 
 /** Returns a function that tests whether an address is in one of the networks. */
 export const addressMatcher = (networks: ReadonlyArray<Cidr>): (address: string) => boolean => {
