@@ -8,7 +8,7 @@ import { encodeViewMessage, messageFor, receiverIn } from "#views/messages.ts"
 import { view } from "#views/view.ts"
 import { type ClientRef, Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
-import { agentIds, changesOf, Commands, gatewayIds } from "#support/changeHistories.ts"
+import { agentIds, Commands, gatewayIds, toChanges } from "#support/changeHistories.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, HashMap } from "effect"
@@ -57,7 +57,7 @@ describe("the network", () => {
       Effect.sync(() => {
         let state = start
         const viewers = new Map(allClients.map((client) => [client, new Viewer()]))
-        for (const change of changesOf(commands)) {
+        for (const change of toChanges(commands)) {
           const before = state
           state = apply(state, change)
           for (const delta of deltasOf(before, state, change)) {
@@ -86,7 +86,7 @@ describe("the network", () => {
       ({ commands }) =>
         Effect.sync(() => {
           let state = start
-          for (const change of changesOf(commands)) {
+          for (const change of toChanges(commands)) {
             state = apply(state, change)
             for (const client of allClients) {
               const config = configFor(state, client, level)
@@ -113,7 +113,7 @@ describe("the network", () => {
     { commands: Commands },
     ({ commands }) =>
       Effect.sync(() => {
-        const changes = changesOf(commands)
+        const changes = toChanges(commands)
         const state = changes.reduce(apply, start)
         for (const change of changes) assert.strictEqual(apply(state, change), state)
       }),
@@ -125,7 +125,7 @@ describe("the network", () => {
     { commands: Commands },
     ({ commands }) =>
       Effect.sync(() => {
-        const state = changesOf(commands).reduce(apply, start)
+        const state = toChanges(commands).reduce(apply, start)
         const indexed = HashMap.toValues(state.tunnelsByAgent).flatMap((tunnels) => HashMap.toValues(tunnels))
         assert.sameMembers(indexed, [...BucketMap.values(state.tunnels)])
       }),
@@ -137,7 +137,7 @@ describe("the network", () => {
     { commands: Commands },
     ({ commands }) =>
       Effect.sync(() => {
-        const changes = changesOf(commands)
+        const changes = toChanges(commands)
         const followed = changes.reduce(apply, start)
         const rows = load(followed.timeline, followed.revision, changes)
         for (const client of allClients) {
@@ -154,7 +154,7 @@ describe("the network", () => {
     ({ commands }) =>
       Effect.sync(() => {
         let state = start
-        for (const change of changesOf(commands)) {
+        for (const change of toChanges(commands)) {
           const before = state
           state = apply(state, change)
           for (const client of allClients) {

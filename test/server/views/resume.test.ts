@@ -6,7 +6,7 @@ import { resume } from "#views/resume.ts"
 import { encodeViewMessage, receiverIn } from "#views/messages.ts"
 import { view } from "#views/view.ts"
 import { type ClientRef, type GatewayId, Revision, Timeline } from "#schema/ids.ts"
-import { agentIds, changesOf, Commands, gatewayIds } from "#support/changeHistories.ts"
+import { agentIds, Commands, gatewayIds, toChanges } from "#support/changeHistories.ts"
 import { fromConfig, Viewer } from "#support/Viewer.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
@@ -37,7 +37,7 @@ describe("resume", () => {
     split: Split
   }, ({ commands, split }) =>
     Effect.sync(() => {
-      const changes = changesOf(commands)
+      const changes = toChanges(commands)
       const then = changes.slice(0, split).reduce(apply, start)
       const now = changes.slice(split).reduce(apply, then)
       for (const client of allClients) {
@@ -48,36 +48,38 @@ describe("resume", () => {
         if (resumption?._tag !== "Resumed") continue
         viewer.take({ type: "auth_success", data: { resumed: true } })
         const rows = new Set<string>()
-        for (const { message: part, revision } of resumption.messages) {
-          const row = `${part.type.split("_")[0]} ${JSON.stringify(part.data).slice(0, 40)}`
+        for (const { message, revision } of resumption.messages) {
+          const row = `${message.type.split("_")[0]} ${JSON.stringify(message.data).slice(0, 40)}`
           assert.isFalse(rows.has(row), "the same row twice")
           rows.add(row)
-          viewer.take(JSON.parse(encodeViewMessage["control.v1"](part, revision, Revision.make(viewer.revision))))
+          viewer.take(JSON.parse(encodeViewMessage["control.v1"](message, revision, Revision.make(viewer.revision))))
         }
         assert.deepStrictEqual(viewer.view, fromConfig(expected), `${client.type} ${client.id} from ${then.revision}`)
       }
     }), { arbitrary: { runs: 400, size: 60 } })
 
-  it.effect.prop("a client that is cut off again in the midst of that, and comes back, has missed nothing", {
+  it.effect.prop("a client that disconnects during a resume and resumes again has missed nothing", {
     commands: Commands,
     split: Split,
     cut: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 10 }))
   }, ({ commands, cut, split }) =>
     Effect.sync(() => {
-      const changes = changesOf(commands)
+      const changes = toChanges(commands)
       const then = changes.slice(0, split).reduce(apply, start)
       const now = changes.slice(split).reduce(apply, then)
       for (const client of allClients) {
         const viewer = viewerAt(then, client)
         const expected = view(now, client, "control.v1")
         if (viewer.view === undefined || expected === undefined) continue
-        for (const most of [cut, Infinity]) {
+        for (const received of [cut, Infinity]) {
           const from = { timeline, revision: Revision.make(viewer.revision) }
           const resumption = resumeAt(now, client, from)
           viewer.take({ type: "auth_success", data: { resumed: true } })
           if (resumption?._tag === "Resumed") {
-            for (const { message: part, revision } of resumption.messages.slice(0, most)) {
-              viewer.take(JSON.parse(encodeViewMessage["control.v1"](part, revision, Revision.make(viewer.revision))))
+            for (const { message, revision } of resumption.messages.slice(0, received)) {
+              viewer.take(
+                JSON.parse(encodeViewMessage["control.v1"](message, revision, Revision.make(viewer.revision)))
+              )
             }
           } else viewer.view = fromConfig(expected)
         }
@@ -86,15 +88,15 @@ describe("resume", () => {
     }), { arbitrary: { runs: 1_000, size: 60 } })
 
   it("a tunnel that moved away and changed again is deleted at the revision of its move", () => {
-    const put = (which: number, variant: number) => ({ what: "tunnel" as const, which, variant })
-    const agents = [0, 1].map((which) => ({ what: "agent" as const, which, variant: 0 }))
+    const put = (row: number, variant: number) => ({ kind: "tunnel" as const, row, variant })
+    const agents = [0, 1].map((row) => ({ kind: "agent" as const, row, variant: 0 }))
     // The variant decides the tunnel's agent: variants 0 and 3 belong to agent 0, variants 1 and 4 to agent 1.
-    const changes = changesOf([...agents, put(0, 0), put(1, 0), put(0, 1), put(1, 3), put(0, 4)])
+    const changes = toChanges([...agents, put(0, 0), put(1, 0), put(0, 1), put(1, 3), put(0, 4)])
     const now = changes.reduce(apply, start)
     const resumption = resumeAt(now, allClients[0] as ClientRef, { timeline, revision: Revision.make(4) })
     assert.deepStrictEqual(
       resumption?._tag === "Resumed" &&
-        resumption.messages.map(({ message: part, revision }) => [part.type, Number(revision)]),
+        resumption.messages.map(({ message, revision }) => [message.type, Number(revision)]),
       [["tunnel_delete", 5], ["tunnel_update", 6]]
     )
   })
@@ -106,7 +108,7 @@ describe("resume", () => {
     { commands, split }
   ) =>
     Effect.sync(() => {
-      const changes = changesOf(commands)
+      const changes = toChanges(commands)
       const then = changes.slice(0, split).reduce(apply, start)
       const now = changes.slice(split).reduce(apply, then)
       for (const client of allClients) {
@@ -118,8 +120,8 @@ describe("resume", () => {
             change._tag === "TunnelPut" && change.tunnel.agentId === client.id ? [change.tunnel.id as string] : []
           )
         )
-        for (const { message: part } of resumption.messages) {
-          if (part.type.startsWith("tunnel_")) assert.isTrue(own.has((part.data as { id: string }).id))
+        for (const { message } of resumption.messages) {
+          if (message.type.startsWith("tunnel_")) assert.isTrue(own.has((message.data as { id: string }).id))
         }
       }
     }), { arbitrary: { runs: 200, size: 60 } })
@@ -131,7 +133,7 @@ describe("resume", () => {
       { commands, split }
     ) =>
       Effect.sync(() => {
-        const changes = changesOf(commands)
+        const changes = toChanges(commands)
         const followed = changes.reduce(apply, start)
         const entries = followed.history.chunks.flat()
         const read = load(timeline, followed.revision, changes, History.fromEntries(Revision.make(0), entries))
@@ -144,10 +146,10 @@ describe("resume", () => {
   )
 
   it("another timeline, a future revision, a compacted revision and an own change each require a config", () => {
-    const changes = changesOf([
-      { what: "agent", which: 0, variant: 0 },
-      { what: "gateway", which: 0, variant: 1 },
-      { what: "agent", which: 0, variant: 1 }
+    const changes = toChanges([
+      { kind: "agent", row: 0, variant: 0 },
+      { kind: "gateway", row: 0, variant: 1 },
+      { kind: "agent", row: 0, variant: 1 }
     ])
     const state = changes.reduce(apply, start)
     const agent = allClients[0] as ClientRef
