@@ -1,14 +1,14 @@
-/** WebSocket frames as no library would send them: every bit can be chosen. */
+/** Encodes WebSocket frames with arbitrary header bits, which libraries do not send, and parses frames of servers. */
 
-export interface FrameChoice {
+export interface FrameOptions {
   readonly opcode?: number
   readonly fin?: boolean
   /** The three reserved bits, 0 to 7. */
   readonly rsv?: number
   readonly masked?: boolean
-  /** What the header says of the length; the payload may have another. */
+  /** The length in the header; the payload may have another length. */
   readonly length?: number | bigint
-  /** How many bytes of the header hold the length: more than are needed is an error, too. */
+  /** Number of header bytes for the length. More bytes than necessary are an error too. */
   readonly lengthBytes?: 0 | 2 | 8
 }
 
@@ -16,11 +16,11 @@ const mask = Buffer.from([0x37, 0xfa, 0x21, 0x3d])
 
 export const opcodes = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 } as const
 
-/** One frame of a client. */
-export const frame = (payload: Buffer | string, choice: FrameChoice = {}): Buffer => {
+/** Encodes one frame of a client. */
+export const frame = (payload: Buffer | string, options: FrameOptions = {}): Buffer => {
   const data = typeof payload === "string" ? Buffer.from(payload) : payload
-  const { fin = true, length = data.length, masked = true, opcode = opcodes.text, rsv = 0 } = choice
-  const bytes = choice.lengthBytes ?? (length < 126 ? 0 : length < 65_536 ? 2 : 8)
+  const { fin = true, length = data.length, masked = true, opcode = opcodes.text, rsv = 0 } = options
+  const bytes = options.lengthBytes ?? (length < 126 ? 0 : length < 65_536 ? 2 : 8)
   const head = Buffer.alloc(2 + bytes)
   head[0] = (fin ? 0x80 : 0) | (rsv << 4) | opcode
   head[1] = (masked ? 0x80 : 0) | (bytes === 0 ? Number(length) : bytes === 2 ? 126 : 127)
@@ -61,20 +61,20 @@ export interface Received {
   readonly payload: Buffer
 }
 
-/** Takes whole frames of a server off the front of what has come. */
-export const takeFrames = (bytes: Buffer): { readonly frames: ReadonlyArray<Received>; readonly rest: Buffer } => {
+/** Parses the complete frames of a server at the start of `bytes`, and returns the remaining bytes. */
+export const parseFrames = (bytes: Buffer): { readonly frames: ReadonlyArray<Received>; readonly rest: Buffer } => {
   const frames: Array<Received> = []
   let at = 0
   while (bytes.length - at >= 2) {
     const [first = 0, second = 0] = [bytes[at], bytes[at + 1]]
-    const short = second & 127
-    const header = short === 126 ? 4 : short === 127 ? 10 : 2
+    const shortLength = second & 127
+    const header = shortLength === 126 ? 4 : shortLength === 127 ? 10 : 2
     if (bytes.length - at < header) break
-    const length = short === 126
+    const length = shortLength === 126
       ? bytes.readUInt16BE(at + 2)
-      : short === 127
+      : shortLength === 127
       ? Number(bytes.readBigUInt64BE(at + 2))
-      : short
+      : shortLength
     if (bytes.length - at < header + length) break
     const payload = bytes.subarray(at + header, at + header + length)
     frames.push({ opcode: first & 15, fin: (first & 128) !== 0, rsv: (first >> 4) & 7, payload })

@@ -1,12 +1,19 @@
 /**
- * Attacks a real server: `npm run fuzz -- --frames 1000000 --streams 100000 --seed 1`. `--only INDEX` makes one attack of a seed
- * again. docs/hostile.md says what is tried and what was seen.
+ * Attacks a real server, and checks the WebSocket server by the cases of the Autobahn test suite.
+ *
+ *   npm run fuzz -- --frames 1000000 --streams 100000 --seed 1
+ *
+ * `--only INDEX` repeats one attack of a seed and skips the Autobahn cases. docs/hostile.md describes the attacks and the results.
  */
 import { openDatabase } from "#bench/support/Database.ts"
 import { killAll, stopAll } from "#bench/support/children.ts"
 import { removeRunDirectory } from "#bench/support/temporary.ts"
 import { parseArgs } from "node:util"
+import { framingCases } from "./autobahnCases.ts"
+import { failedCases } from "./echoServer.ts"
 import { fuzz } from "./fuzz.ts"
+import { sizeLimitCases } from "./sizeLimitCases.ts"
+import { utf8Cases } from "./utf8Cases.ts"
 
 const { values } = parseArgs({
   options: {
@@ -24,6 +31,12 @@ process.on("exit", () => {
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => process.exit(130))
 
 const print = (line: string) => void process.stdout.write(`${line}\n`)
+const rfcCases = [...framingCases, ...utf8Cases, ...sizeLimitCases]
+const rfcFailures = values.only === undefined ? await failedCases(rfcCases) : []
+for (const failure of rfcFailures) print(`FAULT: RFC 6455 case ${failure}`)
+if (values.only === undefined)
+  print(`${rfcCases.length - rfcFailures.length} of ${rfcCases.length} RFC 6455 cases passed`)
+
 const database = await openDatabase()
 const began = performance.now()
 try {
@@ -34,15 +47,16 @@ try {
     ...(values.only === undefined ? {} : { only: Number(values.only) }),
     print
   })
-  const { changes, descriptors, faults, outcomes, sent } = findings
+  const { changes, openDescriptors: descriptors, faults, outcomes, sent } = findings
   print(`${sent.frames} frames and ${sent.streams} streams in ${Math.round((performance.now() - began) / 1_000)} s`)
   print(`connections: ${JSON.stringify(outcomes)}`)
   print(
-    `${changes} changes reached every bystander; ${descriptors.before} descriptors before, ${descriptors.after} after`
+    `${changes} changes reached every well-behaved client; ${descriptors.before} descriptors before, ${descriptors.after} after`
   )
   for (const fault of faults) print(`FAULT: ${fault}`)
-  print(faults.length === 0 ? "no fault" : `${faults.length} faults (seed ${values.seed})`)
-  process.exitCode = faults.length === 0 ? 0 : 1
+  const count = faults.length + rfcFailures.length
+  print(count === 0 ? "no fault" : `${count} faults (seed ${values.seed})`)
+  process.exitCode = count === 0 ? 0 : 1
 } finally {
   await stopAll()
   await database.close()

@@ -1,15 +1,15 @@
-/** Messages as the protocol's own schemas give them, and what lies just beside: everything that is JSON, or nearly. */
+/** Generates random client messages from the protocol's schemas, and mutates most of them. */
 import { AgentMessage, AgentMessageV1, GatewayMessage, GatewayMessageV1, type Level } from "#schema/protocol.ts"
 import type { ClientType } from "#schema/ids.ts"
 import { Arbitrary, Effect, Schema } from "effect"
-import type { Chance } from "./chance.ts"
+import type { SeededRandom } from "./SeededRandom.ts"
 
 interface Message {
   readonly type: string
   readonly data: object
 }
 
-/** So many of each kind are made once, and varied from then on. */
+/** Valid messages per level and client type, which are generated once and then mutated. */
 const poolSize = 400
 
 const schemas = {
@@ -17,9 +17,9 @@ const schemas = {
   "control.v1": { agent: AgentMessageV1, gateway: GatewayMessageV1 }
 }
 
-export type Pool = Record<Level, Record<ClientType, ReadonlyArray<Message>>>
+export type MessagePool = Record<Level, Record<ClientType, ReadonlyArray<Message>>>
 
-export const makePool = (seed: number): Pool => {
+export const makeMessagePool = (seed: number): MessagePool => {
   const sample = (schema: Schema.Codec<Message, unknown>): ReadonlyArray<Message> =>
     Effect.runSync(
       Arbitrary.sampleEffect(Arbitrary.schema(Schema.toEncoded(schema)), { count: poolSize, seed })
@@ -28,48 +28,49 @@ export const makePool = (seed: number): Pool => {
   return { plain: both("plain"), "control.v1": both("control.v1") }
 }
 
-/** One message, valid or nearly, as the text of a frame. */
-export const say = (pool: Pool, level: Level, type: ClientType, chance: Chance): string => {
-  const message = structuredClone(chance.of(pool[level][type]))
-  if (chance.is(0.3)) return JSON.stringify(message)
-  if (chance.is(0.06)) return chance.of(hostileTexts)()
-  const marks: Array<string> = []
-  for (let times = 1 + chance.int(2); times > 0; times--) spoil(message as never, chance, marks)
+/** Returns the text of one message, valid or mutated. */
+export const randomMessage = (pool: MessagePool, level: Level, type: ClientType, random: SeededRandom): string => {
+  const message = structuredClone(random.pick(pool[level][type]))
+  if (random.chance(0.3)) return JSON.stringify(message)
+  if (random.chance(0.06)) return random.pick(hostileTexts)()
+  const rawTexts: Array<string> = []
+  for (let times = 1 + random.int(2); times > 0; times--) mutate(message as never, random, rawTexts)
   const text = JSON.stringify(message)
-  return marks.reduce((all, mark, index) => all.replace(`"@raw${index}@"`, () => mark), text)
+  return rawTexts.reduce((all, mark, index) => all.replace(`"@raw${index}@"`, () => mark), text)
 }
 
-/** Changes one place of the tree; what JSON has no word for is put in afterwards, as text. */
-function spoil(node: Record<string, unknown>, chance: Chance, marks: Array<string>): void {
+/** Changes one node of the tree. Raw text that is not valid JSON replaces a placeholder after encoding. */
+function mutate(node: Record<string, unknown>, random: SeededRandom, rawTexts: Array<string>): void {
   const keys = Object.keys(node)
-  const key = keys.length === 0 ? "data" : chance.of(keys)
+  const key = keys.length === 0 ? "data" : random.pick(keys)
   const inner = node[key]
-  if (typeof inner === "object" && inner !== null && chance.is(0.75)) return spoil(inner as never, chance, marks)
-  switch (chance.int(5)) {
+  if (typeof inner === "object" && inner !== null && random.chance(0.75))
+    return mutate(inner as never, random, rawTexts)
+  switch (random.int(5)) {
     case 0:
       delete node[key]
       return
     case 1:
-      Object.defineProperty(node, chance.of(oddKeys), {
-        value: structuredClone(chance.of(oddValues)),
+      Object.defineProperty(node, random.pick(unusualKeys), {
+        value: structuredClone(random.pick(unusualValues)),
         enumerable: true,
         configurable: true,
         writable: true
       })
       return
     case 2:
-      marks.push(chance.of(rawValues))
-      node[key] = `@raw${marks.length - 1}@`
+      rawTexts.push(random.pick(rawValues))
+      node[key] = `@raw${rawTexts.length - 1}@`
       return
     case 3:
-      node[key] = chance.of(hostileStrings)
+      node[key] = random.pick(hostileStrings)
       return
     case 4:
-      node[key] = structuredClone(chance.of(oddValues))
+      node[key] = structuredClone(random.pick(unusualValues))
   }
 }
 
-const oddKeys = [
+const unusualKeys = [
   "__proto__",
   "constructor",
   "prototype",
@@ -82,7 +83,7 @@ const oddKeys = [
   "\0"
 ]
 
-const oddValues: ReadonlyArray<unknown> = [
+const unusualValues: ReadonlyArray<unknown> = [
   null,
   true,
   0,
@@ -136,7 +137,7 @@ const hostileStrings = [
   "x".repeat(20_000)
 ]
 
-/** Whole texts, made when they are wanted: some are long. */
+/** Complete texts, created on demand, because some are long. */
 const hostileTexts: ReadonlyArray<() => string> = [
   () => "[".repeat(60_000),
   () => `${"[".repeat(30_000)}${"]".repeat(30_000)}`,
