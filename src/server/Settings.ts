@@ -9,7 +9,6 @@ import { unknownNames } from "./settings/unknownNames.ts"
 export {
   acceptsRemotePlaintext,
   addressMatcher,
-  type Cidr,
   isLoopback,
   requiresProxyHeaderFromLoopback
 } from "./settings/addresses.ts"

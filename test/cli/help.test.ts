@@ -37,7 +37,7 @@ const helpOf = (path: ReadonlyArray<string>) =>
 
 /** A verb or a noun: one capital letter, and none of the words with which a comment or a clause begins. */
 const beginsWell =
-  /^(?!(?:What|Who|Whose|Which|Where|When|How|It|Its|Of|That|This|True|Not?|So|At|For|If) )[A-Z][A-Za-z]+/u
+  /^(?!(?:What|Who|Whose|Which|Where|When|How|It|Its|Of|That|This|True|Only|Whether|Not?|So|At|For|If) )[A-Z][A-Za-z]+/u
 
 describe("the help of control", () => {
   it("covers the whole API", () => assert.isAbove(paths.length, 45))
