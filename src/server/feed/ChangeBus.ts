@@ -1,4 +1,4 @@
-/** Delivers deltas from the network's one writer to every connection: one sliding PubSub for each topic with subscribers. */
+/** Delivers deltas from the network's writer to connections, by a sliding PubSub for each topic. */
 import type { NetworkState } from "#network/NetworkState.ts"
 import type { Delta } from "#views/delta.ts"
 import type { Topic } from "#network/scope.ts"
@@ -24,7 +24,7 @@ const capacity = { gateway: 64, agent: 16 }
 
 /**
  * A batch of deltas, or `resync`: the history is not contiguous, so only a config helps. If the `resync` itself is dropped, its
- * receiver detects that by the next batch, whose `previous` is after the resync and whose timeline may be new.
+ * receiver detects that by the next batch. The batch's `previous` is after the resync, and its timeline may be new.
  */
 export type Update = Batch | "resync"
 

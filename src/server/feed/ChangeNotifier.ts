@@ -1,4 +1,4 @@
-/** Signals possible changes in the change log: on PostgreSQL notifications, and by polling where notifications are lost. */
+/** Signals possible changes in the change log, by PostgreSQL notifications and by polling. */
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { Intervals } from "#time/Intervals.ts"
 import { Context, Effect, Layer, Schedule, type Scope } from "effect"

@@ -1,5 +1,5 @@
 /**
- * Loss guard: holds an update back when the database lacks many rows that were not deleted. Causes are an old backup, a wrong
+ * Holds an update back when the database lacks many rows that were not deleted. Causes are an old backup, a wrong
  * database, or rows deleted past the triggers. Clients keep their views until an operator accepts the loss or the rows return.
  */
 import {

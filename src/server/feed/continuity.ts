@@ -1,4 +1,4 @@
-/** Compares the change log with the state of this process: is the next page contiguous, or is history missing? Pure. */
+/** Decides whether the change log continues the state of this process. Pure. */
 import type { NetworkState } from "#network/NetworkState.ts"
 import type { ChangePage, ChangeTag, Snapshot } from "#store/ChangeLog.ts"
 import type { HighWaterMark } from "#store/HighWaterMark.ts"

@@ -1,4 +1,4 @@
-/** Persists the high-water mark outside the database, so that the next start detects a restored backup. */
+/** Writes the high-water mark periodically, so that the next start detects a restored backup. */
 import { countRows } from "#network/lossDetection.ts"
 import type { Revision, Timeline } from "#schema/ids.ts"
 import { HighWaterMarkStore } from "#store/HighWaterMark.ts"
@@ -23,6 +23,6 @@ export const persistHighWaterMark = Effect.fnUntraced(function*(current: Effect.
     writtenRevision = revision
     writtenTimeline = timeline
   })
-  yield* Effect.addFinalizer(() => persist)
+  yield* Effect.addFinalizer(() => Effect.andThen(persist, Effect.logDebug("shutdown: the high-water mark is written")))
   yield* Effect.forkScoped(Effect.repeat(persist, Schedule.spaced(persistInterval)))
 })

@@ -1,6 +1,6 @@
 /**
- * An immutable map of rows by id in a fixed number of buckets. A change copies one bucket and shares the others. So a value
- * derived from a bucket stays valid while the bucket is the same object, and a change costs one bucket, not the whole map.
+ * An immutable map of rows by id in a fixed number of buckets. A change copies one bucket and shares the others. A value
+ * derived from a bucket stays valid while the bucket is the same object. So a change costs one bucket, not the whole map.
  */
 import { Hash, Option } from "effect"
 

@@ -72,10 +72,10 @@ export const affects = (entry: Entry, client: ClientRef): boolean => {
 }
 
 /**
- * One entry for each row that changed after this revision and affects the client, in order of revision; undefined when
- * changes after this revision were dropped. Each is the row's latest entry that affects the client, merged with the earlier
- * ones. An entry that does not affect the client must not move the row to a later revision: a client disconnected before that
- * revision would never receive the earlier changes of the row.
+ * One entry for each row that changed after this revision and affects the client, in order of revision. Undefined when changes
+ * after this revision were dropped. Each is the row's latest entry that affects the client, merged with the earlier ones. An
+ * entry that does not affect the client must not move the row to a later revision. Otherwise a client that disconnects before
+ * that revision would never receive the earlier changes of the row.
  */
 export const entriesSince = (
   history: History,

@@ -1,4 +1,4 @@
-/** Index of scoped gateways and tunnel names, kept only while a gateway is scoped, so that other networks do no extra work. Pure. */
+/** Index of scoped gateways and tunnel names. Kept only while a gateway is scoped, so other networks do no extra work. Pure. */
 import type { AgentId, GatewayId, TunnelId } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
 import { namesCovering } from "./certificateNames.ts"

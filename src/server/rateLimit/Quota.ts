@@ -1,4 +1,4 @@
-/** A quota for things that exist at the same time, in total and for each address block. */
+/** A quota for slots in use at the same time, in total and for each address block. */
 import { addressBlock } from "#schema/ids.ts"
 
 export class Quota {

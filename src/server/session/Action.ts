@@ -1,4 +1,4 @@
-/** Actions that a session asks its connection to perform, and events that the connection reports back. Types only. */
+/** Actions that a session asks of its connection, and events that the connection reports. Types only. */
 import type { TunnelReport } from "#schema/agentMessages.ts"
 import type { Nack, Resume } from "#schema/clientMessages.ts"
 import type { CloseReason, ErrorCode } from "#schema/codes.ts"

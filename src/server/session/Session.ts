@@ -1,4 +1,4 @@
-/** Protocol state machine of one connection: an event and the session return actions and the next session. Pure. */
+/** Protocol state machine of one connection. An event leads to actions and the next session. Pure. */
 import { isAcceptedIn, type SessionState } from "#schema/allowedMessages.ts"
 import type { Resume } from "#schema/clientMessages.ts"
 import type { CloseReason, ErrorCode } from "#schema/codes.ts"

@@ -34,8 +34,8 @@ export const initialUsage = (limit: Rate, at: number): Usage => ({
 export type Verdict = "pass" | "drop" | "close"
 
 /**
- * Counts one message. The number of dropped messages is reset when half of the burst is available again, because single tokens
- * that are refilled during a flood must not count as slowing down.
+ * Counts one message. The number of dropped messages is reset when half of the burst is available again. Single tokens
+ * refilled during a flood must not count as slowing down.
  */
 export const countMessage = (usage: Usage, limit: Rate, at: number): readonly [Verdict, Usage] => {
   const before = availableTokens(usage.messages, limit, at) >= limit.burst / 2 ? 0 : usage.dropped

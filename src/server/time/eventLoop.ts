@@ -1,4 +1,4 @@
-/** Turns of Node's event loop, for code that must let the sockets be read before it judges a client's silence. */
+/** Turns of Node's event loop, for code that must let sockets be read first. */
 import { Effect } from "effect"
 
 /** Waits for one turn. Everything that had arrived when the turn began has been read when it ends; `Effect.yieldNow` does not promise that. */

@@ -1,4 +1,4 @@
-/** The deltas that one audience receives at once; messages that all receivers share are encoded once for each level. */
+/** The deltas that one audience receives at once. Shared messages are encoded once for each protocol level. */
 import type { Delta } from "./delta.ts"
 import {
   encodeViewMessage,

@@ -1,4 +1,4 @@
-/** Computes the deltas of a change for each audience; `messages.ts` renders them for each protocol level. Pure. */
+/** Computes the deltas of a change for each audience; `messages.ts` renders them. Pure. */
 import type { AgentId, ClientRef, GatewayId, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
 import { type Audience, type Delta, type DeltaContent, forGateways, type MakeDelta, tunnelMessageFor } from "./delta.ts"

@@ -1,4 +1,4 @@
-/** Encodes the gateways of an agent's config; configs differ only in the addresses inside the agents' own subnets. */
+/** Encodes the gateways of an agent's config. Configs differ only in the addresses inside the agents' subnets. */
 import type { Level } from "#schema/protocol.ts"
 import { HashMap } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"

@@ -1,4 +1,4 @@
-/** Messages that a client missed since its position: each row that changed, as it is now. Pure. */
+/** Computes the messages that a client missed since its position. Pure. */
 import type { Resume } from "#schema/clientMessages.ts"
 import type { ClientRef } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"

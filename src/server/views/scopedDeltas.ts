@@ -1,4 +1,4 @@
-/** Diffs the views of scoped gateways, and of the agents that see them, in the rows that a change can affect. Pure. */
+/** Diffs the views of scoped gateways, and of their agents, in the rows of a change. Pure. */
 import type { AgentId, GatewayId, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
 import { type Delta, type DeltaContent, forGateways, type MakeDelta, tunnelMessageFor } from "./delta.ts"
