@@ -46,6 +46,7 @@ export const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Se
   yield* Effect.addFinalizer(() =>
     Effect.retry(releaseEnded, Schedule.spaced("50 millis")).pipe(
       Effect.timeout("3 seconds"),
+      Effect.andThen(Effect.logDebug("shutdown: ended sessions are written")),
       Effect.catchCause((cause) =>
         Effect.logWarning("cannot mark disconnected clients offline; the sweep of another node does it", cause)
       )

@@ -25,7 +25,12 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
   const send = yield* makeSend
   const receive = yield* makeReceive
   // Registered before the fiber, so that it runs after the fiber has stopped and sends the last events.
-  yield* Effect.addFinalizer(() => Effect.ignore(Effect.timeout(send, "1 second")))
+  yield* Effect.addFinalizer(() =>
+    Effect.andThen(
+      Effect.ignore(Effect.timeout(send, "1 second")),
+      Effect.logDebug("shutdown: the last events are sent to the other nodes")
+    )
+  )
   yield* Effect.andThen(send, receive).pipe(
     Effect.catchCause((cause) => Effect.logWarning("cannot exchange events with other nodes; retrying", cause)),
     Effect.repeat(Schedule.spaced(eventRelayInterval)),

@@ -114,6 +114,7 @@ const makeDrain = Effect.fnUntraced(function*(store: NodeStore["Service"], id: s
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => isDraining ? Effect.void : store.release(id)).pipe(
       Effect.timeout("3 seconds"),
+      Effect.andThen(Effect.logDebug("shutdown: the lease is released")),
       Effect.catchCause((cause) =>
         Effect.logWarning("cannot release the lease of this node; it expires by itself", cause)
       )

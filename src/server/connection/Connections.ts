@@ -43,8 +43,10 @@ export class Connections extends Context.Service<Connections, {
           yield* Effect.logInfo(`shutting down: closing ${open.size} connections`)
           yield* lease.drain(Duration.millis(reconnectWindowMillis(open.size)))
           yield* sendDrain(registry, open)
+          yield* Effect.logDebug("shutdown: clients of control.v1 have a time to reconnect")
           for (const socket of open) socket.close("restarting")
           yield* FiberSet.awaitEmpty(fibers)
+          yield* Effect.logDebug("shutdown: every WebSocket is closed")
         })
       )
 

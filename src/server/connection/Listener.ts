@@ -69,10 +69,13 @@ export function answerPlainRequest(_request: unknown, response: ServerResponse):
 }
 
 function stopListening(server: Server): Effect.Effect<void> {
-  return Effect.sync(() => {
-    server.close()
-    server.closeAllConnections()
-  })
+  return Effect.andThen(
+    Effect.logDebug("shutdown: the WebSocket port accepts no more connections"),
+    Effect.sync(() => {
+      server.close()
+      server.closeAllConnections()
+    })
+  )
 }
 
 /** Options of `ws`. test/hostile/rfc6455.all.test.ts checks RFC 6455 with exactly these options. */

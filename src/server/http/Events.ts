@@ -33,5 +33,9 @@ export const layer = HttpApiBuilder.group(
  * the server.
  */
 export const closeOnShutdown = Layer.effectDiscard(
-  Effect.flatMap(Events, ({ close }) => Effect.addFinalizer(() => close))
+  Effect.flatMap(
+    Events,
+    ({ close }) =>
+      Effect.addFinalizer(() => Effect.andThen(close, Effect.logDebug("shutdown: event streams are closed")))
+  )
 )

@@ -61,9 +61,11 @@ export const layer = Layer.unwrap(Effect.gen(function*() {
   const server = ingress.create("api", requestLimits)
   const supervision = Layer.effectDiscard(ingress.supervise("api", server))
   const listening = Layer.effectContext(
-    Layer.build(
-      NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: apiShutdownTimeout })
-    ).pipe(
+    // Registered before the server, so that it runs after the server has stopped.
+    Effect.addFinalizer(() => Effect.logDebug("shutdown: the API has answered its last request")).pipe(
+      Effect.andThen(Layer.build(
+        NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: apiShutdownTimeout })
+      )),
       Effect.mapError((error) => new PortUnavailable({ portName: "api", host, port, reason: reasonOf(error) }))
     )
   )

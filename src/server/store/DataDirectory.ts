@@ -172,10 +172,13 @@ export const isDataDirectoryLocked = (given: string): Effect.Effect<boolean> =>
 const heldLocks = new Set<DatabaseSync>()
 
 const unlock = (database: DatabaseSync): Effect.Effect<void> =>
-  Effect.sync(() => {
-    heldLocks.delete(database)
-    database.close()
-  })
+  Effect.andThen(
+    Effect.sync(() => {
+      heldLocks.delete(database)
+      database.close()
+    }),
+    Effect.logDebug("the data directory is unlocked")
+  )
 
 /** SQLITE_BUSY. */
 const isBusy = (error: unknown): boolean => error instanceof Error && "errcode" in error && error.errcode === 5

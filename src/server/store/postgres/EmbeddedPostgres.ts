@@ -93,7 +93,10 @@ const launch = Effect.fnUntraced(function*(running: Running) {
     ({ pid, exited }) =>
       pid === undefined
         ? Effect.void
-        : stopGracefully((signal) => Effect.sync(() => sendSignal(pid, signal)), Deferred.await(exited))
+        : Effect.andThen(
+          stopGracefully((signal) => Effect.sync(() => sendSignal(pid, signal)), Deferred.await(exited)),
+          Effect.logDebug("the embedded PostgreSQL has stopped")
+        )
   )
 
   const isReady = Effect.map(
