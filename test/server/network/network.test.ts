@@ -9,7 +9,7 @@ import { view } from "#views/view.ts"
 import { type ClientRef, Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { agentIds, Commands, gatewayIds, toChanges } from "#support/changeHistories.ts"
-import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, HashMap } from "effect"
 
@@ -33,7 +33,7 @@ const receives = (before: NetworkState, client: ClientRef, delta: Delta): boolea
 
 /** Applies a delta to a viewer that has a view. */
 const applyDelta = (
-  viewer: Viewer,
+  viewer: ViewReplica,
   before: NetworkState,
   state: NetworkState,
   client: ClientRef,
@@ -43,9 +43,11 @@ const applyDelta = (
   const receiver = receiverIn(state, client, level)
   if (receiver === undefined || !receives(before, client, delta)) return
   const rendering = messageFor(delta.content, receiver)
-  if (rendering._tag === "Resync") viewer.take(configFor(state, client, level))
+  if (rendering._tag === "Resync") viewer.apply(configFor(state, client, level))
   if (rendering._tag === "Message") {
-    viewer.take(JSON.parse(encodeViewMessage[level](rendering.message, delta.revision, Revision.make(viewer.revision))))
+    viewer.apply(
+      JSON.parse(encodeViewMessage[level](rendering.message, delta.revision, Revision.make(viewer.revision)))
+    )
   }
 }
 
@@ -56,7 +58,7 @@ describe("the network", () => {
     }, ({ commands }) =>
       Effect.sync(() => {
         let state = start
-        const viewers = new Map(allClients.map((client) => [client, new Viewer()]))
+        const viewers = new Map(allClients.map((client) => [client, new ViewReplica()]))
         for (const change of toChanges(commands)) {
           const before = state
           state = apply(state, change)
@@ -70,10 +72,10 @@ describe("the network", () => {
             // A client that does not exist is not connected; when it is created, it starts with a config.
             if (expected === undefined)
               viewer.view = undefined
-            else if (viewer.view === undefined) viewer.take(configFor(state, client, level))
+            else if (viewer.view === undefined) viewer.apply(configFor(state, client, level))
             else assert.deepStrictEqual(
                 viewer.view,
-                fromConfig(expected),
+                viewFromConfig(expected),
                 `${client.type} ${client.id} at ${change.revision}`
               )
           }
@@ -142,7 +144,7 @@ describe("the network", () => {
         const rows = load(followed.timeline, followed.revision, changes)
         for (const client of allClients) {
           const [one, other] = [view(followed, client), view(rows, client)]
-          assert.deepEqual(one && fromConfig(one), other && fromConfig(other))
+          assert.deepEqual(one && viewFromConfig(one), other && viewFromConfig(other))
         }
       }),
     { arbitrary: { runs: 100, size: 60 } }
@@ -169,7 +171,7 @@ describe("the network", () => {
               const keys = [...seen.matchAll(/wireguardPrivateKey/gu)].length
               assert.isAtMost(keys, view(state, client) === undefined ? 0 : 1)
               const mayReceive = [before, state].flatMap((at) =>
-                Object.keys(fromConfig(view(at, client) ?? none).certificates)
+                Object.keys(viewFromConfig(view(at, client) ?? none).certificates)
               )
               const named = [...seen.matchAll(/certificate key of (\S+) \d/gu)].map(([, domain = ""]) => domain)
               assert.includeMembers(mayReceive, [...new Set(named)])

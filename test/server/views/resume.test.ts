@@ -7,7 +7,7 @@ import { encodeViewMessage, receiverIn } from "#views/messages.ts"
 import { view } from "#views/view.ts"
 import { type ClientRef, type GatewayId, Revision, Timeline } from "#schema/ids.ts"
 import { agentIds, Commands, gatewayIds, toChanges } from "#support/changeHistories.ts"
-import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
@@ -19,10 +19,10 @@ const allClients: ReadonlyArray<ClientRef> = [
 ]
 const Split = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 60 }))
 
-const viewerAt = (state: NetworkState, client: ClientRef): Viewer => {
-  const viewer = new Viewer()
+const viewerAt = (state: NetworkState, client: ClientRef): ViewReplica => {
+  const viewer = new ViewReplica()
   const config = encodeConfig(state, client, "control.v1")
-  if (config !== undefined) viewer.take(JSON.parse(config.own + config.shared.map(({ text }) => text).join("")))
+  if (config !== undefined) viewer.apply(JSON.parse(config.own + config.shared.map(({ text }) => text).join("")))
   return viewer
 }
 
@@ -46,15 +46,19 @@ describe("resume", () => {
         if (viewer.view === undefined || expected === undefined) continue
         const resumption = resumeAt(now, client, { timeline, revision: then.revision })
         if (resumption?._tag !== "Resumed") continue
-        viewer.take({ type: "auth_success", data: { resumed: true } })
+        viewer.apply({ type: "auth_success", data: { resumed: true } })
         const rows = new Set<string>()
         for (const { message, revision } of resumption.messages) {
           const row = `${message.type.split("_")[0]} ${JSON.stringify(message.data).slice(0, 40)}`
           assert.isFalse(rows.has(row), "the same row twice")
           rows.add(row)
-          viewer.take(JSON.parse(encodeViewMessage["control.v1"](message, revision, Revision.make(viewer.revision))))
+          viewer.apply(JSON.parse(encodeViewMessage["control.v1"](message, revision, Revision.make(viewer.revision))))
         }
-        assert.deepStrictEqual(viewer.view, fromConfig(expected), `${client.type} ${client.id} from ${then.revision}`)
+        assert.deepStrictEqual(
+          viewer.view,
+          viewFromConfig(expected),
+          `${client.type} ${client.id} from ${then.revision}`
+        )
       }
     }), { arbitrary: { runs: 400, size: 60 } })
 
@@ -74,16 +78,20 @@ describe("resume", () => {
         for (const received of [cut, Infinity]) {
           const from = { timeline, revision: Revision.make(viewer.revision) }
           const resumption = resumeAt(now, client, from)
-          viewer.take({ type: "auth_success", data: { resumed: true } })
+          viewer.apply({ type: "auth_success", data: { resumed: true } })
           if (resumption?._tag === "Resumed") {
             for (const { message, revision } of resumption.messages.slice(0, received)) {
-              viewer.take(
+              viewer.apply(
                 JSON.parse(encodeViewMessage["control.v1"](message, revision, Revision.make(viewer.revision)))
               )
             }
-          } else viewer.view = fromConfig(expected)
+          } else viewer.view = viewFromConfig(expected)
         }
-        assert.deepStrictEqual(viewer.view, fromConfig(expected), `${client.type} ${client.id} from ${then.revision}`)
+        assert.deepStrictEqual(
+          viewer.view,
+          viewFromConfig(expected),
+          `${client.type} ${client.id} from ${then.revision}`
+        )
       }
     }), { arbitrary: { runs: 1_000, size: 60 } })
 
