@@ -22,11 +22,11 @@ import { slowReader } from "./scenarios/slowReader.ts"
 import { storm } from "./scenarios/storm.ts"
 import { sustained } from "./scenarios/sustained.ts"
 import { Bench, type Options, type Row, type Scenario } from "./support/Bench.ts"
-import { killAll, stopAll } from "./support/children.ts"
+import { killAll, stopAll } from "./support/childProcesses.ts"
 import { within } from "./support/clock.ts"
 import { type Database, openDatabase } from "./support/Database.ts"
 import { renderTable } from "./support/table.ts"
-import { removeRunDirectory } from "./support/temporary.ts"
+import { removeRunDirectory } from "./support/runDirectory.ts"
 
 const scenarios: ReadonlyArray<Scenario> = [
   loneChange,

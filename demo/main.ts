@@ -4,11 +4,11 @@
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect, Exit } from "effect"
-import { judgeView, leaks, type Rows, type Secret } from "./judge.ts"
+import { judgeView, leaks, type Rows, type Secret } from "./checkViews.ts"
 import { count, event, fault, line, paint, title } from "./print.ts"
 import { DemoFailed, type Operator, operator, type Server, startServer, temporaryDirectory, within } from "./server.ts"
-import { makeStage, type Stage } from "./Stage.ts"
-import { tell, type Told } from "./story.ts"
+import { makeStage, type Stage } from "./ClientProcesses.ts"
+import { tell, type Told } from "./scenario.ts"
 
 const demo = Effect.scoped(Effect.gen(function*() {
   const start = process.hrtime.bigint()

@@ -1,6 +1,6 @@
 /** 1,000 gateways of `control.v1` acknowledge every step of a steady stream of changes: what that makes the database write. */
 import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes } from "#bench/support/changes.ts"
+import { Changes } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 
 const gateways = 1_000

@@ -1,6 +1,6 @@
 /** How long `?wait=applied` waits, beside how long the same change takes to the last client without it. */
 import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes } from "#bench/support/changes.ts"
+import { Changes } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/table.ts"

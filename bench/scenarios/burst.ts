@@ -1,6 +1,6 @@
 /** 500 changes in one transaction, to 200, 1,000 and 2,000 gateways. */
 import { inWords, type Scenario, type Usage } from "#bench/support/Bench.ts"
-import { Changes, type Seen, settled } from "#bench/support/changes.ts"
+import { Changes, type Seen, settled } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { stepAbout } from "#bench/support/servers.ts"

@@ -1,8 +1,8 @@
 /** The whole view of a gateway with 5,000 agents and 5,000 tunnels: again, and right after a change. */
 import { inWords, type Scenario, type Usage } from "#bench/support/Bench.ts"
-import { Changes } from "#bench/support/changes.ts"
+import { Changes } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
-import type { Opened } from "#bench/support/Group.ts"
+import type { Opened } from "#bench/support/ClientGroup.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { kilobytes, milliseconds } from "#bench/support/table.ts"
 

@@ -1,6 +1,6 @@
 /** How long an operator waits for a new tunnel, with few and with many gateways connected. */
 import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes } from "#bench/support/changes.ts"
+import { Changes } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/table.ts"

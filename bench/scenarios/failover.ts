@@ -1,6 +1,6 @@
 /** Two nodes; one is killed, and its 5,000 clients come to the other at once. */
 import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes, settled } from "#bench/support/changes.ts"
+import { Changes, settled } from "#bench/support/ChangeWriter.ts"
 import { now, sleep } from "#bench/support/clock.ts"
 import type { Network } from "#bench/support/Database.ts"
 import { median } from "#bench/support/quantiles.ts"

@@ -1,6 +1,6 @@
 /** 100,000 heartbeats from 1,000 clients: CPU and writes. */
 import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { settled } from "#bench/support/changes.ts"
+import { settled } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import { microseconds } from "#bench/support/table.ts"
 

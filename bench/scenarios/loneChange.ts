@@ -1,7 +1,7 @@
 /** One change at a time, to the last of 1,000 and of 2,000 gateways. */
 import type { Bench, Scenario } from "#bench/support/Bench.ts"
 import { inWords } from "#bench/support/Bench.ts"
-import { Changes } from "#bench/support/changes.ts"
+import { Changes } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import { stepAbout } from "#bench/support/servers.ts"

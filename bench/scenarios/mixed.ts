@@ -1,6 +1,6 @@
 /** Bursts to 1,000 gateways while these send 16,000 heartbeats a second and 2,000 agents connect. */
 import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes, type Seen, settled } from "#bench/support/changes.ts"
+import { Changes, type Seen, settled } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { stepAbout } from "#bench/support/servers.ts"

@@ -1,6 +1,6 @@
 /** The database is restarted under 2,000 clients: nobody is closed, and everybody has what was committed after it soon. */
 import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes, settled } from "#bench/support/changes.ts"
+import { Changes, settled } from "#bench/support/ChangeWriter.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/table.ts"
 

@@ -1,8 +1,8 @@
 /** Clients of `control.v1` come back after a restart of the server: with what they have seen, and without. */
 import { type Bench, inWords, type Scenario, type Usage } from "#bench/support/Bench.ts"
-import { settled } from "#bench/support/changes.ts"
+import { settled } from "#bench/support/ChangeWriter.ts"
 import type { Network } from "#bench/support/Database.ts"
-import type { Opened } from "#bench/support/Group.ts"
+import type { Opened } from "#bench/support/ClientGroup.ts"
 import { median } from "#bench/support/quantiles.ts"
 import type { Control } from "#bench/support/servers.ts"
 import { kilobytes, microseconds, milliseconds } from "#bench/support/table.ts"

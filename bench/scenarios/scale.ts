@@ -1,6 +1,6 @@
 /** From 1,000 to 10,000 idle agents on one node, with 50 gateways: what grows, and what does not. */
 import { type Bench, inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes, settled } from "#bench/support/changes.ts"
+import { Changes, settled } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import type { Network } from "#bench/support/Database.ts"
 import { quantile } from "#bench/support/quantiles.ts"

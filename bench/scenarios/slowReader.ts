@@ -1,6 +1,6 @@
 /** Ten gateways read 4 kB a second while 100,000 changes are committed: what that costs, and whom. */
 import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes, settled } from "#bench/support/changes.ts"
+import { Changes, settled } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/table.ts"

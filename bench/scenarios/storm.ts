@@ -1,8 +1,8 @@
 /** 5,000 agents connect, authenticate and get their config at once. */
 import { inWords, type Scenario, type Usage } from "#bench/support/Bench.ts"
-import { settled } from "#bench/support/changes.ts"
+import { settled } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
-import type { Opened } from "#bench/support/Group.ts"
+import type { Opened } from "#bench/support/ClientGroup.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { kilobytes, microseconds, milliseconds } from "#bench/support/table.ts"
 

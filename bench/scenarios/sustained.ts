@@ -1,6 +1,6 @@
 /** More and more heartbeats a second, and what that does to changes on their way. */
 import { inWords, type Scenario, type Usage } from "#bench/support/Bench.ts"
-import { Changes, type Seen, settled } from "#bench/support/changes.ts"
+import { Changes, type Seen, settled } from "#bench/support/ChangeWriter.ts"
 import { now, sleep } from "#bench/support/clock.ts"
 import { median, quantile } from "#bench/support/quantiles.ts"
 import { stepAbout } from "#bench/support/servers.ts"

@@ -2,8 +2,8 @@
 import { join } from "node:path"
 import { now } from "./clock.ts"
 import type { Database, Network } from "./Database.ts"
-import type { OpeningV1 } from "./Group.ts"
-import { hottest } from "./profile.ts"
+import type { OpeningV1 } from "./ClientGroup.ts"
+import { hottest } from "./cpuProfile.ts"
 import { type Control, type Load, type Raw, type Server, startControl, startLoad, startRaw } from "./servers.ts"
 import type { Size } from "./seed.ts"
 

@@ -10,9 +10,9 @@ import { randomBytes } from "node:crypto"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { now, sleep } from "./clock.ts"
-import { cpuOfPostgres } from "./postgresProcesses.ts"
+import { cpuOfPostgres } from "./postgresCpu.ts"
 import { seed, type Seeded, type Size } from "./seed.ts"
-import { runDirectory } from "./temporary.ts"
+import { runDirectory } from "./runDirectory.ts"
 
 type Rows = ReadonlyArray<Record<string, unknown>>
 

@@ -5,7 +5,7 @@
 import { Buffer } from "node:buffer"
 import { randomBytes } from "node:crypto"
 import { connect, type Socket } from "node:net"
-import { headBytes, type V1 } from "./V1.ts"
+import { headBytes, type V1 } from "./ControlV1State.ts"
 
 export interface Target {
   readonly host: string

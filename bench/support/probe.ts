@@ -4,7 +4,7 @@
  */
 import { Session } from "node:inspector/promises"
 import { writeFile } from "node:fs/promises"
-import { answerCalls } from "./remote.ts"
+import { answerCalls } from "./ipcCalls.ts"
 
 export interface Memory {
   /** Resident set, in bytes, after a full collection. */

@@ -1,16 +1,16 @@
 /** The processes that a scenario works with: Control, the bare server, and the load. */
-import type { LoadHandlers } from "#bench/load.ts"
-import type { RawHandlers } from "#bench/raw.ts"
+import type { LoadHandlers } from "#bench/loadGenerator.ts"
+import type { RawHandlers } from "#bench/bareServer.ts"
 import { mkdtemp } from "node:fs/promises"
 import { createServer } from "node:net"
 import { join } from "node:path"
-import { inherited, startNode, stop } from "./children.ts"
+import { inherited, startNode, stop } from "./childProcesses.ts"
 import { now, sleep } from "./clock.ts"
 import type { Network } from "./Database.ts"
 import type { ProbeHandlers } from "./probe.ts"
-import { Remote } from "./remote.ts"
+import { Remote } from "./ipcCalls.ts"
 import type { Tunnel } from "./seed.ts"
-import { runDirectory } from "./temporary.ts"
+import { runDirectory } from "./runDirectory.ts"
 
 export interface Server {
   /** Where clients connect. */
@@ -110,7 +110,7 @@ export const startControl = async (
 }
 
 export const startRaw = async (): Promise<Raw> => {
-  const child = startNode("bench/raw.ts", { probed: true })
+  const child = startNode("bench/bareServer.ts", { probed: true })
   const raw = new Remote<RawHandlers>(child.process, "the bare server")
   const port = await raw.call("listen", undefined as never)
   return {
@@ -123,7 +123,7 @@ export const startRaw = async (): Promise<Raw> => {
 }
 
 export const startLoad = (): Load =>
-  new Remote<LoadHandlers>(startNode("bench/load.ts", { probed: false }).process, "the load")
+  new Remote<LoadHandlers>(startNode("bench/loadGenerator.ts", { probed: false }).process, "the load")
 
 /** A tunnel as gateways see it, without what changes: so that the bare server's steps are as long as Control's. */
 export const stepAbout = ({ agentVirtualIp, domain, id }: Tunnel): Record<string, unknown> => ({

@@ -2,7 +2,7 @@
 import { sleep } from "#bench/support/clock.ts"
 import { openDatabase } from "#bench/support/Database.ts"
 import { LeanClient, type Listener } from "#bench/support/LeanClient.ts"
-import { removeRunDirectory } from "#bench/support/temporary.ts"
+import { removeRunDirectory } from "#bench/support/runDirectory.ts"
 import { join } from "node:path"
 import { ControlNode } from "./ControlNode.ts"
 import { makeTemporaryDirectory, removeDirectory } from "./embeddedNode.ts"

@@ -6,8 +6,8 @@
  * `--only INDEX` repeats one attack of a seed and skips the Autobahn cases. docs/hostile.md describes the attacks and the results.
  */
 import { openDatabase } from "#bench/support/Database.ts"
-import { killAll, stopAll } from "#bench/support/children.ts"
-import { removeRunDirectory } from "#bench/support/temporary.ts"
+import { killAll, stopAll } from "#bench/support/childProcesses.ts"
+import { removeRunDirectory } from "#bench/support/runDirectory.ts"
 import { parseArgs } from "node:util"
 import { framingCases } from "./autobahnCases.ts"
 import { failedCases } from "./echoServer.ts"

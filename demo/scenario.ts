@@ -4,7 +4,7 @@ import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer, Redacted, Schedule } from "effect"
 import { SqlClient } from "effect/sql"
 import { type Answer, databaseSocket, DemoFailed, type Operator, type Server, within } from "./server.ts"
-import type { Account, Done, Expected, Stage } from "./Stage.ts"
+import type { Account, Done, Expected, Stage } from "./ClientProcesses.ts"
 
 /** What only the story knows, and the judge needs. */
 export interface Told {

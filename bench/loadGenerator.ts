@@ -1,6 +1,6 @@
 /** The load, in a process of its own: groups of clients that do what the orchestrator says, and what they saw. */
-import { answerCalls } from "./support/remote.ts"
-import { type Awaited, type Beaten, Group, type Opened, type Opening } from "./support/Group.ts"
+import { answerCalls } from "./support/ipcCalls.ts"
+import { type Awaited, type Beaten, Group, type Opened, type Opening } from "./support/ClientGroup.ts"
 
 const groups = new Map<string, Group>()
 

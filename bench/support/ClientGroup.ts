@@ -2,8 +2,8 @@
 import { now, sleep } from "./clock.ts"
 import { clientFrame, LeanClient, type Listener, type Target } from "./LeanClient.ts"
 import { quantile } from "./quantiles.ts"
-import { Receipts, type Spread } from "./Receipts.ts"
-import { type Place, V1 } from "./V1.ts"
+import { Receipts, type Spread } from "./ReceiptLog.ts"
+import { type Place, V1 } from "./ControlV1State.ts"
 
 export interface Opening {
   readonly port: number

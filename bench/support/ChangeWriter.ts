@@ -2,7 +2,7 @@
 import type { Bench } from "./Bench.ts"
 import { now, sleep } from "./clock.ts"
 import type { Network } from "./Database.ts"
-import type { Awaited } from "./Group.ts"
+import type { Awaited } from "./ClientGroup.ts"
 import type { Control, Raw } from "./servers.ts"
 
 const timeoutMillis = 60_000

@@ -5,7 +5,7 @@
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { type RawData, type WebSocket, WebSocketServer } from "ws"
-import { answerCalls } from "./support/remote.ts"
+import { answerCalls } from "./support/ipcCalls.ts"
 
 const sockets = new Set<WebSocket>()
 let heartbeats = 0
