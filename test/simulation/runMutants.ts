@@ -1,5 +1,5 @@
 /**
- * Mutation test of the simulator: `node test/simulation/runMutants.ts [--seeds 600] [--jobs 2] [--only TEXT]`.
+ * Mutation test of the simulator: `node test/simulation/runMutants.ts [--seeds 1000] [--jobs 2] [--only TEXT]`.
  * Applies each mutant to a copy of the project, and runs seeds until one fails. Exits with 1 if a mutant survives.
  */
 import { spawn } from "node:child_process"
@@ -12,7 +12,7 @@ import { mutants } from "./mutations.ts"
 
 const { values } = parseArgs({
   options: {
-    seeds: { type: "string", default: "600" },
+    seeds: { type: "string", default: "1000" },
     jobs: { type: "string", default: "2" },
     only: { type: "string", default: "" }
   }
