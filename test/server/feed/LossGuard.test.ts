@@ -4,7 +4,7 @@ import { Network } from "#feed/Network.ts"
 import { newDatabase } from "#support/database.ts"
 import { makeServer } from "#support/server.ts"
 import { connect, join, joinV1 } from "#support/TestClient.ts"
-import { fromConfig } from "#support/Viewer.ts"
+import { viewFromConfig } from "#support/Viewer.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Option, Redacted, Schedule } from "effect"
@@ -49,7 +49,7 @@ describe("a mass loss of rows that were not deleted", () => {
         const { held, timeline } = yield* network
         assert.deepStrictEqual(held.losses, [{ kind: "tunnels", known: tunnelCount, missing: tunnelCount }])
         assert.notStrictEqual(held.timeline, timeline)
-        assert.strictEqual(client.waiting(), 0)
+        assert.strictEqual(client.unread(), 0)
         const ready = yield* Effect.promise(() => operator.get("/readyz"))
         assert.strictEqual(ready.status, 503)
         assert.include(ready.body.detail, `${tunnelCount} of ${tunnelCount} tunnels are missing and were not deleted`)
@@ -96,7 +96,7 @@ describe("a mass loss of rows that were not deleted", () => {
         again.send({ type: "auth", data: { apiKey: agent.apiKey } })
         assert.notStrictEqual((yield* again.closed).code, 1000)
         assert.isNotNull((yield* network).held)
-        assert.strictEqual(other.waiting(), 0)
+        assert.strictEqual(other.unread(), 0)
         yield* join(wsPort, "agent", kept.apiKey)
       }),
     15_000
@@ -190,7 +190,7 @@ describe("an unreadable row", () => {
         newTimeline
       )
       yield* catchUp
-      const view = fromConfig((yield* client.expect("config")).data)
+      const view = viewFromConfig((yield* client.expect("config")).data)
       assert.deepStrictEqual(Object.keys(view.peers), [gateway.id])
       assert.strictEqual((view.own as { id: string }).id, agent.id)
       const { unreadable } = yield* network
