@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** Launcher of `control`: runs it with the Node of the package `node`, because the machine's Node may be too old. */
+/** Launcher of `control`. Uses the package `node`, because the machine's Node may be too old. */
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"
 import { constants } from "node:os"

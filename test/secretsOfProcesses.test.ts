@@ -1,10 +1,10 @@
-/** Secrets in the output of processes: at start, at failure, in answers, and at a crash. See `secrets.test.ts`. */
+/** Secrets in the output of processes, from start to crash; see `secrets.test.ts`. */
 import { mintApiKey } from "#crypto/apiKeys.ts"
 import { api } from "./support/api.ts"
-import { canaries } from "./support/SecretScanner.ts"
+import { secretScanner } from "./support/SecretScanner.ts"
 import { issueCertificate } from "./support/certificates.ts"
 import { newDatabase } from "./support/database.ts"
-import { launch, start, temporaryDirectory } from "./support/process.ts"
+import { spawnServer, startServer, temporaryDirectory } from "./support/process.ts"
 import { join } from "./support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
@@ -14,13 +14,13 @@ import { runProcessIn } from "./cli/run.ts"
 describe("the output of processes", () => {
   const secrets = () => {
     const password = randomBytes(18).toString("hex")
-    canaries.plant("database password", password)
+    secretScanner.addSecret("database password", password)
     const env = {
       CONTROL_ADMIN_TOKEN: Redacted.value(mintApiKey("admin").apiKey),
       CONTROL_MASTER_KEY: randomBytes(32).toString("base64")
     }
-    canaries.plant("admin token", env.CONTROL_ADMIN_TOKEN)
-    canaries.plant("master key", env.CONTROL_MASTER_KEY)
+    secretScanner.addSecret("admin token", env.CONTROL_ADMIN_TOKEN)
+    secretScanner.addSecret("master key", env.CONTROL_MASTER_KEY)
     return { env, password }
   }
 
@@ -37,7 +37,7 @@ describe("the output of processes", () => {
         `mysql://control:${password}@127.0.0.1/control`,
         nowhere.toString()
       ], (databaseUrl) =>
-        Effect.flatMap(launch({ ...env, CONTROL_LOG_LEVEL: "trace", DATABASE_URL: databaseUrl }), ({ exited }) =>
+        Effect.flatMap(spawnServer({ ...env, CONTROL_LOG_LEVEL: "trace", DATABASE_URL: databaseUrl }), ({ exited }) =>
           Effect.promise(() =>
             exited
           )), { concurrency: 4 })
@@ -51,7 +51,7 @@ describe("the output of processes", () => {
         const { env } = secrets()
         const { url } = yield* newDatabase
         const dataDir = yield* temporaryDirectory
-        const server = yield* start({
+        const server = yield* startServer({
           ...env,
           DATABASE_URL: url,
           CONTROL_DATA_DIR: dataDir,

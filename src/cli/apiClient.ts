@@ -1,4 +1,4 @@
-/** HTTP client of a Control server: finds the server and its admin token, sends requests, explains failures. */
+/** HTTP client of a Control server; finds the server and its admin token. */
 import { localUrl, readApiUrl } from "#store/apiUrl.ts"
 import { isDataDirectoryLocked } from "#store/DataDirectory.ts"
 import { Effect, Option, Redacted, Schema, type Scope, Stream } from "effect"

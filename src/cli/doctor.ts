@@ -1,4 +1,4 @@
-/** `control doctor`: asks the server for its diagnosis, or examines this machine if no server answers. */
+/** `control doctor`: asks the server, or examines this machine if no server answers. */
 import { diagnosis, Doctor } from "#doctor/Doctor.ts"
 import { diskFinding, problemFinding } from "#doctor/findings.ts"
 import { riskySettings } from "#doctor/settingsFindings.ts"

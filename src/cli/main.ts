@@ -1,4 +1,4 @@
-/** Entry point of the command line: data on standard output, messages on standard error, and an exit code. */
+/** Entry point of the command line. */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Effect, type Runtime } from "effect"
 import { exitCodeOf, runControl } from "./control.ts"

@@ -1,4 +1,4 @@
-/** Operations of the HTTP API in the form of commands: a noun, a verb and its inputs. Pure. */
+/** Operations of the HTTP API as commands with inputs. Pure. */
 import { Api } from "#schema/api.ts"
 import { Context, type Schema, SchemaAST } from "effect"
 import { HttpApi, OpenApi } from "effect/http-api"

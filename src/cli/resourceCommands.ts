@@ -1,4 +1,4 @@
-/** Commands for the resources of the API: `control agent list`, `control tunnel create`, and so on. */
+/** Commands for the resources of the API, such as `control agent list`. */
 import { Effect, Option, type Stdio } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { type CommandFailed, commandFailed } from "./CommandFailed.ts"

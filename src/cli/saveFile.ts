@@ -1,9 +1,12 @@
-/** Saves a byte stream as a file for its owner only, complete or not at all, also across a power cut. */
+/** Saves a byte stream as a file, completely or not at all. */
 import { createDraft } from "#files/writeFileAtomic.ts"
 import { Effect, Stream } from "effect"
 import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
 
-/** Writes `bytes` to a draft, runs `check` on the path of the draft, and replaces the file at `path` if `check` succeeds. */
+/**
+ * Writes `bytes` to a draft, runs `check` on the path of the draft, and replaces the file at `path` if `check` succeeds. Only
+ * the owner can read the file. A power cut leaves either the older or the complete new file.
+ */
 export const saveFile = <E>(
   path: string,
   bytes: Stream.Stream<Uint8Array, E>,

@@ -1,4 +1,4 @@
-/** `control backup`, `control restore` and `control doctor`: with a server, without one, and on a new machine. */
+/** Backup, restore and doctor: with a server, without a server, and on a new machine. */
 import { newDatabase } from "#support/database.ts"
 import { startServer, temporaryDirectory } from "#support/process.ts"
 import { assert, describe, it } from "@effect/vitest"

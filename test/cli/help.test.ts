@@ -1,4 +1,4 @@
-/** Help of every command: descriptions of the command, its arguments and its options, and an example that works. */
+/** Help of every command: descriptions, and an example that works. */
 import { control, runControl } from "#cli/control.ts"
 import { Environment } from "#cli/environment.ts"
 import { temporaryDirectory } from "#support/process.ts"

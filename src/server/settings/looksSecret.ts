@@ -1,4 +1,4 @@
-/** Detection of secrets in invalid values, because a secret is easily put into the wrong variable. */
+/** Detection of secrets that were put into the wrong variable. */
 
 /**
  * Whether an error must not quote this text: a PEM, a URL with a password, an API key, a master key, or at least 20 token

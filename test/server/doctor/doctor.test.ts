@@ -1,4 +1,4 @@
-/** Findings of the doctor: each problem is caused and must be found; a healthy network has no findings. */
+/** Findings of the doctor: none in a healthy network, and one for each problem. */
 import type { Finding } from "#schema/doctor.ts"
 import { defaults, type SettingsValues } from "#server/Settings.ts"
 import { Backup } from "#store/backup/Backup.ts"
