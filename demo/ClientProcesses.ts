@@ -1,10 +1,10 @@
-/** The clients as processes, what each of them receives, and actions whose effects are watched on all of them. */
+/** Client processes, and actions whose effects on every client are checked and printed. */
 import { Cause, Deferred, Effect, Exit, Queue, type Scope } from "effect"
 import { type ChildProcess, fork } from "node:child_process"
 import { join } from "node:path"
-import type { Message, Order, Report, View } from "./client.ts"
+import type { Command, Message, Report, View } from "./client.ts"
 import { describe, event, fault, paint, title } from "./print.ts"
-import { DemoFailed, patience, type Server } from "./server.ts"
+import { DemoFailed, type Server, stepTimeout } from "./server.ts"
 
 export interface Account {
   readonly name: string
@@ -13,34 +13,34 @@ export interface Account {
   readonly apiKey: string
 }
 
-/** What an action gives: a value for the story, and what to print once it is done. */
-export interface Done<A> {
+/** The result of an action: a value for the scenario, and the text to print. */
+export interface ActionResult<A> {
   readonly value: A
-  readonly said: string
+  readonly text: string
 }
 
-/** Which client must receive what because of an action, in this order. Who is not named must receive nothing. */
+/** The messages that each client must receive because of an action, in command. All other clients must receive nothing. */
 export type Expected = Readonly<Record<string, ReadonlyArray<string>>>
 
-export interface Shown {
+export interface ClientView {
   readonly view: View | undefined
   readonly heartbeats: number
 }
 
-export interface Stage {
-  /** Starts the client's process, and has it connect. */
-  readonly enter: (account: Account) => Effect.Effect<void, DemoFailed>
+export interface ClientProcesses {
+  /** Starts the client process and connects it. */
+  readonly start: (account: Account) => Effect.Effect<void, DemoFailed>
   readonly send: (name: string, message: Message) => Effect.Effect<void, DemoFailed>
   readonly signal: (name: string, signal: NodeJS.Signals) => Effect.Effect<void, DemoFailed>
-  /** The client's own view, by its own account. */
-  readonly show: (name: string) => Effect.Effect<Shown, DemoFailed>
-  /** Runs one action, and prints it and what follows from it as it happens. Fails when something expected does not come. */
+  /** Returns the view that the client itself reports. */
+  readonly readView: (name: string) => Effect.Effect<ClientView, DemoFailed>
+  /** Runs one action and prints its effects as they arrive. Fails if an expected message does not arrive. */
   readonly act: <A>(
     text: string,
-    run: Effect.Effect<Done<A>, DemoFailed>,
+    run: Effect.Effect<ActionResult<A>, DemoFailed>,
     expected?: Expected
   ) => Effect.Effect<A, DemoFailed>
-  /** Every text that any process has received under this name. */
+  /** Every frame that clients of this name have received. */
   readonly received: (name: string) => ReadonlyArray<string>
   readonly faults: ReadonlyArray<string>
 }
@@ -53,141 +53,144 @@ type Item =
     readonly what: string
     readonly detail: string
   }
-  | { readonly kind: "answer"; readonly at: bigint; readonly said: string }
+  | { readonly kind: "answer"; readonly at: bigint; readonly text: string }
   | { readonly kind: "failure"; readonly error: DemoFailed }
 
-/** After all that was expected has come, what else comes within this time is a surprise of this action. */
-const settle = "100 millis"
+/** Messages that arrive within this time after the last expected one count as unexpected effects of the action. */
+const settleTime = "100 millis"
 
-/** The processes end with the scope. */
-export const makeStage = Effect.fnUntraced(function*({ wsUrl }: Server): Effect.fn.Return<Stage, never, Scope.Scope> {
-  const scope = yield* Effect.scope
-  const inbox = yield* Queue.unbounded<Item>()
-  const children = new Map<string, ChildProcess>()
-  const awaitingView = new Map<string, Deferred.Deferred<Shown>>()
-  const received = new Map<string, Array<string>>()
-  const domains = new Map<string, string>()
-  const faults: Array<string> = []
+/** The client processes end with the scope. */
+export const makeClientProcesses = Effect.fnUntraced(
+  function*({ wsUrl }: Server): Effect.fn.Return<ClientProcesses, never, Scope.Scope> {
+    const scope = yield* Effect.scope
+    const inbox = yield* Queue.unbounded<Item>()
+    const children = new Map<string, ChildProcess>()
+    const awaitingView = new Map<string, Deferred.Deferred<ClientView>>()
+    const received = new Map<string, Array<string>>()
+    const domains = new Map<string, string>()
+    const faults: Array<string> = []
 
-  const happened = (name: string, at: bigint, what: string, detail: string): void => {
-    Queue.offerUnsafe(inbox, { kind: "event", at, name, what, detail })
-  }
-
-  const take = (name: string, report: Report): void => {
-    if (report.kind === "view") {
-      const asker = awaitingView.get(name)
-      if (asker !== undefined) Deferred.doneUnsafe(asker, Effect.succeed(report))
-      return
+    const addEvent = (name: string, at: bigint, what: string, detail: string): void => {
+      Queue.offerUnsafe(inbox, { kind: "event", at, name, what, detail })
     }
-    if (report.kind === "closed") return happened(name, report.at, `closed ${report.code}`, report.reason)
-    const message: Message = JSON.parse(report.text)
-    received.set(name, [...received.get(name) ?? [], report.text])
-    if ("domain" in message.data) domains.set(String(message.data["id"]), String(message.data["domain"]))
-    happened(name, report.at, message.type, describe(message, domains))
-  }
 
-  const start = (account: Account): ChildProcess => {
-    const child = fork(join(import.meta.dirname, "client.ts"), {
-      serialization: "advanced",
-      // A Ctrl-C is for the demo; its clients end when it does.
-      detached: true
+    const handleReport = (name: string, report: Report): void => {
+      if (report.kind === "view") {
+        const waiting = awaitingView.get(name)
+        if (waiting !== undefined) Deferred.doneUnsafe(waiting, Effect.succeed(report))
+        return
+      }
+      if (report.kind === "closed") return addEvent(name, report.at, `closed ${report.code}`, report.reason)
+      const message: Message = JSON.parse(report.text)
+      received.set(name, [...received.get(name) ?? [], report.text])
+      if ("domain" in message.data) domains.set(String(message.data["id"]), String(message.data["domain"]))
+      addEvent(name, report.at, message.type, describe(message, domains))
+    }
+
+    const startProcess = (account: Account): ChildProcess => {
+      const child = fork(join(import.meta.dirname, "client.ts"), {
+        serialization: "advanced",
+        // Ctrl-C must reach only the demo; its clients end with the demo.
+        detached: true
+      })
+      children.set(account.name, child)
+      child.on("message", (report: Report) => handleReport(account.name, report))
+      child.once("exit", (code, signal) => {
+        if (children.get(account.name) === child) children.delete(account.name)
+        addEvent(account.name, process.hrtime.bigint(), "process ended", signal ?? `exit code ${code}`)
+      })
+      const command: Command = { kind: "connect", url: wsUrl, type: account.type, apiKey: account.apiKey }
+      child.send(command)
+      return child
+    }
+
+    const childOf = (name: string) =>
+      Effect.suspend(() => {
+        const child = children.get(name)
+        return child === undefined
+          ? Effect.fail(new DemoFailed({ reason: `${name} has no process` }))
+          : Effect.succeed(child)
+      })
+
+    const sendCommand = (name: string, command: Command) =>
+      Effect.map(childOf(name), (child) => void child.send(command))
+
+    const readView = Effect.fnUntraced(function*(name: string) {
+      const answer = yield* Deferred.make<ClientView>()
+      awaitingView.set(name, answer)
+      yield* sendCommand(name, { kind: "show" })
+      return yield* Deferred.await(answer)
     })
-    children.set(account.name, child)
-    child.on("message", (report: Report) => take(account.name, report))
-    child.once("exit", (code, signal) => {
-      if (children.get(account.name) === child) children.delete(account.name)
-      happened(account.name, process.hrtime.bigint(), "process ended", signal ?? `exit code ${code}`)
+
+    /** Reads reports until everything expected has arrived, and 100 ms longer. */
+    const awaitEffects = Effect.fnUntraced(function*(start: bigint, expected: Expected) {
+      const missing = new Map(Object.entries(expected).map(([name, messages]) => [name, [...messages]]))
+      const affected = new Set<string>()
+      let isAnswered = false
+      const isComplete = () => isAnswered && [...missing.values()].every((messages) => messages.length === 0)
+      for (;;) {
+        const item = yield* Effect.timeoutOption(Queue.take(inbox), isComplete() ? settleTime : stepTimeout)
+        if (item._tag === "None") {
+          if (isComplete()) return [...children.keys()].filter((name) => !affected.has(name)).toSorted()
+          const missingTexts = [...missing].filter(([, messages]) => messages.length > 0).map(([name, messages]) =>
+            `${name} received no ${messages[0]}`
+          )
+          return yield* new DemoFailed({
+            reason: [...missingTexts, ...(isAnswered ? [] : ["no answer"])].join(", ") + ` within ${stepTimeout}`
+          })
+        }
+        if (item.value.kind === "failure") return yield* item.value.error
+        if (item.value.kind === "answer") {
+          isAnswered = true
+          if (item.value.text !== "") event(item.value.at - start, "demo", item.value.text)
+          continue
+        }
+        const { at, detail, name, what } = item.value
+        affected.add(name)
+        event(at - start, name, what, detail)
+        if (missing.get(name)?.[0] === what) missing.get(name)?.shift()
+        else {
+          const expectedNext = missing.get(name)?.[0] ?? "nothing"
+          faults.push(`${name} received ${what} instead of ${expectedNext}`)
+          fault(`expected ${expectedNext}`)
+        }
+      }
     })
-    const order: Order = { kind: "connect", url: wsUrl, type: account.type, apiKey: account.apiKey }
-    child.send(order)
-    return child
-  }
 
-  const childOf = (name: string) =>
-    Effect.suspend(() => {
-      const child = children.get(name)
-      return child === undefined
-        ? Effect.fail(new DemoFailed({ reason: `${name} has no process` }))
-        : Effect.succeed(child)
-    })
-
-  const tell = (name: string, order: Order) => Effect.map(childOf(name), (child) => void child.send(order))
-
-  const show = Effect.fnUntraced(function*(name: string) {
-    const answer = yield* Deferred.make<Shown>()
-    awaitingView.set(name, answer)
-    yield* tell(name, { kind: "show" })
-    return yield* Deferred.await(answer)
-  })
-
-  /** Takes what comes until all is there that was expected, and a little longer. */
-  const watch = Effect.fnUntraced(function*(start: bigint, expected: Expected) {
-    const missing = new Map(Object.entries(expected).map(([name, whats]) => [name, [...whats]]))
-    const heard = new Set<string>()
-    let isAnswered = false
-    const isComplete = () => isAnswered && [...missing.values()].every((whats) => whats.length === 0)
-    for (;;) {
-      const item = yield* Effect.timeoutOption(Queue.take(inbox), isComplete() ? settle : patience)
-      if (item._tag === "None") {
-        if (isComplete()) return [...children.keys()].filter((name) => !heard.has(name)).toSorted()
-        const lacking = [...missing].filter(([, whats]) => whats.length > 0).map(([name, whats]) =>
-          `${name} got no ${whats[0]}`
+    const act = Effect.fnUntraced(
+      function*<A>(text: string, run: Effect.Effect<ActionResult<A>, DemoFailed>, expected: Expected = {}) {
+        title(text)
+        const start = process.hrtime.bigint()
+        const done = yield* Deferred.make<A>()
+        yield* run.pipe(
+          Effect.exit,
+          Effect.flatMap((exit) => {
+            if (Exit.isSuccess(exit)) {
+              Queue.offerUnsafe(inbox, { kind: "answer", at: process.hrtime.bigint(), text: exit.value.text })
+              return Deferred.succeed(done, exit.value.value)
+            }
+            const error = Cause.squash(exit.cause)
+            const reason = error instanceof Error ? error.message : String(error)
+            Queue.offerUnsafe(inbox, { kind: "failure", error: new DemoFailed({ reason }) })
+            return Effect.void
+          }),
+          Effect.forkIn(scope)
         )
-        return yield* new DemoFailed({
-          reason: [...lacking, ...(isAnswered ? [] : ["no answer"])].join(", ") + ` within ${patience}`
-        })
+        const silent = yield* awaitEffects(start, expected)
+        if (silent.length > 0) event(undefined, "", paint("dim", `nothing for ${silent.join(", ")}`))
+        return yield* Deferred.await(done)
       }
-      if (item.value.kind === "failure") return yield* item.value.error
-      if (item.value.kind === "answer") {
-        isAnswered = true
-        if (item.value.said !== "") event(item.value.at - start, "demo", item.value.said)
-        continue
-      }
-      const { at, detail, name, what } = item.value
-      heard.add(name)
-      event(at - start, name, what, detail)
-      if (missing.get(name)?.[0] === what) missing.get(name)?.shift()
-      else {
-        const wanted = missing.get(name)?.[0] ?? "nothing"
-        faults.push(`${name} got ${what} where ${wanted} was expected`)
-        fault(`expected ${wanted}`)
-      }
-    }
-  })
+    )
 
-  const act = Effect.fnUntraced(
-    function*<A>(text: string, run: Effect.Effect<Done<A>, DemoFailed>, expected: Expected = {}) {
-      title(text)
-      const start = process.hrtime.bigint()
-      const done = yield* Deferred.make<A>()
-      yield* run.pipe(
-        Effect.exit,
-        Effect.flatMap((exit) => {
-          if (Exit.isSuccess(exit)) {
-            Queue.offerUnsafe(inbox, { kind: "answer", at: process.hrtime.bigint(), said: exit.value.said })
-            return Deferred.succeed(done, exit.value.value)
-          }
-          const error = Cause.squash(exit.cause)
-          const reason = error instanceof Error ? error.message : String(error)
-          Queue.offerUnsafe(inbox, { kind: "failure", error: new DemoFailed({ reason }) })
-          return Effect.void
-        }),
-        Effect.forkIn(scope)
-      )
-      const silent = yield* watch(start, expected)
-      if (silent.length > 0) event(undefined, "", paint("dim", `nothing for ${silent.join(", ")}`))
-      return yield* Deferred.await(done)
+    yield* Effect.addFinalizer(() => Effect.sync(() => children.forEach((child) => child.kill("SIGKILL"))))
+    return {
+      start: (account) => Effect.sync(() => void startProcess(account)),
+      send: (name, message) => sendCommand(name, { kind: "send", message }),
+      signal: (name, signal) => Effect.map(childOf(name), (child) => void child.kill(signal)),
+      readView,
+      act,
+      received: (name) => received.get(name) ?? [],
+      faults
     }
-  )
-
-  yield* Effect.addFinalizer(() => Effect.sync(() => children.forEach((child) => child.kill("SIGKILL"))))
-  return {
-    enter: (account) => Effect.sync(() => void start(account)),
-    send: (name, message) => tell(name, { kind: "say", message }),
-    signal: (name, signal) => Effect.map(childOf(name), (child) => void child.kill(signal)),
-    show,
-    act,
-    received: (name) => received.get(name) ?? [],
-    faults
   }
-})
+)

@@ -1,10 +1,10 @@
-/** Whether every client's view came out right, by the API's rows alone: nothing of the server's own code is used here. */
+/** Checks clients' views against the rows of the HTTP API, without code of the server. */
 import { createPrivateKey, createPublicKey } from "node:crypto"
 import type { View } from "./client.ts"
 
 export type Fields = Readonly<Record<string, unknown>>
 
-/** The network as the API shows it, and the private keys of certificates, which only who stored them knows. */
+/** The rows of the API, and the private keys of certificates, which the API never returns. */
 export interface Rows {
   readonly agents: ReadonlyArray<Fields>
   readonly gateways: ReadonlyArray<Fields>
@@ -13,10 +13,10 @@ export interface Rows {
   readonly certificateKeys: ReadonlyMap<string, string>
 }
 
-/** What is wrong with the client's view, a sentence for each difference; nothing when it is right. */
-export const judgeView = (type: "agent" | "gateway", id: string, view: View, rows: Rows): ReadonlyArray<string> => {
-  const right = type === "agent" ? agentView(id, rows) : gatewayView(id, rows)
-  const wrong = [...differences(comparable(view), right, ""), ...(type === "agent" ? misplacedGateways(view) : [])]
+/** Describes each difference between a client's view and the correct view. */
+export const viewFaults = (type: "agent" | "gateway", id: string, view: View, rows: Rows): ReadonlyArray<string> => {
+  const expected = type === "agent" ? agentView(id, rows) : gatewayView(id, rows)
+  const wrong = [...differences(comparable(view), expected, ""), ...(type === "agent" ? misplacedGateways(view) : [])]
   const named = [...rows.agents, ...rows.gateways, ...rows.tunnels]
   return wrong.map((text) =>
     named.reduce((text, row) => text.replace(String(row["id"]), String(row["domain"] ?? row["name"])), text)
@@ -26,16 +26,16 @@ export const judgeView = (type: "agent" | "gateway", id: string, view: View, row
 /** An agent sees itself, every gateway, and its own tunnels. */
 const agentView = (id: string, { agents, gateways, tunnels }: Rows) => ({
   own: agents.filter((agent) => agent["id"] === id).map((agent) => ({
-    ...only(agent, ["id", "name", "virtualIp", "subnet"]),
+    ...pick(agent, ["id", "name", "virtualIp", "subnet"]),
     wireguardPrivateKey: `the private half of ${text(agent, "wireguardPublicKey")}`
   }))[0],
   peers: keyed(gateways.map((gateway) => ({
-    ...only(gateway, ["id", "name", "publicIp", "wireguardPublicKey"]),
-    virtualIps: "judged by themselves"
+    ...pick(gateway, ["id", "name", "publicIp", "wireguardPublicKey"]),
+    virtualIps: "checked separately"
   }))),
   tunnels: keyed(
     tunnels.filter((tunnel) => tunnel["agentId"] === id).map((tunnel) =>
-      only(tunnel, ["id", "domain", "target", "enabled"])
+      pick(tunnel, ["id", "domain", "target", "enabled"])
     )
   ),
   certificates: {}
@@ -44,33 +44,33 @@ const agentView = (id: string, { agents, gateways, tunnels }: Rows) => ({
 /** A gateway sees itself, every agent, every tunnel, and every certificate with its private key. */
 const gatewayView = (id: string, { agents, certificateKeys, certificates, gateways, tunnels }: Rows) => ({
   own: gateways.filter((gateway) => gateway["id"] === id).map((gateway) => ({
-    ...only(gateway, ["id", "name"]),
+    ...pick(gateway, ["id", "name"]),
     wireguardPrivateKey: `the private half of ${text(gateway, "wireguardPublicKey")}`
   }))[0],
-  peers: keyed(agents.map((agent) => only(agent, ["id", "name", "virtualIp", "subnet", "wireguardPublicKey"]))),
+  peers: keyed(agents.map((agent) => pick(agent, ["id", "name", "virtualIp", "subnet", "wireguardPublicKey"]))),
   tunnels: keyed(tunnels.map((tunnel) => ({
-    ...only(tunnel, ["id", "domain", "target", "enabled"]),
+    ...pick(tunnel, ["id", "domain", "target", "enabled"]),
     agentVirtualIp: agents.find((agent) => agent["id"] === tunnel["agentId"])?.["virtualIp"]
   }))),
   certificates: keyed(certificates.map((certificate) => ({
-    ...only(certificate, ["domain", "certificate", "expiresAt"]),
+    ...pick(certificate, ["domain", "certificate", "expiresAt"]),
     privateKey: certificateKeys.get(text(certificate, "domain"))
   })))
 })
 
-/** A view in which order does not count, and a WireGuard private key is named by the public key that belongs to it. */
+/** A view without order, in which the public key identifies the WireGuard private key. */
 const comparable = ({ certificates, own, peers, tunnels }: View) => ({
   own: { ...own, wireguardPrivateKey: `the private half of ${publicHalf(text(own, "wireguardPrivateKey"))}` },
   peers: keyed(
     peers.map((peer) =>
-      "virtualIps" in fields(peer) ? { ...fields(peer), virtualIps: "judged by themselves" } : fields(peer)
+      "virtualIps" in fields(peer) ? { ...fields(peer), virtualIps: "checked separately" } : fields(peer)
     )
   ),
   tunnels: Object.fromEntries(tunnels),
   certificates: keyed(certificates.map(fields))
 })
 
-/** The API does not show these addresses: each must lie in the agent's subnet, and belong to one gateway only. */
+/** Checks addresses that the API does not show: each is in the agent's subnet and belongs to one gateway. */
 const misplacedGateways = ({ own, peers }: View): ReadonlyArray<string> => {
   const network = text(own, "subnet").replace(/\d+\/24$/u, "")
   const taken = new Set([text(own, "virtualIp")])
@@ -94,7 +94,7 @@ const publicHalf = (privateKey: string): string => {
   return Buffer.from(x, "base64url").toString("base64")
 }
 
-/** Where the two differ. The values of private fields are not told. */
+/** Describes the differences. Values of private fields are not printed. */
 const differences = (actual: unknown, right: unknown, path: string): ReadonlyArray<string> => {
   if (isObject(actual) && isObject(right)) {
     return [...new Set([...Object.keys(right), ...Object.keys(actual)])].flatMap((key) =>
@@ -102,8 +102,8 @@ const differences = (actual: unknown, right: unknown, path: string): ReadonlyArr
     )
   }
   if (actual === right) return []
-  if (/private_?key$/iu.test(path)) return [`${path} is not the right key`]
-  if (right === undefined) return [`${path} must not be there`]
+  if (/private_?key$/iu.test(path)) return [`${path} is another key`]
+  if (right === undefined) return [`${path} is unexpected`]
   if (actual === undefined) return [`${path} is missing`]
   return [`${path} is ${JSON.stringify(actual)}, but must be ${JSON.stringify(right)}`]
 }
@@ -112,26 +112,28 @@ const differences = (actual: unknown, right: unknown, path: string): ReadonlyArr
 export interface Secret {
   readonly name: string
   readonly text: string
-  readonly mayKnow: (client: string) => boolean
+  readonly mayReceive: (client: string) => boolean
 }
 
-/** What reached a client that must not know it. */
+/** Describes each secret that a client has received without permission. */
 export const leaks = (
   client: string,
   received: ReadonlyArray<string>,
   secrets: ReadonlyArray<Secret>
 ): ReadonlyArray<string> =>
   secrets
-    .filter(({ mayKnow, text }) => !mayKnow(client) && received.some((message) => message.includes(escaped(text))))
-    .map(({ name }) => `${client} was sent ${name}`)
+    .filter(({ mayReceive, text }) =>
+      !mayReceive(client) && received.some((message) => message.includes(escaped(text)))
+    )
+    .map(({ name }) => `${client} received ${name}`)
 
-/** As it stands inside JSON. */
+/** The text as it appears inside JSON. */
 const escaped = (text: string): string => JSON.stringify(text).slice(1, -1)
 
 const isObject = (value: unknown): value is Fields => typeof value === "object" && value !== null
 const fields = (value: unknown): Fields => isObject(value) ? value : {}
 const text = (row: Fields, field: string): string => String(row[field])
-const only = (row: Fields, names: ReadonlyArray<string>): Fields =>
+const pick = (row: Fields, names: ReadonlyArray<string>): Fields =>
   Object.fromEntries(names.map((name) => [name, row[name]]))
 const keyed = (rows: ReadonlyArray<Fields>): Fields =>
   Object.fromEntries(rows.map((row) => [String(row["id"] ?? row["domain"]), row]))

@@ -1,16 +1,16 @@
 /**
- * One agent or gateway, as a process of its own, written from protocol.md alone: it is told a URL, a type and a key, and
- * knows nothing else of the network than what Control says. It reports what it receives to the process that started it.
+ * One agent or gateway in its own process, based on protocol.md only. It gets a URL, a type and an API key over IPC, and
+ * reports everything that it receives to the demo.
  */
 import { WebSocket } from "ws"
 
-/** What the client is told from outside. The key comes this way, since arguments of a process are there for all to read. */
-export type Order =
+/** Commands of the demo. The API key comes by IPC, because every local user can read process arguments. */
+export type Command =
   | { readonly kind: "connect"; readonly url: string; readonly type: "agent" | "gateway"; readonly apiKey: string }
-  | { readonly kind: "say"; readonly message: Message }
+  | { readonly kind: "send"; readonly message: Message }
   | { readonly kind: "show" }
 
-/** `at` is `process.hrtime.bigint()`: nanoseconds of the machine's one monotonic clock, comparable between processes. */
+/** `at`: `process.hrtime.bigint()`, in nanoseconds. All processes of a machine share this monotonic clock. */
 export type Report =
   | { readonly kind: "message"; readonly at: bigint; readonly text: string }
   | { readonly kind: "closed"; readonly at: bigint; readonly code: number; readonly reason: string }
@@ -21,7 +21,7 @@ export interface Message {
   readonly data: Readonly<Record<string, unknown>>
 }
 
-/** All that the client knows: `own` is its own part, `peers` are the gateways of an agent or the agents of a gateway. */
+/** The client's view. `own` is the client itself; `peers` are the gateways of an agent or the agents of a gateway. */
 export interface View {
   readonly own: Readonly<Record<string, unknown>>
   readonly peers: ReadonlyArray<unknown>
@@ -29,11 +29,11 @@ export interface View {
   readonly certificates: ReadonlyArray<unknown>
 }
 
-/** A third of the heartbeat timeout or less; the demo's server has one of 3 seconds. */
+/** At most a third of the heartbeat timeout, which is 3 s on the demo's server. */
 const heartbeatMillis = 750
 
-/** After these the same key would fare no better, or would fight with a newer session. */
-const finalCodes = new Set([4400, 4401, 4403, 4409, 4410])
+/** Codes after which a reconnect with the same key fails again, or would replace a newer session. */
+const permanentCloseCodes = new Set([4400, 4401, 4403, 4409, 4410])
 
 let socket: WebSocket | undefined
 let view: View | undefined
@@ -43,41 +43,41 @@ const report = (message: Report): void => {
   process.send?.(message)
 }
 
-const say = (message: Message): void => socket?.send(JSON.stringify(message))
+const send = (message: Message): void => socket?.send(JSON.stringify(message))
 
-const connect = (order: Extract<Order, { kind: "connect" }>, attempt: number): void => {
-  const current = new WebSocket(`${order.url}/?type=${order.type}`)
+const connect = (command: Extract<Command, { kind: "connect" }>, attempt: number): void => {
+  const current = new WebSocket(`${command.url}/?type=${command.type}`)
   socket = current
-  let beating: NodeJS.Timeout | undefined
+  let heartbeatTimer: NodeJS.Timeout | undefined
 
-  current.on("open", () => say({ type: "auth", data: { apiKey: order.apiKey } }))
+  current.on("open", () => send({ type: "auth", data: { apiKey: command.apiKey } }))
   current.on("message", (data) => {
     const at = process.hrtime.bigint()
     const text = String(data)
     const message: Message = JSON.parse(text)
-    view = next(view, message)
+    view = applyMessage(view, message)
     report({ kind: "message", at, text })
     if (message.type === "auth_success") {
-      beating = setInterval(() => {
-        say({ type: "heartbeat", data: { timestamp: Date.now() } })
+      heartbeatTimer = setInterval(() => {
+        send({ type: "heartbeat", data: { timestamp: Date.now() } })
         heartbeats += 1
       }, heartbeatMillis)
     }
   })
-  // A close follows, and says all that matters.
+  // A close event follows.
   current.on("error", () => {})
   current.on("close", (code, reason) => {
     report({ kind: "closed", at: process.hrtime.bigint(), code, reason: String(reason) })
-    clearInterval(beating)
-    if (finalCodes.has(code)) return
-    const attempts = beating === undefined ? attempt + 1 : 0
-    setTimeout(() => connect(order, attempts), Math.random() * Math.min(60_000, 1000 * 2 ** attempts))
+    clearInterval(heartbeatTimer)
+    if (permanentCloseCodes.has(code)) return
+    const attempts = heartbeatTimer === undefined ? attempt + 1 : 0
+    setTimeout(() => connect(command, attempts), Math.random() * Math.min(60_000, 1000 * 2 ** attempts))
   })
 }
 
-/** The view after a message. Types that this client does not know change nothing. */
-const next = (before: View | undefined, { type, data }: Message): View | undefined => {
-  if (type === "config") return whole(data)
+/** Returns the view after a message. Unknown types change nothing. */
+const applyMessage = (before: View | undefined, { type, data }: Message): View | undefined => {
+  if (type === "config") return viewFromConfig(data)
   if (before === undefined || typeof data["id"] !== "string") return before
   if (type === "tunnel_create" || type === "tunnel_update") {
     return { ...before, tunnels: new Map(before.tunnels).set(data["id"], data) }
@@ -88,7 +88,7 @@ const next = (before: View | undefined, { type, data }: Message): View | undefin
   return { ...before, tunnels }
 }
 
-const whole = (data: Message["data"]): View => ({
+const viewFromConfig = (data: Message["data"]): View => ({
   own: asObject(data["agent"] ?? data["gateway"]),
   peers: asList(data["gateways"] ?? data["agents"]),
   tunnels: new Map(asList(data["tunnels"]).map(asObject).map((tunnel) => [String(tunnel["id"]), tunnel])),
@@ -99,11 +99,11 @@ const asList = (value: unknown): ReadonlyArray<unknown> => Array.isArray(value) 
 const asObject = (value: unknown): Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null ? { ...value } : {}
 
-process.on("message", (order: Order) => {
-  if (order.kind === "connect") connect(order, 0)
-  else if (order.kind === "say") say(order.message)
+process.on("message", (command: Command) => {
+  if (command.kind === "connect") connect(command, 0)
+  else if (command.kind === "send") send(command.message)
   else report({ kind: "view", view, heartbeats })
 })
 
-// It ends with the process that started it, however that ends.
+// The client ends with the demo, even if the demo is killed.
 process.on("disconnect", () => process.exit())

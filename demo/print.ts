@@ -1,4 +1,4 @@
-/** What people see: aligned lines, in colour only on a terminal (`styleText` also respects NO_COLOR). */
+/** Prints aligned lines, in color only on a terminal (`styleText` respects NO_COLOR). */
 import { styleText } from "node:util"
 import type { Message } from "./client.ts"
 
@@ -8,19 +8,19 @@ export const paint = (style: Style, text: string): string => styleText(style, te
 
 export const line = (text = ""): void => console.log(text)
 
-/** The title of an action. */
+/** Prints the title of an action. */
 export const title = (text: string): void => line(`\n${paint("bold", text)}`)
 
-/** What happened, and how long after its action began; without a time where none is meant. */
-export const event = (nanos: bigint | undefined, who: string, what: string, detail = ""): void => {
+/** Prints an event and the time since its action began, if `nanos` is given. */
+export const event = (nanos: bigint | undefined, name: string, what: string, detail = ""): void => {
   const time = nanos === undefined ? "" : `${(Number(nanos) / 1e6).toFixed(1)} ms`
-  const start = `${time.padStart(11)}  ${paint("cyan", who.padEnd(8))}`
+  const start = `${time.padStart(11)}  ${paint("cyan", name.padEnd(8))}`
   line(detail === "" ? start + what : `${start}${what.padEnd(14)}${paint("dim", detail)}`)
 }
 
-export const fault = (text: string): void => line(`${" ".repeat(11)}  ${paint(["bold", "red"], `WRONG: ${text}`)}`)
+export const fault = (text: string): void => line(`${" ".repeat(11)}  ${paint(["bold", "red"], `FAULT: ${text}`)}`)
 
-/** A message in a few words; never a key. `domains` are the names of tunnels by their ids. */
+/** Summarizes a message without keys. `domains`: domains of tunnels by id. */
 export const describe = ({ type, data }: Message, domains: ReadonlyMap<string, string>): string => {
   const text = (field: string): string => String(data[field])
   switch (type) {

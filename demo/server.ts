@@ -1,4 +1,4 @@
-/** The server under demonstration: `node src/server/main.ts` as a process of its own, and its HTTP API. */
+/** Starts the demo's server (`node src/server/main.ts`) and calls its HTTP API. */
 import { Effect, Schema } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -8,7 +8,7 @@ import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
 import { event } from "./print.ts"
 
-/** The demo could not go on; the reason is for people. */
+/** The demo has failed; `reason` is printed. */
 export class DemoFailed extends Schema.TaggedError<DemoFailed>()("DemoFailed", { reason: Schema.String }) {
   override get message(): string {
     return this.reason
@@ -22,16 +22,16 @@ export interface Server {
   readonly dataDir: string
 }
 
-/** How long any one step may go without an answer. */
-export const patience = "10 seconds"
+/** Maximum wait for one step. */
+export const stepTimeout = "10 seconds"
 
-/** The first start makes a database, which on a slow machine is no matter of a few seconds. */
-const startPatience = "30 seconds"
+/** The first start creates a database, which can take longer than 10 s on a slow machine. */
+const startTimeout = "30 seconds"
 
 const promise = <A>(run: (signal: AbortSignal) => Promise<A>) =>
   Effect.tryPromise({ try: run, catch: (error) => new DemoFailed({ reason: messageOf(error) }) })
 
-/** `fetch` says only in the cause what happened. */
+/** Includes the cause, because `fetch` puts the details there. */
 const messageOf = (error: unknown): string => {
   if (!(error instanceof Error)) return String(error)
   return error.cause === undefined ? error.message : `${error.message} (${messageOf(error.cause)})`
@@ -40,23 +40,23 @@ const messageOf = (error: unknown): string => {
 export const within = <A, R>(
   what: string,
   effect: Effect.Effect<A, DemoFailed, R>,
-  duration: `${number} seconds` = patience
+  duration: `${number} seconds` = stepTimeout
 ) =>
   Effect.timeoutOrElse(effect, {
     duration,
     orElse: () => Effect.fail(new DemoFailed({ reason: `${what}: no answer within ${duration}` }))
   })
 
-/** Removed when the scope ends. */
+/** A directory that is removed when the scope ends. */
 export const temporaryDirectory = Effect.acquireRelease(
   promise(() => mkdtemp(join(tmpdir(), "control-demo-"))),
   (path) => Effect.ignore(promise(() => rm(path, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 })))
 )
 
-/** Starts a server on free ports with an embedded database; stopped when the scope ends, and its database with it. */
+/** Starts a server on free ports with an embedded database. Both stop when the scope ends. */
 export const startServer = Effect.fn("startServer")(function*(dataDir: string) {
   const child = yield* Effect.acquireRelease(Effect.sync(() => spawnServer(dataDir)), (child) => stop(child, dataDir))
-  const { wsPort, apiPort } = yield* within("starting the server", promise(() => announcement(child)), startPatience)
+  const { wsPort, apiPort } = yield* within("starting the server", promise(() => readPorts(child)), startTimeout)
   child.once("exit", (code, signal) => event(undefined, "server", "process ended", signal ?? `exit code ${code}`))
   const adminToken = yield* promise(() => readFile(join(dataDir, "admin-token"), "utf8"))
   return {
@@ -67,13 +67,13 @@ export const startServer = Effect.fn("startServer")(function*(dataDir: string) {
   } satisfies Server
 })
 
-/** The settings are the demo's own: it must never touch a database that the environment happens to name. */
+/** Drops the CONTROL_* and DATABASE_URL variables, so that the demo never touches a database of the environment. */
 const spawnServer = (dataDir: string): ChildProcess => {
-  const own = Object.entries(process.env).filter(([name]) => !/^(?:CONTROL_|DATABASE_URL)/u.test(name))
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(?:CONTROL_|DATABASE_URL)/u.test(name))
   return spawn(process.execPath, [join(import.meta.dirname, "..", "src", "server", "main.ts")], {
     cwd: dataDir,
     env: {
-      ...Object.fromEntries(own),
+      ...Object.fromEntries(inherited),
       CONTROL_DATA_DIR: dataDir,
       CONTROL_WS_HOST: "127.0.0.1",
       CONTROL_WS_PORT: "0",
@@ -83,30 +83,30 @@ const spawnServer = (dataDir: string): ChildProcess => {
       CONTROL_LOG_FORMAT: "json"
     },
     stdio: ["ignore", "pipe", "pipe"],
-    // A Ctrl-C is for the demo, which then stops the server; a second signal would cut its shutdown short.
+    // Ctrl-C must reach only the demo, which then stops the server. A second signal would interrupt the shutdown.
     detached: true
   })
 }
 
-/** Port 0 asks the system for a free port, and the server's one line says which it got. */
-const announcement = (child: ChildProcess) =>
+/** Reads the ports, which the system has chosen, from the server's first log line. */
+const readPorts = (child: ChildProcess) =>
   new Promise<{ readonly wsPort: string; readonly apiPort: string }>((resolve, reject) => {
     const { stdout, stderr } = child
     if (stdout === null || stderr === null) return reject(new Error("the server has no output"))
     createInterface(stdout).on("line", (text) => {
       const [, wsPort, apiPort] = /ws:\/\/[^\s"]*:(\d+).*http:\/\/[^\s"]*:(\d+)/u.exec(text) ?? []
       if (wsPort !== undefined && apiPort !== undefined) resolve({ wsPort, apiPort })
-      else if (/"level":"(?:WARN|ERROR|FATAL)"/u.test(text)) event(undefined, "server", "says", text)
+      else if (/"level":"(?:WARN|ERROR|FATAL)"/u.test(text)) event(undefined, "server", "log", text)
     })
-    const complaints: Array<string> = []
-    createInterface(stderr).on("line", (text) => complaints.push(text))
+    const errors: Array<string> = []
+    createInterface(stderr).on("line", (text) => errors.push(text))
     child.once("error", reject)
-    child.once("close", () => reject(new Error(`the server ended before it served: ${complaints.join(" ")}`)))
+    child.once("close", () => reject(new Error(`the server ended before it was ready: ${errors.join(" ")}`)))
   })
 
 const stop = Effect.fnUntraced(function*(child: ChildProcess, dataDir: string) {
   if (child.pid === undefined) return
-  // From here on its end is no news.
+  // The end of the server is expected from here on.
   child.removeAllListeners("exit")
   const exited = promise(async () => {
     if (child.exitCode === null && child.signalCode === null) await once(child, "exit")
@@ -119,19 +119,19 @@ const stop = Effect.fnUntraced(function*(child: ChildProcess, dataDir: string) {
     }),
     Effect.ignore
   )
-  // A server that had to be killed has left its database running; the data directory says which process that is.
+  // A killed server leaves its database running. postmaster.pid in the data directory contains its process id.
   const database = Number((yield* postmaster(dataDir))[0])
   if (database > 0) yield* Effect.ignore(promise(async () => process.kill(database, "SIGQUIT")))
 })
 
-/** PostgreSQL's own account of itself, line by line; empty when it does not run. */
+/** The lines of postmaster.pid; empty if PostgreSQL is not running. */
 const postmaster = (dataDir: string) =>
   promise(() => readFile(join(dataDir, "postgres", "postmaster.pid"), "utf8")).pipe(
     Effect.map((text) => text.split("\n")),
     Effect.orElseSucceed((): Array<string> => [])
   )
 
-/** Where `psql --host=…` would find the embedded database. */
+/** The directory of the database socket, as for `psql --host=…`. */
 export const databaseSocket = (dataDir: string) =>
   Effect.map(postmaster(dataDir), (lines) => resolve(dataDir, "postgres", lines[4]?.trim() ?? ""))
 
@@ -143,9 +143,9 @@ export interface Answer {
 
 export type Operator = ReturnType<typeof operator>
 
-/** The HTTP API, as an operator uses it. Whatever is refused fails. */
+/** The HTTP API. Every response outside 2xx is a failure. */
 export const operator = ({ apiUrl, adminToken }: Pick<Server, "apiUrl" | "adminToken">) => {
-  const ask = (method: string, path: string, body?: object): Effect.Effect<Answer, DemoFailed> =>
+  const request = (method: string, path: string, body?: object): Effect.Effect<Answer, DemoFailed> =>
     within(
       `${method} ${path}`,
       promise(async (signal) => {
@@ -156,15 +156,15 @@ export const operator = ({ apiUrl, adminToken }: Pick<Server, "apiUrl" | "adminT
           ...(body === undefined ? {} : { body: JSON.stringify(body) })
         })
         const text = await response.text()
-        if (!response.ok) throw new Error(`${method} ${path} was answered ${response.status}: ${text}`)
+        if (!response.ok) throw new Error(`${method} ${path} returned ${response.status}: ${text}`)
         return { status: response.status, body: text === "" ? undefined : JSON.parse(text) }
       })
     )
   return {
-    get: (path: string) => ask("GET", path),
-    post: (path: string, body: object = {}) => ask("POST", path, body),
-    put: (path: string, body: object) => ask("PUT", path, body),
-    patch: (path: string, body: object) => ask("PATCH", path, body),
-    delete: (path: string) => ask("DELETE", path)
+    get: (path: string) => request("GET", path),
+    post: (path: string, body: object = {}) => request("POST", path, body),
+    put: (path: string, body: object) => request("PUT", path, body),
+    patch: (path: string, body: object) => request("PATCH", path, body),
+    delete: (path: string) => request("DELETE", path)
   }
 }
