@@ -6,10 +6,10 @@ import { mkdtemp, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
-import { canaries, type Kind } from "./canaries.ts"
-import { sawOutput } from "./seen.ts"
+import { type SecretKind, secretScanner } from "./SecretScanner.ts"
+import { collectProcessOutput } from "./collectOutput.ts"
 
-export interface Running {
+export interface ServerProcess {
   readonly pid: number
   readonly wsPort: number
   readonly apiUrl: string
@@ -27,13 +27,18 @@ export const temporaryDirectory = Effect.acquireRelease(
 )
 
 /** Starts Control; gives back without waiting until it serves. Killed when the scope ends. `openFiles` is how many it may have. */
-export const launch = (
+export const spawnServer = (
   env: Record<string, string>,
-  openFiles?: number
-): Effect.Effect<Omit<Running, "wsPort" | "apiUrl"> & { readonly serving: Promise<Running> }, never, Scope.Scope> =>
+  openFiles?: number,
+  entryPoint = "src/server/main.ts"
+): Effect.Effect<
+  Omit<ServerProcess, "wsPort" | "apiUrl"> & { readonly serving: Promise<ServerProcess> },
+  never,
+  Scope.Scope
+> =>
   Effect.acquireRelease(
     Effect.sync(() => {
-      const main = [process.execPath, resolve("src/server/main.ts")]
+      const main = [process.execPath, resolve(entryPoint)]
       const limited = openFiles === undefined ? [] : ["/bin/sh", "-c", `ulimit -n ${openFiles}; exec "$@"`, "sh"]
       const [command = "", ...words] = [...limited, ...main]
       const child = spawn(command, words, {
@@ -51,7 +56,7 @@ export const launch = (
       const exited = new Promise<number | string>((done) =>
         child.once("exit", (code, signal) => done(code ?? signal ?? "unknown"))
       )
-      child.once("close", () => sawOutput("a server", printed))
+      child.once("close", () => collectProcessOutput("a server", printed))
       const base = {
         pid: child.pid ?? 0,
         signal: (name: NodeJS.Signals) => void child.kill(name),
@@ -59,7 +64,7 @@ export const launch = (
         output: () => printed
       }
       child.stderr.on("data", (data) => printed += String(data))
-      const serving = new Promise<Running>((done, fail) => {
+      const serving = new Promise<ServerProcess>((done, fail) => {
         createInterface({ input: child.stdout }).on("line", (line) => {
           printed += `${line}\n`
           const ports = /wss?:\/\/[^:]+:(\d+) and operators on (https?:\/\/[^:]+:\d+)/u.exec(line)
@@ -79,15 +84,22 @@ export const launch = (
   )
 
 /** Starts Control and waits until it serves. */
-export const start = (env: Record<string, string>, openFiles?: number) =>
-  Effect.flatMap(launch(env, openFiles), ({ serving }) => Effect.promise(() => serving))
+export const startServer = (env: Record<string, string>, openFiles?: number) =>
+  Effect.flatMap(spawnServer(env, openFiles), ({ serving }) => Effect.promise(() => serving))
+
+/** As `startServer`, with `fastIntervals`. */
+export const startFastServer = (env: Record<string, string>) =>
+  Effect.flatMap(
+    spawnServer(env, undefined, "test/support/fastMain.ts"),
+    ({ serving }) => Effect.promise(() => serving)
+  )
 
 /** The admin token that a server has generated in its data directory; its master key is watched for, too. */
-export const adminTokenIn = (dataDir: string) =>
+export const readAdminToken = (dataDir: string) =>
   Effect.promise(async () => {
-    const read = async (file: string, kind: Kind) => {
+    const read = async (file: string, kind: SecretKind) => {
       const secret = (await readFile(join(dataDir, file), "utf8")).trim()
-      canaries.plant(kind, secret)
+      secretScanner.addSecret(kind, secret)
       return secret
     }
     if (existsSync(join(dataDir, "master-key"))) await read("master-key", "master key")

@@ -4,7 +4,7 @@ import { ChangeLog } from "#store/ChangeLog.ts"
 import { newDatabase } from "#support/database.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { adminToken } from "#support/database.ts"
-import { type EventFollower, follow } from "#support/EventFollower.ts"
+import { type EventFollower, followEvents } from "#support/EventFollower.ts"
 import { makeServer } from "#support/server.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Logger, Option, Redacted, References } from "effect"
@@ -47,7 +47,7 @@ const runOn = Effect.fnUntraced(function*(...servers: ReadonlyArray<Server>) {
 
 /** The next certificate warning that this follower receives. */
 const nextWarning = (follower: EventFollower) =>
-  Effect.map(follower.until("certificate.expiring"), ({ data }) => `${data.domain} ${data.days}`)
+  Effect.map(follower.nextNamed("certificate.expiring"), ({ data }) => `${data.domain} ${data.days}`)
 
 describe("tasks of several nodes", () => {
   it.live(
@@ -56,7 +56,7 @@ describe("tasks of several nodes", () => {
       Effect.gen(function*() {
         const given = yield* settings
         const [one, other] = [yield* makeServer(given), yield* makeServer(given)]
-        const followers = [yield* follow(one.apiUrl, adminToken), yield* follow(other.apiUrl, adminToken)]
+        const followers = [yield* followEvents(one.apiUrl, adminToken), yield* followEvents(other.apiUrl, adminToken)]
         // Every follower gets every event: a duplicate or an unwanted event would be read in place of the next one.
         const warned = Effect.map(Effect.forEach(followers, nextWarning), (all) => [...new Set(all)])
 

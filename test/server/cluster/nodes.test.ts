@@ -2,8 +2,8 @@
 import { ChangeLog } from "#store/ChangeLog.ts"
 import { ReservedPool } from "#store/ReservedPool.ts"
 import { adminToken, newDatabase } from "#support/database.ts"
-import { type EventFollower, follow } from "#support/EventFollower.ts"
-import { startServer, temporaryDirectory } from "#support/process.ts"
+import { type EventFollower, followEvents } from "#support/EventFollower.ts"
+import { startFastServer, temporaryDirectory } from "#support/process.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
 import { makeServer as makeServerWith } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
@@ -129,7 +129,7 @@ describe("several nodes", () => {
         const { settings, url } = yield* shared
         const one = yield* makeServer({ ...settings, nodeName: "one" })
         const { apiKey, id } = yield* one.newAgent
-        const doomed = yield* startServer({
+        const doomed = yield* startFastServer({
           DATABASE_URL: url,
           CONTROL_MASTER_KEY: masterKey,
           CONTROL_ADMIN_TOKEN: "ctl_adm_of-the-other",
@@ -138,7 +138,7 @@ describe("several nodes", () => {
         })
         yield* join(doomed.wsPort, "agent", apiKey)
         assert.strictEqual(yield* statusAt(one, id), "online online")
-        const follower = yield* follow(one.apiUrl, adminToken)
+        const follower = yield* followEvents(one.apiUrl, adminToken)
         yield* until(clientsOf(one, "doomed"), 1)
         doomed.signal("SIGKILL")
         // The API shows the client offline when the lease expires, before the sweep writes the row.
@@ -164,7 +164,7 @@ describe("several nodes", () => {
         const { settings, url } = yield* shared
         const one = yield* makeServer({ ...settings, nodeName: "one" })
         const { apiKey, id } = yield* one.newAgent
-        const stalled = yield* startServer({
+        const stalled = yield* startFastServer({
           DATABASE_URL: url,
           CONTROL_MASTER_KEY: masterKey,
           CONTROL_ADMIN_TOKEN: "ctl_adm_of-the-other",
@@ -192,7 +192,7 @@ describe("several nodes", () => {
         const scope = yield* Scope.make()
         const stopping = yield* Scope.provide(makeServer(settings), scope)
         const [back, lost] = [yield* stopping.joinAgent, yield* stopping.joinAgent]
-        const follower = yield* follow(one.apiUrl, adminToken)
+        const follower = yield* followEvents(one.apiUrl, adminToken)
         yield* Scope.close(scope, Exit.void)
         assert.strictEqual((yield* back.client.closed).code, 1012)
         for (const { id } of [back, lost]) assert.strictEqual(yield* statusAt(one, id), "online online")

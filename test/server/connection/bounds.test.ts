@@ -56,9 +56,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("isolation of clients",
       for (const { apiKey, client } of clients) client.send({ type: "auth", data: { apiKey } })
       const [waiting, free] = clients
       yield* free?.client.expect("auth_success") ?? Effect.die("no client")
-      assert.strictEqual(waiting?.client.waiting(), 0)
+      assert.strictEqual(waiting?.client.unread(), 0)
       yield* join(server.wsPort, "agent", (yield* server.newAgent).apiKey)
-      assert.strictEqual(waiting?.client.waiting(), 0)
+      assert.strictEqual(waiting?.client.unread(), 0)
       yield* Deferred.succeed(release, undefined)
       yield* Fiber.join(transaction)
       yield* waiting?.client.expect("auth_success") ?? Effect.die("no client")

@@ -3,7 +3,7 @@ import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { AgentId } from "#schema/ids.ts"
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
-import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Fiber, Option } from "effect"
 import { SqlClient } from "effect/sql"
@@ -36,8 +36,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("no change is lost or s
           const client = yield* connect(server.wsPort, `?type=${type}`)
           client.send({ type: "auth", data: { apiKey } })
           yield* client.expect("auth_success")
-          const viewer = new Viewer()
-          viewer.take(yield* client.expect("config"))
+          const viewer = new ViewReplica()
+          viewer.apply(yield* client.expect("config"))
           return { client, viewer }
         })
       const keys = [["agent", agent.apiKey] as const, ...gateways.map(({ apiKey }) => ["gateway", apiKey] as const)]
@@ -46,10 +46,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("no change is lost or s
       const last = yield* server.newTunnel(agent.id)
       for (const { client, viewer } of rounds) {
         // The viewer fails on a create of an existing row, and on an update or delete of a missing one.
-        while (viewer.view?.tunnels[last.id] === undefined) viewer.take(yield* client.next)
+        while (viewer.view?.tunnels[last.id] === undefined) viewer.apply(yield* client.next)
       }
       const fresh = yield* join(server.wsPort, "gateway", gateways[0]?.apiKey ?? "")
-      const truth = fromConfig(fresh.config.data).tunnels
+      const truth = viewFromConfig(fresh.config.data).tunnels
       for (const { viewer } of rounds.slice(1)) assert.deepStrictEqual(viewer.view?.tunnels, truth)
       assert.sameMembers(Object.keys(rounds[0]?.viewer.view?.tunnels ?? {}), Object.keys(truth))
     }))
@@ -96,39 +96,43 @@ layer(TestServer.layer(), { excludeTestServices: true })("no change is lost or s
       assert.strictEqual((yield* client.next).type, "tunnel_delete")
     }))
 
-  it.effect("a client that does not read gets one config in place of missed deltas, with bounded memory", () =>
-    Effect.gen(function*() {
-      const server = yield* TestServer
-      const sql = Context.get(server.context, SqlClient.SqlClient)
-      const agent = yield* server.newAgent
-      const [slow, quick] = yield* Effect.all([server.joinGateway(), server.joinGateway()])
-      yield* sql`insert into tunnels (id, agent_id, domain, target)
+  it.effect(
+    "a client that does not read gets one config in place of missed deltas, with bounded memory",
+    () =>
+      Effect.gen(function*() {
+        const server = yield* TestServer
+        const sql = Context.get(server.context, SqlClient.SqlClient)
+        const agent = yield* server.newAgent
+        const [slow, quick] = yield* Effect.all([server.joinGateway(), server.joinGateway()])
+        yield* sql`insert into tunnels (id, agent_id, domain, target)
         select 'slow' || i, ${agent.id}, 'slow' || i || '.example.com', 'localhost:1' from generate_series(1, 250) i`
-      slow.client.ws.pause()
-      const quickViewer = new Viewer()
-      quickViewer.take(quick.client.config)
-      // 100 rounds of 250 changes of half a kilobyte each, which is far more than the kernel buffers hold.
-      for (let round = 0; round < 100; round++) {
-        yield* sql`update tunnels set target = ${`${"x".repeat(400)}.example.com:${round + 1}`} where id like 'slow%'`
-      }
-      while (!isUpToDate(quickViewer)) {
-        quickViewer.take(yield* quick.client.next)
-      }
-      slow.client.ws.resume()
-      const slowViewer = new Viewer()
-      slowViewer.take(slow.client.config)
-      let messages = 0
-      while (!isUpToDate(slowViewer)) {
-        slowViewer.take(yield* slow.client.next)
-        messages += 1
-      }
-      assert.deepStrictEqual(slowViewer.view, { ...quickViewer.view, own: slowViewer.view?.own })
-      assert.isBelow(messages, 20_000, "a config replaced most of the 25,000 deltas")
-    }))
+        slow.client.ws.pause()
+        const quickViewer = new ViewReplica()
+        quickViewer.apply(quick.client.config)
+        // 100 rounds of 250 changes of half a kilobyte each, which is far more than the kernel buffers hold.
+        for (let round = 0; round < 100; round++) {
+          yield* sql`update tunnels set target = ${`${"x".repeat(400)}.example.com:${round + 1}`} where id like 'slow%'`
+        }
+        while (!isUpToDate(quickViewer)) {
+          quickViewer.apply(yield* quick.client.next)
+        }
+        slow.client.ws.resume()
+        const slowViewer = new ViewReplica()
+        slowViewer.apply(slow.client.config)
+        let messages = 0
+        while (!isUpToDate(slowViewer)) {
+          slowViewer.apply(yield* slow.client.next)
+          messages += 1
+        }
+        assert.deepStrictEqual(slowViewer.view, { ...quickViewer.view, own: slowViewer.view?.own })
+        assert.isBelow(messages, 20_000, "a config replaced most of the 25,000 deltas")
+      }),
+    60_000
+  )
 })
 
 /** Whether the view has the last round of changes for every tunnel. */
-const isUpToDate = ({ view }: Viewer): boolean => {
+const isUpToDate = ({ view }: ViewReplica): boolean => {
   const changed = Object.entries(view?.tunnels ?? {}).filter(([id]) => id.startsWith("slow"))
   return changed.length === 250 && changed.every(([, row]) => "target" in row && String(row.target).endsWith(":100"))
 }

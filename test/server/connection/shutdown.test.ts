@@ -5,7 +5,7 @@ import type { ClientType } from "#schema/ids.ts"
 import { newDatabase } from "#support/database.ts"
 import { makeServer } from "#support/server.ts"
 import { join, joinV1 } from "#support/TestClient.ts"
-import { fromConfig } from "#support/Viewer.ts"
+import { viewFromConfig } from "#support/Viewer.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Option, Redacted, Schema, Scope } from "effect"
@@ -69,7 +69,7 @@ describe("a stopping server", () => {
       const [first, second] = [yield* other.expect("drain"), yield* one.expect("drain")]
       assert.isBelow(first.data["reconnectAfterMs"], second.data["reconnectAfterMs"])
       for (const client of [one, other, plain]) assert.strictEqual((yield* client.closed).code, 1012)
-      assert.strictEqual(plain.waiting(), 1)
+      assert.strictEqual(plain.unread(), 1)
     }))
 })
 
@@ -106,7 +106,7 @@ describe("a starting server", () => {
           const client = yield* joinV1(server.wsPort, "agent", before.agent.apiKey, { resume })
           assert.isFalse(client.success.data["resumed"])
           assert.notStrictEqual(client.success.data["timeline"], before.timeline)
-          assert.deepStrictEqual(Object.keys(fromConfig((yield* client.expect("config")).data).tunnels), ["other"])
+          assert.deepStrictEqual(Object.keys(viewFromConfig((yield* client.expect("config")).data).tunnels), ["other"])
         }))
       }),
     60_000

@@ -5,7 +5,7 @@ import { GatewayId } from "#schema/ids.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { connect, joinV1, type TestClient } from "#support/TestClient.ts"
-import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Option } from "effect"
 import { SqlClient } from "effect/sql"
@@ -90,8 +90,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1", (it) => {
       const gateway = yield* newGateway
       const agent = yield* newAgent
       const viewers = [gateway, agent].map(({ client, config }) => {
-        const viewer = new Viewer()
-        viewer.take(config)
+        const viewer = new ViewReplica()
+        viewer.apply(config)
         return { client, viewer }
       })
       const tunnel = yield* server.newTunnel(agent.id)
@@ -113,7 +113,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1", (it) => {
         while (viewer.view?.tunnels[last.id] === undefined) {
           const message = yield* client.next
           types.push(message.type)
-          viewer.take(message)
+          viewer.apply(message)
         }
         seen.push(types)
       }
@@ -136,11 +136,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1", (it) => {
         "tunnel_create"
       ])
       yield* Effect.promise(() => operator.patch(`/api/agents/${agent.id}`, { name: "renamed" }))
-      viewers[0]?.viewer.take(yield* gateway.client.expect("agent_update"))
+      viewers[0]?.viewer.apply(yield* gateway.client.expect("agent_update"))
       // The part of a view that describes its own client has no delta.
-      viewers[1]?.viewer.take(yield* agent.client.expect("config"))
+      viewers[1]?.viewer.apply(yield* agent.client.expect("config"))
       const again = yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
-      assert.deepStrictEqual(viewers[0]?.viewer.view, fromConfig((yield* again.expect("config")).data))
+      assert.deepStrictEqual(viewers[0]?.viewer.view, viewFromConfig((yield* again.expect("config")).data))
     }))
 
   it.effect("certificate_accepted follows a stored certificate, and an error follows a rejected one", () =>
@@ -290,6 +290,6 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1", (it) => {
         }
       }
       assert.strictEqual((yield* limited?.closed ?? Effect.die("no client was limited")).code, 4429)
-      assert.strictEqual(bystander.client.waiting(), 0)
+      assert.strictEqual(bystander.client.unread(), 0)
     }))
 })

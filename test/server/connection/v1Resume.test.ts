@@ -2,7 +2,7 @@
 import { Network } from "#feed/Network.ts"
 import { TestServer } from "#support/server.ts"
 import { joinV1, type TestClient } from "#support/TestClient.ts"
-import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 import { SqlClient } from "effect/sql"
@@ -29,17 +29,17 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming",
     const server = yield* TestServer
     const gateway = yield* server.newGateway
     const client = yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
-    const viewer = new Viewer()
-    viewer.take(yield* client.expect("config"))
+    const viewer = new ViewReplica()
+    viewer.apply(yield* client.expect("config"))
     yield* disconnect(client)
     const back = (resume: unknown) =>
       Effect.gen(function*() {
         // A change that the server has not applied yet would follow as a delta.
         yield* Context.get(server.context, Network).catchUp
         const client = yield* joinV1(server.wsPort, "gateway", gateway.apiKey, { resume })
-        viewer.take(client.success)
+        viewer.apply(client.success)
         const messages = yield* messagesUntilAck(client)
-        for (const message of messages) viewer.take(message)
+        for (const message of messages) viewer.apply(message)
         return { client, messages, resumed: client.success.data["resumed"] }
       })
     return { server, viewer, gateway, back, position: { timeline: viewer.timeline, revision: viewer.revision } }
@@ -70,9 +70,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming",
       assert.strictEqual(messages[0]?.previous, position.revision)
       // Deltas follow from there.
       yield* server.newTunnel(agent.id)
-      viewer.take(yield* client.expect("tunnel_create"))
+      viewer.apply(yield* client.expect("tunnel_create"))
       const fresh = yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
-      assert.deepStrictEqual(viewer.view, fromConfig((yield* fresh.expect("config")).data))
+      assert.deepStrictEqual(viewer.view, viewFromConfig((yield* fresh.expect("config")).data))
     }))
 
   it.effect("an agent is sent the deletion of a tunnel that moved away, and nothing about tunnels of other agents", () =>
@@ -149,7 +149,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("control.v1: resuming",
       }))
       const config = yield* client.expect("config")
       assert.notStrictEqual(config.timeline, viewer.timeline)
-      assert.notProperty(fromConfig(config.data).tunnels, lost.id)
+      assert.notProperty(viewFromConfig(config.data).tunnels, lost.id)
       yield* disconnect(client)
       const stale = { timeline: viewer.timeline, revision: step.revision }
       const again = yield* joinV1(server.wsPort, "gateway", gateway.apiKey, { resume: stale })

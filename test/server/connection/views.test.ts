@@ -3,7 +3,7 @@ import { Network } from "#feed/Network.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
-import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 
@@ -91,7 +91,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("views at the plain lev
       yield* Effect.promise(() => operator.delete(`/api/tunnels/${tunnel.id}`))
       assert.deepStrictEqual(yield* b.client.next, { type: "tunnel_delete", data: { id: tunnel.id } })
       assert.deepStrictEqual(yield* gateway.client.next, { type: "tunnel_delete", data: { id: tunnel.id } })
-      assert.strictEqual(a.client.waiting() + b.client.waiting() + gateway.client.waiting(), 0)
+      assert.strictEqual(a.client.unread() + b.client.unread() + gateway.client.unread(), 0)
     }))
 
   it.effect("renaming an agent sends a config to it and to the gateways; deleting it closes it with 4410", () =>
@@ -134,8 +134,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("views at the plain lev
       assert.strictEqual((yield* gateway.client.closed).code, 4410)
       const after = yield* agent.client.next
       assert.isFalse(after.data["gateways"].some((row: { id: string }) => row.id === gateway.id))
-      assert.strictEqual(gateway.client.waiting(), 1, "only the close")
-      assert.strictEqual(other.client.waiting(), 0, "gateways do not see each other")
+      assert.strictEqual(gateway.client.unread(), 1, "only the close")
+      assert.strictEqual(other.client.unread(), 0, "gateways do not see each other")
     }))
 
   it.effect("a new publicIp of a gateway sends a config to every agent and nothing to the gateway", () =>
@@ -154,7 +154,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("views at the plain lev
       assert.strictEqual((yield* again.closed).code, 4409)
       const { body } = yield* Effect.promise(() => server.operator.get(`/api/gateways/${gateway.id}`))
       assert.strictEqual(body.publicIp, "2001:db8::2", "without publicIp in auth the stored address stays")
-      assert.strictEqual(kept.waiting(), 0)
+      assert.strictEqual(kept.unread(), 0)
     }))
 
   it.effect("revoking a key closes every connection that authenticated with it with 4403; another key of the client still works", () =>
@@ -226,8 +226,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("views at the plain lev
     Effect.gen(function*() {
       const server = yield* TestServer
       const [agent, gateway] = yield* Effect.all([server.joinAgent, server.joinGateway()])
-      const viewers = [agent, gateway].map(({ client }) => ({ client, viewer: new Viewer() }))
-      for (const { client, viewer } of viewers) viewer.take(client.config)
+      const viewers = [agent, gateway].map(({ client }) => ({ client, viewer: new ViewReplica() }))
+      for (const { client, viewer } of viewers) viewer.apply(client.config)
       const tunnels = yield* Effect.forEach(Array.from({ length: 40 }), () => server.newTunnel(agent.id), {
         concurrency: 10
       })
@@ -243,12 +243,12 @@ layer(TestServer.layer(), { excludeTestServices: true })("views at the plain lev
       )
       const last = yield* server.newTunnel(agent.id)
       for (const { client, viewer } of viewers) {
-        while (viewer.view?.tunnels[last.id] === undefined) viewer.take(yield* client.next)
+        while (viewer.view?.tunnels[last.id] === undefined) viewer.apply(yield* client.next)
       }
       const fresh = yield* join(server.wsPort, "agent", agent.apiKey)
       const freshGateway = yield* join(server.wsPort, "gateway", gateway.apiKey)
-      assert.deepStrictEqual(viewers[0]?.viewer.view, fromConfig(fresh.config.data))
-      assert.deepStrictEqual(viewers[1]?.viewer.view, fromConfig(freshGateway.config.data))
+      assert.deepStrictEqual(viewers[0]?.viewer.view, viewFromConfig(fresh.config.data))
+      assert.deepStrictEqual(viewers[1]?.viewer.view, viewFromConfig(freshGateway.config.data))
     }))
 })
 
