@@ -34,9 +34,9 @@ export class Authenticator extends Context.Service<Authenticator, {
     Effect.gen(function*() {
       const network = yield* Network
       const failures = new FailureBackoff()
-      const sessions = new KeyedBuckets(sessionLimit)
-      const admit = Effect.fnUntraced(function*(key: Key) {
-        if (!sessions.tryAcquire(formatClientRef(key.owner), yield* monotonicMillis))
+      const sessionBuckets = new KeyedBuckets(sessionLimit)
+      const limitSessions = Effect.fnUntraced(function*(key: Key) {
+        if (!sessionBuckets.tryAcquire(formatClientRef(key.owner), yield* monotonicMillis))
           return yield* new TooManySessions()
         return yield* Effect.as(Metric.update(accepted, 1), key)
       })
@@ -44,11 +44,11 @@ export class Authenticator extends Context.Service<Authenticator, {
       const authenticate = Effect.fnUntraced(
         function*(apiKey: string, type: ClientType | undefined, address: string) {
           const hash = hashApiKey(apiKey)
-          const known = find(yield* network.state, hash, type)
-          if (known !== undefined) return yield* admit(known)
+          const known = findKey(yield* network.state, hash, type)
+          if (known !== undefined) return yield* limitSessions(known)
           yield* Effect.tapError(network.catchUp, () => Metric.update(unavailable, 1))
-          const fresh = find(yield* network.state, hash, type)
-          if (fresh !== undefined) return yield* admit(fresh)
+          const current = findKey(yield* network.state, hash, type)
+          if (current !== undefined) return yield* limitSessions(current)
           yield* Metric.update(refused, 1)
           yield* Effect.sleep(failures.recordFailure(address, yield* monotonicMillis))
           return yield* new InvalidApiKey()
@@ -63,7 +63,7 @@ export class Authenticator extends Context.Service<Authenticator, {
 /** Sessions of one client: a burst of 30, then one every 2 s. */
 const sessionLimit = { perSecond: 0.5, burst: 30 }
 
-function find(state: NetworkState, hash: string, type: ClientType | undefined): Key | undefined {
+function findKey(state: NetworkState, hash: string, type: ClientType | undefined): Key | undefined {
   const key = Option.getOrUndefined(HashMap.get(state.keysByHash, hash))
   return type === undefined || key?.owner.type === type ? key : undefined
 }
