@@ -86,7 +86,7 @@ export const nodeStore = (link: DatabaseLink) => {
         link.request("reclaim", () => {
           const node = nodes.get(id)
           if (node !== undefined) nodes.set(id, { ...node, draining: false })
-          return Effect.void
+          return Effect.succeed(node?.draining === true)
         }),
       collectTakeovers: (id) =>
         link.request("collect", () => {

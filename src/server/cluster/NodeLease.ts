@@ -126,8 +126,8 @@ const makeDrain = Effect.fnUntraced(function*(store: NodeStore["Service"], id: s
 /** Makes a node live again that drains without stopping, because another process has changed its row. */
 const cancelDrain = Effect.fnUntraced(
   function*(store: NodeStore["Service"], renewal: LeaseRenewal, leaseDuration: Duration.Duration) {
-    yield* Effect.logWarning(`node ${renewal.id} was marked as draining by another process; continuing`)
-    yield* store.cancelDrain(renewal.id)
+    if (yield* store.cancelDrain(renewal.id))
+      yield* Effect.logWarning(`node ${renewal.id} was marked as draining by another process; continuing`)
     return yield* store.renew(renewal, leaseDuration)
   }
 )

@@ -27,8 +27,8 @@ export interface RenewedLease {
 export class NodeStore extends Context.Service<NodeStore, {
   /** Extends the lease to `lease` from now; creates the node's row if it is missing. Undefined for a draining node. */
   renew(node: LeaseRenewal, lease: Duration.Duration): Effect.Effect<RenewedLease | undefined, StoreUnavailable>
-  /** Clears the draining flag of a node that another process has marked as draining. */
-  cancelDrain(node: string): Effect.Effect<void, StoreUnavailable>
+  /** Clears the draining flag of a node that another process has marked as draining; false if the flag was not set. */
+  cancelDrain(node: string): Effect.Effect<boolean, StoreUnavailable>
   /**
    * Empties the mailbox: the sessions that other nodes have taken over since the last call. Each one is returned once. If the
    * answer is lost, the next `PresenceStore.touch` detects the takeover.
@@ -110,18 +110,23 @@ function leaseMethods(sql: SqlClient.SqlClient) {
       returning mark as epoch, ${others} as "hasOtherNodes"`)
     )
     if (known !== undefined) return known
-    // A separate statement, so that the late renewal of a node that has left does not restore its row.
+    // Another renewal of this node may insert the row after the update above, so a conflict renews as well.
     const [inserted] = decodeRenewed(
       yield* withStoreErrors(sql`
       insert into nodes (id, name, version, clients, revision, lease_until)
       values (${node.id}, ${node.name}, ${node.version}, ${node.clients}, ${node.revision}, ${until})
-      on conflict (id) do nothing returning mark as epoch, ${others} as "hasOtherNodes"`)
+      on conflict (id) do update set renewed_at = now(), lease_until = ${until}, clients = excluded.clients,
+        revision = excluded.revision where not nodes.draining
+      returning mark as epoch, ${others} as "hasOtherNodes"`)
     )
     return inserted
   })
 
   const cancelDrain = Effect.fn("NodeStore.cancelDrain")((node: string) =>
-    Effect.asVoid(withStoreErrors(sql`update nodes set draining = false where id = ${node} and draining`))
+    Effect.map(
+      withStoreErrors(sql`update nodes set draining = false where id = ${node} and draining returning id`),
+      (rows) => rows.length > 0
+    )
   )
 
   return { renew, cancelDrain }
