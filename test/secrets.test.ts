@@ -1,6 +1,6 @@
 /**
- * Secrets on the paths that other tests do not take. What comes out is searched at the end of this file, as of every other
- * (`support/secrecy.ts`): most tests here only have to take the path, with a secret in it.
+ * Takes paths of secrets that no other test takes. As after every test file, `support/checkSecretLeaks.ts` searches all output, so
+ * most tests here only take the path with a secret.
  */
 import { mintApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
@@ -9,10 +9,10 @@ import { readSettings } from "#server/Settings.ts"
 import { ApiKeyStore } from "#store/ApiKeyStore.ts"
 import { StatementFailed, withStoreErrors } from "#store/sql.ts"
 import { api } from "./support/api.ts"
-import { Canaries, canaries } from "./support/canaries.ts"
+import { SecretScanner, secretScanner } from "./support/SecretScanner.ts"
 import { issueCertificate } from "./support/certificates.ts"
 import { adminToken, quiet } from "./support/database.ts"
-import { ask, get, upgrade } from "./support/raw.ts"
+import { sendGet, sendRequest, sendUpgrade } from "./support/rawHttp.ts"
 import { makeServer } from "./support/server.ts"
 import { connect, join } from "./support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -22,8 +22,8 @@ import { randomBytes } from "node:crypto"
 
 const text = (path: string, kind: string) => `${kind} in ${path}`
 
-describe("a statement that fails", () => {
-  it.live("ends as a defect that names the constraint and the table, and quotes neither row nor parameter", () =>
+describe("a failed SQL statement", () => {
+  it.live("becomes a defect that names the constraint and the table, without row values and parameters", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const [one, other, third] = [yield* server.newAgent, yield* server.newAgent, yield* server.newAgent]
@@ -36,11 +36,11 @@ describe("a statement that fails", () => {
         })
       const hash = randomBytes(32).toString("hex")
       const secret = randomBytes(32).toString("base64url")
-      const watch = new Canaries()
-      watch.plant("master key", secret)
-      watch.plant("hash of an API key", hash)
-      // PostgreSQL's log must not have it either; what only a statement of this test quotes is in it by right.
-      canaries.plant("hash of an API key", hash)
+      const scanner = new SecretScanner()
+      scanner.addSecret("master key", secret)
+      scanner.addSecret("hash of an API key", hash)
+      // PostgreSQL's log must not contain this hash either. It may contain texts that only a statement of this test quotes.
+      secretScanner.addSecret("hash of an API key", hash)
       yield* create(one, hash)
       const failing = [
         [
@@ -59,17 +59,17 @@ describe("a statement that fails", () => {
       ] as const
       for (const [statement, facts] of failing) {
         const exit = yield* Effect.exit(statement as Effect.Effect<unknown, unknown>)
-        if (Exit.isSuccess(exit)) return assert.fail("it did not fail")
+        if (Exit.isSuccess(exit)) return assert.fail("the statement succeeded")
         const defect = Cause.squash(exit.cause)
         assert.instanceOf(defect, StatementFailed)
         assert.include(String(defect), facts)
-        watch.collect("the cause", `${Cause.pretty(exit.cause)} ${JSON.stringify(exit.cause)}`)
-        yield* Effect.logError("it failed", exit.cause).pipe(Effect.provide(quiet))
+        scanner.addOutput("the cause", `${Cause.pretty(exit.cause)} ${JSON.stringify(exit.cause)}`)
+        yield* Effect.logError("the statement failed", exit.cause).pipe(Effect.provide(quiet))
       }
-      assert.deepStrictEqual(watch.leaks(), [])
+      assert.deepStrictEqual(scanner.findLeaks(), [])
     }))
 
-  it.live("is told to nobody who asked: operators get a 500 without a cause, clients are closed", () =>
+  it.live("reaches neither operators nor clients: the API returns 500 without a cause, clients are closed", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const agent = yield* server.newAgent
@@ -85,7 +85,7 @@ describe("a statement that fails", () => {
       yield* Effect.promise(() => server.operator.get("/api/doctor"))
     }))
 
-  it.live("tells nothing when its connection is cut inside a transaction", () =>
+  it.live("reveals nothing when its connection ends inside a transaction", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const agent = yield* server.newAgent
@@ -94,20 +94,20 @@ describe("a statement that fails", () => {
         sql`select ${agent.apiKey}::text, pg_terminate_backend(pg_backend_pid())`
       )))
       assert.isTrue(Exit.isFailure(exit))
-      yield* Effect.logError("it failed", Exit.isFailure(exit) ? exit.cause : "").pipe(Effect.provide(quiet))
+      yield* Effect.logError("the statement failed", Exit.isFailure(exit) ? exit.cause : "").pipe(Effect.provide(quiet))
     }))
 })
 
-describe("a secret in the wrong place", () => {
-  it.live("is told by no answer to a client", () =>
+describe("a secret in an unexpected place", () => {
+  it.live("appears in no response to a client", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const { apiKey } = yield* server.newAgent
-      yield* upgrade(server.wsPort, {}, `/?apiKey=${apiKey}&type=${apiKey}`)
-      yield* upgrade(server.wsPort, { "Sec-WebSocket-Protocol": apiKey, Authorization: `Bearer ${apiKey}` })
-      yield* upgrade(server.wsPort, { Origin: `https://${apiKey}`, Host: apiKey })
-      yield* get(server.wsPort, `/${apiKey}`)
-      yield* ask(server.wsPort, `${apiKey} / HTTP/1.1`, "", "")
+      yield* sendUpgrade(server.wsPort, {}, `/?apiKey=${apiKey}&type=${apiKey}`)
+      yield* sendUpgrade(server.wsPort, { "Sec-WebSocket-Protocol": apiKey, Authorization: `Bearer ${apiKey}` })
+      yield* sendUpgrade(server.wsPort, { Origin: `https://${apiKey}`, Host: apiKey })
+      yield* sendGet(server.wsPort, `/${apiKey}`)
+      yield* sendRequest(server.wsPort, `${apiKey} / HTTP/1.1`, "", "")
       const auth = { type: "auth", data: { apiKey } }
       for (
         const message of [
@@ -133,7 +133,7 @@ describe("a secret in the wrong place", () => {
       }
     }))
 
-  it.live("is told by no answer to an operator, and by none of the documents, lists and measures", () =>
+  it.live("appears in no response to an operator, and in no document, list and metric", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const { apiKey, id } = yield* server.newAgent
@@ -179,13 +179,13 @@ describe("a secret in the wrong place", () => {
       for (const path of [...readable, ...lists]) yield* Effect.promise(() => operator.get(path))
     }))
 
-  it.live("is told of no row that somebody has damaged", () =>
+  it.live("of a damaged row appears in no response", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const agent = yield* server.newAgent
       const sql = Context.get(server.context, SqlClient.SqlClient)
       const stored = `v1.${randomBytes(24).toString("hex")}`
-      canaries.plant("WireGuard private key", stored)
+      secretScanner.addSecret("WireGuard private key", stored)
       yield* sql`update agents set wireguard_private_key = ${stored}`
       yield* Effect.exit(Context.get(server.context, Network).catchUp)
       for (const path of ["/api/agents", `/api/agents/${agent.id}`, "/api/network", "/api/doctor"]) {
@@ -193,16 +193,16 @@ describe("a secret in the wrong place", () => {
       }
     }))
 
-  it.effect("is not quoted by the complaint about a setting", () =>
+  it.effect("does not appear in the error about a setting", () =>
     Effect.gen(function*() {
       const [token, master] = [Redacted.value(mintApiKey("admin").apiKey), randomBytes(32).toString("base64")]
       const { privateKey } = issueCertificate({ names: [] })
       const url = `postgres://control:${randomBytes(16).toString("hex")}@db/control`
-      const watch = new Canaries()
-      watch.plant("admin token", token)
-      watch.plant("master key", master)
-      watch.plant("private key of a certificate", privateKey)
-      watch.plant("database password", url.slice(19, 51))
+      const scanner = new SecretScanner()
+      scanner.addSecret("admin token", token)
+      scanner.addSecret("master key", master)
+      scanner.addSecret("private key of a certificate", privateKey)
+      scanner.addSecret("database password", url.slice(19, 51))
       const names = [
         "CONTROL_WS_PORT",
         "CONTROL_ADMIN_TOKEN_FILE",
@@ -213,16 +213,16 @@ describe("a secret in the wrong place", () => {
       for (const name of [...names, "CONTROL_MASTER_KEY_FILE", "CONTROL_NETWORK_POOL", "CONTROL_ALLOWED_ORIGINS"]) {
         for (const secret of [token, master, privateKey, url]) {
           const error = yield* Effect.flip(readSettings({ [name]: secret }, false))
-          watch.collect(text(name, "the message"), `${error.message}${JSON.stringify(error)}`)
+          scanner.addOutput(text(name, "the message"), `${error.message}${JSON.stringify(error)}`)
         }
       }
       for (const name of ["CONTROL_DATA_DIR", "CONTROL_TLS_PRIVATE_KEY"]) {
         for (const secret of [privateKey, url]) {
           const error = yield* Effect.flip(readSettings({ [name]: secret }, false))
-          watch.collect(text(name, "the message"), `${error.message}${JSON.stringify(error)}`)
+          scanner.addOutput(text(name, "the message"), `${error.message}${JSON.stringify(error)}`)
         }
       }
-      assert.deepStrictEqual(watch.leaks(), [])
+      assert.deepStrictEqual(scanner.findLeaks(), [])
       const plain = yield* Effect.flip(
         readSettings({ CONTROL_WS_PORT: "70000", CONTROL_MASTER_KEY_FILE: "/run/secrets/none" })
       )

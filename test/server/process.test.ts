@@ -1,7 +1,7 @@
 /** The server as a process: start, shutdown, crash, pause, and restart of the database. */
 import { api, type ApiResponse } from "#support/api.ts"
 import { newDatabase } from "#support/database.ts"
-import { follow } from "#support/EventFollower.ts"
+import { followEvents } from "#support/EventFollower.ts"
 import { readAdminToken, spawnServer, startServer, temporaryDirectory } from "#support/process.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -33,10 +33,10 @@ describe("the server process", () => {
         const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
         const client = yield* join(server.wsPort, "agent", agent.apiKey)
         assert.strictEqual(yield* statusOf(server.operator, agent.id), "online")
-        const reader = yield* follow(server.apiUrl, server.token)
+        const reader = yield* followEvents(server.apiUrl, server.token)
         server.signal("SIGTERM")
         assert.strictEqual((yield* client.closed).code, 1012)
-        assert.strictEqual(yield* reader.ended, "whole")
+        assert.strictEqual(yield* reader.ended, "complete")
         assert.strictEqual(yield* Effect.promise(() => server.exited), 0)
         const again = yield* serverIn(dataDir)
         assert.strictEqual(yield* statusOf(again.operator, agent.id), "offline")

@@ -1,44 +1,44 @@
-/** A reader of server-sent events that a test scripts: it keeps every event, and waits for what must come. */
+/** A client of the server-sent event stream, whose events a test awaits. */
 import { Deferred, Effect, Queue, type Scope } from "effect"
 import { type IncomingMessage, request } from "node:http"
-import { canaries } from "./canaries.ts"
+import { secretScanner } from "./SecretScanner.ts"
 
-export interface Seen {
+export interface ReceivedEvent {
   readonly id: string
   readonly event: string
-  // oxlint-disable-next-line typescript/no-explicit-any -- what comes off the wire is looked at field by field
+  // oxlint-disable-next-line typescript/no-explicit-any -- received data is checked field by field
   readonly data: any
 }
 
 export interface EventFollower {
   readonly status: number
   readonly contentType: string | undefined
-  /** The id that it began with. */
-  readonly from: string
-  readonly next: Effect.Effect<Seen>
-  /** The next event of this name; those before it are passed over. */
-  readonly until: (event: string) => Effect.Effect<Seen>
-  /** Comments that have come. */
-  readonly comments: () => number
-  /** Stops reading from the socket, and reads again. */
+  /** The first id of the stream, before any event. */
+  readonly firstId: string
+  readonly next: Effect.Effect<ReceivedEvent>
+  /** The next event with this name; events before it are dropped. */
+  readonly nextNamed: (event: string) => Effect.Effect<ReceivedEvent>
+  /** Number of received comments. */
+  readonly commentCount: () => number
+  /** `pause` stops reading from the socket; `resume` continues. */
   readonly pause: () => void
   readonly resume: () => void
-  /** How the answer ended: whole, or cut. */
-  readonly ended: Effect.Effect<"whole" | "cut">
+  /** How the response ended. */
+  readonly ended: Effect.Effect<"complete" | "aborted">
 }
 
-/** Follows /api/events; returns with its first id, and hangs up when the scope ends. */
-export const follow = Effect.fnUntraced(function*(
+/** Opens /api/events and returns after the first id. The connection closes when the scope ends. */
+export const followEvents = Effect.fnUntraced(function*(
   baseUrl: string,
   token: string,
   options: { readonly lastEventId?: string; readonly query?: string } = {}
 ): Effect.fn.Return<EventFollower, Error, Scope.Scope> {
-  const inbox = yield* Queue.unbounded<Seen>()
-  const ended = yield* Deferred.make<"whole" | "cut">()
+  const inbox = yield* Queue.unbounded<ReceivedEvent>()
+  const ended = yield* Deferred.make<"complete" | "aborted">()
   const first = yield* Deferred.make<string>()
   let comments = 0
-  const take = (block: string) => {
-    canaries.collect("event", block)
+  const receive = (block: string) => {
+    secretScanner.addOutput("event", block)
     const fields = new Map(
       block.split("\n").map((line) => {
         const [name = "", ...rest] = line.split(": ")
@@ -64,10 +64,10 @@ export const follow = Effect.fnUntraced(function*(
         answer.on("data", (chunk: string) => {
           const blocks = (text + chunk).split("\n\n")
           text = blocks.pop() ?? ""
-          blocks.forEach(take)
+          blocks.forEach(receive)
         })
         answer.on("error", () => {})
-        answer.on("close", () => Deferred.doneUnsafe(ended, Effect.succeed(answer.complete ? "whole" : "cut")))
+        answer.on("close", () => Deferred.doneUnsafe(ended, Effect.succeed(answer.complete ? "complete" : "aborted")))
         resume(Effect.succeed(answer))
       })
       sent.on("error", (error) => resume(Effect.fail(error)))
@@ -80,10 +80,10 @@ export const follow = Effect.fnUntraced(function*(
   return {
     status,
     contentType: response.headers["content-type"],
-    from: status === 200 ? yield* Deferred.await(first) : "",
+    firstId: status === 200 ? yield* Deferred.await(first) : "",
     next,
-    until: (event) => Effect.repeat(next, { until: (seen) => seen.event === event }),
-    comments: () => comments,
+    nextNamed: (event) => Effect.repeat(next, { until: (seen) => seen.event === event }),
+    commentCount: () => comments,
     pause: () => void response.pause(),
     resume: () => void response.resume(),
     ended: Deferred.await(ended)

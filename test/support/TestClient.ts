@@ -1,17 +1,17 @@
-/** A client that a test scripts: it says what it is told to, keeps every message, and waits for what must come. */
+/** A client whose messages a test scripts and awaits. */
 import { Deferred, Effect, Queue, type Scope } from "effect"
 import type { Socket } from "node:net"
 import { WebSocket } from "ws"
-import { canaries } from "./canaries.ts"
-import { type Reader, sawFrame } from "./seen.ts"
+import { secretScanner } from "./SecretScanner.ts"
+import { collectFrame, type FrameReceiver } from "./collectOutput.ts"
 
 export interface Message {
   readonly type: string
-  /** The place of a config or step in `control.v1`. */
+  /** The revision of a config or delta in `control.v1`. */
   readonly revision?: number
   readonly previous?: number
   readonly timeline?: string
-  // oxlint-disable-next-line typescript/no-explicit-any -- what comes off the wire is looked at field by field
+  // oxlint-disable-next-line typescript/no-explicit-any -- received messages are checked field by field
   readonly data: Record<string, any>
 }
 
@@ -23,16 +23,16 @@ export interface Closed {
 export interface TestClient {
   readonly ws: WebSocket
   readonly send: (message: unknown) => void
-  /** The next message; fails the test when the socket closes first. */
+  /** The next message. Fails the test if the socket closes first. */
   readonly next: Effect.Effect<Message>
   /** The next message, which must have this type. */
   readonly expect: (type: string) => Effect.Effect<Message>
-  /** Messages that have come and have not been taken. */
-  readonly waiting: () => number
+  /** Number of received messages that the test has not consumed. */
+  readonly unread: () => number
   readonly closed: Effect.Effect<Closed>
 }
 
-/** Connects; the socket is cut when the scope ends. */
+/** Connects a client, which is terminated when the scope ends. */
 export const connect = Effect.fnUntraced(function*(
   port: number,
   query = "",
@@ -40,7 +40,7 @@ export const connect = Effect.fnUntraced(function*(
     readonly protocols?: ReadonlyArray<string>
     readonly autoPong?: boolean
     readonly headers?: Readonly<Record<string, string>>
-    /** A socket of one's own making; TLS, where it speaks that. */
+    /** Creates the socket, for example with TLS. */
     readonly createConnection?: () => Socket
   } = {}
 ): Effect.fn.Return<TestClient, Error, Scope.Scope> {
@@ -54,14 +54,14 @@ export const connect = Effect.fnUntraced(function*(
         headers: options.headers ?? {},
         ...createConnection === undefined ? {} : { createConnection }
       })
-      const reader: Reader = { isAgent: !query.includes("type=gateway") }
+      const reader: FrameReceiver = { isAgent: !query.includes("type=gateway") }
       socket.on("message", (data) => {
-        sawFrame(String(data), reader)
+        collectFrame(String(data), reader)
         Queue.offerUnsafe(inbox, JSON.parse(String(data)))
       })
       socket.on("close", (code, reason) => {
         const end = { code, reason: String(reason) }
-        canaries.collect("reason of a close", end.reason)
+        secretScanner.addOutput("close reason", end.reason)
         Queue.offerUnsafe(inbox, end)
         Deferred.doneUnsafe(closed, Effect.succeed(end))
       })
@@ -75,7 +75,7 @@ export const connect = Effect.fnUntraced(function*(
     (item) =>
       "type" in item
         ? Effect.succeed(item)
-        : Effect.die(new Error(`closed with ${item.code} ${item.reason} while a message was awaited`))
+        : Effect.die(new Error(`closed with ${item.code} ${item.reason} while the test waited for a message`))
   )
   return {
     ws,
@@ -86,12 +86,12 @@ export const connect = Effect.fnUntraced(function*(
         message.type === type
           ? Effect.succeed(message)
           : Effect.die(new Error(`expected ${type}, got ${JSON.stringify(message).slice(0, 300)}`))),
-    waiting: () => Queue.sizeUnsafe(inbox),
+    unread: () => Queue.sizeUnsafe(inbox),
     closed: Deferred.await(closed)
   }
 })
 
-/** As `join` in `control.v1`; nothing but `auth_success` is taken. `more` goes into `auth`. */
+/** The same as `join` for `control.v1`, but consumes only `auth_success`. `more`: additional fields of `auth`. */
 export const joinV1 = Effect.fnUntraced(
   function*(port: number, type: "agent" | "gateway", apiKey: string, more: object = {}) {
     const client = yield* connect(port, `?type=${type}`, { protocols: ["control.v1"] })
@@ -101,7 +101,7 @@ export const joinV1 = Effect.fnUntraced(
   }
 )
 
-/** Connects, authenticates, and takes `auth_success` and the first `config`. */
+/** Connects, authenticates, and consumes `auth_success` and the first `config`. */
 export const join = Effect.fnUntraced(
   function*(port: number, type: "agent" | "gateway", apiKey: string, publicIp?: string) {
     const client = yield* connect(port, `?type=${type}`)

@@ -1,27 +1,27 @@
-/** A few lines around fetch: for tests, the demo and the benchmarks, which should see what is on the wire and nothing nicer. */
+/** A thin HTTP client for tests that shows responses as they are on the wire. */
+import { collectResponse } from "./collectOutput.ts"
 
-import { sawAnswer } from "./seen.ts"
-
-export interface Answer {
+export interface ApiResponse {
   readonly status: number
   readonly headers: Headers
-  /** The parsed JSON, or the text when it is none; undefined when there is no body. */
-  // oxlint-disable-next-line typescript/no-explicit-any -- what comes off the wire is looked at field by field
+  /** The parsed JSON, the text if it is not JSON, or undefined without a body. */
+  // oxlint-disable-next-line typescript/no-explicit-any -- responses are checked field by field
   readonly body: any
 }
 
 export interface Api {
-  get(path: string, headers?: Record<string, string>): Promise<Answer>
-  post(path: string, body?: unknown, headers?: Record<string, string>): Promise<Answer>
-  patch(path: string, body: unknown, headers?: Record<string, string>): Promise<Answer>
-  put(path: string, body: unknown, headers?: Record<string, string>): Promise<Answer>
-  delete(path: string, headers?: Record<string, string>): Promise<Answer>
+  get(path: string, headers?: Record<string, string>): Promise<ApiResponse>
+  post(path: string, body?: unknown, headers?: Record<string, string>): Promise<ApiResponse>
+  patch(path: string, body: unknown, headers?: Record<string, string>): Promise<ApiResponse>
+  put(path: string, body: unknown, headers?: Record<string, string>): Promise<ApiResponse>
+  delete(path: string, headers?: Record<string, string>): Promise<ApiResponse>
 }
 
-/** A body that is a string is sent as it is. Without a token none is sent. */
+/** A client for the API at `baseUrl`. A string body is sent unchanged. Without a token no Authorization header is sent. */
 export const api = (baseUrl: string, token?: string): Api => {
-  const ask =
-    (method: string) => async (path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> => {
+  const request =
+    (method: string) =>
+    async (path: string, body?: unknown, headers: Record<string, string> = {}): Promise<ApiResponse> => {
       const response = await fetch(new URL(path, baseUrl), {
         method,
         headers: {
@@ -32,15 +32,15 @@ export const api = (baseUrl: string, token?: string): Api => {
         ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) })
       })
       const text = await response.text()
-      sawAnswer(`${method} ${path}`, response.status, JSON.stringify([...response.headers]), text)
+      collectResponse(`${method} ${path}`, response.status, JSON.stringify([...response.headers]), text)
       return { status: response.status, headers: response.headers, body: text === "" ? undefined : parse(text) }
     }
   return {
-    get: (path, headers) => ask("GET")(path, undefined, headers),
-    post: ask("POST"),
-    patch: ask("PATCH"),
-    put: ask("PUT"),
-    delete: (path, headers) => ask("DELETE")(path, undefined, headers)
+    get: (path, headers) => request("GET")(path, undefined, headers),
+    post: request("POST"),
+    patch: request("PATCH"),
+    put: request("PUT"),
+    delete: (path, headers) => request("DELETE")(path, undefined, headers)
   }
 }
 

@@ -1,20 +1,17 @@
-/**
- * Self-signed certificates made on the spot, for tests and the demo: no file of them can expire, and no openssl is
- * needed.
- */
-import { canaries } from "./canaries.ts"
+/** Creates self-signed certificates, so that no stored certificate expires and no openssl is needed. */
+import { secretScanner } from "./SecretScanner.ts"
 import { generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto"
 
 export interface CertificateOptions {
-  /** The DNS names of subjectAltName; none leaves the extension out. */
+  /** DNS names of subjectAltName. Without names the certificate lacks the extension. */
   readonly names: ReadonlyArray<string>
-  /** An hour ago by default. */
+  /** Default: one hour ago. */
   readonly notBefore?: Date
-  /** In 90 days by default. */
+  /** Default: in 90 days. */
   readonly notAfter?: Date
-  /** `ec` (P-256, the default) is made in a millisecond, `rsa` (2048 bits) in a few hundred. */
+  /** `ec` (P-256, default) takes 1 ms, `rsa` (2048 bits) a few hundred. */
   readonly key?: "ec" | "rsa"
-  /** The subject's and issuer's common name, at most 64 characters. */
+  /** Common name of subject and issuer, at most 64 characters. */
   readonly commonName?: string
 }
 
@@ -23,11 +20,11 @@ export interface IssuedCertificate {
   readonly certificate: string
   /** PEM, PKCS #8. */
   readonly privateKey: string
-  /** The certificate's end in RFC 3339, to the second that certificates can express. */
+  /** notAfter in RFC 3339, without milliseconds, which certificates cannot express. */
   readonly expiresAt: string
 }
 
-/** An X.509 v3 certificate (RFC 5280) signed with its own new key. */
+/** Creates an X.509 v3 certificate (RFC 5280) and its key, and adds the key to the secret scanner. */
 export const issueCertificate = (options: CertificateOptions): IssuedCertificate => {
   const { publicKey, privateKey } = options.key === "rsa"
     ? generateKeyPairSync("rsa", { modulusLength: 2048 })
@@ -48,7 +45,7 @@ export const issueCertificate = (options: CertificateOptions): IssuedCertificate
   )
   const certificate = sequence(body, algorithm, bitString(sign("sha256", body, privateKey)))
   const secret = privateKey.export({ type: "pkcs8", format: "pem" }).toString()
-  canaries.plant("private key of a certificate", secret)
+  secretScanner.addSecret("private key of a certificate", secret)
   return {
     certificate: pem("CERTIFICATE", certificate),
     privateKey: secret,
@@ -60,13 +57,13 @@ const hourMillis = 3_600_000
 
 const toSecond = (date: Date): Date => new Date(Math.floor(date.getTime() / 1000) * 1000)
 
-/** Lines of 64 characters, as RFC 7468 asks. */
+/** PEM with lines of 64 characters (RFC 7468). */
 const pem = (label: string, der: Buffer): string => {
   const lines = der.toString("base64").replaceAll(/.{1,64}/gu, "$&\n")
   return `-----BEGIN ${label}-----\n${lines}-----END ${label}-----\n`
 }
 
-/** DER (X.690): a tag, the length of the content, the content. */
+/** A DER value (X.690): tag, length, content. */
 const tagged = (tag: number, ...content: ReadonlyArray<Buffer>): Buffer => {
   const body = Buffer.concat(content)
   return Buffer.concat([Buffer.of(tag), length(body.length), body])
@@ -90,7 +87,7 @@ const signatureAlgorithms = {
   rsa: sequence(objectId("2a864886f70d01010b"), tagged(0x05))
 }
 
-/** 16 bytes whose first is 0x40 to 0x7f: positive, and without a leading zero, which DER forbids. */
+/** 16 random bytes. The first is 0x40 to 0x7f, so that the number is positive and has no leading zero, which DER forbids. */
 const serialNumber = (): Buffer => {
   const bytes = randomBytes(16)
   bytes.writeUInt8(bytes.readUInt8(0) & 0x3f | 0x40, 0)
@@ -101,7 +98,7 @@ const serialNumber = (): Buffer => {
 const distinguishedName = (commonName: string): Buffer =>
   sequence(tagged(0x31, sequence(objectId("550403"), tagged(0x0c, Buffer.from(commonName)))))
 
-/** UTCTime to the end of 2049, GeneralizedTime after it (RFC 5280, section 4.1.2.5). */
+/** UTCTime until the end of 2049, then GeneralizedTime (RFC 5280, section 4.1.2.5). */
 const time = (date: Date): Buffer => {
   const digits = `${date.toISOString().slice(0, 19).replaceAll(/\D/gu, "")}Z`
   const utc = date.getUTCFullYear() >= 1950 && date.getUTCFullYear() < 2050

@@ -1,4 +1,4 @@
-/** The last line that a test run prints: `N passed, N failed, N skipped`. */
+/** Prints the last line of a test run: `N passed, N failed, N skipped`. */
 import type { Reporter, SerializedError, TestModule, Vitest } from "vitest/node"
 
 interface Counts {

@@ -10,14 +10,14 @@ import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inject } from "vitest"
-import { canaries } from "./canaries.ts"
-import { watchingLogger } from "./seen.ts"
+import { secretScanner } from "./SecretScanner.ts"
+import { collectingLogger } from "./collectOutput.ts"
 import { copyTemplate, databaseUrl, execute } from "./templateDatabase.ts"
 
 /** The admin token of every server under test. */
 export const adminToken = Redacted.value(mintApiKey("admin").apiKey)
 
-canaries.plant("admin token", adminToken)
+secretScanner.addSecret("admin token", adminToken)
 
 /** A new database with the current schema and without rows, dropped with its connections when the scope ends. */
 export const newDatabase = temporaryDatabase((name) =>
@@ -61,7 +61,7 @@ const shown = Logger.make<unknown, void>((options) => {
 
 /** Searches the logs of the code under test for secrets and hides them. Set `TEST_LOG_LEVEL`, for example to `Debug`, to see them. */
 export const quiet = Layer.mergeAll(
-  Logger.layer([watchingLogger, shown]),
+  Logger.layer([collectingLogger, shown]),
   Layer.succeed(References.MinimumLogLevel, "Debug")
 )
 
@@ -87,12 +87,12 @@ function temporaryDatabase<E>(create: (name: string) => Effect.Effect<unknown, E
 function urlWithPassword(database: string): string {
   const url = new URL(databaseUrl(inject("serverUrl"), database))
   if (url.password === "") url.password = randomBytes(18).toString("base64url")
-  canaries.plant("database password", decodeURIComponent(url.password))
+  secretScanner.addSecret("database password", decodeURIComponent(url.password))
   return url.toString()
 }
 
 function newMasterKey(): string {
   const key = randomBytes(32).toString("base64")
-  canaries.plant("master key", key)
+  secretScanner.addSecret("master key", key)
   return key
 }

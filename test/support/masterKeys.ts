@@ -1,4 +1,4 @@
-/** Servers on one database that have different master keys, and how the change from one to another is watched. */
+/** Servers with several master keys on one database, and observation of a key rotation. */
 import { makeServer } from "./server.ts"
 import type { TestClient } from "./TestClient.ts"
 import { PgClient } from "@effect/sql-pg"
@@ -21,13 +21,13 @@ export interface MasterKey {
   readonly text: string
 }
 
-export const newKey = (): MasterKey => {
+export const newMasterKey = (): MasterKey => {
   const text = randomBytes(32).toString("base64")
   return { text, id: makeCipher(Redacted.make(text)).keyId }
 }
 
-/** A server that writes under the first of these keys unless the database names another, and reads them all. */
-export const serve = (url: string, own: MasterKey, ...others: ReadonlyArray<MasterKey>) =>
+/** Starts a server that reads with all keys, and writes with the first one unless the database names another. */
+export const startWithKeys = (url: string, own: MasterKey, ...others: ReadonlyArray<MasterKey>) =>
   makeServer({
     databaseUrl: Option.some(Redacted.make(url)),
     masterKey: Option.some(Redacted.make(own.text)),
@@ -41,30 +41,30 @@ export type Server = Effect.Success<ReturnType<typeof makeServer>>
 export const rotate = ({ operator }: Server, body: object = {}) =>
   Effect.promise(() => operator.post("/api/master-key/rotation", body))
 
-export const state = ({ operator }: Server) =>
+export const rotationState = ({ operator }: Server) =>
   Effect.promise(async () => {
     const { body, status } = await operator.get("/api/master-key")
     assert.strictEqual(status, 200, JSON.stringify(body))
     return body
   })
 
-/** Nothing tells an operator that it is over but asking. */
-export const over = (server: Server) =>
-  Effect.repeat(state(server), {
+/** Polls until the rotation has ended, because the API sends no event for it. */
+export const awaitRotationEnd = (server: Server) =>
+  Effect.repeat(rotationState(server), {
     until: ({ isRotating }) => isRotating === false,
     schedule: Schedule.spaced("20 millis")
   })
 
-/** Past every server. */
-export const bySql = <A, E>(url: string, use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>) =>
+/** Runs SQL without any server. */
+export const withSql = <A, E>(url: string, use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E>) =>
   Effect.flatMap(SqlClient.SqlClient, use).pipe(
     Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })),
     Effect.scoped
   )
 
-/** All that a change of the master key must leave as it is: every row but its secret, the counter, the audit, the log. */
-export const untouched = (url: string) =>
-  bySql(url, (sql) =>
+/** Everything that a rotation must not change: rows without their secrets, revision, audit log and change log. */
+export const rowsWithoutSecrets = (url: string) =>
+  withSql(url, (sql) =>
     sql.unsafe<{ all: unknown }>(`select jsonb_build_object(
       'revision', (select revision from control_meta), 'timeline', (select timeline from control_meta),
       'agents', (select jsonb_agg(control_row_image(to_jsonb(a)) - 'wireguard_private_key' order by id) from agents a),
@@ -76,8 +76,8 @@ export const untouched = (url: string) =>
       Effect.map((rows) => rows[0]?.all)
     ))
 
-/** Everything that has come by the time a heartbeat is answered. */
-export const answered = Effect.fnUntraced(function*(client: TestClient) {
+/** Sends a heartbeat and returns all messages before its answer. */
+export const messagesUntilHeartbeatAck = Effect.fnUntraced(function*(client: TestClient) {
   client.send({ type: "heartbeat", data: { timestamp: 0 } })
   const messages = []
   while (true) {

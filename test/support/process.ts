@@ -1,4 +1,4 @@
-/** Control as its users run it: a process of its own, with settings from the environment. */
+/** Starts Control as a separate process with settings from the environment. */
 import { Effect, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"
@@ -16,11 +16,11 @@ export interface ServerProcess {
   readonly signal: (name: NodeJS.Signals) => void
   /** Exit code, or the signal that ended it. */
   readonly exited: Promise<number | string>
-  /** Everything that it has printed. */
+  /** Everything that the process has printed. */
   readonly output: () => string
 }
 
-/** A new directory that is gone, with all in it, when the scope ends. */
+/** A new directory, which is removed when the scope ends. */
 export const temporaryDirectory = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "control-process-"))),
   (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))

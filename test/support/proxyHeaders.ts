@@ -1,59 +1,63 @@
-/** Headers of the PROXY protocol as proxies write them: the other way round of `src/server/ingress/proxyProtocol.ts`. */
+/** Encodes PROXY protocol headers, which `src/server/ingress/proxyProtocol.ts` decodes. */
 import { Effect } from "effect"
 import { connect, isIPv6, type Socket, SocketAddress } from "node:net"
-import { answerOf, type RawAnswer } from "./raw.ts"
+import { type RawResponse, readResponse } from "./rawHttp.ts"
 
-/** A second address of this machine's loopback, from which a balancer connects. */
+/** A second loopback address, from which the load balancer connects. */
 export const balancer = "127.0.0.2"
 
-export const trusting = (...addresses: ReadonlyArray<string>) => ({
+export const trustedProxies = (...addresses: ReadonlyArray<string>) => ({
   trustedProxies: addresses.map((address) => ({ address, length: 32, family: "ipv4" as const }))
 })
 
-/** For `createConnection`: a socket from the balancer that begins with these bytes. */
-export const through = (port: number, header: Buffer, from = balancer) => (): Socket => {
+/** A `createConnection` function: connects from the load balancer and sends the header first. */
+export const connectThroughProxy = (port: number, header: Buffer, from = balancer) => (): Socket => {
   const socket = connect({ port, host: "127.0.0.1", localAddress: from })
   socket.write(header)
   return socket
 }
 
-/** One event-loop turn and more: servers of this process have read what was written before it. */
-const turns = async () => {
+/** Waits until servers in this process have read what was written before. */
+const eventLoopTurns = async () => {
   for (let turn = 0; turn < 3; turn += 1) await new Promise((done) => setImmediate(done))
 }
 
-/** Sends the pieces one after the other, each read by itself, and gives all that is answered until the connection's end. */
-export const send = (port: number, from: string, ...pieces: ReadonlyArray<Buffer>): Effect.Effect<RawAnswer> =>
+/** Sends the pieces so that the server reads each one separately, and returns the response when the connection ends. */
+export const sendPieces = (port: number, from: string, ...pieces: ReadonlyArray<Buffer>): Effect.Effect<RawResponse> =>
   Effect.promise(() => {
     const socket = connect({ port, host: "127.0.0.1", localAddress: from, noDelay: true })
     socket.on("connect", async () => {
       for (const piece of pieces) {
         if (!socket.writable) return
         socket.write(piece)
-        await turns()
+        await eventLoopTurns()
       }
     })
-    return answerOf(socket)
+    return readResponse(socket)
   })
 
-export interface End {
+export interface Endpoint {
   readonly address: string
   readonly port: number
 }
 
-const elsewhere: End = { address: "192.0.2.10", port: 443 }
-const elsewhere6: End = { address: "2001:db8::10", port: 443 }
-const serverFor = ({ address }: End) => isIPv6(address) ? elsewhere6 : elsewhere
+const otherServer: Endpoint = { address: "192.0.2.10", port: 443 }
+const otherServer6: Endpoint = { address: "2001:db8::10", port: 443 }
+const serverFor = ({ address }: Endpoint) => isIPv6(address) ? otherServer6 : otherServer
 
-export const v1 = (client: End, server: End = serverFor(client)): Buffer =>
+export const v1 = (client: Endpoint, server: Endpoint = serverFor(client)): Buffer =>
   Buffer.from(
     `PROXY TCP${isIPv6(client.address) ? 6 : 4} ${client.address} ${server.address} ${client.port} ${server.port}\r\n`
   )
 
 export const v1Unknown = Buffer.from("PROXY UNKNOWN\r\n")
 
-/** With TLVs or anything else behind the addresses. */
-export const v2 = (client: End, more: Uint8Array = Buffer.alloc(0), server: End = serverFor(client)): Buffer => {
+/** A version 2 header with `more` (for example TLVs) after the addresses. */
+export const v2 = (
+  client: Endpoint,
+  more: Uint8Array = Buffer.alloc(0),
+  server: Endpoint = serverFor(client)
+): Buffer => {
   const family = isIPv6(client.address) ? 0x21 : 0x11
   return v2Raw(
     0x21,
@@ -70,15 +74,15 @@ export const v2Raw = (command: number, family: number, rest: Uint8Array): Buffer
   return Buffer.concat([fixed, rest])
 }
 
-/** A proxy that asks whether anybody is there. */
+/** The LOCAL command: a health check of the proxy. */
 export const v2Local = v2Raw(0x20, 0x00, Buffer.alloc(0))
 
-function portOf({ port }: End): Buffer {
+function portOf({ port }: Endpoint): Buffer {
   return Buffer.from([port >> 8, port & 0xff])
 }
 
-/** Takes an address of IPv6 apart by itself, so that it shares nothing with what is tested. */
-function bytesOf({ address }: End): Buffer {
+/** Parses IPv6 addresses without the code under test. */
+function bytesOf({ address }: Endpoint): Buffer {
   if (!isIPv6(address)) return Buffer.from(address.split(".").map(Number))
   const plain = new SocketAddress({ address, family: "ipv6" }).address.replace(
     /(\d+)\.(\d+)\.(\d+)\.(\d+)$/u,

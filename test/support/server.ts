@@ -1,4 +1,4 @@
-/** A whole Control in the test's own process: real sockets, real PostgreSQL, nothing replaced. */
+/** A complete Control server in the test process, with real sockets and PostgreSQL. */
 import { Listener } from "#connection/Listener.ts"
 import * as Control from "#server/Control.ts"
 import type { SettingsValues } from "#server/Settings.ts"
@@ -14,7 +14,7 @@ export interface CreatedClient {
   readonly apiKey: string
 }
 
-/** What tests hold on to of a running server. */
+/** Starts a server, and returns its ports, an API client, and helpers that create and connect clients. */
 export const makeServer = Effect.fnUntraced(function*(
   settings: Partial<SettingsValues> = {},
   intervals: IntervalValues = productionIntervals
@@ -30,22 +30,22 @@ export const makeServer = Effect.fnUntraced(function*(
   const { address } = Context.get(context, HttpServer.HttpServer)
   const apiUrl = `http://127.0.0.1:${"port" in address ? address.port : 0}`
   const operator = api(apiUrl, adminToken)
-  let made = 0
+  let created = 0
 
   const create = (path: string, body: object) =>
     Effect.promise(async () => {
-      const answer = await operator.post(path, body)
-      if (answer.status !== 201) throw new Error(`POST ${path}: ${answer.status} ${JSON.stringify(answer.body)}`)
-      return answer.body
+      const response = await operator.post(path, body)
+      if (response.status !== 201) throw new Error(`POST ${path}: ${response.status} ${JSON.stringify(response.body)}`)
+      return response.body
     })
   const newAgent: Effect.Effect<CreatedClient> = Effect.suspend(() =>
-    create("/api/agents", { name: `agent ${made += 1}` })
+    create("/api/agents", { name: `agent ${created += 1}` })
   )
   const newGateway: Effect.Effect<CreatedClient> = Effect.suspend(() =>
-    create("/api/gateways", { name: `gateway ${made += 1}` })
+    create("/api/gateways", { name: `gateway ${created += 1}` })
   )
   const newTunnel = (agentId: string, more: object = {}) =>
-    create("/api/tunnels", { agentId, domain: `t${made += 1}.example.com`, target: "localhost:8080", ...more })
+    create("/api/tunnels", { agentId, domain: `t${created += 1}.example.com`, target: "localhost:8080", ...more })
 
   return {
     context,

@@ -1,4 +1,4 @@
-/** What a test uses up: directories and processes that are gone after it. */
+/** Temporary directories and processes of tests. */
 import { Effect } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { once } from "node:events"
@@ -11,8 +11,8 @@ export const temporaryDirectory = Effect.acquireRelease(
   (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
 )
 
-/** Kills the process and waits until it is gone. */
-export const end = (child: ChildProcess) =>
+/** Kills the process and waits until it has ended. */
+export const killProcess = (child: ChildProcess) =>
   Effect.promise(async () => {
     if (child.exitCode === null && child.signalCode === null) {
       const exited = once(child, "exit")

@@ -3,7 +3,7 @@ import { Events } from "#events/Events.ts"
 import { ControlEvent } from "#schema/events.ts"
 import { Revision, SessionId } from "#schema/ids.ts"
 import { adminToken, newDatabase } from "#support/database.ts"
-import { type EventFollower, follow } from "#support/EventFollower.ts"
+import { type EventFollower, followEvents } from "#support/EventFollower.ts"
 import { makeServer, TestServer } from "#support/server.ts"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Context, Effect, Exit, Fiber, Option, Redacted, Schema, Scope } from "effect"
@@ -16,11 +16,11 @@ const change = (revision: number) =>
 
 /** Waits for the change with this revision. Earlier changes may still arrive after the stream has begun. */
 const changeOf = (reader: EventFollower, revision: number) =>
-  Effect.repeat(reader.until("change"), { until: ({ data }) => data.revision === revision })
+  Effect.repeat(reader.nextNamed("change"), { until: ({ data }) => data.revision === revision })
 
-const followServer = Effect.fnUntraced(function*(options: Parameters<typeof follow>[2] = {}) {
+const followServer = Effect.fnUntraced(function*(options: Parameters<typeof followEvents>[2] = {}) {
   const { apiUrl } = yield* TestServer
-  return yield* follow(apiUrl, adminToken, options)
+  return yield* followEvents(apiUrl, adminToken, options)
 })
 
 const publish = (event: ControlEvent) =>
@@ -44,10 +44,10 @@ layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
       const { joinAgent } = yield* TestServer
       const reader = yield* followServer()
       const agent = yield* joinAgent
-      const online = yield* reader.until("client.online")
+      const online = yield* reader.nextNamed("client.online")
       assert.deepInclude(online.data, { clientType: "agent", clientId: agent.id, address: "127.0.0.1", level: "plain" })
       agent.client.ws.close()
-      const offline = yield* reader.until("client.offline")
+      const offline = yield* reader.nextNamed("client.offline")
       assert.deepStrictEqual(offline.data, online.data)
     }))
 
@@ -78,21 +78,21 @@ layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
         const reader = yield* followServer()
         yield* publish(change(101))
         yield* publish(change(102))
-        const seen = yield* reader.until("change")
+        const seen = yield* reader.nextNamed("change")
         assert.strictEqual(seen.data.revision, 101)
         return seen.id
       }))
       yield* publish(change(103))
       for (const options of [{ lastEventId: first }, { query: `?lastEventId=${first}` }]) {
         const reader = yield* followServer(options)
-        assert.strictEqual(reader.from, first)
+        assert.strictEqual(reader.firstId, first)
         assert.deepStrictEqual([(yield* reader.next).data.revision, (yield* reader.next).data.revision], [102, 103])
       }
     }))
 
   it.effect("a reader that reconnects before its first event misses none", () =>
     Effect.gen(function*() {
-      const { from } = yield* Effect.scoped(followServer())
+      const { firstId: from } = yield* Effect.scoped(followServer())
       yield* publish(change(201))
       const reader = yield* followServer({ lastEventId: from })
       assert.strictEqual((yield* reader.next).data.revision, 201)
@@ -116,7 +116,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("events", (it) => {
     () =>
       Effect.gen(function*() {
         const { apiUrl } = yield* TestServer
-        assert.strictEqual((yield* Effect.scoped(follow(apiUrl, "wrong"))).status, 401)
+        assert.strictEqual((yield* Effect.scoped(followEvents(apiUrl, "wrong"))).status, 401)
         const scope = yield* Scope.make()
         const readers = yield* Scope.provide(
           Effect.all(Array.from({ length: 120 }, () => followServer()), { concurrency: "unbounded" }),
@@ -145,28 +145,28 @@ describe("event stream", () => {
         const key = Option.some(Redacted.make(Buffer.alloc(32, 1).toString("base64")))
         const [seen, agent, missed] = yield* Effect.scoped(Effect.gen(function*() {
           const server = yield* makeServer({ ...settings, masterKey: key })
-          const reader = yield* follow(server.apiUrl, adminToken)
+          const reader = yield* followEvents(server.apiUrl, adminToken)
           const agent = yield* server.newAgent
-          const { id } = yield* reader.until("change")
+          const { id } = yield* reader.nextNamed("change")
           return [id, agent, yield* server.newTunnel(agent.id)] as const
         }))
         const server = yield* makeServer({ ...settings, masterKey: key })
-        const reader = yield* follow(server.apiUrl, adminToken, { lastEventId: seen })
+        const reader = yield* followEvents(server.apiUrl, adminToken, { lastEventId: seen })
         const reset = yield* reader.next
         assert.strictEqual(reset.event, "reset")
         const changes = [yield* reader.next, yield* reader.next]
         assert.deepStrictEqual(changes.map(({ data }) => data.entityType), ["key", "tunnel"])
         assert.strictEqual(changes[1]?.data.revision, missed.revision)
         // A reader that is disconnected between the missed changes continues there.
-        const again = yield* follow(server.apiUrl, adminToken, { lastEventId: changes[0]?.id ?? "" })
+        const again = yield* followEvents(server.apiUrl, adminToken, { lastEventId: changes[0]?.id ?? "" })
         assert.strictEqual((yield* again.next).event, "reset")
         assert.deepStrictEqual((yield* again.next).data, changes[1]?.data)
         const next = yield* server.newTunnel(agent.id)
-        assert.strictEqual((yield* reader.until("change")).data.revision, next.revision)
-        const last = yield* again.until("change")
+        assert.strictEqual((yield* reader.nextNamed("change")).data.revision, next.revision)
+        const last = yield* again.nextNamed("change")
         assert.strictEqual(last.data.revision, next.revision)
-        const complete = yield* follow(server.apiUrl, adminToken, { lastEventId: last.id })
-        assert.strictEqual(complete.from, last.id)
+        const complete = yield* followEvents(server.apiUrl, adminToken, { lastEventId: last.id })
+        assert.strictEqual(complete.firstId, last.id)
       }).pipe(Effect.scoped),
     60_000
   )
@@ -175,9 +175,9 @@ describe("event stream", () => {
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const server = yield* Scope.provide(makeServer(), scope)
-      const reader = yield* follow(server.apiUrl, adminToken)
+      const reader = yield* followEvents(server.apiUrl, adminToken)
       const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
-      assert.strictEqual(yield* Effect.timeout(reader.ended, "1500 millis"), "whole")
+      assert.strictEqual(yield* Effect.timeout(reader.ended, "1500 millis"), "complete")
       yield* Fiber.join(closing)
     }).pipe(Effect.scoped), 30_000)
 
@@ -187,7 +187,10 @@ describe("event stream", () => {
       Effect.gen(function*() {
         const server = yield* makeServer()
         const events = Context.get(server.context, Events)
-        const [slow, quick] = [yield* follow(server.apiUrl, adminToken), yield* follow(server.apiUrl, adminToken)]
+        const [slow, quick] = [
+          yield* followEvents(server.apiUrl, adminToken),
+          yield* followEvents(server.apiUrl, adminToken)
+        ]
         slow.pause()
         const nack = (revision: number): ControlEvent => ({
           event: "nack",
@@ -206,7 +209,7 @@ describe("event stream", () => {
           yield* Effect.repeat(quick.next, { until: ({ data }) => data.revision === published })
         }
         slow.resume()
-        const reset = yield* slow.until("reset")
+        const reset = yield* slow.nextNamed("reset")
         assert.include(reset.data.reason, "faster")
         events.publishLocal(nack(published += 1))
         assert.strictEqual((yield* slow.next).data.revision, published)

@@ -1,11 +1,11 @@
-/** Any history of a small network: commands are drawn at random, and interpreted so that every row refers to rows that exist or not. */
+/** Random change histories of a small network, whose rows refer to existing and to missing rows. */
 import type { Change } from "#network/NetworkState.ts"
 import { AgentId, GatewayId, KeyId, Revision, TunnelId } from "#schema/ids.ts"
 import { Redacted, Schema } from "effect"
 
-/** Few ids and few values, so that rows meet: `which` row, in which `variant`. */
+/** A change of one of few rows to one of few variants, so that changes affect the same rows. */
 export const Command = Schema.Struct({
-  what: Schema.Literals([
+  kind: Schema.Literals([
     "agent",
     "agentGone",
     "gateway",
@@ -20,22 +20,22 @@ export const Command = Schema.Struct({
     "key",
     "keyGone"
   ]),
-  which: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 3 })),
+  row: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 3 })),
   variant: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 5 }))
 })
 export type Command = typeof Command.Type
 
-/** Never short: a history in which rows do not meet shows nothing. */
+/** At least 20 commands, because rows of a short history rarely affect each other. */
 export const Commands = Schema.Array(Command).check(Schema.isBetweenLength(20, 60))
 
-/** The changes that these commands commit, numbered from 1. */
-export const changesOf = (commands: ReadonlyArray<Command>, from = 1): ReadonlyArray<Change> =>
-  commands.map((command, index) => changeOf(command, Revision.make(from + index)))
+/** Converts commands to changes with consecutive revisions from `from`. */
+export const toChanges = (commands: ReadonlyArray<Command>, from = 1): ReadonlyArray<Change> =>
+  commands.map((command, index) => toChange(command, Revision.make(from + index)))
 
 export const agentIds = [0, 1, 2, 3].map((which) => AgentId.make(`a${which}`))
 export const gatewayIds = [0, 1, 2, 3].map((which) => GatewayId.make(`g${which}`))
 
-function changeOf({ what, which, variant }: Command, revision: Revision): Change {
+function toChange({ kind: what, row: which, variant }: Command, revision: Revision): Change {
   switch (what) {
     case "agent":
       return { _tag: "AgentPut", revision, agent: agent(which, variant) }
@@ -66,14 +66,14 @@ function changeOf({ what, which, variant }: Command, revision: Revision): Change
         _tag: "CertificatePut",
         revision,
         certificate: {
-          domain: nameOf(which),
+          domain: certificateDomain(which),
           certificate: `certificate ${variant}`,
-          privateKey: Redacted.make(`certificate key of ${nameOf(which)} ${variant}`),
+          privateKey: Redacted.make(`certificate key of ${certificateDomain(which)} ${variant}`),
           expiresAt: "2030-01-01T00:00:00.000Z"
         }
       }
     case "certificateGone":
-      return { _tag: "CertificateRemoved", revision, domain: nameOf(which) }
+      return { _tag: "CertificateRemoved", revision, domain: certificateDomain(which) }
     case "key":
       return {
         _tag: "KeyPut",
@@ -89,7 +89,7 @@ function changeOf({ what, which, variant }: Command, revision: Revision): Change
   }
 }
 
-const nameOf = (which: number) => which === 3 ? "*.example.com" : `t${which}.example.com`
+const certificateDomain = (which: number) => which === 3 ? "*.example.com" : `t${which}.example.com`
 
 const scope = (agents: ReadonlyArray<string>, domains: ReadonlyArray<string>) => ({
   agents: new Set(agents.map((id) => AgentId.make(id))),
@@ -109,7 +109,7 @@ function agent(which: number, variant: number) {
     id: AgentId.make(`a${which}`),
     name: `agent ${variant % 3}`,
     virtualIp: `10.64.${which}.${1 + variant % 2}`,
-    // A size that Control does not give out is what somebody may have written by SQL.
+    // Control allocates only /24 subnets, but an operator can store another size by SQL.
     subnet: which === 3 ? "10.65.0.0/16" : `10.64.${which}.0/24`,
     wireguardPublicKey: `public ${which}`,
     wireguardPrivateKey: Redacted.make(`private ${variant}`)
@@ -122,7 +122,7 @@ function gateway(which: number, variant: number) {
     name: `gateway ${variant % 2}`,
     publicIp: variant % 3 === 0 ? null : `203.0.113.${variant}`,
     listenPort: 51820 + variant % 2,
-    // There is no room for this one in a /24.
+    // A /24 subnet has no address for this slot.
     slot: which === 2 ? 300 : which,
     serves: null,
     wireguardPublicKey: `public ${which}`,

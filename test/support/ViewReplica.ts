@@ -1,4 +1,4 @@
-/** What a client knows that only follows the protocol: it takes configs and steps, and has a view. */
+/** Builds a client's view from configs and deltas, and checks that each delta fits the view. */
 import type { Message } from "./TestClient.ts"
 
 interface Row {
@@ -8,7 +8,7 @@ interface Row {
 
 type Rows = Record<string, Row>
 
-/** A view in a form in which order does not count. */
+/** A view without order. */
 export interface View {
   readonly own: unknown
   readonly peers: Rows
@@ -18,20 +18,20 @@ export interface View {
 
 const lists = { tunnel: "tunnels", agent: "peers", gateway: "peers", certificate: "certificates" } as const
 
-export class Viewer {
+export class ViewReplica {
   view: View | undefined
-  /** Of the last config or step of `control.v1`. */
+  /** Revision of the last config or delta of `control.v1`. */
   revision = 0
   timeline: string | undefined
 
   /**
-   * Follows one message; anything but a config or a step changes nothing. A step must fit what is there: only after
-   * `resumed` may an update be of a row that is new, and a delete of one that is not there.
+   * Applies a config or a delta, and ignores other messages. Throws if a delta does not fit the view. Only after `resumed` may
+   * an update name an unknown row, and a delete a missing one.
    */
-  take({ data, previous, revision, timeline, type }: Message): void {
+  apply({ data, previous, revision, timeline, type }: Message): void {
     if (type === "auth_success") this.#isResumed = data["resumed"] === true
     if (type === "config") {
-      this.view = fromConfig(data)
+      this.view = viewFromConfig(data)
       this.revision = revision ?? 0
       this.timeline = timeline
       this.#isResumed = false
@@ -39,22 +39,22 @@ export class Viewer {
     }
     const [, noun, verb] = /^(tunnel|agent|gateway|certificate)_(create|update|delete)$/u.exec(type) ?? []
     if (this.view === undefined || noun === undefined || verb === undefined) return
-    if (revision !== undefined && previous !== undefined) this.#follow(revision, previous)
+    if (revision !== undefined && previous !== undefined) this.#checkRevision(revision, previous)
     const list = lists[noun as keyof typeof lists]
     const rows = this.view[list]
     const key = data["id"] ?? data["domain"]
-    const isThere = key in rows
+    const exists = key in rows
     if (!this.#isResumed)
-      this.#check(isThere === (verb !== "create"), `${type} of ${key}, which is ${isThere ? "" : "not "}there`)
+      this.#check(exists === (verb !== "create"), `${type} of ${key}, which ${exists ? "exists" : "is missing"}`)
     const { [key]: _, ...others } = rows
     this.view = { ...this.view, [list]: verb === "delete" ? others : { ...others, [key]: data } }
   }
 
   #isResumed = false
 
-  #follow(revision: number, previous: number): void {
-    this.#check(previous === this.revision, `a step after ${previous} came at ${this.revision}`)
-    this.#check(previous < revision, `a step to ${revision} came after ${previous}`)
+  #checkRevision(revision: number, previous: number): void {
+    this.#check(previous === this.revision, `received a delta after ${previous} at revision ${this.revision}`)
+    this.#check(previous < revision, `received a delta to ${revision} after ${previous}`)
     this.revision = revision
   }
 
@@ -63,8 +63,8 @@ export class Viewer {
   }
 }
 
-/** The data of a `config`, from the wire or from `view`. */
-export const fromConfig = (data: object): View => {
+/** Converts the data of a `config` to a view. */
+export const viewFromConfig = (data: object): View => {
   const { agent, agents, certificates, gateway, gateways, tunnels } = data as Record<string, unknown>
   return {
     own: agent ?? gateway,
