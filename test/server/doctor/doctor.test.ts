@@ -1,15 +1,14 @@
 /** Findings of the doctor: none in a healthy network, and one for each problem. */
 import type { Finding } from "#schema/doctor.ts"
-import { defaults, type SettingsValues } from "#server/Settings.ts"
+import type { SettingsValues } from "#server/Settings.ts"
 import { Backup } from "#store/backup/Backup.ts"
 import { newDatabase } from "#support/database.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { makeServer } from "#support/server.ts"
 import * as Findings from "#doctor/findings.ts"
-import { riskySettings, settingsFindings } from "#doctor/settingsFindings.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Duration, Effect, Option, Redacted, Schedule, Stream } from "effect"
+import { Context, Effect, Option, Redacted, Schedule, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -215,55 +214,6 @@ describe("the doctor", () => {
       )
       assert.include(only(yield* examine, "feed"), "20 of 20 tunnels are missing and were not deleted")
     }))
-})
-
-const facts = { agents: 1, highestSubnetIndex: 0 }
-const settingsOf = (changed: Partial<SettingsValues>) => ({ ...defaults, wsHost: "127.0.0.1", ...changed })
-
-describe("findings about settings", () => {
-  const cases: ReadonlyArray<readonly [string, Partial<SettingsValues>, Partial<typeof facts>]> = [
-    ["warn: CONTROL_API_HOST is 0.0.0.0", { apiHost: "0.0.0.0" }, {}],
-    ["note: CONTROL_WS_HOST is ::", { wsHost: "::" }, {}],
-    ["warn: CONTROL_HEARTBEAT_INTERVAL", { heartbeatInterval: Duration.seconds(50) }, {}],
-    ["warn: CONTROL_HEARTBEAT_TIMEOUT", {
-      heartbeatTimeout: Duration.seconds(20),
-      heartbeatInterval: Duration.seconds(5)
-    }, {}],
-    ["note: CONTROL_MAX_UNAUTHENTICATED_PER_IP", { maxUnauthenticatedPerIp: 5000 }, {}],
-    [
-      "note: the database is not in the data directory",
-      { databaseUrl: Option.some(Redacted.make("postgres://x")) },
-      {}
-    ],
-    ["fail: CONTROL_NETWORK_POOL 10.0.0.0/22 has 4 subnets, and there are 4 agents", { networkPool: "10.0.0.0/22" }, {
-      agents: 4
-    }],
-    ["warn: 15 of the 16 subnets", { networkPool: "10.0.0.0/20" }, { agents: 15 }],
-    ["warn: CONTROL_NETWORK_POOL 10.0.0.0/20 has fewer subnets", { networkPool: "10.0.0.0/20" }, {
-      highestSubnetIndex: 16
-    }]
-  ]
-  for (const [expected, changed, counted] of cases) {
-    it(`a risky setting is reported as "${expected}"`, () => {
-      const found = settingsFindings(settingsOf(changed), { ...facts, ...counted })
-      assert.lengthOf(found, 1)
-      assert.isTrue(`${found[0]?.severity}: ${found[0]?.what}`.startsWith(expected), JSON.stringify(found))
-    })
-  }
-
-  it("plaintext is not reported if Control has a certificate or a proxy is trusted", () => {
-    const open = { wsHost: "0.0.0.0", apiHost: "0.0.0.0" }
-    const tls = { tlsCertificate: Option.some("cert.pem"), tlsPrivateKey: Option.some("key.pem") }
-    const proxy = { trustedProxies: [{ address: "10.0.0.1", length: 32, family: "ipv4" as const }] }
-    for (const encrypted of [tls, proxy]) {
-      assert.deepStrictEqual(riskySettings(settingsOf({ ...open, ...encrypted })), [])
-    }
-  })
-
-  it("consistent settings have no finding but ok", () => {
-    assert.deepStrictEqual(riskySettings(settingsOf({})), [])
-    assert.deepStrictEqual(settingsFindings(settingsOf({}), facts).map(({ severity }) => severity), ["ok"])
-  })
 })
 
 describe("thresholds of findings", () => {
