@@ -1,7 +1,8 @@
 /**
- * Formats every file that git knows or would add, by dprint's plugins with the settings of dprint.json; with `--check` it only
- * says which are not formatted, and exits 1 if there are any. The plugins run as WebAssembly in this process, since the `dprint`
- * program needs a binary of its own for each platform.
+ * Formats all tracked and untracked files with dprint and the settings of dprint.json. With `--check` it only lists unformatted
+ * files, and exits with 1 if there are any.
+ *
+ * The plugins run as WebAssembly in this process, because the `dprint` program needs a separate binary for each platform.
  */
 import { createContext } from "@dprint/formatter"
 import * as json from "@dprint/json"

@@ -1,4 +1,4 @@
-/** The spec's own test file (websocket-server.ja.md, テスト), ported, with its comments filled in. */
+/** The tests of the specification (websocket-server.ja.md, テスト), completed, and tests of the embedded server. */
 import { Agents } from "#services/Agents.ts"
 import { Network } from "#feed/Network.ts"
 import { Gateways } from "#services/Gateways.ts"
@@ -22,11 +22,11 @@ const env: Record<string, string> = {
   CONTROL_WS_HOST: "localhost",
   CONTROL_LOG_LEVEL: "none",
   CONTROL_MASTER_KEY: randomBytes(32).toString("base64"),
-  CONTROL_ADMIN_TOKEN: "a-token-that-nobody-uses"
+  CONTROL_ADMIN_TOKEN: "an-unused-admin-token"
 }
 
-/** What an application that embeds Control does by its own means: it makes rows. */
-const makeRows = () =>
+/** Creates agents and gateways as the embedding application does. */
+const makeRowServices = () =>
   ManagedRuntime.make(
     Layer.mergeAll(Agents.layer, Gateways.layer, AuditStore.layer).pipe(
       Layer.provide(
@@ -38,11 +38,11 @@ const makeRows = () =>
       Layer.provide(Layer.effect(Settings, readSettings(env)))
     )
   )
-let rows: ReturnType<typeof makeRows>
+let rows: ReturnType<typeof makeRowServices>
 
 beforeAll(async () => {
   env["DATABASE_URL"] = (await Effect.runPromise(Scope.provide(newDatabase, scope))).url
-  rows = makeRows()
+  rows = makeRowServices()
 })
 
 afterAll(async () => {
@@ -66,7 +66,7 @@ interface Message {
   readonly data: { readonly [field: string]: unknown; readonly agent?: { readonly id: string } }
 }
 
-/** A client as the spec's tests have it, and all that it has received. */
+/** Connects a client as the tests of the specification do, and keeps all received messages. */
 const connect = (query = "") => {
   const ws = new WebSocket(`ws://localhost:3002${query}`)
   const received: Array<Message> = []
@@ -151,8 +151,8 @@ describe("WSServer", () => {
   })
 })
 
-describe("the library", () => {
-  it("a broadcast of what is so already sends nothing; update and delete make it so, and are seen sent when they resolve", async () => {
+describe("the embedded server", () => {
+  it("broadcasts resolve after the message is sent, and a broadcast of an unchanged tunnel sends nothing", async () => {
     const server = new WSServer(3002, { env })
     const agent = await newAgent()
     const { auth, message, received, ws } = connect()
@@ -180,7 +180,7 @@ describe("the library", () => {
     const [client] = server.getConnectedClients()
     expect(client).toEqual({ id: agent.id, type: "agent", authenticated: true, lastHeartbeat: client?.lastHeartbeat })
     expect(Math.abs(Date.now() - (client?.lastHeartbeat ?? 0))).toBeLessThan(60_000)
-    await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "nobody" })).rejects.toThrow(
+    await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "unknown" })).rejects.toThrow(
       "agent nobody does not exist"
     )
     await expect(server.broadcastTunnelDelete("", agent.id)).rejects.toThrow("invalid tunnel: id")
@@ -196,7 +196,7 @@ describe("the library", () => {
     )
   })
 
-  it("startWebSocketServer refuses a second server; getWebSocketServer refuses when there is none", async () => {
+  it("startWebSocketServer throws if a server is running, and getWebSocketServer throws if none is", async () => {
     expect(() => getWebSocketServer()).toThrow("WebSocket server not started")
     const server = startWebSocketServer(3002, { env })
     expect(getWebSocketServer()).toBe(server)
@@ -205,7 +205,7 @@ describe("the library", () => {
     expect(() => getWebSocketServer()).toThrow("WebSocket server not started")
   })
 
-  it("a port in use rejects ready, and a bad setting throws", async () => {
+  it("a port in use rejects ready, and an invalid setting throws", async () => {
     const taken = await new Promise<Server>((resolve) => {
       const server = createServer().listen(3002, "localhost", () => resolve(server))
     })
