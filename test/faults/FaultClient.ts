@@ -3,7 +3,7 @@ import { reconnectDelay } from "#sdk/reconnectDelay.ts"
 import { now } from "#bench/support/clock.ts"
 import type { Random } from "#simulation/Random.ts"
 import type { Message } from "#support/TestClient.ts"
-import { Viewer } from "#support/Viewer.ts"
+import { ViewReplica } from "#support/ViewReplica.ts"
 import { WebSocket } from "ws"
 
 export interface Account {
@@ -30,7 +30,7 @@ const ackDelayMillis = 200
 
 export class FaultClient {
   readonly account: Account
-  viewer = new Viewer()
+  viewer = new ViewReplica()
   /** Protocol violations of the server; must stay empty. */
   readonly protocolErrors: Array<string> = []
   /** The current connection is authenticated. */
@@ -95,7 +95,7 @@ export class FaultClient {
 
   /** Drops view and position, as a newly installed client. */
   forgetView(): void {
-    this.viewer = new Viewer()
+    this.viewer = new ViewReplica()
   }
 
   get position(): { timeline: string; revision: number } | undefined {
@@ -193,7 +193,7 @@ export class FaultClient {
 
   #updateView(message: Message): void {
     try {
-      this.viewer.take(message)
+      this.viewer.apply(message)
     } catch (error) {
       this.protocolErrors.push(`${this.account.name}: ${error instanceof Error ? error.message : String(error)}`)
     }

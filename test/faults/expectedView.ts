@@ -1,5 +1,5 @@
 /** Expected view of each client, computed from plain SQL without any code of Control. */
-import type { View } from "#support/Viewer.ts"
+import type { View } from "#support/ViewReplica.ts"
 import { createPrivateKey, createPublicKey } from "node:crypto"
 import type { Account, FaultClient } from "./FaultClient.ts"
 import type { Postgres, Rows } from "./Postgres.ts"

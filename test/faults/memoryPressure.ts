@@ -1,7 +1,7 @@
 /** F38: thousands of lightweight clients at a node with little memory. */
 import { sleep } from "#bench/support/clock.ts"
 import { openDatabase } from "#bench/support/Database.ts"
-import { LeanClient, type Listener } from "#bench/support/LeanClient.ts"
+import { type ClientListener, LeanClient } from "#bench/support/LeanClient.ts"
 import { removeRunDirectory } from "#bench/support/runDirectory.ts"
 import { join } from "node:path"
 import { ControlNode } from "./ControlNode.ts"
@@ -11,7 +11,7 @@ import type { FaultRun } from "./FaultRun.ts"
 import { formatSeconds, Sampler, waitUntil } from "./waitUntil.ts"
 
 /** Client that reconnects some time after every lost connection. */
-class ReconnectingClient implements Listener {
+class ReconnectingClient implements ClientListener {
   isIn = false
   client: LeanClient | undefined
   readonly #port: number
@@ -38,12 +38,12 @@ class ReconnectingClient implements Listener {
   /** Resets the connection, as a short network failure would. */
   lose(): void {
     this.isIn = false
-    this.client?.cut()
+    this.client?.terminate()
   }
 
   leave(): void {
     this.#isOver = true
-    this.client?.cut()
+    this.client?.terminate()
   }
 
   upgraded(): void {}
@@ -73,13 +73,13 @@ export const runManyClients = async (
   execArgv: ReadonlyArray<string>
 ): Promise<void> => {
   const database = await openDatabase()
-  const network = await database.newNetwork({ agents: count, gateways: 2, tunnels: 20 })
+  const network = await database.createNetwork({ agents: count, gateways: 2, tunnels: 20 })
   const directory = await makeTemporaryDirectory()
   const node = await ControlNode.make({
     name: "the node with little memory",
     dataDir: join(directory, "data"),
     execArgv,
-    env: { DATABASE_URL: network.url, CONTROL_MASTER_KEY: network.masterKey, CONTROL_LOG_LEVEL: "warn" }
+    env: { DATABASE_URL: network.databaseUrl, CONTROL_MASTER_KEY: network.masterKey, CONTROL_LOG_LEVEL: "warn" }
   })
   const ends = new Map<string, number>()
   let clients: ReadonlyArray<ReconnectingClient> = []

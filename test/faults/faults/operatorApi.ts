@@ -6,7 +6,7 @@ import type { TestCluster } from "#faults/TestCluster.ts"
 import type { Fault, FaultRun } from "#faults/FaultRun.ts"
 import { waitUntil } from "#faults/waitUntil.ts"
 import { api } from "#support/api.ts"
-import { ask } from "#support/rawHttp.ts"
+import { sendRequest } from "#support/rawHttp.ts"
 import { Effect } from "effect"
 import { randomKey } from "./security.ts"
 import { WebSocket } from "ws"
@@ -179,7 +179,7 @@ const operatorsPort: Fault = {
     ]
     for (const [what, wanted, headers] of requests) {
       const lines = ["POST /api/agents HTTP/1.1", ...headers, "Connection: close", "", body]
-      const { status } = await Effect.runPromise(ask(port, ...lines))
+      const { status } = await Effect.runPromise(sendRequest(port, ...lines))
       run.check(wanted.includes(status), `${what}: ${status}`)
     }
     run.observe(`${requests.length} forged and ambiguous requests rejected`)

@@ -3,7 +3,7 @@ import { Api } from "#schema/api.ts"
 import { Authorization, RequiredRole } from "#schema/apiParts.ts"
 import { type Role, roleIncludes, roles } from "#schema/adminTokens.ts"
 import { api } from "#support/api.ts"
-import { follow } from "#support/EventFollower.ts"
+import { followEvents } from "#support/EventFollower.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
 import { TestServer } from "#support/server.ts"
 import { assert, layer } from "@effect/vitest"
@@ -113,7 +113,7 @@ layer(TestServer.layer({}, fastIntervals), { excludeTestServices: true })("admin
     Effect.gen(function*() {
       const { apiUrl, operator } = yield* TestServer
       const { id, token } = yield* newToken("read")
-      const reader = yield* follow(apiUrl, token)
+      const reader = yield* followEvents(apiUrl, token)
       assert.strictEqual(reader.status, 200)
       yield* Effect.promise(() => operator.delete(`/api/tokens/${id}`))
       yield* reader.ended
@@ -123,9 +123,9 @@ layer(TestServer.layer({}, fastIntervals), { excludeTestServices: true })("admin
     Effect.gen(function*() {
       const { apiUrl, context, operator } = yield* TestServer
       const { id, token } = yield* newToken("operate")
-      const before = yield* follow(apiUrl, token)
+      const before = yield* followEvents(apiUrl, token)
       yield* Context.get(context, SqlClient.SqlClient)`update admin_tokens set role = 'read' where id = ${id}`
-      const after = yield* follow(apiUrl, token)
+      const after = yield* followEvents(apiUrl, token)
       assert.deepStrictEqual([before.status, after.status], [200, 200])
       yield* Effect.promise(() => operator.delete(`/api/tokens/${id}`))
       yield* Effect.all([before.ended, after.ended])

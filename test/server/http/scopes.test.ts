@@ -2,7 +2,7 @@
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { join, joinV1 as connectV1, type TestClient } from "#support/TestClient.ts"
-import { fromConfig, type View } from "#support/Viewer.ts"
+import { type View, viewFromConfig } from "#support/ViewReplica.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
 
@@ -62,7 +62,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("scoped gateways", (it)
         assert.strictEqual(status, 200)
         assert.deepStrictEqual(body.serves, { agents: [], domains: ["*.scope.example.com"] })
         const narrow = yield* config(client)
-        assert.deepStrictEqual(shownBy(fromConfig(narrow)), [[one.id], [tunnels[0] ?? ""], [a]])
+        assert.deepStrictEqual(shownBy(viewFromConfig(narrow)), [[one.id], [tunnels[0] ?? ""], [a]])
         assert.include(JSON.stringify(narrow), keys.get(a) ?? "?")
         assert.notInclude(JSON.stringify(narrow), keys.get(b) ?? "?")
         const removal = connect === join ? yield* config(otherAgent) : (yield* otherAgent.expect("gateway_delete")).data
@@ -81,9 +81,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("scoped gateways", (it)
         assert.strictEqual((yield* client.expect("error")).data["code"], "certificate_rejected")
 
         yield* limit({})
-        assert.deepStrictEqual(shownBy(fromConfig(yield* config(client))), [[], [], []])
+        assert.deepStrictEqual(shownBy(viewFromConfig(yield* config(client))), [[], [], []])
         yield* limit(null)
-        assert.includeMembers(shownBy(fromConfig(yield* config(client)))[2] ?? [], [a, b])
+        assert.includeMembers(shownBy(viewFromConfig(yield* config(client)))[2] ?? [], [a, b])
         yield* Effect.promise(() => operator.delete(`/api/gateways/${gateway.id}`))
       }
     }))

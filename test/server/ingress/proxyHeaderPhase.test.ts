@@ -6,7 +6,7 @@ import { defaults, Settings, type SettingsValues } from "#server/Settings.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { newDatabase } from "#support/database.ts"
 import { temporaryDirectory } from "#support/process.ts"
-import { balancer, connectThroughProxy, send, trustedProxies, v1, v2, v2Local } from "#support/proxyHeaders.ts"
+import { balancer, connectThroughProxy, sendPieces, trustedProxies, v1, v2, v2Local } from "#support/proxyHeaders.ts"
 import { makeServer } from "#support/server.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, it } from "@effect/vitest"
@@ -158,7 +158,7 @@ it.effect("a load balancer without PROXY headers is logged in one line per 10 s,
     const probe = yield* openConnection(server, balancer)
     probe.end()
     yield* closing(probe)
-    for (let time = 0; time < 50; time += 1) assert.strictEqual((yield* send(port, balancer, request)).status, 0)
+    for (let time = 0; time < 50; time += 1) assert.strictEqual((yield* sendPieces(port, balancer, request)).status, 0)
     assert.lengthOf(rejections(), 1)
     assert.match(
       rejections()[0] ?? "",
@@ -167,7 +167,7 @@ it.effect("a load balancer without PROXY headers is logged in one line per 10 s,
     yield* TestClock.adjust("10 seconds")
     assert.lengthOf(rejections(), 2, "one more was queued")
     assert.lengthOf(lines.filter((line) => line.includes("GET /")), 0, "and no bytes of the request")
-    assert.strictEqual((yield* send(port, balancer, Buffer.concat([header, request]))).body, "203.0.113.1")
+    assert.strictEqual((yield* sendPieces(port, balancer, Buffer.concat([header, request]))).body, "203.0.113.1")
   }))
 
 it.effect("a warning at the start says that the API closes connections from this machine", () =>
@@ -203,10 +203,10 @@ it.effect("silent connections use the quota of their own address, not the quota 
     yield* closing(yield* openConnection(server, untrusted))
     yield* openConnection(server, "127.0.0.3")
     yield* closing(yield* openConnection(server, "127.0.0.4"))
-    assert.strictEqual((yield* send(port, balancer, Buffer.concat([header, request]))).body, "203.0.113.1")
+    assert.strictEqual((yield* sendPieces(port, balancer, Buffer.concat([header, request]))).body, "203.0.113.1")
     first.destroy()
     // Retry until the slot is free again.
-    const responseBody = Effect.map(send(port, untrusted, request), ({ body }) => body)
+    const responseBody = Effect.map(sendPieces(port, untrusted, request), ({ body }) => body)
     assert.strictEqual(yield* Effect.repeat(responseBody, { until: (body) => body !== "" }), untrusted)
     assert.strictEqual(yield* responseBody, untrusted)
   }))

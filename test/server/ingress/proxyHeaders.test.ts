@@ -3,8 +3,8 @@ import { adminToken } from "#support/database.ts"
 import {
   balancer,
   connectThroughProxy,
-  type End,
-  send,
+  type Endpoint,
+  sendPieces,
   trustedProxies,
   v1,
   v1Unknown,
@@ -21,7 +21,7 @@ import { randomBytes } from "node:crypto"
 import { connect as connectTcp } from "node:net"
 
 const on = { proxyProtocol: "both" as const, ...trustedProxies(balancer) }
-const client = (address: string): End => ({ address, port: 4_711 })
+const client = (address: string): Endpoint => ({ address, port: 4_711 })
 const untrusted = "127.0.0.1"
 
 const ports = Effect.map(TestServer, ({ apiUrl, wsPort }) => ({ ws: wsPort, api: Number(new URL(apiUrl).port) }))
@@ -87,7 +87,7 @@ layer(TestServer.layer({ ...on, ...trustedProxies(balancer, "198.51.100.1") }), 
           body
         ]
         const header = v2(client("203.0.113.5"))
-        const answer = yield* send(api, balancer, Buffer.concat([header, Buffer.from(lines.join("\r\n"))]))
+        const answer = yield* sendPieces(api, balancer, Buffer.concat([header, Buffer.from(lines.join("\r\n"))]))
         assert.strictEqual(answer.status, 201)
         const audit = yield* Effect.promise(() => operator.get("/api/audit"))
         assert.include(JSON.stringify(audit.body), "203.0.113.5")
@@ -122,7 +122,7 @@ layer(TestServer.layer({ ...on, ...trustedProxies(balancer, "198.51.100.1") }), 
             for (
               const pieces of [[bytes], each(bytes), [...each(header), requestBytes], [header, ...each(requestBytes)]]
             ) {
-              assert.strictEqual((yield* send(port, balancer, ...pieces)).status, status)
+              assert.strictEqual((yield* sendPieces(port, balancer, ...pieces)).status, status)
             }
           }
         }
@@ -132,7 +132,7 @@ layer(TestServer.layer({ ...on, ...trustedProxies(balancer, "198.51.100.1") }), 
       Effect.gen(function*() {
         const { api } = yield* ports
         const keep = Buffer.from("GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        const answer = yield* send(api, balancer, v1(client("203.0.113.8")), keep, keep, request("/healthz"))
+        const answer = yield* sendPieces(api, balancer, v1(client("203.0.113.8")), keep, keep, request("/healthz"))
         assert.strictEqual(answer.status, 200)
       }))
 
@@ -141,11 +141,11 @@ layer(TestServer.layer({ ...on, ...trustedProxies(balancer, "198.51.100.1") }), 
         const { api, ws } = yield* ports
         const malformed = v2Raw(0x21, 0x12, Buffer.alloc(12))
         for (const [port, requestBytes] of [[api, request("/healthz")], [ws, upgradeRequest()]] as const) {
-          const answer = yield* send(port, balancer, requestBytes)
+          const answer = yield* sendPieces(port, balancer, requestBytes)
           assert.deepStrictEqual(answer, { status: 0, head: "", body: "" })
-          assert.strictEqual((yield* send(port, balancer, Buffer.concat([malformed, requestBytes]))).status, 0)
+          assert.strictEqual((yield* sendPieces(port, balancer, Buffer.concat([malformed, requestBytes]))).status, 0)
           const two = Buffer.concat([v1(client("203.0.113.9")), v1(client("203.0.113.9")), requestBytes])
-          assert.strictEqual((yield* send(port, balancer, two)).status, 400, "a second header is not HTTP")
+          assert.strictEqual((yield* sendPieces(port, balancer, two)).status, 400, "a second header is not HTTP")
         }
       }))
 
@@ -154,14 +154,14 @@ layer(TestServer.layer({ ...on, ...trustedProxies(balancer, "198.51.100.1") }), 
         const { api, ws } = yield* ports
         for (const header of [v1(client("203.0.113.9")), v2(client("203.0.113.9")), v2Local, v1Unknown]) {
           for (const [port, requestBytes] of [[api, request("/healthz")], [ws, upgradeRequest()]] as const) {
-            assert.strictEqual((yield* send(port, untrusted, Buffer.concat([header, requestBytes]))).status, 0)
-            assert.strictEqual((yield* send(port, untrusted, ...each(header), requestBytes)).status, 0)
+            assert.strictEqual((yield* sendPieces(port, untrusted, Buffer.concat([header, requestBytes]))).status, 0)
+            assert.strictEqual((yield* sendPieces(port, untrusted, ...each(header), requestBytes)).status, 0)
           }
         }
         for (const path of ["/healthz", "/readyz", "/metrics"]) {
           assert.strictEqual((yield* sendGet(api, path)).status, 200, path)
         }
-        assert.strictEqual((yield* send(ws, untrusted, upgradeRequest())).status, 101)
+        assert.strictEqual((yield* sendPieces(ws, untrusted, upgradeRequest())).status, 101)
         const { joinAgent, operator } = yield* TestServer
         const { id } = yield* joinAgent
         const { body } = yield* Effect.promise(() => operator.get("/api/clients"))
@@ -217,7 +217,7 @@ layer(TestServer.layer({ ...on, maxUnauthenticatedPerIp: 1 }), { excludeTestServ
         const { api } = yield* ports
         const guess = (address: string) =>
           Effect.map(
-            send(api, balancer, v1(client(address)), request("/api/agents", ["Authorization: Bearer wrong"])),
+            sendPieces(api, balancer, v1(client(address)), request("/api/agents", ["Authorization: Bearer wrong"])),
             ({ status }) => status
           )
         const guesses = yield* Effect.all(

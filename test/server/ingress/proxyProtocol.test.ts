@@ -1,6 +1,6 @@
 /** Parser of PROXY protocol headers, byte by byte. */
 import { decide, type ParsedHeader, parseHeader } from "#ingress/proxyProtocol.ts"
-import { type End, v1, v1Unknown, v2, v2Local, v2Raw } from "#support/proxyHeaders.ts"
+import { type Endpoint, v1, v1Unknown, v2, v2Local, v2Raw } from "#support/proxyHeaders.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { SocketAddress } from "node:net"
@@ -24,7 +24,7 @@ const inPieces = (bytes: Buffer, cuts: ReadonlyArray<number>): ParsedHeader => {
   return { _tag: "Incomplete" }
 }
 
-const headersOf = (client: End, tlvs: ReadonlyArray<number>) => [v1(client), v2(client, Buffer.from(tlvs))]
+const headersOf = (client: Endpoint, tlvs: ReadonlyArray<number>) => [v1(client), v2(client, Buffer.from(tlvs))]
 
 describe("PROXY header", () => {
   it.effect.prop(

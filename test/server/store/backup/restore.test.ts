@@ -5,7 +5,7 @@ import { verifyBackup } from "#store/backup/file.ts"
 import { backupTables, excludedTables } from "#store/backup/tables.ts"
 import { adminToken, newDatabase, newEmptyDatabase, TestDatabase } from "#support/database.ts"
 import { join, joinV1, type TestClient } from "#support/TestClient.ts"
-import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Redacted, Schedule, Stream } from "effect"
@@ -22,7 +22,7 @@ import { temporaryDirectory } from "#support/temporary.ts"
 const nextView = Effect.fnUntraced(function*(client: TestClient) {
   while (true) {
     const message = yield* client.next
-    if (message.type === "config") return { view: fromConfig(message.data), ...message }
+    if (message.type === "config") return { view: viewFromConfig(message.data), ...message }
   }
 })
 
@@ -53,13 +53,13 @@ describe("a backup", () => {
           assert.strictEqual((yield* Effect.promise(() => server.operator.get("/readyz"))).status, 200)
 
           // The new timeline continues, and a client that resumes from the old one gets a snapshot.
-          const viewer = new Viewer()
+          const viewer = new ViewReplica()
           const resumed = yield* joinV1(server.wsPort, "agent", agent.apiKey, {
             resume: { timeline: full.timeline, revision: full.revision }
           })
-          viewer.take(yield* resumed.expect("config"))
+          viewer.apply(yield* resumed.expect("config"))
           const made = yield* server.newTunnel(agent.id)
-          viewer.take(yield* resumed.expect("tunnel_create"))
+          viewer.apply(yield* resumed.expect("tunnel_create"))
           assert.include(Object.keys(viewer.view?.tunnels ?? {}), made.id)
           assert.lengthOf(Object.keys(viewer.view?.tunnels ?? {}), 4)
         }),

@@ -12,7 +12,7 @@ import { MasterKeyStore } from "#store/secrets/MasterKeyStore.ts"
 import { newDatabase } from "#support/database.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { join, joinV1 } from "#support/TestClient.ts"
-import { fromConfig, Viewer } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Deferred, Effect, Exit, Fiber, Layer, Redacted, Scope, Stream } from "effect"
 import { writeFile } from "node:fs/promises"
@@ -82,8 +82,8 @@ describe("a rotation of the master key", () => {
       const other = yield* server.newGateway
       const plain = yield* join(server.wsPort, "agent", agent.apiKey)
       const gone = yield* joinV1(server.wsPort, "gateway", gateway.apiKey)
-      const viewer = new Viewer()
-      viewer.take(yield* gone.expect("config"))
+      const viewer = new ViewReplica()
+      viewer.apply(yield* gone.expect("config"))
       gone.ws.close()
       yield* gone.closed
       const here = yield* joinV1(server.wsPort, "gateway", other.apiKey)
@@ -136,8 +136,8 @@ describe("a rotation of the master key", () => {
       const other = yield* startWithKeys(url, old, fresh)
       const { apiKey } = yield* server.newGateway
       const client = yield* joinV1(server.wsPort, "gateway", apiKey)
-      const viewer = new Viewer()
-      viewer.take(yield* client.expect("config"))
+      const viewer = new ViewReplica()
+      viewer.apply(yield* client.expect("config"))
       const write = (via: Server) =>
         Effect.gen(function*() {
           yield* via.newAgent
@@ -162,9 +162,9 @@ describe("a rotation of the master key", () => {
       yield* Fiber.join(writers)
       assert.deepStrictEqual(Object.keys((yield* rotationState(server)).counts), [fresh.id])
       yield* Context.get(server.context, Network).catchUp
-      for (const message of yield* messagesUntilHeartbeatAck(client)) viewer.take(message)
+      for (const message of yield* messagesUntilHeartbeatAck(client)) viewer.apply(message)
       const again = yield* joinV1(other.wsPort, "gateway", apiKey)
-      const { peers, certificates } = fromConfig((yield* again.expect("config")).data)
+      const { peers, certificates } = viewFromConfig((yield* again.expect("config")).data)
       assert.deepStrictEqual({ peers: viewer.view?.peers, certificates: viewer.view?.certificates }, {
         peers,
         certificates
