@@ -5,15 +5,15 @@
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { type RawData, type WebSocket, WebSocketServer } from "ws"
-import { answerCalls } from "./support/ipcCalls.ts"
+import { serveCalls } from "./support/ipcCalls.ts"
 
 const sockets = new Set<WebSocket>()
 let heartbeats = 0
-let config: () => string = () => "{\"type\":\"config\",\"data\":{}}"
-let step: Record<string, unknown> = {}
+let configText: () => string = () => "{\"type\":\"config\",\"data\":{}}"
+let tunnelFields: Record<string, unknown> = {}
 
 const server = createServer((request, response) => {
-  send(Number(request.headers["x-sequence"]), 1)
+  broadcastDeltas(Number(request.headers["x-sequence"]), 1)
   response.end("{}")
 })
 const wss = new WebSocketServer({ server, perMessageDeflate: false })
@@ -31,14 +31,17 @@ function receive(socket: WebSocket, data: RawData): void {
     heartbeats += 1
   } else if (message.type === "auth") {
     socket.send(JSON.stringify({ type: "auth_success", data: { message: "Authentication successful" } }))
-    socket.send(config())
+    socket.send(configText())
   }
 }
 
 /** Steps numbered from this one on, each encoded once and given to every socket in turn. */
-function send(sequence: number, count: number): void {
+function broadcastDeltas(sequence: number, count: number): void {
   for (let index = 0; index < count; index += 1) {
-    const message = { type: "tunnel_update", data: { ...step, target: `localhost:${sequence + index}`, enabled: true } }
+    const message = {
+      type: "tunnel_update",
+      data: { ...tunnelFields, target: `localhost:${sequence + index}`, enabled: true }
+    }
     const text = Buffer.from(JSON.stringify(message))
     for (const socket of sockets) socket.send(text, { binary: false })
   }
@@ -52,18 +55,19 @@ const handlers = {
   /** What every client gets after `auth`: this very text, or its content encoded for each of them. */
   configure: ({ encodeEach, text }: { readonly text: string; readonly encodeEach: boolean }): void => {
     const content: unknown = JSON.parse(text)
-    config = encodeEach ? () => JSON.stringify(content) : () => text
+    configText = encodeEach ? () => JSON.stringify(content) : () => text
   },
   /** The tunnel that all steps are about. */
-  about: (tunnel: Record<string, unknown>): void => {
-    step = tunnel
+  setTunnel: (tunnel: Record<string, unknown>): void => {
+    tunnelFields = tunnel
   },
-  send: ({ count, sequence }: { readonly sequence: number; readonly count: number }): void => send(sequence, count),
-  heartbeats: (): number => heartbeats
+  sendDeltas: ({ count, sequence }: { readonly sequence: number; readonly count: number }): void =>
+    broadcastDeltas(sequence, count),
+  heartbeatCount: (): number => heartbeats
 }
-export type RawHandlers = typeof handlers
+export type BareServerHandlers = typeof handlers
 
-answerCalls(handlers)
+serveCalls(handlers)
 // The probe lets go of the channel; here nothing else holds the process before it listens.
 process.channel?.ref()
 process.on("disconnect", () => process.exit())

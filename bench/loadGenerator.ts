@@ -1,36 +1,47 @@
 /** The load, in a process of its own: groups of clients that do what the orchestrator says, and what they saw. */
-import { answerCalls } from "./support/ipcCalls.ts"
-import { type Awaited, type Beaten, Group, type Opened, type Opening } from "./support/ClientGroup.ts"
+import { serveCalls } from "./support/ipcCalls.ts"
+import {
+  ClientGroup,
+  type ConnectOptions,
+  type ConnectResult,
+  type DeliveryResult,
+  type HeartbeatResult
+} from "./support/ClientGroup.ts"
 
-const groups = new Map<string, Group>()
+const groups = new Map<string, ClientGroup>()
 
-const group = (name: string): Group => {
-  const known = groups.get(name)
-  if (known !== undefined) return known
-  const made = new Group()
-  groups.set(name, made)
-  return made
+const group = (name: string): ClientGroup => {
+  const existing = groups.get(name)
+  if (existing !== undefined) return existing
+  const created = new ClientGroup()
+  groups.set(name, created)
+  return created
 }
 
 const handlers = {
-  open: ({ name, ...opening }: Opening & { readonly name: string }): Promise<Opened> => group(name).open(opening),
-  expect: (
-    { after, name, stepsEach }: { readonly name: string; readonly stepsEach: number; readonly after: number }
-  ): void => group(name).expect(stepsEach, after),
-  received: (
+  connect: ({ name, ...options }: ConnectOptions & { readonly name: string }): Promise<ConnectResult> =>
+    group(name).connect(options),
+  expectDeltas: (
+    { after, name, deltasPerClient }: {
+      readonly name: string
+      readonly deltasPerClient: number
+      readonly after: number
+    }
+  ): void => group(name).expectDeltas(deltasPerClient, after),
+  waitForDeltas: (
     { name, since, timeoutMillis }: { readonly name: string; readonly since: number; readonly timeoutMillis: number }
-  ): Promise<Awaited> => group(name).received(since, timeoutMillis),
-  beat: (
+  ): Promise<DeliveryResult> => group(name).waitForDeltas(since, timeoutMillis),
+  sendHeartbeats: (
     { name, perSecond, seconds }: { readonly name: string; readonly perSecond: number; readonly seconds: number }
-  ): Promise<Beaten> => group(name).beat(perSecond, seconds),
+  ): Promise<HeartbeatResult> => group(name).sendHeartbeats(perSecond, seconds),
   /** The clients of a group read slowly from now on. */
-  slow: ({ bytesPerSecond, name }: { readonly name: string; readonly bytesPerSecond: number }): void =>
-    group(name).slow(bytesPerSecond),
+  limitReadRate: ({ bytesPerSecond, name }: { readonly name: string; readonly bytesPerSecond: number }): void =>
+    group(name).limitReadRate(bytesPerSecond),
   /** The clients of a group acknowledge every step from now on, or no longer; how many acknowledgements there were so far. */
-  acknowledge: ({ isWanted, name }: { readonly name: string; readonly isWanted: boolean }): number =>
-    group(name).acknowledge(isWanted),
+  setAcknowledging: ({ isWanted, name }: { readonly name: string; readonly isWanted: boolean }): number =>
+    group(name).setAcknowledging(isWanted),
   /** The clients go, and the group remembers where they were. */
-  leave: (name: string): void => group(name).close(),
+  disconnect: (name: string): void => group(name).close(),
   close: (name: string): void => {
     groups.get(name)?.close()
     groups.delete(name)
@@ -43,5 +54,5 @@ const handlers = {
 }
 export type LoadHandlers = typeof handlers
 
-answerCalls(handlers)
+serveCalls(handlers)
 process.on("disconnect", () => process.exit())

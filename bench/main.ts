@@ -21,9 +21,9 @@ import { scale } from "./scenarios/scale.ts"
 import { slowReader } from "./scenarios/slowReader.ts"
 import { storm } from "./scenarios/storm.ts"
 import { sustained } from "./scenarios/sustained.ts"
-import { Bench, type Options, type Row, type Scenario } from "./support/Bench.ts"
+import { Bench, type BenchOptions, type Row, type Scenario } from "./support/Bench.ts"
 import { killAll, stopAll } from "./support/childProcesses.ts"
-import { within } from "./support/clock.ts"
+import { withTimeout } from "./support/clock.ts"
 import { type Database, openDatabase } from "./support/Database.ts"
 import { renderTable } from "./support/table.ts"
 import { removeRunDirectory } from "./support/runDirectory.ts"
@@ -77,7 +77,7 @@ process.stderr.write(
 try {
   const rows: Array<Row> = []
   for (const scenario of chosen) {
-    rows.push(...await measured(database, scenario, { quick: values.quick, profiles: values.profile }))
+    rows.push(...await measured(database, scenario, { quick: values.quick, profileDir: values.profile }))
   }
   process.stdout.write(`${renderTable(rows)}\n`)
 } finally {
@@ -86,17 +86,17 @@ try {
 }
 
 /** Its rows; when it fails or takes too long, those that it has reached, and why there are no more. */
-async function measured(on: Database, scenario: Scenario, options: Options): Promise<ReadonlyArray<Row>> {
-  process.stderr.write(`${scenario.name}: ${scenario.about}\n`)
+async function measured(on: Database, scenario: Scenario, options: BenchOptions): Promise<ReadonlyArray<Row>> {
+  process.stderr.write(`${scenario.name}: ${scenario.description}\n`)
   const bench = new Bench(on, scenario.name, options)
   try {
-    await within(scenario.timeoutMillis, scenario.name, scenario.run(bench))
+    await withTimeout(scenario.timeoutMillis, scenario.name, scenario.run(bench))
   } catch (error) {
     const [reason] = (error instanceof Error ? error.message : String(error)).trim().split("\n")
-    bench.row({ what: scenario.name, control: `failed: ${reason}`, raw: "", met: false })
+    bench.addRow({ label: scenario.name, control: `failed: ${reason}`, bare: "", isMet: false })
     process.exitCode = 1
   } finally {
-    await bench.end()
+    await bench.close()
   }
   return bench.rows
 }

@@ -1,6 +1,6 @@
 /** 1,000 gateways of `control.v1` acknowledge every step of a steady stream of changes: what that makes the database write. */
-import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes } from "#bench/support/ChangeWriter.ts"
+import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 
 const gateways = 1_000
@@ -12,14 +12,14 @@ const writtenAfterMillis = 12_000
 
 export const acks: Scenario = {
   name: "acks",
-  about: `${perSecond} changes a second to ${gateways} gateways of control.v1, acknowledged and not`,
+  description: `${perSecond} changes a second to ${gateways} gateways of control.v1, acknowledged and not`,
   timeoutMillis: 240_000,
   run: async (bench) => {
-    const seconds = bench.times(15, 10)
-    const network = await bench.network({ agents: 50, gateways, tunnels: 500 })
-    const control = await bench.control(network)
-    await bench.join("control", control, "gateway", network.gatewayKeys, 100, { acks: false })
-    const changes = new Changes(bench, "control")
+    const seconds = bench.repetitions(15, 10)
+    const network = await bench.createNetwork({ agents: 50, gateways, tunnels: 500 })
+    const control = await bench.startControl(network)
+    await bench.connectClients("control", control, "gateway", network.gatewayKeys, 100, { acknowledge: false })
+    const changes = new ChangeWriter(bench, "control")
     await sleep(1_000)
 
     const rowsWritten = async () => {
@@ -29,17 +29,21 @@ export const acks: Scenario = {
       return Number(row?.["rows"])
     }
     const stream = async (isAcknowledged: boolean) => {
-      const ackedBefore = await bench.load.call("acknowledge", { name: "control", isWanted: isAcknowledged })
+      const ackedBefore = await bench.loadGenerator.call("setAcknowledging", {
+        name: "control",
+        isWanted: isAcknowledged
+      })
       const rows = await rowsWritten()
       const [seen, usage] = await bench.measure(control, async () => {
-        const result = await changes.byStream(network, perSecond, seconds)
+        const result = await changes.updateAtRate(network, perSecond, seconds)
         await sleep(writtenAfterMillis)
         return result
       }, isAcknowledged ? "all" : undefined)
-      const acked = await bench.load.call("acknowledge", { name: "control", isWanted: false }) - ackedBefore
+      const acked = await bench.loadGenerator.call("setAcknowledging", { name: "control", isWanted: false }) -
+        ackedBefore
       return { seen, usage, acked, rows: await rowsWritten() - rows }
     }
-    await changes.byStream(network, perSecond, 2)
+    await changes.updateAtRate(network, perSecond, 2)
     await sleep(writtenAfterMillis)
     // What else is written meanwhile is not the same all the time, so it is taken before and after.
     const before = await stream(false)
@@ -55,15 +59,15 @@ export const acks: Scenario = {
     }
     const each = (figure: (run: typeof heard) => number) =>
       (figure(heard) - (figure(before) + figure(after)) / 2) / heard.acked
-    const use = inWords(heard.usage)
+    const use = formatUsage(heard.usage)
     const row = (what: string, value: number, use: string) =>
-      bench.row({
-        what: `acknowledgement: ${what} for each, beyond the same without`,
+      bench.addRow({
+        label: `acknowledgement: ${what} for each, beyond the same without`,
         control: value.toPrecision(2),
-        raw: "",
-        reach: String(reach),
-        met: value < reach,
-        use
+        bare: "",
+        goal: String(reach),
+        isMet: value < reach,
+        usage: use
       })
     row("write transactions", each(({ usage }) => usage.transactions), use)
     row(

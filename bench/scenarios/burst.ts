@@ -1,9 +1,9 @@
 /** 500 changes in one transaction, to 200, 1,000 and 2,000 gateways. */
-import { inWords, type Scenario, type Usage } from "#bench/support/Bench.ts"
-import { Changes, type Seen, settled } from "#bench/support/ChangeWriter.ts"
+import { formatUsage, type Scenario, type Usage } from "#bench/support/Bench.ts"
+import { type ChangeResult, ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import { median } from "#bench/support/quantiles.ts"
-import { stepAbout } from "#bench/support/servers.ts"
+import { tunnelDelta } from "#bench/support/servers.ts"
 import { microseconds, thousands } from "#bench/support/table.ts"
 
 const changes = 500
@@ -18,47 +18,47 @@ interface Burst {
 
 export const burst: Scenario = {
   name: "burst",
-  about: "500 changes at once to 200, 1,000 and 2,000 gateways",
+  description: "500 changes at once to 200, 1,000 and 2,000 gateways",
   timeoutMillis: 240_000,
   run: async (bench) => {
-    const network = await bench.network({ agents: 50, gateways: 2_000, tunnels: changes })
-    const control = await bench.control(network)
-    const raw = await bench.raw()
+    const network = await bench.createNetwork({ agents: 50, gateways: 2_000, tunnels: changes })
+    const control = await bench.startControl(network)
+    const raw = await bench.startBareServer()
     const [tunnel] = network.tunnels
-    if (tunnel !== undefined) await raw.raw.call("about", stepAbout(tunnel))
-    const ofControl = new Changes(bench, "control")
-    const ofRaw = new Changes(bench, "raw")
+    if (tunnel !== undefined) await raw.commands.call("setTunnel", tunnelDelta(tunnel))
+    const ofControl = new ChangeWriter(bench, "control")
+    const ofRaw = new ChangeWriter(bench, "raw")
     const cpuAt = new Map<number, number>()
 
     for (const [from, to] of [[0, 200], [200, 1_000], [1_000, 2_000]] as const) {
       const keys = network.gatewayKeys.slice(from, to)
-      await bench.join("control", control, "gateway", keys)
-      await bench.join("raw", raw, "gateway", keys)
+      await bench.connectClients("control", control, "gateway", keys)
+      await bench.connectClients("raw", raw, "gateway", keys)
       await sleep(1_000)
       const once = async (
         server: typeof control | typeof raw,
-        work: () => Promise<Seen>,
+        work: () => Promise<ChangeResult>,
         profile?: string
       ): Promise<Burst> => {
         const [seen, usage] = await bench.measure(server, async () => {
           const result = await work()
-          await settled(server)
+          await waitUntilIdle(server)
           return result
         }, profile)
-        const { count, last } = seen.spread
+        const { count, last } = seen.receiptTimes
         return {
           perSecond: count / last * 1_000,
           perSecondInAll: count / (last + seen.commitMillis) * 1_000,
-          cpuEach: usage.server / count,
+          cpuEach: usage.serverMillis / count,
           usage
         }
       }
-      await once(control, () => ofControl.bySql(network, changes))
+      await once(control, () => ofControl.updateBySql(network, changes))
       const ours: Array<Burst> = []
       const theirs: Array<Burst> = []
-      for (let index = 0; index < bench.times(5, 2); index += 1) {
-        ours.push(await once(control, () => ofControl.bySql(network, changes), index === 1 ? `${to}` : undefined))
-        if (to === 1_000 || index === 0) theirs.push(await once(raw, () => ofRaw.byCommand(raw, changes)))
+      for (let index = 0; index < bench.repetitions(5, 2); index += 1) {
+        ours.push(await once(control, () => ofControl.updateBySql(network, changes), index === 1 ? `${to}` : undefined))
+        if (to === 1_000 || index === 0) theirs.push(await once(raw, () => ofRaw.commandBareServer(raw, changes)))
       }
       const [our, their] = [ours, theirs].map((bursts) => ({
         perSecond: median(bursts.map(({ perSecond }) => perSecond)),
@@ -68,32 +68,32 @@ export const burst: Scenario = {
       const [{ usage }] = ours as [Burst]
       cpuAt.set(to, our.cpuEach)
       const goal = to === 1_000
-      bench.row({
-        what: `burst of ${changes}, ${to} gateways: deliveries a second`,
+      bench.addRow({
+        label: `burst of ${changes}, ${to} gateways: deliveries a second`,
         control: `${thousands(our.perSecond)} (${thousands(our.perSecondInAll)} with the transaction)`,
-        raw: thousands(their.perSecond),
+        bare: thousands(their.perSecond),
         ratio: our.perSecond / their.perSecond,
         // The server written from the spec's sample code reached 0.7 of the bare one.
-        ...(goal ? { reach: "5 x naive = 3.5 x raw", met: our.perSecond / their.perSecond >= 3.5 } : {}),
-        use: inWords(usage)
+        ...(goal ? { goal: "5 x naive = 3.5 x raw", isMet: our.perSecond / their.perSecond >= 3.5 } : {}),
+        usage: formatUsage(usage)
       })
-      bench.row({
-        what: `burst of ${changes}, ${to} gateways: CPU for each delivery`,
+      bench.addRow({
+        label: `burst of ${changes}, ${to} gateways: CPU for each delivery`,
         control: microseconds(our.cpuEach),
-        raw: microseconds(their.cpuEach),
+        bare: microseconds(their.cpuEach),
         ratio: our.cpuEach / their.cpuEach,
-        ...(goal ? { reach: "1/4 of raw", met: our.cpuEach / their.cpuEach <= 0.25 } : {}),
-        use: inWords(usage)
+        ...(goal ? { goal: "1/4 of raw", isMet: our.cpuEach / their.cpuEach <= 0.25 } : {}),
+        usage: formatUsage(usage)
       })
     }
     const [few, many] = [cpuAt.get(200) ?? Number.NaN, cpuAt.get(2_000) ?? Number.NaN]
-    bench.row({
-      what: "burst: CPU for each delivery at 2,000 gateways over that at 200",
+    bench.addRow({
+      label: "burst: CPU for each delivery at 2,000 gateways over that at 200",
       control: `${microseconds(many)} / ${microseconds(few)}`,
-      raw: "",
+      bare: "",
       ratio: many / few,
-      reach: "1.25 at most",
-      met: many / few <= 1.25
+      goal: "1.25 at most",
+      isMet: many / few <= 1.25
     })
   }
 }

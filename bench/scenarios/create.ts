@@ -1,47 +1,47 @@
 /** How long an operator waits for a new tunnel, with few and with many gateways connected. */
-import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes } from "#bench/support/ChangeWriter.ts"
+import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/table.ts"
 
 export const create: Scenario = {
   name: "create",
-  about: "POST /api/tunnels with 200 and with 2,000 gateways connected",
+  description: "POST /api/tunnels with 200 and with 2,000 gateways connected",
   timeoutMillis: 120_000,
   run: async (bench) => {
-    const network = await bench.network({ agents: 50, gateways: 2_000, tunnels: 100 })
-    const control = await bench.control(network)
+    const network = await bench.createNetwork({ agents: 50, gateways: 2_000, tunnels: 100 })
+    const control = await bench.startControl(network)
     const times = new Map<number, number>()
-    const changes = new Changes(bench, "control")
+    const changes = new ChangeWriter(bench, "control")
     for (const [from, to] of [[0, 200], [200, 2_000]] as const) {
-      await bench.join("control", control, "gateway", network.gatewayKeys.slice(from, to))
+      await bench.connectClients("control", control, "gateway", network.gatewayKeys.slice(from, to))
       await sleep(1_000)
-      for (let index = 0; index < 20; index += 1) await changes.byCreate(control, network)
+      for (let index = 0; index < 20; index += 1) await changes.createTunnel(control, network)
       const [millis, usage] = await bench.measure(control, async () => {
         const each: Array<number> = []
         // One after the other, each when the last one's fan-out is over: that is not part of the next one's time.
-        for (let index = 0; index < bench.times(100, 30); index += 1) {
-          each.push((await changes.byCreate(control, network)).commitMillis)
+        for (let index = 0; index < bench.repetitions(100, 30); index += 1) {
+          each.push((await changes.createTunnel(control, network)).commitMillis)
         }
         return each
       }, `${to}`)
       times.set(to, median(millis))
-      bench.row({
-        what: `HTTP create, ${to} gateways, p50`,
+      bench.addRow({
+        label: `HTTP create, ${to} gateways, p50`,
         control: milliseconds(median(millis)),
-        raw: "",
-        use: inWords(usage)
+        bare: "",
+        usage: formatUsage(usage)
       })
     }
     const ratio = (times.get(2_000) ?? Number.NaN) / (times.get(200) ?? Number.NaN)
-    bench.row({
-      what: "HTTP create: p50 at 2,000 gateways over that at 200",
+    bench.addRow({
+      label: "HTTP create: p50 at 2,000 gateways over that at 200",
       control: ratio.toFixed(2),
-      raw: "",
+      bare: "",
       ratio,
-      reach: "1.5 at most",
-      met: ratio <= 1.5
+      goal: "1.5 at most",
+      isMet: ratio <= 1.5
     })
   }
 }

@@ -1,6 +1,6 @@
 /** Two nodes; one is killed, and its 5,000 clients come to the other at once. */
-import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes, settled } from "#bench/support/ChangeWriter.ts"
+import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
 import { now, sleep } from "#bench/support/clock.ts"
 import type { Network } from "#bench/support/Database.ts"
 import { median } from "#bench/support/quantiles.ts"
@@ -16,54 +16,54 @@ const window = 400
 
 export const failover: Scenario = {
   name: "failover",
-  about: `one of two nodes is killed: ${clients} clients come back to the other, ${gone} do not come back`,
+  description: `one of two nodes is killed: ${clients} clients come back to the other, ${gone} do not come back`,
   timeoutMillis: 300_000,
   run: async (bench) => {
-    const network = await bench.network({ agents: clients + gone, gateways, tunnels: clients })
+    const network = await bench.createNetwork({ agents: clients + gone, gateways, tunnels: clients })
     const ready: Array<number> = []
     const p99: Array<number> = []
     const present: Array<number> = []
     const offline: Array<number> = []
     let use = ""
-    const staying = await bench.control(network)
-    await bench.join("gateways", staying, "gateway", network.gatewayKeys)
-    const toGateways = new Changes(bench, "gateways")
-    for (let round = 0; round < bench.times(3, 1); round += 1) {
-      const dying = await bench.control(network)
-      await bench.join("staying", dying, "agent", network.agentKeys.slice(0, clients), window)
-      await bench.join("gone", dying, "agent", network.agentKeys.slice(clients), window)
-      await settled(dying)
+    const staying = await bench.startControl(network)
+    await bench.connectClients("gateways", staying, "gateway", network.gatewayKeys)
+    const toGateways = new ChangeWriter(bench, "gateways")
+    for (let round = 0; round < bench.repetitions(3, 1); round += 1) {
+      const dying = await bench.startControl(network)
+      await bench.connectClients("staying", dying, "agent", network.agentKeys.slice(0, clients), window)
+      await bench.connectClients("gone", dying, "agent", network.agentKeys.slice(clients), window)
+      await waitUntilIdle(dying)
       await dying.kill()
       const killedAt = now()
-      await bench.load.call("close", "staying")
-      await bench.load.call("close", "gone")
+      await bench.loadGenerator.call("close", "staying")
+      await bench.loadGenerator.call("close", "gone")
       const [opened, usage] = await bench.measure(staying, async () => {
-        const joined = bench.join("staying", staying, "agent", network.agentKeys.slice(0, clients), window)
+        const joined = bench.connectClients("staying", staying, "agent", network.agentKeys.slice(0, clients), window)
         // Others are served meanwhile.
-        await toGateways.bySql(network, 100)
+        await toGateways.updateBySql(network, 100)
         return joined
       }, `${round}`)
       ready.push(opened.millis)
       p99.push(opened.p99)
-      use = inWords(usage)
+      use = formatUsage(usage)
       await until(async () => await online(network) >= clients)
       present.push(now() - killedAt)
       await until(async () => await online(network) === clients)
       offline.push(now() - killedAt)
-      await bench.load.call("close", "staying")
-      await settled(staying)
+      await bench.loadGenerator.call("close", "staying")
+      await waitUntilIdle(staying)
     }
     const row = (
       what: string,
       of: ReadonlyArray<number>,
       more: { readonly reach: string; readonly most: number } | undefined
     ) =>
-      bench.row({
-        what: `one of two nodes is killed, ${clients} clients at once: ${what}`,
+      bench.addRow({
+        label: `one of two nodes is killed, ${clients} clients at once: ${what}`,
         control: `${milliseconds(median(of))} (worst of ${of.length}: ${milliseconds(Math.max(...of))})`,
-        raw: "",
-        ...(more && { reach: more.reach, met: Math.max(...of) <= more.most }),
-        use
+        bare: "",
+        ...(more && { goal: more.reach, isMet: Math.max(...of) <= more.most }),
+        usage: use
       })
     row("until the last has its config", ready, { reach: "30 s", most: 30_000 })
     row("from a client's connect to its config, p99", p99, undefined)

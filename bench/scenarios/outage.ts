@@ -1,6 +1,6 @@
 /** The database is restarted under 2,000 clients: nobody is closed, and everybody has what was committed after it soon. */
-import { inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes, settled } from "#bench/support/ChangeWriter.ts"
+import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/table.ts"
 
@@ -14,45 +14,49 @@ const changes = 20
 
 export const outage: Scenario = {
   name: "outage",
-  about: "the database is restarted under 2,000 clients",
+  description: "the database is restarted under 2,000 clients",
   timeoutMillis: 240_000,
   run: async (bench) => {
-    const network = await bench.network({ agents, gateways, tunnels: agents })
-    const control = await bench.control(network)
-    await bench.join("gateways", control, "gateway", network.gatewayKeys)
-    await bench.join("agents", control, "agent", network.agentKeys, 200)
-    await settled(control)
-    const toGateways = new Changes(bench, "gateways")
-    await toGateways.bySql(network, changes)
-    await bench.load.call("expect", { name: "agents", stepsEach: Infinity, after: 0 })
+    const network = await bench.createNetwork({ agents, gateways, tunnels: agents })
+    const control = await bench.startControl(network)
+    await bench.connectClients("gateways", control, "gateway", network.gatewayKeys)
+    await bench.connectClients("agents", control, "agent", network.agentKeys, 200)
+    await waitUntilIdle(control)
+    const toGateways = new ChangeWriter(bench, "gateways")
+    await toGateways.updateBySql(network, changes)
+    await bench.loadGenerator.call("expectDeltas", { name: "agents", deltasPerClient: Infinity, after: 0 })
 
     const converged: Array<number> = []
     const down: Array<number> = []
     let use = ""
-    for (let round = 0; round < bench.times(5, 2); round += 1) {
+    for (let round = 0; round < bench.repetitions(5, 2); round += 1) {
       const downMillis = await bench.restartDatabase(awayMillis)
-      const [seen, usage] = await bench.measure(control, () => toGateways.bySql(network, changes))
+      const [seen, usage] = await bench.measure(control, () => toGateways.updateBySql(network, changes))
       down.push(downMillis)
-      converged.push(seen.spread.last)
-      use = inWords(usage)
+      converged.push(seen.receiptTimes.last)
+      use = formatUsage(usage)
     }
-    const { lost } = await bench.load.call("received", { name: "agents", since: 0, timeoutMillis: 0 })
-    bench.row({
-      what: `database restarted under ${
+    const { lostConnections } = await bench.loadGenerator.call("waitForDeltas", {
+      name: "agents",
+      since: 0,
+      timeoutMillis: 0
+    })
+    bench.addRow({
+      label: `database restarted under ${
         gateways + agents
       } clients: from its first answer to the last receipt, worst of ${converged.length}`,
       control: `${milliseconds(Math.max(...converged))} (median ${milliseconds(median(converged))})`,
-      raw: "",
-      reach: "5 s",
-      met: Math.max(...converged) <= 5_000,
-      use: `away for ${milliseconds(median(down))}; ${use}`
+      bare: "",
+      goal: "5 s",
+      isMet: Math.max(...converged) <= 5_000,
+      usage: `away for ${milliseconds(median(down))}; ${use}`
     })
-    bench.row({
-      what: `database restarted under ${gateways + agents} clients: connections closed`,
-      control: String(lost),
-      raw: "",
-      reach: "0",
-      met: lost === 0
+    bench.addRow({
+      label: `database restarted under ${gateways + agents} clients: connections closed`,
+      control: String(lostConnections),
+      bare: "",
+      goal: "0",
+      isMet: lostConnections === 0
     })
   }
 }

@@ -1,8 +1,8 @@
 /** Clients of `control.v1` come back after a restart of the server: with what they have seen, and without. */
-import { type Bench, inWords, type Scenario, type Usage } from "#bench/support/Bench.ts"
-import { settled } from "#bench/support/ChangeWriter.ts"
+import { type Bench, formatUsage, type Scenario, type Usage } from "#bench/support/Bench.ts"
+import { waitUntilIdle } from "#bench/support/ChangeWriter.ts"
 import type { Network } from "#bench/support/Database.ts"
-import type { Opened } from "#bench/support/ClientGroup.ts"
+import type { ConnectResult } from "#bench/support/ClientGroup.ts"
 import { median } from "#bench/support/quantiles.ts"
 import type { Control } from "#bench/support/servers.ts"
 import { kilobytes, microseconds, milliseconds } from "#bench/support/table.ts"
@@ -17,8 +17,8 @@ const ways = ["without", "with"] as const
 type Way = typeof ways[number]
 
 interface Return {
-  readonly gateways: Opened
-  readonly agents: Opened
+  readonly gateways: ConnectResult
+  readonly agents: ConnectResult
   readonly usage: Usage
 }
 
@@ -27,20 +27,21 @@ const mixes = [{ gateways: 1_000, agents: 1_000 }, { gateways: 20, agents: 1_980
 
 export const resume: Scenario = {
   name: "resume",
-  about: `2,000 clients of control.v1 come back after a restart, ${missed} changes later, with and without resuming`,
+  description:
+    `2,000 clients of control.v1 come back after a restart, ${missed} changes later, with and without resuming`,
   timeoutMillis: 400_000,
   run: async (bench) => {
     for (const mix of mixes) {
-      const network = await bench.network({ ...mix, tunnels })
-      let control = await bench.control(network)
+      const network = await bench.createNetwork({ ...mix, tunnels })
+      let control = await bench.startControl(network)
       await join(bench, control, network)
       const returns: Record<Way, Array<Return>> = { without: [], with: [] }
-      for (let round = 0; round < bench.times(3, 1); round += 1) {
+      for (let round = 0; round < bench.repetitions(3, 1); round += 1) {
         for (const way of ways) {
           control = await restarted(bench, control, network, round)
           const [[gateways, agents], usage] = await bench.measure(control, async () => {
             const joined = await join(bench, control, network, way)
-            await settled(control)
+            await waitUntilIdle(control)
             return joined
           }, round === 0 ? `${way}-${mix.gateways}` : undefined)
           if (way === "with") check(gateways, mix.gateways, missed * mix.gateways)
@@ -48,8 +49,8 @@ export const resume: Scenario = {
           returns[way].push({ gateways, agents, usage })
         }
       }
-      await bench.load.call("close", "gateways")
-      await bench.load.call("close", "agents")
+      await bench.loadGenerator.call("close", "gateways")
+      await bench.loadGenerator.call("close", "agents")
       await control.stop()
       report(bench, mix, returns)
     }
@@ -57,29 +58,29 @@ export const resume: Scenario = {
 }
 
 function join(bench: Bench, control: Control, { agentKeys, gatewayKeys }: Network, way: Way = "without") {
-  const v1 = (steps: number) => ({ acks: false, ...(way === "with" && { missed: steps }) })
+  const v1 = (steps: number) => ({ acknowledge: false, ...(way === "with" && { missedDeltas: steps }) })
   return Promise.all([
-    bench.join("gateways", control, "gateway", gatewayKeys, 200, v1(missed * gatewayKeys.length)),
-    bench.join("agents", control, "agent", agentKeys, 200, v1(missed))
+    bench.connectClients("gateways", control, "gateway", gatewayKeys, 200, v1(missed * gatewayKeys.length)),
+    bench.connectClients("agents", control, "agent", agentKeys, 200, v1(missed))
   ])
 }
 
 /** The clients are there when it stops, and keep their places. */
 async function restarted(bench: Bench, control: Control, network: Network, round: number): Promise<Control> {
   await control.stop()
-  for (const name of ["gateways", "agents"]) await bench.load.call("leave", name)
+  for (const name of ["gateways", "agents"]) await bench.loadGenerator.call("disconnect", name)
   for (const { id } of network.tunnels.slice(round * missed, (round + 1) * missed)) {
     await network.query(
       "update tunnels set target = 'localhost:' || (right(target, 5)::int + 1) where id = $1",
       [id]
     )
   }
-  const again = await bench.control(network, control)
-  await settled(again)
+  const again = await bench.startControl(network, control)
+  await waitUntilIdle(again)
   return again
 }
 
-function check({ resumed, steps }: Opened, clients: number, missedInAll: number): void {
+function check({ resumedClients: resumed, deltas: steps }: ConnectResult, clients: number, missedInAll: number): void {
   if (resumed === clients && steps === missedInAll) return
   throw new Error(`${resumed} of ${clients} resumed; of ${missedInAll} missed steps ${steps} came`)
 }
@@ -96,18 +97,18 @@ function report(bench: Bench, mix: typeof mixes[number], returns: Record<Way, Re
     reach?: { readonly reach: string; readonly most: number }
   ) => {
     const [ours, theirs] = [of("with", value), of("without", value)]
-    bench.row({
-      what: `${what}: ${figure}, resuming / not`,
+    bench.addRow({
+      label: `${what}: ${figure}, resuming / not`,
       control: `${inText(ours)} / ${inText(theirs)}`,
-      raw: "",
+      bare: "",
       ratio: ours / theirs,
-      ...(reach && { reach: reach.reach, met: ours / theirs <= reach.most }),
-      use
+      ...(reach && { goal: reach.reach, isMet: ours / theirs <= reach.most }),
+      usage: use
     })
   }
   const each = (kind: "gateways" | "agents") =>
     ways.toReversed().map((way) => kilobytes(of(way, (back) => back[kind].bytes) / mix[kind])).join(" / ")
-  const use = ways.toReversed().map((way) => inWords((returns[way].at(-1) as Return).usage)).join(" / ")
+  const use = ways.toReversed().map((way) => formatUsage((returns[way].at(-1) as Return).usage)).join(" / ")
   row(
     "bytes received",
     kilobytes,
@@ -116,5 +117,5 @@ function report(bench: Bench, mix: typeof mixes[number], returns: Record<Way, Re
     { reach: "1/5", most: 0.2 }
   )
   row("until the last is ready", milliseconds, ({ agents, gateways }) => Math.max(agents.millis, gateways.millis), use)
-  row("CPU of the server for each", microseconds, ({ usage }) => usage.server / clients, use)
+  row("CPU of the server for each", microseconds, ({ usage }) => usage.serverMillis / clients, use)
 }

@@ -1,6 +1,6 @@
 /** From 1,000 to 10,000 idle agents on one node, with 50 gateways: what grows, and what does not. */
-import { type Bench, inWords, type Scenario } from "#bench/support/Bench.ts"
-import { Changes, settled } from "#bench/support/ChangeWriter.ts"
+import { type Bench, formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 import type { Network } from "#bench/support/Database.ts"
 import { quantile } from "#bench/support/quantiles.ts"
@@ -29,15 +29,17 @@ interface Figures {
 
 export const scale: Scenario = {
   name: "scale",
-  about: "1,000 and 10,000 idle agents and 50 gateways on one node",
+  description: "1,000 and 10,000 idle agents and 50 gateways on one node",
   timeoutMillis: 600_000,
   run: async (bench) => {
     const figures: Array<Figures> = []
     for (const agents of sizes) {
-      const network = await bench.network({ agents: agents + 500, gateways, tunnels: agents })
-      const control = await bench.control(network)
+      const network = await bench.createNetwork({ agents: agents + 500, gateways, tunnels: agents })
+      const control = await bench.startControl(network)
       figures.push(await measured(bench, control, network, agents))
-      for (const name of ["first", "idle", "one", "gateways"]) await bench.load.call("close", `${name} ${agents}`)
+      for (const name of ["first", "idle", "one", "gateways"]) {
+        await bench.loadGenerator.call("close", `${name} ${agents}`)
+      }
       await control.stop()
     }
     report(bench, figures as [Figures, Figures])
@@ -46,42 +48,42 @@ export const scale: Scenario = {
 
 async function measured(bench: Bench, control: Control, network: Network, agents: number): Promise<Figures> {
   // What the first connections load and compile is not the others'.
-  await bench.join(`first ${agents}`, control, "agent", network.agentKeys.slice(agents), 20)
-  await settled(control)
+  await bench.connectClients(`first ${agents}`, control, "agent", network.agentKeys.slice(agents), 20)
+  await waitUntilIdle(control)
   const before = await control.probe.call("memory", undefined as never)
-  await bench.join(`one ${agents}`, control, "agent", network.agentKeys.slice(0, 1))
-  await bench.join(`idle ${agents}`, control, "agent", network.agentKeys.slice(1, agents), 200)
-  await settled(control)
+  await bench.connectClients(`one ${agents}`, control, "agent", network.agentKeys.slice(0, 1))
+  await bench.connectClients(`idle ${agents}`, control, "agent", network.agentKeys.slice(1, agents), 200)
+  await waitUntilIdle(control)
   await sleep(6_000)
   const after = await control.probe.call("memory", undefined as never)
-  await bench.join(`gateways ${agents}`, control, "gateway", network.gatewayKeys)
+  await bench.connectClients(`gateways ${agents}`, control, "gateway", network.gatewayKeys)
 
   const idling = { name: `idle ${agents}`, perSecond: Math.round(agents / beatEvery) }
   const [, idle] = await bench.measure(
     control,
-    () => bench.load.call("beat", { ...idling, seconds: idleSeconds }, 60_000)
+    () => bench.loadGenerator.call("sendHeartbeats", { ...idling, seconds: idleSeconds }, 60_000)
   )
-  const toOne = new Changes(bench, `one ${agents}`)
-  const toAll = new Changes(bench, `gateways ${agents}`, 50_000)
+  const toOne = new ChangeWriter(bench, `one ${agents}`)
+  const toAll = new ChangeWriter(bench, `gateways ${agents}`, 50_000)
   const [one, all]: [Array<number>, Array<number>] = [[], []]
-  const rounds = bench.times(200, 40)
+  const rounds = bench.repetitions(200, 40)
   const [, usage] = await bench.measure(control, async () => {
-    const beating = bench.load.call("beat", { ...idling, seconds: rounds / 20 }, 120_000)
-    for (let index = 0; index < rounds; index += 1) one.push((await toOne.bySql(network, 1)).spread.last)
+    const beating = bench.loadGenerator.call("sendHeartbeats", { ...idling, seconds: rounds / 20 }, 120_000)
+    for (let index = 0; index < rounds; index += 1) one.push((await toOne.updateBySql(network, 1)).receiptTimes.last)
     // The gateways were told of these as well.
     await sleep(500)
-    for (let index = 0; index < rounds; index += 1) all.push((await toAll.bySql(network, 1)).spread.last)
+    for (let index = 0; index < rounds; index += 1) all.push((await toAll.updateBySql(network, 1)).receiptTimes.last)
     await beating
   }, `${agents}`)
   const each = (what: "heap" | "resident") => (after[what] - before[what]) / agents
   return {
     heap: each("heap"),
     resident: each("resident"),
-    idle: inWords(idle),
-    idleServer: idle.server / idle.millis,
+    idle: formatUsage(idle),
+    idleServer: idle.serverMillis / idle.millis,
     one,
     all,
-    use: inWords(usage)
+    use: formatUsage(usage)
   }
 }
 
@@ -93,13 +95,13 @@ function report(bench: Bench, [small, large]: readonly [Figures, Figures]): void
     goal?: { readonly reach: string; readonly most: number }
   ) => {
     const [before, after] = [quantile(small[of], share), quantile(large[of], share)]
-    bench.row({
-      what: `${what}, p${share * 100}, with 10,000 agents / 1,000`,
+    bench.addRow({
+      label: `${what}, p${share * 100}, with 10,000 agents / 1,000`,
       control: `${milliseconds(after)} / ${milliseconds(before)}`,
-      raw: "",
+      bare: "",
       ratio: after / before,
-      ...(goal && { reach: goal.reach, met: after / before <= goal.most }),
-      use: large.use
+      ...(goal && { goal: goal.reach, isMet: after / before <= goal.most }),
+      usage: large.use
     })
   }
   pair("a change that concerns one agent: commit to receipt", 0.5, "one", { reach: "flat: 1.25 at most", most: 1.25 })
@@ -107,20 +109,20 @@ function report(bench: Bench, [small, large]: readonly [Figures, Figures]): void
   pair("a change to 50 gateways: commit to last receipt", 0.5, "all")
   pair("a change to 50 gateways: commit to last receipt", 0.99, "all")
   for (const what of ["heap", "resident"] as const) {
-    bench.row({
-      what: `idle connection: growth of ${what}, 10,000 agents / 1,000`,
+    bench.addRow({
+      label: `idle connection: growth of ${what}, 10,000 agents / 1,000`,
       control: `${kilobytes(large[what])} / ${kilobytes(small[what])}`,
-      raw: "",
+      bare: "",
       ratio: large[what] / small[what],
-      ...(what === "heap" && { reach: "linear: 1.25 at most", met: large[what] / small[what] <= 1.25 }),
-      use: what === "heap" ? "" : `${Math.round(large.resident * sizes[1] / 1e6)} MB for all of them`
+      ...(what === "heap" && { goal: "linear: 1.25 at most", isMet: large[what] / small[what] <= 1.25 }),
+      usage: what === "heap" ? "" : `${Math.round(large.resident * sizes[1] / 1e6)} MB for all of them`
     })
   }
-  bench.row({
-    what: `idle, one heartbeat in ${beatEvery} s each: CPU of the server, 10,000 agents / 1,000`,
+  bench.addRow({
+    label: `idle, one heartbeat in ${beatEvery} s each: CPU of the server, 10,000 agents / 1,000`,
     control: `${(100 * large.idleServer).toFixed(1)} % / ${(100 * small.idleServer).toFixed(1)} %`,
-    raw: "",
+    bare: "",
     ratio: large.idleServer / small.idleServer,
-    use: large.idle
+    usage: large.idle
   })
 }

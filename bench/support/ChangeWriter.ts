@@ -2,32 +2,32 @@
 import type { Bench } from "./Bench.ts"
 import { now, sleep } from "./clock.ts"
 import type { Network } from "./Database.ts"
-import type { Awaited } from "./ClientGroup.ts"
-import type { Control, Raw } from "./servers.ts"
+import type { DeliveryResult } from "./ClientGroup.ts"
+import type { BareServer, Control } from "./servers.ts"
 
-const timeoutMillis = 60_000
+const deliveryTimeoutMillis = 60_000
 
-export interface Seen extends Awaited {
+export interface ChangeResult extends DeliveryResult {
   /** From the moment when the change was asked for to its commit. */
   readonly commitMillis: number
 }
 
 /** The changes of one server, numbered without gaps so that clients see what is lost, doubled or out of order. */
-export class Changes {
+export class ChangeWriter {
   readonly #bench: Bench
   readonly #group: string
-  #last: number
+  #lastSequence: number
 
   /** Two of one network begin at numbers apart, so that the one's change is none of the other's: five digits each. */
   constructor(bench: Bench, group: string, after = 10_000) {
     this.#bench = bench
     this.#group = group
-    this.#last = after
+    this.#lastSequence = after
   }
 
   /** Many changes, each of another tunnel, in one transaction of another program; latencies count from the commit's answer. */
-  bySql(network: Network, count: number): Promise<Seen> {
-    return this.#watch(count, (first) =>
+  updateBySql(network: Network, count: number): Promise<ChangeResult> {
+    return this.#writeAndWait(count, (first) =>
       network.query(`do $$ begin
         for i in 0..${count - 1} loop
           update tunnels set target = 'localhost:' || (${first} + i)
@@ -37,9 +37,9 @@ export class Changes {
   }
 
   /** Changes of one tunnel after the other at an even rate, each in a transaction of its own; latencies say nothing here. */
-  byStream(network: Network, perSecond: number, seconds: number): Promise<Seen> {
+  updateAtRate(network: Network, perSecond: number, seconds: number): Promise<ChangeResult> {
     const count = perSecond * seconds
-    return this.#watch(count, async (first) => {
+    return this.#writeAndWait(count, async (first) => {
       const startedAt = now()
       for (let index = 0; index < count; index += 1) {
         await sleep(Math.max(0, startedAt + index * 1_000 / perSecond - now()))
@@ -50,9 +50,9 @@ export class Changes {
   }
 
   /** One change by the HTTP API; latencies count from the request. */
-  byHttp(control: Control, network: Network): Promise<Seen> {
-    const tunnel = network.tunnels[this.#last % network.tunnels.length]
-    return this.#watch(
+  patchTunnel(control: Control, network: Network): Promise<ChangeResult> {
+    const tunnel = network.tunnels[this.#lastSequence % network.tunnels.length]
+    return this.#writeAndWait(
       1,
       (sequence) => control.request("PATCH", `/api/tunnels/${tunnel?.id}`, { target: `localhost:${sequence}` }),
       "before"
@@ -63,9 +63,9 @@ export class Changes {
    * A new tunnel by the HTTP API; `commitMillis` is how long its operator waited. With `wait` the answer must say that so many
    * clients have applied it.
    */
-  byCreate(control: Control, network: Network, wait?: { readonly clients: number }): Promise<Seen> {
-    const agentId = network.agentIds[this.#last % network.agentIds.length]
-    return this.#watch(
+  createTunnel(control: Control, network: Network, wait?: { readonly clients: number }): Promise<ChangeResult> {
+    const agentId = network.agentIds[this.#lastSequence % network.agentIds.length]
+    return this.#writeAndWait(
       1,
       async (sequence) => {
         const answer = await control.request("POST", `/api/tunnels${wait === undefined ? "" : "?wait=applied"}`, {
@@ -73,54 +73,62 @@ export class Changes {
           domain: `new-${sequence}.example.com`,
           target: `localhost:${sequence}`
         })
-        if (wait !== undefined) checkDelivery(answer, wait.clients)
+        if (wait !== undefined) assertAppliedByAll(answer, wait.clients)
       },
       "before"
     )
   }
 
   /** The same to the bare server, by its command channel. */
-  byCommand({ raw }: Raw, count: number): Promise<Seen> {
-    return this.#watch(count, (sequence) => raw.call("send", { sequence, count }), "before")
+  commandBareServer({ commands: raw }: BareServer, count: number): Promise<ChangeResult> {
+    return this.#writeAndWait(count, (sequence) => raw.call("sendDeltas", { sequence, count }), "before")
   }
 
   /** The same to the bare server, by a bare HTTP request. */
-  byBareHttp({ url }: Raw): Promise<Seen> {
-    return this.#watch(1, async (sequence) => {
+  requestBareServer({ url }: BareServer): Promise<ChangeResult> {
+    return this.#writeAndWait(1, async (sequence) => {
       await (await fetch(url, { headers: { "x-sequence": String(sequence) } })).text()
     }, "before")
   }
 
-  async #watch(count: number, change: (first: number) => Promise<unknown>, since: "before" | "after"): Promise<Seen> {
+  async #writeAndWait(
+    count: number,
+    change: (first: number) => Promise<unknown>,
+    since: "before" | "after"
+  ): Promise<ChangeResult> {
     // Five digits: then they begin anew.
-    if (this.#last + count > 99_999) this.#last = 10_000
-    const first = this.#last + 1
-    const { load } = this.#bench
-    await load.call("expect", { name: this.#group, stepsEach: count, after: this.#last })
-    this.#last += count
-    const askedAt = now()
+    if (this.#lastSequence + count > 99_999) this.#lastSequence = 10_000
+    const first = this.#lastSequence + 1
+    const { loadGenerator } = this.#bench
+    await loadGenerator.call("expectDeltas", { name: this.#group, deltasPerClient: count, after: this.#lastSequence })
+    this.#lastSequence += count
+    const requestedAt = now()
     await change(first)
     const committedAt = now()
-    const from = since === "before" ? askedAt : committedAt
-    const seen = await load.call("received", { name: this.#group, since: from, timeoutMillis }, timeoutMillis + 5_000)
-    if (!seen.complete || seen.disordered > 0 || seen.lost > 0) {
+    const startsAt = since === "before" ? requestedAt : committedAt
+    const delivery = await loadGenerator.call("waitForDeltas", {
+      name: this.#group,
+      since: startsAt,
+      timeoutMillis: deliveryTimeoutMillis
+    }, deliveryTimeoutMillis + 5_000)
+    if (!delivery.isComplete || delivery.outOfOrder > 0 || delivery.lostConnections > 0) {
       throw new Error(
-        `of ${seen.expected} deliveries ${seen.spread.count} came, ${seen.disordered} out of order; ${seen.configs} configs instead; ` +
-          `${seen.lost} connections lost`
+        `of ${delivery.expected} deliveries ${delivery.receiptTimes.count} came, ${delivery.outOfOrder} out of order; ${delivery.configs} configs instead; ` +
+          `${delivery.lostConnections} connections lost`
       )
     }
-    return { ...seen, commitMillis: committedAt - askedAt }
+    return { ...delivery, commitMillis: committedAt - requestedAt }
   }
 }
 
-function checkDelivery(answer: unknown, clients: number): void {
+function assertAppliedByAll(answer: unknown, clients: number): void {
   const { delivery } = answer as { delivery?: { applied: number; pending: ReadonlyArray<unknown> } | null }
   if (delivery?.applied !== clients || delivery.pending.length > 0)
     throw new Error(`applied by ${delivery?.applied} of ${clients}: ${JSON.stringify(delivery).slice(0, 300)}`)
 }
 
 /** Waits until the server has nothing more to do, five seconds at most. */
-export const settled = async (server: Control | Raw): Promise<number> => {
+export const waitUntilIdle = async (server: Control | BareServer): Promise<number> => {
   const startedAt = now()
   let before = await server.probe.call("cpu", undefined as never)
   while (now() - startedAt < 5_000) {

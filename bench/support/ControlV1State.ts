@@ -2,43 +2,43 @@
 import { Buffer } from "node:buffer"
 
 /** Where a client has come to, as it says it when it comes back. */
-export interface Place {
+export interface Position {
   readonly timeline: string
   readonly revision: number
 }
 
 /** More than the longest head of a config: its type, revision and timeline. */
-export const headBytes = 128
+export const maxConfigHeadBytes = 128
 
-export class V1 {
+export class ControlV1State {
   /** Set to acknowledge every step. */
-  acks: boolean
+  isAcknowledging: boolean
   /** Acknowledgements so far. */
-  acked = 0
-  readonly resume: Place | undefined
+  acknowledgementCount = 0
+  readonly resume: Position | undefined
   #timeline = ""
   #revision = 0
   /** What was received since the last acknowledgement. */
-  #due: Array<number> = []
+  #pendingAcknowledgements: Array<number> = []
 
-  constructor(resume: Place | undefined, acks: boolean) {
+  constructor(resume: Position | undefined, acks: boolean) {
     this.resume = resume
-    this.acks = acks
+    this.isAcknowledging = acks
     if (resume !== undefined) ({ revision: this.#revision, timeline: this.#timeline } = resume)
   }
 
   /** What `auth` says beside the key. */
-  get auth(): { readonly resume?: Place } {
+  get authFields(): { readonly resume?: Position } {
     return this.resume === undefined ? {} : { resume: this.resume }
   }
 
-  get place(): Place {
+  get position(): Position {
     return { timeline: this.#timeline, revision: this.#revision }
   }
 
   /** Takes its place from the head of a config. */
-  config(data: Buffer, start: number): void {
-    const head = data.toString("latin1", start, start + headBytes)
+  readConfig(data: Buffer, start: number): void {
+    const head = data.toString("latin1", start, start + maxConfigHeadBytes)
     const [, revision, timeline] = /^\{"type":"config","revision":(\d+),"timeline":"([^"]+)"/u.exec(head) ?? []
     if (revision === undefined || timeline === undefined) throw new Error(`no place in ${head}`)
     this.#revision = Number(revision)
@@ -47,31 +47,32 @@ export class V1 {
 
   /** Whether this frame says that the client goes on from where it was. */
   isResumed(data: Buffer, start: number, end: number): boolean {
-    return data.subarray(start, start + welcome.length).equals(welcome) && data.subarray(start, end).includes(resumed)
+    return data.subarray(start, start + authSuccessHead.length).equals(authSuccessHead) &&
+      data.subarray(start, end).includes(resumedField)
   }
 
   /** Takes its place from a step, and remembers to acknowledge it. */
-  step(data: Buffer, start: number): void {
-    let at = data.indexOf(revisionName, start) + revisionName.length
+  readDelta(data: Buffer, start: number): void {
+    let at = data.indexOf(revisionField, start) + revisionField.length
     let revision = 0
     for (let digit = (data[at] ?? 0) - 48; digit >= 0 && digit < 10; digit = (data[at] ?? 0) - 48) {
       revision = revision * 10 + digit
       at += 1
     }
     this.#revision = revision
-    if (this.acks) this.#due.push(revision)
+    if (this.isAcknowledging) this.#pendingAcknowledgements.push(revision)
   }
 
   /** The revisions to acknowledge now, each one by itself. */
-  takeDue(): ReadonlyArray<number> {
-    if (this.#due.length === 0) return this.#due
-    const due = this.#due
-    this.#due = []
-    this.acked += due.length
+  drainAcknowledgements(): ReadonlyArray<number> {
+    if (this.#pendingAcknowledgements.length === 0) return this.#pendingAcknowledgements
+    const due = this.#pendingAcknowledgements
+    this.#pendingAcknowledgements = []
+    this.acknowledgementCount += due.length
     return due
   }
 }
 
-const welcome = Buffer.from("{\"type\":\"auth_success\"")
-const resumed = Buffer.from("\"resumed\":true")
-const revisionName = "\"revision\":"
+const authSuccessHead = Buffer.from("{\"type\":\"auth_success\"")
+const resumedField = Buffer.from("\"resumed\":true")
+const revisionField = "\"revision\":"

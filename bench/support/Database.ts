@@ -10,21 +10,21 @@ import { randomBytes } from "node:crypto"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
 import { now, sleep } from "./clock.ts"
-import { cpuOfPostgres } from "./postgresCpu.ts"
-import { seed, type Seeded, type Size } from "./seed.ts"
+import { postgresCpuMillis } from "./postgresCpu.ts"
+import { type NetworkSize, type SeededNetwork, seedNetwork } from "./seed.ts"
 import { runDirectory } from "./runDirectory.ts"
 
 type Rows = ReadonlyArray<Record<string, unknown>>
 
 /** A database of its own with the schema and a network in it. */
-export interface Network extends Seeded {
-  readonly url: string
+export interface Network extends SeededNetwork {
+  readonly databaseUrl: string
   readonly masterKey: string
   query(statement: string, parameters?: ReadonlyArray<unknown>): Promise<Rows>
   close(): Promise<void>
 }
 
-export interface Written {
+export interface WriteCounters {
   /** How many transactions have written so far, in the whole server: each of them takes one number. */
   readonly transactions: number
   /** Bytes of write-ahead log so far. */
@@ -33,12 +33,12 @@ export interface Written {
 
 export interface Database {
   readonly description: string
-  newNetwork(size: Size): Promise<Network>
-  written(): Promise<Written>
+  createNetwork(size: NetworkSize): Promise<Network>
+  writeCounters(): Promise<WriteCounters>
   /** In milliseconds so far; undefined where it cannot be known. */
-  cpu(): number | undefined
+  cpuMillis(): number | undefined
   /** Stops it and starts it again after a while, and returns when it answers: the milliseconds in between. Only the embedded one. */
-  restart(awayMillis: number): Promise<number>
+  restart(downMillis: number): Promise<number>
   close(): Promise<void>
 }
 
@@ -51,37 +51,37 @@ export const openDatabase = async (): Promise<Database> => {
   const query = (statement: string): Promise<Rows> =>
     server.runPromise(Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe<Record<string, unknown>>(statement)))
 
-  const [about] = await query(
+  const [serverInfo] = await query(
     "select version(), current_setting('fsync') as fsync, current_setting('synchronous_commit') as sync"
   )
-  const postmaster = () => external === undefined ? readPostmaster(directory) : undefined
-  let made = 0
+  const postmasterPid = () => external === undefined ? readPostmasterPid(directory) : undefined
+  let networkCount = 0
 
   return {
     description:
-      `${String(about?.["version"]).split(" on ")[0]}, fsync ${about?.["fsync"]}, synchronous_commit ${
-        about?.["sync"]
+      `${String(serverInfo?.["version"]).split(" on ")[0]}, fsync ${serverInfo?.["fsync"]}, synchronous_commit ${
+        serverInfo?.["sync"]
       }, ` +
       (external === undefined ? "embedded" : "BENCH_DATABASE_URL"),
-    newNetwork: async (size) => {
-      const name = `control_bench_${process.pid}_${made += 1}`
+    createNetwork: async (size) => {
+      const name = `control_bench_${process.pid}_${networkCount += 1}`
       await query(`create database ${name}`)
-      const its = new URL(url)
-      its.pathname = `/${name}`
-      const network = await openNetwork(its.toString(), size)
+      const networkUrl = new URL(url)
+      networkUrl.pathname = `/${name}`
+      const network = await openNetwork(networkUrl.toString(), size)
       const close = async () => {
         await network.close()
         await query(`drop database if exists ${name} with (force)`)
       }
       return { ...network, close }
     },
-    written: async () => {
+    writeCounters: async () => {
       const [row] = await query(
         "select pg_snapshot_xmax(pg_current_snapshot())::text as xid, (pg_current_wal_insert_lsn() - '0/0')::text as wal"
       )
       return { transactions: Number(row?.["xid"]), walBytes: Number(row?.["wal"]) }
     },
-    cpu: () => cpuOfPostgres(postmaster()),
+    cpuMillis: () => postgresCpuMillis(postmasterPid()),
     restart: async (awayMillis) => {
       if (external !== undefined) throw new Error("the server that BENCH_DATABASE_URL names is not restarted")
       const stoppedAt = now()
@@ -104,13 +104,13 @@ async function startEmbedded(directory: string, scope: Scope.Closeable): Promise
   return Redacted.value((await Effect.runPromise(Scope.provide(started, scope))).url)
 }
 
-function readPostmaster(directory: string): number | undefined {
+function readPostmasterPid(directory: string): number | undefined {
   const file = join(directory, "postgres", "postmaster.pid")
   return existsSync(file) ? Number(readFileSync(file, "utf8").split("\n")[0]) : undefined
 }
 
 /** Brings the database to this version's schema, as a start of Control would, and puts a network into it. */
-async function openNetwork(url: string, size: Size): Promise<Network> {
+async function openNetwork(url: string, size: NetworkSize): Promise<Network> {
   const masterKey = randomBytes(32).toString("base64")
   const settings = Settings.layerOf({ ...defaults, databaseUrl: Option.some(Redacted.make(url)) })
   const runtime = ManagedRuntime.make(Schema.layer.pipe(
@@ -118,10 +118,10 @@ async function openNetwork(url: string, size: Size): Promise<Network> {
     Layer.provide(settings),
     Layer.provideMerge(Layer.succeed(References.MinimumLogLevel, "Warn"))
   ))
-  const seeded = await runtime.runPromise(seed(size, masterKey))
+  const seeded = await runtime.runPromise(seedNetwork(size, masterKey))
   return {
     ...seeded,
-    url,
+    databaseUrl: url,
     masterKey,
     query: (statement, parameters = []) =>
       runtime.runPromise(

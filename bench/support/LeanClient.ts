@@ -5,9 +5,9 @@
 import { Buffer } from "node:buffer"
 import { randomBytes } from "node:crypto"
 import { connect, type Socket } from "node:net"
-import { headBytes, type V1 } from "./ControlV1State.ts"
+import { type ControlV1State, maxConfigHeadBytes } from "./ControlV1State.ts"
 
-export interface Target {
+export interface ConnectTarget {
   readonly host: string
   readonly port: number
   /** Which of the addresses 127.0.0.1, .2, … to come from; undefined leaves it to the system. */
@@ -15,10 +15,10 @@ export interface Target {
   readonly type: "agent" | "gateway"
   readonly apiKey: string
   /** Set for a client of `control.v1`. */
-  readonly v1?: V1
+  readonly controlV1?: ControlV1State
 }
 
-export interface Listener {
+export interface ClientListener {
   upgraded(client: LeanClient): void
   /** A whole view was received, with its size in bytes. */
   config(client: LeanClient, bytes: number): void
@@ -33,42 +33,42 @@ export interface Listener {
 const readBuffer = Buffer.allocUnsafe(256 * 1024)
 
 /** What follows the sequence number at the end of every step that is measured. */
-const stepTail = "\",\"enabled\":true}}".length
+const deltaTailBytes = "\",\"enabled\":true}}".length
 const sequenceDigits = 5
 
 /** Larger frames are only counted, not kept. */
-const keptFrame = 32 * 1024
+const maxBufferedFrameBytes = 32 * 1024
 
 export class LeanClient {
   /** Steps since the last reset. */
-  received = 0
+  deltaCount = 0
   lastSequence = 0
   /** Steps whose number was not the one after the last. */
-  disordered = 0
+  outOfOrder = 0
   startedAt = 0
   /** Set to keep the payload of the next config. */
   keepConfig = false
   configText = ""
   readonly apiKey: string
-  readonly v1: V1 | undefined
+  readonly controlV1: ControlV1State | undefined
   readonly #socket: Socket
-  readonly #listener: Listener
-  readonly #auth: Buffer
-  #upgraded = false
+  readonly #listener: ClientListener
+  readonly #authFrame: Buffer
+  #isUpgraded = false
   /** How many bytes it reads before it stops. */
-  #allowance = Infinity
-  #rest: Buffer = Buffer.alloc(0)
+  #readAllowance = Infinity
+  #incomplete: Buffer = Buffer.alloc(0)
   /** Of a large frame: what is still to come, in bytes, and what it is. */
-  #left = 0
-  #largeSize = 0
-  #large: Array<Buffer> = []
+  #largeRemaining = 0
+  #largePayloadBytes = 0
+  #largeParts: Array<Buffer> = []
 
-  constructor(target: Target, listener: Listener) {
+  constructor(target: ConnectTarget, listener: ClientListener) {
     this.#listener = listener
-    const { apiKey, v1 } = target
+    const { apiKey, controlV1: v1 } = target
     this.apiKey = apiKey
-    this.v1 = v1
-    this.#auth = clientFrame(1, JSON.stringify({ type: "auth", data: { apiKey, ...v1?.auth } }))
+    this.controlV1 = v1
+    this.#authFrame = clientFrame(1, JSON.stringify({ type: "auth", data: { apiKey, ...v1?.authFields } }))
     const socket = connect({
       host: target.host,
       port: target.port,
@@ -78,8 +78,8 @@ export class LeanClient {
         buffer: readBuffer,
         callback: (size) => {
           this.#read(readBuffer.subarray(0, size))
-          this.#allowance -= size
-          return this.#allowance > 0
+          this.#readAllowance -= size
+          return this.#readAllowance > 0
         }
       }
     })
@@ -91,7 +91,7 @@ export class LeanClient {
   }
 
   /** Everything that the socket has received so far, the answer to the upgrade included. */
-  get bytes(): number {
+  get bytesReceived(): number {
     return this.#socket.bytesRead
   }
 
@@ -100,13 +100,13 @@ export class LeanClient {
   }
 
   /** Reads this many bytes more and then stops. */
-  allow(bytes: number): void {
-    this.#allowance = bytes
+  allowReading(bytes: number): void {
+    this.#readAllowance = bytes
     this.#socket.resume()
   }
 
   /** Cuts the connection without a close handshake, and leaves no port behind in TIME_WAIT. */
-  cut(): void {
+  terminate(): void {
     this.#socket.resetAndDestroy()
   }
 
@@ -114,45 +114,46 @@ export class LeanClient {
     let from = 0
     let steps = 0
     let data = bytes
-    if (this.#left > 0) {
-      from = this.#continueLarge(data)
-    } else if (this.#rest.length > 0) {
-      data = Buffer.concat([this.#rest, bytes])
-      this.#rest = Buffer.alloc(0)
+    if (this.#largeRemaining > 0) {
+      from = this.#continueLargeFrame(data)
+    } else if (this.#incomplete.length > 0) {
+      data = Buffer.concat([this.#incomplete, bytes])
+      this.#incomplete = Buffer.alloc(0)
     }
-    if (!this.#upgraded) {
+    if (!this.#isUpgraded) {
       const end = data.indexOf("\r\n\r\n")
-      if (end < 0) return this.#keep(data, 0)
-      if (!data.subarray(0, 12).equals(switching))
+      if (end < 0) return this.#keepIncomplete(data, 0)
+      if (!data.subarray(0, 12).equals(switchingProtocols))
         return void this.#socket.destroy(new Error(data.toString("latin1", 0, 32)))
-      this.#upgraded = true
+      this.#isUpgraded = true
       from = end + 4
-      this.#socket.write(this.#auth)
+      this.#socket.write(this.#authFrame)
       this.#listener.upgraded(this)
     }
     while (from < data.length) {
-      const header = headerOf(data, from)
+      const header = parseHeader(data, from)
       if (header === undefined) {
-        this.#keep(data, from)
+        this.#keepIncomplete(data, from)
         break
       }
       const { opcode, payload, start } = header
       const end = start + payload
       if (end > data.length) {
-        if (payload > keptFrame && data.length - start >= headBytes) this.#beginLarge(data, start, payload)
-        else this.#keep(data, from)
+        if (payload > maxBufferedFrameBytes && data.length - start >= maxConfigHeadBytes)
+          this.#beginLargeFrame(data, start, payload)
+        else this.#keepIncomplete(data, from)
         break
       }
       if (opcode === 1) {
         const kind = data[start + 9]
-        if (kind === letters.t) {
+        if (kind === typeInitials.t) {
           steps += 1
-          this.#count(data, end)
-          this.v1?.step(data, start)
-        } else if (kind === letters.c) {
-          this.v1?.config(data, start)
-          this.#config(payload, this.keepConfig ? data.toString("utf8", start, end) : "")
-        } else if (this.v1?.isResumed(data, start, end) === true) this.#listener.resumed(this)
+          this.#countDelta(data, end)
+          this.controlV1?.readDelta(data, start)
+        } else if (kind === typeInitials.c) {
+          this.controlV1?.readConfig(data, start)
+          this.#configReceived(payload, this.keepConfig ? data.toString("utf8", start, end) : "")
+        } else if (this.controlV1?.isResumed(data, start, end) === true) this.#listener.resumed(this)
       } else if (opcode === 9) {
         this.#socket.write(clientFrame(10, data.toString("latin1", start, end)))
       } else if (opcode === 8) {
@@ -161,44 +162,46 @@ export class LeanClient {
       from = end
     }
     if (steps === 0) return
-    for (const revision of this.v1?.takeDue() ?? none) this.#socket.write(acknowledgement(revision))
+    for (const revision of this.controlV1?.drainAcknowledgements() ?? noRevisions) {
+      this.#socket.write(acknowledgementFrame(revision))
+    }
     this.#listener.steps(this, steps)
   }
 
-  #count(data: Buffer, end: number): void {
+  #countDelta(data: Buffer, end: number): void {
     let sequence = 0
-    for (let at = end - stepTail - sequenceDigits; at < end - stepTail; at += 1) {
+    for (let at = end - deltaTailBytes - sequenceDigits; at < end - deltaTailBytes; at += 1) {
       sequence = sequence * 10 + (data[at] ?? 0) - 48
     }
-    if (sequence !== this.lastSequence + 1) this.disordered += 1
+    if (sequence !== this.lastSequence + 1) this.outOfOrder += 1
     this.lastSequence = sequence
-    this.received += 1
+    this.deltaCount += 1
   }
 
-  #config(bytes: number, text: string): void {
+  #configReceived(bytes: number, text: string): void {
     this.configText = text
     this.#listener.config(this, bytes)
   }
 
-  #keep(data: Buffer, from: number): void {
-    this.#rest = Buffer.from(data.subarray(from))
+  #keepIncomplete(data: Buffer, from: number): void {
+    this.#incomplete = Buffer.from(data.subarray(from))
   }
 
   /** Only a config is that large. */
-  #beginLarge(data: Buffer, start: number, payload: number): void {
-    this.#largeSize = payload
-    this.#left = payload - (data.length - start)
-    this.v1?.config(data, start)
-    if (this.keepConfig) this.#large.push(Buffer.from(data.subarray(start)))
+  #beginLargeFrame(data: Buffer, start: number, payload: number): void {
+    this.#largePayloadBytes = payload
+    this.#largeRemaining = payload - (data.length - start)
+    this.controlV1?.readConfig(data, start)
+    if (this.keepConfig) this.#largeParts.push(Buffer.from(data.subarray(start)))
   }
 
-  #continueLarge(data: Buffer): number {
-    const taken = Math.min(this.#left, data.length)
-    this.#left -= taken
-    if (this.keepConfig) this.#large.push(Buffer.from(data.subarray(0, taken)))
-    if (this.#left === 0) {
-      const text = Buffer.concat(this.#large.splice(0)).toString("utf8")
-      this.#config(this.#largeSize, text)
+  #continueLargeFrame(data: Buffer): number {
+    const taken = Math.min(this.#largeRemaining, data.length)
+    this.#largeRemaining -= taken
+    if (this.keepConfig) this.#largeParts.push(Buffer.from(data.subarray(0, taken)))
+    if (this.#largeRemaining === 0) {
+      const text = Buffer.concat(this.#largeParts.splice(0)).toString("utf8")
+      this.#configReceived(this.#largePayloadBytes, text)
     }
     return taken
   }
@@ -216,7 +219,7 @@ export const clientFrame = (opcode: number, text: string): Buffer => {
   return frame
 }
 
-const none: ReadonlyArray<number> = []
+const noRevisions: ReadonlyArray<number> = []
 
 /** All clients acknowledge the same steps, so the last frame is nearly always the one that is needed. */
 let lastAcknowledgement: { readonly revision: number; readonly frame: Buffer } = {
@@ -224,25 +227,25 @@ let lastAcknowledgement: { readonly revision: number; readonly frame: Buffer } =
   frame: Buffer.alloc(0)
 }
 
-function acknowledgement(revision: number): Buffer {
+function acknowledgementFrame(revision: number): Buffer {
   if (lastAcknowledgement.revision !== revision)
     lastAcknowledgement = { revision, frame: clientFrame(1, `{"type":"ack","data":{"revision":${revision}}}`) }
   return lastAcknowledgement.frame
 }
 
-const switching = Buffer.from("HTTP/1.1 101")
+const switchingProtocols = Buffer.from("HTTP/1.1 101")
 
 /** The first letter of a message's type, which comes after `{"type":"`. */
-const letters = { t: "t".charCodeAt(0), c: "c".charCodeAt(0) }
+const typeInitials = { t: "t".charCodeAt(0), c: "c".charCodeAt(0) }
 
-function upgradeRequest({ host, port, type, v1 }: Target): string {
+function upgradeRequest({ host, port, type, controlV1: v1 }: ConnectTarget): string {
   return `GET /?type=${type} HTTP/1.1\r\nHost: ${host}:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
     `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n` +
     (v1 === undefined ? "\r\n" : "Sec-WebSocket-Protocol: control.v1\r\n\r\n")
 }
 
 /** Servers do not mask, so a header has 2, 4 or 10 bytes; undefined while it is not there as a whole. */
-function headerOf(data: Buffer, from: number): { opcode: number; payload: number; start: number } | undefined {
+function parseHeader(data: Buffer, from: number): { opcode: number; payload: number; start: number } | undefined {
   if (data.length < from + 2) return undefined
   const opcode = (data[from] ?? 0) & 0x0f
   const short = (data[from + 1] ?? 0) & 0x7f

@@ -1,6 +1,6 @@
 /** When how many frames were received: written on the hot path, so flat arrays that grow. */
 
-export interface Spread {
+export interface ReceiptTimes {
   readonly count: number
   readonly first: number
   readonly p50: number
@@ -8,37 +8,43 @@ export interface Spread {
   readonly last: number
 }
 
-export class Receipts {
+export class ReceiptLog {
   #times = new Float64Array(4_096)
   #frames = new Uint32Array(4_096)
-  #events = 0
+  #entries = 0
   /** Frames in all. */
   count = 0
 
   clear(): void {
-    this.#events = 0
+    this.#entries = 0
     this.count = 0
   }
 
   add(time: number, frames: number): void {
-    if (this.#events === this.#times.length) this.#grow()
-    this.#times[this.#events] = time
-    this.#frames[this.#events] = frames
-    this.#events += 1
+    if (this.#entries === this.#times.length) this.#grow()
+    this.#times[this.#entries] = time
+    this.#frames[this.#entries] = frames
+    this.#entries += 1
     this.count += frames
   }
 
   /** In milliseconds after `since`; each frame counts once. What was added is in order of time already. */
-  spread(since: number): Spread {
-    const at = (share: number): number => {
-      let left = Math.max(1, Math.ceil(share * this.count))
-      for (let index = 0; index < this.#events; index += 1) {
-        left -= this.#frames[index] ?? 0
-        if (left <= 0) return (this.#times[index] ?? 0) - since
+  times(since: number): ReceiptTimes {
+    const timeOfShare = (share: number): number => {
+      let remaining = Math.max(1, Math.ceil(share * this.count))
+      for (let index = 0; index < this.#entries; index += 1) {
+        remaining -= this.#frames[index] ?? 0
+        if (remaining <= 0) return (this.#times[index] ?? 0) - since
       }
       return Number.NaN
     }
-    return { count: this.count, first: at(0), p50: at(0.5), p99: at(0.99), last: at(1) }
+    return {
+      count: this.count,
+      first: timeOfShare(0),
+      p50: timeOfShare(0.5),
+      p99: timeOfShare(0.99),
+      last: timeOfShare(1)
+    }
   }
 
   #grow(): void {

@@ -6,13 +6,13 @@ export const now = (): number => Number(process.hrtime.bigint()) / 1e6
 export const sleep = (millis: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, millis))
 
 /** Rejects with this sentence when the promise takes longer. */
-export const within = async <A>(millis: number, what: string, promise: Promise<A>): Promise<A> => {
+export const withTimeout = async <A>(millis: number, operation: string, promise: Promise<A>): Promise<A> => {
   let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} took longer than ${Math.round(millis / 1_000)} s`)), millis)
+  const timeout = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${operation} took longer than ${Math.round(millis / 1_000)} s`)), millis)
   })
   try {
-    return await Promise.race([promise, late])
+    return await Promise.race([promise, timeout])
   } finally {
     clearTimeout(timer)
   }

@@ -15,13 +15,13 @@ interface Profile {
   readonly timeDeltas: ReadonlyArray<number>
 }
 
-const shown = 10
+const listedFunctions = 10
 
 /**
  * Where the time that was not idle went: by the function that ran, and by the project's own function that had called it,
  * directly or through libraries. What the profiler itself takes is left out.
  */
-export const hottest = async (file: string): Promise<string> => {
+export const summarizeProfile = async (file: string): Promise<string> => {
   const { nodes, samples, timeDeltas } = JSON.parse(await readFile(file, "utf8")) as Profile
   const frames = new Map(nodes.map(({ callFrame, id }) => [id, callFrame]))
   const parents = new Map(nodes.flatMap(({ children = [], id }) => children.map((child) => [child, id] as const)))
@@ -29,36 +29,36 @@ export const hottest = async (file: string): Promise<string> => {
   const byCaller = new Map<string, number>()
   let busy = 0
   for (const [index, id] of samples.entries()) {
-    const name = nameOf(frames.get(id))
+    const name = formatFrame(frames.get(id))
     if (name === "(idle)" || name.includes("node:inspector")) continue
     const took = timeDeltas[index] ?? 0
     busy += took
     byFunction.set(name, (byFunction.get(name) ?? 0) + took)
-    const caller = callerOf(id, frames, parents)
+    const caller = projectCaller(id, frames, parents)
     byCaller.set(caller, (byCaller.get(caller) ?? 0) + took)
   }
-  const most = (times: ReadonlyMap<string, number>) =>
-    [...times].toSorted(([, a], [, b]) => b - a).slice(0, shown)
+  const formatTop = (times: ReadonlyMap<string, number>) =>
+    [...times].toSorted(([, a], [, b]) => b - a).slice(0, listedFunctions)
       .map(([name, took]) => `\n      ${(100 * took / busy).toFixed(1)} % ${name}`).join("")
-  return `busy ${Math.round(busy / 1_000)} ms\n    ran:${most(byFunction)}\n    called by:${most(byCaller)}`
+  return `busy ${Math.round(busy / 1_000)} ms\n    ran:${formatTop(byFunction)}\n    called by:${formatTop(byCaller)}`
 }
 
-function callerOf(id: number, frames: ReadonlyMap<number, Frame>, parents: ReadonlyMap<number, number>): string {
+function projectCaller(id: number, frames: ReadonlyMap<number, Frame>, parents: ReadonlyMap<number, number>): string {
   for (let at: number | undefined = id; at !== undefined; at = parents.get(at)) {
     const frame = frames.get(at)
     if (frame !== undefined && /\/(?:src|schema)\//u.test(frame.url) && !frame.url.includes("node_modules"))
-      return nameOf(frame)
+      return formatFrame(frame)
   }
-  return nameOf(frames.get(id))
+  return formatFrame(frames.get(id))
 }
 
-function nameOf(frame: Frame | undefined): string {
+function formatFrame(frame: Frame | undefined): string {
   if (frame === undefined) return ""
   const { functionName, lineNumber, url } = frame
   const name = functionName === "" ? "anonymous" : functionName
-  const place = url.replace(/^file:\/\//u, "").replace(/^.*\/node_modules\//u, "").replace(
+  const location = url.replace(/^file:\/\//u, "").replace(/^.*\/node_modules\//u, "").replace(
     /^.*\/(?=src\/|schema\/|bench\/)/u,
     ""
   )
-  return place === "" ? name : `${name} (${place}:${lineNumber + 1})`
+  return location === "" ? name : `${name} (${location}:${lineNumber + 1})`
 }

@@ -1,47 +1,49 @@
 /** Calls over the IPC channel between the orchestrator and the processes that it has started. */
 import type { ChildProcess } from "node:child_process"
-import { within } from "./clock.ts"
+import { withTimeout } from "./clock.ts"
 
 /** What a process answers to: functions of one argument that can be sent as JSON, as can what they return. */
-export type Handlers = Readonly<Record<string, (argument: never) => unknown>>
+export type IpcHandlers = Readonly<Record<string, (argument: never) => unknown>>
 
-interface Request {
-  readonly call: number
+interface IpcRequest {
+  readonly callId: number
   readonly name: string
   readonly argument: unknown
 }
 
-interface Answer {
-  readonly call: number
+interface IpcResponse {
+  readonly callId: number
   readonly value?: unknown
   readonly failure?: string
 }
 
 /** Answers the orchestrator's calls; names that are not among the handlers are left to others. Ends with the orchestrator. */
-export const answerCalls = (handlers: Handlers): void => {
-  process.on("message", (message: Request) => {
+export const serveCalls = (handlers: IpcHandlers): void => {
+  process.on("message", (message: IpcRequest) => {
     const handler = handlers[message.name]
-    if (handler !== undefined) void answer(handler as (argument: unknown) => unknown, message)
+    if (handler !== undefined) void handleRequest(handler as (argument: unknown) => unknown, message)
   })
 }
 
 /** The other side of `answerCalls`. */
-export class Remote<H extends Handlers> {
+export class IpcClient<H extends IpcHandlers> {
   readonly process: ChildProcess
-  readonly #waiting = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>()
-  #calls = 0
+  readonly #pendingCalls = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>()
+  #lastCallId = 0
 
-  constructor(child: ChildProcess, what: string) {
+  constructor(child: ChildProcess, processName: string) {
     this.process = child
-    child.on("message", (message: Answer) => {
-      const waiting = this.#waiting.get(message.call)
-      this.#waiting.delete(message.call)
+    child.on("message", (message: IpcResponse) => {
+      const waiting = this.#pendingCalls.get(message.callId)
+      this.#pendingCalls.delete(message.callId)
       if (message.failure === undefined) waiting?.resolve(message.value as never)
-      else waiting?.reject(new Error(`${what}: ${message.failure}`))
+      else waiting?.reject(new Error(`${processName}: ${message.failure}`))
     })
     child.once("exit", (code, signal) => {
-      for (const { reject } of this.#waiting.values()) reject(new Error(`${what} ended (${signal ?? code})`))
-      this.#waiting.clear()
+      for (const { reject } of this.#pendingCalls.values()) {
+        reject(new Error(`${processName} ended (${signal ?? code})`))
+      }
+      this.#pendingCalls.clear()
     })
   }
 
@@ -50,17 +52,20 @@ export class Remote<H extends Handlers> {
     argument: Parameters<H[Name]>[0],
     timeoutMillis = 60_000
   ): Promise<Awaited<ReturnType<H[Name]>>> {
-    const call = this.#calls += 1
+    const callId = this.#lastCallId += 1
     const answered = new Promise<Awaited<ReturnType<H[Name]>>>((resolve, reject) => {
-      this.#waiting.set(call, { resolve, reject })
-      this.process.send({ call, name, argument: argument ?? null } satisfies Request)
+      this.#pendingCalls.set(callId, { resolve, reject })
+      this.process.send({ callId, name, argument: argument ?? null } satisfies IpcRequest)
     })
-    return within(timeoutMillis, name, answered)
+    return withTimeout(timeoutMillis, name, answered)
   }
 }
 
-async function answer(handler: (argument: unknown) => unknown, { argument, call }: Request): Promise<void> {
-  const reply = (message: Omit<Answer, "call">) => process.send?.({ call, ...message } satisfies Answer)
+async function handleRequest(
+  handler: (argument: unknown) => unknown,
+  { argument, callId }: IpcRequest
+): Promise<void> {
+  const reply = (message: Omit<IpcResponse, "callId">) => process.send?.({ callId, ...message } satisfies IpcResponse)
   try {
     reply({ value: await handler(argument) })
   } catch (error) {

@@ -5,19 +5,19 @@ import { readdirSync, readFileSync } from "node:fs"
 const millisPerTick = 10
 
 /** CPU of the postmaster, its children, and its children that have ended, in milliseconds; undefined where there is no /proc. */
-export const cpuOfPostgres = (postmaster: number | undefined): number | undefined => {
+export const postgresCpuMillis = (postmaster: number | undefined): number | undefined => {
   if (postmaster === undefined) return undefined
-  const own = statOf(postmaster)
-  if (own === undefined) return undefined
-  let ticks = own.ticks + own.ticksOfEnded
+  const postmasterStat = readProcessStat(postmaster)
+  if (postmasterStat === undefined) return undefined
+  let ticks = postmasterStat.ticks + postmasterStat.ticksOfEnded
   for (const name of readdirSync("/proc")) {
-    const stat = /^\d+$/u.test(name) ? statOf(Number(name)) : undefined
+    const stat = /^\d+$/u.test(name) ? readProcessStat(Number(name)) : undefined
     if (stat?.parent === postmaster) ticks += stat.ticks
   }
   return ticks * millisPerTick
 }
 
-function statOf(pid: number): { parent: number; ticks: number; ticksOfEnded: number } | undefined {
+function readProcessStat(pid: number): { parent: number; ticks: number; ticksOfEnded: number } | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8")
     // The name in parentheses may hold spaces; the fields are counted from what follows it.

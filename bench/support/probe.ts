@@ -4,7 +4,7 @@
  */
 import { Session } from "node:inspector/promises"
 import { writeFile } from "node:fs/promises"
-import { answerCalls } from "./ipcCalls.ts"
+import { serveCalls } from "./ipcCalls.ts"
 
 export interface Memory {
   /** Resident set, in bytes, after a full collection. */
@@ -43,7 +43,7 @@ const handlers = {
 }
 export type ProbeHandlers = typeof handlers
 
-answerCalls(handlers)
+serveCalls(handlers)
 // The channel alone must not keep a server alive that has been told to stop, nor may a server outlive the run.
 process.channel?.unref()
 process.on("disconnect", () => process.kill(process.pid, "SIGTERM"))

@@ -6,7 +6,7 @@ import { Effect, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes, randomUUID } from "node:crypto"
 
-export interface Size {
+export interface NetworkSize {
   readonly agents: number
   readonly gateways: number
   readonly tunnels: number
@@ -18,7 +18,7 @@ export interface Tunnel {
   readonly agentVirtualIp: string
 }
 
-export interface Seeded {
+export interface SeededNetwork {
   readonly agentKeys: ReadonlyArray<string>
   readonly gatewayKeys: ReadonlyArray<string>
   readonly agentIds: ReadonlyArray<string>
@@ -26,14 +26,14 @@ export interface Seeded {
 }
 
 /** Of the size of a minted one. */
-const newKey = (prefix: string): string =>
+const randomApiKey = (prefix: string): string =>
   `${prefix}_${randomBytes(9).toString("hex").slice(0, 12)}_${randomBytes(32).toString("base64url")}`
 
 /**
  * The rows are there before Control starts, so they are written without triggers, that is without a history. That takes a
  * superuser.
  */
-export const seed = Effect.fnUntraced(function*(size: Size, masterKey: string) {
+export const seedNetwork = Effect.fnUntraced(function*(size: NetworkSize, masterKey: string) {
   const sql = yield* SqlClient.SqlClient
   const { encrypt } = makeCipher(Redacted.make(masterKey))
   const wireguard = (table: string, id: string) => ({
@@ -75,8 +75,8 @@ export const seed = Effect.fnUntraced(function*(size: Size, masterKey: string) {
     target: "localhost:10000",
     revision: 0
   }))
-  const agentKeys = agents.map(() => newKey("ctl_agt"))
-  const gatewayKeys = gateways.map(() => newKey("ctl_gw"))
+  const agentKeys = agents.map(() => randomApiKey("ctl_agt"))
+  const gatewayKeys = gateways.map(() => randomApiKey("ctl_gw"))
   const keys = [
     ...agents.map(({ id }, index) => ({
       id: randomUUID(),
@@ -109,7 +109,7 @@ export const seed = Effect.fnUntraced(function*(size: Size, masterKey: string) {
   yield* sql.unsafe("vacuum analyze")
 
   const addressOf = new Map<string, string>(agents.map(({ id, virtual_ip }) => [id, virtual_ip]))
-  const seeded: Seeded = {
+  const seeded: SeededNetwork = {
     agentKeys,
     gatewayKeys,
     agentIds: agents.map(({ id }) => id),

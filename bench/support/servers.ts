@@ -1,30 +1,30 @@
 /** The processes that a scenario works with: Control, the bare server, and the load. */
 import type { LoadHandlers } from "#bench/loadGenerator.ts"
-import type { RawHandlers } from "#bench/bareServer.ts"
+import type { BareServerHandlers } from "#bench/bareServer.ts"
 import { mkdtemp } from "node:fs/promises"
 import { createServer } from "node:net"
 import { join } from "node:path"
-import { inherited, startNode, stop } from "./childProcesses.ts"
+import { inheritedEnvironment, startNode, stopChild } from "./childProcesses.ts"
 import { now, sleep } from "./clock.ts"
 import type { Network } from "./Database.ts"
 import type { ProbeHandlers } from "./probe.ts"
-import { Remote } from "./ipcCalls.ts"
+import { IpcClient } from "./ipcCalls.ts"
 import type { Tunnel } from "./seed.ts"
 import { runDirectory } from "./runDirectory.ts"
 
 export interface Server {
   /** Where clients connect. */
   readonly port: number
-  readonly probe: Remote<ProbeHandlers>
+  readonly probe: IpcClient<ProbeHandlers>
   stop(): Promise<void>
 }
 
 export interface Control extends Server {
   readonly pid: number
-  readonly api: string
-  readonly token: string
+  readonly apiUrl: string
+  readonly adminToken: string
   /** The end of what it has logged. */
-  said(): string
+  output(): string
   readonly dataDir: string
   /** A request to the HTTP API as the administrator; rejects on any status but 2xx. */
   request(method: string, path: string, body: object): Promise<unknown>
@@ -32,14 +32,14 @@ export interface Control extends Server {
   kill(): Promise<void>
 }
 
-export interface Raw extends Server {
-  readonly raw: Remote<RawHandlers>
+export interface BareServer extends Server {
+  readonly commands: IpcClient<BareServerHandlers>
   readonly url: string
 }
 
-export type Load = Remote<LoadHandlers>
+export type LoadGenerator = IpcClient<LoadHandlers>
 
-const startPatienceMillis = 60_000
+const startTimeoutMillis = 60_000
 
 /**
  * Control as it is started by hand, on a network of its own. One machine plays thousands of clients here, so the limits that
@@ -47,17 +47,17 @@ const startPatienceMillis = 60_000
  */
 export const startControl = async (
   network: Network,
-  knownDataDir?: string,
+  existingDataDir?: string,
   settings: Readonly<Record<string, string>> = {}
 ): Promise<Control> => {
-  const dataDir = knownDataDir ?? await mkdtemp(join(runDirectory, "control-"))
-  const [port, apiPort] = [await freePort(), await freePort()]
+  const dataDir = existingDataDir ?? await mkdtemp(join(runDirectory, "control-"))
+  const [port, apiPort] = [await findFreePort(), await findFreePort()]
   const token = "ctl_adm_bench_0123456789abcdefghijklmnopqrstuvwxyz"
   const child = startNode("src/server/main.ts", {
-    probed: true,
+    withProbe: true,
     env: {
-      ...inherited(),
-      DATABASE_URL: network.url,
+      ...inheritedEnvironment(),
+      DATABASE_URL: network.databaseUrl,
       CONTROL_DATA_DIR: dataDir,
       CONTROL_MASTER_KEY: network.masterKey,
       CONTROL_ADMIN_TOKEN: token,
@@ -75,15 +75,15 @@ export const startControl = async (
   })
   const api = `http://127.0.0.1:${apiPort}`
   let isStopped = false
-  await ready(`${api}/readyz`, () => child.process.exitCode === null, child.said)
+  await waitUntilReady(`${api}/readyz`, () => child.process.exitCode === null, child.recentOutput)
   return {
     port,
     pid: child.process.pid ?? 0,
-    api,
-    token,
-    said: child.said,
+    apiUrl: api,
+    adminToken: token,
+    output: child.recentOutput,
     dataDir,
-    probe: new Remote<ProbeHandlers>(child.process, "Control"),
+    probe: new IpcClient<ProbeHandlers>(child.process, "Control"),
     request: async (method, path, body) => {
       const response = await fetch(`${api}${path}`, {
         method,
@@ -103,47 +103,47 @@ export const startControl = async (
     stop: async () => {
       if (isStopped) return
       isStopped = true
-      await stop(child.process, 20_000)
-      if (child.said() !== "") process.stderr.write(`  Control said: ${child.said().slice(-1_500)}\n`)
+      await stopChild(child.process, 20_000)
+      if (child.recentOutput() !== "") process.stderr.write(`  Control said: ${child.recentOutput().slice(-1_500)}\n`)
     }
   }
 }
 
-export const startRaw = async (): Promise<Raw> => {
-  const child = startNode("bench/bareServer.ts", { probed: true })
-  const raw = new Remote<RawHandlers>(child.process, "the bare server")
+export const startBareServer = async (): Promise<BareServer> => {
+  const child = startNode("bench/bareServer.ts", { withProbe: true })
+  const raw = new IpcClient<BareServerHandlers>(child.process, "the bare server")
   const port = await raw.call("listen", undefined as never)
   return {
     port,
-    raw,
-    probe: new Remote<ProbeHandlers>(child.process, "the bare server"),
+    commands: raw,
+    probe: new IpcClient<ProbeHandlers>(child.process, "the bare server"),
     url: `http://127.0.0.1:${port}/`,
-    stop: () => stop(child.process)
+    stop: () => stopChild(child.process)
   }
 }
 
-export const startLoad = (): Load =>
-  new Remote<LoadHandlers>(startNode("bench/loadGenerator.ts", { probed: false }).process, "the load")
+export const startLoadGenerator = (): LoadGenerator =>
+  new IpcClient<LoadHandlers>(startNode("bench/loadGenerator.ts", { withProbe: false }).process, "the load")
 
 /** A tunnel as gateways see it, without what changes: so that the bare server's steps are as long as Control's. */
-export const stepAbout = ({ agentVirtualIp, domain, id }: Tunnel): Record<string, unknown> => ({
+export const tunnelDelta = ({ agentVirtualIp, domain, id }: Tunnel): Record<string, unknown> => ({
   id,
   domain,
   agentVirtualIp
 })
 
-async function ready(url: string, alive: () => boolean, said: () => string): Promise<void> {
-  const deadline = now() + startPatienceMillis
+async function waitUntilReady(url: string, isAlive: () => boolean, recentOutput: () => string): Promise<void> {
+  const deadline = now() + startTimeoutMillis
   while (now() < deadline) {
-    if (!alive()) throw new Error(`Control did not start: ${said()}`)
+    if (!isAlive()) throw new Error(`Control did not start: ${recentOutput()}`)
     const answer = await fetch(url).catch(() => undefined)
     if (answer?.ok === true) return
     await sleep(50)
   }
-  throw new Error(`Control was not ready after ${startPatienceMillis / 1_000} s: ${said()}`)
+  throw new Error(`Control was not ready after ${startTimeoutMillis / 1_000} s: ${recentOutput()}`)
 }
 
-async function freePort(): Promise<number> {
+async function findFreePort(): Promise<number> {
   return new Promise((resolve, reject) => {
     const server = createServer()
     server.once("error", reject)

@@ -4,7 +4,7 @@ import type { Row } from "./Bench.ts"
 /** A Markdown table, padded so that it reads well on a terminal too. */
 export const renderTable = (rows: ReadonlyArray<Row>): string => {
   const head = ["what", "Control", "bare ws", "ratio", "reach", "met", "CPU of a core while Control was measured"]
-  const body = rows.map(({ control, met, ratio, raw, reach = "", use = "", what }) => [
+  const body = rows.map(({ control, isMet: met, ratio, bare: raw, goal: reach = "", usage: use = "", label: what }) => [
     what,
     control,
     raw,

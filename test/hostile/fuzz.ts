@@ -35,7 +35,7 @@ export interface Findings {
 const wellBehavedPairs = 2
 
 export const fuzz = async (database: Database, options: FuzzOptions): Promise<Findings> => {
-  const network = await database.newNetwork({ agents: 200, gateways: 20, tunnels: 200 })
+  const network = await database.createNetwork({ agents: 200, gateways: 20, tunnels: 200 })
   const control = await startControl(network, undefined, {
     // Frames must reach the decoder. Other tests cover the rate limits.
     CONTROL_MAX_MESSAGES_PER_SECOND: "100000",
@@ -138,7 +138,7 @@ async function attackInTenths(
     samples.push(sample)
     print(`${sample.done}/10: heap ${mib(sample.heap)}, resident ${mib(sample.resident)}`)
   }
-  if (!isAlive(control.pid)) faults.push(`the server has ended: ${control.said()}`)
+  if (!isAlive(control.pid)) faults.push(`the server has ended: ${control.output()}`)
   return { samples, outcomes, faults, sent: latest }
 }
 
@@ -173,7 +173,9 @@ async function protectedRows(network: Network): Promise<string> {
   )
 }
 
-async function serverDefects({ api, said, token }: Control): Promise<ReadonlyArray<string>> {
+async function serverDefects(
+  { apiUrl: api, output: said, adminToken: token }: Control
+): Promise<ReadonlyArray<string>> {
   const answer = await fetch(`${api}/metrics`, { headers: { Authorization: `Bearer ${token}` } })
   const text = await answer.text()
   const counted = /^control_session_defects_total(?:\{[^}]*\})? (\S+)$/mu.exec(text)?.[1] ?? "0"
