@@ -181,7 +181,7 @@ describe("the embedded server", () => {
     expect(client).toEqual({ id: agent.id, type: "agent", authenticated: true, lastHeartbeat: client?.lastHeartbeat })
     expect(Math.abs(Date.now() - (client?.lastHeartbeat ?? 0))).toBeLessThan(60_000)
     await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "unknown" })).rejects.toThrow(
-      "agent nobody does not exist"
+      "agent unknown does not exist"
     )
     await expect(server.broadcastTunnelDelete("", agent.id)).rejects.toThrow("invalid tunnel: id")
     await server.close()

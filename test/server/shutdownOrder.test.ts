@@ -1,6 +1,6 @@
 /** Order of the steps of a shutdown, as ARCHITECTURE.md lists them, read from the log of a real process. */
 import { api } from "#support/api.ts"
-import { follow } from "#support/EventFollower.ts"
+import { followEvents } from "#support/EventFollower.ts"
 import { readAdminToken, startServer, temporaryDirectory } from "#support/process.ts"
 import { joinV1 } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -45,7 +45,7 @@ describe("the shutdown", () => {
         api(server.apiUrl, token).post("/api/agents", { name: "home" })
       )
       const client = yield* joinV1(server.wsPort, "agent", agent.apiKey)
-      const reader = yield* follow(server.apiUrl, token)
+      const reader = yield* followEvents(server.apiUrl, token)
       server.signal("SIGTERM")
       assert.strictEqual((yield* client.closed).code, 1012)
       yield* reader.ended
