@@ -2,7 +2,7 @@
 import { Network } from "#feed/Network.ts"
 import { TestServer } from "#support/server.ts"
 import { joinV1, type TestClient } from "#support/TestClient.ts"
-import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 import { SqlClient } from "effect/sql"

@@ -3,7 +3,7 @@ import { Network } from "#feed/Network.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { connect, join } from "#support/TestClient.ts"
-import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 
