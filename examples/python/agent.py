@@ -3,9 +3,8 @@
 
     CONTROL_URL=ws://127.0.0.1:3001 CONTROL_API_KEY=ctl_agt_... python3 examples/python/agent.py
 
-CONTROL_CLIENT_TYPE is `agent` (default) or `gateway`. CONTROL_STATE_FILE (default `control-state.json`) stores the last view
-with mode 0600, because the view contains private keys. Replace the body of `apply` by your own code. The program exits with
-code 1 after a close code that forbids a reconnect.
+CONTROL_CLIENT_TYPE is `agent` (default) or `gateway`. CONTROL_STATE_FILE (default `control-state.json`) stores the last view,
+mode 0600: it contains private keys. Replace the body of `apply`. Exits with code 1 if the close code forbids a reconnect.
 """
 import base64, hashlib, json, os, random, re, signal, socket, ssl, struct, sys, time
 from urllib.parse import urlsplit
@@ -29,7 +28,6 @@ class Disconnected(Exception):
     """The connection has ended. `code` is the close code, or 1006 if there was none."""
 
     def __init__(self, code, reason=""):
-        super().__init__(reason)
         self.code, self.reason = code, reason
 
 
@@ -87,8 +85,7 @@ class WebSocket:
             length, start = int.from_bytes(data[2:2 + size], "big"), 2 + size
         if len(data) < start + length:
             return None
-        payload = bytes(data[start:start + length])
-        first = data[0]
+        first, payload = data[0], bytes(data[start:start + length])
         del data[:start + length]
         return bool(first & 0x80), first & 0x0F, payload
 
@@ -133,8 +130,7 @@ class WebSocket:
         try:
             self.sock.sendall(head + mask + masked)
         except OSError as error:
-            # The peer may already be gone when the close is answered.
-            if opcode != 8:
+            if opcode != 8:  # The peer may already be gone when the close is answered.
                 raise Disconnected(1006, str(error)) from error
 
     def send_message(self, type, data):
@@ -145,12 +141,10 @@ class Client:
     """Reconnects forever. `applied` is the snapshot {timeline, revision, view}, or None before the first config."""
 
     def __init__(self):
-        self.applied = read_state()
-        self.attempts = 0
+        self.applied, self.attempts = read_state(), 0
         if self.applied is not None:
             try:
-                # The stored view is applied before the first connection.
-                apply(self.applied)
+                apply(self.applied)  # The stored view is applied before the first connection.
             except Exception as error:
                 log(f"cannot apply the stored view: {error}")
                 self.applied = None
@@ -167,17 +161,14 @@ class Client:
                 if self.ready_at is not None and time.monotonic() - self.ready_at >= 60:
                     self.attempts = 0
                 seconds = self.reconnect_delay(disconnected.code)
-                # A drain is not a failed attempt, so it resets the delay.
-                self.attempts = self.attempts + 1 if self.drain_millis is None else 0
+                self.attempts = self.attempts + 1 if self.drain_millis is None else 0  # A drain is not a failed attempt.
                 log(f"closed with {disconnected.code} {disconnected.reason}: reconnecting in {seconds:.3f} s")
                 time.sleep(seconds)
 
     def reconnect_delay(self, code):
         """The delay in seconds by the table of close codes in protocol.md, with full jitter."""
-        if code == 4401:
-            return random.uniform(60, 300)
-        if code == 4429:
-            return random.uniform(60, 70)
+        if code in (4401, 4429):
+            return random.uniform(60, 300 if code == 4401 else 70)
         return random.uniform(0, min(60, 2 ** min(self.attempts, 6))) if self.drain_millis is None else self.drain_millis / 1000
 
     def serve_connection(self, ws):
@@ -185,8 +176,8 @@ class Client:
         self.ws, self.current, self.resync_sent_at = ws, self.applied, float("-inf")
         resume = {} if self.current is None else {"resume": {key: self.current[key] for key in ("timeline", "revision")}}
         ws.send_message("auth", {"apiKey": os.environ["CONTROL_API_KEY"], "clientVersion": "example-python/1", **resume})
-        self.interval, self.next_heartbeat_at = 8, float("inf")  # auth_success must arrive within 2.5 intervals (20 s).
-        received_at = time.monotonic()
+        # auth_success must arrive within 2.5 intervals (20 s).
+        self.interval, self.next_heartbeat_at, received_at = 8, float("inf"), time.monotonic()
         try:
             while True:
                 timeout_at = received_at + 2.5 * self.interval
@@ -249,8 +240,7 @@ class Client:
         rows.pop(key_of(data), None)
         if kind != "delete":
             rows[key_of(data)] = data
-        view = {**current["view"], table: rows}
-        return self.apply_and_report({**current, "revision": message["revision"], "view": view})
+        return self.apply_and_report({**current, "revision": message["revision"], "view": {**current["view"], table: rows}})
 
     def apply_and_report(self, state):
         """Applies a snapshot and sends ack, or nack with the reason if `apply` raises an exception."""
@@ -258,8 +248,8 @@ class Client:
         try:
             apply(state)
         except Exception as error:
-            nack = {"code": type(error).__name__[:64], "message": str(error)[:500]}
-            return self.ws.send_message("nack", {"revision": state["revision"], **nack})
+            reason = {"code": type(error).__name__[:64], "message": str(error)[:500]}
+            return self.ws.send_message("nack", {"revision": state["revision"], **reason})
         self.applied = state
         self.ws.send_message("ack", {"revision": state["revision"]})
         return write_state(state)

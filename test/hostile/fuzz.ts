@@ -174,13 +174,13 @@ async function protectedRows(network: Network): Promise<string> {
 }
 
 async function serverDefects(
-  { apiUrl: api, output: said, adminToken: token }: Control
+  { adminToken, apiUrl, output }: Control
 ): Promise<ReadonlyArray<string>> {
-  const answer = await fetch(`${api}/metrics`, { headers: { Authorization: `Bearer ${token}` } })
+  const answer = await fetch(`${apiUrl}/metrics`, { headers: { Authorization: `Bearer ${adminToken}` } })
   const text = await answer.text()
   const counted = /^control_session_defects_total(?:\{[^}]*\})? (\S+)$/mu.exec(text)?.[1] ?? "0"
   const faults = Number(counted) === 0 ? [] : [`control_session_defects_total is ${counted}`]
-  const logged = said().split("\n").filter((line) =>
+  const logged = output().split("\n").filter((line) =>
     /"level":"(?:ERROR|FATAL|error|fatal)"|unhandled|internal error while handling/iu.test(line)
   )
   return [...faults, ...logged.slice(0, 5).map((line) => `logged: ${line}`)]

@@ -8,8 +8,8 @@ interface Counts {
 }
 
 /**
- * Prints the counts when the process exits, since reporters and tear-downs may print after the run has ended. Whatever
- * makes the run fail counts as failed: a test, a file that does not load, a broken hook, an error that nobody caught.
+ * Prints the counts when the process exits, because reporters and tear-downs print after the run has ended. A failed test, a
+ * file that does not load, a failed hook and an uncaught error each count as failed.
  */
 export default class CountsReporter implements Reporter {
   #counts: Counts = { passed: 0, failed: 0, skipped: 0 }

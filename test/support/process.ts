@@ -14,7 +14,7 @@ export interface ServerProcess {
   readonly wsPort: number
   readonly apiUrl: string
   readonly signal: (name: NodeJS.Signals) => void
-  /** Exit code, or the signal that ended it. */
+  /** Exit code, or the name of the signal that ended the process. */
   readonly exited: Promise<number | string>
   /** Everything that the process has printed. */
   readonly output: () => string
@@ -26,7 +26,7 @@ export const temporaryDirectory = Effect.acquireRelease(
   (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
 )
 
-/** Starts Control; gives back without waiting until it serves. Killed when the scope ends. `openFiles` is how many it may have. */
+/** Starts Control and returns at once. The process is killed when the scope ends. `openFiles`: limit of file descriptors. */
 export const spawnServer = (
   env: Record<string, string>,
   openFiles?: number,
@@ -83,7 +83,7 @@ export const spawnServer = (
       })
   )
 
-/** Starts Control and waits until it serves. */
+/** Starts Control and waits until it serves clients. */
 export const startServer = (env: Record<string, string>, openFiles?: number) =>
   Effect.flatMap(spawnServer(env, openFiles), ({ serving }) => Effect.promise(() => serving))
 
@@ -94,7 +94,7 @@ export const startFastServer = (env: Record<string, string>) =>
     ({ serving }) => Effect.promise(() => serving)
   )
 
-/** The admin token that a server has generated in its data directory; its master key is watched for, too. */
+/** Reads the admin token that a server has generated, and adds it and the master key to the secret scanner. */
 export const readAdminToken = (dataDir: string) =>
   Effect.promise(async () => {
     const read = async (file: string, kind: SecretKind) => {
