@@ -1,18 +1,19 @@
-/** 1,000 gateways of `control.v1` acknowledge every step of a steady stream of changes: what that makes the database write. */
+/** Measures what the database writes when 1,000 `control.v1` gateways acknowledge every delta of a steady stream. */
 import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
 
 const gateways = 1_000
 const perSecond = 20
-const reach = 0.02
+const maxPerAcknowledgement = 0.02
 
-/** Until what was heard last is written (every five seconds), and until PostgreSQL tells how many rows it was (ten). */
-const writtenAfterMillis = 12_000
+/** Covers the presence write (every 5 s) and the delay of PostgreSQL's row statistics (10 s). */
+const writeDelayMillis = 12_000
 
 export const acks: Scenario = {
   name: "acks",
-  description: `${perSecond} changes a second to ${gateways} gateways of control.v1, acknowledged and not`,
+  description:
+    `${perSecond} changes per second to ${gateways} gateways of control.v1, with and without acknowledgements`,
   timeoutMillis: 240_000,
   run: async (bench) => {
     const seconds = bench.repetitions(15, 10)
@@ -29,51 +30,57 @@ export const acks: Scenario = {
       return Number(row?.["rows"])
     }
     const stream = async (isAcknowledged: boolean) => {
-      const ackedBefore = await bench.loadGenerator.call("setAcknowledging", {
+      const acknowledgementsBefore = await bench.loadGenerator.call("setAcknowledging", {
         name: "control",
         isWanted: isAcknowledged
       })
       const rows = await rowsWritten()
-      const [seen, usage] = await bench.measure(control, async () => {
+      const [delivery, usage] = await bench.measure(control, async () => {
         const result = await changes.updateAtRate(network, perSecond, seconds)
-        await sleep(writtenAfterMillis)
+        await sleep(writeDelayMillis)
         return result
       }, isAcknowledged ? "all" : undefined)
-      const acked = await bench.loadGenerator.call("setAcknowledging", { name: "control", isWanted: false }) -
-        ackedBefore
-      return { seen, usage, acked, rows: await rowsWritten() - rows }
+      const acknowledgements =
+        await bench.loadGenerator.call("setAcknowledging", { name: "control", isWanted: false }) -
+        acknowledgementsBefore
+      return { delivery, usage, acknowledgements, rows: await rowsWritten() - rows }
     }
     await changes.updateAtRate(network, perSecond, 2)
-    await sleep(writtenAfterMillis)
-    // What else is written meanwhile is not the same all the time, so it is taken before and after.
+    await sleep(writeDelayMillis)
+    // The rate of other writes changes over time, so a stream without acknowledgements runs before and after.
     const before = await stream(false)
-    const heard = await stream(true)
-    const [noted] = await network.query(
+    const acknowledged = await stream(true)
+    const [stored] = await network.query(
       "select count(*)::int as clients from gateways where applied_revision = (select max(revision) from changes)"
     )
     const after = await stream(false)
-    if (before.acked + after.acked !== 0 || heard.acked !== heard.seen.expected || noted?.["clients"] !== gateways) {
+    if (
+      before.acknowledgements + after.acknowledgements !== 0 ||
+      acknowledged.acknowledgements !== acknowledged.delivery.expected || stored?.["clients"] !== gateways
+    ) {
       throw new Error(
-        `${heard.acked} acknowledgements of ${heard.seen.expected} steps; ${String(noted?.["clients"])} clients noted`
+        `${acknowledged.acknowledgements} acknowledgements of ${acknowledged.delivery.expected} deltas; ${
+          String(stored?.["clients"])
+        } of ${gateways} clients have the latest applied_revision`
       )
     }
-    const each = (figure: (run: typeof heard) => number) =>
-      (figure(heard) - (figure(before) + figure(after)) / 2) / heard.acked
-    const use = formatUsage(heard.usage)
-    const row = (what: string, value: number, use: string) =>
+    const perAcknowledgement = (measure: (run: typeof acknowledged) => number) =>
+      (measure(acknowledged) - (measure(before) + measure(after)) / 2) / acknowledged.acknowledgements
+    const cpuUsage = formatUsage(acknowledged.usage)
+    const addRow = (what: string, value: number, usage: string) =>
       bench.addRow({
-        label: `acknowledgement: ${what} for each, beyond the same without`,
+        label: `acknowledgement: additional ${what}, each`,
         control: value.toPrecision(2),
         bare: "",
-        goal: String(reach),
-        isMet: value < reach,
-        usage: use
+        goal: String(maxPerAcknowledgement),
+        isMet: value < maxPerAcknowledgement,
+        usage
       })
-    row("write transactions", each(({ usage }) => usage.transactions), use)
-    row(
+    addRow("write transactions", perAcknowledgement(({ usage }) => usage.transactions), cpuUsage)
+    addRow(
       "rows written",
-      each(({ rows }) => rows),
-      `${Math.round(each(({ usage }) => usage.walBytes))} bytes of log for each`
+      perAcknowledgement(({ rows }) => rows),
+      `${Math.round(perAcknowledgement(({ usage }) => usage.walBytes))} bytes of WAL each`
     )
   }
 }

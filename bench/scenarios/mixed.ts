@@ -1,4 +1,4 @@
-/** Bursts to 1,000 gateways while these send 16,000 heartbeats a second and 2,000 agents connect. */
+/** Measures bursts to 1,000 gateways while these send 16,000 heartbeats per second and 2,000 agents connect. */
 import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
 import { type ChangeResult, ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
@@ -11,20 +11,20 @@ const changes = 100
 export const mixed: Scenario = {
   name: "mixed",
   description:
-    "bursts of 100 changes to 1,000 gateways, alone and amid 16,000 heartbeats a second and a storm of 2,000 agents",
+    "bursts of 100 changes to 1,000 gateways, alone and during 16,000 heartbeats per second and a storm of 2,000 agents",
   timeoutMillis: 300_000,
   run: async (bench) => {
     const bursts = bench.repetitions(12, 5)
     const network = await bench.createNetwork({ agents: 2_000, gateways: 1_000, tunnels: 500 })
     const control = await bench.startControl(network)
-    const raw = await bench.startBareServer()
+    const bareServer = await bench.startBareServer()
     const [tunnel] = network.tunnels
-    if (tunnel !== undefined) await raw.commands.call("setTunnel", tunnelDelta(tunnel))
+    if (tunnel !== undefined) await bareServer.commands.call("setTunnel", tunnelDelta(tunnel))
 
     let agentConfig = ""
 
     const compare = async (
-      server: typeof control | typeof raw,
+      server: typeof control | typeof bareServer,
       name: string,
       change: () => Promise<ChangeResult>,
       profile?: string
@@ -41,15 +41,23 @@ export const mixed: Scenario = {
       }
       await change()
       const alone = await repeat()
-      const [amid, usage] = await bench.measure(server, async () => {
-        const beating = bench.loadGenerator.call("sendHeartbeats", { name, perSecond: 16_000, seconds: bursts * 0.6 })
+      const [underLoad, usage] = await bench.measure(server, async () => {
+        const heartbeats = bench.loadGenerator.call("sendHeartbeats", {
+          name,
+          perSecond: 16_000,
+          seconds: bursts * 0.6
+        })
         const storm = bench.connectClients(`${name} storm`, server, "agent", network.agentKeys, 400)
-        const [p99, { configBytes, millis, firstConfig }, beaten] = await Promise.all([repeat(), storm, beating])
+        const [p99, { configBytes, millis, firstConfig }, sentHeartbeats] = await Promise.all([
+          repeat(),
+          storm,
+          heartbeats
+        ])
         agentConfig = firstConfig
         bench.log(
-          `${name}: the storm's last config (${kilobytes(configBytes)}) came after ${
+          `${name}: the last config of the storm (${kilobytes(configBytes)}) arrived after ${
             milliseconds(millis)
-          }; ${beaten.sent} heartbeats sent`
+          }; ${sentHeartbeats.sent} heartbeats sent`
         )
         await waitUntilIdle(server)
         return p99
@@ -59,50 +67,48 @@ export const mixed: Scenario = {
       await waitUntilIdle(server)
       return {
         alone: median(alone),
-        amid: median(amid),
+        underLoad: median(underLoad),
         worstAlone: Math.max(...alone),
-        worstAmid: Math.max(...amid),
+        worstUnderLoad: Math.max(...underLoad),
         usage
       }
     }
-    const ours = await compare(
+    const controlChanges = new ChangeWriter(bench, "control")
+    const ofControl = await compare(
       control,
       "control",
-      (() => {
-        const ofControl = new ChangeWriter(bench, "control")
-        return () => ofControl.updateBySql(network, changes)
-      })(),
+      () => controlChanges.updateBySql(network, changes),
       "all"
     )
-    const ofRaw = new ChangeWriter(bench, "raw")
-    await raw.commands.call("configure", { text: agentConfig, encodeEach: false })
-    const theirs = await compare(raw, "raw", () => ofRaw.commandBareServer(raw, changes))
+    const bareChanges = new ChangeWriter(bench, "bare")
+    await bareServer.commands.call("configure", { text: agentConfig, encodeEach: false })
+    const ofBareServer = await compare(bareServer, "bare", () => bareChanges.commandBareServer(bareServer, changes))
 
     bench.addRow({
       label: `burst of ${changes} alone: p99 of deliveries`,
-      control: milliseconds(ours.alone),
-      bare: milliseconds(theirs.alone),
-      ratio: ours.alone / theirs.alone
+      control: milliseconds(ofControl.alone),
+      bare: milliseconds(ofBareServer.alone),
+      ratio: ofControl.alone / ofBareServer.alone
     })
     bench.addRow({
-      label: `burst of ${changes} amid 16 k heartbeats/s and a storm of 2,000: p99`,
-      control: milliseconds(ours.amid),
-      bare: milliseconds(theirs.amid),
-      ratio: ours.amid / theirs.amid,
-      usage: formatUsage(ours.usage)
+      label: `burst of ${changes} during 16 k heartbeats/s and a storm of 2,000: p99`,
+      control: milliseconds(ofControl.underLoad),
+      bare: milliseconds(ofBareServer.underLoad),
+      ratio: ofControl.underLoad / ofBareServer.underLoad,
+      usage: formatUsage(ofControl.usage)
     })
-    const against = (what: string, amid: "amid" | "worstAmid", alone: "alone" | "worstAlone") => {
-      const ratio = ours[amid] / ours[alone]
+    const addRatioRow = (what: string, underLoad: "underLoad" | "worstUnderLoad", alone: "alone" | "worstAlone") => {
+      const ratio = ofControl[underLoad] / ofControl[alone]
       bench.addRow({
-        label: `burst amid all that over the burst alone: p99 of the ${what} burst`,
-        control: `${milliseconds(ours[amid])} / ${milliseconds(ours[alone])}`,
-        bare: `${milliseconds(theirs[amid])} / ${milliseconds(theirs[alone])}`,
+        label: `burst under load over the burst alone: p99 of the ${what} burst`,
+        control: `${milliseconds(ofControl[underLoad])} / ${milliseconds(ofControl[alone])}`,
+        bare: `${milliseconds(ofBareServer[underLoad])} / ${milliseconds(ofBareServer[alone])}`,
         ratio,
-        goal: "2 at most",
+        goal: "at most 2",
         isMet: ratio <= 2
       })
     }
-    against("median", "amid", "alone")
-    against("worst", "worstAmid", "worstAlone")
+    addRatioRow("median", "underLoad", "alone")
+    addRatioRow("worst", "worstUnderLoad", "worstAlone")
   }
 }

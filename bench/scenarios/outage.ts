@@ -1,4 +1,4 @@
-/** The database is restarted under 2,000 clients: nobody is closed, and everybody has what was committed after it soon. */
+/** Restarts the database under 2,000 clients. All connections must stay open and receive later changes within 5 s. */
 import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
 import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
 import { median } from "#bench/support/quantiles.ts"
@@ -7,9 +7,9 @@ import { milliseconds } from "#bench/support/table.ts"
 const gateways = 50
 const agents = 1_950
 
-const awayMillis = 2_000
+const downtimeMillis = 2_000
 
-/** How many changes are committed as soon as it answers. */
+/** The number of changes committed as soon as the database answers again. */
 const changes = 20
 
 export const outage: Scenario = {
@@ -22,19 +22,19 @@ export const outage: Scenario = {
     await bench.connectClients("gateways", control, "gateway", network.gatewayKeys)
     await bench.connectClients("agents", control, "agent", network.agentKeys, 200)
     await waitUntilIdle(control)
-    const toGateways = new ChangeWriter(bench, "gateways")
-    await toGateways.updateBySql(network, changes)
+    const gatewayChanges = new ChangeWriter(bench, "gateways")
+    await gatewayChanges.updateBySql(network, changes)
     await bench.loadGenerator.call("expectDeltas", { name: "agents", deltasPerClient: Infinity, after: 0 })
 
-    const converged: Array<number> = []
-    const down: Array<number> = []
-    let use = ""
+    const receiptMillis: Array<number> = []
+    const downtimes: Array<number> = []
+    let usageText = ""
     for (let round = 0; round < bench.repetitions(5, 2); round += 1) {
-      const downMillis = await bench.restartDatabase(awayMillis)
-      const [seen, usage] = await bench.measure(control, () => toGateways.updateBySql(network, changes))
-      down.push(downMillis)
-      converged.push(seen.receiptTimes.last)
-      use = formatUsage(usage)
+      const downMillis = await bench.restartDatabase(downtimeMillis)
+      const [delivery, usage] = await bench.measure(control, () => gatewayChanges.updateBySql(network, changes))
+      downtimes.push(downMillis)
+      receiptMillis.push(delivery.receiptTimes.last)
+      usageText = formatUsage(usage)
     }
     const { lostConnections } = await bench.loadGenerator.call("waitForDeltas", {
       name: "agents",
@@ -42,17 +42,15 @@ export const outage: Scenario = {
       timeoutMillis: 0
     })
     bench.addRow({
-      label: `database restarted under ${
-        gateways + agents
-      } clients: from its first answer to the last receipt, worst of ${converged.length}`,
-      control: `${milliseconds(Math.max(...converged))} (median ${milliseconds(median(converged))})`,
+      label: `database restarted: its first answer to the last receipt, worst of ${receiptMillis.length}`,
+      control: `${milliseconds(Math.max(...receiptMillis))} (median ${milliseconds(median(receiptMillis))})`,
       bare: "",
       goal: "5 s",
-      isMet: Math.max(...converged) <= 5_000,
-      usage: `away for ${milliseconds(median(down))}; ${use}`
+      isMet: Math.max(...receiptMillis) <= 5_000,
+      usage: `database down for ${milliseconds(median(downtimes))}; ${usageText}`
     })
     bench.addRow({
-      label: `database restarted under ${gateways + agents} clients: connections closed`,
+      label: "database restarted: connections closed",
       control: String(lostConnections),
       bare: "",
       goal: "0",

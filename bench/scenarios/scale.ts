@@ -1,4 +1,4 @@
-/** From 1,000 to 10,000 idle agents on one node, with 50 gateways: what grows, and what does not. */
+/** Compares one node with 1,000 and with 10,000 idle agents and 50 gateways: latency, memory and CPU. */
 import { type Bench, formatUsage, type Scenario } from "#bench/support/Bench.ts"
 import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
 import { sleep } from "#bench/support/clock.ts"
@@ -10,21 +10,22 @@ import { kilobytes, milliseconds } from "#bench/support/table.ts"
 const sizes = [1_000, 10_000] as const
 const gateways = 50
 
-/** As protocol.md has it: each client says that it is there once in 30 seconds. */
-const beatEvery = 30
+/** The interval that protocol.md recommends. */
+const heartbeatIntervalSeconds = 30
 
 const idleSeconds = 10
 
 interface Figures {
-  /** Growth of the heap with array buffers, and of resident memory, for each connection. */
+  /** Growth of heap and array buffers per connection, in bytes. */
   readonly heap: number
+  /** Growth of resident memory per connection, in bytes. */
   readonly resident: number
-  /** Shares of a core while nothing but heartbeats comes. */
+  /** CPU usage as text while clients send only heartbeats. */
   readonly idle: string
-  readonly idleServer: number
-  readonly one: ReadonlyArray<number>
-  readonly all: ReadonlyArray<number>
-  readonly use: string
+  readonly idleCpuShare: number
+  readonly agentMillis: ReadonlyArray<number>
+  readonly gatewayMillis: ReadonlyArray<number>
+  readonly usageText: string
 }
 
 export const scale: Scenario = {
@@ -36,7 +37,7 @@ export const scale: Scenario = {
     for (const agents of sizes) {
       const network = await bench.createNetwork({ agents: agents + 500, gateways, tunnels: agents })
       const control = await bench.startControl(network)
-      figures.push(await measured(bench, control, network, agents))
+      figures.push(await measureNode(bench, control, network, agents))
       for (const name of ["first", "idle", "one", "gateways"]) {
         await bench.loadGenerator.call("close", `${name} ${agents}`)
       }
@@ -46,8 +47,8 @@ export const scale: Scenario = {
   }
 }
 
-async function measured(bench: Bench, control: Control, network: Network, agents: number): Promise<Figures> {
-  // What the first connections load and compile is not the others'.
+async function measureNode(bench: Bench, control: Control, network: Network, agents: number): Promise<Figures> {
+  // The first connections load and compile code. The measurement excludes that memory from the growth.
   await bench.connectClients(`first ${agents}`, control, "agent", network.agentKeys.slice(agents), 20)
   await waitUntilIdle(control)
   const before = await control.probe.call("memory", undefined as never)
@@ -58,71 +59,81 @@ async function measured(bench: Bench, control: Control, network: Network, agents
   const after = await control.probe.call("memory", undefined as never)
   await bench.connectClients(`gateways ${agents}`, control, "gateway", network.gatewayKeys)
 
-  const idling = { name: `idle ${agents}`, perSecond: Math.round(agents / beatEvery) }
+  const heartbeats = { name: `idle ${agents}`, perSecond: Math.round(agents / heartbeatIntervalSeconds) }
   const [, idle] = await bench.measure(
     control,
-    () => bench.loadGenerator.call("sendHeartbeats", { ...idling, seconds: idleSeconds }, 60_000)
+    () => bench.loadGenerator.call("sendHeartbeats", { ...heartbeats, seconds: idleSeconds }, 60_000)
   )
-  const toOne = new ChangeWriter(bench, `one ${agents}`)
-  const toAll = new ChangeWriter(bench, `gateways ${agents}`, 50_000)
-  const [one, all]: [Array<number>, Array<number>] = [[], []]
+  const agentChanges = new ChangeWriter(bench, `one ${agents}`)
+  const gatewayChanges = new ChangeWriter(bench, `gateways ${agents}`, 50_000)
+  const [agentMillis, gatewayMillis]: [Array<number>, Array<number>] = [[], []]
   const rounds = bench.repetitions(200, 40)
   const [, usage] = await bench.measure(control, async () => {
-    const beating = bench.loadGenerator.call("sendHeartbeats", { ...idling, seconds: rounds / 20 }, 120_000)
-    for (let index = 0; index < rounds; index += 1) one.push((await toOne.updateBySql(network, 1)).receiptTimes.last)
-    // The gateways were told of these as well.
+    const sendingHeartbeats = bench.loadGenerator.call(
+      "sendHeartbeats",
+      { ...heartbeats, seconds: rounds / 20 },
+      120_000
+    )
+    for (let index = 0; index < rounds; index += 1) {
+      agentMillis.push((await agentChanges.updateBySql(network, 1)).receiptTimes.last)
+    }
+    // The gateways receive these changes too.
     await sleep(500)
-    for (let index = 0; index < rounds; index += 1) all.push((await toAll.updateBySql(network, 1)).receiptTimes.last)
-    await beating
+    for (let index = 0; index < rounds; index += 1) {
+      gatewayMillis.push((await gatewayChanges.updateBySql(network, 1)).receiptTimes.last)
+    }
+    await sendingHeartbeats
   }, `${agents}`)
-  const each = (what: "heap" | "resident") => (after[what] - before[what]) / agents
+  const growthPerClient = (what: "heap" | "resident") => (after[what] - before[what]) / agents
   return {
-    heap: each("heap"),
-    resident: each("resident"),
+    heap: growthPerClient("heap"),
+    resident: growthPerClient("resident"),
     idle: formatUsage(idle),
-    idleServer: idle.serverMillis / idle.millis,
-    one,
-    all,
-    use: formatUsage(usage)
+    idleCpuShare: idle.serverMillis / idle.millis,
+    agentMillis,
+    gatewayMillis,
+    usageText: formatUsage(usage)
   }
 }
 
 function report(bench: Bench, [small, large]: readonly [Figures, Figures]): void {
-  const pair = (
+  const addLatencyRow = (
     what: string,
     share: number,
-    of: "one" | "all",
-    goal?: { readonly reach: string; readonly most: number }
+    durations: (figures: Figures) => ReadonlyArray<number>,
+    goal?: { readonly text: string; readonly maxRatio: number }
   ) => {
-    const [before, after] = [quantile(small[of], share), quantile(large[of], share)]
+    const [before, after] = [quantile(durations(small), share), quantile(durations(large), share)]
     bench.addRow({
       label: `${what}, p${share * 100}, with 10,000 agents / 1,000`,
       control: `${milliseconds(after)} / ${milliseconds(before)}`,
       bare: "",
       ratio: after / before,
-      ...(goal && { goal: goal.reach, isMet: after / before <= goal.most }),
-      usage: large.use
+      ...(goal && { goal: goal.text, isMet: after / before <= goal.maxRatio }),
+      usage: large.usageText
     })
   }
-  pair("a change that concerns one agent: commit to receipt", 0.5, "one", { reach: "flat: 1.25 at most", most: 1.25 })
-  pair("a change that concerns one agent: commit to receipt", 0.99, "one")
-  pair("a change to 50 gateways: commit to last receipt", 0.5, "all")
-  pair("a change to 50 gateways: commit to last receipt", 0.99, "all")
+  const ofAgent = ({ agentMillis }: Figures) => agentMillis
+  const ofGateways = ({ gatewayMillis }: Figures) => gatewayMillis
+  addLatencyRow("a change that concerns one agent", 0.5, ofAgent, { text: "at most 1.25", maxRatio: 1.25 })
+  addLatencyRow("a change that concerns one agent", 0.99, ofAgent)
+  addLatencyRow("a change to 50 gateways, to the last of them", 0.5, ofGateways)
+  addLatencyRow("a change to 50 gateways, to the last of them", 0.99, ofGateways)
   for (const what of ["heap", "resident"] as const) {
     bench.addRow({
-      label: `idle connection: growth of ${what}, 10,000 agents / 1,000`,
+      label: `idle connection: growth of ${what === "heap" ? "heap" : "resident memory"}, 10,000 agents / 1,000`,
       control: `${kilobytes(large[what])} / ${kilobytes(small[what])}`,
       bare: "",
       ratio: large[what] / small[what],
-      ...(what === "heap" && { goal: "linear: 1.25 at most", isMet: large[what] / small[what] <= 1.25 }),
-      usage: what === "heap" ? "" : `${Math.round(large.resident * sizes[1] / 1e6)} MB for all of them`
+      ...(what === "heap" && { goal: "at most 1.25", isMet: large[what] / small[what] <= 1.25 }),
+      usage: what === "heap" ? "" : `${Math.round(large.resident * sizes[1] / 1e6)} MB resident for ${sizes[1]} agents`
     })
   }
   bench.addRow({
-    label: `idle, one heartbeat in ${beatEvery} s each: CPU of the server, 10,000 agents / 1,000`,
-    control: `${(100 * large.idleServer).toFixed(1)} % / ${(100 * small.idleServer).toFixed(1)} %`,
+    label: "idle, CPU of the server, 10,000 agents / 1,000",
+    control: `${(100 * large.idleCpuShare).toFixed(1)} % / ${(100 * small.idleCpuShare).toFixed(1)} %`,
     bare: "",
-    ratio: large.idleServer / small.idleServer,
+    ratio: large.idleCpuShare / small.idleCpuShare,
     usage: large.idle
   })
 }
