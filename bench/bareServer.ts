@@ -1,6 +1,6 @@
 /**
- * What Control is measured against: a bare `ws` server that does the same work with plain loops over its sockets, has no
- * database, and trusts everybody.
+ * Baseline for Control: a bare `ws` server that does the same work with plain loops over its sockets. The server has no
+ * database and performs no checks.
  */
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -35,7 +35,7 @@ function receive(socket: WebSocket, data: RawData): void {
   }
 }
 
-/** Steps numbered from this one on, each encoded once and given to every socket in turn. */
+/** Sends `count` deltas numbered from `sequence`. Each delta is encoded once and written to every socket in turn. */
 function broadcastDeltas(sequence: number, count: number): void {
   for (let index = 0; index < count; index += 1) {
     const message = {
@@ -52,12 +52,12 @@ const handlers = {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
     return (server.address() as AddressInfo).port
   },
-  /** What every client gets after `auth`: this very text, or its content encoded for each of them. */
+  /** Sets the config that every client receives after `auth`: a fixed text, or its content encoded per client. */
   configure: ({ encodeEach, text }: { readonly text: string; readonly encodeEach: boolean }): void => {
     const content: unknown = JSON.parse(text)
     configText = encodeEach ? () => JSON.stringify(content) : () => text
   },
-  /** The tunnel that all steps are about. */
+  /** Sets the tunnel that all deltas update. */
   setTunnel: (tunnel: Record<string, unknown>): void => {
     tunnelFields = tunnel
   },
@@ -68,6 +68,6 @@ const handlers = {
 export type BareServerHandlers = typeof handlers
 
 serveCalls(handlers)
-// The probe lets go of the channel; here nothing else holds the process before it listens.
+// The probe unreferences the IPC channel. Before the server listens, only the channel keeps the process alive.
 process.channel?.ref()
 process.on("disconnect", () => process.exit())

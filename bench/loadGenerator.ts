@@ -1,4 +1,4 @@
-/** The load, in a process of its own: groups of clients that do what the orchestrator says, and what they saw. */
+/** Process that runs groups of clients on command of the orchestrator and returns what they received. */
 import { serveCalls } from "./support/ipcCalls.ts"
 import {
   ClientGroup,
@@ -34,19 +34,19 @@ const handlers = {
   sendHeartbeats: (
     { name, perSecond, seconds }: { readonly name: string; readonly perSecond: number; readonly seconds: number }
   ): Promise<HeartbeatResult> => group(name).sendHeartbeats(perSecond, seconds),
-  /** The clients of a group read slowly from now on. */
+  /** Limits the read rate of every client in a group. */
   limitReadRate: ({ bytesPerSecond, name }: { readonly name: string; readonly bytesPerSecond: number }): void =>
     group(name).limitReadRate(bytesPerSecond),
-  /** The clients of a group acknowledge every step from now on, or no longer; how many acknowledgements there were so far. */
+  /** Turns acknowledgements of deltas on or off. Returns the number of acknowledgements so far. */
   setAcknowledging: ({ isWanted, name }: { readonly name: string; readonly isWanted: boolean }): number =>
     group(name).setAcknowledging(isWanted),
-  /** The clients go, and the group remembers where they were. */
+  /** Disconnects the clients of a group but keeps their positions for `resume`. */
   disconnect: (name: string): void => group(name).close(),
   close: (name: string): void => {
     groups.get(name)?.close()
     groups.delete(name)
   },
-  /** CPU of this process so far, in milliseconds. */
+  /** CPU time of this process so far, in milliseconds. */
   cpu: (): number => {
     const { system, user } = process.cpuUsage()
     return (system + user) / 1_000

@@ -1,7 +1,4 @@
-/**
- * Measures Control beside a bare `ws` server: `npm run bench`, or `npm run bench -- --only storm --quick`. With
- * `--profile DIRECTORY` it also writes CPU profiles of Control. docs/performance.md says what the figures mean.
- */
+/** Measures Control and a bare `ws` server in the same run. docs/performance.md explains the method and the results. */
 import { mkdir } from "node:fs/promises"
 import { availableParallelism, cpus } from "node:os"
 import { parseArgs } from "node:util"
@@ -52,32 +49,54 @@ process.on("exit", () => {
   removeRunDirectory()
 })
 
-const { values } = parseArgs({
-  options: {
-    only: { type: "string", multiple: true },
-    quick: { type: "boolean", default: false },
-    profile: { type: "string" }
-  }
-})
+const help = `Measure Control and a bare ws server in the same run, and print a table. docs/performance.md explains it.
 
-const chosen = values.only === undefined ? scenarios : scenarios.filter(({ name }) => values.only?.includes(name))
-if (chosen.length === 0) {
-  process.stderr.write(`--only must be one of: ${scenarios.map(({ name }) => name).join(", ")}\n`)
+Usage: npm run bench -- [options]
+
+Options:
+  --only NAME         Run only this scenario; repeat for more
+  --quick             Run fewer repetitions
+  --profile DIR       Write CPU profiles of Control into DIR
+  --help, -h          Show this help
+
+Environment:
+  BENCH_DATABASE_URL  Superuser URL of a PostgreSQL server, used in place of the embedded one
+
+Examples:
+  npm run bench                                         Run everything, about 15 minutes
+  npm run bench -- --quick --only create                Run one scenario with fewer repetitions
+  npm run bench -- --only storm --profile profiles      Profile Control during a login storm
+
+Scenarios:
+${scenarios.map(({ description, name }) => `  ${name.padEnd(14)}${description}`).join("\n")}
+`
+
+const values = parseOptions()
+if (values.help) {
+  process.stdout.write(help)
+  process.exit()
+}
+
+const selected = values.only === undefined ? scenarios : scenarios.filter(({ name }) => values.only?.includes(name))
+if (selected.length === 0) {
+  process.stderr.write(
+    `unknown scenario ${values.only?.join(", ")}; use one of ${scenarios.map(({ name }) => name).join(", ")}\n`
+  )
   process.exit(2)
 }
 if (values.profile !== undefined) await mkdir(values.profile, { recursive: true })
 
-for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void interrupted())
+for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => void stopOnSignal())
 
-warnOfFewDescriptors()
+warnIfFewDescriptors()
 const database = await openDatabase()
 process.stderr.write(
   `${database.description}; Node ${process.version}, ${availableParallelism()} cores (${cpus()[0]?.model})\n`
 )
 try {
   const rows: Array<Row> = []
-  for (const scenario of chosen) {
-    rows.push(...await measured(database, scenario, { quick: values.quick, profileDir: values.profile }))
+  for (const scenario of selected) {
+    rows.push(...await runScenario(database, scenario, { quick: values.quick, profileDir: values.profile }))
   }
   process.stdout.write(`${renderTable(rows)}\n`)
 } finally {
@@ -85,10 +104,10 @@ try {
   await database.close()
 }
 
-/** Its rows; when it fails or takes too long, those that it has reached, and why there are no more. */
-async function measured(on: Database, scenario: Scenario, options: BenchOptions): Promise<ReadonlyArray<Row>> {
+/** Runs one scenario. After a failure or timeout, returns the completed rows and one row with the reason. */
+async function runScenario(database: Database, scenario: Scenario, options: BenchOptions): Promise<ReadonlyArray<Row>> {
   process.stderr.write(`${scenario.name}: ${scenario.description}\n`)
-  const bench = new Bench(on, scenario.name, options)
+  const bench = new Bench(database, scenario.name, options)
   try {
     await withTimeout(scenario.timeoutMillis, scenario.name, scenario.run(bench))
   } catch (error) {
@@ -101,17 +120,35 @@ async function measured(on: Database, scenario: Scenario, options: BenchOptions)
   return bench.rows
 }
 
-async function interrupted(): Promise<void> {
+function parseOptions() {
+  try {
+    return parseArgs({
+      options: {
+        only: { type: "string", multiple: true },
+        quick: { type: "boolean", default: false },
+        profile: { type: "string" },
+        help: { type: "boolean", short: "h", default: false }
+      }
+    }).values
+  } catch (error) {
+    process.stderr.write(`${error instanceof Error ? error.message : String(error)}; see npm run bench -- --help\n`)
+    return process.exit(2)
+  }
+}
+
+async function stopOnSignal(): Promise<void> {
   await stopAll()
   await database.close()
   process.exit(130)
 }
 
-/** Servers and the load hold up to 10,500 sockets each; Node raises the soft limit to the hard one by itself. */
-function warnOfFewDescriptors(): void {
+/** Servers and the load generator hold up to 10,500 sockets each. Node raises the soft limit to the hard limit itself. */
+function warnIfFewDescriptors(): void {
   const report: unknown = process.report.getReport()
   const limit = (report as { userLimits?: { open_files?: { hard?: number | string } } }).userLimits?.open_files?.hard
   if (typeof limit === "number" && limit < 12_288) {
-    process.stderr.write(`only ${limit} files may be open (ulimit -Hn): scenarios with many clients need 12,288\n`)
+    process.stderr.write(
+      `the open file limit is ${limit}; scenarios with many clients need 12,288; raise it with ulimit -Hn\n`
+    )
   }
 }

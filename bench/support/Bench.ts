@@ -1,4 +1,4 @@
-/** What a scenario gets: the processes that it asks for, what they use, and a place for its figures. */
+/** Interface of a scenario to the run: starts processes, measures CPU and writes, collects result rows. */
 import { join } from "node:path"
 import { now } from "./clock.ts"
 import type { Database, Network } from "./Database.ts"
@@ -20,16 +20,16 @@ export interface Row {
   readonly label: string
   readonly control: string
   readonly bare: string
-  /** Control's figure over the bare server's, or over what the goal compares it with. */
+  /** Control's value divided by the bare server's, or by the value that the goal compares it with. */
   readonly ratio?: number | undefined
-  /** The goal in words, as in docs/performance.md. */
+  /** Goal as text, as in docs/performance.md. */
   readonly goal?: string
   readonly isMet?: boolean | undefined
-  /** What the processes did meanwhile, to see which one was the limit. */
+  /** CPU usage of the processes, which shows the bottleneck, or another remark. */
   readonly usage?: string
 }
 
-/** CPU in milliseconds, and what was written, during some work. */
+/** CPU time in milliseconds and database writes during one measurement. */
 export interface Usage {
   readonly millis: number
   readonly serverMillis: number
@@ -48,7 +48,7 @@ export interface Scenario {
 
 export interface BenchOptions {
   readonly quick: boolean
-  /** A directory for CPU profiles of Control; undefined takes none. */
+  /** Directory for CPU profiles of Control. Undefined disables profiling. */
   readonly profileDir: string | undefined
 }
 
@@ -58,7 +58,7 @@ export class Bench {
   readonly #scenario: string
   readonly #options: BenchOptions
   readonly #finalizers: Array<() => Promise<void>> = []
-  #load: LoadGenerator | undefined
+  #loadGenerator: LoadGenerator | undefined
 
   constructor(database: Database, scenario: string, options: BenchOptions) {
     this.#database = database
@@ -70,17 +70,15 @@ export class Bench {
     return this.#options.quick
   }
 
-  /** A number of repetitions: fewer in a quick run. */
+  /** Returns `quick` repetitions in a quick run, otherwise `full`. */
   repetitions(full: number, quick: number): number {
     return this.#options.quick ? quick : full
   }
 
-  addRow(addRow: Row): void {
-    this.rows.push(addRow)
+  addRow(row: Row): void {
+    this.rows.push(row)
     this.log(
-      `${addRow.label}: ${addRow.control} | raw ${addRow.bare}${
-        addRow.ratio === undefined ? "" : ` | ${addRow.ratio.toFixed(2)} x`
-      }`
+      `${row.label}: ${row.control} | bare ${row.bare}${row.ratio === undefined ? "" : ` | ${row.ratio.toFixed(2)} x`}`
     )
   }
 
@@ -94,61 +92,63 @@ export class Bench {
     return network
   }
 
-  /** Given what stopped, it is that one again. */
+  /** Starts Control. With `stopped`, reuses the data directory of that stopped process. */
   async startControl(network: Network, stopped?: Control): Promise<Control> {
     const control = await startControl(network, stopped?.dataDir)
     this.#finalizers.push(() => control.stop())
     return control
   }
 
-  /** Stops the database and starts it again after a while; how long it gave no answer, in milliseconds. */
+  /** Stops the database for `downMillis`. Returns the milliseconds until the database answered again. */
   restartDatabase(downMillis: number): Promise<number> {
     return this.#database.restart(downMillis)
   }
 
   async startBareServer(): Promise<BareServer> {
-    const raw = await startBareServer()
-    this.#finalizers.push(() => raw.stop())
-    return raw
+    const bareServer = await startBareServer()
+    this.#finalizers.push(() => bareServer.stop())
+    return bareServer
   }
 
   get loadGenerator(): LoadGenerator {
-    if (this.#load !== undefined) return this.#load
-    const load = startLoadGenerator()
-    this.#load = load
-    this.#finalizers.push(async () => void load.process.kill("SIGTERM"))
-    return load
+    if (this.#loadGenerator !== undefined) return this.#loadGenerator
+    const loadGenerator = startLoadGenerator()
+    this.#loadGenerator = loadGenerator
+    this.#finalizers.push(async () => void loadGenerator.process.kill("SIGTERM"))
+    return loadGenerator
   }
 
-  /** Connects clients, each with its key, and insists that all of them get in. */
+  /** Connects one client per API key. Rejects unless every client receives its config or resumes. */
   async connectClients(
     name: string,
     server: Server,
     type: "agent" | "gateway",
     apiKeys: ReadonlyArray<string>,
-    window = 100,
-    v1?: ControlV1Options
+    maxPendingUpgrades = 100,
+    controlV1?: ControlV1Options
   ) {
     const timeoutMillis = 120_000
-    const opening = {
+    const options = {
       name,
       port: server.port,
       type,
       apiKeys,
-      maxPendingUpgrades: window,
+      maxPendingUpgrades,
       timeoutMillis,
-      ...(v1 && { controlV1: v1 })
+      ...(controlV1 && { controlV1 })
     }
-    const opened = await this.loadGenerator.call("connect", opening, timeoutMillis + 10_000)
-    if (opened.readyClients < apiKeys.length) {
+    const result = await this.loadGenerator.call("connect", options, timeoutMillis + 10_000)
+    if (result.readyClients < apiKeys.length) {
       throw new Error(
-        `${opened.readyClients} of ${apiKeys.length} ${type}s got in; the others: ${JSON.stringify(opened.failures)}`
+        `${result.readyClients} of ${apiKeys.length} ${type}s connected; failures of the others: ${
+          JSON.stringify(result.failures)
+        }`
       )
     }
-    return opened
+    return result
   }
 
-  /** Runs some work, and tells what it took. */
+  /** Runs `work` and returns its result with the CPU time and database writes in between. */
   async measure<A>(server: Server, work: () => Promise<A>, profile?: string): Promise<readonly [A, Usage]> {
     const file = this.#options.profileDir === undefined || profile === undefined
       ? undefined
@@ -174,7 +174,7 @@ export class Bench {
     return [result, usage]
   }
 
-  /** Ends what the scenario has started, last first. */
+  /** Stops everything that the scenario has started, in reverse order. */
   async close(): Promise<void> {
     for (const cleanUp of this.#finalizers.toReversed()) {
       await cleanUp().catch((error: unknown) => this.log(String(error)))
@@ -189,7 +189,7 @@ export class Bench {
   }
 }
 
-/** `server 98 %, database 3 %, load 60 %` of one core each. */
+/** Formats shares of one core, for example `server 98 %, database 3 %, load 60 %`. */
 export const formatUsage = (
   { databaseMillis: database, loadMillis: load, millis, serverMillis: server }: Usage
 ): string => {

@@ -1,4 +1,4 @@
-/** Numbered changes of tunnels, and what the clients of a group saw of them. */
+/** Writes numbered tunnel changes and waits until a client group has received them. */
 import type { Bench } from "./Bench.ts"
 import { now, sleep } from "./clock.ts"
 import type { Network } from "./Database.ts"
@@ -8,24 +8,24 @@ import type { BareServer, Control } from "./servers.ts"
 const deliveryTimeoutMillis = 60_000
 
 export interface ChangeResult extends DeliveryResult {
-  /** From the moment when the change was asked for to its commit. */
+  /** Milliseconds from the request of the change to its commit. */
   readonly commitMillis: number
 }
 
-/** The changes of one server, numbered without gaps so that clients see what is lost, doubled or out of order. */
+/** Writes changes with gapless numbers, so that clients detect lost, duplicated and reordered deltas. */
 export class ChangeWriter {
   readonly #bench: Bench
   readonly #group: string
   #lastSequence: number
 
-  /** Two of one network begin at numbers apart, so that the one's change is none of the other's: five digits each. */
+  /** Two writers of one network need distant start values (five digits), so that their changes never share a number. */
   constructor(bench: Bench, group: string, after = 10_000) {
     this.#bench = bench
     this.#group = group
     this.#lastSequence = after
   }
 
-  /** Many changes, each of another tunnel, in one transaction of another program; latencies count from the commit's answer. */
+  /** Updates `count` tunnels in one SQL transaction. Latencies count from the end of the commit. */
   updateBySql(network: Network, count: number): Promise<ChangeResult> {
     return this.#writeAndWait(count, (first) =>
       network.query(`do $$ begin
@@ -36,7 +36,7 @@ export class ChangeWriter {
       end $$`), "after")
   }
 
-  /** Changes of one tunnel after the other at an even rate, each in a transaction of its own; latencies say nothing here. */
+  /** Updates one tunnel after the other at an even rate, one transaction each. Latencies are meaningless here. */
   updateAtRate(network: Network, perSecond: number, seconds: number): Promise<ChangeResult> {
     const count = perSecond * seconds
     return this.#writeAndWait(count, async (first) => {
@@ -49,7 +49,7 @@ export class ChangeWriter {
     }, "before")
   }
 
-  /** One change by the HTTP API; latencies count from the request. */
+  /** Updates one tunnel by the HTTP API. Latencies count from the request. */
   patchTunnel(control: Control, network: Network): Promise<ChangeResult> {
     const tunnel = network.tunnels[this.#lastSequence % network.tunnels.length]
     return this.#writeAndWait(
@@ -60,8 +60,8 @@ export class ChangeWriter {
   }
 
   /**
-   * A new tunnel by the HTTP API; `commitMillis` is how long its operator waited. With `wait` the answer must say that so many
-   * clients have applied it.
+   * Creates a tunnel by the HTTP API. `commitMillis` is the duration of the request. With `wait`, the response must report
+   * that this number of clients has applied the change.
    */
   createTunnel(control: Control, network: Network, wait?: { readonly clients: number }): Promise<ChangeResult> {
     const agentId = network.agentIds[this.#lastSequence % network.agentIds.length]
@@ -79,12 +79,12 @@ export class ChangeWriter {
     )
   }
 
-  /** The same to the bare server, by its command channel. */
-  commandBareServer({ commands: raw }: BareServer, count: number): Promise<ChangeResult> {
-    return this.#writeAndWait(count, (sequence) => raw.call("sendDeltas", { sequence, count }), "before")
+  /** Makes the bare server send `count` deltas, by IPC. */
+  commandBareServer({ commands }: BareServer, count: number): Promise<ChangeResult> {
+    return this.#writeAndWait(count, (sequence) => commands.call("sendDeltas", { sequence, count }), "before")
   }
 
-  /** The same to the bare server, by a bare HTTP request. */
+  /** Makes the bare server send one delta, by an HTTP request. */
   requestBareServer({ url }: BareServer): Promise<ChangeResult> {
     return this.#writeAndWait(1, async (sequence) => {
       await (await fetch(url, { headers: { "x-sequence": String(sequence) } })).text()
@@ -96,7 +96,7 @@ export class ChangeWriter {
     change: (first: number) => Promise<unknown>,
     since: "before" | "after"
   ): Promise<ChangeResult> {
-    // Five digits: then they begin anew.
+    // Sequence numbers have five digits, so they restart after 99,999.
     if (this.#lastSequence + count > 99_999) this.#lastSequence = 10_000
     const first = this.#lastSequence + 1
     const { loadGenerator } = this.#bench
@@ -113,8 +113,8 @@ export class ChangeWriter {
     }, deliveryTimeoutMillis + 5_000)
     if (!delivery.isComplete || delivery.outOfOrder > 0 || delivery.lostConnections > 0) {
       throw new Error(
-        `of ${delivery.expected} deliveries ${delivery.receiptTimes.count} came, ${delivery.outOfOrder} out of order; ${delivery.configs} configs instead; ` +
-          `${delivery.lostConnections} connections lost`
+        `received ${delivery.receiptTimes.count} of ${delivery.expected} deltas, ${delivery.outOfOrder} out of order; ` +
+          `${delivery.configs} configs in place of deltas; ${delivery.lostConnections} connections lost`
       )
     }
     return { ...delivery, commitMillis: committedAt - requestedAt }
@@ -127,7 +127,7 @@ function assertAppliedByAll(answer: unknown, clients: number): void {
     throw new Error(`applied by ${delivery?.applied} of ${clients}: ${JSON.stringify(delivery).slice(0, 300)}`)
 }
 
-/** Waits until the server has nothing more to do, five seconds at most. */
+/** Waits at most 5 s until the server uses less than 10 % of a core. Returns the waiting time in milliseconds. */
 export const waitUntilIdle = async (server: Control | BareServer): Promise<number> => {
   const startedAt = now()
   let before = await server.probe.call("cpu", undefined as never)

@@ -1,4 +1,4 @@
-/** Clients that connect, listen and send heartbeats together. */
+/** Group of clients that connect together, count deltas and send heartbeats. */
 import { now, sleep } from "./clock.ts"
 import { clientFrame, type ClientListener, type ConnectTarget, LeanClient } from "./LeanClient.ts"
 import { quantile } from "./quantiles.ts"
@@ -9,7 +9,7 @@ export interface ConnectOptions {
   readonly port: number
   readonly type: "agent" | "gateway"
   readonly apiKeys: ReadonlyArray<string>
-  /** How many may wait for the answer to their upgrade at a time: a listen backlog that overflows would measure TCP's retries. */
+  /** Maximum number of unanswered upgrades. A full listen backlog would measure TCP's retries. */
   readonly maxPendingUpgrades: number
   readonly timeoutMillis: number
   /** Set for clients of `control.v1`. */
@@ -17,42 +17,41 @@ export interface ConnectOptions {
 }
 
 export interface ControlV1Options {
-  /** Whether they acknowledge every step. */
+  /** Whether the clients acknowledge every delta. */
   readonly acknowledge: boolean
-  /** They go on from where they were when the group was closed, and have missed this many steps, all of them together. */
+  /** If set, the clients resume from their positions at disconnect. The number is the sum of deltas they have missed. */
   readonly missedDeltas?: number
 }
 
 export interface ConnectResult {
-  /** Clients that have their config, or have been told that they go on from where they were. */
+  /** Number of clients that received their config or resumed. */
   readonly readyClients: number
   readonly resumedClients: number
-  /** What the sockets have received, the answers to their upgrades included. */
+  /** Bytes that the sockets have received, upgrade responses included. */
   readonly bytes: number
-  /** Steps that have come meanwhile. */
+  /** Number of deltas received while connecting. */
   readonly deltas: number
-  /** Why the others have not, by how many. */
+  /** Number of failed clients by reason. */
   readonly failures: Readonly<Record<string, number>>
-  /** From the first connect to the last config, or the last step that was missed. */
+  /** Milliseconds from the first connect to the last config, or to the last missed delta. */
   readonly millis: number
-  /** From a client's own connect to its config. */
+  /** Milliseconds from a client's connect to its config, as quantiles. */
   readonly p50: number
   readonly p99: number
   readonly configBytes: number
-  /** The first client's config. */
+  /** Config of the first client, as JSON text. */
   readonly firstConfig: string
 }
 
 export interface DeliveryResult {
-  /** Every client has got as many steps as it was to get, and no more. */
+  /** Whether every client received exactly the expected number of deltas. */
   readonly isComplete: boolean
   readonly expected: number
   readonly receiptTimes: ReceiptTimes
-  /** Steps that did not come right after their predecessor. */
+  /** Number of deltas whose sequence number did not follow the previous one. */
   readonly outOfOrder: number
-  /** Configs that came instead of steps. */
+  /** Number of configs received in place of deltas. */
   readonly configs: number
-  /** Connections lost. */
   readonly lostConnections: number
 }
 
@@ -73,27 +72,27 @@ export class ClientGroup implements ClientListener {
   #configBytes = 0
   #lastReadyAt = 0
   #resumedClients = 0
-  /** By key, of clients that have gone. */
+  /** Positions of disconnected clients, by API key. */
   readonly #positions = new Map<string, Position>()
   #deltasPerClient = Infinity
   #completeClients = 0
-  /** Steps that clients which are coming back have missed. */
+  /** Number of missed deltas that resuming clients must receive. */
   #missedDeltas = Infinity
   #wakeWaiter: () => void = () => {}
   #readRateTimer: NodeJS.Timeout | undefined
 
   async connect(
-    { apiKeys, port, timeoutMillis, type, controlV1: v1, maxPendingUpgrades: window }: ConnectOptions
+    { apiKeys, port, timeoutMillis, type, controlV1, maxPendingUpgrades }: ConnectOptions
   ): Promise<ConnectResult> {
     const startedAt = now()
     const clientsBefore = this.clients.length
-    this.#missedDeltas = v1?.missedDeltas ?? Infinity
+    this.#missedDeltas = controlV1?.missedDeltas ?? Infinity
     this.#resumedClients = 0
     this.#receipts.clear()
     const finishedClients = () => this.#readyClients + this.#lostConnections
     const expectedClients = finishedClients() + apiKeys.length
     for (const [index, apiKey] of apiKeys.entries()) {
-      await this.#waitUntil(() => this.#pendingUpgrades < window, startedAt + timeoutMillis)
+      await this.#waitUntil(() => this.#pendingUpgrades < maxPendingUpgrades, startedAt + timeoutMillis)
       this.#pendingUpgrades += 1
       const target: ConnectTarget = {
         host: "127.0.0.1",
@@ -101,11 +100,11 @@ export class ClientGroup implements ClientListener {
         localAddress: localAddress(index),
         type,
         apiKey,
-        ...(v1 &&
+        ...(controlV1 &&
           {
             controlV1: new ControlV1State(
-              v1.missedDeltas === undefined ? undefined : this.#positions.get(apiKey),
-              v1.acknowledge
+              controlV1.missedDeltas === undefined ? undefined : this.#positions.get(apiKey),
+              controlV1.acknowledge
             )
           })
       }
@@ -115,7 +114,7 @@ export class ClientGroup implements ClientListener {
       this.clients.push(client)
     }
     await this.#waitUntil(
-      () => finishedClients() === expectedClients && this.#receipts.count >= (v1?.missedDeltas ?? 0),
+      () => finishedClients() === expectedClients && this.#receipts.count >= (controlV1?.missedDeltas ?? 0),
       startedAt + timeoutMillis
     )
     this.#missedDeltas = Infinity
@@ -136,7 +135,7 @@ export class ClientGroup implements ClientListener {
     }
   }
 
-  /** From now on each client is to get this many steps, the first of which has the number after `after`. */
+  /** Resets all counters. From now on each client must receive `deltasPerClient` deltas, numbered from `after + 1`. */
   expectDeltas(deltasPerClient: number, after: number): void {
     this.#receipts.clear()
     this.#deltasPerClient = deltasPerClient
@@ -150,7 +149,7 @@ export class ClientGroup implements ClientListener {
     }
   }
 
-  /** Waits for what is expected; times are in milliseconds after `since`. */
+  /** Waits for the expected deltas. Receipt times are in milliseconds after `since`. */
   async waitForDeltas(since: number, timeoutMillis: number): Promise<DeliveryResult> {
     await this.#waitUntil(() => this.#completeClients === this.clients.length, now() + timeoutMillis)
     return {
@@ -163,7 +162,7 @@ export class ClientGroup implements ClientListener {
     }
   }
 
-  /** Heartbeats at an even rate over all clients in turn, each one a write of its own. */
+  /** Sends heartbeats at an even rate, from one client after the other, with one socket write each. */
   async sendHeartbeats(perSecond: number, seconds: number): Promise<HeartbeatResult> {
     const startedAt = now()
     const endsAt = startedAt + seconds * 1_000
@@ -171,7 +170,7 @@ export class ClientGroup implements ClientListener {
     while (true) {
       const at = now()
       const due = Math.floor((Math.min(at, endsAt) - startedAt) * perSecond / 1_000)
-      // After a pause of this process the rest is not made up for in one go: it would be a burst that nobody asked for.
+      // After a pause of this process, the backlog is spread out, because a burst would distort the measurement.
       const sendLimit = Math.min(due, sent + Math.ceil(perSecond / 20))
       const frame = clientFrame(1, `{"type":"heartbeat","data":{"timestamp":${Date.now()}}}`)
       for (; sent < sendLimit; sent += 1) this.clients[sent % this.clients.length]?.send(frame)
@@ -180,18 +179,18 @@ export class ClientGroup implements ClientListener {
     }
   }
 
-  /** Whether they acknowledge every step from now on; gives back how many acknowledgements there were so far. */
+  /** Turns acknowledgements of deltas on or off. Returns the number of acknowledgements so far. */
   setAcknowledging(isWanted: boolean): number {
     let acknowledgements = 0
-    for (const { controlV1: v1 } of this.clients) {
-      if (v1 === undefined) continue
-      v1.isAcknowledging = isWanted
-      acknowledgements += v1.acknowledgementCount
+    for (const { controlV1 } of this.clients) {
+      if (controlV1 === undefined) continue
+      controlV1.isAcknowledging = isWanted
+      acknowledgements += controlV1.acknowledgementCount
     }
     return acknowledgements
   }
 
-  /** From now on each of them reads this much at most, until they are closed. */
+  /** Limits the read rate of every client until the group is closed. */
   limitReadRate(bytesPerSecond: number): void {
     const grantReadBytes = () => {
       for (const client of this.clients) client.allowReading(bytesPerSecond)
@@ -271,7 +270,7 @@ export class ClientGroup implements ClientListener {
   }
 }
 
-/** On Linux all of 127.0.0.0/8 is there, so that thousands of clients do not come from one address. */
+/** Spreads clients over 16 loopback addresses on Linux, where all of 127.0.0.0/8 is available. */
 function localAddress(index: number): string | undefined {
   return process.platform === "linux" ? `127.0.0.${2 + index % 16}` : undefined
 }

@@ -1,24 +1,24 @@
-/** What a client of `control.v1` keeps beside what a plain one does: its place in the history, and what it says of it. */
+/** Additional state of a `control.v1` client: its position and its pending acknowledgements. */
 import { Buffer } from "node:buffer"
 
-/** Where a client has come to, as it says it when it comes back. */
+/** Position that a client sends in `auth.resume`. */
 export interface Position {
   readonly timeline: string
   readonly revision: number
 }
 
-/** More than the longest head of a config: its type, revision and timeline. */
+/** Upper bound for the head of a config: type, revision and timeline. */
 export const maxConfigHeadBytes = 128
 
 export class ControlV1State {
-  /** Set to acknowledge every step. */
+  /** Set to acknowledge every delta. */
   isAcknowledging: boolean
   /** Acknowledgements so far. */
   acknowledgementCount = 0
   readonly resume: Position | undefined
   #timeline = ""
   #revision = 0
-  /** What was received since the last acknowledgement. */
+  /** Revisions received since the last call of `drainAcknowledgements`. */
   #pendingAcknowledgements: Array<number> = []
 
   constructor(resume: Position | undefined, acks: boolean) {
@@ -27,7 +27,7 @@ export class ControlV1State {
     if (resume !== undefined) ({ revision: this.#revision, timeline: this.#timeline } = resume)
   }
 
-  /** What `auth` says beside the key. */
+  /** Fields of `auth` in addition to the API key. */
   get authFields(): { readonly resume?: Position } {
     return this.resume === undefined ? {} : { resume: this.resume }
   }
@@ -36,22 +36,22 @@ export class ControlV1State {
     return { timeline: this.#timeline, revision: this.#revision }
   }
 
-  /** Takes its place from the head of a config. */
+  /** Sets the position from the head of a config. */
   readConfig(data: Buffer, start: number): void {
     const head = data.toString("latin1", start, start + maxConfigHeadBytes)
     const [, revision, timeline] = /^\{"type":"config","revision":(\d+),"timeline":"([^"]+)"/u.exec(head) ?? []
-    if (revision === undefined || timeline === undefined) throw new Error(`no place in ${head}`)
+    if (revision === undefined || timeline === undefined) throw new Error(`no revision and timeline in config ${head}`)
     this.#revision = Number(revision)
     this.#timeline = timeline
   }
 
-  /** Whether this frame says that the client goes on from where it was. */
+  /** Returns whether this frame is an `auth_success` with `resumed: true`. */
   isResumed(data: Buffer, start: number, end: number): boolean {
     return data.subarray(start, start + authSuccessHead.length).equals(authSuccessHead) &&
       data.subarray(start, end).includes(resumedField)
   }
 
-  /** Takes its place from a step, and remembers to acknowledge it. */
+  /** Sets the position from a delta and queues its acknowledgement. */
   readDelta(data: Buffer, start: number): void {
     let at = data.indexOf(revisionField, start) + revisionField.length
     let revision = 0
@@ -63,13 +63,13 @@ export class ControlV1State {
     if (this.isAcknowledging) this.#pendingAcknowledgements.push(revision)
   }
 
-  /** The revisions to acknowledge now, each one by itself. */
+  /** Removes and returns the revisions to acknowledge, one message each. */
   drainAcknowledgements(): ReadonlyArray<number> {
     if (this.#pendingAcknowledgements.length === 0) return this.#pendingAcknowledgements
-    const due = this.#pendingAcknowledgements
+    const revisions = this.#pendingAcknowledgements
     this.#pendingAcknowledgements = []
-    this.acknowledgementCount += due.length
-    return due
+    this.acknowledgementCount += revisions.length
+    return revisions
   }
 }
 

@@ -1,4 +1,4 @@
-/** One PostgreSQL for the whole run, with fsync: the embedded one, or the server that `BENCH_DATABASE_URL` names. */
+/** PostgreSQL of the whole run, with fsync: the embedded one or the server of `BENCH_DATABASE_URL`. */
 import { defaults, Settings } from "#server/Settings.ts"
 import * as Schema from "#store/Database.ts"
 import { DataDirectory, openDataDirectory } from "#store/DataDirectory.ts"
@@ -16,7 +16,7 @@ import { runDirectory } from "./runDirectory.ts"
 
 type Rows = ReadonlyArray<Record<string, unknown>>
 
-/** A database of its own with the schema and a network in it. */
+/** One database with the schema and one seeded network. */
 export interface Network extends SeededNetwork {
   readonly databaseUrl: string
   readonly masterKey: string
@@ -25,7 +25,7 @@ export interface Network extends SeededNetwork {
 }
 
 export interface WriteCounters {
-  /** How many transactions have written so far, in the whole server: each of them takes one number. */
+  /** Number of writing transactions so far in the whole server, counted by transaction ids. */
   readonly transactions: number
   /** Bytes of write-ahead log so far. */
   readonly walBytes: number
@@ -35,9 +35,9 @@ export interface Database {
   readonly description: string
   createNetwork(size: NetworkSize): Promise<Network>
   writeCounters(): Promise<WriteCounters>
-  /** In milliseconds so far; undefined where it cannot be known. */
+  /** CPU time so far in milliseconds. Undefined with `BENCH_DATABASE_URL` and on systems without /proc. */
   cpuMillis(): number | undefined
-  /** Stops it and starts it again after a while, and returns when it answers: the milliseconds in between. Only the embedded one. */
+  /** Stops the embedded database for `downMillis`. Returns the milliseconds until the database answers again. */
   restart(downMillis: number): Promise<number>
   close(): Promise<void>
 }
@@ -83,7 +83,10 @@ export const openDatabase = async (): Promise<Database> => {
     },
     cpuMillis: () => postgresCpuMillis(postmasterPid()),
     restart: async (awayMillis) => {
-      if (external !== undefined) throw new Error("the server that BENCH_DATABASE_URL names is not restarted")
+      if (external !== undefined)
+        throw new Error(
+          "cannot restart the server of BENCH_DATABASE_URL; unset the variable to use the embedded database"
+        )
       const stoppedAt = now()
       await Effect.runPromise(Scope.close(scope, Exit.void))
       await sleep(awayMillis)
@@ -109,7 +112,7 @@ function readPostmasterPid(directory: string): number | undefined {
   return existsSync(file) ? Number(readFileSync(file, "utf8").split("\n")[0]) : undefined
 }
 
-/** Brings the database to this version's schema, as a start of Control would, and puts a network into it. */
+/** Migrates the database to the current schema, as a start of Control does, and seeds the network. */
 async function openNetwork(url: string, size: NetworkSize): Promise<Network> {
   const masterKey = randomBytes(32).toString("base64")
   const settings = Settings.layerOf({ ...defaults, databaseUrl: Option.some(Redacted.make(url)) })

@@ -1,6 +1,6 @@
 /**
- * A WebSocket client (RFC 6455) that does no more than the measuring needs: it tells messages apart by their first letters and
- * does not decode them, so that the load's process is not the limit. All clients read into one buffer.
+ * Minimal WebSocket client (RFC 6455) for load generation. It distinguishes messages by their first letters without decoding
+ * them, so that the load process is not the bottleneck. All clients read into one buffer.
  */
 import { Buffer } from "node:buffer"
 import { randomBytes } from "node:crypto"
@@ -10,7 +10,7 @@ import { type ControlV1State, maxConfigHeadBytes } from "./ControlV1State.ts"
 export interface ConnectTarget {
   readonly host: string
   readonly port: number
-  /** Which of the addresses 127.0.0.1, .2, … to come from; undefined leaves it to the system. */
+  /** Source address, for example 127.0.0.2. Undefined lets the system choose. */
   readonly localAddress: string | undefined
   readonly type: "agent" | "gateway"
   readonly apiKey: string
@@ -20,30 +20,30 @@ export interface ConnectTarget {
 
 export interface ClientListener {
   upgraded(client: LeanClient): void
-  /** A whole view was received, with its size in bytes. */
+  /** The client received a config of this many bytes. */
   config(client: LeanClient, bytes: number): void
-  /** It was let in, and gets what it missed instead of a view. */
+  /** The client resumed its session and receives missed deltas in place of a config. */
   resumed(client: LeanClient): void
-  /** This many steps came in one read; `lastSequence` is the sequence number of the last one of them. */
+  /** The client received `count` deltas in one read. `lastSequence` is the number of the last delta. */
   steps(client: LeanClient, count: number): void
   closed(client: LeanClient, reason: string): void
 }
 
-/** Shared by all: a read is handled to its end before the next one begins. */
+/** Shared by all clients, because every read is processed completely before the next read begins. */
 const readBuffer = Buffer.allocUnsafe(256 * 1024)
 
-/** What follows the sequence number at the end of every step that is measured. */
+/** Length of the text after the sequence number, at the end of every measured delta. */
 const deltaTailBytes = "\",\"enabled\":true}}".length
 const sequenceDigits = 5
 
-/** Larger frames are only counted, not kept. */
+/** Larger frames are not buffered. Only their size is counted. */
 const maxBufferedFrameBytes = 32 * 1024
 
 export class LeanClient {
-  /** Steps since the last reset. */
+  /** Deltas since the last reset. */
   deltaCount = 0
   lastSequence = 0
-  /** Steps whose number was not the one after the last. */
+  /** Deltas whose number did not follow the previous one. */
   outOfOrder = 0
   startedAt = 0
   /** Set to keep the payload of the next config. */
@@ -55,20 +55,20 @@ export class LeanClient {
   readonly #listener: ClientListener
   readonly #authFrame: Buffer
   #isUpgraded = false
-  /** How many bytes it reads before it stops. */
+  /** Bytes to read before the client pauses the socket. */
   #readAllowance = Infinity
   #incomplete: Buffer = Buffer.alloc(0)
-  /** Of a large frame: what is still to come, in bytes, and what it is. */
+  /** Missing bytes of the large frame that is being received. */
   #largeRemaining = 0
   #largePayloadBytes = 0
   #largeParts: Array<Buffer> = []
 
   constructor(target: ConnectTarget, listener: ClientListener) {
     this.#listener = listener
-    const { apiKey, controlV1: v1 } = target
+    const { apiKey, controlV1 } = target
     this.apiKey = apiKey
-    this.controlV1 = v1
-    this.#authFrame = clientFrame(1, JSON.stringify({ type: "auth", data: { apiKey, ...v1?.authFields } }))
+    this.controlV1 = controlV1
+    this.#authFrame = clientFrame(1, JSON.stringify({ type: "auth", data: { apiKey, ...controlV1?.authFields } }))
     const socket = connect({
       host: target.host,
       port: target.port,
@@ -90,7 +90,7 @@ export class LeanClient {
     socket.on("close", () => listener.closed(this, reason))
   }
 
-  /** Everything that the socket has received so far, the answer to the upgrade included. */
+  /** Bytes that the socket has received so far, the upgrade response included. */
   get bytesReceived(): number {
     return this.#socket.bytesRead
   }
@@ -99,20 +99,20 @@ export class LeanClient {
     this.#socket.write(frame)
   }
 
-  /** Reads this many bytes more and then stops. */
+  /** Resumes reading for this many bytes, then pauses. */
   allowReading(bytes: number): void {
     this.#readAllowance = bytes
     this.#socket.resume()
   }
 
-  /** Cuts the connection without a close handshake, and leaves no port behind in TIME_WAIT. */
+  /** Resets the connection without a close handshake, so that no port stays in TIME_WAIT. */
   terminate(): void {
     this.#socket.resetAndDestroy()
   }
 
   #read(bytes: Buffer): void {
     let from = 0
-    let steps = 0
+    let deltas = 0
     let data = bytes
     if (this.#largeRemaining > 0) {
       from = this.#continueLargeFrame(data)
@@ -147,7 +147,7 @@ export class LeanClient {
       if (opcode === 1) {
         const kind = data[start + 9]
         if (kind === typeInitials.t) {
-          steps += 1
+          deltas += 1
           this.#countDelta(data, end)
           this.controlV1?.readDelta(data, start)
         } else if (kind === typeInitials.c) {
@@ -161,11 +161,11 @@ export class LeanClient {
       }
       from = end
     }
-    if (steps === 0) return
+    if (deltas === 0) return
     for (const revision of this.controlV1?.drainAcknowledgements() ?? noRevisions) {
       this.#socket.write(acknowledgementFrame(revision))
     }
-    this.#listener.steps(this, steps)
+    this.#listener.steps(this, deltas)
   }
 
   #countDelta(data: Buffer, end: number): void {
@@ -187,7 +187,7 @@ export class LeanClient {
     this.#incomplete = Buffer.from(data.subarray(from))
   }
 
-  /** Only a config is that large. */
+  /** Starts a frame larger than `maxBufferedFrameBytes`. Only a config is that large. */
   #beginLargeFrame(data: Buffer, start: number, payload: number): void {
     this.#largePayloadBytes = payload
     this.#largeRemaining = payload - (data.length - start)
@@ -207,7 +207,7 @@ export class LeanClient {
   }
 }
 
-/** One masked frame as a client sends it. The mask is zero, which costs the server the same work as any other. */
+/** Encodes one masked client frame. The mask is zero, which costs the server the same work as any other mask. */
 export const clientFrame = (opcode: number, text: string): Buffer => {
   const payload = Buffer.from(text, opcode === 10 ? "latin1" : "utf8")
   const long = payload.length > 125
@@ -221,7 +221,7 @@ export const clientFrame = (opcode: number, text: string): Buffer => {
 
 const noRevisions: ReadonlyArray<number> = []
 
-/** All clients acknowledge the same steps, so the last frame is nearly always the one that is needed. */
+/** Cache of the last encoded frame, because all clients acknowledge the same deltas at nearly the same time. */
 let lastAcknowledgement: { readonly revision: number; readonly frame: Buffer } = {
   revision: -1,
   frame: Buffer.alloc(0)
@@ -235,16 +235,16 @@ function acknowledgementFrame(revision: number): Buffer {
 
 const switchingProtocols = Buffer.from("HTTP/1.1 101")
 
-/** The first letter of a message's type, which comes after `{"type":"`. */
+/** First letter of a message type, at the position after `{"type":"`. */
 const typeInitials = { t: "t".charCodeAt(0), c: "c".charCodeAt(0) }
 
-function upgradeRequest({ host, port, type, controlV1: v1 }: ConnectTarget): string {
+function upgradeRequest({ host, port, type, controlV1 }: ConnectTarget): string {
   return `GET /?type=${type} HTTP/1.1\r\nHost: ${host}:${port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n` +
     `Sec-WebSocket-Key: ${randomBytes(16).toString("base64")}\r\nSec-WebSocket-Version: 13\r\n` +
-    (v1 === undefined ? "\r\n" : "Sec-WebSocket-Protocol: control.v1\r\n\r\n")
+    (controlV1 === undefined ? "\r\n" : "Sec-WebSocket-Protocol: control.v1\r\n\r\n")
 }
 
-/** Servers do not mask, so a header has 2, 4 or 10 bytes; undefined while it is not there as a whole. */
+/** Parses a frame header of 2, 4 or 10 bytes (servers do not mask). Returns undefined while the header is incomplete. */
 function parseHeader(data: Buffer, from: number): { opcode: number; payload: number; start: number } | undefined {
   if (data.length < from + 2) return undefined
   const opcode = (data[from] ?? 0) & 0x0f

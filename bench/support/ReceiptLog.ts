@@ -1,4 +1,4 @@
-/** When how many frames were received: written on the hot path, so flat arrays that grow. */
+/** Log of receipt times and frame counts. Uses flat growing arrays because the hot path writes it. */
 
 export interface ReceiptTimes {
   readonly count: number
@@ -12,7 +12,7 @@ export class ReceiptLog {
   #times = new Float64Array(4_096)
   #frames = new Uint32Array(4_096)
   #entries = 0
-  /** Frames in all. */
+  /** Total number of frames. */
   count = 0
 
   clear(): void {
@@ -28,7 +28,7 @@ export class ReceiptLog {
     this.count += frames
   }
 
-  /** In milliseconds after `since`; each frame counts once. What was added is in order of time already. */
+  /** Quantiles in milliseconds after `since`, weighted by frames. Relies on entries being added in order of time. */
   times(since: number): ReceiptTimes {
     const timeOfShare = (share: number): number => {
       let remaining = Math.max(1, Math.ceil(share * this.count))

@@ -1,4 +1,4 @@
-/** The processes of a run: started here, and ended here by their ids, whatever happens in between. */
+/** Starts the child processes of a run and stops them by their process ids. */
 import { type ChildProcess, fork } from "node:child_process"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
@@ -9,11 +9,11 @@ const children = new Set<ChildProcess>()
 
 export interface Child {
   readonly process: ChildProcess
-  /** The end of what it wrote to stdout and stderr. */
+  /** Last 4,000 characters of stdout and stderr. */
   readonly recentOutput: () => string
 }
 
-/** A Node process with an IPC channel. `probed` ones answer to `probe.ts` besides what they do themselves. */
+/** Starts a Node process with an IPC channel. With `withProbe`, the process also answers the calls of `probe.ts`. */
 export const startNode = (
   file: string,
   options: { readonly env?: NodeJS.ProcessEnv; readonly withProbe: boolean }
@@ -35,7 +35,7 @@ export const startNode = (
   return { process: child, recentOutput: () => recentOutput }
 }
 
-/** Of this process's environment only what every program needs: settings of Control must not leak in. */
+/** The environment variables that every program needs. Settings of Control must not leak into the run. */
 export const inheritedEnvironment = (): NodeJS.ProcessEnv => {
   const { HOME, NODE_OPTIONS, PATH, TMPDIR } = process.env
   return {
@@ -46,7 +46,7 @@ export const inheritedEnvironment = (): NodeJS.ProcessEnv => {
   }
 }
 
-/** Asks it to end, and after some seconds does not ask any more. */
+/** Sends SIGTERM, and SIGKILL after `killAfterMillis`. */
 export const stopChild = async (child: ChildProcess, killAfterMillis = 8_000): Promise<void> => {
   if (child.exitCode !== null || child.signalCode !== null) return
   const ended = new Promise<void>((resolve) => child.once("exit", () => resolve()))
@@ -60,7 +60,7 @@ export const stopAll = async (): Promise<void> => {
   await Promise.all([...children].map((child) => stopChild(child)))
 }
 
-/** At the very end, when nothing can be waited for. */
+/** Kills all processes immediately, for exit handlers that cannot wait. */
 export const killAll = (): void => {
   for (const child of children) child.kill("SIGKILL")
 }

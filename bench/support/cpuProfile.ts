@@ -1,4 +1,4 @@
-/** Reads a CPU profile as Node writes it (the format of the Chrome DevTools Protocol, `Profiler.Profile`). */
+/** Summarizes a CPU profile of Node (Chrome DevTools Protocol, `Profiler.Profile`). */
 import { readFile } from "node:fs/promises"
 
 interface Frame {
@@ -18,8 +18,8 @@ interface Profile {
 const listedFunctions = 10
 
 /**
- * Where the time that was not idle went: by the function that ran, and by the project's own function that had called it,
- * directly or through libraries. What the profiler itself takes is left out.
+ * Lists the functions with the most busy time, and the project's own functions that called them directly or through
+ * libraries. Excludes idle time and the profiler itself.
  */
 export const summarizeProfile = async (file: string): Promise<string> => {
   const { nodes, samples, timeDeltas } = JSON.parse(await readFile(file, "utf8")) as Profile

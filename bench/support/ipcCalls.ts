@@ -1,8 +1,8 @@
-/** Calls over the IPC channel between the orchestrator and the processes that it has started. */
+/** Request-response calls over the IPC channel between the orchestrator and its child processes. */
 import type { ChildProcess } from "node:child_process"
 import { withTimeout } from "./clock.ts"
 
-/** What a process answers to: functions of one argument that can be sent as JSON, as can what they return. */
+/** Functions that a process offers. Arguments and results must be serializable as JSON. */
 export type IpcHandlers = Readonly<Record<string, (argument: never) => unknown>>
 
 interface IpcRequest {
@@ -17,7 +17,7 @@ interface IpcResponse {
   readonly failure?: string
 }
 
-/** Answers the orchestrator's calls; names that are not among the handlers are left to others. Ends with the orchestrator. */
+/** Serves the calls of the orchestrator. Calls with an unknown name are ignored, because other modules may serve them. */
 export const serveCalls = (handlers: IpcHandlers): void => {
   process.on("message", (message: IpcRequest) => {
     const handler = handlers[message.name]
@@ -25,7 +25,7 @@ export const serveCalls = (handlers: IpcHandlers): void => {
   })
 }
 
-/** The other side of `answerCalls`. */
+/** Calls the functions that a child process serves with `serveCalls`. */
 export class IpcClient<H extends IpcHandlers> {
   readonly process: ChildProcess
   readonly #pendingCalls = new Map<number, { resolve: (value: never) => void; reject: (error: Error) => void }>()

@@ -1,10 +1,10 @@
-/** What the processes of a PostgreSQL on this machine use, read from /proc. */
+/** Reads the CPU time of local PostgreSQL processes from /proc. */
 import { readdirSync, readFileSync } from "node:fs"
 
-/** Linux counts in hundredths of a second here, whatever the kernel's own tick is (proc_pid_stat(5), USER_HZ). */
+/** /proc counts in hundredths of a second, independent of the kernel's tick (proc_pid_stat(5), USER_HZ). */
 const millisPerTick = 10
 
-/** CPU of the postmaster, its children, and its children that have ended, in milliseconds; undefined where there is no /proc. */
+/** CPU time in ms of the postmaster and its running and ended children. Returns undefined on systems without /proc. */
 export const postgresCpuMillis = (postmaster: number | undefined): number | undefined => {
   if (postmaster === undefined) return undefined
   const postmasterStat = readProcessStat(postmaster)
@@ -20,7 +20,7 @@ export const postgresCpuMillis = (postmaster: number | undefined): number | unde
 function readProcessStat(pid: number): { parent: number; ticks: number; ticksOfEnded: number } | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8")
-    // The name in parentheses may hold spaces; the fields are counted from what follows it.
+    // The process name in parentheses may contain spaces, so parsing starts after the last parenthesis.
     const fields = text.slice(text.lastIndexOf(")") + 2).split(" ").map(Number)
     const [, parent = 0] = fields
     const [user = 0, system = 0, userOfEnded = 0, systemOfEnded = 0] = fields.slice(11)

@@ -1,13 +1,13 @@
 /**
- * Loaded into both servers before their own code: tells the orchestrator what they use. It only listens on the IPC channel, so
- * it costs nothing between two calls.
+ * Reports CPU and memory of a measured server to the orchestrator. Both servers preload this module. It only listens on the
+ * IPC channel, so it costs nothing between two calls.
  */
 import { Session } from "node:inspector/promises"
 import { writeFile } from "node:fs/promises"
 import { serveCalls } from "./ipcCalls.ts"
 
 export interface Memory {
-  /** Resident set, in bytes, after a full collection. */
+  /** Resident memory in bytes after a full garbage collection. */
   readonly resident: number
   /** Heap and array buffers in use, in bytes. */
   readonly heap: number
@@ -16,7 +16,7 @@ export interface Memory {
 const session = new Session()
 
 const handlers = {
-  /** CPU of the whole process so far, in milliseconds. */
+  /** CPU time of the whole process so far, in milliseconds. */
   cpu: (): number => {
     const { system, user } = process.cpuUsage()
     return (system + user) / 1_000
@@ -44,6 +44,6 @@ const handlers = {
 export type ProbeHandlers = typeof handlers
 
 serveCalls(handlers)
-// The channel alone must not keep a server alive that has been told to stop, nor may a server outlive the run.
+// The channel must not keep a stopping server alive, and a server must not outlive the run.
 process.channel?.unref()
 process.on("disconnect", () => process.kill(process.pid, "SIGTERM"))

@@ -1,4 +1,4 @@
-/** One directory for all files of a run. */
+/** Temporary directory for all files of a run. */
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"

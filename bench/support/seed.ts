@@ -1,4 +1,4 @@
-/** Networks of a given size, written to the database in one go. */
+/** Seeds a network of a given size in one transaction. */
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { makeCipher } from "#crypto/Cipher.ts"
 import { agentAddress } from "#network/addresses.ts"
@@ -25,13 +25,13 @@ export interface SeededNetwork {
   readonly tunnels: ReadonlyArray<Tunnel>
 }
 
-/** Of the size of a minted one. */
+/** Creates a random API key of the same length as a real one. */
 const randomApiKey = (prefix: string): string =>
   `${prefix}_${randomBytes(9).toString("hex").slice(0, 12)}_${randomBytes(32).toString("base64url")}`
 
 /**
- * The rows are there before Control starts, so they are written without triggers, that is without a history. That takes a
- * superuser.
+ * Writes the rows without triggers and therefore without change log entries, because Control starts later. Disabling triggers
+ * requires a superuser.
  */
 export const seedNetwork = Effect.fnUntraced(function*(size: NetworkSize, masterKey: string) {
   const sql = yield* SqlClient.SqlClient
@@ -48,7 +48,7 @@ export const seedNetwork = Effect.fnUntraced(function*(size: NetworkSize, master
   const agents = Array.from({ length: size.agents }, (_, index) => {
     const id = randomUUID()
     const address = agentAddress("10.64.0.0/10", index)
-    if (address === undefined) throw new Error("more agents than the pool has subnets")
+    if (address === undefined) throw new Error(`the address pool has no subnet for agent ${index}`)
     return {
       id,
       name: `agent ${index}`,

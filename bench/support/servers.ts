@@ -1,4 +1,4 @@
-/** The processes that a scenario works with: Control, the bare server, and the load. */
+/** Starts the processes of a scenario: Control, the bare server and the load generator. */
 import type { LoadHandlers } from "#bench/loadGenerator.ts"
 import type { BareServerHandlers } from "#bench/bareServer.ts"
 import { mkdtemp } from "node:fs/promises"
@@ -13,7 +13,7 @@ import type { Tunnel } from "./seed.ts"
 import { runDirectory } from "./runDirectory.ts"
 
 export interface Server {
-  /** Where clients connect. */
+  /** WebSocket port. */
   readonly port: number
   readonly probe: IpcClient<ProbeHandlers>
   stop(): Promise<void>
@@ -23,12 +23,12 @@ export interface Control extends Server {
   readonly pid: number
   readonly apiUrl: string
   readonly adminToken: string
-  /** The end of what it has logged. */
+  /** Last 4,000 characters of the log. */
   output(): string
   readonly dataDir: string
-  /** A request to the HTTP API as the administrator; rejects on any status but 2xx. */
+  /** Sends an HTTP API request with the admin token. Rejects on any status but 2xx. */
   request(method: string, path: string, body: object): Promise<unknown>
-  /** As kill -9; returns when it is gone. */
+  /** Sends SIGKILL and waits for the exit. */
   kill(): Promise<void>
 }
 
@@ -42,8 +42,8 @@ export type LoadGenerator = IpcClient<LoadHandlers>
 const startTimeoutMillis = 60_000
 
 /**
- * Control as it is started by hand, on a network of its own. One machine plays thousands of clients here, so the limits that
- * count by address are wider than by default, and nobody is evicted for not sending heartbeats in a scenario without them.
+ * Starts Control on its own network. Limits per address are wider than the defaults, because one machine runs thousands of
+ * clients. The heartbeat timeout is 1 hour, because clients of some scenarios send no heartbeats.
  */
 export const startControl = async (
   network: Network,
@@ -52,7 +52,7 @@ export const startControl = async (
 ): Promise<Control> => {
   const dataDir = existingDataDir ?? await mkdtemp(join(runDirectory, "control-"))
   const [port, apiPort] = [await findFreePort(), await findFreePort()]
-  const token = "ctl_adm_bench_0123456789abcdefghijklmnopqrstuvwxyz"
+  const adminToken = "ctl_adm_bench_0123456789abcdefghijklmnopqrstuvwxyz"
   const child = startNode("src/server/main.ts", {
     withProbe: true,
     env: {
@@ -60,7 +60,7 @@ export const startControl = async (
       DATABASE_URL: network.databaseUrl,
       CONTROL_DATA_DIR: dataDir,
       CONTROL_MASTER_KEY: network.masterKey,
-      CONTROL_ADMIN_TOKEN: token,
+      CONTROL_ADMIN_TOKEN: adminToken,
       CONTROL_WS_HOST: "127.0.0.1",
       CONTROL_WS_PORT: String(port),
       CONTROL_API_PORT: String(apiPort),
@@ -73,21 +73,21 @@ export const startControl = async (
       ...settings
     }
   })
-  const api = `http://127.0.0.1:${apiPort}`
+  const apiUrl = `http://127.0.0.1:${apiPort}`
   let isStopped = false
-  await waitUntilReady(`${api}/readyz`, () => child.process.exitCode === null, child.recentOutput)
+  await waitUntilReady(`${apiUrl}/readyz`, () => child.process.exitCode === null, child.recentOutput)
   return {
     port,
     pid: child.process.pid ?? 0,
-    apiUrl: api,
-    adminToken: token,
+    apiUrl,
+    adminToken,
     output: child.recentOutput,
     dataDir,
     probe: new IpcClient<ProbeHandlers>(child.process, "Control"),
     request: async (method, path, body) => {
-      const response = await fetch(`${api}${path}`, {
+      const response = await fetch(`${apiUrl}${path}`, {
         method,
-        headers: { "Authorization": `Bearer ${token}`, "Content-Type": "application/json" },
+        headers: { "Authorization": `Bearer ${adminToken}`, "Content-Type": "application/json" },
         body: JSON.stringify(body)
       })
       const text = await response.text()
@@ -104,18 +104,19 @@ export const startControl = async (
       if (isStopped) return
       isStopped = true
       await stopChild(child.process, 20_000)
-      if (child.recentOutput() !== "") process.stderr.write(`  Control said: ${child.recentOutput().slice(-1_500)}\n`)
+      if (child.recentOutput() !== "")
+        process.stderr.write(`  output of Control: ${child.recentOutput().slice(-1_500)}\n`)
     }
   }
 }
 
 export const startBareServer = async (): Promise<BareServer> => {
   const child = startNode("bench/bareServer.ts", { withProbe: true })
-  const raw = new IpcClient<BareServerHandlers>(child.process, "the bare server")
-  const port = await raw.call("listen", undefined as never)
+  const commands = new IpcClient<BareServerHandlers>(child.process, "the bare server")
+  const port = await commands.call("listen", undefined as never)
   return {
     port,
-    commands: raw,
+    commands,
     probe: new IpcClient<ProbeHandlers>(child.process, "the bare server"),
     url: `http://127.0.0.1:${port}/`,
     stop: () => stopChild(child.process)
@@ -123,9 +124,9 @@ export const startBareServer = async (): Promise<BareServer> => {
 }
 
 export const startLoadGenerator = (): LoadGenerator =>
-  new IpcClient<LoadHandlers>(startNode("bench/loadGenerator.ts", { withProbe: false }).process, "the load")
+  new IpcClient<LoadHandlers>(startNode("bench/loadGenerator.ts", { withProbe: false }).process, "the load generator")
 
-/** A tunnel as gateways see it, without what changes: so that the bare server's steps are as long as Control's. */
+/** Constant fields of a tunnel in a gateway's delta, so that deltas of the bare server are as long as Control's. */
 export const tunnelDelta = ({ agentVirtualIp, domain, id }: Tunnel): Record<string, unknown> => ({
   id,
   domain,

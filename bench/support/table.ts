@@ -1,9 +1,9 @@
-/** The figures as text. */
+/** Formats results as a table, and numbers with their units. */
 import type { Row } from "./Bench.ts"
 
-/** A Markdown table, padded so that it reads well on a terminal too. */
+/** Renders a Markdown table with padded cells, which is readable on a terminal too. */
 export const renderTable = (rows: ReadonlyArray<Row>): string => {
-  const head = ["what", "Control", "bare ws", "ratio", "reach", "met", "CPU of a core while Control was measured"]
+  const head = ["measurement", "Control", "bare ws", "ratio", "goal", "met", "CPU of a core"]
   const body = rows.map(({ control, isMet: met, ratio, bare: raw, goal: reach = "", usage: use = "", label: what }) => [
     what,
     control,
