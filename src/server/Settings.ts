@@ -12,7 +12,6 @@ export {
   isLoopback,
   requiresProxyHeaderFromLoopback
 } from "./settings/addresses.ts"
-export { PortUnavailable } from "./ingress/PortUnavailable.ts"
 
 type ValuesByDefinition = { readonly [Key in keyof typeof definitions]: (typeof definitions)[Key]["fallback"] }
 
@@ -115,24 +114,6 @@ export const readSettings = Effect.fnUntraced(
 /** `readSettings` of this process's environment. Variables in `overrides` take precedence. */
 export const readProcessSettings = (overrides: Environment) =>
   Effect.suspend(() => readSettings({ ...process.env, ...overrides }))
-
-/** Returns the text of `.env.example`: every setting with its description, its allowed values and its default, commented out. */
-export const renderEnvExample = (): string =>
-  [
-    "# Settings of Control. All are optional; an empty value counts as unset.\n" +
-    "# A secret can also be in a file: set NAME_FILE to its path.\n" +
-    "# Generated from src/server/settings/definitions.ts with `npx vitest run test/server/Settings.test.ts -u`.\n",
-    ...Object.values(definitions).map((setting) =>
-      setting.kind === "secret"
-        ? `${settingComment(setting)}#${setting.name}=\n#${setting.name}_FILE=\n`
-        : `${settingComment(setting)}#${setting.name}=${setting.defaultNote === undefined ? setting.default : ""}\n`
-    )
-  ].join("\n")
-
-const settingComment = (setting: PlainSetting<unknown> | SecretSetting): string => {
-  const note = setting.kind === "plain" && setting.defaultNote !== undefined ? ` Default: ${setting.defaultNote}.` : ""
-  return `# ${setting.description}\n# Allowed: ${setting.allowed}.${note}\n`
-}
 
 /** Returns the value. For an invalid value adds the problem and returns `fallback`, so that reading continues. */
 const valueOrProblem = <A>(

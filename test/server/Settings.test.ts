@@ -1,6 +1,6 @@
 /** Settings: defaults, parsing, invalid values, secrets in files, and `.env.example`. */
-import { assert, describe, expect, it } from "@effect/vitest"
-import { defaults, readSettings, renderEnvExample, Settings, SettingsInvalid } from "#server/Settings.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { defaults, readSettings, Settings, SettingsInvalid } from "#server/Settings.ts"
 import { Duration, Effect, Option, Redacted } from "effect"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -278,20 +278,5 @@ describe("secrets in files", () => {
     Effect.gen(function*() {
       const values = yield* readSettings({ CONTROL_ADMIN_TOKEN: token })
       assert.notInclude(`${values.adminToken} ${JSON.stringify(values)}`, token)
-    }))
-})
-
-describe(".env.example", () => {
-  it(".env.example is generated from the definitions (update it with vitest -u)", () =>
-    expect(renderEnvExample()).toMatchFileSnapshot("../../.env.example"))
-
-  it.effect("the values in .env.example are the defaults", () =>
-    Effect.gen(function*() {
-      const assignments = renderEnvExample().split("\n").flatMap((line) => {
-        const [, name, value] = /^#([A-Z_]+)=(.*)$/u.exec(line) ?? []
-        return name === undefined || value === undefined ? [] : [[name, value] as const]
-      })
-      assert.isAbove(assignments.length, 18)
-      assert.deepStrictEqual(yield* readSettings(Object.fromEntries(assignments), false), defaults)
     }))
 })
