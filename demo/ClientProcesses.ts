@@ -1,4 +1,4 @@
-/** Client processes, and actions whose effects on every client are checked and printed. */
+/** Starts client processes, runs actions, and checks and prints their effects on every client. */
 import { Cause, Deferred, Effect, Exit, Queue, type Scope } from "effect"
 import { type ChildProcess, fork } from "node:child_process"
 import { join } from "node:path"
@@ -13,13 +13,13 @@ export interface Account {
   readonly apiKey: string
 }
 
-/** The result of an action: a value for the scenario, and the text to print. */
+/** Result of an action: a value for the scenario, and the text to print. */
 export interface ActionResult<A> {
   readonly value: A
   readonly text: string
 }
 
-/** The messages that each client must receive because of an action, in command. All other clients must receive nothing. */
+/** The messages that each client must receive because of an action, in order. All other clients must receive nothing. */
 export type Expected = Readonly<Record<string, ReadonlyArray<string>>>
 
 export interface ClientView {
@@ -40,7 +40,7 @@ export interface ClientProcesses {
     run: Effect.Effect<ActionResult<A>, DemoFailed>,
     expected?: Expected
   ) => Effect.Effect<A, DemoFailed>
-  /** Every frame that clients of this name have received. */
+  /** Returns the text of every message that clients of this name have received. */
   readonly received: (name: string) => ReadonlyArray<string>
   readonly faults: ReadonlyArray<string>
 }
@@ -59,13 +59,13 @@ type Item =
 /** Messages that arrive within this time after the last expected one count as unexpected effects of the action. */
 const settleTime = "100 millis"
 
-/** The client processes end with the scope. */
+/** Creates the client processes of the demo. All of them are killed when the scope closes. */
 export const makeClientProcesses = Effect.fnUntraced(
   function*({ wsUrl }: Server): Effect.fn.Return<ClientProcesses, never, Scope.Scope> {
     const scope = yield* Effect.scope
     const inbox = yield* Queue.unbounded<Item>()
     const children = new Map<string, ChildProcess>()
-    const awaitingView = new Map<string, Deferred.Deferred<ClientView>>()
+    const viewRequests = new Map<string, Deferred.Deferred<ClientView>>()
     const received = new Map<string, Array<string>>()
     const domains = new Map<string, string>()
     const faults: Array<string> = []
@@ -76,7 +76,7 @@ export const makeClientProcesses = Effect.fnUntraced(
 
     const handleReport = (name: string, report: Report): void => {
       if (report.kind === "view") {
-        const waiting = awaitingView.get(name)
+        const waiting = viewRequests.get(name)
         if (waiting !== undefined) Deferred.doneUnsafe(waiting, Effect.succeed(report))
         return
       }
@@ -117,8 +117,8 @@ export const makeClientProcesses = Effect.fnUntraced(
 
     const readView = Effect.fnUntraced(function*(name: string) {
       const answer = yield* Deferred.make<ClientView>()
-      awaitingView.set(name, answer)
-      yield* sendCommand(name, { kind: "show" })
+      viewRequests.set(name, answer)
+      yield* sendCommand(name, { kind: "getView" })
       return yield* Deferred.await(answer)
     })
 
@@ -177,7 +177,7 @@ export const makeClientProcesses = Effect.fnUntraced(
           Effect.forkIn(scope)
         )
         const silent = yield* awaitEffects(start, expected)
-        if (silent.length > 0) event(undefined, "", paint("dim", `nothing for ${silent.join(", ")}`))
+        if (silent.length > 0) event(undefined, "", paint("dim", `no message for ${silent.join(", ")}`))
         return yield* Deferred.await(done)
       }
     )

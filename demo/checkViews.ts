@@ -29,11 +29,11 @@ const agentView = (id: string, { agents, gateways, tunnels }: Rows) => ({
     ...pick(agent, ["id", "name", "virtualIp", "subnet"]),
     wireguardPrivateKey: `the private half of ${text(agent, "wireguardPublicKey")}`
   }))[0],
-  peers: keyed(gateways.map((gateway) => ({
+  peers: byKey(gateways.map((gateway) => ({
     ...pick(gateway, ["id", "name", "publicIp", "wireguardPublicKey"]),
     virtualIps: "checked separately"
   }))),
-  tunnels: keyed(
+  tunnels: byKey(
     tunnels.filter((tunnel) => tunnel["agentId"] === id).map((tunnel) =>
       pick(tunnel, ["id", "domain", "target", "enabled"])
     )
@@ -47,12 +47,12 @@ const gatewayView = (id: string, { agents, certificateKeys, certificates, gatewa
     ...pick(gateway, ["id", "name"]),
     wireguardPrivateKey: `the private half of ${text(gateway, "wireguardPublicKey")}`
   }))[0],
-  peers: keyed(agents.map((agent) => pick(agent, ["id", "name", "virtualIp", "subnet", "wireguardPublicKey"]))),
-  tunnels: keyed(tunnels.map((tunnel) => ({
+  peers: byKey(agents.map((agent) => pick(agent, ["id", "name", "virtualIp", "subnet", "wireguardPublicKey"]))),
+  tunnels: byKey(tunnels.map((tunnel) => ({
     ...pick(tunnel, ["id", "domain", "target", "enabled"]),
     agentVirtualIp: agents.find((agent) => agent["id"] === tunnel["agentId"])?.["virtualIp"]
   }))),
-  certificates: keyed(certificates.map((certificate) => ({
+  certificates: byKey(certificates.map((certificate) => ({
     ...pick(certificate, ["domain", "certificate", "expiresAt"]),
     privateKey: certificateKeys.get(text(certificate, "domain"))
   })))
@@ -61,31 +61,31 @@ const gatewayView = (id: string, { agents, certificateKeys, certificates, gatewa
 /** A view without order, in which the public key identifies the WireGuard private key. */
 const comparable = ({ certificates, own, peers, tunnels }: View) => ({
   own: { ...own, wireguardPrivateKey: `the private half of ${publicHalf(text(own, "wireguardPrivateKey"))}` },
-  peers: keyed(
+  peers: byKey(
     peers.map((peer) =>
       "virtualIps" in fields(peer) ? { ...fields(peer), virtualIps: "checked separately" } : fields(peer)
     )
   ),
   tunnels: Object.fromEntries(tunnels),
-  certificates: keyed(certificates.map(fields))
+  certificates: byKey(certificates.map(fields))
 })
 
 /** Checks addresses that the API does not show: each is in the agent's subnet and belongs to one gateway. */
 const misplacedGateways = ({ own, peers }: View): ReadonlyArray<string> => {
   const network = text(own, "subnet").replace(/\d+\/24$/u, "")
-  const taken = new Set([text(own, "virtualIp")])
+  const usedAddresses = new Set([text(own, "virtualIp")])
   return peers.map(fields).flatMap((gateway) => {
     const addresses = Array.isArray(gateway["virtualIps"]) ? gateway["virtualIps"].map(String) : []
     const [address = "none"] = addresses
-    const isRight = addresses.length === 1 && address.startsWith(network) && !taken.has(address)
-    taken.add(address)
-    return isRight
+    const isCorrect = addresses.length === 1 && address.startsWith(network) && !usedAddresses.has(address)
+    usedAddresses.add(address)
+    return isCorrect
       ? []
       : [`gateway ${text(gateway, "name")} has the addresses ${JSON.stringify(addresses)} in ${text(own, "subnet")}`]
   })
 }
 
-/** A WireGuard key is an X25519 key (RFC 7748); this is the start of its PKCS #8 form (RFC 8410). */
+/** Derives the public key of a WireGuard key. It is an X25519 key (RFC 7748), so the PKCS #8 prefix is that of RFC 8410. */
 const publicHalf = (privateKey: string): string => {
   const raw = Buffer.from(privateKey, "base64")
   if (raw.length !== 32) return "nothing"
@@ -94,18 +94,18 @@ const publicHalf = (privateKey: string): string => {
   return Buffer.from(x, "base64url").toString("base64")
 }
 
-/** Describes the differences. Values of private fields are not printed. */
-const differences = (actual: unknown, right: unknown, path: string): ReadonlyArray<string> => {
-  if (isObject(actual) && isObject(right)) {
-    return [...new Set([...Object.keys(right), ...Object.keys(actual)])].flatMap((key) =>
-      differences(actual[key], right[key], path === "" ? key : `${path}.${key}`)
+/** Describes the differences without the values of private fields. */
+const differences = (actual: unknown, expected: unknown, path: string): ReadonlyArray<string> => {
+  if (isObject(actual) && isObject(expected)) {
+    return [...new Set([...Object.keys(expected), ...Object.keys(actual)])].flatMap((key) =>
+      differences(actual[key], expected[key], path === "" ? key : `${path}.${key}`)
     )
   }
-  if (actual === right) return []
+  if (actual === expected) return []
   if (/private_?key$/iu.test(path)) return [`${path} is another key`]
-  if (right === undefined) return [`${path} is unexpected`]
+  if (expected === undefined) return [`${path} is unexpected`]
   if (actual === undefined) return [`${path} is missing`]
-  return [`${path} is ${JSON.stringify(actual)}, but must be ${JSON.stringify(right)}`]
+  return [`${path} is ${JSON.stringify(actual)}, but must be ${JSON.stringify(expected)}`]
 }
 
 /** A text that only some clients may have received. */
@@ -135,5 +135,5 @@ const fields = (value: unknown): Fields => isObject(value) ? value : {}
 const text = (row: Fields, field: string): string => String(row[field])
 const pick = (row: Fields, names: ReadonlyArray<string>): Fields =>
   Object.fromEntries(names.map((name) => [name, row[name]]))
-const keyed = (rows: ReadonlyArray<Fields>): Fields =>
+const byKey = (rows: ReadonlyArray<Fields>): Fields =>
   Object.fromEntries(rows.map((row) => [String(row["id"] ?? row["domain"]), row]))

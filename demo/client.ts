@@ -1,6 +1,6 @@
 /**
- * One agent or gateway in its own process, based on protocol.md only. It gets a URL, a type and an API key over IPC, and
- * reports everything that it receives to the demo.
+ * Agent or gateway in its own process, written from protocol.md only. The demo sends a URL, a type and an API key by IPC. The
+ * client reports everything that it receives to the demo.
  */
 import { WebSocket } from "ws"
 
@@ -8,7 +8,7 @@ import { WebSocket } from "ws"
 export type Command =
   | { readonly kind: "connect"; readonly url: string; readonly type: "agent" | "gateway"; readonly apiKey: string }
   | { readonly kind: "send"; readonly message: Message }
-  | { readonly kind: "show" }
+  | { readonly kind: "getView" }
 
 /** `at`: `process.hrtime.bigint()`, in nanoseconds. All processes of a machine share this monotonic clock. */
 export type Report =

@@ -12,19 +12,19 @@ import { runScenario, type ScenarioResult } from "./scenario.ts"
 
 const demo = Effect.scoped(Effect.gen(function*() {
   const start = process.hrtime.bigint()
-  line("Times are from the start of an action until the client process has the message.")
-  title("Start a server with an embedded PostgreSQL: node src/server/main.ts")
+  line("Times count from the start of a step until the client has the message.")
+  title("The demo starts a server with an embedded PostgreSQL: node src/server/main.ts")
   const server = yield* startServer(yield* temporaryDirectory)
   event(
     process.hrtime.bigint() - start,
     "server",
-    `serves clients on ${server.wsUrl} and operators on ${server.apiUrl}`
+    `ready for clients on ${server.wsUrl} and for operators on ${server.apiUrl}`
   )
   const api = operator(server)
   const clients = yield* makeClientProcesses(server)
   const result = yield* runScenario(server, api, clients)
 
-  title("Compare every view with the rows of the HTTP API")
+  title("The demo compares the view of every client with the rows of the HTTP API")
   const faults = [...clients.faults, ...yield* checkViews(server, api, clients, result)]
   const seconds = (Number(process.hrtime.bigint() - start) / 1e9).toFixed(1)
   if (faults.length > 0) {
@@ -120,14 +120,30 @@ const report = (cause: Cause.Cause<unknown>) => {
   )
 }
 
-NodeRuntime.runMain(
-  demo.pipe(
-    Effect.timeoutOrElse({
-      duration: "90 seconds",
-      orElse: () => Effect.fail(new DemoFailed({ reason: "the demo did not end within 90 seconds" }))
-    }),
-    // Reports an interruption too.
-    Effect.onExit((exit) => Exit.isFailure(exit) ? Effect.sync(() => report(exit.cause)) : Effect.void)
-  ),
-  { disableErrorReporting: true }
+const help =
+  `Run Control with two agents and two gateways on this machine, and print the messages that each client receives.
+
+Usage: npm run demo
+
+The demo uses free ports and a temporary directory, takes about 20 s, and removes everything at the end.
+The exit code is 0 if every client received exactly the expected messages and has the correct view, otherwise 1.
+
+Options:
+  --help, -h  Show this help
+
+Examples:
+  npm run demo                        Run the demo
+  NO_COLOR=1 npm run demo > demo.txt  Save the output without colors
+`
+
+const program = demo.pipe(
+  Effect.timeoutOrElse({
+    duration: "90 seconds",
+    orElse: () => Effect.fail(new DemoFailed({ reason: "the demo did not end within 90 seconds" }))
+  }),
+  // Reports an interruption too.
+  Effect.onExit((exit) => Exit.isFailure(exit) ? Effect.sync(() => report(exit.cause)) : Effect.void)
 )
+
+if (process.argv.slice(2).some((argument) => argument === "--help" || argument === "-h")) process.stdout.write(help)
+else NodeRuntime.runMain(program, { disableErrorReporting: true })

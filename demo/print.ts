@@ -20,13 +20,13 @@ export const event = (nanos: bigint | undefined, name: string, what: string, det
 
 export const fault = (text: string): void => line(`${" ".repeat(11)}  ${paint(["bold", "red"], `FAULT: ${text}`)}`)
 
-/** Summarizes a message without keys. `domains`: domains of tunnels by id. */
+/** Summarizes a message without its keys. `domains` maps tunnel ids to domains. */
 export const describe = ({ type, data }: Message, domains: ReadonlyMap<string, string>): string => {
   const text = (field: string): string => String(data[field])
   switch (type) {
     case "tunnel_create":
     case "tunnel_update": {
-      const agent = data["agentVirtualIp"] === undefined ? "" : ` by ${text("agentVirtualIp")}`
+      const agent = data["agentVirtualIp"] === undefined ? "" : ` via ${text("agentVirtualIp")}`
       return `${text("domain")} → ${text("target")}${agent}${data["enabled"] === false ? ", disabled" : ""}`
     }
     case "tunnel_delete":

@@ -29,15 +29,15 @@ export const runScenario = Effect.fn("runScenario")(
       ["wiki.example.com", new Set(["office"])]
     ])
 
-    const register = (type: "agent" | "gateway", name: string, more: object = {}) =>
-      Effect.map(operator.post(`/api/${type}s`, { name, ...more }), (answer): Account => ({
+    const register = (type: "agent" | "gateway", name: string, fields: object = {}) =>
+      Effect.map(operator.post(`/api/${type}s`, { name, ...fields }), (answer): Account => ({
         name,
         type,
         id: answer.body.id,
         apiKey: answer.body.apiKey
       }))
     const accounts = yield* act(
-      "Register two agents and two gateways: POST /api/agents, /api/gateways",
+      "The operator registers two agents and two gateways: POST /api/agents, POST /api/gateways",
       Effect.map(
         Effect.all([
           register("agent", "home"),
@@ -52,21 +52,21 @@ export const runScenario = Effect.fn("runScenario")(
     if (home === undefined || office === undefined || edge1 === undefined || edge2 === undefined) {
       return yield* new DemoFailed({ reason: "expected four registered clients" })
     }
-    const joined = ["auth_success", "config"]
+    const connectMessages = ["auth_success", "config"]
     yield* act(
-      "Start and connect each client as a process (times include the start of the process)",
+      "All four clients start and connect. Times include the start of a process.",
       withoutText(Effect.forEach(accounts, start)),
       {
-        home: joined,
-        office: joined,
-        ...gateways(...joined)
+        home: connectMessages,
+        office: connectMessages,
+        ...gateways(...connectMessages)
       }
     )
 
     const create = (domain: string, agent: Account, target: string) =>
       withStatus(operator.post("/api/tunnels", { agentId: agent.id, domain, target }))
     const app = yield* act(
-      "Create a tunnel to home: POST /api/tunnels",
+      "The operator creates a tunnel to home: POST /api/tunnels",
       create("app.example.com", home, "localhost:8080"),
       {
         home: ["tunnel_create"],
@@ -75,7 +75,7 @@ export const runScenario = Effect.fn("runScenario")(
     )
     const appPath = `/api/tunnels/${app.body.id}`
     yield* act(
-      "Change the target: PATCH /api/tunnels/…",
+      "The operator changes the target of the tunnel: PATCH /api/tunnels/…",
       withStatus(operator.patch(appPath, { target: "https://localhost:8443" })),
       {
         home: ["tunnel_update"],
@@ -83,7 +83,7 @@ export const runScenario = Effect.fn("runScenario")(
       }
     )
     yield* act(
-      "Move the tunnel to office: PATCH /api/tunnels/…",
+      "The operator moves the tunnel to office: PATCH /api/tunnels/…",
       withStatus(operator.patch(appPath, { agentId: office.id })),
       {
         home: ["tunnel_delete"],
@@ -91,19 +91,27 @@ export const runScenario = Effect.fn("runScenario")(
         ...gateways("tunnel_update")
       }
     )
-    const shop = yield* act("Create a second tunnel to home", create("shop.example.com", home, "localhost:3000"), {
-      home: ["tunnel_create"],
-      ...gateways("tunnel_create")
-    })
+    const shop = yield* act(
+      "The operator creates a second tunnel, to home",
+      create("shop.example.com", home, "localhost:3000"),
+      {
+        home: ["tunnel_create"],
+        ...gateways("tunnel_create")
+      }
+    )
     const shopPath = `/api/tunnels/${shop.body.id}`
-    const wiki = yield* act("Create a third tunnel, to office", create("wiki.example.com", office, "localhost:4000"), {
-      office: ["tunnel_create"],
-      ...gateways("tunnel_create")
-    })
+    const wiki = yield* act(
+      "The operator creates a third tunnel, to office",
+      create("wiki.example.com", office, "localhost:4000"),
+      {
+        office: ["tunnel_create"],
+        ...gateways("tunnel_create")
+      }
+    )
     const wikiPath = `/api/tunnels/${wiki.body.id}`
-    const writer = yield* secondWriter(server)
+    const writer = yield* makeSqlWriter(server)
     yield* act(
-      "Disable the second tunnel by SQL, without the API: update tunnels set enabled = false …",
+      "Another program disables the second tunnel by SQL: update tunnels set enabled = false …",
       writer.disable(shop.body.id),
       {
         home: ["tunnel_update"],
@@ -117,7 +125,7 @@ export const runScenario = Effect.fn("runScenario")(
       return issued
     }
     yield* act(
-      "edge-1 sends certificate_obtained with a new certificate",
+      "edge-1 obtains a certificate and sends it to Control: certificate_obtained",
       withoutText(Effect.suspend(() =>
         clients.send("edge-1", {
           type: "certificate_obtained",
@@ -127,7 +135,7 @@ export const runScenario = Effect.fn("runScenario")(
       gateways("config")
     )
     yield* act(
-      "Store another certificate: PUT /api/certificates/shop.example.com",
+      "The operator stores a second certificate: PUT /api/certificates/shop.example.com",
       withStatus(Effect.suspend(() => {
         const { certificate, privateKey } = issue("shop.example.com")
         return operator.put("/api/certificates/shop.example.com", { certificate, privateKey })
@@ -136,7 +144,7 @@ export const runScenario = Effect.fn("runScenario")(
     )
 
     yield* act(
-      "home sends status with the state of its tunnel",
+      "home reports that its tunnel is active: status",
       Effect.gen(function*() {
         yield* clients.send("home", {
           type: "status",
@@ -147,55 +155,59 @@ export const runScenario = Effect.fn("runScenario")(
       })
     )
 
-    const homeIs = (status: string) => untilStatus(operator, "/api/agents", home, status)
-    yield* act("Kill home's process: SIGKILL", Effect.andThen(clients.signal("home", "SIGKILL"), homeIs("offline")), {
+    const homeBecomes = (status: string) => untilStatus(operator, "/api/agents", home, status)
+    yield* act("home crashes: SIGKILL", Effect.andThen(clients.signal("home", "SIGKILL"), homeBecomes("offline")), {
       home: ["process ended"]
     })
     yield* act(
-      "Change the tunnel of home while home is offline",
+      "The operator changes the tunnel of home while home is offline",
       withStatus(operator.patch(shopPath, { target: "localhost:3001", enabled: true })),
       {
         ...gateways("tunnel_update")
       }
     )
-    yield* act("Start home again: home receives its complete view", Effect.andThen(start(home), homeIs("online")), {
-      home: joined
+    yield* act("home starts again and receives its complete view", Effect.andThen(start(home), homeBecomes("online")), {
+      home: connectMessages
     })
 
-    yield* act("Freeze edge-2's process: SIGSTOP", withoutText(clients.signal("edge-2", "SIGSTOP")))
+    yield* act("edge-2 freezes: SIGSTOP", withoutText(clients.signal("edge-2", "SIGSTOP")))
     yield* act(
-      "Change a tunnel: a client that does not read delays no other client",
+      "The operator changes a tunnel. The frozen gateway delays no other client.",
       withStatus(operator.patch(wikiPath, { target: "localhost:4001" })),
       { office: ["tunnel_update"], "edge-1": ["tunnel_update"] }
     )
     yield* act(
-      "Wait for the heartbeat timeout of edge-2 (3 s)",
+      "Control closes edge-2 after 3 s without a heartbeat",
       untilStatus(operator, "/api/gateways", edge2, "offline")
     )
     yield* act(
-      "Resume edge-2: SIGCONT; edge-2 finds its connection closed and reconnects",
+      "edge-2 continues, finds its connection closed and reconnects: SIGCONT",
       withoutText(clients.signal("edge-2", "SIGCONT")),
-      { "edge-2": ["tunnel_update", "closed 4408", ...joined] }
+      { "edge-2": ["tunnel_update", "closed 4408", ...connectMessages] }
     )
 
-    yield* act("Revoke office's key: DELETE /api/agents/…/keys/…", revoke(operator, office), {
+    yield* act("The operator revokes the API key of office: DELETE /api/agents/…/keys/…", revoke(operator, office), {
       office: ["closed 4403"]
     })
     yield* act(
-      "Delete the first tunnel: DELETE /api/tunnels/…",
+      "The operator deletes the first tunnel: DELETE /api/tunnels/…",
       withStatus(operator.delete(appPath)),
       gateways("tunnel_delete")
     )
-    yield* act("Delete the third tunnel", withStatus(operator.delete(wikiPath)), gateways("tunnel_delete"))
+    yield* act(
+      "The operator deletes the third tunnel",
+      withStatus(operator.delete(wikiPath)),
+      gateways("tunnel_delete")
+    )
     return { accounts, connected: [home, edge1, edge2], certificateKeys, owners } satisfies ScenarioResult
   }
 )
 
 /**
- * Another application that changes rows by SQL without notifying Control, as psql would:
+ * Stands for another program that changes rows by SQL without calling Control, for example psql:
  * `psql --host=… --username=control --command="update tunnels set enabled = false where …"`.
  */
-const secondWriter = Effect.fnUntraced(function*(server: Server) {
+const makeSqlWriter = Effect.fnUntraced(function*(server: Server) {
   const socket = yield* databaseSocket(server.dataDir)
   const url = Redacted.make(`postgres://control@localhost/control?host=${encodeURIComponent(socket)}`)
   const sql = yield* Effect.map(
@@ -226,12 +238,12 @@ const untilStatus = (operator: Operator, path: string, { id, name }: Account, st
     Effect.map(() => ({ value: undefined, text: `the API shows ${name} ${status}` }))
   )
 
-/** Repeats the request until the answer satisfies the condition. */
-const pollUntil = (what: string, request: Effect.Effect<Answer, DemoFailed>, holds: (answer: Answer) => boolean) =>
-  within(what, Effect.repeat(request, { until: holds, schedule: Schedule.spaced("20 millis") }))
+/** Repeats the request every 20 ms until the response satisfies the condition. */
+const pollUntil = (what: string, request: Effect.Effect<Answer, DemoFailed>, condition: (answer: Answer) => boolean) =>
+  within(what, Effect.repeat(request, { until: condition, schedule: Schedule.spaced("20 millis") }))
 
 const withStatus = (request: Effect.Effect<Answer, DemoFailed>): Effect.Effect<ActionResult<Answer>, DemoFailed> =>
-  Effect.map(request, (value) => ({ value, text: `answered ${value.status}` }))
+  Effect.map(request, (value) => ({ value, text: `HTTP ${value.status}` }))
 
 const withoutText = (action: Effect.Effect<unknown, DemoFailed>): Effect.Effect<ActionResult<void>, DemoFailed> =>
   Effect.map(action, () => ({ value: undefined, text: "" }))
