@@ -19,12 +19,12 @@ export const create: Scenario = {
       await sleep(1_000)
       for (let index = 0; index < 20; index += 1) await changes.createTunnel(control, network)
       const [durations, usage] = await bench.measure(control, async () => {
-        const each: Array<number> = []
+        const durations: Array<number> = []
         // Each request starts after the fan-out of the previous one, so that no fan-out counts towards the next request.
         for (let index = 0; index < bench.repetitions(100, 30); index += 1) {
-          each.push((await changes.createTunnel(control, network)).commitMillis)
+          durations.push((await changes.createTunnel(control, network)).commitMillis)
         }
-        return each
+        return durations
       }, `${to}`)
       medianByGateways.set(to, median(durations))
       bench.addRow({

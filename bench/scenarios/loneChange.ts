@@ -57,7 +57,7 @@ function report(
   bench: Bench,
   gateways: number,
   samples: Record<"control" | "bare" | "http" | "bareHttp", ReadonlyArray<number>>,
-  use: string
+  usageText: string
 ) {
   const addRow = (
     what: string,
@@ -74,7 +74,7 @@ function report(
       bare: milliseconds(bare),
       ratio,
       ...(isGoal ? { goal: `${maxRatio} x bare`, isMet: ratio <= maxRatio } : {}),
-      usage: use
+      usage: usageText
     })
   }
   addRow("lone change: commit to last receipt", 0.5, samples.control, samples.bare, true)

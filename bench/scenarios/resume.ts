@@ -123,7 +123,7 @@ function report(
       usage: usageText
     })
   }
-  const each = (kind: "gateways" | "agents") =>
+  const bytesPerClient = (kind: "gateways" | "agents") =>
     modes.toReversed().map((mode) => kilobytes(medianOf(mode, (reconnect) => reconnect[kind].bytes) / population[kind]))
       .join(
         " / "
@@ -135,7 +135,7 @@ function report(
     "bytes received",
     kilobytes,
     ({ agents, gateways }) => agents.bytes + gateways.bytes,
-    `a gateway ${each("gateways")}, an agent ${each("agents")}`,
+    `a gateway ${bytesPerClient("gateways")}, an agent ${bytesPerClient("agents")}`,
     { text: "1/5", maxRatio: 0.2 }
   )
   addRow(

@@ -77,9 +77,9 @@ export class Bench {
 
   addRow(row: Row): void {
     this.rows.push(row)
-    this.log(
-      `${row.label}: ${row.control} | bare ${row.bare}${row.ratio === undefined ? "" : ` | ${row.ratio.toFixed(2)} x`}`
-    )
+    const bare = row.bare === "" ? "" : ` | bare ${row.bare}`
+    const ratio = row.ratio === undefined ? "" : ` | ${row.ratio.toFixed(2)} x`
+    this.log(`${row.label}: ${row.control}${bare}${ratio}`)
   }
 
   log(text: string): void {

@@ -211,12 +211,12 @@ export class ClientGroup implements ClientListener {
     this.#lostConnections = 0
   }
 
-  upgraded(): void {
+  onUpgrade(): void {
     this.#pendingUpgrades -= 1
     this.#wakeWaiter()
   }
 
-  config(client: LeanClient, bytes: number): void {
+  onConfig(client: LeanClient, bytes: number): void {
     this.#configBytes = bytes
     if (client.startedAt === 0) {
       this.#configs += 1
@@ -225,12 +225,12 @@ export class ClientGroup implements ClientListener {
     this.#recordReady(client)
   }
 
-  resumed(client: LeanClient): void {
+  onResumed(client: LeanClient): void {
     this.#resumedClients += 1
     this.#recordReady(client)
   }
 
-  steps(client: LeanClient, count: number): void {
+  onDeltas(client: LeanClient, count: number): void {
     this.#receipts.add(now(), count)
     if (this.#receipts.count >= this.#missedDeltas) this.#wakeWaiter()
     if (client.deltaCount < this.#deltasPerClient || client.deltaCount - count >= this.#deltasPerClient) return
@@ -238,7 +238,7 @@ export class ClientGroup implements ClientListener {
     if (this.#completeClients === this.clients.length) this.#wakeWaiter()
   }
 
-  closed(client: LeanClient, reason: string): void {
+  onClose(client: LeanClient, reason: string): void {
     if (!this.clients.includes(client)) return
     this.#lostConnections += 1
     if (client.startedAt !== 0) this.#pendingUpgrades = Math.max(0, this.#pendingUpgrades - 1)

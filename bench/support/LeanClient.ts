@@ -19,14 +19,14 @@ export interface ConnectTarget {
 }
 
 export interface ClientListener {
-  upgraded(client: LeanClient): void
+  onUpgrade(client: LeanClient): void
   /** The client received a config of this many bytes. */
-  config(client: LeanClient, bytes: number): void
+  onConfig(client: LeanClient, bytes: number): void
   /** The client resumed its session and receives missed deltas in place of a config. */
-  resumed(client: LeanClient): void
+  onResumed(client: LeanClient): void
   /** The client received `count` deltas in one read. `lastSequence` is the number of the last delta. */
-  steps(client: LeanClient, count: number): void
-  closed(client: LeanClient, reason: string): void
+  onDeltas(client: LeanClient, count: number): void
+  onClose(client: LeanClient, reason: string): void
 }
 
 /** Shared by all clients, because every read is processed completely before the next read begins. */
@@ -87,7 +87,7 @@ export class LeanClient {
     let reason = "closed"
     socket.on("connect", () => socket.write(upgradeRequest(target)))
     socket.on("error", (error) => reason = error.message)
-    socket.on("close", () => listener.closed(this, reason))
+    socket.on("close", () => listener.onClose(this, reason))
   }
 
   /** Bytes that the socket has received so far, the upgrade response included. */
@@ -128,7 +128,7 @@ export class LeanClient {
       this.#isUpgraded = true
       from = end + 4
       this.#socket.write(this.#authFrame)
-      this.#listener.upgraded(this)
+      this.#listener.onUpgrade(this)
     }
     while (from < data.length) {
       const header = parseHeader(data, from)
@@ -153,7 +153,7 @@ export class LeanClient {
         } else if (kind === typeInitials.c) {
           this.controlV1?.readConfig(data, start)
           this.#configReceived(payload, this.keepConfig ? data.toString("utf8", start, end) : "")
-        } else if (this.controlV1?.isResumed(data, start, end) === true) this.#listener.resumed(this)
+        } else if (this.controlV1?.isResumed(data, start, end) === true) this.#listener.onResumed(this)
       } else if (opcode === 9) {
         this.#socket.write(clientFrame(10, data.toString("latin1", start, end)))
       } else if (opcode === 8) {
@@ -165,7 +165,7 @@ export class LeanClient {
     for (const revision of this.controlV1?.drainAcknowledgements() ?? noRevisions) {
       this.#socket.write(acknowledgementFrame(revision))
     }
-    this.#listener.steps(this, deltas)
+    this.#listener.onDeltas(this, deltas)
   }
 
   #countDelta(data: Buffer, end: number): void {
@@ -180,7 +180,7 @@ export class LeanClient {
 
   #configReceived(bytes: number, text: string): void {
     this.configText = text
-    this.#listener.config(this, bytes)
+    this.#listener.onConfig(this, bytes)
   }
 
   #keepIncomplete(data: Buffer, from: number): void {

@@ -31,11 +31,11 @@ export const summarizeProfile = async (file: string): Promise<string> => {
   for (const [index, id] of samples.entries()) {
     const name = formatFrame(frames.get(id))
     if (name === "(idle)" || name.includes("node:inspector")) continue
-    const took = timeDeltas[index] ?? 0
-    busy += took
-    byFunction.set(name, (byFunction.get(name) ?? 0) + took)
+    const sampleMicros = timeDeltas[index] ?? 0
+    busy += sampleMicros
+    byFunction.set(name, (byFunction.get(name) ?? 0) + sampleMicros)
     const caller = projectCaller(id, frames, parents)
-    byCaller.set(caller, (byCaller.get(caller) ?? 0) + took)
+    byCaller.set(caller, (byCaller.get(caller) ?? 0) + sampleMicros)
   }
   const formatTop = (times: ReadonlyMap<string, number>) =>
     [...times].toSorted(([, a], [, b]) => b - a).slice(0, listedFunctions)

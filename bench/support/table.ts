@@ -4,14 +4,14 @@ import type { Row } from "./Bench.ts"
 /** Renders a Markdown table with padded cells, which is readable on a terminal too. */
 export const renderTable = (rows: ReadonlyArray<Row>): string => {
   const head = ["measurement", "Control", "bare ws", "ratio", "goal", "met", "CPU of a core"]
-  const body = rows.map(({ control, isMet: met, ratio, bare: raw, goal: reach = "", usage: use = "", label: what }) => [
-    what,
+  const body = rows.map(({ control, isMet, ratio, bare, goal = "", usage = "", label }) => [
+    label,
     control,
-    raw,
+    bare,
     ratio === undefined ? "" : ratio.toPrecision(ratio < 0.1 ? 1 : 2),
-    reach,
-    met === undefined ? "" : met ? "yes" : "NO",
-    use
+    goal,
+    isMet === undefined ? "" : isMet ? "yes" : "NO",
+    usage
   ])
   const widths = head.map((_, column) => Math.max(...[head, ...body].map((cells) => cells[column]?.length ?? 0)))
   const line = (cells: ReadonlyArray<string>) =>

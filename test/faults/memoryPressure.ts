@@ -46,19 +46,19 @@ class ReconnectingClient implements ClientListener {
     this.client?.terminate()
   }
 
-  upgraded(): void {}
+  onUpgrade(): void {}
 
-  config(): void {
+  onConfig(): void {
     this.isIn = true
   }
 
-  resumed(): void {
+  onResumed(): void {
     this.isIn = true
   }
 
-  steps(): void {}
+  onDeltas(): void {}
 
-  closed(_: LeanClient, reason: string): void {
+  onClose(_: LeanClient, reason: string): void {
     this.isIn = false
     if (this.#isOver) return
     this.#ends.set(reason, (this.#ends.get(reason) ?? 0) + 1)
