@@ -1,5 +1,6 @@
 /** A complete Control server in the test process, with real sockets and PostgreSQL. */
 import { Listener } from "#connection/Listener.ts"
+import { Network } from "#feed/Network.ts"
 import * as Control from "#server/Control.ts"
 import type { SettingsValues } from "#server/Settings.ts"
 import { Intervals, type IntervalValues, productionIntervals } from "#time/Intervals.ts"
@@ -30,14 +31,16 @@ export const makeServer = Effect.fnUntraced(function*(
   const { address } = Context.get(context, HttpServer.HttpServer)
   const apiUrl = `http://127.0.0.1:${"port" in address ? address.port : 0}`
   const operator = api(apiUrl, adminToken)
+  const { catchUp } = Context.get(context, Network)
   let created = 0
 
+  /** Creates a row and lets the feed read it, so that a client that connects next finds the row in its first `config`. */
   const create = (path: string, body: object) =>
     Effect.promise(async () => {
       const response = await operator.post(path, body)
       if (response.status !== 201) throw new Error(`POST ${path}: ${response.status} ${JSON.stringify(response.body)}`)
       return response.body
-    })
+    }).pipe(Effect.tap(() => Effect.ignore(catchUp)))
   const newAgent: Effect.Effect<CreatedClient> = Effect.suspend(() =>
     create("/api/agents", { name: `agent ${created += 1}` })
   )

@@ -15,12 +15,13 @@ import {
   tunnelCount,
   twoNodes,
   untilHeld,
-  untilReleased
+  untilReleased,
+  untilRevoked
 } from "./lossNodes.ts"
 
 describe("a held update at two nodes", () => {
   it.live(
-    "is released within seconds when the rows return past the triggers",
+    "a held update is released within seconds when the rows return past the triggers",
     () =>
       Effect.gen(function*() {
         const { agent, agentClient, one, other, url } = yield* twoNodes()
@@ -46,7 +47,7 @@ describe("a held update at two nodes", () => {
   )
 
   it.live(
-    "is released on a new timeline when an older backup returns, so that no client resumes over missing changes",
+    "a held update is released on a new timeline when an older backup returns, so that no client resumes over missing changes",
     () =>
       Effect.gen(function*() {
         const { agent, gateway, agentClient, one, other, url } = yield* twoNodes()
@@ -92,7 +93,7 @@ describe("a held update at two nodes", () => {
   )
 
   it.live(
-    "stays held back when all database connections are lost, and clients stay connected",
+    "a held update stays held back when all database connections are lost, and clients stay connected",
     () =>
       Effect.gen(function*() {
         const { agent, agentClient, one, other, url } = yield* twoNodes()
@@ -122,7 +123,7 @@ describe("a held update at two nodes", () => {
   )
 
   it.live(
-    "is not compensated by rows that are created and deleted while it is held back",
+    "a held update is not compensated by rows that are created and deleted while it is held back",
     () =>
       Effect.gen(function*() {
         const { agent, agentClient, one, other, url } = yield* twoNodes()
@@ -142,7 +143,7 @@ describe("a held update at two nodes", () => {
   )
 
   it.live(
-    "does not delay a revocation, whatever number of keys is missing",
+    "a held update does not delay a revocation, whatever number of keys is missing",
     () =>
       Effect.gen(function*() {
         const { agent, one, other, url } = yield* twoNodes()
@@ -160,6 +161,7 @@ describe("a held update at two nodes", () => {
         const { body } = yield* Effect.promise(() => one.operator.get(`/api/agents/${doomed.id}/keys`))
         yield* Effect.promise(() => one.operator.delete(`/api/agents/${doomed.id}/keys/${body.items[0].id}`))
         assert.strictEqual((yield* client.closed).code, 4403)
+        yield* untilRevoked(one, body.items[0].id)
         assert.strictEqual(yield* closeCodeOf(one, "agent", doomed.apiKey), 1013)
         yield* join(one.wsPort, "agent", agent.apiKey)
       }),

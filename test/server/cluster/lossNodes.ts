@@ -1,5 +1,6 @@
 /** Two servers on one database whose rows disappear past the triggers. */
 import { Network } from "#feed/Network.ts"
+import { KeyId } from "#schema/ids.ts"
 import { newDatabase } from "#support/database.ts"
 import { temporaryDirectory } from "#support/process.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
@@ -7,7 +8,7 @@ import { makeServer } from "#support/server.ts"
 import { connect, joinV1, type TestClient } from "#support/TestClient.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert } from "@effect/vitest"
-import { Context, Effect, Exit, Option, Redacted, Scope } from "effect"
+import { Context, Effect, Exit, HashMap, Option, Redacted, Scope } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { writeFile } from "node:fs/promises"
@@ -83,6 +84,16 @@ export const heldAt = (server: Server) =>
 export const untilHeld = (server: Server) => Effect.repeat(heldAt(server), { until: (held) => held !== null })
 /** Returns when no update is held any more. */
 export const untilReleased = (server: Server) => Effect.repeat(heldAt(server), { until: (held) => held === null })
+
+/** Returns when the node no longer knows this API key. */
+export const untilRevoked = (server: Server, keyId: string) =>
+  Effect.repeat(
+    Effect.map(
+      Context.get(server.context, Network).state,
+      ({ keys }) => HashMap.has(keys, KeyId.make(keyId))
+    ).pipe(Effect.tap(() => Effect.ignore(catchUp(server)))),
+    { until: (isKnown) => !isKnown }
+  )
 
 export const accept = (server: Server, timeline: string) =>
   Effect.promise(() => server.operator.post("/api/network/acceptance", { timeline }))
