@@ -34,7 +34,7 @@ describe("the secret scanner", () => {
     return scanner
   }
   for (const [name, encoded] of encodings) {
-    it(`finds ${name} at every position`, () => {
+    it(`the scanner finds ${name} at every position`, () => {
       for (let before = 0; before < 9; before++) {
         const scanner = newScanner()
         scanner.addOutput("here", `${" ".repeat(before)}${encoded}`)
@@ -43,7 +43,7 @@ describe("the secret scanner", () => {
     })
   }
 
-  it("finds nothing in certificates, other keys and public parts of keys, and never quotes a found secret", () => {
+  it("the scanner finds nothing in certificates, other keys and public parts of keys, and never quotes a found secret", () => {
     const scanner = newScanner()
     scanner.addOutput("here", JSON.stringify({ certificate, key: mintApiKey("agent").apiKey, id: key.slice(0, 20) }))
     scanner.addOutput(
@@ -55,7 +55,7 @@ describe("the secret scanner", () => {
     assert.deepStrictEqual(scanner.findLeaks(), [{ source: "a log", kind: "API key", encoding: "plain" }])
   })
 
-  it("finds secrets in output that was added before the secret, and in output that was dropped since", () => {
+  it("the scanner finds secrets in output that was added before the secret, and in output that was dropped since", () => {
     const scanner = new SecretScanner(1000)
     scanner.addOutput("here", key)
     scanner.addSecret("API key", key)
@@ -63,7 +63,7 @@ describe("the secret scanner", () => {
     assert.deepStrictEqual(scanner.findLeaks().map(({ source: path }) => path), ["here"])
   })
 
-  it("allows a client its own WireGuard key and no other", () => {
+  it("the scanner allows a client its own WireGuard key and no other", () => {
     const scanner = new SecretScanner()
     assert.isTrue(scanner.addOwnedSecret("WireGuard private key", "k1", "a"))
     assert.isTrue(scanner.addOwnedSecret("WireGuard private key", "k1", "a"))

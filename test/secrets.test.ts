@@ -23,7 +23,7 @@ import { randomBytes } from "node:crypto"
 const text = (path: string, kind: string) => `${kind} in ${path}`
 
 describe("a failed SQL statement", () => {
-  it.live("becomes a defect that names the constraint and the table, without row values and parameters", () =>
+  it.live("a failed SQL statement becomes a defect that names the constraint and the table, without row values and parameters", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const [one, other, third] = [yield* server.newAgent, yield* server.newAgent, yield* server.newAgent]
@@ -69,7 +69,7 @@ describe("a failed SQL statement", () => {
       assert.deepStrictEqual(scanner.findLeaks(), [])
     }))
 
-  it.live("reaches neither operators nor clients: the API returns 500 without a cause, clients are closed", () =>
+  it.live("a failed SQL statement reaches no response: the API returns 500 without a cause, and clients are closed", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const agent = yield* server.newAgent
@@ -85,7 +85,7 @@ describe("a failed SQL statement", () => {
       yield* Effect.promise(() => server.operator.get("/api/doctor"))
     }))
 
-  it.live("reveals nothing when its connection ends inside a transaction", () =>
+  it.live("a failed SQL statement reveals nothing when its connection ends inside a transaction", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const agent = yield* server.newAgent
@@ -99,7 +99,7 @@ describe("a failed SQL statement", () => {
 })
 
 describe("a secret in an unexpected place", () => {
-  it.live("appears in no response to a client", () =>
+  it.live("a secret in an unexpected place appears in no response to a client", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const { apiKey } = yield* server.newAgent
@@ -133,7 +133,7 @@ describe("a secret in an unexpected place", () => {
       }
     }))
 
-  it.live("appears in no response to an operator, and in no document, list and metric", () =>
+  it.live("a secret in an unexpected place appears in no response to an operator, and in no document, list and metric", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const { apiKey, id } = yield* server.newAgent
@@ -179,7 +179,7 @@ describe("a secret in an unexpected place", () => {
       for (const path of [...readable, ...lists]) yield* Effect.promise(() => operator.get(path))
     }))
 
-  it.live("of a damaged row appears in no response", () =>
+  it.live("a secret of a damaged row appears in no response", () =>
     Effect.gen(function*() {
       const server = yield* makeServer()
       const agent = yield* server.newAgent
@@ -193,7 +193,7 @@ describe("a secret in an unexpected place", () => {
       }
     }))
 
-  it.effect("does not appear in the error about a setting", () =>
+  it.effect("a secret does not appear in the error about a setting", () =>
     Effect.gen(function*() {
       const [token, master] = [Redacted.value(mintApiKey("admin").apiKey), randomBytes(32).toString("base64")]
       const { privateKey } = issueCertificate({ names: [] })

@@ -121,11 +121,11 @@ describe("the house", () => {
     assert.isAtMost(agent.split("\n").length, 30)
   })
 
-  it("nothing is left for later in a comment", () => {
+  it("no comment postpones work", () => {
     assert.deepStrictEqual(faults(sources, /./u, (line) => /\b(?:TO[D]O|FIX[M]E|X[X]X)\b/u.test(line)), [])
   })
 
-  it("time is never read from the system behind the Clock's back", () => {
+  it("time is read from the Clock only, never from the system", () => {
     assert.deepStrictEqual(
       faults(sources, /^(?:src|schema)\//u, (line) => /\bnew Date\(\)|\bDate\.now\b/u.test(line)),
       []

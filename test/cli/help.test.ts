@@ -40,7 +40,7 @@ const beginsWell =
   /^(?!(?:What|Who|Whose|Which|Where|When|How|It|Its|Of|That|This|True|Only|Whether|Not?|So|At|For|If) )[A-Z][A-Za-z]+/u
 
 describe("the help of control", () => {
-  it("covers the whole API", () => assert.isAbove(paths.length, 45))
+  it("the help covers the whole API", () => assert.isAbove(paths.length, 45))
 
   it.effect.each(paths.map((path) => ["control", ...path].join(" ")))(
     "%s has descriptions and an example",
@@ -60,7 +60,7 @@ describe("the help of control", () => {
       })
   )
 
-  it.live("has examples that the command line accepts", () =>
+  it.live("the help has examples that the command line accepts", () =>
     Effect.gen(function*() {
       const env = { CONTROL_API_URL: "http://127.0.0.1:9", CONTROL_DATA_DIR: yield* temporaryDirectory }
       for (const path of paths) {

@@ -20,7 +20,7 @@ const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8)
 const large = (letter: string) => letter.repeat(1024 * 1024)
 
 describe("writeFileAtomic", () => {
-  it.live("creates a file with mode 0600 and leaves no draft behind", () =>
+  it.live("an atomic write creates a file with mode 0600 and leaves no draft behind", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const path = join(directory, "file")
@@ -30,7 +30,7 @@ describe("writeFileAtomic", () => {
       assert.deepStrictEqual(readdirSync(directory), ["file"])
     }))
 
-  it.live("gives a replaced file the new content and mode 0600, whatever its mode was", () =>
+  it.live("an atomic write gives a replaced file the new content and mode 0600, whatever its mode was", () =>
     Effect.gen(function*() {
       const path = join(yield* temporaryDirectory, "file")
       writeFileSync(path, "old", { mode: 0o644 })
@@ -39,7 +39,7 @@ describe("writeFileAtomic", () => {
       assert.strictEqual(modeOf(path), "600")
     }))
 
-  it.live("lets a function write the content in parts", () =>
+  it.live("an atomic write lets a function write the content in parts", () =>
     Effect.gen(function*() {
       const path = join(yield* temporaryDirectory, "file")
       yield* write(path, async (handle) => {
@@ -49,7 +49,7 @@ describe("writeFileAtomic", () => {
       assert.strictEqual(readFileSync(path, "utf8"), "first, second")
     }))
 
-  it.live("keeps the old file and removes the draft when the function fails halfway", () =>
+  it.live("an atomic write keeps the old file and removes the draft when the function fails halfway", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const path = join(directory, "file")
@@ -64,14 +64,14 @@ describe("writeFileAtomic", () => {
       assert.deepStrictEqual(readdirSync(directory), ["file"])
     }))
 
-  it.live("leaves no file at all when the first write fails", () =>
+  it.live("an atomic write leaves no file at all when the first write fails", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       yield* failure(join(directory, "file"), () => Promise.reject(new Error("no content")))
       assert.deepStrictEqual(readdirSync(directory), [])
     }))
 
-  it.live("removes the draft when the rename fails", () =>
+  it.live("an atomic write removes the draft when the rename fails", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const path = join(directory, "occupied")
@@ -81,13 +81,13 @@ describe("writeFileAtomic", () => {
       assert.deepStrictEqual(readdirSync(directory), ["occupied"])
     }))
 
-  it.live("fails with the error of the file system when the directory does not exist", () =>
+  it.live("an atomic write fails with the error of the file system when the directory does not exist", () =>
     Effect.gen(function*() {
       const error = yield* failure(join(yield* temporaryDirectory, "missing", "file"), "content")
       assert.include(error.message, "ENOENT")
     }))
 
-  it.live("replaces a symbolic link and leaves the target of the link alone", () =>
+  it.live("an atomic write replaces a symbolic link and leaves the target of the link alone", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const [target, path] = [join(directory, "target"), join(directory, "file")]
@@ -98,7 +98,7 @@ describe("writeFileAtomic", () => {
       assert.strictEqual(readFileSync(path, "utf8"), "new")
     }))
 
-  it.live("shows readers complete content only, while many writers replace the file", () =>
+  it.live("an atomic write shows readers complete content only, while many writers replace the file", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const path = join(directory, "file")
@@ -125,7 +125,7 @@ describe("writeFileAtomic", () => {
 })
 
 describe("a draft", () => {
-  it.live("does not touch the target before its commit, and disappears on discard", () =>
+  it.live("a draft does not touch the target before its commit, and disappears on discard", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const path = join(directory, "file")
@@ -137,7 +137,7 @@ describe("a draft", () => {
       assert.deepStrictEqual(readdirSync(directory), [])
     }))
 
-  it.live("keeps its committed file when it is discarded afterwards", () =>
+  it.live("a draft keeps its committed file when it is discarded afterwards", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const draft = yield* Effect.promise(() => createDraft(join(directory, "file")))

@@ -6,7 +6,7 @@ import { agentConfig, authSuccess, heartbeatAck, tunnelDelta } from "./serverFra
 import { client, connectedClient, controlledApply, scriptedServer } from "./scriptedServer.ts"
 
 describe("a client of control.v1", () => {
-  it.effect("offers control.v1, authenticates first, applies its config and acknowledges it", () =>
+  it.effect("a client offers control.v1, authenticates first, applies its config and acknowledges it", () =>
     Effect.gen(function*() {
       const { agent, auth, peer } = yield* connectedClient()
       assert.strictEqual(peer.request.headers["sec-websocket-protocol"], "control.v1")
@@ -23,7 +23,7 @@ describe("a client of control.v1", () => {
       })
     }))
 
-  it.effect("merges the deltas that arrive during an apply, and sends one ack for all of them", () =>
+  it.effect("a client merges the deltas that arrive during an apply, and sends one ack for all of them", () =>
     Effect.gen(function*() {
       const { apply, next, pendingCalls } = controlledApply()
       const server = yield* scriptedServer()
@@ -54,7 +54,7 @@ describe("a client of control.v1", () => {
       assert.strictEqual(pendingCalls(), 0)
     }))
 
-  it.effect("rejects a revision with the code and message of the thrown error, and includes its changes in the next apply", () =>
+  it.effect("a client rejects a revision with the code and message of the thrown error, and includes its changes in the next apply", () =>
     Effect.gen(function*() {
       const { apply, next } = controlledApply()
       const { peer } = yield* Effect.map(
@@ -77,7 +77,7 @@ describe("a client of control.v1", () => {
       assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 12 })
     }))
 
-  it.effect("ignores duplicate deltas, requests one resync for a missing delta, and continues from the next config", () =>
+  it.effect("a client ignores duplicate deltas, requests one resync for a missing delta, and continues from the next config", () =>
     Effect.gen(function*() {
       const { agent, peer } = yield* connectedClient()
       peer.send(
@@ -93,7 +93,7 @@ describe("a client of control.v1", () => {
       assert.strictEqual(peer.unread(), 0)
     }))
 
-  it.effect("requests a resync if a heartbeat_ack is ahead of its revision, at most once in 5 s", () =>
+  it.effect("a client requests a resync if a heartbeat_ack is ahead of its revision, at most once in 5 s", () =>
     Effect.gen(function*() {
       const { peer } = yield* connectedClient()
       peer.send(heartbeatAck(10), heartbeatAck(11), heartbeatAck(11))
@@ -104,7 +104,7 @@ describe("a client of control.v1", () => {
       assert.strictEqual(peer.unread(), 0)
     }))
 
-  it.effect("ignores unknown messages, unknown fields and invalid JSON", () =>
+  it.effect("a client ignores unknown messages, unknown fields and invalid JSON", () =>
     Effect.gen(function*() {
       const { agent, peer } = yield* connectedClient()
       const delta = tunnelDelta("create", { id: "t1", revision: 11, previous: 10 })
@@ -121,7 +121,7 @@ describe("a client of control.v1", () => {
       assert.deepStrictEqual(agent.views[1]?.tunnels.get("t1"), delta.data)
     }))
 
-  it.effect("rejects a delta that it cannot decode, and continues from the next config", () =>
+  it.effect("a client rejects a delta that it cannot decode, and continues from the next config", () =>
     Effect.gen(function*() {
       const { peer } = yield* connectedClient()
       peer.send({ ...tunnelDelta("create", { id: "t1", revision: 11, previous: 10 }), data: { id: "t1", domain: 5 } })

@@ -12,7 +12,7 @@ import { agentConfig, authSuccess } from "./serverFrames.ts"
 import { client, connectedClient, scriptedServer } from "./scriptedServer.ts"
 
 describe("a client of a hostile server", () => {
-  it.effect("sends one heartbeat per interval even after 20 auth_success messages", () =>
+  it.effect("a client sends one heartbeat per interval even after 20 auth_success messages", () =>
     Effect.gen(function*() {
       const { peer } = yield* connectedClient()
       for (let times = 0; times < 20; times++) peer.send(authSuccess({ resumed: false }))
@@ -26,7 +26,7 @@ describe("a client of a hostile server", () => {
       assert.strictEqual(peer.unread(), 0)
     }))
 
-  it.effect("closes the connection on a frame larger than 64 MiB", () =>
+  it.effect("a client closes the connection on a frame larger than 64 MiB", () =>
     Effect.gen(function*() {
       const { peer } = yield* connectedClient()
       peer.send(" ".repeat(64 * 1_024 * 1_024 + 1))
@@ -34,7 +34,7 @@ describe("a client of a hostile server", () => {
       assert.include([1009, 1006], yield* peer.closed)
     }))
 
-  it.effect("backs off after repeated drains", () =>
+  it.effect("a client backs off after repeated drains", () =>
     Effect.gen(function*() {
       const server = yield* scriptedServer()
       const agent = yield* client({ url: server.url })
@@ -55,13 +55,13 @@ describe("a client of a hostile server", () => {
       assert.isAbove(waits[3] ?? 0, waits[2] ?? 0)
     }))
 
-  it("adds its own delay to that of a repeated drain", () => {
+  it("a client adds a delay to that of a repeated drain", () => {
     const disconnect = { code: 1012, attempt: 3, retryAfterMillis: 0, random: 0.5 }
     assert.deepStrictEqual(reconnectDelay(disconnect), { _tag: "Wait", millis: 0 })
     assert.deepStrictEqual(reconnectDelay({ ...disconnect, isRepeatedDrain: true }), { _tag: "Wait", millis: 4_000 })
   })
 
-  it.effect("ignores a state file that is a pipe or that every user may write", () =>
+  it.effect("a client ignores a state file that is a pipe or that every user may write", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const pipe = join(directory, "pipe")

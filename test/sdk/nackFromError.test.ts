@@ -7,20 +7,20 @@ import { Effect, Schema } from "effect"
 const isNack = Schema.is(Nack)
 
 describe("nackFromError", () => {
-  it.effect.prop("returns a valid nack for every thrown value", {
+  it.effect.prop("nackFromError returns a valid nack for every thrown value", {
     thrown: Schema.Union([
       Schema.Json,
       Schema.Struct({ code: Schema.Json, message: Schema.Json, name: Schema.Json, tunnelId: Schema.Json })
     ])
   }, ({ thrown }) => Effect.sync(() => assert.isTrue(isNack(nackFromError(58, thrown)))))
 
-  it("truncates code and message to the lengths that Control accepts", () => {
+  it("nackFromError truncates code and message to the lengths that Control accepts", () => {
     const { data } = nackFromError(58, { code: "c".repeat(100), message: "m".repeat(1_000), tunnelId: "" })
     assert.deepStrictEqual<unknown>(data, { revision: 58, code: "c".repeat(64), message: "m".repeat(500) })
     assert.isTrue(isNack(nackFromError(58, new Error("m".repeat(1_000)))))
   })
 
-  it("uses the error's code or name, its message and its tunnelId, and never its stack", () => {
+  it("nackFromError uses the error's code or name, its message and its tunnelId, and never its stack", () => {
     assert.deepStrictEqual<unknown>(nackFromError(5, Object.assign(new TypeError("no"), { tunnelId: "t1" })).data, {
       revision: 5,
       code: "TypeError",

@@ -16,7 +16,7 @@ const snapshot =
 const tags = (actions: ReadonlyArray<Action>) => actions.map((action) => action._tag)
 
 describe("the protocol state of a client", () => {
-  it("continues from its snapshot only if Control resumes the same client on the same timeline", () => {
+  it("a client continues from its snapshot only if Control resumes the same client on the same timeline", () => {
     const delta = tunnelDelta("create", { id: "t1", revision: 11, previous: 10 })
     assert.deepStrictEqual(tags(receiveAll(initialState(snapshot), authSuccess({ resumed: true }), delta).actions), [
       "Ready",
@@ -28,7 +28,7 @@ describe("the protocol state of a client", () => {
     }
   })
 
-  it("applies no delta before the announced config, and requests one resync", () => {
+  it("a client applies no delta before the announced config, and requests one resync", () => {
     const deltas = [11, 12].map((revision) => tunnelDelta("create", { id: "t1", revision, previous: revision - 1 }))
     const { actions } = receiveAll(
       initialState(snapshot),

@@ -24,7 +24,7 @@ const pollUntil = Effect.fnUntraced(function*(path: string, condition: (body: Re
 })
 
 layer(TestServer.layer(), { excludeTestServices: true })("a client of the client library", (it) => {
-  it.effect("applies a change, and the API reports the applied revision and the tunnel status", () =>
+  it.effect("a client applies a change, and the API reports the applied revision and the tunnel status", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, id } = yield* server.newAgent
@@ -75,7 +75,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the client
       yield* pollUntil(`/api/agents/${id}`, (body) => body["lastNack"] === null)
     }))
 
-  it.effect("resumes from its state file after a restart, and receives less than a fifth of the data", () =>
+  it.effect("a client resumes from its state file after a restart, and receives less than a fifth of the data", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, id } = yield* server.newAgent
@@ -100,7 +100,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the client
       yield* pollUntil(`/api/agents/${id}`, (body) => body["appliedRevision"] === tunnel.revision)
     }))
 
-  it.effect("starts with the view from its state file while Control is unreachable, and keeps retrying", () =>
+  it.effect("a client starts with the view from its state file while Control is unreachable, and keeps retrying", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, id } = yield* server.newAgent
@@ -120,7 +120,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the client
       assert.lengthOf(views, 1)
     }))
 
-  it.effect("stops when it is replaced by a newer session, when its key is revoked, and when it is deleted", () =>
+  it.effect("a client stops when it is replaced by a newer session, when its key is revoked, and when it is deleted", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey, id } = yield* server.newAgent
@@ -191,7 +191,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the client
       assert.deepStrictEqual(yield* Effect.promise(() => client.stopped), { code: 1000, reason: "aborted" })
     }))
 
-  it.effect("follows the drain when Control stops, and resumes at the next Control process", () =>
+  it.effect("a client follows the drain when Control stops, and resumes at the next Control process", () =>
     Effect.gen(function*() {
       const { url } = yield* newDatabase
       const settings = {

@@ -6,7 +6,7 @@ import { agentConfig, authSuccess, heartbeatAck, timeline, tunnelDelta } from ".
 import { client, connectedClient, controlledApply, scriptedServer } from "./scriptedServer.ts"
 
 describe("a client of control.v1 whose connection is lost", () => {
-  it.effect("resumes from its revision, acknowledges it, and applies nothing twice", () =>
+  it.effect("a client resumes from its revision, acknowledges it, and applies nothing twice", () =>
     Effect.gen(function*() {
       const { agent, peer, server } = yield* connectedClient()
       peer.close(1012)
@@ -23,7 +23,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       assert.deepStrictEqual(agent.views.map(({ tunnels }) => tunnels.size), [1, 2])
     }))
 
-  it.effect("resumes from the applied revision, so that a rejected delta is sent again", () =>
+  it.effect("a client resumes from the applied revision, so that a rejected delta is sent again", () =>
     Effect.gen(function*() {
       let isBroken = false
       const { agent, peer, server } = yield* connectedClient(() => {
@@ -44,7 +44,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       }])
     }))
 
-  it.effect("sends heartbeats at the interval in auth_success", () =>
+  it.effect("a client sends heartbeats at the interval in auth_success", () =>
     Effect.gen(function*() {
       const { peer } = yield* connectedClient()
       for (const _ of [1, 2, 3]) {
@@ -58,7 +58,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       }
     }))
 
-  it.effect("reconnects after 2.5 heartbeat intervals without a frame", () =>
+  it.effect("a client reconnects after 2.5 heartbeat intervals without a frame", () =>
     Effect.gen(function*() {
       const { agent, peer, server } = yield* connectedClient()
       yield* TestClock.adjust(49_999)
@@ -69,7 +69,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       yield* (yield* server.connection).expect("auth")
     }))
 
-  it.effect("follows the delay of a drain to the millisecond", () =>
+  it.effect("a client follows the delay of a drain to the millisecond", () =>
     Effect.gen(function*() {
       const { agent, peer, server } = yield* connectedClient()
       peer.send({ type: "drain", data: { reconnectAfterMs: 7_777 } })
@@ -81,7 +81,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       yield* (yield* server.connection).expect("auth")
     }))
 
-  it.effect("stops with the close code after 4400, 4403, 4409 and 4410", () =>
+  it.effect("a client stops with the close code after 4400, 4403, 4409 and 4410", () =>
     Effect.gen(function*() {
       for (const code of [4400, 4403, 4409, 4410]) {
         const { agent, peer } = yield* connectedClient()
@@ -92,7 +92,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       }
     }))
 
-  it.effect("retries slowly after an invalid API key, and reads the key again for each attempt", () =>
+  it.effect("a client retries slowly after an invalid API key, and reads the key again for each attempt", () =>
     Effect.gen(function*() {
       const server = yield* scriptedServer()
       const keys = ["old", "new"]
@@ -108,7 +108,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       assert.strictEqual((yield* (yield* server.connection).expect("auth"))["apiKey"], "new")
     }))
 
-  it.effect("stops if the server does not support control.v1, and retries if the server is busy", () =>
+  it.effect("a client stops if the server does not support control.v1, and retries if the server is busy", () =>
     Effect.gen(function*() {
       const plainServerClient = yield* client({ url: (yield* scriptedServer({ protocols: "none" })).url })
       assert.deepStrictEqual(yield* Fiber.join(plainServerClient.fiber), {
@@ -130,7 +130,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       yield* (yield* server.connection).expect("auth")
     }))
 
-  it.effect("retries with growing delays up to 1 minute while the port is closed", () =>
+  it.effect("a client retries with growing delays up to 1 minute while the port is closed", () =>
     Effect.gen(function*() {
       const { port } = yield* Effect.scoped(scriptedServer())
       const agent = yield* client({ url: `ws://127.0.0.1:${port}/` })
@@ -143,7 +143,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       assert.deepStrictEqual(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000])
     }))
 
-  it.effect("replaces its view by a config of another timeline, and no longer acknowledges the old timeline", () =>
+  it.effect("a client replaces its view by a config of another timeline, and no longer acknowledges the old timeline", () =>
     Effect.gen(function*() {
       const { apply, next } = controlledApply()
       const server = yield* scriptedServer()
@@ -170,7 +170,7 @@ describe("a client of control.v1 whose connection is lost", () => {
       assert.deepStrictEqual(yield* again.expect("ack"), { revision: 3 })
     }))
 
-  it.effect("closes with 1000 when stopped, and ends after the running apply", () =>
+  it.effect("a client closes with 1000 when stopped, and ends after the running apply", () =>
     Effect.gen(function*() {
       const { apply, next } = controlledApply()
       const server = yield* scriptedServer()

@@ -14,7 +14,7 @@ const waitMillis = (disconnect: Parameters<typeof reconnectDelay>[0]): number =>
 }
 
 describe("reconnectDelay", () => {
-  it("stops after exactly the close codes for which the protocol's table says stop", () => {
+  it("a client stops after exactly the close codes that the table of protocol.md marks as final", () => {
     for (const { clientAction, code } of Object.values(closeCodes)) {
       const next = reconnectDelay({ code, attempt: 0, random: 0.5 })
       assert.strictEqual(
@@ -26,7 +26,7 @@ describe("reconnectDelay", () => {
   })
 
   it.effect.prop(
-    "never reconnects after a permanent close code and never stops after another code, for any attempt, delay and random number",
+    "a client never reconnects after a permanent close code and never stops after another code, for any attempt, delay and random number",
     { code: Schema.Int, attempt, random, hint: Schema.UndefinedOr(Schema.Number) },
     ({ attempt, code, hint, random }) =>
       Effect.sync(() => {
@@ -43,7 +43,7 @@ describe("reconnectDelay", () => {
   )
 
   it.effect.prop(
-    "waits between 0 and 1 s, doubled for each attempt, up to 1 minute",
+    "a client waits between 0 and 1 s, doubled for each attempt, up to 1 minute",
     { attempt, random, code: Schema.Literals([1000, 1006, 1009, 1011, 1012, 1013, 4408, 4441, 500, 502, 503, 404]) },
     ({ attempt, code, random }) =>
       Effect.sync(() => {
@@ -54,7 +54,7 @@ describe("reconnectDelay", () => {
       })
   )
 
-  it("follows the delay of a drain to the millisecond, up to 10 minutes", () => {
+  it("a client follows the delay of a drain to the millisecond, up to 10 minutes", () => {
     assert.strictEqual(waitMillis({ code: 1012, attempt: 3, random: 0.7, retryAfterMillis: 1_234 }), 1_234)
     assert.strictEqual(waitMillis({ code: 1012, attempt: 3, random: 0.7, retryAfterMillis: 1e12 }), 10 * minuteMillis)
     for (const retryAfterMillis of [-1, Number.NaN]) {
@@ -62,11 +62,11 @@ describe("reconnectDelay", () => {
     }
   })
 
-  it("adds jitter to Retry-After, because all clients get the same value", () => {
+  it("a client adds jitter to Retry-After, because all clients get the same value", () => {
     assert.strictEqual(waitMillis({ code: 503, attempt: 0, random: 0.5, retryAfterMillis: 2_000 }), 2_500)
   })
 
-  it("waits at least 1 minute after 4429, and 1 to 5 minutes after 4401", () => {
+  it("a client waits at least 1 minute after 4429, and 1 to 5 minutes after 4401", () => {
     assert.strictEqual(waitMillis({ code: 4429, attempt: 0, random: 0 }), minuteMillis)
     assert.strictEqual(waitMillis({ code: 4401, attempt: 0, random: 0 }), minuteMillis)
     assert.strictEqual(waitMillis({ code: 4401, attempt: 0, random: 1 }), 5 * minuteMillis)

@@ -28,7 +28,7 @@ const writeState = (stateFile: string) =>
 const resumeOf = (peer: ClientConnection) => Effect.map(peer.expect("auth"), ({ resume }) => resume)
 
 describe("the state file of a client", () => {
-  it.effect("contains the last applied view, has mode 0600, and leaves no temporary file", () =>
+  it.effect("the state file contains the last applied view, has mode 0600, and leaves no temporary file", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const stateFile = join(directory, "deeper", "state.json")
@@ -38,7 +38,7 @@ describe("the state file of a client", () => {
       assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(directory, "deeper"))), ["state.json"])
     }))
 
-  it.effect("is applied before the first connection, and the client resumes from it", () =>
+  it.effect("the state file is applied before the first connection, and the client resumes from it", () =>
     Effect.gen(function*() {
       const stateFile = join(yield* temporaryDirectory, "state.json")
       yield* writeState(stateFile)
@@ -57,7 +57,7 @@ describe("the state file of a client", () => {
       assert.deepStrictEqual(yield* resumeOf(peer), { timeline, revision: 10 })
     }))
 
-  it.effect("is ignored if it is damaged or belongs to the other type of client", () =>
+  it.effect("the state file is ignored if it is damaged or belongs to the other type of client", () =>
     Effect.gen(function*() {
       const stateFile = join(yield* temporaryDirectory, "state.json")
       yield* writeState(stateFile)
@@ -79,7 +79,7 @@ describe("the state file of a client", () => {
       }
     }))
 
-  it.effect("does not contain a revision that could not be applied", () =>
+  it.effect("the state file does not contain a revision that could not be applied", () =>
     Effect.gen(function*() {
       const stateFile = join(yield* temporaryDirectory, "state.json")
       yield* writeState(stateFile)
@@ -99,7 +99,7 @@ describe("the state file of a client", () => {
       assert.strictEqual(JSON.parse(yield* read(stateFile)).revision, 10)
     }))
 
-  it.effect("is not resumed from if its view cannot be applied at the start", () =>
+  it.effect("the state file is not resumed from if its view cannot be applied at the start", () =>
     Effect.gen(function*() {
       const stateFile = join(yield* temporaryDirectory, "state.json")
       yield* writeState(stateFile)
@@ -117,7 +117,7 @@ describe("the state file of a client", () => {
       assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 12 })
     }))
 
-  it.effect("is dropped with a resync if the view belongs to another client", () =>
+  it.effect("the state file is dropped with a resync if the view belongs to another client", () =>
     Effect.gen(function*() {
       const stateFile = join(yield* temporaryDirectory, "state.json")
       yield* writeState(stateFile)
@@ -135,7 +135,7 @@ describe("the state file of a client", () => {
       assert.deepStrictEqual([...agent.views.at(-1)?.tunnels.keys() ?? []], ["t5"])
     }))
 
-  it.effect("of another client is not resumed from on the next connection either", () =>
+  it.effect("a client never resumes from the state file of another client, on the next connection either", () =>
     Effect.gen(function*() {
       const stateFile = join(yield* temporaryDirectory, "state.json")
       yield* writeState(stateFile)
@@ -151,7 +151,7 @@ describe("the state file of a client", () => {
       assert.isUndefined(yield* resumeOf(yield* server.connection))
     }))
 
-  it.effect("that cannot be written is reported as an event, and the client continues", () =>
+  it.effect("a state file that cannot be written is reported as an event, and the client continues", () =>
     Effect.gen(function*() {
       const stateFile = join(yield* temporaryDirectory, "file")
       yield* Effect.promise(() => writeFile(stateFile, ""))

@@ -21,7 +21,7 @@ const linesOf = (format: Logger.Logger<unknown, string>, program: Effect.Effect<
 const unavailable = Cause.fail(new StoreUnavailable({ reason: "the database does not answer" }))
 
 describe("a log line for people", () => {
-  it.effect("has the time to the second, the level in five columns, the message and its pairs", () =>
+  it.effect("a text line has the time to the second, the level in five columns, the message and its pairs", () =>
     Effect.gen(function*() {
       const program = Effect.all([
         Effect.annotateLogs(Effect.logInfo("ready"), { port: 3001, database: "an embedded one" }),
@@ -33,14 +33,14 @@ describe("a log line for people", () => {
       ])
     }))
 
-  it.effect("gives the reason of an expected failure on the same line, without a stack trace", () =>
+  it.effect("a text line gives the reason of an expected failure on the same line, without a stack trace", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* linesOf(textLine, Effect.logWarning("cannot renew the lease", unavailable)), [
         "1970-01-01T00:00:00Z WARN  cannot renew the lease: the database does not answer"
       ])
     }))
 
-  it.effect("shows the stack trace of a defect on indented lines", () =>
+  it.effect("a text line shows the stack trace of a defect on indented lines", () =>
     Effect.gen(function*() {
       const [line = ""] = yield* linesOf(textLine, Effect.logError("request failed", Cause.die(new Error("a bug"))))
       const [first, ...trace] = line.split("\n")
@@ -50,13 +50,13 @@ describe("a log line for people", () => {
       assert.include(line, "a bug")
     }))
 
-  it.effect("replaces control characters, so that a client's name cannot forge a line", () =>
+  it.effect("a text line replaces control characters, so that a client's name cannot forge a line", () =>
     Effect.gen(function*() {
       const [line = ""] = yield* linesOf(textLine, Effect.logInfo("agent x\n1970-01-01T00:00:00Z ERROR \u001b[2J"))
       assert.notMatch(line, /\p{Cc}/u)
     }))
 
-  it.effect("never shows a secret", () =>
+  it.effect("a text line never shows a secret", () =>
     Effect.gen(function*() {
       const key = Redacted.make("secret", { label: "master key" })
       const lines = yield* linesOf(textLine, Effect.annotateLogs(Effect.logInfo("key", key), { key }))
@@ -65,7 +65,7 @@ describe("a log line for people", () => {
 })
 
 describe("a log line for machines", () => {
-  it.effect("is a JSON object with time, level and message, and no empty fields", () =>
+  it.effect("a JSON line is one object with time, level and message, and no empty fields", () =>
     Effect.gen(function*() {
       const [line = ""] = yield* linesOf(jsonLine, Effect.logInfo("ready"))
       assert.deepStrictEqual(JSON.parse(line), {
@@ -75,7 +75,7 @@ describe("a log line for machines", () => {
       })
     }))
 
-  it.effect("has the cause and the annotations if there are any", () =>
+  it.effect("a JSON line has the cause and the annotations if there are any", () =>
     Effect.gen(function*() {
       const program = Effect.annotateLogs(Effect.logWarning("cannot renew the lease", unavailable), { node: "n1" })
       const [line = ""] = yield* linesOf(jsonLine, program)
@@ -85,7 +85,7 @@ describe("a log line for machines", () => {
       assert.notInclude(line, "\n")
     }))
 
-  it.effect("never shows a secret", () =>
+  it.effect("a JSON line never shows a secret", () =>
     Effect.gen(function*() {
       const key = Redacted.make("secret", { label: "master key" })
       const lines = yield* linesOf(jsonLine, Effect.annotateLogs(Effect.logInfo("key", key), { key }))
@@ -106,7 +106,7 @@ describe("the logging layer", () => {
       return lines
     })
 
-  it.effect("prints the configured format, and nothing below the configured level", () =>
+  it.effect("the logging layer prints the configured format, and nothing below the configured level", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* printed({ logFormat: "pretty" }), ["1970-01-01T00:00:00Z INFO  ready"])
       assert.lengthOf(yield* printed({ logFormat: "json", logLevel: "Debug" }), 2)

@@ -169,7 +169,7 @@ const compare = Effect.fnUntraced(function*(seed: number, length: number) {
 describe("simulated and PostgreSQL stores", () => {
   for (const seed of [1, 2, 3]) {
     it.live(
-      `give the same responses, log and rows for 300 random requests (seed ${seed})`,
+      `simulated and PostgreSQL stores give the same responses, log and rows for 300 random requests (seed ${seed})`,
       () => Effect.provide(compare(seed, 300), postgresStores),
       60_000
     )

@@ -31,7 +31,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client that sends a 
     assert.strictEqual((yield* client.closed).code, 4400)
   })
 
-  it.effect("is rejected with a key of low order and with the key of any other client", () =>
+  it.effect("a client that sends a key of low order or the key of another client is rejected", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const [agent, gateway, other] = yield* Effect.all([server.newAgent, server.newGateway, server.newAgent])
@@ -44,7 +44,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client that sends a 
       yield* refused("gateway", (yield* server.newGateway).apiKey, publicKey)
     }))
 
-  it.effect("may send the same key again, and a new one", () =>
+  it.effect("a client may send the same key again, and a new one", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey } = yield* server.newAgent

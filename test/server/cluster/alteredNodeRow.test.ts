@@ -27,7 +27,7 @@ const settledSeconds = leaseSeconds + Duration.toSeconds(fastIntervals.presenceS
 describe("a live node", () => {
   for (const [what, statement] of alterations) {
     it.live(
-      `repairs its row by itself after the row ${what}`,
+      `a live node repairs its row by itself after the row ${what}`,
       () =>
         Effect.gen(function*() {
           const { url } = yield* newDatabase

@@ -150,14 +150,14 @@ const read = (texts: ReadonlyArray<string>) => {
 }
 
 describe("the outbox", () => {
-  it("keeps only the newest ack of a client, after the events that came before it", () => {
+  it("the outbox keeps only the newest ack of a client, after the events that came before it", () => {
     const outbox = new Outbox(10)
     for (const event of [ack(1), nack(2), ack(3)]) outbox.add({ event })
     assert.deepStrictEqual(read(outbox.takeBatch(1_000, "one")), ["nack 2", "ack 3"])
     assert.deepStrictEqual(outbox.takeBatch(1_000, "one"), [])
   })
 
-  it("is taken in batches, and marks dropped events with a reset", () => {
+  it("the outbox is taken in batches, and marks dropped events with a reset", () => {
     const outbox = new Outbox(2)
     for (const revision of [1, 2, 3]) outbox.add({ event: nack(revision) })
     assert.deepStrictEqual(read(outbox.takeBatch(1, "one")), ["reset "])

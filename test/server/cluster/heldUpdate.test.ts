@@ -20,7 +20,7 @@ import {
 
 describe("a mass loss at two nodes", () => {
   it.live(
-    "is held back by the node that restarts, and accepted for both nodes at once",
+    "a mass loss is held back by the node that restarts, and accepted for both nodes at once",
     () =>
       Effect.gen(function*() {
         const { agent, gateway, agentClient, one, other, url } = yield* twoNodes()
@@ -43,7 +43,7 @@ describe("a mass loss at two nodes", () => {
   )
 
   it.live(
-    "can be accepted at any node, also at a node that has not detected the loss",
+    "a mass loss can be accepted at any node, also at a node that has not detected the loss",
     () =>
       Effect.gen(function*() {
         const { agentClient, one, other, url } = yield* twoNodes()
@@ -60,7 +60,7 @@ describe("a mass loss at two nodes", () => {
   )
 
   it.live(
-    "is accepted once when both nodes accept it at the same moment, and each client gets one config",
+    "a mass loss is accepted once when both nodes accept it at the same moment, and each client gets one config",
     () =>
       Effect.gen(function*() {
         const { gateway, agentClient, one, other, url } = yield* twoNodes()
@@ -91,7 +91,7 @@ describe("a mass loss at two nodes", () => {
   )
 
   it.live(
-    "is accepted at once by a node that starts while the other node accepts it",
+    "a mass loss is accepted at once by a node that starts while the other node accepts it",
     () =>
       Effect.gen(function*() {
         const { gateway, agentClient, one, other, url } = yield* twoNodes()
@@ -109,7 +109,7 @@ describe("a mass loss at two nodes", () => {
   )
 
   it.live(
-    "is held back at a start without a high-water mark, by comparison with the audit log",
+    "a mass loss is held back at a start without a high-water mark, by comparison with the audit log",
     () =>
       Effect.gen(function*() {
         const { agent, one, other, url } = yield* twoNodes(false)
@@ -135,7 +135,7 @@ describe("a mass loss at two nodes", () => {
   )
 
   it.live(
-    "is held back again when the same number of rows is lost a second time, by running and by starting nodes",
+    "a mass loss is held back again when the same number of rows is lost a second time, by running and by starting nodes",
     () =>
       Effect.gen(function*() {
         const { agent, agentClient, one, other, url } = yield* twoNodes()

@@ -10,7 +10,7 @@ import { randomBytes } from "node:crypto"
 
 describe("a change that waits for delivery", () => {
   it.live(
-    "counts clients of other nodes by their rows, and lists only disconnected clients as offline",
+    "a change that waits for delivery counts clients of other nodes by their rows, and lists only disconnected clients as offline",
     () =>
       Effect.gen(function*() {
         const { url } = yield* newDatabase

@@ -35,7 +35,7 @@ const restore = (url: string, agentId: string, revision: number) =>
   }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })), Effect.scoped)
 
 describe("a stopping server", () => {
-  it.effect.prop("schedules each client at its own delay, gateways first, within 30 s", {
+  it.effect.prop("a stopping server schedules each client at its own delay, gateways first, within 30 s", {
     types: Schema.Array(Schema.Literals(["agent", "gateway"])).check(Schema.isBetweenLength(1, 300)),
     shift: Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 0.999 }))
   }, ({ shift, types }) =>
@@ -50,7 +50,7 @@ describe("a stopping server", () => {
       for (const [, delay] of delays) assert.isTrue(delay >= 0 && delay <= 30_000)
     }), { arbitrary: { runs: 100, size: 60 } })
 
-  it.live("sends drain with its own delay to each control.v1 client before the close, and closes plain clients without", () =>
+  it.live("a stopping server sends each control.v1 client a drain with its own delay, and closes plain clients without one", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const server = yield* Scope.provide(makeServer(), scope)
@@ -75,7 +75,7 @@ describe("a stopping server", () => {
 
 describe("a starting server", () => {
   it.live(
-    "rejects a resume of changes that a restored backup does not have",
+    "a starting server rejects a resume of changes that a restored backup does not have",
     () =>
       Effect.gen(function*() {
         const { url } = yield* newDatabase

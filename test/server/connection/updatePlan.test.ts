@@ -94,7 +94,7 @@ const placeAt = (revision: number): ConnectionPosition => ({
 describe("the plan for waiting updates", () => {
   for (const receiver of [me, meV1]) {
     it.effect.prop(
-      `has each newer delta exactly once and in order, or a snapshot if one was missed or has no message (${receiver.level})`,
+      `a plan has each newer delta exactly once and in order, or a snapshot if one was missed or has no message (${receiver.level})`,
       Case,
       ({ sizes, lost, at, odd, kind }) =>
         Effect.sync(() => {
@@ -153,7 +153,7 @@ describe("the plan for waiting updates", () => {
 })
 
 describe("a text frame", () => {
-  it.effect.prop("is parsed as the text that was written, of any length", {
+  it.effect.prop("a text frame is parsed as the text that was written, of any length", {
     text: Schema.String,
     length: Schema.Literals([0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
   }, ({ text, length }) =>

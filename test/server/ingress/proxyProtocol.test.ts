@@ -72,7 +72,7 @@ describe("PROXY header", () => {
     { arbitrary: { runs: 300 } }
   )
 
-  it("a header for the proxy itself or an unknown client contains no client", () => {
+  it("a header of the proxy itself, or of a client that the proxy does not know, has no client address", () => {
     const nameless = (header: Buffer) =>
       assert.deepStrictEqual(parseHeader(Buffer.concat([header, Buffer.from("GET /")])), {
         _tag: "Header",

@@ -52,7 +52,7 @@ describe("loss detection", () => {
     { arbitrary: { runs: 300, size: 60 } }
   )
 
-  it("a snapshot has a loss by numbers alone when only earlier numbers are known", () => {
+  it("a loss is detected from row counts alone when the earlier rows are not known", () => {
     const before = countRows(tunnels([...Array.from({ length: 30 }).keys()]))
     const read = countRows(empty(Timeline.make("u"), Revision.make(0)))
     assert.deepStrictEqual(massLosses(before, shortfall(before, read)), [

@@ -84,7 +84,7 @@ describe("FailureBackoff", () => {
 })
 
 it.effect.prop(
-  "a quota grants its total and its share for each address, and a release counts once",
+  "a quota grants its total and its share for each address, and a second release has no effect",
   { steps: Schema.Array(Schema.Struct({ address: between(0, 3), releases: Schema.Boolean })) },
   ({ steps }) =>
     Effect.sync(() => {
