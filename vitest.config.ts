@@ -9,7 +9,7 @@ const alone: ReadonlyArray<string> = []
 
 export default defineConfig(({ mode }) => {
   const project = {
-    setupFiles: ["test/support/secrecy.ts"],
+    setupFiles: ["test/support/checkSecretLeaks.ts"],
     testTimeout: 30_000,
     hookTimeout: 30_000
   }
