@@ -1,4 +1,4 @@
-/** Scoped gateways (README, "Limit a gateway") on connected clients of both protocol levels. */
+/** Scoped gateways (docs/security.md, "Limit a gateway") on connected clients of both protocol levels. */
 import { issueCertificate } from "#support/certificates.ts"
 import { TestServer } from "#support/server.ts"
 import { join, joinV1 as connectV1, type TestClient } from "#support/TestClient.ts"
