@@ -10,7 +10,7 @@ export interface PageCursor {
 
 const PageCursor = Schema.Struct({ micros: Schema.Int, id: Schema.String })
 
-/** `<micros>.<id>`. The digits fit exactly into a JavaScript number and last for 200 years. No id in a row has a NUL. */
+/** `<micros>.<id>`. JavaScript numbers represent these digits exactly, until the year 2255. No id in a row has a NUL. */
 const cursorPattern = /^(-?[1-8]?\d{1,15})\.([^\0]{1,256})$/u
 
 /** A cursor in base64url. */

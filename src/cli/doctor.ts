@@ -14,7 +14,7 @@ import { type Format, replaceControlCharacters } from "./output.ts"
 
 /**
  * Returns the diagnosis. Fails if the server of `CONTROL_API_URL` does not answer, or if any server rejects the token,
- * because this machine then says nothing about that server.
+ * because an examination of this machine would not describe that server.
  */
 export const examine = Effect.gen(function*() {
   const hasConfiguredUrl = Option.isSome(yield* configuredUrl)

@@ -24,7 +24,7 @@ export interface ReconnectingClientOptions {
   readonly onEvent: OnEvent
 }
 
-/** Why the client has stopped: a close code after which it must not reconnect, or 1000 if the application stopped it. */
+/** Reason for the stop: a close code after which a client must not reconnect, or 1000 if the application stopped it. */
 export interface Stopped {
   readonly code: number
   readonly reason: string
@@ -33,7 +33,7 @@ export interface Stopped {
 /** The outcome of one connection. */
 interface ConnectionOutcome {
   readonly disconnected: Disconnected
-  /** How long the client was authenticated, in milliseconds; 0 if it never was. */
+  /** Duration of the authenticated connection in milliseconds; 0 without authentication. */
   readonly readyMillis: number
 }
 

@@ -10,7 +10,7 @@ import { DataDirectory } from "./store/DataDirectory.ts"
 import { Secrets } from "./store/secrets/Secrets.ts"
 import { DatabaseDamaged } from "./store/sql.ts"
 
-/** Logs that the server is ready, with its URLs and the place of the admin token, never the token. */
+/** Logs that the server is ready, with its URLs and the file of the admin token, never the token. */
 const reportReady = Layer.effectDiscard(Effect.gen(function*() {
   const settings = yield* Settings
   const listener = yield* Listener

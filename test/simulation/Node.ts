@@ -65,7 +65,7 @@ const layerOf = (link: DatabaseLink, queues: OpenSubscriptions, highWater: Layer
 }
 
 /** Start of the error log for a restored older database. The simulator causes it on purpose, so it is no violation. */
-const lostHistoryMessage = "the database has lost changes"
+const lostHistoryMessage = "the database no longer has revision"
 
 export type Services = Layer.Success<ReturnType<typeof layerOf>>
 

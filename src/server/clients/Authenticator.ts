@@ -20,8 +20,8 @@ export class TooManySessions extends Schema.TaggedError<TooManySessions>()("TooM
 
 export class Authenticator extends Context.Service<Authenticator, {
   /**
-   * Returns the live key with this text, of the given client type if there is one. Repeated failures from one address delay
-   * the answer by up to 2 s. A valid key is never delayed.
+   * Returns the live key with this text. If `type` is given, the key must belong to a client of this type. Repeated failures
+   * from one address delay the answer by up to 2 s. A valid key is never delayed.
    */
   authenticate(
     apiKey: string,

@@ -20,7 +20,7 @@ import { monotonicMillis } from "#time/monotonic.ts"
 import { NodeLease } from "#cluster/NodeLease.ts"
 import { clientData } from "#events/clientEvents.ts"
 
-/** How far a connected client has come. */
+/** Progress of a connected client. */
 export type Progress = Pick<DeliveryState, "sent" | "acknowledged" | "rejected">
 
 /** `DeliveryState` as its only writer sees it. */
@@ -195,7 +195,7 @@ function makeRecorder(events: Events["Service"], node: string, wake: () => void)
   return { startView, recordResume, recordSent, acknowledge, reject }
 }
 
-/** Whether a report was on its way when the timeline changed: it refers to a message that no longer counts. */
+/** Whether an `ack` or `nack` refers to a message of the previous timeline, because it was on its way when that ended. */
 function isOfPreviousTimeline({ lastMessageRevision, previousTimelineRevision }: DeliveryState, revision: Revision) {
   return previousTimelineRevision !== undefined && revision > lastMessageRevision &&
     revision <= previousTimelineRevision

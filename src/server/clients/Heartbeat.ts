@@ -7,7 +7,7 @@ import { ClientRegistry } from "./ClientRegistry.ts"
 
 /**
  * After a stall (a paused machine, a blocked event loop) timers fire before the heartbeats that wait in the sockets are read.
- * Every sweep therefore lets waiting messages in first, and a late sweep extends the timeout by its delay.
+ * Every sweep therefore reads waiting messages first, and a late sweep extends the timeout by its delay.
  */
 export const layer = Layer.effectDiscard(Effect.gen(function*() {
   const registry = yield* ClientRegistry
@@ -37,7 +37,9 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
   })
 
   yield* sweep.pipe(
-    Effect.catchCause((cause) => Effect.logError("the heartbeat sweep failed", cause)),
+    Effect.catchCause((cause) =>
+      Effect.logError("cannot check for silent clients; retrying at the next interval", cause)
+    ),
     Effect.schedule(Schedule.spaced(settings.heartbeatInterval)),
     Effect.forkScoped
   )

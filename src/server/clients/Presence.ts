@@ -70,10 +70,10 @@ const touchPeriodically = Effect.gen(function*() {
     const now = yield* monotonicMillis
     const clients = yield* registry.newest
     const epoch = yield* lease.epoch
-    // After a new epoch other nodes have shown every client of this node offline: all are written again.
+    // A new epoch means that other nodes have marked every client of this node offline, so all clients are written again.
     if (epoch !== knownEpoch) versions.forget(clients)
     const seen = clients.filter((client) => client.lastSeen.millis >= touchedAt || !versions.isPersisted(client))
-    // Deliveries may change a state while the transaction runs: the version is the one that is written.
+    // `Deliveries` may change a state while the transaction runs, so the version is read together with the written state.
     const written = seen.map((client) => ({ client, version: client.delivery.version }))
     const touches = seen.map((client) => touchOf(client, now))
     const { at, backOnline, held } = yield* lease.runFenced(store.touch(lease.id, touches))
@@ -85,7 +85,7 @@ const touchPeriodically = Effect.gen(function*() {
       events.broadcast({ event: "client.online", data: onlineData(client, lease.name) }, at)
     }
     const lost = seen.filter(({ session }) => !held.has(session))
-    // The row may only have been locked by another transaction: the next touch writes it.
+    // Another transaction may merely have locked the row. The next touch writes such a row.
     versions.forget(lost)
     yield* closeLost(store, lost)
   })
@@ -149,7 +149,7 @@ const sweepPeriodically = Effect.gen(function*() {
   )
 })
 
-/** Closes the sessions that the node's mailbox lists as taken over. The next touch finds those that a failed read lost. */
+/** Closes the sessions that the node's mailbox lists as taken over. The next touch detects those that a failed read lost. */
 const closeTakenOverPeriodically = Effect.gen(function*() {
   const store = yield* PresenceStore
   const lease = yield* NodeLease
@@ -163,15 +163,17 @@ const closeTakenOverPeriodically = Effect.gen(function*() {
     yield* closeLost(store, (yield* registry.newest).filter(({ session }) => takenOver.has(session)))
   })
   yield* closeTakenOver.pipe(
-    Effect.catchCause((cause) => Effect.logWarning("cannot read takeovers; retrying", cause)),
+    Effect.catchCause((cause) =>
+      Effect.logWarning("cannot read the sessions that other nodes have taken over; retrying", cause)
+    ),
     Effect.repeat(Schedule.spaced(takeoverPollInterval)),
     Effect.forkScoped
   )
 })
 
 /**
- * Closes a session that was taken over with a code that ends the client. A session that a restored database does not know gets
- * a code to connect again, because otherwise every client would stay away. `Revocations` closes sessions of deleted clients.
+ * Closes lost sessions. If a newer session has taken the client over, the close code makes the client stop. If a restored
+ * database does not know the session, the close code makes the client reconnect. `Revocations` closes deleted clients.
  */
 const closeLost = Effect.fnUntraced(function*(store: PresenceStore["Service"], lost: ReadonlyArray<Client>) {
   if (lost.length === 0) return
@@ -185,5 +187,5 @@ const closeLost = Effect.fnUntraced(function*(store: PresenceStore["Service"], l
   }
 })
 
-/** The session as the store fences by it. */
+/** The client and session by which the store fences writes. */
 const sessionOf = (client: Client): ClientSession => ({ ...client.ref, session: client.session })

@@ -21,7 +21,7 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
         if (reason !== undefined) client.peer.close(reason)
       }
     })),
-    Effect.catchCause((cause) => Effect.logError("closing revoked sessions failed", cause)),
+    Effect.catchCause((cause) => Effect.logError("cannot close revoked sessions; retrying at the next removal", cause)),
     Effect.forever,
     Effect.forkScoped
   )

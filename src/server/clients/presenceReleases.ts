@@ -41,8 +41,8 @@ export const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Se
       })
     }
   })
-  // Registered before the fiber and so run after the fiber has stopped: the sessions that a drain ended are written last.
-  // A write that was interrupted may still lock the rows for a moment, hence the retries.
+  // Registered before the fiber, so that it runs after the fiber has stopped and writes the sessions that a drain has ended.
+  // An interrupted write may still lock the rows for a moment, hence the retries.
   yield* Effect.addFinalizer(() =>
     Effect.retry(releaseEnded, Schedule.spaced("50 millis")).pipe(
       Effect.timeout("3 seconds"),
@@ -54,7 +54,9 @@ export const makeReleases = Effect.fnUntraced(function*(store: PresenceStore["Se
   )
   yield* Queue.take(signal).pipe(
     Effect.andThen(Effect.retry(releaseEnded, Schedule.spaced("1 second"))),
-    Effect.catchCause((cause) => Effect.logError("releasing ended sessions failed", cause)),
+    Effect.catchCause((cause) =>
+      Effect.logError("cannot release ended sessions; retrying at the next disconnect", cause)
+    ),
     Effect.forever,
     Effect.forkScoped
   )

@@ -20,12 +20,12 @@ const maxClaimsPerTransaction = 1_000
 
 const maxLoginsPerTurn = 64
 
-/** Number of turns of the event loop without a new claim that end the gathering. */
+/** The gathering ends after this number of event loop turns without a new claim. */
 const quietTurns = 3
 
 const lockedRowRetryDelay = Duration.millis(50)
 
-/** 3 s in all, as long as any statement waits for a lock. */
+/** 3 s in total, the same time that a statement waits for a lock. */
 const maxLockedRowRetries = 60
 
 interface PendingClaim {
@@ -36,8 +36,9 @@ interface PendingClaim {
 }
 
 /**
- * Runs one transaction at a time. Each takes the claims that arrived since the last one, and waits for more as long as a few
- * turns of the event loop bring another claim. A login storm is so claimed by hundreds, and a lone client waits less than 1 ms.
+ * Runs one transaction at a time. Each transaction takes the claims that arrived since the last one, and waits for more while
+ * `quietTurns` turns of the event loop bring another claim. A login storm so needs one transaction for hundreds of claims,
+ * and a lone client waits less than 1 ms.
  */
 export const makeClaims = Effect.fnUntraced(function*(
   store: PresenceStore["Service"],
@@ -72,7 +73,7 @@ export const makeClaims = Effect.fnUntraced(function*(
       }
     }
     for (const [index, { claim, done, retries }] of pending.entries()) {
-      // Each login encodes its view at once, so that connected clients get their turn in between.
+      // A login encodes its view at once. The pause lets the event loop serve connected clients between many logins.
       if (index % maxLoginsPerTurn === maxLoginsPerTurn - 1) yield* eventLoopTurn
       const isLocked = Exit.isSuccess(exit) && exit.value.locked.has(formatClientRef(claim))
       if (isLocked && retries < maxLockedRowRetries) yield* retry({ claim, done, retries: retries + 1 })

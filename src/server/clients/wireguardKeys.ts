@@ -14,8 +14,8 @@ export class WireguardKeyRejected
 /**
  * The keys to store for a client, or undefined if its row needs no change. A client that sends a public key keeps its private
  * key to itself. A client that sends none, and has no private key stored, gets a generated pair. The key of another client is
- * rejected, because WireGuard would take one client for the other. Two clients that send the same new key at the same moment
- * share a private key anyway.
+ * rejected, because WireGuard would mistake one client for the other. Two clients that send the same new key at the same
+ * moment are both accepted; they share a private key anyway.
  */
 export const wireguardKeysToStore = (
   state: NetworkState,

@@ -41,10 +41,10 @@ export const makeServe = Effect.gen(function*() {
         event = outcome.next
       }
       if (connection.session.state._tag === "connected") socket.limitNextMessage()
-      // A client that does not read its answers is not read from, either.
+      // While a client does not read its answers, no message of the client is read.
       if (socket.hasBacklog()) {
         yield* socket.drained
-        // The client could not be heard during the backlog, so that the wait does not count as silence.
+        // No message of the client was read during the backlog, so that the wait does not count as silence.
         if (connection.member !== undefined) connection.member.lastSeen.millis = monotonicMillisUnsafe(clock)
       }
     }

@@ -17,7 +17,7 @@ const maxUnreadFrames = 16
 /** Below this number of unread frames a paused socket is resumed. */
 const resumeBelow = 8
 
-/** 10 s, and 1 s for every 16 KiB: slower than any link that can carry a tunnel. */
+/** 10 s plus 1 s for every 16 KiB. Any link that can carry a tunnel is faster. */
 const drainTimeoutMillis = (bytes: number): number => 10_000 + bytes / 16.384
 
 const closeTimeoutMillis = 2_000
@@ -61,7 +61,7 @@ export class WsSocket implements Socket {
       this.#firstMessageBytes = undefined
       this.#offer(isBinary ? { _tag: "Binary" } : { _tag: "Text", text: String(data) })
     })
-    // `ws` listens first: a message that these bytes complete has been emitted already.
+    // `ws` listens first, so a message that these bytes complete has been emitted already.
     raw.on("data", (bytes: Buffer) => this.#bytesReceived(bytes.length))
     // Without a listener an invalid frame would end the process. `ws` itself closes with the right code.
     ws.on("error", ignore)

@@ -37,7 +37,7 @@ export const makeForwarding = Effect.gen(function*() {
     const state = yield* network.state
     // From this state on, every change that moves the client to another topic arrives by the subscription.
     if (topicOf(state, client.ref) !== topic) return "topicChanged" as const
-    // The session is registered by now: a later revocation finds it there, and an earlier one is found here.
+    // The session is registered by now, so `Revocations` closes it after a later revocation. This detects an earlier one.
     const reason = reasonToClose(state, client)
     if (reason !== undefined) return close(socket, reason)
     const view = start._tag === "Resume"

@@ -15,7 +15,7 @@ export interface ConnectionPosition extends Position {
   readonly configBytes: number
 }
 
-/** `missed`: the client has missed a change, in contrast to a change that no single message describes. */
+/** `missed`: true if the client has missed a change, false if no single message describes a change. */
 export type Plan =
   | { readonly _tag: "Snapshot"; readonly missed: boolean }
   | { readonly _tag: "Deltas"; readonly frames: ReadonlyArray<Buffer>; readonly position: ConnectionPosition }

@@ -29,8 +29,8 @@ export class TooManyFollowers extends Schema.TaggedError<TooManyFollowers>()("To
 
 export class Events extends Context.Service<Events, {
   /**
-   * Publishes an event to the followers at this node, for what each node detects by itself. Never waits and never fails, like
-   * the next two. A follower that reads too slowly misses events and gets a `reset`.
+   * Publishes an event that every node detects by itself to the followers at this node. Never waits and never fails, and neither
+   * do `broadcast` and `receive`. A follower that reads too slowly misses events and gets a `reset`.
    */
   publishLocal(event: ControlEvent): void
   /**

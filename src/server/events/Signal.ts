@@ -2,7 +2,7 @@
 import { Effect, Latch, type Scope } from "effect"
 
 /**
- * A sliding `PubSub` does not serve here, because its `publishUnsafe` reaches no subscriber as long as one of them has not taken
+ * A sliding `PubSub` does not work here, because its `publishUnsafe` reaches no subscriber as long as one of them has not taken
  * the last message.
  */
 export class Signal {

@@ -23,8 +23,8 @@ interface OpenTopic {
 const capacity = { gateway: 64, agent: 16 }
 
 /**
- * A batch of deltas, or `resync`: the history is not contiguous, so only a config helps. If the `resync` itself is dropped, its
- * receiver detects that by the next batch. The batch's `previous` is after the resync, and its timeline may be new.
+ * A batch of deltas, or `resync` if the history is not contiguous, so that the receiver needs a config. A receiver whose `resync`
+ * was dropped detects that by the next batch: its `previous` is after the resync, and its timeline may be new.
  */
 export type Update = Batch | "resync"
 

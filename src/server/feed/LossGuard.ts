@@ -80,7 +80,9 @@ export const baselineOfAudit = ({ accepted, state: { timeline } }: Snapshot): Ba
     findLosses: (read, log) =>
       since.findLosses(read, log).pipe(
         Effect.tapError((error) =>
-          Effect.logWarning(`cannot count missing rows at the start, continuing without: ${error.message}`)
+          Effect.logWarning(
+            `cannot check for missing rows at the start: ${error.message}; continuing without the check`
+          )
         ),
         Effect.orElseSucceed(() => noLosses)
       )

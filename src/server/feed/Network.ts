@@ -210,7 +210,7 @@ const beginTimeline = Effect.fnUntraced(function*(
 ) {
   yield* Metric.update(lostTimelines, 1)
   yield* Effect.logError(
-    `the database has lost changes up to revision ${revision}, for example by a restored backup; ` +
+    `the database no longer has revision ${revision}, for example after a restore of an older backup; ` +
       "starting a new timeline and sending every client a config"
   )
   yield* log.startTimeline(timeline)

@@ -86,7 +86,7 @@ export class Ingress extends Context.Service<Ingress, {
       })
 
       if (connectionLimits.ws < settings.maxConnections) {
-        // Few installations reach the default of CONTROL_MAX_CONNECTIONS, and the first closed connection logs a warning.
+        // Not logged for the default, which few installations reach. The first closed connection logs a warning in any case.
         const isConfigured = settings.maxConnections !== defaults.maxConnections
         yield* (isConfigured ? Effect.logInfo : Effect.logDebug)(
           `the limit of ${openFiles} open files allows ${connectionLimits.ws} connections of agents and gateways, fewer than ` +

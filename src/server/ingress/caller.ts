@@ -53,7 +53,7 @@ export const callerOf = (source: RequestSource, isTrusted: (address: string) => 
   }
   return {
     address: clientBehindProxies(remote, source.forwardedFor ?? "", isTrusted),
-    // Proxies append to X-Forwarded-Proto. One plaintext hop is enough to be read by others.
+    // Proxies append to X-Forwarded-Proto. One plaintext hop lets others read the request.
     encrypted: splitList(source.forwardedProto ?? "").every((proto) => proto.toLowerCase() === "https") ? "yes" : "no"
   }
 }

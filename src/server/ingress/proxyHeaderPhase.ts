@@ -116,7 +116,7 @@ class ProxyHeaderPhase {
   #passToServer(socket: Socket, rest: Buffer): void {
     if (rest.length > 0) socket.unshift(rest)
     for (const handler of this.#handlers) handler.call(this.#server, socket)
-    // TLS reads unshifted bytes and the handle of the socket by itself.
+    // A TLS server itself reads the unshifted bytes and resumes the socket.
     if (!(this.#server instanceof TlsServer)) socket.resume()
   }
 

@@ -6,7 +6,7 @@
 import { isIP } from "node:net"
 import { canonicalAddress } from "./addresses.ts"
 
-/** Result of parsing the first bytes of a connection. More bytes change `Incomplete` only. */
+/** Result of parsing the first bytes of a connection. Of these results, only `Incomplete` can change with more bytes. */
 export type ParsedHeader =
   | { readonly _tag: "Incomplete" }
   /** The bytes are neither a header nor the beginning of one. */

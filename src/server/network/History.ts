@@ -32,7 +32,7 @@ export interface History {
 const chunkSize = 256
 const maxChunks = 64
 
-/** Entries that are kept at least, once that many were appended. */
+/** Minimum number of entries kept, once this number was appended. */
 export const capacity = chunkSize * (maxChunks - 1)
 
 /** A history without entries that begins after this revision. */

@@ -11,7 +11,7 @@ export interface RowKey {
   readonly id: string
 }
 
-/** The rows that are unreadable after these changes; a row that was deleted or is readable again is none. */
+/** The rows that are unreadable after these changes, without rows that were deleted or are readable again. */
 export const stillUnreadable = <Row extends RowKey>(
   before: ReadonlyArray<Row>,
   changes: ReadonlyArray<Change>,

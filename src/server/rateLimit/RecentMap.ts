@@ -13,7 +13,7 @@ export class RecentMap<Value> {
   /** Time at which the young generation began, in the milliseconds that `set` is called with. */
   #youngSince = Number.NEGATIVE_INFINITY
 
-  /** `maxPerGeneration`: half of the entries kept at most; beyond that the oldest generation is dropped, whatever its age. */
+  /** `maxPerGeneration`: half of the maximum number of entries. Above it the old generation is dropped, whatever its age. */
   constructor(ttlMillis: number, maxPerGeneration = Number.POSITIVE_INFINITY) {
     this.#ttlMillis = ttlMillis
     this.#maxPerGeneration = maxPerGeneration

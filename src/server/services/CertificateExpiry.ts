@@ -3,7 +3,7 @@ import { Events } from "#events/Events.ts"
 import { CertificateStore, type ExpiryWarning } from "#store/CertificateStore.ts"
 import { Effect, Layer, Metric, Schedule } from "effect"
 
-/** Days before expiry. A certificate is warned of once at each threshold; 0 stands for expired certificates. */
+/** Days before expiry. Each threshold causes one warning for a certificate; 0 stands for expired certificates. */
 const thresholdDays = [30, 7, 1, 0]
 
 const checkInterval = "1 hour"

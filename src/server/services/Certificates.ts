@@ -28,9 +28,9 @@ export interface ObtainedCertificate {
 
 export class Certificates extends Context.Service<Certificates, {
   /**
-   * Stores a certificate that a gateway has obtained. A tunnel must have its domain, or for `*.x` a domain one label below
-   * x. The gateway must serve every such tunnel, because all gateways of these tunnels will use the certificate. It must
-   * not expire before the stored one. The stored certificate itself is a no-op.
+   * Stores a certificate that a gateway has obtained. A tunnel must have the certificate's domain; for `*.x`, a domain one
+   * label below x. The gateway must serve every such tunnel, because all gateways of these tunnels will use the certificate.
+   * The certificate must not expire before the stored one. Storing the same certificate again is a no-op.
    */
   storeObtained(
     gateway: GatewayId,

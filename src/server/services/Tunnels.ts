@@ -33,7 +33,7 @@ export interface TunnelInput {
 }
 
 export class Tunnels extends Context.Service<Tunnels, {
-  /** Creates a tunnel. The row contains the revision of its change, which every connected client will reach. */
+  /** Creates a tunnel. The returned row contains the revision of this change. */
   create(tunnel: NewTunnel): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | StoreUnavailable>
   find(id: TunnelId): Effect.Effect<Tunnel, TunnelNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest): Effect.Effect<Page<Tunnel>, StoreUnavailable>

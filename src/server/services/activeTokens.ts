@@ -12,8 +12,8 @@ interface ActiveToken {
 }
 
 /**
- * One query checks all tokens in use, and none is sent while no request is open. While the database is unreachable no
- * request ends.
+ * One query checks all tokens in use. Without open requests no query is sent. While the database is unreachable no request
+ * ends.
  */
 export const makeActiveTokens = Effect.fnUntraced(function*(store: AdminTokenStore["Service"]) {
   /**

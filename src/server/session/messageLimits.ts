@@ -1,7 +1,7 @@
 /** Limits on the messages of one connection. Pure: each call passes the time in milliseconds of one monotonic clock. */
 import { availableTokens, type Bucket, fullBucket, type Rate, tryAcquire } from "#rateLimit/TokenBucket.ts"
 
-/** Maximum bytes of a message before `auth`: an API key, an address, a position and some room. */
+/** Maximum bytes of a message before `auth`: an API key, an address, a position and some reserve. */
 export const maxAuthMessageBytes = 8_192
 
 /** A client that sends this many faulty messages within a minute is closed. */

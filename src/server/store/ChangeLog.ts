@@ -71,8 +71,8 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   /** Counts the rows that were created and deleted after `after` up to `upTo`, by kind, from the audit. */
   countTurnover(after: Revision, upTo: Revision): Effect.Effect<Turnover, StoreUnavailable>
   /**
-   * Accepts the current loss of rows as intended, and starts a new timeline. So every process reloads the network, also one
-   * that has not noticed the loss. Returns false and changes nothing if the current timeline is another one.
+   * Accepts the current loss of rows as intended, and starts a new timeline, so that every process reloads the network, even
+   * a process that has not detected the loss. Returns false and changes nothing if the current timeline is another one.
    */
   acceptLoss(timeline: Timeline): Effect.Effect<boolean, StoreUnavailable>
   /** Starts a new timeline after the loss of history `lost`. Does nothing if the current timeline is another one already. */

@@ -139,7 +139,7 @@ const openLocked = (path: string): DatabaseSync | "locked" => {
   const database = new DatabaseSync(path, { timeout: 0 })
   try {
     database.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE")
-    // Every account that may read the file may lock it, too.
+    // Every account that may read the file could lock it.
     chmodSync(path, 0o600)
     heldLocks.add(database)
     return database
@@ -168,7 +168,7 @@ export const isDataDirectoryLocked = (given: string): Effect.Effect<boolean> =>
     }
   })
 
-/** References to the locked files: garbage collection of such an object would release its lock. */
+/** References to the locked files, because garbage collection of such an object would release its lock. */
 const heldLocks = new Set<DatabaseSync>()
 
 const unlock = (database: DatabaseSync): Effect.Effect<void> =>

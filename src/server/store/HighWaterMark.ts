@@ -59,8 +59,8 @@ export class HighWaterMarkStore extends Context.Service<HighWaterMarkStore, {
         wasDamaged = text !== undefined && Option.isNone(mark)
         if (wasDamaged) {
           yield* Effect.logWarning(
-            `high-water mark ${file} is damaged and ignored: a backup that was restored while this process was stopped ` +
-              "cannot be detected. Control will write the file again; check the disk"
+            `high-water mark ${file} is damaged and ignored; Control cannot detect a backup that was restored while this ` +
+              "process was stopped, and writes the file again; check the disk"
           )
         }
         return mark

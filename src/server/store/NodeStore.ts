@@ -55,7 +55,7 @@ export class NodeStore extends Context.Service<NodeStore, {
       })
 
       const startDrain = Effect.fn("NodeStore.startDrain")(function*(node: string, gracePeriod: Duration.Duration) {
-        // Serializes drains: of two nodes that stop at once, only one may count on the other.
+        // Serializes drains, because of two nodes that stop at once only one may hand its clients to the other.
         const rows = yield* transaction(sql)(Effect.andThen(
           sql`select pg_advisory_xact_lock(hashtext('control hand over'))`,
           sql`update nodes set draining = true, renewed_at = now(),
@@ -67,7 +67,7 @@ export class NodeStore extends Context.Service<NodeStore, {
         return rows.length > 0
       })
 
-      /** Without a live node left, clients that still reconnect from another stopped node are offline, too. */
+      /** If no live node is left, also marks clients of draining nodes offline, because they can reconnect to no node. */
       const markAllOffline = (table: string) =>
         sql`update ${sql(table)} set status = 'offline' where status = 'online' and session_node in
           (select id from nodes) and not exists (select 1 from nodes where lease_until > now() and not draining)`

@@ -12,7 +12,7 @@ export const localUrl = (scheme: "http" | "https", host: string, port: number | 
   return `${scheme}://${isIP(reachable) === 6 ? `[${reachable}]` : reachable}:${port}`
 }
 
-/** Writes the URL, and removes it when the scope ends. Failures are only logged, because the file is a mere convenience. */
+/** Writes the URL, and removes it when the scope ends. Failures are only logged, because no work depends on the file. */
 export const publishApiUrl = (dataDir: string, url: string): Effect.Effect<void, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.tryPromise(() => writeFile(urlFile(dataDir), `${url}\n`, { mode: 0o600 })).pipe(

@@ -44,8 +44,8 @@ export type SessionTouch = ClientSession & {
 export type LostSession = ClientSession & { readonly ageMillis: number }
 
 /**
- * The time of a presence write, in microseconds since 1970 by the clock of the database. Times of one client are ordered as
- * their writes are, whichever nodes have written.
+ * The time of a presence write, in microseconds since 1970 by the clock of the database. The times of one client have the order
+ * of its writes, even if several nodes have written.
  */
 export type PresenceTime = number
 

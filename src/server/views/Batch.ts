@@ -37,7 +37,7 @@ const maxFirstFrames = 16
 export class Batch {
   /** The history to which its revisions belong. */
   readonly timeline: Timeline
-  /** The revision of the audience's batch before; a receiver whose view is older has missed something. */
+  /** The revision of the audience's previous batch. A receiver whose view is older has missed a batch. */
   readonly previous: Revision
   /** The revision of the last delta. */
   readonly revision: Revision

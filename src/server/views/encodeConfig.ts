@@ -1,7 +1,7 @@
 /**
  * Encodes a client's config as JSON text from cached parts. A row is encoded once when it changes, not once for each client.
- * Rows are joinBuckets by bucket, so that a change costs one bucket. `view.ts` defines the content, and a property test proves that
- * both agree (test/server/network/network.test.ts).
+ * Rows are joined bucket by bucket, so that a change re-encodes one bucket only. `view.ts` defines the content, and a property
+ * test proves that both agree (test/server/network/network.test.ts).
  */
 import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
@@ -78,7 +78,7 @@ function encodeForGateway(state: NetworkState, id: GatewayId, level: Level): Enc
   }
 }
 
-/** A scoped gateway's config: each row's text is cached for all gateways, the selection of rows is its own. */
+/** The config of a scoped gateway. The text of each row is cached for all gateways; only the selection of rows is not. */
 function scopedConfig(state: NetworkState, gateway: Gateway, level: Level): string {
   const { agents, certificates, tunnels } = rowsInScope(state, gateway)
   const isPlain = level === "plain"
@@ -154,7 +154,7 @@ const comma: SharedText = { text: "," }
 
 type Bucket<Row> = ReadonlyMap<string, Row>
 
-/** Number of buckets whose texts are joinBuckets. A change joins one sixteenth of the map's text again. */
+/** Number of buckets that share one joined text. A change joins one sixteenth of the map's text again. */
 const groupSize = 16
 
 /** The map's text by groups of buckets, with a comma between any two groups that are not empty. */

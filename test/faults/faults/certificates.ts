@@ -1,4 +1,4 @@
-/** F31 and F32: gateways that send invalidCertificates, invalid or too many certificates. */
+/** F31 and F32: gateways that send certificates that are foreign, invalid or outdated, or too many certificates. */
 import { now, sleep } from "#bench/support/clock.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { openAuthenticated, type RawWebSocket } from "#faults/RawWebSocket.ts"
