@@ -126,7 +126,7 @@ function namesAt(level: Level): ReadonlyArray<string> {
   return [...members(definitions[level], "ClientMessage"), ...members(definitions[level], "ControlMessage")]
 }
 
-/** These schemas use nothing newer than draft-07, which AsyncAPI's own schemas follow. Both levels share names. */
+/** These schemas use nothing newer than draft-07, as AsyncAPI requires. A schema that both levels share has one name. */
 function schemas(level: Level): JsonSchema.Definitions {
   const { definitions } = JsonSchema.toMultiDocumentOpenApi3_1(multiDocument(level))
   return Object.fromEntries(Object.entries(definitions).map(([name, { examples: _, ...schema }]) => [name, schema]))

@@ -92,7 +92,7 @@ export const control = Command.make("control").pipe(
 const rejectPem = (args: ReadonlyArray<string>) =>
   args.some((word) => word.startsWith("-----BEGIN"))
     ? Effect.fail(
-      commandFailed("usage", "give a PEM as @FILE, because other users of this machine can read a command line")
+      commandFailed("usage", "pass a PEM as @FILE, because other users of this machine can read a command line")
     )
     : Effect.void
 

@@ -108,7 +108,7 @@ export const commandHelp: Readonly<Record<string, CommandHelp>> = {
     example: "control network get -o json"
   },
   "network accept": {
-    description: "Release a held update: clients then lose what is missing in the database",
+    description: "Release a held update; clients then remove the rows that the database lacks",
     example: "control network accept --timeline TIMELINE"
   },
   "node list": { description: "List nodes with version and state", example: "control node list" },
@@ -128,8 +128,8 @@ export const inputHelp: Readonly<Record<string, string>> = {
   wait: "Wait until connected clients were sent the change (sent), or have applied it (applied)",
   timeout: "Maximum wait, for example 5s (default) or 500 millis",
   limit: "Page size from 1 to 1000; without it, every page is read",
-  cursor: "Start of the page: nextCursor of the page before",
-  cascade: "Delete the tunnels of the agent as well; otherwise an agent with tunnels is kept",
+  cursor: "Start of the page: nextCursor of the previous page",
+  cascade: "Delete the tunnels of the agent as well; otherwise an agent with tunnels is not deleted",
   serves: `Agents and domains that the gateway serves, for example '{"agents":["ID"],"domains":[]}'; null serves all`,
   publicIp: "Address at which agents reach the gateway, for example 203.0.113.7; null removes it",
   listenPort: "WireGuard port (UDP) of the gateway, for example 51820",
@@ -164,5 +164,6 @@ export const inputHelp: Readonly<Record<string, string>> = {
   "token get id": "Id of the token, as token list shows it",
   "token delete id": "Id of the token, as token list shows it",
   "certificate create expiresAt": "Expiry time; read from the certificate by default",
-  "master-key rotate keyId": "Id of the new master key, which every node must have; CONTROL_MASTER_KEY by default"
+  "master-key rotate keyId":
+    "Id of the new master key, which every node must have; by default that of CONTROL_MASTER_KEY"
 }

@@ -111,12 +111,12 @@ export const certificateFindings = ({ certificates, tunnels }: DatabaseFacts, no
 export const keyFindings = ({ neverUsedKeys, staleKeys }: DatabaseFacts): ReadonlyArray<Finding> => {
   const problems = [
     ...staleKeys.length === 0 ? [] : [problemFinding("keys", "warn", [
-      `not used for 90 days: ${firstNames(staleKeys)}`,
+      `API keys not used for 90 days: ${firstNames(staleKeys)}`,
       "an unused key can still be stolen and used",
       "revoke the keys with `control key delete`"
     ])],
     ...neverUsedKeys.length === 0 ? [] : [problemFinding("keys", "note", [
-      `never used: ${firstNames(neverUsedKeys)}`,
+      `API keys never used: ${firstNames(neverUsedKeys)}`,
       "the client was never set up, or uses another key",
       "set up the client, or revoke the key with `control key delete`"
     ])]
@@ -132,14 +132,14 @@ export const clientFindings = (facts: DatabaseFacts): ReadonlyArray<Finding> => 
   const { laggingClients, offlineAgents, offlineGateways, rejectingClients } = facts
   const problems = [
     ...laggingClients.length === 0 ? [] : [problemFinding("clients", "warn", [
-      `have not applied changes that were sent: ${
+      `clients have not applied changes that were sent: ${
         firstNames(laggingClients.map((client) => `${nameOf(client)}, ${client.revisions} revisions behind`))
       }`,
       "these clients run an old configuration",
       "check the logs of these clients; a restarted client receives a snapshot"
     ])],
     ...rejectingClients.length === 0 ? [] : [problemFinding("clients", "warn", [
-      `rejected a change: ${
+      `clients rejected a change: ${
         firstNames(rejectingClients.map((client) => `${nameOf(client)}: ${client.code}, ${client.message}`))
       }`,
       "these clients keep their previous configuration",
@@ -169,7 +169,9 @@ export const nodeFindings = (nodes: ReadonlyArray<Node>): ReadonlyArray<Finding>
   const versions = new Set(live.map(({ version }) => version))
   const problems = [
     ...lost.length === 0 ? [] : [problemFinding("nodes", "warn", [
-      `ended without a shutdown: ${firstNames(lost.map(({ lastSeenAt, name }) => `${name}, last seen ${lastSeenAt}`))}`,
+      `nodes ended without a shutdown: ${
+        firstNames(lost.map(({ lastSeenAt, name }) => `${name}, last seen ${lastSeenAt}`))
+      }`,
       "their clients were offline until they connected to another node",
       "check why the node ended or cannot reach the database; its entry disappears after 1 hour"
     ])],

@@ -23,7 +23,7 @@ const maxEventsPerPage = 256
 /** This process serves the maximum number of followers already. */
 export class TooManyFollowers extends Schema.TaggedError<TooManyFollowers>()("TooManyFollowers", {}) {
   override get message(): string {
-    return `${maxFollowers} clients follow the events already; try again later`
+    return `${maxFollowers} event streams are open, which is the maximum; try again later`
   }
 }
 

@@ -166,7 +166,7 @@ export class LossGuard {
   }
 
   #heldError(losses: ReadonlyArray<Loss>): StoreUnavailable {
-    return new StoreUnavailable({ reason: `its update is held back: ${describe(losses)}` })
+    return new StoreUnavailable({ reason: `the loss guard holds an update back, because ${describe(losses)}` })
   }
 }
 

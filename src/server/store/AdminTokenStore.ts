@@ -21,7 +21,7 @@ export interface NewTokenRow {
 /** `expiresAt` is in the past by the clock of the database. */
 export class ExpiryInPast extends Schema.TaggedError<ExpiryInPast>()("ExpiryInPast", {}) {
   override get message(): string {
-    return "`expiresAt` is in the past: give a later time"
+    return "`expiresAt` is in the past; give a later time"
   }
 }
 

@@ -24,14 +24,14 @@ export class NetworkPoolExhausted extends Schema.TaggedError<NetworkPoolExhauste
   pool: Schema.String
 }) {
   override get message(): string {
-    return `no free subnet in CONTROL_NETWORK_POOL ${this.pool}: delete an agent, or configure a larger pool`
+    return `no free subnet in CONTROL_NETWORK_POOL ${this.pool}; delete an agent, or configure a larger pool`
   }
 }
 
 /** The agent still has tunnels, so it cannot be deleted without them. */
 export class AgentHasTunnels extends Schema.TaggedError<AgentHasTunnels>()("AgentHasTunnels", { id: Schema.String }) {
   override get message(): string {
-    return "the agent has tunnels: delete the tunnels first, or delete the agent with cascade=true"
+    return "the agent has tunnels; delete the tunnels first, or delete the agent with cascade=true"
   }
 }
 

@@ -14,7 +14,7 @@ export class OwnerNotFound extends Schema.TaggedError<OwnerNotFound>()("OwnerNot
 /** The client has two live keys. Two are enough to change from one key to the next. */
 export class TooManyKeys extends Schema.TaggedError<TooManyKeys>()("TooManyKeys", {}) {
   override get message(): string {
-    return "the client has two live keys, which is the maximum: revoke one first"
+    return "the client has two live keys, which is the maximum; revoke one of them first"
   }
 }
 

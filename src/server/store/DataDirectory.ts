@@ -14,7 +14,7 @@ export class DataDirectoryBusy extends Schema.TaggedError<DataDirectoryBusy>()("
   holder: Schema.String
 }) {
   override get message(): string {
-    return `the data directory ${this.path} is in use by ${this.holder}: stop that process, or set CONTROL_DATA_DIR to another directory`
+    return `the data directory ${this.path} is in use by ${this.holder}; stop that process, or set CONTROL_DATA_DIR to another directory`
   }
 }
 

@@ -22,7 +22,7 @@ export class SchemaTooNew extends Schema.TaggedError<SchemaTooNew>()("SchemaTooN
   known: Schema.Int
 }) {
   override get message(): string {
-    return `the database has schema version ${this.found}, but this version of Control supports at most ${this.known}: run a newer version`
+    return `the database has schema version ${this.found}, but this version of Control supports at most ${this.known}; run a newer version`
   }
 }
 

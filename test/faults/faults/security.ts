@@ -121,7 +121,7 @@ const leaks: Fault = {
       for (const leak of findLeaks(answered, cluster.secrets)) run.check(false, `an answer contains ${leak}`)
       const printed = cluster.outputs.reduce((sum, { text }) => sum + text.length, 0)
       run.observe(
-        `${cluster.secrets.length} secrets, each in 6 encodings, in ${
+        `${cluster.secrets.length} secrets, each in 9 encodings, in ${
           Math.round(printed / 1_024)
         } KiB of output and ${answers.length} answers`
       )

@@ -114,7 +114,7 @@ describe("the doctor", () => {
         "insert into nodes (id, name, version, lease_until) values ('l', 'gone', '0.1.0', now() - interval '1 minute')"
       )
       const [lost, versions] = findingsOf(yield* examine, "nodes")
-      assert.match(lost ?? "", /^warn: ended without a shutdown: gone, last seen /u)
+      assert.match(lost ?? "", /^warn: nodes ended without a shutdown: gone, last seen /u)
       assert.match(versions ?? "", /^warn: nodes have different versions: today's \S+, old 0\.1\.0$/u)
     }))
 
@@ -170,8 +170,8 @@ describe("the doctor", () => {
       )
       const findings = yield* examine
       const keys = findingsOf(findings, "keys").join("\n")
-      assert.include(keys, `warn: not used for 90 days: gateway ${gateway.id}, key `)
-      assert.include(keys, `note: never used: agent ${agent.id}, key `)
+      assert.include(keys, `warn: API keys not used for 90 days: gateway ${gateway.id}, key `)
+      assert.include(keys, `note: API keys never used: agent ${agent.id}, key `)
       const clients = findingsOf(findings, "clients").join("\n")
       assert.include(clients, `(${behind.id}), 490 revisions behind`)
       assert.include(clients, `(${behind.id}): Busy, port in use`)

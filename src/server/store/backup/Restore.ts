@@ -17,7 +17,7 @@ export class DatabaseNotEmpty extends Schema.TaggedError<DatabaseNotEmpty>()("Da
     const counts = Object.entries(this.rows).filter(([, count]) => count > 0).map(([table, count]) =>
       `${count} ${table}`
     )
-    return `the database is not empty: it has ${counts.join(", ")}; to replace all of it, use --replace`
+    return `the database is not empty: it has ${counts.join(", ")}; use --replace to replace all of its data`
   }
 }
 

@@ -13,8 +13,8 @@ export class KeyNotEverywhere extends Schema.TaggedError<KeyNotEverywhere>()("Ke
   processes: Schema.Array(Schema.String)
 }) {
   override get message(): string {
-    return `these processes do not have master key ${this.keyId}: ${this.processes.join(", ")}. Set it there as ` +
-      "CONTROL_MASTER_KEY or in CONTROL_MASTER_KEYS_OLD; a stopped process counts for two minutes"
+    return `these processes do not have master key ${this.keyId}: ${this.processes.join(", ")}; set it there as ` +
+      "CONTROL_MASTER_KEY or in CONTROL_MASTER_KEYS_OLD (a stopped process counts for 2 minutes)"
   }
 }
 

@@ -22,19 +22,19 @@ export class WrongMasterKey extends Schema.TaggedError<WrongMasterKey>()("WrongM
     const keys = (ids: ReadonlyArray<string>) => `master key${ids.length === 1 ? "" : "s"} ${ids.join(", ")}`
     const given = this.given.length === 0 ? "no master key" : keys(this.given)
     return this.why === "written"
-      ? `the database is encrypted under ${keys(this.writtenUnder)}, but this process has ${given}: ` +
+      ? `the database is encrypted under ${keys(this.writtenUnder)}, but this process has ${given}; ` +
         "set CONTROL_MASTER_KEY or CONTROL_MASTER_KEY_FILE (all nodes need the same key)"
       : `the rotation of the master key has not ended, and values may still be encrypted ` +
         `under ${
           keys(this.writtenUnder)
-        }, but this process has ${given}: add the missing keys to CONTROL_MASTER_KEYS_OLD`
+        }, but this process has ${given}; add the missing keys to CONTROL_MASTER_KEYS_OLD`
   }
 }
 
 /** The row of `control_meta`, with the timeline and the id of the master key, is missing. */
 export class MetaMissing extends Schema.TaggedError<MetaMissing>()("MetaMissing", {}) {
   override get message(): string {
-    return "the table control_meta has no row: restore the database from a backup"
+    return "the table control_meta has no row; restore the database from a backup"
   }
 }
 
