@@ -44,8 +44,8 @@ const { overrides } = Schema.decodeUnknownSync(Schema.fromJsonString(Schema.Stru
   }))
 })))(read(".oxlintrc.json"))
 
-describe("the house", () => {
-  it("every room of src has an import rule", () => {
+describe("the source tree", () => {
+  it("every folder of src has an import rule", () => {
     const governed = new Set(
       overrides.filter(({ rules }) => "no-restricted-imports" in rules).flatMap(({ files }) => files)
     )
