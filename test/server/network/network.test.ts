@@ -9,7 +9,7 @@ import { view } from "#views/view.ts"
 import { type ClientRef, Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { agentIds, Commands, gatewayIds, toChanges } from "#support/changeHistories.ts"
-import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, HashMap } from "effect"
 

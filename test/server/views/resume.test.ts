@@ -7,7 +7,7 @@ import { encodeViewMessage, receiverIn } from "#views/messages.ts"
 import { view } from "#views/view.ts"
 import { type ClientRef, type GatewayId, Revision, Timeline } from "#schema/ids.ts"
 import { agentIds, Commands, gatewayIds, toChanges } from "#support/changeHistories.ts"
-import { viewFromConfig, ViewReplica } from "#support/Viewer.ts"
+import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 
