@@ -18,11 +18,11 @@ import { scale } from "./scenarios/scale.ts"
 import { slowReader } from "./scenarios/slowReader.ts"
 import { storm } from "./scenarios/storm.ts"
 import { sustained } from "./scenarios/sustained.ts"
-import { Bench, type BenchOptions, type Row, type Scenario } from "./support/Bench.ts"
+import { type BenchOptions, BenchRun, type Row, type Scenario } from "./support/BenchRun.ts"
 import { killAll, stopAll } from "./support/childProcesses.ts"
-import { withTimeout } from "./support/clock.ts"
-import { type Database, openDatabase } from "./support/Database.ts"
-import { renderTable } from "./support/table.ts"
+import { withTimeout } from "./support/monotonicClock.ts"
+import { type Database, openDatabase } from "./support/BenchDatabase.ts"
+import { renderTable } from "./support/resultTable.ts"
 import { removeRunDirectory } from "./support/runDirectory.ts"
 
 const scenarios: ReadonlyArray<Scenario> = [
@@ -107,7 +107,7 @@ try {
 /** Runs one scenario. After a failure or timeout, returns the completed rows and one row with the reason. */
 async function runScenario(database: Database, scenario: Scenario, options: BenchOptions): Promise<ReadonlyArray<Row>> {
   process.stderr.write(`${scenario.name}: ${scenario.description}\n`)
-  const bench = new Bench(database, scenario.name, options)
+  const bench = new BenchRun(database, scenario.name, options)
   try {
     await withTimeout(scenario.timeoutMillis, scenario.name, scenario.run(bench))
   } catch (error) {

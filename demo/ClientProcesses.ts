@@ -4,7 +4,7 @@ import { type ChildProcess, fork } from "node:child_process"
 import { join } from "node:path"
 import type { Command, Message, Report, View } from "./client.ts"
 import { describe, event, fault, paint, title } from "./print.ts"
-import { DemoFailed, type Server, stepTimeout } from "./server.ts"
+import { DemoFailed, type Server, stepTimeout } from "./serverProcess.ts"
 
 export interface Account {
   readonly name: string

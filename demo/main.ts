@@ -6,7 +6,15 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect, Exit } from "effect"
 import { leaks, type Rows, type Secret, viewFaults } from "./checkViews.ts"
 import { count, event, fault, line, paint, title } from "./print.ts"
-import { DemoFailed, type Operator, operator, type Server, startServer, temporaryDirectory, within } from "./server.ts"
+import {
+  DemoFailed,
+  type Operator,
+  operator,
+  type Server,
+  startServer,
+  temporaryDirectory,
+  within
+} from "./serverProcess.ts"
 import { type ClientProcesses, makeClientProcesses } from "./ClientProcesses.ts"
 import { runScenario, type ScenarioResult } from "./scenario.ts"
 

@@ -3,7 +3,7 @@ import { issueCertificate } from "#support/certificates.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer, Redacted, Schedule } from "effect"
 import { SqlClient } from "effect/sql"
-import { type Answer, databaseSocket, DemoFailed, type Operator, type Server, within } from "./server.ts"
+import { type Answer, databaseSocket, DemoFailed, type Operator, type Server, within } from "./serverProcess.ts"
 import type { Account, ActionResult, ClientProcesses, Expected } from "./ClientProcesses.ts"
 
 /** Facts that the check of the views needs. */

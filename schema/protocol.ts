@@ -1,7 +1,7 @@
 /** Protocol codec: message types by level and sender, decoding and encoding of frames. */
 import { Result, Schema, type SchemaIssue } from "effect"
 import { AgentAuth, AgentAuthV1, type AgentMessage, type AgentMessageV1, Status } from "./agentMessages.ts"
-import { Ack, Heartbeat, Nack, Resync } from "./clientMessages.ts"
+import { Ack, Heartbeat, Nack, Resync } from "./sharedClientMessages.ts"
 import type { ErrorCode } from "./codes.ts"
 import { allowedMessages } from "./allowedMessages.ts"
 import type { ControlMessage } from "./controlMessages.ts"

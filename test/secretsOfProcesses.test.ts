@@ -1,10 +1,10 @@
 /** Secrets in the output of processes, from start to crash; see `secrets.test.ts`. */
 import { mintApiKey } from "#crypto/apiKeys.ts"
-import { api } from "./support/api.ts"
+import { api } from "./support/apiClient.ts"
 import { secretScanner } from "./support/SecretScanner.ts"
 import { issueCertificate } from "./support/certificates.ts"
-import { newDatabase } from "./support/database.ts"
-import { spawnServer, startServer, temporaryDirectory } from "./support/process.ts"
+import { newDatabase } from "./support/testDatabase.ts"
+import { spawnServer, startServer, temporaryDirectory } from "./support/serverProcess.ts"
 import { join } from "./support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"

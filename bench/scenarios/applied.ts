@@ -1,9 +1,9 @@
 /** Compares the duration of `?wait=applied` with the time until the last client receives the same change. */
-import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/clock.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
 import { quantile } from "#bench/support/quantiles.ts"
-import { milliseconds } from "#bench/support/table.ts"
+import { milliseconds } from "#bench/support/resultTable.ts"
 
 const gateways = 50
 const maxRatio = 2

@@ -1,10 +1,10 @@
 /** Measures a gateway's snapshot of 5,000 agents and 5,000 tunnels: repeatedly, and right after a change. */
-import { formatUsage, type Scenario, type Usage } from "#bench/support/Bench.ts"
+import { formatUsage, type Scenario, type Usage } from "#bench/support/BenchRun.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/clock.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
 import type { ConnectResult } from "#bench/support/ClientGroup.ts"
 import { median } from "#bench/support/quantiles.ts"
-import { kilobytes, milliseconds } from "#bench/support/table.ts"
+import { kilobytes, milliseconds } from "#bench/support/resultTable.ts"
 
 interface Connection {
   readonly connected: ConnectResult

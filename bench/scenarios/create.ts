@@ -1,9 +1,9 @@
 /** Measures how long `POST /api/tunnels` takes with 200 and with 2,000 connected gateways. */
-import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/clock.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
 import { median } from "#bench/support/quantiles.ts"
-import { milliseconds } from "#bench/support/table.ts"
+import { milliseconds } from "#bench/support/resultTable.ts"
 
 export const create: Scenario = {
   name: "create",

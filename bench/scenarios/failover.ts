@@ -1,10 +1,10 @@
 /** Kills one of two nodes: its 5,000 clients reconnect to the other node at once. */
-import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { now, sleep } from "#bench/support/clock.ts"
-import type { Network } from "#bench/support/Database.ts"
+import { now, sleep } from "#bench/support/monotonicClock.ts"
+import type { Network } from "#bench/support/BenchDatabase.ts"
 import { median } from "#bench/support/quantiles.ts"
-import { milliseconds } from "#bench/support/table.ts"
+import { milliseconds } from "#bench/support/resultTable.ts"
 
 const clients = 5_000
 const gateways = 20

@@ -1,11 +1,11 @@
 /** Measures one change at a time, until the last of 1,000 and of 2,000 gateways has received it. */
-import type { Bench, Scenario } from "#bench/support/Bench.ts"
-import { formatUsage } from "#bench/support/Bench.ts"
+import type { BenchRun, Scenario } from "#bench/support/BenchRun.ts"
+import { formatUsage } from "#bench/support/BenchRun.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/clock.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import { tunnelDelta } from "#bench/support/servers.ts"
-import { milliseconds } from "#bench/support/table.ts"
+import { milliseconds } from "#bench/support/resultTable.ts"
 
 const maxRatio = 1.3
 
@@ -54,7 +54,7 @@ export const loneChange: Scenario = {
 }
 
 function report(
-  bench: Bench,
+  bench: BenchRun,
   gateways: number,
   samples: Record<"control" | "bare" | "http" | "bareHttp", ReadonlyArray<number>>,
   usageText: string

@@ -1,7 +1,7 @@
 /** Measures the memory that an idle authenticated connection keeps. */
-import type { Scenario } from "#bench/support/Bench.ts"
-import { sleep } from "#bench/support/clock.ts"
-import { kilobytes } from "#bench/support/table.ts"
+import type { Scenario } from "#bench/support/BenchRun.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
+import { kilobytes } from "#bench/support/resultTable.ts"
 
 const clients = 5_000
 

@@ -1,10 +1,10 @@
 /** Measures bursts to 1,000 gateways while these send 16,000 heartbeats per second and 2,000 agents connect. */
-import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { type ChangeResult, ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/clock.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { tunnelDelta } from "#bench/support/servers.ts"
-import { kilobytes, milliseconds } from "#bench/support/table.ts"
+import { kilobytes, milliseconds } from "#bench/support/resultTable.ts"
 
 const changes = 100
 

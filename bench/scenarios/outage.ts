@@ -1,8 +1,8 @@
 /** Restarts the database under 2,000 clients. All connections must stay open and receive later changes within 5 s. */
-import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
 import { median } from "#bench/support/quantiles.ts"
-import { milliseconds } from "#bench/support/table.ts"
+import { milliseconds } from "#bench/support/resultTable.ts"
 
 const gateways = 50
 const agents = 1_950

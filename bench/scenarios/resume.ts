@@ -1,11 +1,11 @@
 /** Compares reconnects of `control.v1` clients after a server restart with and without `resume`. */
-import { type Bench, formatUsage, type Scenario, type Usage } from "#bench/support/Bench.ts"
+import { type BenchRun, formatUsage, type Scenario, type Usage } from "#bench/support/BenchRun.ts"
 import { waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import type { Network } from "#bench/support/Database.ts"
+import type { Network } from "#bench/support/BenchDatabase.ts"
 import type { ConnectResult } from "#bench/support/ClientGroup.ts"
 import { median } from "#bench/support/quantiles.ts"
 import type { Control } from "#bench/support/servers.ts"
-import { kilobytes, microseconds, milliseconds } from "#bench/support/table.ts"
+import { kilobytes, microseconds, milliseconds } from "#bench/support/resultTable.ts"
 
 const tunnels = 1_000
 
@@ -57,7 +57,7 @@ export const resume: Scenario = {
   }
 }
 
-function join(bench: Bench, control: Control, { agentKeys, gatewayKeys }: Network, mode: Mode = "without") {
+function join(bench: BenchRun, control: Control, { agentKeys, gatewayKeys }: Network, mode: Mode = "without") {
   const controlV1 = (missedDeltas: number) => ({ acknowledge: false, ...(mode === "with" && { missedDeltas }) })
   return Promise.all([
     bench.connectClients(
@@ -73,7 +73,7 @@ function join(bench: Bench, control: Control, { agentKeys, gatewayKeys }: Networ
 }
 
 /** Restarts Control while the clients are connected, so that they keep their positions. Commits changes in between. */
-async function restart(bench: Bench, control: Control, network: Network, round: number): Promise<Control> {
+async function restart(bench: BenchRun, control: Control, network: Network, round: number): Promise<Control> {
   await control.stop()
   for (const name of ["gateways", "agents"]) await bench.loadGenerator.call("disconnect", name)
   for (const { id } of network.tunnels.slice(round * missedChanges, (round + 1) * missedChanges)) {
@@ -99,7 +99,7 @@ function assertResumed(
 }
 
 function report(
-  bench: Bench,
+  bench: BenchRun,
   population: typeof populations[number],
   reconnects: Record<Mode, ReadonlyArray<Reconnect>>
 ): void {

@@ -1,11 +1,11 @@
 /** Compares one node with 1,000 and with 10,000 idle agents and 50 gateways: latency, memory and CPU. */
-import { type Bench, formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { type BenchRun, formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/clock.ts"
-import type { Network } from "#bench/support/Database.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
+import type { Network } from "#bench/support/BenchDatabase.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import type { Control } from "#bench/support/servers.ts"
-import { kilobytes, milliseconds } from "#bench/support/table.ts"
+import { kilobytes, milliseconds } from "#bench/support/resultTable.ts"
 
 const sizes = [1_000, 10_000] as const
 const gateways = 50
@@ -47,7 +47,7 @@ export const scale: Scenario = {
   }
 }
 
-async function measureNode(bench: Bench, control: Control, network: Network, agents: number): Promise<Figures> {
+async function measureNode(bench: BenchRun, control: Control, network: Network, agents: number): Promise<Figures> {
   // The first connections load and compile code. The measurement excludes that memory from the growth.
   await bench.connectClients(`first ${agents}`, control, "agent", network.agentKeys.slice(agents), 20)
   await waitUntilIdle(control)
@@ -96,7 +96,7 @@ async function measureNode(bench: Bench, control: Control, network: Network, age
   }
 }
 
-function report(bench: Bench, [small, large]: readonly [Figures, Figures]): void {
+function report(bench: BenchRun, [small, large]: readonly [Figures, Figures]): void {
   const addLatencyRow = (
     what: string,
     share: number,

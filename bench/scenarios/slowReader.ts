@@ -1,9 +1,9 @@
 /** Measures memory and latency while ten gateways read 4 kB per second during 100,000 changes. */
-import { formatUsage, type Scenario } from "#bench/support/Bench.ts"
+import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/clock.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
 import { median } from "#bench/support/quantiles.ts"
-import { milliseconds } from "#bench/support/table.ts"
+import { milliseconds } from "#bench/support/resultTable.ts"
 
 const slowGateways = 10
 const fastGateways = 10

@@ -1,10 +1,10 @@
 /** Measures 5,000 agents that connect, authenticate and receive their config at once. */
-import { formatUsage, type Scenario, type Usage } from "#bench/support/Bench.ts"
+import { formatUsage, type Scenario, type Usage } from "#bench/support/BenchRun.ts"
 import { waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/clock.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
 import type { ConnectResult } from "#bench/support/ClientGroup.ts"
 import { median } from "#bench/support/quantiles.ts"
-import { kilobytes, microseconds, milliseconds } from "#bench/support/table.ts"
+import { kilobytes, microseconds, milliseconds } from "#bench/support/resultTable.ts"
 
 const clients = 5_000
 

@@ -1,10 +1,10 @@
 /** Measures the latency of changes at increasing heartbeat rates. */
-import { formatUsage, type Scenario, type Usage } from "#bench/support/Bench.ts"
+import { formatUsage, type Scenario, type Usage } from "#bench/support/BenchRun.ts"
 import { type ChangeResult, ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { now, sleep } from "#bench/support/clock.ts"
+import { now, sleep } from "#bench/support/monotonicClock.ts"
 import { median, quantile } from "#bench/support/quantiles.ts"
 import { tunnelDelta } from "#bench/support/servers.ts"
-import { milliseconds, thousands } from "#bench/support/table.ts"
+import { milliseconds, thousands } from "#bench/support/resultTable.ts"
 
 /** A server written from the sample code of the specification ("naive") reached 4,000 to 8,000. */
 const goalPerSecond = 16_000

@@ -1,7 +1,7 @@
 /** Writes numbered tunnel changes and waits until a client group has received them. */
-import type { Bench } from "./Bench.ts"
-import { now, sleep } from "./clock.ts"
-import type { Network } from "./Database.ts"
+import type { BenchRun } from "./BenchRun.ts"
+import { now, sleep } from "./monotonicClock.ts"
+import type { Network } from "./BenchDatabase.ts"
 import type { DeliveryResult } from "./ClientGroup.ts"
 import type { BareServer, Control } from "./servers.ts"
 
@@ -14,12 +14,12 @@ export interface ChangeResult extends DeliveryResult {
 
 /** Writes changes with gapless numbers, so that clients detect lost, duplicated and reordered deltas. */
 export class ChangeWriter {
-  readonly #bench: Bench
+  readonly #bench: BenchRun
   readonly #group: string
   #lastSequence: number
 
   /** Two writers of one network need distant start values (five digits), so that their changes never share a number. */
-  constructor(bench: Bench, group: string, after = 10_000) {
+  constructor(bench: BenchRun, group: string, after = 10_000) {
     this.#bench = bench
     this.#group = group
     this.#lastSequence = after

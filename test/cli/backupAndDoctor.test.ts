@@ -1,6 +1,6 @@
 /** Backup, restore and doctor: with a server, without a server, and on a new machine. */
-import { newDatabase } from "#support/database.ts"
-import { startServer, temporaryDirectory } from "#support/process.ts"
+import { newDatabase } from "#support/testDatabase.ts"
+import { startServer, temporaryDirectory } from "#support/serverProcess.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readFile, stat, writeFile } from "node:fs/promises"

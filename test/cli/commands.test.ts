@@ -1,6 +1,6 @@
 /** Commands of `control` against a running server: their output and their exit codes. */
 import { issueCertificate } from "#support/certificates.ts"
-import { readAdminToken } from "#support/process.ts"
+import { readAdminToken } from "#support/serverProcess.ts"
 import { join as joinAs } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"

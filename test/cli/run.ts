@@ -1,8 +1,8 @@
 /** Runs `control` in tests: inside the test process, or as a separate process. */
 import { exitCodeOf, runControl } from "#cli/control.ts"
 import { Environment } from "#cli/environment.ts"
-import { newDatabase } from "#support/database.ts"
-import { startServer, temporaryDirectory } from "#support/process.ts"
+import { newDatabase } from "#support/testDatabase.ts"
+import { startServer, temporaryDirectory } from "#support/serverProcess.ts"
 import { collectProcessOutput } from "#support/collectOutput.ts"
 import { NodeServices } from "@effect/platform-node"
 import { Console, Context, Effect, Layer, Sink, Stdio } from "effect"

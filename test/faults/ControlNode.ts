@@ -1,6 +1,6 @@
 /** One Control process, started as its users start it, with its complete output. */
 import { waitUntil } from "./waitUntil.ts"
-import { type Api, api } from "#support/api.ts"
+import { type Api, api } from "#support/apiClient.ts"
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdir, readFile } from "node:fs/promises"
 import { join, resolve } from "node:path"

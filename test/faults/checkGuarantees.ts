@@ -1,5 +1,5 @@
 /** Checks after healing: no acknowledged write lost, every view correct, presence correct, no secret printed. */
-import { now, sleep } from "#bench/support/clock.ts"
+import { now, sleep } from "#bench/support/monotonicClock.ts"
 import { formatSeconds } from "./waitUntil.ts"
 import { WriteLedger } from "./WriteLedger.ts"
 import { type DatabaseRows, findViewErrors, readRows } from "./expectedView.ts"

@@ -1,5 +1,5 @@
 /** Polls conditions of other processes with a time limit. */
-import { now, sleep } from "#bench/support/clock.ts"
+import { now, sleep } from "#bench/support/monotonicClock.ts"
 
 const pollIntervalMillis = 25
 

@@ -1,6 +1,6 @@
 /** `writeFileAtomic` replaces files completely or not at all. */
 import { createDraft, writeFileAtomic } from "#files/writeFileAtomic.ts"
-import { temporaryDirectory } from "#support/temporary.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs"

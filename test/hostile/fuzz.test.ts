@@ -1,5 +1,5 @@
 /** A short run of the fuzz test; `npm run fuzz` runs longer ones. */
-import { openDatabase } from "#bench/support/Database.ts"
+import { openDatabase } from "#bench/support/BenchDatabase.ts"
 import { assert, it } from "@effect/vitest"
 import { afterAll, inject } from "vitest"
 import { fuzz } from "./fuzz.ts"

@@ -1,5 +1,5 @@
 /** Attacks a real server process and checks its clients, rows, memory and file descriptors. */
-import type { Database, Network } from "#bench/support/Database.ts"
+import type { Database, Network } from "#bench/support/BenchDatabase.ts"
 import { type Control, startControl } from "#bench/support/servers.ts"
 import { readdir } from "node:fs/promises"
 import { type Attack, attackWithFrames, attackWithStream, framesPerAttack } from "./attack.ts"

@@ -5,7 +5,7 @@
  *
  * `--only INDEX` repeats one attack of a seed and skips the Autobahn cases. docs/hostile.md describes the attacks and the results.
  */
-import { openDatabase } from "#bench/support/Database.ts"
+import { openDatabase } from "#bench/support/BenchDatabase.ts"
 import { killAll, stopAll } from "#bench/support/childProcesses.ts"
 import { removeRunDirectory } from "#bench/support/runDirectory.ts"
 import { parseArgs } from "node:util"

@@ -1,6 +1,6 @@
 /** Messages of the plain level: encoding, decoding, validation and hostile input. */
 import { AgentAuth, Status } from "#schema/agentMessages.ts"
-import { Heartbeat } from "#schema/clientMessages.ts"
+import { Heartbeat } from "#schema/sharedClientMessages.ts"
 import { ControlMessage } from "#schema/controlMessages.ts"
 import { CertificateObtained, GatewayAuth } from "#schema/gatewayMessages.ts"
 import { HostName, HostNameFromInput, IpAddress, Target, Timestamp } from "#schema/ids.ts"

@@ -1,9 +1,9 @@
 /** The client library against a complete server with real sockets, PostgreSQL and clock. */
 import { type AgentView, CertificateRejected, type Change, ClientStopped, type GatewayView } from "#sdk/Client.ts"
 import { issueCertificate } from "#support/certificates.ts"
-import { adminToken, newDatabase } from "#support/database.ts"
-import { temporaryDirectory } from "#support/process.ts"
-import { makeServer, TestServer } from "#support/server.ts"
+import { adminToken, newDatabase } from "#support/testDatabase.ts"
+import { temporaryDirectory } from "#support/serverProcess.ts"
+import { makeServer, TestServer } from "#support/TestServer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Exit, Option, Redacted, Scope } from "effect"
 import { randomBytes } from "node:crypto"

@@ -1,8 +1,8 @@
 /** The server as a process: start, shutdown, crash, pause, and restart of the database. */
-import { api, type ApiResponse } from "#support/api.ts"
-import { newDatabase } from "#support/database.ts"
+import { api, type ApiResponse } from "#support/apiClient.ts"
+import { newDatabase } from "#support/testDatabase.ts"
 import { followEvents } from "#support/EventFollower.ts"
-import { readAdminToken, spawnServer, startServer, temporaryDirectory } from "#support/process.ts"
+import { readAdminToken, spawnServer, startServer, temporaryDirectory } from "#support/serverProcess.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"

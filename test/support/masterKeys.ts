@@ -1,5 +1,5 @@
 /** Servers with several master keys on one database, and observation of a key rotation. */
-import { makeServer } from "./server.ts"
+import { makeServer } from "./TestServer.ts"
 import type { TestClient } from "./TestClient.ts"
 import { PgClient } from "@effect/sql-pg"
 import { makeCipher } from "#crypto/Cipher.ts"

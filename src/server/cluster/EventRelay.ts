@@ -41,25 +41,25 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
 /** Sends one batch at a time until it is written. Writing it again after a commit without an answer does nothing. */
 const makeSend = Effect.gen(function*() {
   const lease = yield* NodeLease
-  const { outbox } = yield* Events
+  const { relayQueue } = yield* Events
   const { appendBatch } = yield* EventStore
   let number = 0
   let unsent: { readonly text: string; readonly since: number } | undefined
 
   return Effect.gen(function*() {
     const now = yield* monotonicMillis
-    outbox.setTime(now)
+    relayQueue.setTime(now)
     if (!(yield* lease.hasOtherNodes)) {
       unsent = undefined
-      return outbox.discardBefore(now - soloRetentionMillis)
+      return relayQueue.discardBefore(now - soloRetentionMillis)
     }
-    outbox.expireBefore(now - relayTimeoutMillis)
+    relayQueue.expireBefore(now - relayTimeoutMillis)
     if (unsent !== undefined && unsent.since < now - relayTimeoutMillis) {
       unsent = undefined
-      outbox.markIncomplete()
+      relayQueue.markIncomplete()
     }
     if (unsent === undefined) {
-      const events = outbox.takeBatch(maxBatchCharacters, lease.name)
+      const events = relayQueue.takeBatch(maxBatchCharacters, lease.name)
       if (events.length === 0) return
       number += 1
       unsent = { text: `[${events.join(",")}]`, since: now }

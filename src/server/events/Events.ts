@@ -5,7 +5,7 @@ import type { Revision } from "#schema/ids.ts"
 import { EventStore } from "#store/EventStore.ts"
 import { Context, Deferred, Effect, Layer, Option, Schema, type Scope, Stream } from "effect"
 import { type Cursor, EventBuffer, type PublishedEvent, resetEvent } from "./EventBuffer.ts"
-import { Outbox } from "./Outbox.ts"
+import { RelayQueue } from "./RelayQueue.ts"
 import { PresenceOrder } from "./PresenceOrder.ts"
 import type { RelayedEvent } from "./RelayedEvent.ts"
 import { Signal } from "./Signal.ts"
@@ -41,7 +41,7 @@ export class Events extends Context.Service<Events, {
   /** Publishes an event of another node to the followers at this node. */
   receive(relayed: RelayedEvent): void
   /** Events of this node for the other nodes. One fiber takes them. */
-  readonly outbox: Outbox
+  readonly relayQueue: RelayQueue
   /** Publishes a `reset`, because the network was reloaded at this revision and the changes up to it have no events. */
   recordReload(revision: Revision): void
   /**
@@ -65,7 +65,7 @@ export class Events extends Context.Service<Events, {
       const added = new Signal()
       const closed = yield* Deferred.make<void>()
       const presenceOrder = new PresenceOrder(maxTrackedClients)
-      const outbox = new Outbox(maxBufferedEvents)
+      const relayQueue = new RelayQueue(maxBufferedEvents)
       const eventsFrom = yield* makeReader(buffer, added)
       let followers = 0
 
@@ -82,7 +82,7 @@ export class Events extends Context.Service<Events, {
 
       const broadcast = (event: ControlEvent, at?: number) => {
         const relayed = at === undefined ? { event } : { event, at }
-        if (receive(relayed)) outbox.add(relayed)
+        if (receive(relayed)) relayQueue.add(relayed)
       }
 
       const recordReload = (revision: Revision) => {
@@ -102,7 +102,7 @@ export class Events extends Context.Service<Events, {
       })
 
       const close = Effect.asVoid(Deferred.succeed(closed, undefined))
-      return Events.of({ publishLocal, broadcast, receive, outbox, recordReload, follow, close })
+      return Events.of({ publishLocal, broadcast, receive, relayQueue, recordReload, follow, close })
     })
   )
 }

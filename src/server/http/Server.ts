@@ -14,7 +14,7 @@ import * as Audit from "./Audit.ts"
 import * as Authorization from "./Authorization.ts"
 import * as Backup from "./Backup.ts"
 import * as Certificates from "./Certificates.ts"
-import * as Clients from "./Clients.ts"
+import * as ConnectedClients from "./ConnectedClients.ts"
 import * as Docs from "./Docs.ts"
 import * as Doctor from "./Doctor.ts"
 import * as Events from "./Events.ts"
@@ -33,7 +33,7 @@ const handlers = Layer.mergeAll(
   Audit.layer,
   Backup.layer,
   Certificates.layer,
-  Clients.layer,
+  ConnectedClients.layer,
   Doctor.layer,
   Events.layer,
   Gateways.layer,

@@ -1,5 +1,5 @@
 /** Stores the certificates of domains, uploaded by operators or obtained by gateways. */
-import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/certificates.ts"
+import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/checkCertificate.ts"
 import { type GatewayId, HostName, type Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import type { Certificate, CertificatePut } from "#schema/resources.ts"
@@ -8,7 +8,7 @@ import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Clock, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
-export { CertificateRejected } from "#crypto/certificates.ts"
+export { CertificateRejected } from "#crypto/checkCertificate.ts"
 
 export class CertificateNotFound extends Schema.TaggedError<CertificateNotFound>()("CertificateNotFound", {
   domain: HostName

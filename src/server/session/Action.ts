@@ -1,6 +1,6 @@
 /** Actions that a session asks of its connection, and events that the connection reports. Types only. */
 import type { TunnelReport } from "#schema/agentMessages.ts"
-import type { Nack, Resume } from "#schema/clientMessages.ts"
+import type { Nack, Resume } from "#schema/sharedClientMessages.ts"
 import type { CloseReason, ErrorCode } from "#schema/codes.ts"
 import type { ControlMessage } from "#schema/controlMessages.ts"
 import type { ControlMessageV1 } from "#schema/controlMessagesV1.ts"

@@ -1,6 +1,6 @@
 /** Protocol state machine of one connection. An event leads to actions and the next session. Pure. */
 import { isAcceptedIn, type SessionState } from "#schema/allowedMessages.ts"
-import type { Resume } from "#schema/clientMessages.ts"
+import type { Resume } from "#schema/sharedClientMessages.ts"
 import type { CloseReason, ErrorCode } from "#schema/codes.ts"
 import type { AuthError } from "#schema/controlMessages.ts"
 import type { ClientRef, ClientType } from "#schema/ids.ts"

@@ -1,5 +1,5 @@
 /** Computes the messages that a client missed since its position. Pure. */
-import type { Resume } from "#schema/clientMessages.ts"
+import type { Resume } from "#schema/sharedClientMessages.ts"
 import type { ClientRef } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"

@@ -1,6 +1,6 @@
 /** F14 and F15: interrupted migrations, and concurrent migrations by two nodes. */
 import { ControlNode } from "#faults/ControlNode.ts"
-import { makeTemporaryDirectory, operatorApi, removeDirectory } from "#faults/embeddedNode.ts"
+import { makeTemporaryDirectory, operatorApi, removeDirectory } from "#faults/embeddedNodeHelpers.ts"
 import { Postgres, type Rows } from "#faults/Postgres.ts"
 import { Proxy } from "#faults/Proxy.ts"
 import type { Fault, FaultRun } from "#faults/FaultRun.ts"

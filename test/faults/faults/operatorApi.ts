@@ -1,11 +1,11 @@
 /** F33 and F36: SQL injection, and attacks on the operators' port. */
-import { now } from "#bench/support/clock.ts"
+import { now } from "#bench/support/monotonicClock.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { openAuthenticated, RawWebSocket } from "#faults/RawWebSocket.ts"
 import type { TestCluster } from "#faults/TestCluster.ts"
 import type { Fault, FaultRun } from "#faults/FaultRun.ts"
 import { waitUntil } from "#faults/waitUntil.ts"
-import { api } from "#support/api.ts"
+import { api } from "#support/apiClient.ts"
 import { sendRequest } from "#support/rawHttp.ts"
 import { Effect } from "effect"
 import { randomKey } from "./security.ts"

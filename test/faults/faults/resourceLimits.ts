@@ -1,7 +1,7 @@
 /** F19, F37 to F39: SIGTERM under load, replaced TLS files, little memory, few file descriptors. */
-import { now, sleep } from "#bench/support/clock.ts"
+import { now, sleep } from "#bench/support/monotonicClock.ts"
 import { ControlNode } from "#faults/ControlNode.ts"
-import { makeTemporaryDirectory, operatorApi, removeDirectory } from "#faults/embeddedNode.ts"
+import { makeTemporaryDirectory, operatorApi, removeDirectory } from "#faults/embeddedNodeHelpers.ts"
 import type { Close } from "#faults/ClientFleet.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { runManyClients } from "#faults/memoryPressure.ts"

@@ -1,5 +1,5 @@
 /** F10 to F13: full disks, two processes on one data directory, and damaged files. */
-import { sleep } from "#bench/support/clock.ts"
+import { sleep } from "#bench/support/monotonicClock.ts"
 import { type ControlNode } from "#faults/ControlNode.ts"
 import {
   createTunnels,
@@ -9,7 +9,7 @@ import {
   operatorApi,
   removeDirectory,
   stopOrphanedPostgres
-} from "#faults/embeddedNode.ts"
+} from "#faults/embeddedNodeHelpers.ts"
 import { Postgres } from "#faults/Postgres.ts"
 import { tryLogin } from "#faults/tryLogin.ts"
 import { cannotMount, mountSmallDisk } from "#faults/smallDisk.ts"

@@ -2,7 +2,7 @@
 import { stallAllowanceMillis } from "#clients/Heartbeat.ts"
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, it, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"

@@ -1,6 +1,6 @@
 /** WireGuard keys that a client may send as its own. */
 import { generateWireguardKeyPair, isUsableWireguardKey } from "#crypto/wireguardKeys.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect, joinV1 } from "#support/TestClient.ts"
 import { assert, it, layer } from "@effect/vitest"
 import { Effect } from "effect"

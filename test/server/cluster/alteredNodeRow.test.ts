@@ -1,7 +1,7 @@
 /** A live node recovers when another program changes its row by SQL. */
-import { newDatabase } from "#support/database.ts"
+import { newDatabase } from "#support/testDatabase.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
-import { makeServer } from "#support/server.ts"
+import { makeServer } from "#support/TestServer.ts"
 import { join } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Duration, Effect, Option, Redacted } from "effect"

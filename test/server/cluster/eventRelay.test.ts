@@ -1,13 +1,13 @@
 /** Events of several nodes: a follower at one node gets the events of all nodes. */
 import { PresenceOrder } from "#events/PresenceOrder.ts"
-import { Outbox } from "#events/Outbox.ts"
+import { RelayQueue } from "#events/RelayQueue.ts"
 import type { ControlEvent } from "#schema/events.ts"
 import { Revision, SessionId } from "#schema/ids.ts"
-import { adminToken, newDatabase } from "#support/database.ts"
+import { adminToken, newDatabase } from "#support/testDatabase.ts"
 import { type EventFollower, followEvents } from "#support/EventFollower.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
-import { makeServer } from "#support/server.ts"
-import { startFastServer, temporaryDirectory } from "#support/process.ts"
+import { makeServer } from "#support/TestServer.ts"
+import { startFastServer, temporaryDirectory } from "#support/serverProcess.ts"
 import { join, joinV1 } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Option, Redacted } from "effect"
@@ -149,20 +149,20 @@ const read = (texts: ReadonlyArray<string>) => {
   })
 }
 
-describe("the outbox", () => {
-  it("the outbox keeps only the newest ack of a client, after the events that came before it", () => {
-    const outbox = new Outbox(10)
-    for (const event of [ack(1), nack(2), ack(3)]) outbox.add({ event })
-    assert.deepStrictEqual(read(outbox.takeBatch(1_000, "one")), ["nack 2", "ack 3"])
-    assert.deepStrictEqual(outbox.takeBatch(1_000, "one"), [])
+describe("the relay queue", () => {
+  it("the relay queue keeps only the newest ack of a client, after the events that came before it", () => {
+    const relayQueue = new RelayQueue(10)
+    for (const event of [ack(1), nack(2), ack(3)]) relayQueue.add({ event })
+    assert.deepStrictEqual(read(relayQueue.takeBatch(1_000, "one")), ["nack 2", "ack 3"])
+    assert.deepStrictEqual(relayQueue.takeBatch(1_000, "one"), [])
   })
 
-  it("the outbox is taken in batches, and marks dropped events with a reset", () => {
-    const outbox = new Outbox(2)
-    for (const revision of [1, 2, 3]) outbox.add({ event: nack(revision) })
-    assert.deepStrictEqual(read(outbox.takeBatch(1, "one")), ["reset "])
-    assert.deepStrictEqual(read(outbox.takeBatch(1, "one")), ["nack 2"])
-    assert.deepStrictEqual(read(outbox.takeBatch(1, "one")), ["nack 3"])
+  it("the relay queue is taken in batches, and marks dropped events with a reset", () => {
+    const relayQueue = new RelayQueue(2)
+    for (const revision of [1, 2, 3]) relayQueue.add({ event: nack(revision) })
+    assert.deepStrictEqual(read(relayQueue.takeBatch(1, "one")), ["reset "])
+    assert.deepStrictEqual(read(relayQueue.takeBatch(1, "one")), ["nack 2"])
+    assert.deepStrictEqual(read(relayQueue.takeBatch(1, "one")), ["nack 3"])
   })
 })
 

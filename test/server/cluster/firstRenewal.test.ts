@@ -2,7 +2,7 @@
 import { newId } from "#crypto/identifiers.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import { ReservedPool } from "#store/ReservedPool.ts"
-import { TestDatabase } from "#support/database.ts"
+import { TestDatabase } from "#support/testDatabase.ts"
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Layer } from "effect"
 

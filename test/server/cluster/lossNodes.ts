@@ -1,10 +1,10 @@
 /** Two servers on one database whose rows disappear past the triggers. */
 import { Network } from "#feed/Network.ts"
 import { KeyId } from "#schema/ids.ts"
-import { newDatabase } from "#support/database.ts"
-import { temporaryDirectory } from "#support/process.ts"
+import { newDatabase } from "#support/testDatabase.ts"
+import { temporaryDirectory } from "#support/serverProcess.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
-import { makeServer } from "#support/server.ts"
+import { makeServer } from "#support/TestServer.ts"
 import { connect, joinV1, type TestClient } from "#support/TestClient.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert } from "@effect/vitest"

@@ -1,8 +1,8 @@
 /** A change that waits for delivery counts the clients of every node. */
 import { Network } from "#feed/Network.ts"
-import { newDatabase } from "#support/database.ts"
+import { newDatabase } from "#support/testDatabase.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
-import { makeServer } from "#support/server.ts"
+import { makeServer } from "#support/TestServer.ts"
 import { joinV1 } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Option, Redacted } from "effect"

@@ -1,5 +1,5 @@
 /** Isolation: a misbehaving client or an open transaction does not affect other clients. */
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect, join, joinV1 } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Fiber } from "effect"

@@ -1,5 +1,5 @@
 /** Connecting and session states: protocol.md, "Connecting" and "States", row by row. */
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"

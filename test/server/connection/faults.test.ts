@@ -1,5 +1,5 @@
 /** Faults behind the server, as its clients see them. */
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { reasonToClose } from "#network/revocation.ts"
 import { apply, empty, type Key } from "#network/NetworkState.ts"

@@ -1,7 +1,7 @@
 /** Races between snapshots, deltas, takeovers and slow clients. */
 import { ClientRegistry } from "#clients/ClientRegistry.ts"
 import { AgentId } from "#schema/ids.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { assert, layer } from "@effect/vitest"

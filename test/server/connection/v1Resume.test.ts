@@ -1,6 +1,6 @@
 /** Resuming in `control.v1`: a client gets exactly the missed changes, or a config. */
 import { Network } from "#feed/Network.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { joinV1, type TestClient } from "#support/TestClient.ts"
 import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { assert, layer } from "@effect/vitest"

@@ -1,7 +1,7 @@
 /** Views and deltas at the plain level: protocol.md, "Changes and messages", row by row. */
 import { Network } from "#feed/Network.ts"
 import { issueCertificate } from "#support/certificates.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { assert, layer } from "@effect/vitest"

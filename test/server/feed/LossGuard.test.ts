@@ -1,8 +1,8 @@
 /** Loss guard and unreadable rows: a view never shrinks by a failed read or by a mass loss (protocol.md, "Order"). */
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
-import { newDatabase } from "#support/database.ts"
-import { makeServer } from "#support/server.ts"
+import { newDatabase } from "#support/testDatabase.ts"
+import { makeServer } from "#support/TestServer.ts"
 import { connect, join, joinV1 } from "#support/TestClient.ts"
 import { viewFromConfig } from "#support/ViewReplica.ts"
 import { PgClient } from "@effect/sql-pg"

@@ -1,8 +1,8 @@
 /** The audit log as operators read it. */
 import { HostName } from "#schema/ids.ts"
 import { actingAs } from "#store/AuditActor.ts"
-import { api } from "#support/api.ts"
-import { TestServer } from "#support/server.ts"
+import { api } from "#support/apiClient.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { Tunnels } from "#services/Tunnels.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"

@@ -1,6 +1,6 @@
 /** The documents of the running server are the published ones. */
-import { api } from "#support/api.ts"
-import { TestServer } from "#support/server.ts"
+import { api } from "#support/apiClient.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 import { HttpServer } from "effect/http"

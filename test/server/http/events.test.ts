@@ -2,9 +2,9 @@
 import { Events } from "#events/Events.ts"
 import { ControlEvent } from "#schema/events.ts"
 import { Revision, SessionId } from "#schema/ids.ts"
-import { adminToken, newDatabase } from "#support/database.ts"
+import { adminToken, newDatabase } from "#support/testDatabase.ts"
 import { type EventFollower, followEvents } from "#support/EventFollower.ts"
-import { makeServer, TestServer } from "#support/server.ts"
+import { makeServer, TestServer } from "#support/TestServer.ts"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Context, Effect, Exit, Fiber, Option, Redacted, Schema, Scope } from "effect"
 

@@ -1,8 +1,8 @@
 /** Health checks, metrics and shutdown of the API port. */
-import { api } from "#support/api.ts"
-import { adminToken, newDatabase } from "#support/database.ts"
+import { api } from "#support/apiClient.ts"
+import { adminToken, newDatabase } from "#support/testDatabase.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
-import { makeServer, TestServer } from "#support/server.ts"
+import { makeServer, TestServer } from "#support/TestServer.ts"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Context, Effect, Exit, Option, Redacted, Scope } from "effect"
 import { HttpServer } from "effect/http"

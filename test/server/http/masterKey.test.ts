@@ -1,6 +1,6 @@
 /** /api/master-key: rotation on one node and on several. */
-import { newDatabase } from "#support/database.ts"
-import { makeServer } from "#support/server.ts"
+import { newDatabase } from "#support/testDatabase.ts"
+import { makeServer } from "#support/TestServer.ts"
 import {
   awaitRotationEnd,
   newMasterKey,

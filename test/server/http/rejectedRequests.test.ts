@@ -1,6 +1,6 @@
 /** Every error response is a problem (RFC 9457) and reveals nothing. */
-import { api, type ApiResponse } from "#support/api.ts"
-import { TestServer } from "#support/server.ts"
+import { api, type ApiResponse } from "#support/apiClient.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 import { HttpServer } from "effect/http"

@@ -1,9 +1,9 @@
 /** Agents, gateways, keys, tunnels and certificates over HTTP. */
 import { wireguardPublicKey } from "#crypto/wireguardKeys.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
-import type { Api } from "#support/api.ts"
+import type { Api } from "#support/apiClient.ts"
 import { issueCertificate } from "#support/certificates.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect } from "effect"
 import { SqlClient } from "effect/sql"

@@ -1,6 +1,6 @@
 /** Scoped gateways (docs/security.md, "Limit a gateway") on connected clients of both protocol levels. */
 import { issueCertificate } from "#support/certificates.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { join, joinV1 as connectV1, type TestClient } from "#support/TestClient.ts"
 import { type View, viewFromConfig } from "#support/ViewReplica.ts"
 import { assert, layer } from "@effect/vitest"

@@ -1,6 +1,6 @@
 /** Requests that wait for the delivery of their change. */
 import { issueCertificate } from "#support/certificates.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Fiber } from "effect"

@@ -1,6 +1,6 @@
 /** Limits of connections, of message sizes before authentication, and of bytes per second. */
 import { sendUpgrade } from "#support/rawHttp.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"

@@ -1,5 +1,5 @@
 /** Both ports behind a TCP load balancer: client addresses and closed connections. */
-import { adminToken } from "#support/database.ts"
+import { adminToken } from "#support/testDatabase.ts"
 import {
   balancer,
   connectThroughProxy,
@@ -13,7 +13,7 @@ import {
   v2Raw
 } from "#support/proxyHeaders.ts"
 import { sendGet } from "#support/rawHttp.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"

@@ -1,6 +1,6 @@
 /** Hostile browsers, proxies and requests against both ports. */
 import { sendGet, sendRequest, sendUpgrade } from "#support/rawHttp.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { connect } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"

@@ -2,7 +2,7 @@
 import { AgentId } from "#schema/ids.ts"
 import { type TunnelStatusReport, TunnelStore } from "#store/TunnelStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
-import { TestServer } from "#support/server.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { TunnelReports } from "#services/TunnelReports.ts"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Deferred, Effect, Layer, Queue } from "effect"

@@ -7,7 +7,7 @@ import { once } from "node:events"
 import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
-import { killProcess, temporaryDirectory } from "#support/temporary.ts"
+import { killProcess, temporaryDirectory } from "#support/temporaryFiles.ts"
 
 /** A process that opens the directory, prints `open` or the error message, and keeps the directory until it ends. */
 const script = `

@@ -1,8 +1,8 @@
 /** Rolling upgrade: a node of version 0.2.0 works on the current schema, together with a current node. */
 import { NodeStore } from "#store/NodeStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
-import { newDatabase } from "#support/database.ts"
-import { makeServer } from "#support/server.ts"
+import { newDatabase } from "#support/testDatabase.ts"
+import { makeServer } from "#support/TestServer.ts"
 import { join } from "#support/TestClient.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"

@@ -3,15 +3,15 @@ import { makeCipher } from "#crypto/Cipher.ts"
 import { Backup } from "#store/backup/Backup.ts"
 import { backupTables } from "#store/backup/tables.ts"
 import { Restore } from "#store/backup/Restore.ts"
-import { newDatabase } from "#support/database.ts"
-import { makeServer } from "#support/server.ts"
+import { newDatabase } from "#support/testDatabase.ts"
+import { makeServer } from "#support/TestServer.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer, Option, Redacted, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { temporaryDirectory } from "#support/temporary.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 
 const masterKey = Redacted.make(randomBytes(32).toString("base64"))
 export const cipher = makeCipher(masterKey)

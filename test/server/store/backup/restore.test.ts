@@ -3,7 +3,7 @@ import { Network } from "#feed/Network.ts"
 import { Backup } from "#store/backup/Backup.ts"
 import { verifyBackup } from "#store/backup/file.ts"
 import { backupTables, excludedTables } from "#store/backup/tables.ts"
-import { adminToken, newDatabase, newEmptyDatabase, TestDatabase } from "#support/database.ts"
+import { adminToken, newDatabase, newEmptyDatabase, TestDatabase } from "#support/testDatabase.ts"
 import { join, joinV1, type TestClient } from "#support/TestClient.ts"
 import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { PgClient } from "@effect/sql-pg"
@@ -16,7 +16,7 @@ import { join as joinPath } from "node:path"
 import { gunzipSync } from "node:zlib"
 import { inject } from "vitest"
 import { readRows, restoreBackup, saveBackup, startNetwork, startServer } from "./backups.ts"
-import { temporaryDirectory } from "#support/temporary.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 
 /** Receives messages until the next `config`, and returns its view. */
 const nextView = Effect.fnUntraced(function*(client: TestClient) {

@@ -10,7 +10,7 @@ import { once } from "node:events"
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { copyCluster, startPostgres } from "./clusters.ts"
-import { killProcess, temporaryDirectory } from "#support/temporary.ts"
+import { killProcess, temporaryDirectory } from "#support/temporaryFiles.ts"
 
 const asRoot = process.getuid?.() === 0
 /** The account of PostgreSQL when root starts it. */

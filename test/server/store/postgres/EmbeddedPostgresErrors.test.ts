@@ -5,7 +5,7 @@ import { Effect } from "effect"
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { copyCluster, startPostgres } from "./clusters.ts"
-import { temporaryDirectory } from "#support/temporary.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 
 describe("an embedded database that cannot start", () => {
   it.live("a cluster of another major version causes an error that recommends backup and restore, and stays unchanged", () =>

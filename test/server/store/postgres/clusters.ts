@@ -5,7 +5,7 @@ import { Effect } from "effect"
 import { cpSync, mkdtempSync, realpathSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { temporaryDirectory } from "#support/temporary.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 
 export const startPostgres = (dataDir: string, settings: Record<string, string> = {}) =>
   startEmbeddedPostgres({ dataDir, settings: { fsync: "off", ...settings } })

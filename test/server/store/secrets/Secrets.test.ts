@@ -1,7 +1,7 @@
 /** A process does not start with the wrong master key or without metadata in the database. */
 import { Settings } from "#server/Settings.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
-import { TestDatabase } from "#support/database.ts"
+import { TestDatabase } from "#support/testDatabase.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer, Option, Redacted } from "effect"
 import { SqlClient } from "effect/sql"

@@ -2,7 +2,7 @@
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
 import { Result } from "effect"
-import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/certificates.ts"
+import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/checkCertificate.ts"
 import { HostName } from "#schema/ids.ts"
 import { issueCertificate } from "#support/certificates.ts"
 

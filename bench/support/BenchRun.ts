@@ -1,7 +1,7 @@
 /** Interface of a scenario to the run: starts processes, measures CPU and writes, collects result rows. */
 import { join } from "node:path"
-import { now } from "./clock.ts"
-import type { Database, Network } from "./Database.ts"
+import { now } from "./monotonicClock.ts"
+import type { Database, Network } from "./BenchDatabase.ts"
 import type { ControlV1Options } from "./ClientGroup.ts"
 import { summarizeProfile } from "./cpuProfile.ts"
 import {
@@ -13,7 +13,7 @@ import {
   startControl,
   startLoadGenerator
 } from "./servers.ts"
-import type { NetworkSize } from "./seed.ts"
+import type { NetworkSize } from "./seedNetwork.ts"
 
 /** One line of the table. */
 export interface Row {
@@ -43,7 +43,7 @@ export interface Scenario {
   readonly name: string
   readonly description: string
   readonly timeoutMillis: number
-  readonly run: (bench: Bench) => Promise<void>
+  readonly run: (bench: BenchRun) => Promise<void>
 }
 
 export interface BenchOptions {
@@ -52,7 +52,7 @@ export interface BenchOptions {
   readonly profileDir: string | undefined
 }
 
-export class Bench {
+export class BenchRun {
   readonly rows: Array<Row> = []
   readonly #database: Database
   readonly #scenario: string

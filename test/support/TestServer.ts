@@ -6,8 +6,8 @@ import type { SettingsValues } from "#server/Settings.ts"
 import { Intervals, type IntervalValues, productionIntervals } from "#time/Intervals.ts"
 import { Context, Effect, Layer } from "effect"
 import { HttpServer } from "effect/http"
-import { api } from "./api.ts"
-import { adminToken, quiet, testSettings } from "./database.ts"
+import { api } from "./apiClient.ts"
+import { adminToken, quiet, testSettings } from "./testDatabase.ts"
 import { join } from "./TestClient.ts"
 
 export interface CreatedClient {

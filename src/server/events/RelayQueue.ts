@@ -10,7 +10,7 @@ interface QueuedEvent {
   readonly since: number
 }
 
-export class Outbox {
+export class RelayQueue {
   readonly #maxEvents: number
   /** In order of publication. An `ack` has its client as key, so that a newer one replaces it and moves to the end. */
   readonly #queue = new Map<string | number, QueuedEvent>()

@@ -1,10 +1,10 @@
 /** Conformance kit for clients: it passes against the examples and detects faulty clients. */
-import { temporaryDirectory } from "#support/process.ts"
+import { temporaryDirectory } from "#support/serverProcess.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { conformance, failuresIn, python } from "./run.ts"
+import { conformance, failuresIn, python } from "./runKit.ts"
 
 const allTranscripts = ["--jobs", "8"]
 /** Transcripts that no other test of the client library covers end to end. Few, because each start takes 1 s of CPU time. */

@@ -1,10 +1,10 @@
 /** Conformance kit: errors of its setup and of clients that violate the protocol. */
-import { temporaryDirectory } from "#support/process.ts"
+import { temporaryDirectory } from "#support/serverProcess.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { conformance, python } from "./run.ts"
+import { conformance, python } from "./runKit.ts"
 
 /** Port 2 has no listener, because listening on it requires root. `fetch` does not block this port. */
 const unreachable = ["--ws", "ws://127.0.0.1:2", "--api", "http://127.0.0.1:2"]

@@ -1,5 +1,5 @@
 /** Control as in a first installation: one process with its embedded PostgreSQL in one data directory. */
-import { type Api, api } from "#support/api.ts"
+import { type Api, api } from "#support/apiClient.ts"
 import { createHash } from "node:crypto"
 import { readdirSync, readFileSync, rmSync } from "node:fs"
 import { mkdtemp } from "node:fs/promises"

@@ -9,9 +9,9 @@ import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { existsSync, readFileSync } from "node:fs"
 import { join } from "node:path"
-import { now, sleep } from "./clock.ts"
+import { now, sleep } from "./monotonicClock.ts"
 import { postgresCpuMillis } from "./postgresCpu.ts"
-import { type NetworkSize, type SeededNetwork, seedNetwork } from "./seed.ts"
+import { type NetworkSize, type SeededNetwork, seedNetwork } from "./seedNetwork.ts"
 import { runDirectory } from "./runDirectory.ts"
 
 type Rows = ReadonlyArray<Record<string, unknown>>

@@ -1,13 +1,13 @@
 /** Conformance kit for servers: every transcript passes against Control. */
-import { adminToken } from "#support/database.ts"
-import { temporaryDirectory } from "#support/process.ts"
-import { TestServer } from "#support/server.ts"
+import { adminToken } from "#support/testDatabase.ts"
+import { temporaryDirectory } from "#support/serverProcess.ts"
+import { TestServer } from "#support/TestServer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Duration, Effect } from "effect"
 import { HttpServer } from "effect/http"
 import { writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { conformance, failuresIn } from "./run.ts"
+import { conformance, failuresIn } from "./runKit.ts"
 
 const settings = {
   authTimeout: Duration.seconds(2),

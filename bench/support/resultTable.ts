@@ -1,5 +1,5 @@
 /** Formats results as a table, and numbers with their units. */
-import type { Row } from "./Bench.ts"
+import type { Row } from "./BenchRun.ts"
 
 /** Renders a Markdown table with padded cells, which is readable on a terminal too. */
 export const renderTable = (rows: ReadonlyArray<Row>): string => {

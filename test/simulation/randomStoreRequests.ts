@@ -6,8 +6,8 @@ import { Effect } from "effect"
 import type { Random } from "./Random.ts"
 import type { Tables } from "./databaseTables.ts"
 import { agents, gateways, pick, type StoreRequest, tunnels } from "./StoreRequest.ts"
-import * as presence from "./presenceRequests.ts"
-import * as resources from "./resourceRequests.ts"
+import * as presence from "./randomPresenceRequests.ts"
+import * as resources from "./randomResourceRequests.ts"
 
 /** Draws a request that is possible with these rows. `fresh` must differ for each request. */
 export const drawRequest = (random: Random, fresh: number, tables: Tables): StoreRequest => {
