@@ -4,15 +4,16 @@ import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { runClientTranscript } from "./clientKit.ts"
 import { runServerTranscript } from "./serverKit.ts"
-import { LineFailed, readTranscripts, TargetUnreachable, type Transcript } from "./transcript.ts"
+import { LineFailed, readTranscripts, scaleLimits, TargetUnreachable, type Transcript } from "./transcript.ts"
 
 const usage =
   `node conformance/main.ts server --ws ws://127.0.0.1:3001 --api http://127.0.0.1:3000 --token-file data/admin-token
 node conformance/main.ts client -- COMMAND [ARGUMENT…]
-  --only TEXT   Run only transcripts with TEXT in their name, for example resume; repeatable
-  --type TYPE   Run only transcripts for agent or gateway (client only)
-  --jobs N      Number of parallel transcripts (client only); default 4
-  --slow        Also run transcripts that wait for a server's timeouts (server only)`
+  --only TEXT      Run only transcripts with TEXT in their name, for example resume; repeatable
+  --type TYPE      Run only transcripts for agent or gateway (client only)
+  --jobs N         Number of parallel transcripts (client only); default 4
+  --time-factor N  Multiply every upper time limit, for example by 4 on a busy machine; default 1
+  --slow           Also run transcripts that wait for a server's timeouts (server only)`
 
 const separator = process.argv.indexOf("--")
 const command = separator === -1 ? [] : process.argv.slice(separator + 1)
@@ -28,6 +29,7 @@ const { positionals: [kit], values } = parseArgs({
     type: { type: "string", default: "agent,gateway" },
     only: { type: "string", multiple: true, default: [""] },
     jobs: { type: "string", default: "4" },
+    "time-factor": { type: "string", default: "1" },
     slow: { type: "boolean", default: false }
   }
 })
@@ -57,7 +59,7 @@ async function runAll(kit: string, jobs: number, run: (transcript: Transcript) =
   let isOver = false
   const work = async (): Promise<void> => {
     for (const { resolve, transcript } of queue) {
-      const outcome = await outcomeOf(run(transcript))
+      const outcome = await outcomeOf(run(scaleLimits(transcript, Number(values["time-factor"]))))
       isOver ||= outcome.isFatal
       resolve(outcome)
       if (isOver) return

@@ -46,6 +46,23 @@ export const parseTranscript = (name: string, content: string): Transcript => {
   return { name, header: header.fields, lines: rest.filter(({ fields }) => !("note" in fields)) }
 }
 
+/** Keys of the lines that wait for something, at most for the line's `within`, with the limit where the line has none. */
+const waitingLines = { frame: "5 seconds", expectClose: "5 seconds", accept: "5 seconds", stateFile: "5 seconds" }
+
+/**
+ * The transcript with every upper limit of a wait multiplied by `factor`, for a machine that is slow or busy. Lower limits
+ * (`notBefore`) stay, so that a client that acts too early still fails.
+ */
+export const scaleLimits = (transcript: Transcript, factor: number): Transcript => ({
+  ...transcript,
+  lines: transcript.lines.map((line) => {
+    const usual = Object.entries(waitingLines).find(([key]) => key in line.fields)
+    const within = line.fields["within"] ?? usual?.[1]
+    if (within === undefined || factor === 1) return line
+    return { ...line, fields: { ...line.fields, within: `${millisOf(within, "0 seconds") * factor} milliseconds` } }
+  })
+})
+
 /** `5 seconds`, `1 second`, `200 milliseconds` or `2 minutes` → milliseconds. */
 export const millisOf = (text: Json | undefined, fallback: string): number => {
   const [, amount = "", unit = ""] =

@@ -25,6 +25,8 @@ layer(TestServer.layer(settings), { excludeTestServices: true })("the conformanc
       const api = `http://127.0.0.1:${"port" in address ? address.port : 0}`
       const outcome = yield* conformance(
         "server",
+        "--time-factor",
+        "5",
         "--slow",
         "--ws",
         `ws://127.0.0.1:${wsPort}`,

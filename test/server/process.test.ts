@@ -90,7 +90,7 @@ describe("the server process", () => {
     "a process that was paused for longer than the heartbeat timeout evicts no client",
     () =>
       Effect.gen(function*() {
-        const env = { CONTROL_HEARTBEAT_TIMEOUT: "2 seconds", CONTROL_HEARTBEAT_INTERVAL: "500 millis" }
+        const env = { CONTROL_HEARTBEAT_TIMEOUT: "5 seconds", CONTROL_HEARTBEAT_INTERVAL: "1 second" }
         const server = yield* serverIn(yield* temporaryDirectory, env)
         const agents = yield* Effect.forEach(
           Array.from({ length: 20 }, (_, n) => `agent ${n}`),
@@ -107,10 +107,10 @@ describe("the server process", () => {
           Effect.repeat(Effect.promise(() => new Promise(setImmediate)), { until: () => sent >= count })
         yield* until(2)
         server.signal("SIGSTOP")
-        // 20 heartbeats take 5 s, more than twice the heartbeat timeout.
-        yield* until(22)
+        // 44 heartbeats take at least 11 s, more than twice the heartbeat timeout.
+        yield* until(46)
         server.signal("SIGCONT")
-        yield* until(40)
+        yield* until(62)
         const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
         assert.lengthOf(body.items, 20)
         assert.isTrue(clients.every(({ ws }) => ws.readyState === ws.OPEN))

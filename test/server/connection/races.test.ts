@@ -127,7 +127,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("no change is lost or s
         assert.deepStrictEqual(slowViewer.view, { ...quickViewer.view, own: slowViewer.view?.own })
         assert.isBelow(messages, 20_000, "a config replaced most of the 25,000 deltas")
       }),
-    60_000
+    180_000
   )
 })
 
