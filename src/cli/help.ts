@@ -126,7 +126,7 @@ export const commandHelp: Readonly<Record<string, CommandHelp>> = {
 export const inputHelp: Readonly<Record<string, string>> = {
   name: "Display name, for example home",
   wait: "Wait until connected clients were sent the change (sent), or have applied it (applied)",
-  timeout: "Maximum wait, for example 5s (default) or 500 millis",
+  timeout: "Maximum duration of --wait, for example 5s (default) or 500 millis",
   limit: "Page size from 1 to 1000; without it, every page is read",
   cursor: "Start of the page: nextCursor of the previous page",
   cascade: "Delete the tunnels of the agent as well; otherwise an agent with tunnels is not deleted",
@@ -152,6 +152,9 @@ export const inputHelp: Readonly<Record<string, string>> = {
   expiresAt: "Expiry time, for example 2027-01-01T00:00:00Z",
   timeline: "Timeline of the held update, as network get shows it",
   generate: "Generate a new master key in the data directory; for a single node without CONTROL_MASTER_KEY",
+  "gateway create name": "Display name, for example edge-1",
+  "gateway update name": "Display name, for example edge-1",
+  "token create name": "Display name, for example deploy",
   "agent get id": "Id of the agent",
   "agent update id": "Id of the agent",
   "agent delete id": "Id of the agent",
