@@ -84,7 +84,7 @@ export const control = Command.make("control").pipe(
     restoreCommand,
     doctorCommand,
     separateProgram("start", "Run the server in the foreground"),
-    separateProgram("demo", "Run a server, an agent and a gateway, and show their messages")
+    separateProgram("demo", "Run a server with two agents and two gateways, and show their messages")
   ])
 )
 
