@@ -39,7 +39,9 @@ export class NetworkGroup extends HttpApiGroup.make("network").add(
       )
     ),
   HttpApiEndpoint.post("accept", "/api/network/acceptance", {
-    payload: Schema.Struct({ timeline: Timeline.annotate({ description: "Timeline of `held`." }) }),
+    payload: Schema.Struct({
+      timeline: Timeline.annotate({ description: "`timeline` of the held update, as `GET /api/network` returns it." })
+    }),
     success: Network,
     error: [Problem.NothingHeld, Problem.StoreUnavailable]
   }).annotateMerge(describeEndpoint(

@@ -137,7 +137,7 @@ describe("a draft", () => {
       assert.deepStrictEqual(readdirSync(directory), [])
     }))
 
-  it.live("a draft keeps its committed file when it is discarded afterwards", () =>
+  it.live("discarding a draft after its commit keeps the committed file", () =>
     Effect.gen(function*() {
       const directory = yield* temporaryDirectory
       const draft = yield* Effect.promise(() => createDraft(join(directory, "file")))

@@ -90,7 +90,7 @@ describe("the receivers of Control's messages", () => {
 
   for (const name of members(definitions, "ControlMessage")) {
     const receivers = receiversOf(name)
-    it(`${name}: its receivers in protocol.md can decode it`, () => {
+    it(`${name}: every receiver that protocol.md names can decode it`, () => {
       assert.deepStrictEqual(receivers.filter((type) => !isRead(name, type)), [])
     })
     const others = (["agent", "gateway"] as const).filter((type) => !receivers.includes(type))

@@ -143,7 +143,7 @@ const sweepPeriodically = Effect.gen(function*() {
     }
   })
   yield* sweep.pipe(
-    Effect.catchCause((cause) => Effect.logWarning("cannot sweep presence; retrying", cause)),
+    Effect.catchCause((cause) => Effect.logWarning("cannot mark the clients of lost nodes offline; retrying", cause)),
     Effect.repeat(Schedule.spaced(presenceSweepInterval)),
     Effect.forkScoped
   )

@@ -37,8 +37,8 @@ interface PendingClaim {
 
 /**
  * Runs one transaction at a time. Each transaction takes the claims that arrived since the last one, and waits for more while
- * `quietTurns` turns of the event loop bring another claim. A login storm so needs one transaction for hundreds of claims,
- * and a lone client waits less than 1 ms.
+ * `quietTurns` turns of the event loop bring another claim. One transaction thus serves hundreds of claims of a login
+ * storm, and a lone client waits less than 1 ms.
  */
 export const makeClaims = Effect.fnUntraced(function*(
   store: PresenceStore["Service"],

@@ -132,7 +132,7 @@ const makeReader = Effect.fnUntraced(function*(buffer: EventBuffer, added: Signa
           store.readChanges(after, upTo, maxBufferedEvents).pipe(
             Effect.catchCause((cause) =>
               Effect.as(
-                Effect.logWarning("cannot read the changes that a follower of the events has missed", cause),
+                Effect.logWarning("cannot read the changes that an event stream has missed", cause),
                 []
               )
             ),

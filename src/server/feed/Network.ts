@@ -183,7 +183,7 @@ const startWriter = Effect.fnUntraced(
       waiting = []
       const exit = yield* Effect.exit(advance)
       if (Exit.isFailure(exit))
-        yield* Effect.logWarning("cannot bring the network up to date; retrying", exit.cause)
+        yield* Effect.logWarning("cannot catch up with the changes in the database; retrying", exit.cause)
       const result = Exit.isSuccess(exit)
         ? Exit.void
         : Exit.fail(Option.getOrElse(expectedError(exit), () => changeLogUnavailable))

@@ -19,7 +19,7 @@ const remotesByFourTuple = new Map<string, RemoteEndpoint>()
 const fourTuple = ({ localAddress, localPort, remoteAddress, remotePort }: SocketEndpoints): string =>
   `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`
 
-/** Other end of a connection: the client in its PROXY header, otherwise the address of the socket. */
+/** Other end of a connection according to its PROXY header; without a header, the address of the socket. */
 export const remoteOf = (socket: SocketEndpoints): RemoteEndpoint =>
   remotesByFourTuple.get(fourTuple(socket)) ?? { address: socket.remoteAddress, isKnown: true }
 

@@ -125,7 +125,7 @@ const makeUseRecorder = Effect.fnUntraced(function*(store: AdminTokenStore["Serv
     })
 })
 
-/** Limits of delayed rejections, for one address and in total. */
+/** Maximum number of rejections that are delayed at the same time, for one address and in total. */
 const maxDelayedPerAddress = 16
 const maxDelayed = 1_024
 

@@ -81,7 +81,7 @@ function plaintextWithRequiredTls(values: Values): Conflict | undefined {
   }
 }
 
-/** Without a trusted proxy, no connection has a PROXY header that counts. */
+/** PROXY headers count only from trusted proxies, so the setting needs at least one. */
 function proxyProtocolWithoutProxies(values: Values): Conflict | undefined {
   const { proxyProtocol, trustedProxies } = definitions
   if (values.proxyProtocol === "off" || values.trustedProxies.length > 0) return undefined

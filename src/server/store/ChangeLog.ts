@@ -184,7 +184,7 @@ const listenOn = (pg: PgClient.PgClient) => (wake: Effect.Effect<void>) =>
     Effect.mapError((error) => new StoreUnavailable({ reason: `LISTEN: ${error._tag}` }))
   )
 
-/** Queries of loss detection, timelines and compaction. */
+/** Queries for loss detection, timelines and compaction. */
 function maintenanceQueries(sql: SqlClient.SqlClient) {
   const timeline = sql.literal(timelineExpression)
   const readTag = Effect.fn("ChangeLog.readTag")(function*(revision: Revision) {

@@ -3,8 +3,8 @@ import { Context } from "effect"
 import type { SqlClient } from "effect/sql"
 
 /**
- * The pool of presence, node leases and the change feed. A live node keeps its lease and its clients receive committed
- * changes even while requests of operators occupy every other connection.
+ * Serves presence, node leases and the change feed. Thus a live node keeps its lease, and its clients receive committed
+ * changes, even while requests of operators occupy every other connection.
  */
 export class ReservedPool extends Context.Service<ReservedPool, SqlClient.SqlClient>()("control/store/ReservedPool") {}
 

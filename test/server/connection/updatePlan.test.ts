@@ -153,7 +153,7 @@ describe("the plan for waiting updates", () => {
 })
 
 describe("a text frame", () => {
-  it.effect.prop("a text frame is parsed as the text that was written, of any length", {
+  it.effect.prop("the ws library reads a frame as the text that it was made of, at every length", {
     text: Schema.String,
     length: Schema.Literals([0, 1, 125, 126, 127, 65_535, 65_536, 70_000])
   }, ({ text, length }) =>
