@@ -12,7 +12,7 @@ const MasterKey = Schema.Struct({
   writing: MasterKeyId.annotate({ description: "Key with which every node encrypts." }),
   readable: Schema.Array(MasterKeyId).annotate({ description: "Keys with which the answering node can decrypt." }),
   counts: Schema.Record(Schema.String, Schema.Int).annotate({
-    description: "Number of encrypted values for each key, in the tables and in the newest 10,000 entries of the change log."
+    description: "Number of encrypted values for each key, in the tables and the newest 10,000 changes of the log."
   }),
   isRotating: Schema.Boolean.annotate({
     description: "True while values may still be encrypted with an earlier key. Keep that key until this is false."

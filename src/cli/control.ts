@@ -9,7 +9,7 @@ import { replaceControlCharacters } from "./output.ts"
 import { output, print } from "./print.ts"
 import { resourceCommands } from "./resourceCommands.ts"
 
-/** Modules that open the database. Only the commands that need them load them, which saves every other command 0.3 s. */
+/** Modules that open the database. Loaded only by the commands that need them, which saves the others 0.3 s. */
 const loadBackups = Effect.promise(() => import("./backups.ts"))
 const loadDoctor = Effect.promise(() => import("./doctor.ts"))
 
