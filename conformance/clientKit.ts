@@ -6,10 +6,10 @@ import { createServer, type IncomingMessage, type Server } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { type WebSocket, WebSocketServer } from "ws"
-import { type Connection, connectionOf, expectClose, expectFrame, send } from "./conversation.ts"
+import { type Connection, connectionOf, expectClose, expectFrame, send } from "./sharedLines.ts"
 import { Inbox } from "./Inbox.ts"
 import { type Captures, type Json, mismatch } from "./pattern.ts"
-import { type Client, describeProcess, kill, startClient } from "./process.ts"
+import { type Client, describeProcess, kill, startClient } from "./clientProcess.ts"
 import { type Line, LineFailed, millisOf, TargetUnreachable, type Transcript } from "./transcript.ts"
 
 /** Types of messages that a client may send at any time. */

@@ -1,6 +1,6 @@
 /** Runs transcripts against a server: plays its clients and its operator. */
 import { WebSocket } from "ws"
-import { type Connection, connectionOf, expectClose, expectFrame, send } from "./conversation.ts"
+import { type Connection, connectionOf, expectClose, expectFrame, send } from "./sharedLines.ts"
 import { type Captures, isObject, type Json, listOf, mismatch, substitute } from "./pattern.ts"
 import { type Line, LineFailed, millisOf, TargetUnreachable, type Transcript } from "./transcript.ts"
 

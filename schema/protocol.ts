@@ -1,11 +1,11 @@
 /** Protocol codec: message types by level and sender, decoding and encoding of frames. */
 import { Result, Schema, type SchemaIssue } from "effect"
-import { AgentAuth, AgentAuthV1, type AgentMessage, type AgentMessageV1, Status } from "./agentMessages.ts"
-import { Ack, Heartbeat, Nack, Resync } from "./sharedClientMessages.ts"
+import { AgentAuth, AgentAuthV1, type AgentMessage, type AgentMessageV1, Status } from "./messagesFromAgents.ts"
+import { Ack, Heartbeat, Nack, Resync } from "./messagesFromClients.ts"
 import type { ErrorCode } from "./codes.ts"
 import { allowedMessages } from "./allowedMessages.ts"
-import type { ControlMessage } from "./controlMessages.ts"
-import type { ControlMessageV1 } from "./controlMessagesV1.ts"
+import type { ControlMessage } from "./messagesFromControl.ts"
+import type { ControlMessageV1 } from "./messagesFromControlV1.ts"
 import { fieldErrorsOf } from "./fieldErrors.ts"
 import {
   CertificateObtained,
@@ -13,13 +13,13 @@ import {
   GatewayAuthV1,
   type GatewayMessage,
   type GatewayMessageV1
-} from "./gatewayMessages.ts"
+} from "./messagesFromGateways.ts"
 import type { ClientType } from "./ids.ts"
 
-export { AgentMessage, AgentMessageV1 } from "./agentMessages.ts"
-export { ControlMessage } from "./controlMessages.ts"
-export { ControlMessageV1 } from "./controlMessagesV1.ts"
-export { GatewayMessage, GatewayMessageV1 } from "./gatewayMessages.ts"
+export { AgentMessage, AgentMessageV1 } from "./messagesFromAgents.ts"
+export { ControlMessage } from "./messagesFromControl.ts"
+export { ControlMessageV1 } from "./messagesFromControlV1.ts"
+export { GatewayMessage, GatewayMessageV1 } from "./messagesFromGateways.ts"
 
 /**
  * Protocol level of a connection, negotiated at the upgrade. `plain` means no subprotocol. Any other level is the name of a

@@ -1,9 +1,9 @@
 /** JSON Schema (draft 2020-12) of each level's messages, with queries for the renderers. Pure. */
 import { Schema, SchemaRepresentation } from "effect"
-import { AgentMessage, AgentMessageV1 } from "./agentMessages.ts"
-import { ControlMessage } from "./controlMessages.ts"
-import { ControlMessageV1 } from "./controlMessagesV1.ts"
-import { GatewayMessage, GatewayMessageV1 } from "./gatewayMessages.ts"
+import { AgentMessage, AgentMessageV1 } from "./messagesFromAgents.ts"
+import { ControlMessage } from "./messagesFromControl.ts"
+import { ControlMessageV1 } from "./messagesFromControlV1.ts"
+import { GatewayMessage, GatewayMessageV1 } from "./messagesFromGateways.ts"
 import type { ClientType } from "./ids.ts"
 import type { Level } from "./protocol.ts"
 

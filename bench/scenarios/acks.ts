@@ -1,7 +1,7 @@
 /** Measures what the database writes when 1,000 `control.v1` gateways acknowledge every delta of a steady stream. */
 import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 
 const gateways = 1_000
 const perSecond = 20

@@ -1,7 +1,7 @@
 /** Measures 500 changes in one transaction, delivered to 200, 1,000 and 2,000 gateways. */
 import { formatUsage, type Scenario, type Usage } from "#bench/support/BenchRun.ts"
 import { type ChangeResult, ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { tunnelDelta } from "#bench/support/servers.ts"
 import { microseconds, thousands } from "#bench/support/resultTable.ts"

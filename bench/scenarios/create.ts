@@ -1,7 +1,7 @@
 /** Measures how long `POST /api/tunnels` takes with 200 and with 2,000 connected gateways. */
 import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/resultTable.ts"
 

@@ -1,7 +1,7 @@
 /** Kills one of two nodes: its 5,000 clients reconnect to the other node at once. */
 import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import type { Network } from "#bench/support/BenchDatabase.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/resultTable.ts"

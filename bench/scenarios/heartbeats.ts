@@ -1,7 +1,7 @@
 /** Measures CPU and database writes of 100,000 heartbeats from 1,000 clients. */
 import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { microseconds } from "#bench/support/resultTable.ts"
 
 const perSecond = 10_000

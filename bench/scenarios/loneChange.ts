@@ -2,7 +2,7 @@
 import type { BenchRun, Scenario } from "#bench/support/BenchRun.ts"
 import { formatUsage } from "#bench/support/BenchRun.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import { tunnelDelta } from "#bench/support/servers.ts"
 import { milliseconds } from "#bench/support/resultTable.ts"

@@ -1,6 +1,6 @@
 /** Measures the memory that an idle authenticated connection keeps. */
 import type { Scenario } from "#bench/support/BenchRun.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { kilobytes } from "#bench/support/resultTable.ts"
 
 const clients = 5_000

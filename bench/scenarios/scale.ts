@@ -1,7 +1,7 @@
 /** Compares one node with 1,000 and with 10,000 idle agents and 50 gateways: latency, memory and CPU. */
 import { type BenchRun, formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import type { Network } from "#bench/support/BenchDatabase.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import type { Control } from "#bench/support/servers.ts"

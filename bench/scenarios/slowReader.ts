@@ -1,7 +1,7 @@
 /** Measures memory and latency while ten gateways read 4 kB per second during 100,000 changes. */
 import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/resultTable.ts"
 

@@ -1,7 +1,7 @@
 /** Measures 5,000 agents that connect, authenticate and receive their config at once. */
 import { formatUsage, type Scenario, type Usage } from "#bench/support/BenchRun.ts"
 import { waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import type { ConnectResult } from "#bench/support/ClientGroup.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { kilobytes, microseconds, milliseconds } from "#bench/support/resultTable.ts"

@@ -1,6 +1,6 @@
 /** Interface of a scenario to the run: starts processes, measures CPU and writes, collects result rows. */
 import { join } from "node:path"
-import { now } from "./monotonicClock.ts"
+import { now } from "./timing.ts"
 import type { Database, Network } from "./BenchDatabase.ts"
 import type { ControlV1Options } from "./ClientGroup.ts"
 import { summarizeProfile } from "./cpuProfile.ts"

@@ -1,6 +1,6 @@
 /** Writes numbered tunnel changes and waits until a client group has received them. */
 import type { BenchRun } from "./BenchRun.ts"
-import { now, sleep } from "./monotonicClock.ts"
+import { now, sleep } from "./timing.ts"
 import type { Network } from "./BenchDatabase.ts"
 import type { DeliveryResult } from "./ClientGroup.ts"
 import type { BareServer, Control } from "./servers.ts"

@@ -1,5 +1,5 @@
 /** Group of clients that connect together, count deltas and send heartbeats. */
-import { now, sleep } from "./monotonicClock.ts"
+import { now, sleep } from "./timing.ts"
 import { clientFrame, type ClientListener, type ConnectTarget, LeanClient } from "./LeanClient.ts"
 import { quantile } from "./quantiles.ts"
 import { ReceiptLog, type ReceiptTimes } from "./ReceiptLog.ts"

@@ -1,6 +1,6 @@
 /** Request-response calls over the IPC channel between the orchestrator and its child processes. */
 import type { ChildProcess } from "node:child_process"
-import { withTimeout } from "./monotonicClock.ts"
+import { withTimeout } from "./timing.ts"
 
 /** Functions that a process offers. Arguments and results must be serializable as JSON. */
 export type IpcHandlers = Readonly<Record<string, (argument: never) => unknown>>

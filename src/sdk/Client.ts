@@ -1,5 +1,5 @@
 /** Client library for agents and gateways: keeps a connection to Control and applies its views. */
-import type { TunnelReport } from "#schema/agentMessages.ts"
+import type { TunnelReport } from "#schema/messagesFromAgents.ts"
 import type { ClientType } from "#schema/ids.ts"
 import { Effect, Option, Schema } from "effect"
 import type { ClientEvent } from "./clientEvents.ts"
@@ -7,7 +7,7 @@ import { ReconnectingClient, type Stopped } from "./ReconnectingClient.ts"
 import type { Certificate, ReportSender } from "./ReportSender.ts"
 import type { AgentView, Change, GatewayView, View } from "./view.ts"
 
-export type { TunnelReport } from "#schema/agentMessages.ts"
+export type { TunnelReport } from "#schema/messagesFromAgents.ts"
 export type { ClientEvent } from "./clientEvents.ts"
 export type { Stopped } from "./ReconnectingClient.ts"
 export { type Certificate, CertificateRejected, ClientStopped } from "./ReportSender.ts"

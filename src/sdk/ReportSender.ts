@@ -1,6 +1,6 @@
 /** Sends a client's reports (tunnel status, certificates) and resends them on every new connection. */
-import type { TunnelReport } from "#schema/agentMessages.ts"
-import { CertificateObtained } from "#schema/gatewayMessages.ts"
+import type { TunnelReport } from "#schema/messagesFromAgents.ts"
+import { CertificateObtained } from "#schema/messagesFromGateways.ts"
 import { Deferred, Effect, Exit, Latch, Option, Random, Result, Schema } from "effect"
 
 /** The data of `certificate_obtained`. */

@@ -6,7 +6,7 @@ import {
   ConfigForGatewayV1,
   Drain,
   HeartbeatAck
-} from "#schema/controlMessagesV1.ts"
+} from "#schema/messagesFromControlV1.ts"
 import { fieldErrorsOf } from "#schema/fieldErrors.ts"
 import { type ClientType, Revision } from "#schema/ids.ts"
 import { AgentOfGateway, AgentTunnel, CertificateOfDomain, GatewayOfAgent, GatewayTunnel } from "#schema/views.ts"

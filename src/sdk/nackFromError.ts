@@ -1,5 +1,5 @@
 /** Converts an error of the application's `apply` to a `nack` message. Pure. */
-import type { Nack } from "#schema/sharedClientMessages.ts"
+import type { Nack } from "#schema/messagesFromClients.ts"
 import { Revision, TunnelId } from "#schema/ids.ts"
 import { Option, Schema } from "effect"
 

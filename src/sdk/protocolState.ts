@@ -1,5 +1,5 @@
 /** Protocol state of one connection on the client's side: a message yields actions and the next state. Pure. */
-import type { Ack, Nack, Resync } from "#schema/sharedClientMessages.ts"
+import type { Ack, Nack, Resync } from "#schema/messagesFromClients.ts"
 import { Revision } from "#schema/ids.ts"
 import type { AuthSuccess, Message } from "./messages.ts"
 import { applyDelta, type Change, ownerId, type Snapshot, snapshotOf } from "./view.ts"

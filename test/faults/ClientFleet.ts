@@ -1,5 +1,5 @@
 /** All clients of a test cluster, with the events that they observed. */
-import { now } from "#bench/support/monotonicClock.ts"
+import { now } from "#bench/support/timing.ts"
 import { requireWithin } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import type { Message } from "#support/TestClient.ts"

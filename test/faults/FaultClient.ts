@@ -1,6 +1,6 @@
 /** WebSocket client that follows protocol.md at either level, and records its view and closes. */
 import { reconnectDelay } from "#sdk/reconnectDelay.ts"
-import { now } from "#bench/support/monotonicClock.ts"
+import { now } from "#bench/support/timing.ts"
 import type { Random } from "#simulation/Random.ts"
 import type { Message } from "#support/TestClient.ts"
 import { ViewReplica } from "#support/ViewReplica.ts"

@@ -3,7 +3,7 @@
  * connections and single directions.
  */
 import { connect, createServer, type Server, type Socket } from "node:net"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 
 /** `up` is the direction from the client to the server behind the proxy. */
 export type Direction = "up" | "down"

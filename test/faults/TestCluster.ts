@@ -11,7 +11,7 @@ import { ClientFleet } from "./ClientFleet.ts"
 import type { Account } from "./FaultClient.ts"
 import { Postgres } from "./Postgres.ts"
 import { Proxy } from "./Proxy.ts"
-import { pemSecret, type Secret } from "./secretScan.ts"
+import { pemSecret, type Secret } from "./findSecretsInOutput.ts"
 
 export interface TestClusterOptions {
   readonly clients: number

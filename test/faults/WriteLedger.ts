@@ -1,5 +1,5 @@
 /** Concurrent writers, and a ledger of acknowledged writes and writes without an answer. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import type { Random } from "#simulation/Random.ts"
 import type { TestCluster } from "./TestCluster.ts"
 

@@ -1,9 +1,9 @@
 /** Checks after healing: no acknowledged write lost, every view correct, presence correct, no secret printed. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import { formatSeconds } from "./waitUntil.ts"
 import { WriteLedger } from "./WriteLedger.ts"
 import { type DatabaseRows, findViewErrors, readRows } from "./expectedView.ts"
-import { findLeaks } from "./secretScan.ts"
+import { findLeaks } from "./findSecretsInOutput.ts"
 import type { TestCluster } from "./TestCluster.ts"
 import type { FaultRun } from "./FaultRun.ts"
 

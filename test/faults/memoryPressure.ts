@@ -1,5 +1,5 @@
 /** F38: thousands of lightweight clients at a node with little memory. */
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { openDatabase } from "#bench/support/BenchDatabase.ts"
 import { type ClientListener, LeanClient } from "#bench/support/LeanClient.ts"
 import { removeRunDirectory } from "#bench/support/runDirectory.ts"

@@ -1,5 +1,5 @@
 /** Runs faults one after another, and reuses a test cluster while it is intact. */
-import { now } from "#bench/support/monotonicClock.ts"
+import { now } from "#bench/support/timing.ts"
 import { formatSeconds } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import { TestCluster } from "./TestCluster.ts"

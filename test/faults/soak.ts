@@ -3,7 +3,7 @@
  * [--clients 200] [--rest 20]` checks every guarantee after each fault. After a rest it measures the idle node, whose
  * resource usage must not grow.
  */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import { formatSeconds } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import { join } from "node:path"

@@ -1,5 +1,5 @@
 /** Connects a single client outside the fleet and reports the result of its login. */
-import { now } from "#bench/support/monotonicClock.ts"
+import { now } from "#bench/support/timing.ts"
 import { WebSocket } from "ws"
 
 export interface LoginResult {

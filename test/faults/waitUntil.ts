@@ -1,5 +1,5 @@
 /** Polls conditions of other processes with a time limit. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 
 const pollIntervalMillis = 25
 

@@ -1,9 +1,9 @@
 /** Published files: they match the schemas, and their examples and receivers are right. */
 import { readFrame } from "#sdk/messages.ts"
-import { AgentMessage, AgentMessageV1 } from "#schema/agentMessages.ts"
-import { ControlMessage } from "#schema/controlMessages.ts"
-import { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
-import { GatewayMessage, GatewayMessageV1 } from "#schema/gatewayMessages.ts"
+import { AgentMessage, AgentMessageV1 } from "#schema/messagesFromAgents.ts"
+import { ControlMessage } from "#schema/messagesFromControl.ts"
+import { ControlMessageV1 } from "#schema/messagesFromControlV1.ts"
+import { GatewayMessage, GatewayMessageV1 } from "#schema/messagesFromGateways.ts"
 import { renderAll, renderPage } from "#schema/render.ts"
 import { definitionsOf, jsonSchema, members, receiversOf } from "#schema/renderSchema.ts"
 import { assert, describe, it } from "@effect/vitest"

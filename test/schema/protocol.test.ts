@@ -1,8 +1,8 @@
 /** Messages of the plain level: encoding, decoding, validation and hostile input. */
-import { AgentAuth, Status } from "#schema/agentMessages.ts"
-import { Heartbeat } from "#schema/sharedClientMessages.ts"
-import { ControlMessage } from "#schema/controlMessages.ts"
-import { CertificateObtained, GatewayAuth } from "#schema/gatewayMessages.ts"
+import { AgentAuth, Status } from "#schema/messagesFromAgents.ts"
+import { Heartbeat } from "#schema/messagesFromClients.ts"
+import { ControlMessage } from "#schema/messagesFromControl.ts"
+import { CertificateObtained, GatewayAuth } from "#schema/messagesFromGateways.ts"
 import { HostName, HostNameFromInput, IpAddress, Target, Timestamp } from "#schema/ids.ts"
 import { type ClientMessage, decodeFrame, encodeMessage } from "#schema/protocol.ts"
 import { assert, describe, it } from "@effect/vitest"

@@ -1,7 +1,7 @@
 /** Messages that `control.v1` adds: encoding, decoding, validation, and their absence at the plain level. */
-import { AgentAuthV1 } from "#schema/agentMessages.ts"
-import { Ack, authFieldsV1, Nack, Resync } from "#schema/sharedClientMessages.ts"
-import { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
+import { AgentAuthV1 } from "#schema/messagesFromAgents.ts"
+import { Ack, authFieldsV1, Nack, Resync } from "#schema/messagesFromClients.ts"
+import { ControlMessageV1 } from "#schema/messagesFromControlV1.ts"
 import type { ClientType } from "#schema/ids.ts"
 import { type ClientMessage, decodeFrame, encodeMessage } from "#schema/protocol.ts"
 import { assert, describe, it } from "@effect/vitest"

@@ -1,6 +1,6 @@
 /** Nack messages made from errors of `apply` (src/sdk/nackFromError.ts). */
 import { nackFromError } from "#sdk/nackFromError.ts"
-import { Nack } from "#schema/sharedClientMessages.ts"
+import { Nack } from "#schema/messagesFromClients.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 

@@ -1,7 +1,7 @@
 /** One node's connection to the simulated database, with latency and failing requests. */
 import { StoreUnavailable } from "#store/sql.ts"
 import { Effect } from "effect"
-import type { Database } from "./Database.ts"
+import type { Database } from "./SimulatedDatabase.ts"
 import type { Process } from "./Process.ts"
 
 /** Milliseconds; as `withStoreErrors` waits. */

@@ -1,7 +1,7 @@
 /** Shared state of one simulation, as its clients, operators and checks use it. */
 import type { ClientRef } from "#schema/ids.ts"
 import type { Credential } from "./Credential.ts"
-import type { Database } from "./Database.ts"
+import type { Database } from "./SimulatedDatabase.ts"
 import type { Node } from "./Node.ts"
 import type { World } from "./World.ts"
 

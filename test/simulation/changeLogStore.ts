@@ -7,7 +7,7 @@ import { mapRowKinds } from "#schema/rowKinds.ts"
 import { ChangeLog, changePageSize } from "#store/ChangeLog.ts"
 import { decodeHistory } from "#store/snapshotRows.ts"
 import { Effect, Layer, Redacted } from "effect"
-import type { Database, LogEntry } from "./Database.ts"
+import type { Database, LogEntry } from "./SimulatedDatabase.ts"
 import type { DatabaseLink } from "./DatabaseLink.ts"
 import type { RowChange } from "./databaseTables.ts"
 

@@ -6,7 +6,7 @@ import { AgentHasTunnels, AgentStore, NetworkPoolExhausted, type NewClientRow } 
 import { GatewayStore, normalizeScope, NoSuchAgentInScope } from "#store/GatewayStore.ts"
 import { ApiKeyStore, OwnerNotFound, TooManyKeys } from "#store/ApiKeyStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
-import type { Database } from "./Database.ts"
+import type { Database } from "./SimulatedDatabase.ts"
 import type { DatabaseLink } from "./DatabaseLink.ts"
 import { clientFields, pageOf, toTimestamp, withRevision } from "./resourceFields.ts"
 import type { AgentRow, GatewayRow } from "./databaseTables.ts"

@@ -5,7 +5,7 @@ import { type Mutant, mutant } from "./Mutant.ts"
 const feed: ReadonlyArray<Mutant> = [
   mutant(
     "revisions become visible out of order, as with a PostgreSQL sequence",
-    "test/simulation/Database.ts",
+    "test/simulation/SimulatedDatabase.ts",
     "this.log = [...this.log, logged]",
     "this.world.after(this.world.random.between(0, 40), () => { this.log = [...this.log, logged].toSorted((a, b) => a.revision - b.revision) })"
   ),
@@ -169,7 +169,7 @@ const views: ReadonlyArray<Mutant> = [
   ),
   mutant(
     "a gateway receives no message when its scope changes",
-    "src/server/views/messages.ts",
+    "src/server/views/deltaMessages.ts",
     "slot: gateway.slot, serves: gateway.serves }",
     "slot: gateway.slot }"
   ),

@@ -4,7 +4,7 @@ import { EventStore } from "#store/EventStore.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import type { ExpiredSession } from "#store/presenceTypes.ts"
 import { Duration, Effect, Layer } from "effect"
-import type { Database } from "./Database.ts"
+import type { Database } from "./SimulatedDatabase.ts"
 import type { DatabaseLink } from "./DatabaseLink.ts"
 
 /** Marks online clients offline when their node's lease has expired or their row was not touched for `limit`. */

@@ -1,5 +1,5 @@
 /** Commands of operators, alone and together with slow or disconnected clients. */
-import type { Database } from "./Database.ts"
+import type { Database } from "./SimulatedDatabase.ts"
 import type { TunnelRow } from "./databaseTables.ts"
 import type { Command } from "./SimulationState.ts"
 import { ConstraintViolated } from "./Transaction.ts"

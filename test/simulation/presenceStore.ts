@@ -3,7 +3,7 @@ import { type ClientRef, formatClientRef, type SessionId } from "#schema/ids.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import { type Claim, type ClaimResult, LeaseLapsed, type SessionTouch } from "#store/presenceTypes.ts"
 import { Effect, Layer, Redacted } from "effect"
-import type { Database } from "./Database.ts"
+import type { Database } from "./SimulatedDatabase.ts"
 import type { DatabaseLink } from "./DatabaseLink.ts"
 import { sweep } from "./nodeStores.ts"
 

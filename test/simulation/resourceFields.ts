@@ -2,7 +2,7 @@
 import { type ClientRef, formatClientRef, Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import type { WithRevision } from "#store/sql.ts"
-import type { Database } from "./Database.ts"
+import type { Database } from "./SimulatedDatabase.ts"
 import { epoch } from "./Process.ts"
 import type { Entity } from "./databaseTables.ts"
 

@@ -17,7 +17,7 @@ import { Cause, type Context, Effect, Exit, HashMap, Layer, Option, Redacted } f
 import type { SqlClient } from "effect/sql"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
 import { certificateStore, tunnelStore } from "./tunnelAndCertificateStores.ts"
-import { Database } from "./Database.ts"
+import { Database } from "./SimulatedDatabase.ts"
 import { changeLog } from "./changeLogStore.ts"
 import { presenceStore } from "./presenceStore.ts"
 import { DatabaseLink } from "./DatabaseLink.ts"

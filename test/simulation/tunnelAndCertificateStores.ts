@@ -11,7 +11,7 @@ import {
 } from "#store/TunnelStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
 import { gatewayCertificates } from "./certificates.ts"
-import type { Database } from "./Database.ts"
+import type { Database } from "./SimulatedDatabase.ts"
 import type { DatabaseLink } from "./DatabaseLink.ts"
 import { pageOf, timestampsOf, toTimestamp, withRevision } from "./resourceFields.ts"
 import type { CertificateRow, TunnelRow } from "./databaseTables.ts"

@@ -1,5 +1,5 @@
 /** Delivery state of one client: revisions sent, acknowledged and rejected. Pure. */
-import type { RecordedNack } from "#schema/sharedClientMessages.ts"
+import type { RecordedNack } from "#schema/messagesFromClients.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 
 /** Read-only for every module except `Deliveries`, which is the only writer. */

@@ -1,7 +1,7 @@
 /** Builds `auth_success` of `control.v1`, the first message of a connection. */
 import type { Client } from "#clients/ClientRegistry.ts"
 import { NodeLease } from "#cluster/NodeLease.ts"
-import type { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
+import type { ControlMessageV1 } from "#schema/messagesFromControlV1.ts"
 import type { Timeline } from "#schema/ids.ts"
 import packageJson from "#package.json" with { type: "json" }
 import { authSuccessText, idField } from "#session/replies.ts"

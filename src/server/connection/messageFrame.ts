@@ -1,6 +1,6 @@
 /** Encodes one message of Control as a WebSocket text frame. */
-import type { ControlMessage } from "#schema/controlMessages.ts"
-import type { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
+import type { ControlMessage } from "#schema/messagesFromControl.ts"
+import type { ControlMessageV1 } from "#schema/messagesFromControlV1.ts"
 import { encodeMessage } from "#schema/protocol.ts"
 import { textFrame } from "#views/frames.ts"
 import type { Buffer } from "node:buffer"

@@ -1,7 +1,7 @@
 /** Decides what to write for waiting updates: their deltas, or one snapshot instead. Pure. */
 import type { Position } from "#views/Batch.ts"
 import type { Update } from "#feed/ChangeBus.ts"
-import type { Receiver } from "#views/messages.ts"
+import type { Receiver } from "#views/deltaMessages.ts"
 import type { Timeline } from "#schema/ids.ts"
 import type { Buffer } from "node:buffer"
 

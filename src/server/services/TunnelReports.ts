@@ -1,5 +1,5 @@
 /** Buffers tunnel status reports of agents and writes them in batches, with retries. */
-import type { TunnelReport } from "#schema/agentMessages.ts"
+import type { TunnelReport } from "#schema/messagesFromAgents.ts"
 import type { AgentId } from "#schema/ids.ts"
 import { postgresText } from "#store/postgresText.ts"
 import { type TunnelStatusReport, TunnelStore } from "#store/TunnelStore.ts"

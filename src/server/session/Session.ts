@@ -1,8 +1,8 @@
 /** Protocol state machine of one connection. An event leads to actions and the next session. Pure. */
 import { isAcceptedIn, type SessionState } from "#schema/allowedMessages.ts"
-import type { Resume } from "#schema/sharedClientMessages.ts"
+import type { Resume } from "#schema/messagesFromClients.ts"
 import type { CloseReason, ErrorCode } from "#schema/codes.ts"
-import type { AuthError } from "#schema/controlMessages.ts"
+import type { AuthError } from "#schema/messagesFromControl.ts"
 import type { ClientRef, ClientType } from "#schema/ids.ts"
 import type { ClientMessage, FrameError, Level } from "#schema/protocol.ts"
 import type { Rate } from "#rateLimit/TokenBucket.ts"

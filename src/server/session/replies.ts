@@ -1,6 +1,6 @@
 /** Answers in which the protocol levels differ; `schema/allowedMessages.ts` has the messages, `views/messages.ts` the deltas. Pure. */
-import type { Resume } from "#schema/sharedClientMessages.ts"
-import type { ControlMessageV1 } from "#schema/controlMessagesV1.ts"
+import type { Resume } from "#schema/messagesFromClients.ts"
+import type { ControlMessageV1 } from "#schema/messagesFromControlV1.ts"
 import type { ClientRef } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import type { Action } from "./Action.ts"

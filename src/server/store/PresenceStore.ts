@@ -1,5 +1,5 @@
 /** Presence of agents and gateways: batched writes, fenced by sessions and node leases. */
-import { Nack, type RecordedNack } from "#schema/sharedClientMessages.ts"
+import { Nack, type RecordedNack } from "#schema/messagesFromClients.ts"
 import { AgentId, type ClientRef, type ClientType, formatClientRef, GatewayId, Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import { ConnectedClient } from "#schema/resources.ts"

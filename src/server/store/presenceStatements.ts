@@ -1,5 +1,5 @@
 /** SQL statements that write presence in batches. Each one skips rows that other transactions have locked. */
-import type { RecordedNack } from "#schema/sharedClientMessages.ts"
+import type { RecordedNack } from "#schema/messagesFromClients.ts"
 import { Duration, Effect, Option, Redacted, Schema } from "effect"
 import type { SqlClient, SqlError } from "effect/sql"
 import type { Secrets } from "./secrets/Secrets.ts"

@@ -1,5 +1,5 @@
 /** Sessions, claims, touches and releases as the presence store takes and returns them. */
-import type { RecordedNack } from "#schema/sharedClientMessages.ts"
+import type { RecordedNack } from "#schema/messagesFromClients.ts"
 import { type ClientRef, ClientType, type KeyId, type Revision, SessionId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { type Redacted, Schema } from "effect"

@@ -7,7 +7,7 @@ import {
   type MessageAtRevision,
   messageFor,
   type Receiver
-} from "./messages.ts"
+} from "./deltaMessages.ts"
 import type { Revision, Timeline } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { Buffer } from "node:buffer"

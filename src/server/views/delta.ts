@@ -1,5 +1,5 @@
 /** Deltas: the difference that one change makes to the view of one audience. Pure. */
-import type { ControlMessage } from "#schema/controlMessages.ts"
+import type { ControlMessage } from "#schema/messagesFromControl.ts"
 import type { Revision, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "#network/NetworkState.ts"

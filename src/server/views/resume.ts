@@ -1,5 +1,5 @@
 /** Computes the messages that a client missed since its position. Pure. */
-import type { Resume } from "#schema/sharedClientMessages.ts"
+import type { Resume } from "#schema/messagesFromClients.ts"
 import type { ClientRef } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"
@@ -7,7 +7,7 @@ import * as History from "#network/History.ts"
 import { areConnected, scopedGateway, seesCertificate } from "#network/scope.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
 import * as BucketMap from "#network/BucketMap.ts"
-import type { MessageAtRevision, Receiver, ViewMessage } from "./messages.ts"
+import type { MessageAtRevision, Receiver, ViewMessage } from "./deltaMessages.ts"
 import {
   agentForGatewayV1,
   certificateForGateways,

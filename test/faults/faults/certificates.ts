@@ -1,5 +1,5 @@
 /** F31 and F32: gateways that send certificates that are foreign, invalid or outdated, or too many certificates. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { openAuthenticated, type RawWebSocket } from "#faults/RawWebSocket.ts"
 import type { TestCluster } from "#faults/TestCluster.ts"

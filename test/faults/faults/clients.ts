@@ -1,5 +1,5 @@
 /** F21, F22, F24, F28, F29: half-open connections, slow consumers, clones and revoked keys. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import { FaultClient } from "#faults/FaultClient.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { formatMebibytes, readMetric } from "#faults/nodeMetrics.ts"

@@ -1,5 +1,5 @@
 /** F16 and F40: jumps of the wall clock, and exceptions in every function, injected from outside the code. */
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { RawWebSocket } from "#faults/RawWebSocket.ts"
 import { TestCluster } from "#faults/TestCluster.ts"

@@ -1,5 +1,5 @@
 /** F1, F2, F7 to F9: PostgreSQL restarts, crashes, or is exhausted, slow or locked. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import type { Fault, FaultRun } from "#faults/FaultRun.ts"
 import type { TestCluster } from "#faults/TestCluster.ts"

@@ -1,5 +1,5 @@
 /** F23, F25 to F27: slow senders, floods, frames that break RFC 6455, and hostile JSON. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import { clientFrame } from "#bench/support/LeanClient.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"

@@ -1,5 +1,5 @@
 /** F3 and F4: the database comes back without its newest changes. */
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { Postgres } from "#faults/Postgres.ts"
 import type { TestCluster } from "#faults/TestCluster.ts"

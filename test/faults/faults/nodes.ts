@@ -1,5 +1,5 @@
 /** F17, F18, F20, F30: one of two nodes is paused, killed, restarted, or cut off from the database. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import type { Close } from "#faults/ClientFleet.ts"
 import type { ControlNode } from "#faults/ControlNode.ts"
 import { pollErrors, presenceErrors, summarize, withWriters } from "#faults/checkGuarantees.ts"

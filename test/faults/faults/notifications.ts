@@ -1,5 +1,5 @@
 /** F5 and F6: PostgreSQL notifications are lost without an error. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import type { WriteLedger } from "#faults/WriteLedger.ts"

@@ -1,5 +1,5 @@
 /** F19, F37 to F39: SIGTERM under load, replaced TLS files, little memory, few file descriptors. */
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import { ControlNode } from "#faults/ControlNode.ts"
 import { makeTemporaryDirectory, operatorApi, removeDirectory } from "#faults/embeddedNodeHelpers.ts"
 import type { Close } from "#faults/ClientFleet.ts"

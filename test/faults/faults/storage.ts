@@ -1,5 +1,5 @@
 /** F10 to F13: full disks, two processes on one data directory, and damaged files. */
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { type ControlNode } from "#faults/ControlNode.ts"
 import {
   createTunnels,

@@ -1,7 +1,7 @@
 /** Compares the duration of `?wait=applied` with the time until the last client receives the same change. */
 import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { quantile } from "#bench/support/quantiles.ts"
 import { milliseconds } from "#bench/support/resultTable.ts"
 

@@ -1,6 +1,6 @@
 /** Messages that agents send. */
 import { Schema } from "effect"
-import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./sharedClientMessages.ts"
+import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./messagesFromClients.ts"
 import { message } from "./envelope.ts"
 import { Revision, Timeline } from "./ids.ts"
 

@@ -1,5 +1,5 @@
 /** Simulated PostgreSQL: tables, change log, presence rows and LISTEN connections. Outlives the nodes. */
-import type { RecordedNack } from "#schema/sharedClientMessages.ts"
+import type { RecordedNack } from "#schema/messagesFromClients.ts"
 import { type ClientRef, formatClientRef, type Revision } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { type DatabaseFaults, noDatabaseFaults } from "./databaseFaults.ts"

@@ -1,7 +1,7 @@
 /** Measures a gateway's snapshot of 5,000 agents and 5,000 tunnels: repeatedly, and right after a change. */
 import { formatUsage, type Scenario, type Usage } from "#bench/support/BenchRun.ts"
 import { ChangeWriter } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import type { ConnectResult } from "#bench/support/ClientGroup.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { kilobytes, milliseconds } from "#bench/support/resultTable.ts"

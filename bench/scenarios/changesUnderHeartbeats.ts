@@ -1,7 +1,7 @@
 /** Measures the latency of changes at increasing heartbeat rates. */
 import { formatUsage, type Scenario, type Usage } from "#bench/support/BenchRun.ts"
 import { type ChangeResult, ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { now, sleep } from "#bench/support/monotonicClock.ts"
+import { now, sleep } from "#bench/support/timing.ts"
 import { median, quantile } from "#bench/support/quantiles.ts"
 import { tunnelDelta } from "#bench/support/servers.ts"
 import { milliseconds, thousands } from "#bench/support/resultTable.ts"

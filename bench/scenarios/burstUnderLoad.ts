@@ -1,7 +1,7 @@
 /** Measures bursts to 1,000 gateways while these send 16,000 heartbeats per second and 2,000 agents connect. */
 import { formatUsage, type Scenario } from "#bench/support/BenchRun.ts"
 import { type ChangeResult, ChangeWriter, waitUntilIdle } from "#bench/support/ChangeWriter.ts"
-import { sleep } from "#bench/support/monotonicClock.ts"
+import { sleep } from "#bench/support/timing.ts"
 import { median } from "#bench/support/quantiles.ts"
 import { tunnelDelta } from "#bench/support/servers.ts"
 import { kilobytes, milliseconds } from "#bench/support/resultTable.ts"

@@ -1,6 +1,6 @@
 /** Messages that Control sends in `control.v1`: plain messages with more fields, and new ones. */
 import { Schema } from "effect"
-import { AuthError, AuthSuccess, ErrorMessage } from "./controlMessages.ts"
+import { AuthError, AuthSuccess, ErrorMessage } from "./messagesFromControl.ts"
 import { message } from "./envelope.ts"
 import { AgentId, GatewayId, Revision, SessionId, Timeline, Timestamp, TunnelId } from "./ids.ts"
 import {

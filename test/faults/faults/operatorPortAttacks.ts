@@ -1,5 +1,5 @@
 /** F33 and F36: SQL injection, and attacks on the operators' port. */
-import { now } from "#bench/support/monotonicClock.ts"
+import { now } from "#bench/support/timing.ts"
 import { withWriters } from "#faults/checkGuarantees.ts"
 import { openAuthenticated, RawWebSocket } from "#faults/RawWebSocket.ts"
 import type { TestCluster } from "#faults/TestCluster.ts"
