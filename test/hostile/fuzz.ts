@@ -181,7 +181,7 @@ async function serverDefects(
   const counted = /^control_session_defects_total(?:\{[^}]*\})? (\S+)$/mu.exec(text)?.[1] ?? "0"
   const faults = Number(counted) === 0 ? [] : [`control_session_defects_total is ${counted}`]
   const logged = output().split("\n").filter((line) =>
-    /"level":"(?:ERROR|FATAL|error|fatal)"|unhandled|internal error while handling/iu.test(line)
+    /"level":"(?:ERROR|FATAL|error|fatal)"|unhandled|internal error while handling|failed with a defect/iu.test(line)
   )
   return [...faults, ...logged.slice(0, 5).map((line) => `logged: ${line}`)]
 }
