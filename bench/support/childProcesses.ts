@@ -18,7 +18,7 @@ export const startNode = (
   file: string,
   options: { readonly env?: NodeJS.ProcessEnv; readonly withProbe: boolean }
 ): Child => {
-  const probe = pathToFileURL(join(import.meta.dirname, "probe.ts")).href
+  const probe = pathToFileURL(join(import.meta.dirname, "processProbe.ts")).href
   const child = fork(join(repositoryRoot, file), [], {
     execPath: process.execPath,
     execArgv: options.withProbe ? ["--expose-gc", "--import", probe] : [],

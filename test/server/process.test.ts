@@ -30,7 +30,9 @@ describe("the server process", () => {
       Effect.gen(function*() {
         const dataDir = yield* temporaryDirectory
         const server = yield* serverIn(dataDir)
-        const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
+        const agent = created(
+          yield* Effect.promise(() => server.operator.post("/api/agents?wait=sent", { name: "home" }))
+        )
         const client = yield* join(server.wsPort, "agent", agent.apiKey)
         assert.strictEqual(yield* statusOf(server.operator, agent.id), "online")
         const reader = yield* followEvents(server.apiUrl, server.token)
@@ -50,7 +52,9 @@ describe("the server process", () => {
   it.live("the drain ends although a client does not answer the close frame", () =>
     Effect.gen(function*() {
       const server = yield* serverIn(yield* temporaryDirectory)
-      const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
+      const agent = created(
+        yield* Effect.promise(() => server.operator.post("/api/agents?wait=sent", { name: "home" }))
+      )
       const client = yield* join(server.wsPort, "agent", agent.apiKey)
       client.ws.pause()
       server.signal("SIGTERM")
@@ -66,7 +70,7 @@ describe("the server process", () => {
         const server = yield* serverIn(dataDir, env)
         const [gone, back] = yield* Effect.all(
           ["gone", "back"].map((name) =>
-            Effect.promise(async () => created(await server.operator.post("/api/agents", { name })))
+            Effect.promise(async () => created(await server.operator.post("/api/agents?wait=sent", { name })))
           )
         )
         yield* join(server.wsPort, "agent", gone.apiKey)
@@ -94,7 +98,7 @@ describe("the server process", () => {
         const server = yield* serverIn(yield* temporaryDirectory, env)
         const agents = yield* Effect.forEach(
           Array.from({ length: 20 }, (_, n) => `agent ${n}`),
-          (name) => Effect.promise(async () => created(await server.operator.post("/api/agents", { name })))
+          (name) => Effect.promise(async () => created(await server.operator.post("/api/agents?wait=sent", { name })))
         )
         const clients = yield* Effect.forEach(agents, ({ apiKey }) => join(server.wsPort, "agent", apiKey))
         let sent = 0
@@ -122,8 +126,12 @@ describe("the server process", () => {
     Effect.gen(function*() {
       const dataDir = yield* temporaryDirectory
       const server = yield* serverIn(dataDir)
-      const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
-      const gateway = created(yield* Effect.promise(() => server.operator.post("/api/gateways", { name: "edge" })))
+      const agent = created(
+        yield* Effect.promise(() => server.operator.post("/api/agents?wait=sent", { name: "home" }))
+      )
+      const gateway = created(
+        yield* Effect.promise(() => server.operator.post("/api/gateways?wait=sent", { name: "edge" }))
+      )
       const clients = [
         yield* join(server.wsPort, "agent", agent.apiKey),
         yield* join(server.wsPort, "gateway", gateway.apiKey)
@@ -193,7 +201,9 @@ describe("the server process", () => {
   it.live("a second signal ends the process without waiting for the drain", () =>
     Effect.gen(function*() {
       const server = yield* serverIn(yield* temporaryDirectory)
-      const agent = created(yield* Effect.promise(() => server.operator.post("/api/agents", { name: "home" })))
+      const agent = created(
+        yield* Effect.promise(() => server.operator.post("/api/agents?wait=sent", { name: "home" }))
+      )
       const client = yield* join(server.wsPort, "agent", agent.apiKey)
       const waiting = yield* connect(server.wsPort)
       client.ws.pause()

@@ -6,7 +6,7 @@ import type { SettingsValues } from "#server/Settings.ts"
 import { Intervals, type IntervalValues, productionIntervals } from "#time/Intervals.ts"
 import { Context, Effect, Layer } from "effect"
 import { HttpServer } from "effect/http"
-import { api } from "./apiClient.ts"
+import { type Api, api, type ApiResponse } from "./apiClient.ts"
 import { adminToken, quiet, testSettings } from "./testDatabase.ts"
 import { join } from "./TestClient.ts"
 
@@ -30,17 +30,16 @@ export const makeServer = Effect.fnUntraced(function*(
   const wsPort = Context.get(context, Listener).port
   const { address } = Context.get(context, HttpServer.HttpServer)
   const apiUrl = `http://127.0.0.1:${"port" in address ? address.port : 0}`
-  const operator = api(apiUrl, adminToken)
   const { catchUp } = Context.get(context, Network)
+  const operator = withCatchUp(api(apiUrl, adminToken), catchUp)
   let created = 0
 
-  /** Creates a row and lets the feed read it, so that a client that connects next finds the row in its first `config`. */
   const create = (path: string, body: object) =>
     Effect.promise(async () => {
       const response = await operator.post(path, body)
       if (response.status !== 201) throw new Error(`POST ${path}: ${response.status} ${JSON.stringify(response.body)}`)
       return response.body
-    }).pipe(Effect.tap(() => Effect.ignore(catchUp)))
+    })
   const newAgent: Effect.Effect<CreatedClient> = Effect.suspend(() =>
     create("/api/agents", { name: `agent ${created += 1}` })
   )
@@ -69,6 +68,24 @@ export const makeServer = Effect.fnUntraced(function*(
       )
   }
 })
+
+/**
+ * Lets the feed read each successful write before the caller continues. A client that connects next then finds the change in
+ * its first `config`, and no late message about the change reaches it.
+ */
+const withCatchUp = (operator: Api, catchUp: Effect.Effect<void, unknown>): Api => {
+  const afterWrite = async (response: Promise<ApiResponse>): Promise<ApiResponse> => {
+    if ((await response).status < 300) await Effect.runPromise(Effect.ignore(catchUp))
+    return response
+  }
+  return {
+    get: operator.get,
+    post: (path, body, headers) => afterWrite(operator.post(path, body, headers)),
+    patch: (path, body, headers) => afterWrite(operator.patch(path, body, headers)),
+    put: (path, body, headers) => afterWrite(operator.put(path, body, headers)),
+    delete: (path, headers) => afterWrite(operator.delete(path, headers))
+  }
+}
 
 export class TestServer
   extends Context.Service<TestServer, Effect.Success<ReturnType<typeof makeServer>>>()("test/TestServer")

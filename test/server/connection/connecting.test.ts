@@ -1,5 +1,7 @@
 /** Connecting and session states: protocol.md, "Connecting" and "States", row by row. */
+import { api } from "#support/apiClient.ts"
 import { TestServer } from "#support/TestServer.ts"
+import { adminToken } from "#support/testDatabase.ts"
 import { connect, join } from "#support/TestClient.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
@@ -18,6 +20,18 @@ layer(TestServer.layer(), { excludeTestServices: true })("connecting at the plai
         message: "Authentication successful"
       })
       assert.strictEqual((yield* client.expect("config")).data["agent"].id, agent.id)
+    }))
+
+  it.effect("an API key works as soon as its creation is answered, whether the feed has read it or not", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      // The plain API client does not wait for the feed.
+      const operator = api(server.apiUrl, adminToken)
+      for (let round = 0; round < 10; round++) {
+        const { body: agent } = yield* Effect.promise(() => operator.post("/api/agents", { name: `unread ${round}` }))
+        const client = yield* join(server.wsPort, "agent", agent.apiKey)
+        assert.strictEqual(client.config.data["agent"].id, agent.id)
+      }
     }))
 
   it.effect("a key of the other client type is an invalid key", () =>

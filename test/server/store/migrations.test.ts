@@ -61,8 +61,10 @@ const removeFault = Effect.flatMap(SqlClient.SqlClient, (sql) =>
     return row?.n ?? 0
   }))
 
+/** Sorted, because the order of the catalogs' rows differs between databases. */
 const withoutMigrations = (found: ReadonlyMap<string, string>) =>
   [...found].filter(([name]) => !name.includes(Database.migrationsTable))
+    .toSorted(([one], [other]) => one < other ? -1 : 1)
 
 describe("the migrations", () => {
   for (
