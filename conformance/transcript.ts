@@ -55,10 +55,9 @@ const waitingLines = { frame: "5 seconds", expectClose: "5 seconds", accept: "5 
  */
 export const scaleLimits = (transcript: Transcript, factor: number): Transcript => ({
   ...transcript,
-  lines: transcript.lines.map((line) => {
-    const usual = Object.entries(waitingLines).find(([key]) => key in line.fields)
-    const within = line.fields["within"] ?? usual?.[1]
-    if (within === undefined || factor === 1) return line
+  lines: factor === 1 ? transcript.lines : transcript.lines.map((line) => {
+    const within = line.fields["within"] ?? Object.entries(waitingLines).find(([key]) => key in line.fields)?.[1]
+    if (within === undefined) return line
     return { ...line, fields: { ...line.fields, within: `${millisOf(within, "0 seconds") * factor} milliseconds` } }
   })
 })

@@ -1,6 +1,7 @@
 /** Backup, restore and doctor: with a server, without a server, and on a new machine. */
 import { newDatabase } from "#support/testDatabase.ts"
-import { startServer, temporaryDirectory } from "#support/serverProcess.ts"
+import { startServer } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readFile, stat, writeFile } from "node:fs/promises"

@@ -1,7 +1,8 @@
 /** Discovery of the server by `control`, and the explanations when no server answers. */
 import { issueCertificate } from "#support/certificates.ts"
 import { newDatabase } from "#support/testDatabase.ts"
-import { startServer, temporaryDirectory } from "#support/serverProcess.ts"
+import { startServer } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { existsSync } from "node:fs"

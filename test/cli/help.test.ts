@@ -1,7 +1,7 @@
 /** Help of every command: descriptions, and an example that works. */
 import { control, runControl } from "#cli/control.ts"
 import { Environment } from "#cli/environment.ts"
-import { temporaryDirectory } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { NodeServices } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
 import { Console, Effect, Exit, Option } from "effect"

@@ -1,5 +1,5 @@
 /** Conformance kit: errors of its setup and of clients that violate the protocol. */
-import { temporaryDirectory } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readFile, writeFile } from "node:fs/promises"

@@ -1,6 +1,6 @@
 /** Conformance kit for servers: every transcript passes against Control. */
 import { adminToken } from "#support/testDatabase.ts"
-import { temporaryDirectory } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { TestServer } from "#support/TestServer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Duration, Effect } from "effect"

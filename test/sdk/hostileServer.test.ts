@@ -1,7 +1,7 @@
 /** Limits on what a hostile server can make a client do. */
 import { reconnectDelay } from "#sdk/reconnectDelay.ts"
 import { readStateFile } from "#sdk/stateFile.ts"
-import { temporaryDirectory } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"

@@ -2,7 +2,7 @@
 import { type AgentView, CertificateRejected, type Change, ClientStopped, type GatewayView } from "#sdk/Client.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { adminToken, newDatabase } from "#support/testDatabase.ts"
-import { temporaryDirectory } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { makeServer, TestServer } from "#support/TestServer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Exit, Option, Redacted, Scope } from "effect"

@@ -1,7 +1,7 @@
 /** State file of the client library: content, mode, and resuming from it. */
 import type { Apply } from "#sdk/ApplyQueue.ts"
 import type { Change } from "#sdk/view.ts"
-import { temporaryDirectory } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"

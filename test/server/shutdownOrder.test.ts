@@ -1,7 +1,8 @@
 /** Order of the steps of a shutdown, as ARCHITECTURE.md lists them, read from the log of a real process. */
 import { api } from "#support/apiClient.ts"
 import { followEvents } from "#support/EventFollower.ts"
-import { readAdminToken, startServer, temporaryDirectory } from "#support/serverProcess.ts"
+import { readAdminToken, startServer } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { joinV1 } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"

@@ -7,14 +7,6 @@ import { assert } from "@effect/vitest"
 import { Effect, Option, Redacted, Schedule } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-
-export const temporaryDirectory = Effect.acquireRelease(
-  Effect.promise(() => mkdtemp(join(tmpdir(), "control-keys-"))),
-  (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
-)
 
 export interface MasterKey {
   readonly id: string

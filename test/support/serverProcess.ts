@@ -2,8 +2,7 @@
 import { Effect, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"
-import { mkdtemp, readFile, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
+import { readFile } from "node:fs/promises"
 import { join, resolve } from "node:path"
 import { createInterface } from "node:readline"
 import { type SecretKind, secretScanner } from "./SecretScanner.ts"
@@ -19,12 +18,6 @@ export interface ServerProcess {
   /** Everything that the process has printed. */
   readonly output: () => string
 }
-
-/** A new directory, which is removed when the scope ends. */
-export const temporaryDirectory = Effect.acquireRelease(
-  Effect.promise(() => mkdtemp(join(tmpdir(), "control-process-"))),
-  (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
-)
 
 /** Starts Control and returns at once. The process is killed when the scope ends. `openFiles`: limit of file descriptors. */
 export const spawnServer = (

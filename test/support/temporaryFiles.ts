@@ -6,6 +6,7 @@ import { mkdtempSync, realpathSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
+/** A new directory, which is removed with its content when the scope ends. */
 export const temporaryDirectory = Effect.acquireRelease(
   Effect.sync(() => realpathSync(mkdtempSync(join(tmpdir(), "control-test-")))),
   (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))

@@ -2,7 +2,7 @@
 import { Network } from "#feed/Network.ts"
 import { KeyId } from "#schema/ids.ts"
 import { newDatabase } from "#support/testDatabase.ts"
-import { temporaryDirectory } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
 import { makeServer } from "#support/TestServer.ts"
 import { connect, joinV1, type TestClient } from "#support/TestClient.ts"

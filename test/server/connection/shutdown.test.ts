@@ -2,6 +2,7 @@
 import { scheduleReconnects } from "#connection/reconnectSchedule.ts"
 import { Network } from "#feed/Network.ts"
 import type { ClientType } from "#schema/ids.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { newDatabase } from "#support/testDatabase.ts"
 import { makeServer } from "#support/TestServer.ts"
 import { join, joinV1 } from "#support/TestClient.ts"
@@ -10,14 +11,6 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Option, Redacted, Schema, Scope } from "effect"
 import { SqlClient } from "effect/sql"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join as joinPath } from "node:path"
-
-const temporaryDirectory = Effect.acquireRelease(
-  Effect.promise(() => mkdtemp(joinPath(tmpdir(), "control-leaving-"))),
-  (path) => Effect.promise(() => rm(path, { recursive: true, force: true }))
-)
 
 /** Undoes the change of this revision, as a restored backup would, and gives its number to another change. */
 const restore = (url: string, agentId: string, revision: number) =>

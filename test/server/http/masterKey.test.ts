@@ -1,15 +1,8 @@
 /** /api/master-key: rotation on one node and on several. */
 import { newDatabase } from "#support/testDatabase.ts"
 import { makeServer } from "#support/TestServer.ts"
-import {
-  awaitRotationEnd,
-  newMasterKey,
-  rotate,
-  rotationState,
-  startWithKeys,
-  temporaryDirectory,
-  withSql
-} from "#support/masterKeys.ts"
+import { awaitRotationEnd, newMasterKey, rotate, rotationState, startWithKeys, withSql } from "#support/masterKeys.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Option, Redacted, Scope } from "effect"
 import { readFile, stat, writeFile } from "node:fs/promises"

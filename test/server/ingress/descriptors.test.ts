@@ -1,7 +1,8 @@
 /** A process with few file descriptors during floods of connections. */
 import { api } from "#support/apiClient.ts"
 import { newDatabase } from "#support/testDatabase.ts"
-import { readAdminToken, startServer, temporaryDirectory } from "#support/serverProcess.ts"
+import { readAdminToken, startServer } from "#support/serverProcess.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { join } from "#support/TestClient.ts"
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"

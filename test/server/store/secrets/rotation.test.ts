@@ -27,9 +27,9 @@ import {
   rowsWithoutSecrets,
   type Server,
   startWithKeys,
-  temporaryDirectory,
   withSql
 } from "#support/masterKeys.ts"
+import { temporaryDirectory } from "#support/temporaryFiles.ts"
 
 /** A server that a test can stop before its end. */
 const stoppableServer = Effect.fnUntraced(function*(...args: Parameters<typeof startWithKeys>) {
