@@ -30,7 +30,7 @@ const Network = Schema.Struct({
 }).annotate({ identifier: "Network" })
 
 export class NetworkGroup extends HttpApiGroup.make("network").add(
-  HttpApiEndpoint.get("get", "/api/network", { success: Network })
+  HttpApiEndpoint.get("get", "/api/network", { success: Network, error: Problem.StoreUnavailable })
     .annotateMerge(
       describeEndpoint(
         "read",

@@ -2,7 +2,7 @@
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { makeCipher } from "#crypto/Cipher.ts"
 import { agentAddress } from "#network/addresses.ts"
-import { Effect, Redacted } from "effect"
+import { Array as Arrays, Effect, Redacted } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes, randomUUID } from "node:crypto"
 
@@ -10,6 +10,8 @@ export interface NetworkSize {
   readonly agents: number
   readonly gateways: number
   readonly tunnels: number
+  /** Number of the tunnels that have a certificate; none by default. */
+  readonly certificates?: number
 }
 
 export interface Tunnel {
@@ -29,6 +31,16 @@ export interface SeededNetwork {
 const randomApiKey = (prefix: string): string =>
   `${prefix}_${randomBytes(9).toString("hex").slice(0, 12)}_${randomBytes(32).toString("base64url")}`
 
+/** Has 131,072 subnets and begins like the default pool, which has 16,384. Control reads existing addresses only. */
+const addressPool = "10.64.0.0/7"
+
+/** Bounds one parameter to a few megabytes. */
+const rowsPerInsert = 5_000
+
+/** As large as a Let's Encrypt chain with its key. Control stores, and does not parse, what the seed wrote. */
+const certificateText = `-----BEGIN CERTIFICATE-----\n${`${"A".repeat(64)}\n`.repeat(50)}-----END CERTIFICATE-----\n`
+const privateKeyText = `-----BEGIN PRIVATE KEY-----\n${`${"A".repeat(64)}\n`.repeat(4)}-----END PRIVATE KEY-----\n`
+
 /**
  * Writes the rows without triggers and therefore without change log entries, because Control starts later. Disabling triggers
  * requires a superuser.
@@ -47,7 +59,7 @@ export const seedNetwork = Effect.fnUntraced(function*(size: NetworkSize, master
 
   const agents = Array.from({ length: size.agents }, (_, index) => {
     const id = randomUUID()
-    const address = agentAddress("10.64.0.0/10", index)
+    const address = agentAddress(addressPool, index)
     if (address === undefined) throw new Error(`the address pool has no subnet for agent ${index}`)
     return {
       id,
@@ -92,11 +104,21 @@ export const seedNetwork = Effect.fnUntraced(function*(size: NetworkSize, master
     }))
   ]
 
+  const certificates = tunnels.slice(0, size.certificates ?? 0).map(({ domain }) => ({
+    domain,
+    certificate: certificateText,
+    private_key: encrypt(privateKeyText, { table: "certificates", column: "private_key", row: domain }),
+    expires_at: "2099-01-01T00:00:00Z"
+  }))
+
   const insert = (table: string, rows: ReadonlyArray<Record<string, unknown>>) => {
     const columns = Object.keys(rows[0] ?? {}).join(", ")
-    return rows.length === 0 ? Effect.void : sql.unsafe(
-      `insert into ${table} (${columns}) select ${columns} from jsonb_populate_recordset(null::${table}, $1::jsonb)`,
-      [JSON.stringify(rows)]
+    const statement =
+      `insert into ${table} (${columns}) select ${columns} from jsonb_populate_recordset(null::${table}, $1::jsonb)`
+    return Effect.forEach(
+      Arrays.chunksOf(rows, rowsPerInsert),
+      (chunk) => sql.unsafe(statement, [JSON.stringify(chunk)]),
+      { discard: true }
     )
   }
   yield* sql.withTransaction(Effect.gen(function*() {
@@ -104,6 +126,7 @@ export const seedNetwork = Effect.fnUntraced(function*(size: NetworkSize, master
     yield* insert("agents", agents)
     yield* insert("gateways", gateways)
     yield* insert("tunnels", tunnels)
+    yield* insert("certificates", certificates)
     yield* insert("api_keys", keys)
   }))
   yield* sql.unsafe("vacuum analyze")

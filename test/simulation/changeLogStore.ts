@@ -1,7 +1,8 @@
 /** Change log over the simulated database. */
 import * as History from "#network/History.ts"
 import { zeroCounts } from "#network/lossDetection.ts"
-import { type Change, load } from "#network/NetworkState.ts"
+import type { Change } from "#network/NetworkState.ts"
+import { load } from "#network/RowLoader.ts"
 import { AgentId, GatewayId, KeyId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { mapRowKinds } from "#schema/rowKinds.ts"
 import { ChangeLog, changePageSize } from "#store/ChangeLog.ts"
@@ -42,6 +43,7 @@ export const changeLog = (link: DatabaseLink) => {
           unreadable: []
         })
       }),
+      reading: Effect.succeed(undefined),
       readAfter: (revision) =>
         link.request("read log", () => {
           const newer = database.log.filter((entry) => entry.revision > revision).slice(0, changePageSize)

@@ -71,9 +71,17 @@ const makeNodeLease = Effect.fnUntraced(function*<R>(connected: Effect.Effect<nu
       Effect.catchTag("LeaseLapsed", () => Effect.fail(new StoreUnavailable({ reason: "this node has no lease" })))
     )
 
+  // A node that has not read the network yet takes no clients of other nodes.
+  const beginLease = Effect.gen(function*() {
+    yield* network.loaded
+    renewedAt = yield* monotonicMillis
+    heldSince = renewedAt
+  })
   yield* renew.pipe(
     Effect.catchCause((cause) => Effect.logWarning("cannot renew the lease of this node; retrying", cause)),
     Effect.repeat(Schedule.spaced(leaseRenewInterval)),
+    (renewing) => Effect.andThen(beginLease, renewing),
+    Effect.ignore,
     Effect.forkScoped
   )
 

@@ -4,6 +4,8 @@ import { eventLoopTurn } from "#time/eventLoop.ts"
 import { stallAllowanceMillis } from "#clients/Heartbeat.ts"
 import { monotonicMillis, monotonicMillisUnsafe } from "#time/monotonic.ts"
 import { NodeLease } from "#cluster/NodeLease.ts"
+import { Network } from "#feed/Network.ts"
+import { currentLimits } from "#ingress/connectionLimits.ts"
 import { replies } from "#session/replies.ts"
 import { Settings } from "#server/Settings.ts"
 import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Metric, Random, Schedule } from "effect"
@@ -28,12 +30,15 @@ export class Connections extends Context.Service<Connections, {
   static readonly layer = Layer.effect(
     Connections,
     Effect.gen(function*() {
+      // No client may find an empty network, so that its views would be empty.
+      yield* (yield* Network).loaded
       const settings = yield* Settings
       const registry = yield* ClientRegistry
       const lease = yield* NodeLease
       const clock = yield* Clock.Clock
       const serveSocket = yield* makeServe
-      const pending = new PendingConnections<Socket>(settings.maxUnauthenticated, settings.maxUnauthenticatedPerIp)
+      const { ws: limits } = yield* currentLimits
+      const pending = new PendingConnections<Socket>(limits.unauthenticated)
       const open = new Set<Socket>()
       const fibers = yield* FiberSet.make<void, never>()
       const run = yield* FiberSet.runtime(fibers)<never>()
@@ -53,7 +58,7 @@ export class Connections extends Context.Service<Connections, {
       yield* Effect.forkScoped(closeOverdue(pending, Duration.toMillis(settings.authTimeout)))
 
       const reserve = (address: string) =>
-        open.size < settings.maxConnections ? pending.reserve(address, monotonicMillisUnsafe(clock)) : undefined
+        open.size < limits.open ? pending.reserve(address, monotonicMillisUnsafe(clock)) : undefined
 
       const serve = (socket: Socket, slot: PendingSlot<Socket>, request: UpgradeFacts) => {
         open.add(socket)

@@ -5,24 +5,32 @@ import { withoutKeys } from "#network/lossDetection.ts"
 import { apply, type Change, empty, type NetworkState } from "#network/NetworkState.ts"
 import type { Delta } from "#views/delta.ts"
 import { deltasOf } from "#views/changeDeltas.ts"
-import { Revision, type Timeline } from "#schema/ids.ts"
+import { Revision, Timeline } from "#schema/ids.ts"
 import { ChangeLog, type ChangePage, changePageSize } from "#store/ChangeLog.ts"
+import { describeReading } from "#store/networkSnapshot.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
-import { HighWaterMarkStore } from "#store/HighWaterMark.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Intervals } from "#time/Intervals.ts"
-import { Context, Deferred, Effect, Exit, Layer, Metric, Option, PubSub, Queue, Ref, type Scope } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Metric, Option, PubSub, Queue, Ref, type Scope } from "effect"
 import { ChangeBus } from "./ChangeBus.ts"
 import { ChangeNotifier } from "./ChangeNotifier.ts"
-import { continuity, isBehind, type KnownPosition, type TaggedState } from "./continuity.ts"
+import { continuity, type TaggedState } from "./continuity.ts"
 import { changeEvents } from "./changeEvents.ts"
-import { baselineOfAudit, baselineOfMark, baselineOfState, type HeldUpdate, LossGuard } from "./LossGuard.ts"
+import { baselineOfState, type HeldUpdate, LossGuard } from "./LossGuard.ts"
 import { persistHighWaterMark } from "./persistHighWaterMark.ts"
+import { beginTimeline, readInitialState, readSnapshot } from "./readNetwork.ts"
 
 export class Network extends Context.Service<Network, {
-  /** The current state; its revisions have been published to the ChangeBus or are about to be. */
+  /** The current state, empty before `loaded`; its revisions have been published to the ChangeBus or are about to be. */
   readonly state: Effect.Effect<NetworkState>
-  /** Returns when every change that was committed before the call is in the state. Fails if the log cannot be read. */
+  /** Waits for the first reading of the network, which takes seconds for 100,000 agents. Fails if it cannot be read. */
+  readonly loaded: Effect.Effect<void, StoreUnavailable>
+  /** The progress as a sentence while the whole network is read, at the start or after a loss of history. */
+  readonly reading: Effect.Effect<string | undefined>
+  /**
+   * Returns when every change that was committed before the call is in the state. Fails if the log cannot be read, or after 8 s,
+   * because a reading of a large network takes longer.
+   */
   readonly catchUp: Effect.Effect<void, StoreUnavailable>
   /** Signals each removal of a client or an API key, after the state contains it. */
   readonly removals: Effect.Effect<PubSub.Subscription<void>, never, Scope.Scope>
@@ -41,12 +49,17 @@ export class Network extends Context.Service<Network, {
       const bus = yield* ChangeBus
       const events = yield* Events
       const guard = new LossGuard(log, yield* Intervals)
-      const initial = yield* readInitialState(guard)
       /** Only the writer fiber sets it. While an update is held back: the state before it, without the revoked keys. */
-      const current = yield* Ref.make<TaggedState>(initial)
+      const current = yield* Ref.make<TaggedState>({ state: empty(unread, Revision.make(0)), tag: null })
       /** Unreadable rows as of the state in `current`. */
-      let { unreadable } = initial
-      events.recordReload(initial.state.revision)
+      let unreadable: ReadonlyArray<UnreadableRow> = []
+      const loaded = yield* Effect.forkScoped(Effect.gen(function*() {
+        const initial = yield* readInitialState(guard)
+        yield* Ref.set(current, initial)
+        unreadable = initial.unreadable
+        events.recordReload(initial.state.revision)
+      })).pipe(Effect.map(Fiber.join))
+      const reading = Effect.map(log.reading, (progress) => progress && describeReading(progress))
       const removals = yield* PubSub.sliding<void>(1)
       const reload = Effect.fnUntraced(function*() {
         const baseline = baselineOfState(yield* Ref.get(current))
@@ -81,32 +94,63 @@ export class Network extends Context.Service<Network, {
       })
 
       const catchUp = yield* startWriter(
-        makeCatchUp({ log, guard, current: Ref.get(current), reload, applyPage }),
+        Effect.andThen(loaded, makeCatchUp({ log, guard, current: Ref.get(current), reload, applyPage })),
         notifier
       )
       yield* persistHighWaterMark(
-        Effect.map(Ref.get(current), (latest) => guard.held === undefined ? latest : undefined)
+        Effect.map(
+          Ref.get(current),
+          (latest) => guard.held === undefined && latest.state.timeline !== unread ? latest : undefined
+        )
       )
-
-      const accept = Effect.fn("Network.accept")(function*(timeline: Timeline) {
-        if (!(yield* guard.mayAccept(timeline, baselineOfState(yield* Ref.get(current))))) return false
-        if (yield* log.acceptLoss(timeline)) return yield* Effect.as(catchUp, true)
-        // Another caller accepted the loss first, here or at another node; the result is the same.
-        yield* Effect.ignore(catchUp)
-        return guard.held === undefined
-      })
 
       return Network.of({
         state: Effect.map(Ref.get(current), ({ state }) => state),
-        catchUp,
+        loaded,
+        reading,
+        catchUp: withinTime(catchUp, reading),
         removals: PubSub.subscribe(removals),
         held: Effect.sync(() => Option.fromUndefinedOr(guard.held)),
         unreadable: Effect.sync(() => unreadable),
-        accept
+        accept: makeAccept(log, guard, Ref.get(current), catchUp)
       })
     })
   )
 }
+
+/** Name of the timeline before the first reading. */
+const unread = Timeline.make("unread")
+
+/** A login with an unknown key waits for so long, and an operator for the effect of a deletion. */
+const catchUpTimeout = "8 seconds"
+
+const withinTime = (
+  catchUp: Effect.Effect<void, StoreUnavailable>,
+  reading: Effect.Effect<string | undefined>
+): Effect.Effect<void, StoreUnavailable> =>
+  Effect.timeoutOrElse(catchUp, {
+    duration: catchUpTimeout,
+    orElse: () =>
+      Effect.flatMap(
+        reading,
+        (reason = "the change feed did not catch up within 8 seconds") => Effect.fail(new StoreUnavailable({ reason }))
+      )
+  })
+
+/** Accepts a held loss. The new timeline makes every node reload. */
+const makeAccept = (
+  log: ChangeLog["Service"],
+  guard: LossGuard,
+  current: Effect.Effect<TaggedState>,
+  catchUp: Effect.Effect<void, StoreUnavailable>
+) =>
+  Effect.fn("Network.accept")(function*(timeline: Timeline) {
+    if (!(yield* guard.mayAccept(timeline, baselineOfState(yield* current)))) return false
+    if (yield* log.acceptLoss(timeline)) return yield* Effect.as(catchUp, true)
+    // Another caller accepted the loss first, here or at another node; the result is the same.
+    yield* Effect.ignore(catchUp)
+    return guard.held === undefined
+  })
 
 /** The state after these changes, and their deltas in order of revision. */
 function applyChanges(before: NetworkState, changes: ReadonlyArray<Change>) {
@@ -203,46 +247,6 @@ const startWriter = Effect.fnUntraced(
   }
 )
 
-/** Starts a new timeline after a loss of history, because clients must not take its changes for a continuation. */
-const beginTimeline = Effect.fnUntraced(function*(
-  log: ChangeLog["Service"],
-  { revision, timeline }: Pick<NetworkState, "revision" | "timeline">
-) {
-  yield* Metric.update(lostTimelines, 1)
-  yield* Effect.logError(
-    `the database no longer has revision ${revision}, for example after a restore of an older backup; ` +
-      "starting a new timeline and sending every client a config"
-  )
-  yield* log.startTimeline(timeline)
-})
-
-/** Reads a snapshot. Starts a new timeline first if the database is behind the known position of the same timeline. */
-const readSnapshot = Effect.fnUntraced(function*(log: ChangeLog["Service"], known: KnownPosition) {
-  const snapshot = yield* log.readSnapshot
-  if (snapshot.state.timeline !== known.timeline) return snapshot
-  if (!isBehind(snapshot, known, yield* log.readTag(known.revision))) return snapshot
-  yield* beginTimeline(log, known)
-  return yield* log.readSnapshot
-})
-
-/**
- * Reads the state at the start. Starts a new timeline first if the database is behind the high-water mark. While the snapshot is
- * held back the state is empty, so no client can connect until the rows return or an operator accepts the loss.
- */
-const readInitialState = Effect.fnUntraced(function*(guard: LossGuard) {
-  const log = yield* ChangeLog
-  const mark = Option.getOrUndefined(yield* (yield* HighWaterMarkStore).read)
-  const snapshot = yield* mark === undefined ? log.readSnapshot : readSnapshot(log, mark)
-  const baseline = mark === undefined ? baselineOfAudit(snapshot) : baselineOfMark(mark)
-  // A check that itself fails prevents the start, because the snapshot may have losses.
-  yield* guard.check(baseline, snapshot).pipe(
-    Effect.catchTag("StoreUnavailable", (error) => guard.held === undefined ? Effect.fail(error) : Effect.void)
-  )
-  return guard.held === undefined
-    ? snapshot
-    : { ...snapshot, state: empty(snapshot.state.timeline, Revision.make(0)), tag: null }
-})
-
 /** Changes that can remove a client or an API key; `KeyPut` can replace a key under the same id. */
 const removalTags: ReadonlySet<Change["_tag"]> = new Set(
   ["AgentRemoved", "GatewayRemoved", "KeyRemoved", "KeyPut"] as const
@@ -257,8 +261,4 @@ const revisionGauge = Metric.gauge("control_feed_revision", {
 })
 const lagGauge = Metric.gauge("control_feed_lag_revisions", {
   description: "Committed revisions that this process has not applied yet"
-})
-const lostTimelines = Metric.counter("control_timelines_lost_total", {
-  description: "Losses of history: the database lacked changes that this process had read",
-  incremental: true
 })

@@ -1,6 +1,8 @@
 /** Decides whether the change log continues the state of this process. Pure. */
 import type { NetworkState } from "#network/NetworkState.ts"
-import type { ChangePage, ChangeTag, Snapshot } from "#store/ChangeLog.ts"
+import type { ChangePage } from "#store/ChangeLog.ts"
+import type { ChangeTag } from "#store/logPosition.ts"
+import type { Snapshot } from "#store/networkSnapshot.ts"
 import type { HighWaterMark } from "#store/HighWaterMark.ts"
 
 /** The state of the network, and the tag that identifies its last change. */

@@ -15,6 +15,7 @@ export const layer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const network = yield* Network
     const networkStatus = Effect.gen(function*() {
+      yield* Effect.timeoutOrElse(network.loaded, { duration: "2 seconds", orElse: () => network.catchUp })
       const { revision, timeline } = yield* network.state
       const held = Option.getOrNull(yield* network.held)
       const unreadableRows = (yield* network.unreadable).slice(0, maxUnreadable)
@@ -26,14 +27,14 @@ export const layer = HttpApiBuilder.group(
       }
     })
     return handlers.handleAll({
-      get: () => networkStatus,
+      get: () => Effect.mapError(networkStatus, problemOf),
       accept: ({ payload: { timeline } }) =>
         Effect.gen(function*() {
           const isAccepted = yield* Effect.mapError(network.accept(timeline), problemOf)
           if (!isAccepted) {
             return yield* new NothingHeld({ detail: "no update is held back; GET /api/network shows the state" })
           }
-          return yield* networkStatus
+          return yield* Effect.mapError(networkStatus, problemOf)
         })
     })
   })

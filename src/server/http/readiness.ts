@@ -5,13 +5,15 @@ import { Effect } from "effect"
 /** Shorter than the probe timeouts of common supervisors. */
 const catchUpTimeout = "2 seconds"
 
+/** Time for the rest of a reading of the whole network, which a small network needs less than. */
+const readingTimeout = "200 millis"
+
 /** Reason why this process has not read all committed changes; undefined if it has. */
 export const notReadyReason = (network: Network["Service"]): Effect.Effect<string | undefined> =>
-  network.catchUp.pipe(
-    Effect.as(undefined),
-    Effect.timeoutOrElse({
-      duration: catchUpTimeout,
-      orElse: () => Effect.succeed("the change feed did not catch up within 2 s")
-    }),
-    Effect.catchTag("StoreUnavailable", ({ message }) => Effect.succeed(message))
-  )
+  Effect.flatMap(network.reading, (reading) =>
+    Effect.timeoutOrElse(Effect.as(network.catchUp, undefined), {
+      duration: reading === undefined ? catchUpTimeout : readingTimeout,
+      orElse: () => Effect.map(network.reading, (sentence = "the change feed did not catch up within 2 s") => sentence)
+    })).pipe(
+      Effect.catchTag("StoreUnavailable", ({ message }) => Effect.succeed(message))
+    )

@@ -125,14 +125,6 @@ export const apply = (state: NetworkState, change: Change): NetworkState => {
   }
 }
 
-/** The state of all rows read at one revision, with the history of the changes before. */
-export const load = (
-  timeline: Timeline,
-  revision: Revision,
-  rows: ReadonlyArray<Change>,
-  history: History.History = History.empty(revision)
-): NetworkState => ({ ...rows.reduce(putRow, empty(timeline, revision)), revision, history })
-
 /** The history entry of a change, from the state before it. The change log stores the same facts (`control_record_change`). */
 function entryOf(before: NetworkState, change: Change): History.Entry | undefined {
   const { revision } = change

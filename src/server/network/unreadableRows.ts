@@ -1,7 +1,8 @@
 /** Unreadable rows, of which the last readable version stays in the network. Pure. */
 import { AgentId, GatewayId, KeyId, type Revision, TunnelId } from "#schema/ids.ts"
 import { HashMap, Option } from "effect"
-import { type Change, type NetworkState, putRow } from "./NetworkState.ts"
+import type { Change, NetworkState } from "./NetworkState.ts"
+import { putRows } from "./RowLoader.ts"
 import { changedRow } from "./changedRow.ts"
 import * as BucketMap from "./BucketMap.ts"
 
@@ -28,10 +29,10 @@ export const keepLastKnown = (
   snapshot: NetworkState,
   unreadable: ReadonlyArray<RowKey>
 ): NetworkState =>
-  unreadable.reduce((state, key) => {
-    const known = lastKnown(before, key, snapshot.revision)
-    return known === undefined ? state : putRow(state, known)
-  }, snapshot)
+  unreadable.length === 0 ? snapshot : putRows(
+    snapshot,
+    unreadable.map((key) => lastKnown(before, key, snapshot.revision)).filter((row) => row !== undefined)
+  )
 
 function lastKnown(state: NetworkState, { entity, id }: RowKey, revision: Revision): Change | undefined {
   switch (entity) {

@@ -1,14 +1,23 @@
 /** The log of committed changes: read one snapshot, then changes by revision, woken by LISTEN/NOTIFY. */
 import type { RowIds, Turnover } from "#network/lossDetection.ts"
-import { type Change, load, type NetworkState } from "#network/NetworkState.ts"
-import { Revision, Timeline } from "#schema/ids.ts"
+import type { Change } from "#network/NetworkState.ts"
+import { Revision, type Timeline } from "#schema/ids.ts"
 import { mapRowKinds, type RowCounts } from "#schema/rowKinds.ts"
 import { PgClient, PgConnection } from "@effect/sql-pg"
-import { Context, Duration, Effect, Layer, Queue, Result, Schema, Scope } from "effect"
+import { Context, Duration, Effect, Layer, Queue, Schema, Scope } from "effect"
 import type { SqlClient } from "effect/sql"
-import { decodeChange } from "./changeRows.ts"
+import { decodeReadable } from "./changeRows.ts"
+import {
+  acceptedIn,
+  type AcceptedPosition,
+  type ChangeTag,
+  positionColumns,
+  tagColumn,
+  timelineExpression,
+  timelineExpressionOf
+} from "./logPosition.ts"
+import { makeSnapshotReader, type ReadingProgress, type Snapshot } from "./networkSnapshot.ts"
 import { Secrets } from "./secrets/Secrets.ts"
-import { allRowsQuery, decodeHistory, recentTouchesQuery } from "./snapshotRows.ts"
 import { auditedTransaction, StoreUnavailable, transaction, tryLockTask, withStoreErrors } from "./sql.ts"
 import type { UnreadableRow } from "./UnreadableRow.ts"
 import { ReservedPool } from "./ReservedPool.ts"
@@ -33,21 +42,6 @@ export interface ChangePage {
   readonly unreadable: ReadonlyArray<UnreadableRow>
 }
 
-/** Random tag of a change. It distinguishes changes with equal revisions, because a restored backup reuses revisions. */
-export type ChangeTag = string | null
-
-/** The position at which an operator has accepted the loss of rows (see the loss guard). */
-export type AcceptedPosition = { readonly timeline: Timeline; readonly revision: Revision } | undefined
-
-/** The network at one revision, and the tag of the change with that revision. */
-export interface Snapshot {
-  readonly state: NetworkState
-  readonly tag: ChangeTag
-  readonly accepted: AcceptedPosition
-  /** The rows that exist but are not in `state`, because they cannot be decoded or decrypted. */
-  readonly unreadable: ReadonlyArray<UnreadableRow>
-}
-
 /** Limits the time for which applying and sending one page delays heartbeats. */
 export const changePageSize = 256
 
@@ -59,9 +53,11 @@ const maxNotificationGap = Duration.seconds(12)
 /** Reads, watches, accepts and compacts the change log. */
 export class ChangeLog extends Context.Service<ChangeLog, {
   /**
-   * Reads every row and the recent history in one snapshot of the database. Logs each unreadable row.
+   * Reads every row and the recent history in one snapshot of the database, in pages. Logs the first 1,000 unreadable rows.
    */
   readonly readSnapshot: Effect.Effect<Snapshot, StoreUnavailable>
+  /** The progress of `readSnapshot` while it runs. */
+  readonly reading: Effect.Effect<ReadingProgress | undefined>
   /** Reads one page of the changes after a revision. Logs each unreadable change. */
   readAfter(revision: Revision): Effect.Effect<ChangePage, StoreUnavailable>
   /** The tag of one change; null if the log does not have the change. */
@@ -98,39 +94,6 @@ export class ChangeLog extends Context.Service<ChangeLog, {
       const { cipher } = yield* Secrets
       const timeline = sql.literal(timelineExpression)
 
-      /** Decodes rows and skips unreadable ones, so that one damaged row does not block all others. */
-      const decodeReadable = Effect.fnUntraced(function*(rows: ReadonlyArray<Record<string, unknown>>) {
-        const changes: Array<Change> = []
-        const unreadable: Array<UnreadableRow> = []
-        for (const row of rows) {
-          const change = decodeChange(row, cipher)
-          if (Result.isSuccess(change)) changes.push(change.success)
-          else {
-            yield* Effect.logError(
-              `skipped an unreadable row at revision ${row.revision}: ${change.failure.message}; run "control doctor"`
-            )
-            unreadable.push(change.failure)
-          }
-        }
-        return { changes, unreadable }
-      })
-
-      const readSnapshot = transaction(sql)(Effect.gen(function*() {
-        yield* sql`set transaction isolation level repeatable read, read only`
-        const [meta] = decodeMeta(
-          yield* sql`
-          select ${timeline} as timeline, m.revision::float8 as newest,
-            (select min(revision)::float8 from changes) as oldest,
-            (select tag from changes where revision = m.revision) as tag,
-            accepted_timeline, accepted_revision::float8 as accepted_revision from control_meta m`
-        )
-        const rows = yield* sql.unsafe<Record<string, unknown>>(allRowsQuery, [meta.newest])
-        const touches = yield* sql.unsafe<Record<string, unknown>>(recentTouchesQuery)
-        const { changes, unreadable } = yield* decodeReadable(rows)
-        const state = load(meta.timeline, meta.newest, changes, decodeHistory(touches, meta.oldest, meta.newest))
-        return { state, tag: meta.tag, accepted: acceptedIn(meta), unreadable } satisfies Snapshot
-      })).pipe(Effect.withSpan("ChangeLog.readSnapshot"))
-
       const readAfter = Effect.fn("ChangeLog.readAfter")(function*(revision: Revision) {
         const rows = yield* withStoreErrors(sql`
           select ${timeline} as timeline, m.revision::float8 as newest,
@@ -143,7 +106,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
           order by c.revision`)
         const heads = decodeHeads(rows)
         const { newest, oldest, tag_before: tagBefore, timeline: name } = heads[0]
-        const { changes, unreadable } = yield* decodeReadable(rows.filter((row) => row.revision !== null))
+        const { changes, unreadable } = yield* decodeReadable(rows.filter((row) => row.revision !== null), cipher)
         const last = heads.at(-1)
         const end = last === undefined || last.revision === null
           ? { upTo: revision, tag: tagBefore }
@@ -155,7 +118,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
       const sendProbe = Effect.asVoid(withStoreErrors(sql`select pg_notify(${channel}, ${probePayload})`))
 
       return ChangeLog.of({
-        readSnapshot,
+        ...makeSnapshotReader(sql, cipher),
         readAfter,
         ...maintenanceQueries(sql),
         listen: listenOn(pg),
@@ -248,28 +211,7 @@ const probePayload = "probe"
 
 const minRetainedChanges = 10_000
 
-/**
- * SQL expression of the timeline: a hash of the stored timeline, the identity of the PostgreSQL cluster, and PostgreSQL's own
- * timeline. A promoted standby and a point-in-time recovery change the last one. `row` is the alias of `control_meta`.
- */
-const timelineExpressionOf = (row: string) =>
-  `md5(concat_ws(':', ${row}.timeline, (select system_identifier from pg_control_system()),
-  substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)))::uuid::text`
-
-/** The same expression for a statement in which `control_meta` has the alias `m`. */
-export const timelineExpression = timelineExpressionOf("m")
-
-const tag = Schema.NullOr(Schema.String)
-const meta = {
-  timeline: Timeline,
-  newest: Revision,
-  oldest: Schema.NullOr(Revision),
-  tag,
-  accepted_timeline: Schema.NullOr(Timeline),
-  accepted_revision: Schema.NullOr(Revision)
-}
-const decodeMeta = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct(meta)]))
-const decodeTags = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ tag })))
+const decodeTags = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ tag: tagColumn })))
 
 const decodeDeletions = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ entity: Schema.String, entity_id: Schema.String }))
@@ -278,17 +220,11 @@ const decodeTurnover = Schema.decodeUnknownSync(
   Schema.Array(Schema.Struct({ entity: Schema.String, created: Schema.Int, deleted: Schema.Int }))
 )
 
-function acceptedIn(
-  row: { readonly accepted_timeline: Timeline | null; readonly accepted_revision: Revision | null }
-): AcceptedPosition {
-  const { accepted_revision: revision, accepted_timeline: timeline } = row
-  return timeline === null || revision === null ? undefined : { timeline, revision }
-}
-
 /** The columns that every row of a page repeats. `revision` is null in the one row of an empty page. */
 const Head = Schema.Struct({
-  ...meta,
-  tag_before: tag,
+  ...positionColumns,
+  tag: tagColumn,
+  tag_before: tagColumn,
   revision: Schema.NullOr(Revision)
 })
 const decodeHeads = Schema.decodeUnknownSync(Schema.NonEmptyArray(Head))

@@ -1,5 +1,6 @@
 /** Database facts for diagnostics (`control doctor`): counts, and the rows that need attention. */
 import type { Cipher } from "#crypto/Cipher.ts"
+import { Revision } from "#schema/ids.ts"
 import { Clock, Context, Effect, Layer, Result, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { statfs } from "node:fs/promises"
@@ -7,8 +8,8 @@ import { decodeChange } from "./changeRows.ts"
 import { migrationsTable } from "./Database.ts"
 import { compareSchema } from "./schemaDrift.ts"
 import { onlineCondition } from "./presenceColumns.ts"
-import { allRowsQuery } from "./snapshotRows.ts"
-import { type StoreUnavailable, withStoreErrors } from "./sql.ts"
+import { forEachRowPage } from "./snapshotRows.ts"
+import { snapshotTransaction, type StoreUnavailable, withStoreErrors } from "./sql.ts"
 
 const NamedClient = Schema.Struct({ type: Schema.String, id: Schema.String, name: Schema.String })
 
@@ -84,11 +85,17 @@ export class DoctorStore extends Context.Service<DoctorStore, {
           )
         ),
         describeUnreadable: Effect.fn("DoctorStore.describeUnreadable")(function*(cipher) {
-          const rows = yield* withStoreErrors(sql.unsafe<Record<string, unknown>>(allRowsQuery, [0]))
-          return rows.flatMap((row) => {
-            const change = decodeChange(row, cipher)
-            return Result.isFailure(change) ? [change.failure.message] : []
-          })
+          const sentences: Array<string> = []
+          yield* snapshotTransaction(sql)((step) =>
+            forEachRowPage(sql, Revision.make(0), (rows) => {
+              for (const row of rows) {
+                const change = decodeChange(row, cipher)
+                if (Result.isFailure(change)) sentences.push(change.failure.message)
+              }
+              return step
+            })
+          )
+          return sentences
         })
       }))
   )

@@ -2,7 +2,7 @@
 import { type CannotDecrypt, type Cipher } from "#crypto/Cipher.ts"
 import type { Change } from "#network/NetworkState.ts"
 import { AgentId, GatewayId, KeyId, Revision, TunnelId } from "#schema/ids.ts"
-import { DateTime, Redacted, Result, Schema } from "effect"
+import { DateTime, Effect, Redacted, Result, Schema } from "effect"
 import { UnreadableRow } from "./UnreadableRow.ts"
 
 const AgentImage = Schema.Struct({
@@ -88,6 +88,37 @@ export const decodeChange = (row: Record<string, unknown>, cipher: Cipher): Resu
 }
 
 const decodeRow = Schema.decodeUnknownResult(ChangeRow)
+
+/** Unreadable rows of one reading that are logged by name; the doctor reports all of them. */
+const maxLoggedRows = 1_000
+
+/**
+ * Decodes rows and skips unreadable ones, so that one damaged row does not block all others. `skipped` is the number of rows
+ * that the same reading has skipped before.
+ */
+export const decodeReadable = Effect.fnUntraced(
+  function*(rows: ReadonlyArray<Record<string, unknown>>, cipher: Cipher, skipped = 0) {
+    const changes: Array<Change> = []
+    const unreadable: Array<UnreadableRow> = []
+    for (const row of rows) {
+      const change = decodeChange(row, cipher)
+      if (Result.isSuccess(change)) {
+        changes.push(change.success)
+        continue
+      }
+      unreadable.push(change.failure)
+      const count = skipped + unreadable.length
+      if (count <= maxLoggedRows) {
+        yield* Effect.logError(
+          `skipped an unreadable row at revision ${row["revision"]}: ${change.failure.message}; run "control doctor"`
+        )
+      } else if (count === maxLoggedRows + 1) {
+        yield* Effect.logError(`skipped more than ${maxLoggedRows} unreadable rows; run "control doctor"`)
+      }
+    }
+    return { changes, unreadable }
+  }
+)
 
 function toPutChange(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Result.Result<Change, CannotDecrypt> {
   const { revision } = row

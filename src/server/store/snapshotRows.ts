@@ -1,19 +1,62 @@
-/** Queries of a network snapshot: all rows, and the entities that recent changes touched. */
+/** Rows of a network snapshot in pages, and the entities that recent changes touched. */
 import * as History from "#network/History.ts"
 import { AgentId, GatewayId, Revision, TunnelId } from "#schema/ids.ts"
-import { Schema } from "effect"
+import { Effect, Fiber, Schema } from "effect"
+import type { SqlClient } from "effect/sql"
 
-/** Every row in the format of the change log. `$1` is the revision of the snapshot. */
-export const allRowsQuery = [
-  ["agent", "agents", "id"],
-  ["gateway", "gateways", "id"],
-  ["tunnel", "tunnels", "id"],
-  ["certificate", "certificates", "domain"],
-  ["key", "api_keys", "id"]
-].map(([entity, table, key]) =>
-  `select $1::float8 as revision, '${entity}' as entity, 'put' as op, ${key} as entity_id,
-    control_row_image(to_jsonb(${table})) as row_image from ${table}`
-).join(" union all ")
+interface RowSource {
+  readonly entity: string
+  readonly table: string
+  readonly key: string
+  /** Bounds the memory of one page, and the time for which decoding it delays heartbeats. */
+  readonly pageSize: number
+}
+
+/** Agents and gateways come before tunnels, as in the change log. */
+const rowSources: ReadonlyArray<RowSource> = [
+  { entity: "agent", table: "agents", key: "id", pageSize: 1_000 },
+  { entity: "gateway", table: "gateways", key: "id", pageSize: 1_000 },
+  { entity: "tunnel", table: "tunnels", key: "id", pageSize: 1_000 },
+  // A chain with its key can have 100 kB.
+  { entity: "certificate", table: "certificates", key: "domain", pageSize: 200 },
+  { entity: "key", table: "api_keys", key: "id", pageSize: 1_000 }
+]
+
+export type SnapshotRow = Readonly<Record<string, unknown>>
+
+/** Number of rows that `forEachRowPage` reads. */
+export const countRowsQuery = `select (${
+  rowSources.map(({ table }) => `(select count(*) from ${table})`).join(" + ")
+})::int as total`
+
+/**
+ * Reads every row, in the format of the change log, with cursors of the current transaction. The database prepares the next page
+ * while `use` works on one, so that at most two pages are in memory.
+ */
+export const forEachRowPage = Effect.fnUntraced(function*<E, R>(
+  sql: SqlClient.SqlClient,
+  revision: Revision,
+  use: (rows: ReadonlyArray<SnapshotRow>) => Effect.Effect<void, E, R>
+) {
+  for (const { entity, key, pageSize, table } of rowSources) {
+    yield* sql.unsafe(
+      `declare network_rows no scroll cursor for select ${revision}::float8 as revision, '${entity}' as entity,
+        'put' as op, ${key} as entity_id, control_row_image(to_jsonb(${table})) as row_image from ${table}`
+    )
+    const fetchPage = Effect.forkChild(sql.unsafe<SnapshotRow>(`fetch ${pageSize} from network_rows`), {
+      startImmediately: true
+    })
+    let fetching = yield* fetchPage
+    let isLast = false
+    while (!isLast) {
+      const rows = yield* Fiber.join(fetching)
+      isLast = rows.length < pageSize
+      if (!isLast) fetching = yield* fetchPage
+      yield* use(rows)
+    }
+    yield* sql.unsafe("close network_rows")
+  }
+})
 
 /**
  * The entities that recent changes touched, newest first. The limit exceeds the stored history by one row, to detect more.

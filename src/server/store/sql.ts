@@ -52,22 +52,26 @@ export const withStoreErrors = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<A, Exclude<E, SqlError.SqlError> | StoreUnavailable, R> =>
   detachOnInterrupt(withDurationMetric(effect)).pipe(
-    Effect.timeoutOrElse({
-      duration: databaseTimeout,
-      orElse: () => Effect.fail(new StoreUnavailable({ reason: "no answer within 8 seconds" }))
-    }),
-    Effect.catchCause((cause): Effect.Effect<never, Exclude<E, SqlError.SqlError> | StoreUnavailable> => {
-      const error = sqlErrorOf(cause)
-      if (error === undefined) return Effect.failCause(cause as Cause.Cause<Exclude<E, SqlError.SqlError>>)
-      if (isTransient(error)) return Effect.fail(new StoreUnavailable({ reason: describe(error) }))
-      const state = sqlState(error)
-      return Effect.die(
-        /^XX00[12]$/u.test(state)
-          ? new DatabaseDamaged({ state })
-          : new StatementFailed({ facts: describeWithNames(error) })
-      )
-    })
+    Effect.timeoutOrElse({ duration: databaseTimeout, orElse: () => Effect.fail(noAnswer()) }),
+    mapSqlErrors
   )
+
+const noAnswer = () => new StoreUnavailable({ reason: "no answer within 8 seconds" })
+
+const mapSqlErrors = <A, E, R>(
+  effect: Effect.Effect<A, E, R>
+): Effect.Effect<A, Exclude<E, SqlError.SqlError> | StoreUnavailable, R> =>
+  Effect.catchCause(effect, (cause): Effect.Effect<never, Exclude<E, SqlError.SqlError> | StoreUnavailable> => {
+    const error = sqlErrorOf(cause)
+    if (error === undefined) return Effect.failCause(cause as Cause.Cause<Exclude<E, SqlError.SqlError>>)
+    if (isTransient(error)) return Effect.fail(new StoreUnavailable({ reason: describe(error) }))
+    const state = sqlState(error)
+    return Effect.die(
+      /^XX00[12]$/u.test(state)
+        ? new DatabaseDamaged({ state })
+        : new StatementFailed({ facts: describeWithNames(error) })
+    )
+  })
 
 /**
  * Lets an interrupted caller continue at once, and interrupts the effect in the background. A transaction begins and commits
@@ -95,6 +99,34 @@ const databaseTime = Metric.histogram("control_database_seconds", {
 /** Runs an effect in a transaction. Errors are mapped by `withStoreErrors`. */
 export const transaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   withStoreErrors(sql.withTransaction(effect))
+
+/**
+ * Runs a long reading in a transaction that sees one snapshot of the database. `work` calls `step` after each statement, and
+ * the limit of 8 s holds for each step, so that it does not depend on the number of rows. Ticks are counted instead of time,
+ * so that a stall of this process is no silence of the database.
+ */
+export const snapshotTransaction = (sql: SqlClient.SqlClient) =>
+<A, E, R>(
+  work: (step: Effect.Effect<void>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, Exclude<E, SqlError.SqlError> | StoreUnavailable, R> =>
+  Effect.suspend(() => {
+    let silentSeconds = 0
+    const step = Effect.sync(() => {
+      silentSeconds = 0
+    })
+    const reading = Effect.andThen(
+      // A slow step must not end the transaction. It only reads, so that it blocks no writer.
+      sql`set transaction isolation level repeatable read, read only`,
+      Effect.andThen(sql`set local idle_in_transaction_session_timeout = '60s'`, work(step))
+    )
+    const failOnSilence = Effect.suspend(() =>
+      (silentSeconds += 1) > Duration.toSeconds(databaseTimeout) ? Effect.fail(noAnswer()) : Effect.void
+    )
+    return detachOnInterrupt(sql.withTransaction(reading)).pipe(
+      Effect.raceFirst(Effect.forever(Effect.andThen(Effect.sleep("1 second"), failOnSilence))),
+      mapSqlErrors
+    )
+  })
 
 /** Runs an effect in a transaction whose changes the audit records under the current `AuditActor`. */
 export const auditedTransaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>

@@ -2,7 +2,7 @@
 import { Authenticator } from "#clients/Authenticator.ts"
 import { hashApiKey } from "#crypto/apiKeys.ts"
 import { Network } from "#feed/Network.ts"
-import { load } from "#network/NetworkState.ts"
+import { load } from "#network/RowLoader.ts"
 import { AgentId, KeyId, Revision, Timeline } from "#schema/ids.ts"
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber, Layer } from "effect"

@@ -8,7 +8,8 @@ import {
   shortfall,
   zeroCounts
 } from "#network/lossDetection.ts"
-import { empty, load } from "#network/NetworkState.ts"
+import { empty } from "#network/NetworkState.ts"
+import { load } from "#network/RowLoader.ts"
 import { AgentId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { mapRowKinds } from "#schema/rowKinds.ts"
 import { assert, describe, it } from "@effect/vitest"

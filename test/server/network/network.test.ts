@@ -1,6 +1,7 @@
 /** Properties of the network for any history: views, deltas, encoded configs and indexes agree. */
 import { encodeConfig, minConfigBytes } from "#views/encodeConfig.ts"
-import { apply, empty, load, type NetworkState } from "#network/NetworkState.ts"
+import { apply, empty, type NetworkState } from "#network/NetworkState.ts"
+import { load } from "#network/RowLoader.ts"
 import type { Delta } from "#views/delta.ts"
 import { audiencesOf, deltasOf } from "#views/changeDeltas.ts"
 import * as BucketMap from "#network/BucketMap.ts"

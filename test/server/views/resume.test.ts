@@ -1,7 +1,8 @@
 /** Resuming: a client that reconnects gets exactly the changes it missed, or a config. */
 import { encodeConfig } from "#views/encodeConfig.ts"
 import * as History from "#network/History.ts"
-import { apply, empty, load, type NetworkState } from "#network/NetworkState.ts"
+import { apply, empty, type NetworkState } from "#network/NetworkState.ts"
+import { load } from "#network/RowLoader.ts"
 import { resume } from "#views/resume.ts"
 import { encodeViewMessage, receiverIn } from "#views/deltaMessages.ts"
 import { view } from "#views/view.ts"

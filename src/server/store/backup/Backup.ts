@@ -1,10 +1,12 @@
-/** Backs up all configuration rows in one database snapshot; encrypted values stay encrypted. */
+/** Backs up all configuration rows in one database snapshot, signed; encrypted values stay encrypted. */
+import type { Cipher } from "#crypto/Cipher.ts"
 import { Revision, Timeline, Timestamp } from "#schema/ids.ts"
 import { Cause, Clock, Context, DateTime, Effect, Layer, Option, Queue, Schema, Semaphore, Stream } from "effect"
 import { SqlClient, type SqlConnection, type SqlError } from "effect/sql"
 import { BackupWriter } from "./file.ts"
+import { sign } from "./signature.ts"
 import { backupTables } from "./tables.ts"
-import { timelineExpression } from "#store/ChangeLog.ts"
+import { timelineExpression } from "#store/logPosition.ts"
 import { migrationsTable } from "#store/Database.ts"
 import { describeSqlError } from "#store/sql.ts"
 
@@ -19,9 +21,10 @@ export class BackupFailed extends Schema.TaggedError<BackupFailed>()("BackupFail
 export class Backup extends Context.Service<Backup, {
   /**
    * The bytes of a backup file. Reads one snapshot of the database at the pace of the consumer, and one backup at a time.
-   * Fails if the consumer reads nothing for one minute.
+   * Fails if the consumer reads nothing for one minute. Signs the file with the database's writing key, or with that of the
+   * cipher if the cipher lacks it; without a cipher, the file is not signed.
    */
-  readonly dump: Stream.Stream<Uint8Array, BackupFailed>
+  dump(cipher: Option.Option<Cipher>): Stream.Stream<Uint8Array, BackupFailed>
   /** The time of the last complete backup by any node; none if it is unknown. */
   readonly lastBackupAt: Effect.Effect<Option.Option<string>>
 }>()("control/store/backup/Backup") {
@@ -36,12 +39,19 @@ export class Backup extends Context.Service<Backup, {
           readAll(sql, (text) => withinReadTimeout(Queue.offer(queue, text))).pipe(
             Effect.andThen(recordCompletion(sql)),
             oneAtATime.withPermits(1),
-            Effect.catchCause((cause) => Effect.fail(failure(cause))),
+            Effect.catchCause((cause) => Effect.fail(toBackupFailed(cause))),
             Effect.andThen(Queue.end(queue))
           ),
         { bufferSize: 2, strategy: "suspend" }
       )
-      return Backup.of({ dump: compressed(lines), lastBackupAt: readLastBackupAt(sql) })
+      const dump = (cipher: Option.Option<Cipher>) =>
+        Option.match(cipher, {
+          onNone: () => compressed(lines),
+          onSome: (cipher) =>
+            Stream.unwrap(Effect.map(readWritingKey(sql), (keyId) =>
+              sign(compressed(lines), keyId === null ? cipher : cipher.forWritingKey(keyId) ?? cipher)))
+        })
+      return Backup.of({ dump, lastBackupAt: readLastBackupAt(sql) })
     })
   )
 }
@@ -93,6 +103,12 @@ const readAll = (sql: SqlClient.SqlClient, emit: Emit): Effect.Effect<void, Back
     yield* emit(writer.footer())
   }))
 
+const readWritingKey = (sql: SqlClient.SqlClient): Effect.Effect<string | null, BackupFailed> =>
+  sql<{ id: string | null }>`select master_key_id as id from control_meta`.pipe(
+    Effect.map(([row]) => row?.id ?? null),
+    Effect.catchCause((cause) => Effect.fail(toBackupFailed(cause)))
+  )
+
 type Run = (statement: string) => ReturnType<SqlConnection.Connection["executeUnprepared"]>
 
 const existingTables = `select table_name as name from information_schema.tables where table_schema = current_schema()`
@@ -117,7 +133,7 @@ const decodeHeads = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({
   schema: Schema.Int
 })))
 
-function failure(cause: Cause.Cause<BackupFailed | SqlError.SqlError>): BackupFailed {
+function toBackupFailed(cause: Cause.Cause<BackupFailed | SqlError.SqlError>): BackupFailed {
   const error = Option.getOrUndefined(Cause.findErrorOption(cause))
   if (error instanceof BackupFailed) return error
   return new BackupFailed({ reason: `the database did not return all rows: ${describeSqlError(cause)}` })

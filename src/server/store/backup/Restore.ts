@@ -1,11 +1,13 @@
 /** Replaces the content of the database with a backup, in one transaction. */
 import type { Cipher } from "#crypto/Cipher.ts"
 import { Revision, Timeline } from "#schema/ids.ts"
-import { Cause, Context, Effect, Layer, Schema } from "effect"
+import { Cause, Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
-import { type BackupRow, type BackupSummary, BackupUnusable, forEachRowBatch, verifyBackup } from "./file.ts"
+import { BackupUnusable } from "./BackupUnusable.ts"
+import { type BackupRow, type BackupSummary, forEachRowBatch, verifyBackup } from "./file.ts"
+import { isSignedWith, readSignature } from "./signature.ts"
 import { backupTables } from "./tables.ts"
-import { timelineExpression } from "#store/ChangeLog.ts"
+import { timelineExpression } from "#store/logPosition.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { describeSqlError } from "#store/sql.ts"
 
@@ -38,7 +40,7 @@ export interface RestoreResult {
 /** Restores backups. */
 export class Restore extends Context.Service<Restore, {
   /** Replaces every row of the database with those of the file. Without `replace`, the database must be empty. */
-  restore(file: string, cipher: Cipher, options: { readonly replace: boolean }): Effect.Effect<
+  restore(file: string, cipher: Cipher, options: CheckOptions & { readonly replace: boolean }): Effect.Effect<
     RestoreResult,
     BackupUnusable | DatabaseNotEmpty | RestoreFailed
   >
@@ -47,8 +49,8 @@ export class Restore extends Context.Service<Restore, {
     Restore,
     Effect.map(SqlClient.SqlClient, (sql) =>
       Restore.of({
-        restore: Effect.fn("Restore.restore")(function*(file, cipher, { replace }) {
-          const summary = yield* checkBackup(file, cipher)
+        restore: Effect.fn("Restore.restore")(function*(file, cipher, { acceptUnsigned, replace }) {
+          const summary = yield* checkBackup(file, cipher, { acceptUnsigned })
           return yield* sql.withTransaction(Effect.gen(function*() {
             yield* lockTables(sql)
             const rows = yield* countRows(sql)
@@ -64,12 +66,46 @@ export class Restore extends Context.Service<Restore, {
   )
 }
 
+interface CheckOptions {
+  /** Also restores a file without a signature. */
+  readonly acceptUnsigned: boolean
+}
+
 /**
- * Checks a backup without a database: the file is complete, this version supports its schema, and the master keys decrypt
- * it.
+ * Checks a backup without a database: it is signed with a key of the cipher and complete, and `restore` accepts its rows.
+ * The signature is checked before anything else of the file is read.
  */
-export const checkBackup = Effect.fn("checkBackup")(function*(file: string, cipher: Cipher) {
-  const summary = yield* verifyBackup(file)
+export const checkBackup = Effect.fn("checkBackup")(function*(file: string, cipher: Cipher, options: CheckOptions) {
+  yield* checkSignature(file, cipher, options)
+  return yield* checkSummary(file, yield* verifyBackup(file), cipher)
+})
+
+const checkSignature = Effect.fnUntraced(function*(file: string, cipher: Cipher, { acceptUnsigned }: CheckOptions) {
+  const unusable = (reason: string) => new BackupUnusable({ file, reason })
+  const signature = Option.getOrUndefined(yield* readSignature(file))
+  if (signature === undefined) {
+    if (acceptUnsigned) return
+    return yield* unusable(
+      "it is not signed: it is no backup of Control, its end is missing, or an older version or a machine without the " +
+        "master key has made it; if you know where it comes from, add --accept-unsigned, because its rows can include " +
+        "API keys and admin tokens of a stranger"
+    )
+  }
+  const signer = cipher.forWritingKey(signature.keyId)
+  if (signer === undefined) return yield* unusable(foreignKey("signed", signature.keyId, cipher))
+  if (!(yield* isSignedWith(file, signature, signer))) {
+    return yield* unusable(
+      `the file was altered or damaged: its signature with master key ${signer.keyId} does not match`
+    )
+  }
+})
+
+const foreignKey = (what: "encrypted" | "signed", keyId: string, { readableIds }: Cipher) =>
+  `the backup is ${what} under master key ${keyId}, but the one given is ${[...readableIds].join(", ")}: ` +
+  "set CONTROL_MASTER_KEY_FILE or CONTROL_MASTER_KEYS_OLD, or put the key into the file master-key in the data directory"
+
+/** Checks that this version supports the schema of a complete backup, and that the cipher decrypts its values. */
+const checkSummary = Effect.fnUntraced(function*(file: string, summary: BackupSummary, cipher: Cipher) {
   const unusable = (reason: string) => new BackupUnusable({ file, reason })
   if (summary.header.schema > schemaVersion) {
     return yield* unusable(
@@ -79,16 +115,8 @@ export const checkBackup = Effect.fn("checkBackup")(function*(file: string, ciph
   }
   const { header: { masterKey }, keyIds } = summary
   const foreign = [...masterKey === null ? [] : [masterKey], ...keyIds].find((id) => !cipher.readableIds.has(id))
-  if (foreign !== undefined) {
-    return yield* unusable(
-      `the backup is encrypted under master key ${foreign}, but the one given is ${
-        [...cipher.readableIds].join(", ")
-      }: ` +
-        "set CONTROL_MASTER_KEY_FILE or CONTROL_MASTER_KEYS_OLD, or put the key into the file master-key in the data directory"
-    )
-  }
-  const known = new Set(backupTables.map(({ table }) => table))
-  const table = Object.keys(summary.rows).find((table) => !known.has(table))
+  if (foreign !== undefined) return yield* unusable(foreignKey("encrypted", foreign, cipher))
+  const table = Object.keys(summary.rows).find((table) => !tables.includes(table))
   if (table !== undefined)
     return yield* unusable(`the backup has rows of table ${table}, which this version of Control does not know`)
   return summary
@@ -133,7 +161,7 @@ const replaceRows = Effect.fnUntraced(
     yield* forEachRowBatch(
       file,
       summary,
-      (table, rows) => insertBatch(sql, file, { table, rows, columns: columns.get(table) ?? [] })
+      (table, rows) => insertBatch(sql, file, { table, rows, columns: columns.get(table) })
     )
     for (const table of tables) yield* advanceSequences(sql, table, columns.get(table) ?? [])
   }
@@ -149,12 +177,16 @@ const readColumns = (sql: SqlClient.SqlClient, table: string) =>
 interface Batch {
   readonly table: string
   readonly rows: ReadonlyArray<BackupRow["row"]>
-  readonly columns: ReadonlyArray<string>
+  /** Columns of the table; undefined if the database has no such table. */
+  readonly columns: ReadonlyArray<string> | undefined
 }
 
 /** Columns that an older backup does not have get their defaults. */
 const insertBatch = Effect.fnUntraced(
   function*(sql: SqlClient.SqlClient, file: string, { columns, rows, table }: Batch) {
+    // The file was checked before, but another process can have changed it since.
+    if (columns === undefined)
+      return yield* new BackupUnusable({ file, reason: "the file was changed while it was read" })
     const columnNames = Object.keys(rows[0] ?? {})
     const unknown = columnNames.find((name) => !columns.includes(name))
     if (unknown !== undefined) {
