@@ -66,12 +66,12 @@ const makeNodeLease = Effect.fnUntraced(function*<R>(connected: Effect.Effect<nu
     renewedAt = startedAt
   })
 
+  // A node that has not read the network holds no lease, because it cannot take clients of other nodes yet.
   const runFenced = <A>(write: Effect.Effect<A, LeaseLapsed | StoreUnavailable>) =>
-    Effect.catchTag(write, "LeaseLapsed", () => Effect.andThen(renew, write)).pipe(
+    Effect.andThen(network.loaded, Effect.catchTag(write, "LeaseLapsed", () => Effect.andThen(renew, write))).pipe(
       Effect.catchTag("LeaseLapsed", () => Effect.fail(new StoreUnavailable({ reason: "this node has no lease" })))
     )
 
-  // A node that has not read the network yet takes no clients of other nodes.
   const beginLease = Effect.gen(function*() {
     yield* network.loaded
     renewedAt = yield* monotonicMillis

@@ -1,10 +1,11 @@
 /** Handlers of /api/network. */
 import { Network } from "#feed/Network.ts"
 import { Api } from "#schema/api.ts"
-import { NothingHeld } from "#schema/problems.ts"
+import { NothingHeld, StoreUnavailable } from "#schema/problems.ts"
 import { DateTime, Effect, Option } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { problemOf } from "./problems.ts"
+import { notReadyReason } from "./readiness.ts"
 
 /** Rows in one response; the doctor reports the total. */
 const maxUnreadable = 1_000
@@ -14,8 +15,16 @@ export const layer = HttpApiBuilder.group(
   "network",
   Effect.fnUntraced(function*(handlers) {
     const network = yield* Network
+    const loaded = Effect.timeoutOrElse(Effect.mapError(network.loaded, problemOf), {
+      duration: "200 millis",
+      orElse: () =>
+        Effect.flatMap(
+          notReadyReason(network),
+          (detail) => detail === undefined ? Effect.void : Effect.fail(new StoreUnavailable({ detail }))
+        )
+    })
     const networkStatus = Effect.gen(function*() {
-      yield* Effect.timeoutOrElse(network.loaded, { duration: "2 seconds", orElse: () => network.catchUp })
+      yield* loaded
       const { revision, timeline } = yield* network.state
       const held = Option.getOrNull(yield* network.held)
       const unreadableRows = (yield* network.unreadable).slice(0, maxUnreadable)
@@ -27,14 +36,14 @@ export const layer = HttpApiBuilder.group(
       }
     })
     return handlers.handleAll({
-      get: () => Effect.mapError(networkStatus, problemOf),
+      get: () => networkStatus,
       accept: ({ payload: { timeline } }) =>
         Effect.gen(function*() {
           const isAccepted = yield* Effect.mapError(network.accept(timeline), problemOf)
           if (!isAccepted) {
             return yield* new NothingHeld({ detail: "no update is held back; GET /api/network shows the state" })
           }
-          return yield* Effect.mapError(networkStatus, problemOf)
+          return yield* networkStatus
         })
     })
   })

@@ -13,7 +13,7 @@ import {
   tagColumn,
   timelineExpression
 } from "./logPosition.ts"
-import { countRowsQuery, decodeHistory, forEachRowPage, recentTouchesQuery } from "./snapshotRows.ts"
+import { countRowsQuery, forEachRowPage, readHistory } from "./snapshotRows.ts"
 import { snapshotTransaction } from "./sql.ts"
 import type { UnreadableRow } from "./UnreadableRow.ts"
 
@@ -59,8 +59,7 @@ export const makeSnapshotReader = (sql: SqlClient.SqlClient, cipher: Cipher) => 
           progress = { rows: (progress?.rows ?? 0) + rows.length, total }
           yield* Effect.andThen(step, report.reading(progress))
         }))
-      const touches = yield* sql.unsafe(recentTouchesQuery)
-      const history = decodeHistory(touches, position.oldest, position.newest)
+      const history = yield* readHistory(sql, position.oldest, position.newest, step)
       yield* report.end(total)
       const state = { ...loader.finish(), history }
       return { state, tag: position.tag, accepted: acceptedIn(position), unreadable } satisfies Snapshot

@@ -29,39 +29,55 @@ export const countRowsQuery = `select (${
   rowSources.map(({ table }) => `(select count(*) from ${table})`).join(" + ")
 })::int as total`
 
-/**
- * Reads every row, in the format of the change log, with cursors of the current transaction. The database prepares the next page
- * while `use` works on one, so that at most two pages are in memory.
- */
-export const forEachRowPage = Effect.fnUntraced(function*<E, R>(
+/** Reads every row, in the format of the change log, page by page in the current transaction. */
+export const forEachRowPage = <E, R>(
   sql: SqlClient.SqlClient,
   revision: Revision,
   use: (rows: ReadonlyArray<SnapshotRow>) => Effect.Effect<void, E, R>
+) =>
+  Effect.forEach(rowSources, ({ entity, key, pageSize, table }) =>
+    forEachPage(sql, {
+      name: "network_rows",
+      pageSize,
+      query: `select ${revision}::float8 as revision, '${entity}' as entity, 'put' as op, ${key} as entity_id,
+        control_row_image(to_jsonb(${table})) as row_image from ${table}`
+    }, use), { discard: true })
+
+interface PagedQuery {
+  /** Name of the cursor. The prepared `fetch` of a name returns the same columns for every query. */
+  readonly name: string
+  readonly pageSize: number
+  readonly query: string
+}
+
+/**
+ * Reads the rows of a query with a cursor of the current transaction. The database prepares the next page while `use` works on
+ * one, so that at most two pages are in memory.
+ */
+const forEachPage = Effect.fnUntraced(function*<E, R>(
+  sql: SqlClient.SqlClient,
+  { name, pageSize, query }: PagedQuery,
+  use: (rows: ReadonlyArray<SnapshotRow>) => Effect.Effect<void, E, R>
 ) {
-  for (const { entity, key, pageSize, table } of rowSources) {
-    yield* sql.unsafe(
-      `declare network_rows no scroll cursor for select ${revision}::float8 as revision, '${entity}' as entity,
-        'put' as op, ${key} as entity_id, control_row_image(to_jsonb(${table})) as row_image from ${table}`
-    )
-    const fetchPage = Effect.forkChild(sql.unsafe<SnapshotRow>(`fetch ${pageSize} from network_rows`), {
-      startImmediately: true
-    })
-    let fetching = yield* fetchPage
-    let isLast = false
-    while (!isLast) {
-      const rows = yield* Fiber.join(fetching)
-      isLast = rows.length < pageSize
-      if (!isLast) fetching = yield* fetchPage
-      yield* use(rows)
-    }
-    yield* sql.unsafe("close network_rows")
+  yield* sql.unsafe(`declare ${name} no scroll cursor for ${query}`)
+  const fetchPage = Effect.forkChild(sql.unsafe<SnapshotRow>(`fetch ${pageSize} from ${name}`), {
+    startImmediately: true
+  })
+  let fetching = yield* fetchPage
+  let isLast = false
+  while (!isLast) {
+    const rows = yield* Fiber.join(fetching)
+    isLast = rows.length < pageSize
+    if (!isLast) fetching = yield* fetchPage
+    yield* use(rows)
   }
+  yield* sql.unsafe(`close ${name}`)
 })
 
 /**
  * The entities that recent changes touched, newest first. The limit exceeds the stored history by one row, to detect more.
  */
-export const recentTouchesQuery = `
+const recentTouchesQuery = `
   select revision::float8 as revision, entity, entity_id as id, own, renumbered,
     array_remove(array[old_agent_id, case when entity = 'tunnel' then row_image ->> 'agent_id' end], null) as agents
   from changes where entity <> 'key' order by revision desc limit ${History.capacity}`
@@ -74,6 +90,18 @@ const Touch = Schema.Union([
   Schema.Struct({ entity: Schema.Literal("certificate"), id: Schema.String, ...touch })
 ])
 const decodeTouches = Schema.decodeUnknownSync(Schema.Array(Touch))
+
+/** Reads the history in pages of the current transaction. The arguments are those of `decodeHistory`. */
+export const readHistory = Effect.fnUntraced(
+  function*(sql: SqlClient.SqlClient, oldest: Revision | null, newest: Revision, step: Effect.Effect<void>) {
+    const rows: Array<SnapshotRow> = []
+    yield* forEachPage(sql, { name: "recent_touches", pageSize: 1_000, query: recentTouchesQuery }, (page) => {
+      rows.push(...page)
+      return step
+    })
+    return decodeHistory(rows, oldest, newest)
+  }
+)
 
 /** `oldest` is the first revision in the log, null for an empty log. `newest` is the revision of the snapshot. */
 export const decodeHistory = (
