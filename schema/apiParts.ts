@@ -4,7 +4,6 @@ import { HttpApiEndpoint, HttpApiMiddleware, HttpApiSchema, HttpApiSecurity, Ope
 import { Deleted, deliveryField } from "./delivery.ts"
 import * as Problem from "./problems.ts"
 import * as Pagination from "./pagination.ts"
-import * as Resource from "./resources.ts"
 import type { Operator, Role } from "./adminTokens.ts"
 
 /** Role that an endpoint requires, set by `describeEndpoint`. An endpoint without this annotation requires `admin`. */
@@ -20,7 +19,13 @@ export class Authorization extends HttpApiMiddleware.Service<Authorization, { pr
   "control/http/Authorization",
   {
     security: { bearer: adminToken },
-    error: [Problem.Unauthorized, Problem.RoleTooLow, Problem.TooManyFailures, Problem.StoreUnavailable]
+    error: [
+      Problem.Unauthorized,
+      Problem.RoleTooLow,
+      Problem.TooManyFailures,
+      Problem.TooManyRequests,
+      Problem.StoreUnavailable
+    ]
   }
 ) {}
 
@@ -28,15 +33,6 @@ export class Authorization extends HttpApiMiddleware.Service<Authorization, { pr
 export class Validation extends HttpApiMiddleware.Service<Validation>()("control/http/Validation", {
   error: Problem.InvalidRequest
 }) {}
-
-/**
- * Ids in paths. They are looser than ids in rows, so that an operator can delete an unreadable row. The limit is twice 128
- * because PostgreSQL counts a surrogate pair as one character.
- */
-const idInPath = Schema.String.check(Schema.isBetweenLength(1, 256), Resource.noNulCharacter)
-export const AgentIdInPath = idInPath.pipe(Schema.brand("AgentId"))
-export const GatewayIdInPath = idInPath.pipe(Schema.brand("GatewayId"))
-export const TunnelIdInPath = idInPath.pipe(Schema.brand("TunnelId"))
 
 /** Query parameters of every list. */
 export const listQuery = {
@@ -69,14 +65,19 @@ export const describeEndpoint = (role: Role | "anyone", summary: string, descrip
   )
 }
 
-/** `GET path`: a page of items, oldest first, for the role `read`. */
-export const listEndpoint = <const Path extends `/${string}`, S extends Schema.Top>(
+/** `GET path`: a page of the items that pass the filters, oldest first, for the role `read`. */
+export const listEndpoint = <
+  const Path extends `/${string}`,
+  S extends Schema.Top,
+  Filters extends Schema.Struct.Fields = {}
+>(
   path: Path,
   item: S,
-  summary: string
+  summary: string,
+  filters: Filters = {} as Filters
 ) =>
   HttpApiEndpoint.get("list", path, {
-    query: listQuery,
+    query: { ...listQuery, ...filters },
     success: Pagination.pageOf(item),
     error: Problem.StoreUnavailable
   }).annotateMerge(describeEndpoint("read", summary, "Oldest first."))

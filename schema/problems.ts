@@ -40,6 +40,12 @@ export class TooManyFailures extends HttpApiError.Problem<TooManyFailures>()("To
   title: "Too many requests with an invalid admin token"
 }) {}
 
+export class TooManyRequests extends HttpApiError.Problem<TooManyRequests>()("TooManyRequests", {
+  type: urn("too-many-requests"),
+  status: 429,
+  title: "Too many requests of one caller are in progress"
+}) {}
+
 export class TokenNotFound extends HttpApiError.Problem<TokenNotFound>()("TokenNotFound", {
   type: urn("token-not-found"),
   status: 404,
@@ -86,6 +92,12 @@ export class AgentHasTunnels extends HttpApiError.Problem<AgentHasTunnels>()("Ag
   type: urn("agent-has-tunnels"),
   status: 409,
   title: "The agent still has tunnels"
+}) {}
+
+export class NameTaken extends HttpApiError.Problem<NameTaken>()("NameTaken", {
+  type: urn("name-taken"),
+  status: 409,
+  title: "Another client of this type has this name"
 }) {}
 
 export class DomainTaken extends HttpApiError.Problem<DomainTaken>()("DomainTaken", {
@@ -169,5 +181,7 @@ export const generalProblems = {
   413: { type: urn("body-too-large"), title: "The request body is larger than 1 MiB" },
   415: { type: urn("unsupported-media-type"), title: "The request body must be JSON" },
   421: { type: urn("misdirected-request"), title: "The host name is not allowed" },
-  500: { type: urn("internal"), title: "Internal server error" }
+  429: { type: urn("too-many-requests"), title: "Too many requests of one caller are in progress" },
+  500: { type: urn("internal"), title: "Internal server error" },
+  503: { type: urn("overloaded"), title: "Too many requests are in progress" }
 } as const

@@ -5,6 +5,7 @@ import { monotonicMillis } from "#time/monotonic.ts"
 import { answerPlainRequest, ListeningServer, requestBounds } from "#connection/Listener.ts"
 import * as Control from "#server/Control.ts"
 import { readKeyPair } from "#ingress/tlsKeyPair.ts"
+import { currentLimits } from "#ingress/connectionLimits.ts"
 import { makeServer } from "#ingress/servers.ts"
 import * as Logging from "#server/logging.ts"
 import { type ClientType, Revision } from "#schema/ids.ts"
@@ -61,7 +62,8 @@ export class WSServer {
     const closing = Promise.withResolvers<void>()
     this.closed = closing.promise
     this.#resolveClosed = closing.resolve
-    this.#server = makeServer("ws", settings, readKeyPair(settings), requestBounds, answerPlainRequest)
+    const limits = Effect.runSync(Effect.provide(currentLimits, Settings.layerOf(settings)))
+    this.#server = makeServer("ws", settings, readKeyPair(settings), limits, requestBounds, answerPlainRequest)
     this.#runtime = ManagedRuntime.make(
       Control.layerWithoutApi.pipe(
         Layer.provide(Layer.succeed(ListeningServer, this.#server)),
@@ -69,7 +71,7 @@ export class WSServer {
         Layer.provide(Settings.layerOf(settings))
       )
     )
-    const releaseUpgrades = queueUpgrades(this.#server, settings.maxUnauthenticated)
+    const releaseUpgrades = queueUpgrades(this.#server, limits.ws.silent.total)
     const closedEarly = this.closed.then(() => Promise.reject(new Error("the server was closed before it was ready")))
     const listening = Promise.race([listen(this.#server, settings.wsHost, settings.wsPort), closedEarly])
     // `close` has no effect while the host name is being resolved, so the server closes again once it listens.

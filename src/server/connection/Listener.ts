@@ -1,5 +1,6 @@
 /** Listens on the WebSocket port, validates upgrades, and hands each socket to `Connections`. */
 import { subprotocols } from "#schema/protocol.ts"
+import { connectionGateOf } from "#ingress/ConnectionGate.ts"
 import { makeRequestCheck } from "#ingress/requestCheck.ts"
 import { Ingress } from "#ingress/Ingress.ts"
 import { PortUnavailable } from "#ingress/PortUnavailable.ts"
@@ -93,6 +94,7 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
   const settings = yield* Settings
   const connections = yield* Connections
   const admit = makeRequestCheck("ws", settings)
+  const gate = connectionGateOf(server)
   const { maxBytesPerSecond } = settings
   const byteLimit = { perSecond: maxBytesPerSecond, burst: maxBytesPerSecond * 4 }
   const wss = new WebSocketServer(webSocketOptions(settings.maxMessageBytes))
@@ -110,6 +112,7 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
       return refuse(raw, 503, "too many connections, or too many that have not authenticated; try again later")
     }
     raw.once("close", () => slot.release())
+    gate?.release(request.socket)
     wss.handleUpgrade(request, raw, head, (ws) => {
       connections.serve(new WsSocket(ws, raw, byteLimit), slot, {
         type: verdict.type,

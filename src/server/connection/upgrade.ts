@@ -1,5 +1,5 @@
 /** Validates upgrade requests, and counts the sockets that have not authenticated yet. */
-import { Quota } from "#rateLimit/Quota.ts"
+import { Quota, type QuotaLimits } from "#rateLimit/Quota.ts"
 import { ClientType } from "#schema/ids.ts"
 import { type Level, subprotocols } from "#schema/protocol.ts"
 import { Schema } from "effect"
@@ -56,8 +56,8 @@ export class PendingConnections<Socket> {
   /** In order of arrival, so that the oldest come first. */
   readonly #slots = new Set<PendingSlot<Socket>>()
 
-  constructor(limit: number, limitPerAddress: number) {
-    this.#quota = new Quota(limit, limitPerAddress)
+  constructor(limits: QuotaLimits) {
+    this.#quota = new Quota(limits)
   }
 
   /** Reserves a slot that starts at this moment; undefined if the quota is used up. */

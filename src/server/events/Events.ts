@@ -1,5 +1,7 @@
 /** Stream of events for operators, buffered and shared between nodes. */
 import { newId } from "#crypto/identifiers.ts"
+import { Quota } from "#rateLimit/Quota.ts"
+import type { Role } from "#schema/adminTokens.ts"
 import type { ControlEvent } from "#schema/events.ts"
 import type { Revision } from "#schema/ids.ts"
 import { EventStore } from "#store/EventStore.ts"
@@ -16,15 +18,27 @@ const maxBufferedEvents = 10_000
 /** More than the number of clients that move between nodes within minutes. */
 const maxTrackedClients = 32_768
 
-const maxFollowers = 100
+/** One token may have half of the streams, and the last ones are for tokens of the role `admin`. */
+const followerLimits = { total: 100, perHolder: 50, reserved: 10 }
 
 const maxEventsPerPage = 256
 
-/** This process serves the maximum number of followers already. */
-export class TooManyFollowers extends Schema.TaggedError<TooManyFollowers>()("TooManyFollowers", {}) {
+/** This process serves the maximum number of followers already, in total or of one token. */
+export class TooManyFollowers extends Schema.TaggedError<TooManyFollowers>()("TooManyFollowers", {
+  isLimitOfToken: Schema.Boolean
+}) {
   override get message(): string {
-    return `${maxFollowers} event streams are open, which is the maximum; try again later`
+    const { perHolder, reserved, total } = followerLimits
+    return this.isLimitOfToken
+      ? `${perHolder} event streams of this admin token are open, the maximum of one token; close one of them`
+      : `${total - reserved} event streams are open, which is the maximum; try again later`
   }
+}
+
+/** Operator of an event stream: the id of its admin token, or null for the token of the settings. */
+export interface Follower {
+  readonly id: string | null
+  readonly role: Role
 }
 
 export class Events extends Context.Service<Events, {
@@ -49,7 +63,8 @@ export class Events extends Context.Service<Events, {
    * with. A `reset` stands where events may be missing. Counts as a follower until the scope ends.
    */
   follow(
-    lastEventId: string | undefined
+    lastEventId: string | undefined,
+    follower: Follower
   ): Effect.Effect<
     { readonly from: string; readonly events: Stream.Stream<PublishedEvent> },
     TooManyFollowers,
@@ -67,7 +82,7 @@ export class Events extends Context.Service<Events, {
       const presenceOrder = new PresenceOrder(maxTrackedClients)
       const relayQueue = new RelayQueue(maxBufferedEvents)
       const eventsFrom = yield* makeReader(buffer, added)
-      let followers = 0
+      const followers = new Quota(followerLimits)
 
       const publishLocal = (event: ControlEvent) => {
         buffer.add(event)
@@ -90,13 +105,21 @@ export class Events extends Context.Service<Events, {
         added.wake()
       }
 
-      const acquireFollower = Effect.acquireRelease(
-        Effect.suspend(() => followers < maxFollowers ? Effect.sync(() => followers += 1) : new TooManyFollowers()),
-        () => Effect.sync(() => followers -= 1)
-      )
+      const acquireFollower = ({ id, role }: Follower) => {
+        const holder = id ?? "bootstrap"
+        return Effect.acquireRelease(
+          Effect.suspend(() => {
+            const release = followers.tryAcquire(holder, { mayUseReserve: role === "admin" })
+            return release === undefined
+              ? Effect.fail(new TooManyFollowers({ isLimitOfToken: followers.isHolderAtLimit(holder) }))
+              : Effect.succeed(release)
+          }),
+          (release) => Effect.sync(release)
+        )
+      }
 
-      const follow = Effect.fn("Events.follow")(function*(lastEventId: string | undefined) {
-        yield* acquireFollower
+      const follow = Effect.fn("Events.follow")(function*(lastEventId: string | undefined, follower: Follower) {
+        yield* acquireFollower(follower)
         const cursor = buffer.cursorAfter(lastEventId)
         return { from: cursor.from, events: Stream.interruptWhen(eventsFrom(cursor), Deferred.await(closed)) }
       })

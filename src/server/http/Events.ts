@@ -16,14 +16,13 @@ export const layer = HttpApiBuilder.group(
     return handlers.handleRaw(
       "follow",
       ({ headers, query }) =>
-        Effect.all([follow(headers["last-event-id"] ?? query.lastEventId), Operator]).pipe(
-          Effect.map(([{ events, from }, { invalidated: ended }]) =>
-            HttpServerResponse.stream(eventStream(from, Stream.interruptWhen(events, ended)), {
-              contentType: "text/event-stream"
-            })
-          ),
-          Effect.mapError(problemOf)
-        )
+        Effect.gen(function*() {
+          const { invalidated, self } = yield* Operator
+          const { events, from } = yield* follow(headers["last-event-id"] ?? query.lastEventId, self)
+          return HttpServerResponse.stream(eventStream(from, Stream.interruptWhen(events, invalidated)), {
+            contentType: "text/event-stream"
+          })
+        }).pipe(Effect.mapError(problemOf))
     )
   })
 )

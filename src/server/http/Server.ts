@@ -51,8 +51,16 @@ const routes = Layer.mergeAll(HttpApiBuilder.layer(Api).pipe(Layer.provide(handl
 /** `requestTimeout` in milliseconds, `maxHeaderSize` in bytes. */
 const requestLimits = { requestTimeout: 30_000, maxHeaderSize: 16_384 }
 
-/** Fits the longest host name (253 characters) with every character percent-encoded. */
-const routerConfig = { maxParamLength: 3 * 253 }
+/**
+ * The router matches exactly one spelling of each path, because a proxy's path rules see the path as it was sent. A parameter
+ * fits the longest host name (253 characters) with every character percent-encoded.
+ */
+const routerConfig = {
+  maxParamLength: 3 * 253,
+  caseSensitive: true,
+  ignoreTrailingSlash: false,
+  ignoreDuplicateSlashes: false
+}
 
 /** Listens when built. Provides the `HttpServer`, whose `address` contains the actual port. */
 export const layer = Layer.unwrap(Effect.gen(function*() {

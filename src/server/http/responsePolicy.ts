@@ -1,6 +1,8 @@
 /** Applies to every response: request checks, security headers, and problem details for errors (RFC 9457). */
 import { makeRequestCheck } from "#ingress/requestCheck.ts"
-import { Settings } from "#server/Settings.ts"
+import { currentLimits } from "#ingress/connectionLimits.ts"
+import { Quota } from "#rateLimit/Quota.ts"
+import { isLoopback, Settings } from "#server/Settings.ts"
 import { actingAs } from "#store/AuditActor.ts"
 import { NodeHttpServerRequest } from "@effect/platform-node"
 import { ByteSize, Cause, Effect, type Types } from "effect"
@@ -23,12 +25,17 @@ const retryAfterSeconds = "5"
 export const layer = HttpRouter.middleware(
   Effect.gen(function*() {
     const checkRequest = makeRequestCheck("api", yield* Settings)
+    const requests = new Quota((yield* currentLimits).api.places)
     return (handler: Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled>) =>
       Effect.gen(function*() {
         const request = yield* HttpServerRequest.HttpServerRequest
         const verdict = checkRequest(NodeHttpServerRequest.toIncomingMessage(request))
         if (verdict._tag === "Rejected")
           return addPolicyHeaders(request, problemForStatus(verdict.status, verdict.reason))
+        // Pipelined requests of one connection run at the same time, so that the limit of connections does not bound them.
+        const release = requests.tryAcquire(verdict.address, { mayUseReserve: isLoopback(verdict.address) })
+        if (release === undefined) return addPolicyHeaders(request, tooManyRequests(requests, verdict.address))
+        yield* Effect.addFinalizer(() => Effect.sync(release))
         const response = yield* handler.pipe(
           Effect.provideService(HttpIncomingMessage.MaxBodySize, maxBodySize),
           actingAs("admin", verdict.address),
@@ -43,6 +50,13 @@ export const layer = HttpRouter.middleware(
   }),
   { global: true }
 )
+
+function tooManyRequests(requests: Quota, address: string): HttpServerResponse.HttpServerResponse {
+  const { perHolder, reserved, total } = requests.limits
+  return requests.isHolderAtLimit(address)
+    ? problemForStatus(429, `${perHolder} requests of ${address} are in progress, the maximum of one address`)
+    : problemForStatus(503, `${total - reserved} requests are in progress, the maximum of this node`)
+}
 
 /**
  * Response to an error that has no specific problem: an unreadable body, an unknown path, or a defect. Defects are

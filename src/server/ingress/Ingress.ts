@@ -20,7 +20,9 @@ import {
   validityWarning
 } from "./tlsKeyPair.ts"
 import { proxyHeaderPhaseOf } from "./proxyHeaderPhase.ts"
-import { connectionLimitsOf, makeServer, openFilesLimit, type PortName, type RequestLimits } from "./servers.ts"
+import { connectionGateOf, type RefusedConnection } from "./ConnectionGate.ts"
+import { connectionLimitsOf, OpenFiles } from "./connectionLimits.ts"
+import { makeServer, type PortName, type RequestLimits } from "./servers.ts"
 
 export class Ingress extends Context.Service<Ingress, {
   /** Creates a server that does not listen yet. It uses TLS if the settings have a certificate. */
@@ -35,8 +37,8 @@ export class Ingress extends Context.Service<Ingress, {
     Ingress,
     Effect.gen(function*() {
       const settings = yield* Settings
-      const openFiles = openFilesLimit()
-      const connectionLimits = connectionLimitsOf(settings, openFiles)
+      const openFiles = yield* OpenFiles
+      const limits = connectionLimitsOf(settings, openFiles)
       const servers = new Set<Server>()
       let keyPair = yield* readOrUnusable(() => readKeyPair(settings))
       if (keyPair !== undefined) {
@@ -55,15 +57,15 @@ export class Ingress extends Context.Service<Ingress, {
       const warnings = yield* Queue.dropping<string>(1)
       yield* Effect.forkScoped(logWarnings(warnings))
 
-      const create = (port: PortName, limits: RequestLimits, listener?: RequestListener) =>
-        makeServer(port, settings, keyPair, limits, listener)
+      const create = (port: PortName, requests: RequestLimits, listener?: RequestListener) =>
+        makeServer(port, settings, keyPair, limits, requests, listener)
 
       const supervise = Effect.fnUntraced(function*(port: PortName, server: Server) {
         yield* warnAboutPlaintext(port, settings)
         if (port === "api" && requiresProxyHeaderFromLoopback(settings))
           yield* Effect.logWarning(loopbackShutOutWarning)
         if (keyPair !== undefined) replaceCertificate(server, keyPair)
-        server.maxConnections = connectionLimits[port]
+        server.maxConnections = limits[port].connections
         // Without a free file descriptor `accept` fails, and Node reports the failure here.
         const onError = (error: Error) =>
           void (server.listening &&
@@ -71,25 +73,28 @@ export class Ingress extends Context.Service<Ingress, {
               warnings,
               `cannot accept a connection on the ${port} port: ${error.message}; raise the limit of open files (ulimit -n)`
             ))
-        const onDrop = () =>
-          void Queue.offerUnsafe(
-            warnings,
-            `closing new connections of ${portUsers[port].users}: the limit of ${
-              connectionLimits[port]
-            } connections is reached; ` +
-              `raise the limit of open files (ulimit -n)${port === "ws" ? " or CONTROL_MAX_CONNECTIONS" : ""}`
-          )
+        const context = yield* Effect.context()
+        const refuse = (reason: "total" | "address", warning: string) => {
+          Metric.withAttributes(refusedConnections, { port, reason }).updateUnsafe(1, context)
+          Queue.offerUnsafe(warnings, warning)
+        }
+        const onDrop = () => refuse("total", tooManyText(port, limits[port].connections))
+        const gate = connectionGateOf(server)
+        if (gate !== undefined) {
+          gate.onRefuse = (refused) =>
+            refuse(refused.isLimitOfAddress ? "address" : "total", refusedText(port, refused))
+        }
         server.on("error", onError).on("drop", onDrop)
         yield* superviseProxyHeaderPhase(server, warnings)
         servers.add(server)
         yield* Effect.addFinalizer(() => Effect.sync(() => servers.delete(server)))
       })
 
-      if (connectionLimits.ws < settings.maxConnections) {
+      if (limits.ws.open < settings.maxConnections) {
         // Not logged for the default, which few installations reach. The first closed connection logs a warning in any case.
         const isConfigured = settings.maxConnections !== defaults.maxConnections
         yield* (isConfigured ? Effect.logInfo : Effect.logDebug)(
-          `the limit of ${openFiles} open files allows ${connectionLimits.ws} connections of agents and gateways, fewer than ` +
+          `the limit of ${openFiles} open files allows ${limits.ws.open} connections of agents and gateways, fewer than ` +
             `CONTROL_MAX_CONNECTIONS=${settings.maxConnections}; raise the limit (ulimit -n) or lower CONTROL_MAX_CONNECTIONS`
         )
       }
@@ -160,6 +165,21 @@ const reportExpiry = Effect.fnUntraced(function*(keyPair: TlsKeyPair | undefined
   if (warning !== undefined) yield* Effect.logWarning(`the certificate of CONTROL_TLS_CERTIFICATE ${warning}`)
 })
 
+const tooManyText = (port: PortName, limit: number): string =>
+  `closing new connections of ${portUsers[port].users}: the limit of ${limit} connections is reached; ` +
+  `raise the limit of open files (ulimit -n)${port === "ws" ? " or CONTROL_MAX_CONNECTIONS" : ""}`
+
+/** A place of the WebSocket port is free again with the first request, of the API port with the end of the connection. */
+const refusedText = (port: PortName, { address, isLimitOfAddress, limit }: RefusedConnection): string => {
+  const kind = port === "ws" ? `${limit} connections without a request` : `${limit} connections`
+  return isLimitOfAddress
+    ? `closing new connections of ${
+      portUsers[port].users
+    } from ${address}: the limit of ${kind} for one address is reached; ` +
+      "if the address is a proxy, add it to CONTROL_TRUSTED_PROXIES"
+    : `closing new connections of ${portUsers[port].users}, now from ${address}: the limit of ${kind} is reached`
+}
+
 const portUsers = {
   ws: { users: "agents and gateways", secrets: "API keys and WireGuard keys" },
   api: { users: "operators", secrets: "the admin token" }
@@ -189,4 +209,9 @@ const logWarnings = (warnings: Queue.Dequeue<string>) =>
 
 const expiryGauge = Metric.gauge("control_tls_certificate_expiry_seconds", {
   description: "Expiry of the TLS certificate in seconds since 1970"
+})
+
+const refusedConnections = Metric.counter("control_connections_refused_total", {
+  description: "TCP connections closed at once, because one address or all addresses together had too many",
+  incremental: true
 })

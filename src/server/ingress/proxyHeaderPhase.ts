@@ -1,5 +1,5 @@
 /** Reads the PROXY header of each new connection before TLS and HTTP. `proxyProtocol.ts` parses it. */
-import { Quota } from "#rateLimit/Quota.ts"
+import { Quota, type QuotaLimits } from "#rateLimit/Quota.ts"
 import { unmappedAddress } from "#schema/ids.ts"
 import { addressMatcher, type SettingsValues } from "#server/Settings.ts"
 import type { Server } from "node:http"
@@ -8,7 +8,7 @@ import type { Socket } from "node:net"
 import { type RemoteEndpoint, remoteFromProxyHeader } from "./caller.ts"
 import { decide } from "./proxyProtocol.ts"
 
-type SocketEndpoints = Pick<Socket, "remoteAddress" | "remotePort" | "localAddress" | "localPort">
+export type SocketEndpoints = Pick<Socket, "remoteAddress" | "remotePort" | "localAddress" | "localPort">
 
 /**
  * Remote endpoints from the headers of open connections. The key is the four-tuple, because TLS wraps the socket in
@@ -16,7 +16,8 @@ type SocketEndpoints = Pick<Socket, "remoteAddress" | "remotePort" | "localAddre
  */
 const remotesByFourTuple = new Map<string, RemoteEndpoint>()
 
-const fourTuple = ({ localAddress, localPort, remoteAddress, remotePort }: SocketEndpoints): string =>
+/** Identifies an open TCP connection, also below TLS. */
+export const fourTuple = ({ localAddress, localPort, remoteAddress, remotePort }: SocketEndpoints): string =>
   `${remoteAddress} ${remotePort} ${localAddress} ${localPort}`
 
 /** Other end of a connection according to its PROXY header; without a header, the address of the socket. */
@@ -26,18 +27,15 @@ export const remoteOf = (socket: SocketEndpoints): RemoteEndpoint =>
 const phases = new WeakMap<Server, ProxyHeaderPhase>()
 
 /** From now on the server receives a connection only after its PROXY header has been read. */
-export const expectProxyHeaders = (server: Server, rules: HeaderPhaseSettings): void => {
-  phases.set(server, new ProxyHeaderPhase(server, rules))
+export const expectProxyHeaders = (server: Server, settings: HeaderPhaseSettings, limits: QuotaLimits): void => {
+  phases.set(server, new ProxyHeaderPhase(server, settings, limits))
 }
 
 /** Undefined if the server expects no PROXY headers. */
 export const proxyHeaderPhaseOf = (server: Server): ProxyHeaderPhase | undefined => phases.get(server)
 
 /** Settings that the phase needs. */
-export type HeaderPhaseSettings = Pick<
-  SettingsValues,
-  "trustedProxies" | "maxUnauthenticated" | "maxUnauthenticatedPerIp"
->
+export type HeaderPhaseSettings = Pick<SettingsValues, "trustedProxies">
 
 /** Connections of one server whose header is not complete yet. */
 class ProxyHeaderPhase {
@@ -51,11 +49,11 @@ class ProxyHeaderPhase {
   /** One proxy may use the whole quota, because it forwards many clients. */
   readonly #proxyQuota: Quota
 
-  constructor(server: Server, rules: HeaderPhaseSettings) {
+  constructor(server: Server, settings: HeaderPhaseSettings, limits: QuotaLimits) {
     this.#server = server
-    this.#untrustedQuota = new Quota(rules.maxUnauthenticated, rules.maxUnauthenticatedPerIp)
-    this.#proxyQuota = new Quota(rules.maxUnauthenticated, rules.maxUnauthenticated)
-    this.#isTrusted = addressMatcher(rules.trustedProxies)
+    this.#untrustedQuota = new Quota(limits)
+    this.#proxyQuota = new Quota(limits)
+    this.#isTrusted = addressMatcher(settings.trustedProxies)
     this.#handlers = server.listeners("connection") as Array<(socket: Socket) => void>
     server.removeAllListeners("connection").on("connection", (socket: Socket) => this.#accept(socket))
     // `close` waits for open connections and closes idle ones of HTTP, but does not know of pending ones.
@@ -104,7 +102,9 @@ class ProxyHeaderPhase {
 
   /** Adds a connection and returns its release; undefined if the quota is used up. */
   #tryAdd(pending: PendingSocket): (() => void) | undefined {
-    const releaseSlot = (pending.isTrusted ? this.#proxyQuota : this.#untrustedQuota).tryAcquire(pending.address)
+    const releaseSlot = pending.isTrusted
+      ? this.#proxyQuota.tryAcquire(pending.address, { isShared: true })
+      : this.#untrustedQuota.tryAcquire(pending.address)
     if (releaseSlot === undefined) return undefined
     this.#pending.add(pending)
     return () => {

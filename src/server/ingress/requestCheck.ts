@@ -4,6 +4,7 @@ import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
 import { remoteOf } from "./proxyHeaderPhase.ts"
+import { nonCanonicalReason } from "./canonicalPath.ts"
 import { isAllowedHost, isSameOrigin } from "./hostAndOrigin.ts"
 import { callerOf } from "./caller.ts"
 
@@ -19,7 +20,7 @@ export type RequestHead =
 export type RequestVerdict =
   /** `address` is the IP address of the caller. */
   | { readonly _tag: "Allowed"; readonly address: string }
-  | { readonly _tag: "Rejected"; readonly status: 400 | 403 | 421; readonly reason: string }
+  | { readonly _tag: "Rejected"; readonly status: 400 | 403 | 404 | 421; readonly reason: string }
 
 /** Returns the check of one port: `ws` for upgrades of agents and gateways, `api` for requests of operators. */
 export const makeRequestCheck = (
@@ -52,6 +53,9 @@ export const makeRequestCheck = (
         403,
         "encryption required; use TLS, or a trusted proxy that sends X-Forwarded-Proto: https"
       )
+    // Upgrades are not routed by path, so that clients may use any path.
+    const nonCanonical = port === "api" ? nonCanonicalReason(request.url ?? "") : undefined
+    if (nonCanonical !== undefined) return rejected(404, `the path has ${nonCanonical}`)
     return { _tag: "Allowed", address: caller.address }
   }
 }
@@ -81,6 +85,6 @@ const forwardingHeader = /^(?:x-forwarded-.*|x-real-ip|forwarded|via)$/u
 const joinHeader = (header: string | Array<string> | undefined): string | undefined =>
   Array.isArray(header) ? header.join(",") : header
 
-function rejected(status: 400 | 403 | 421, reason: string): RequestVerdict {
+function rejected(status: 400 | 403 | 404 | 421, reason: string): RequestVerdict {
   return { _tag: "Rejected", status, reason }
 }

@@ -1,8 +1,11 @@
-/** Creates the HTTP servers of both ports and computes their connection limits. */
+/** Creates the HTTP servers of both ports. */
+import { Quota } from "#rateLimit/Quota.ts"
 import type { SettingsValues } from "#server/Settings.ts"
 import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http"
 import { createServer as createTlsServer } from "node:https"
 import type { TlsKeyPair } from "./tlsKeyPair.ts"
+import { guardConnections } from "./ConnectionGate.ts"
+import type { ConnectionLimits } from "./connectionLimits.ts"
 import { expectProxyHeaders } from "./proxyHeaderPhase.ts"
 
 export type PortName = "ws" | "api"
@@ -14,61 +17,24 @@ const tlsHandshakeTimeout = 5_000
 /** Maximum time for receiving a request in milliseconds, and maximum size of its headers in bytes. */
 export type RequestLimits = Required<Pick<ServerOptions, "requestTimeout" | "maxHeaderSize">>
 
-/** Creates a server with TLS if there is a key pair, and with PROXY headers before TLS if the settings require them. */
+/**
+ * Creates a server with TLS if there is a key pair, and with PROXY headers before TLS if the settings require them. One address
+ * holds only its share of the connections: at the WebSocket port of those without a request, at the API port of all.
+ */
 export const makeServer = (
   port: PortName,
   settings: SettingsValues,
   keyPair: TlsKeyPair | undefined,
+  connections: ConnectionLimits,
   limits: RequestLimits,
   listener?: RequestListener
 ): Server => {
   const options = { ...headerTimeouts, ...limits }
+  const places = port === "ws" ? connections.ws.silent : connections.api.places
   const server = keyPair === undefined
     ? createServer(options, listener)
     : createTlsServer({ ...options, ...keyPair.options, handshakeTimeout: tlsHandshakeTimeout }, listener)
-  if (settings.proxyProtocol === "both" || settings.proxyProtocol === port) expectProxyHeaders(server, settings)
+  guardConnections(server, new Quota(places), settings)
+  if (settings.proxyProtocol === "both" || settings.proxyProtocol === port) expectProxyHeaders(server, settings, places)
   return server
-}
-
-/** File descriptors for the database, files and everything else that is not an incoming connection. */
-const reservedDescriptors = 64
-
-/** More simultaneous connections than an API needs. */
-const maxApiConnections = 1_000
-
-/** Each port accepts this many connections even if the limit of open files is very low. */
-const minConnections = 8
-
-/** Maximum number of open TCP connections of each port. */
-export interface ConnectionLimits {
-  readonly ws: number
-  readonly api: number
-}
-
-/**
- * Divides the file descriptors of this process, so that no port starves the other one or the database. The server closes
- * connections above the limit as soon as it has accepted them. Agents and gateways get the configured number of connections
- * and room for connections that are rejected with a response. The limit of open files may reduce both.
- */
-export const connectionLimitsOf = (
-  { maxConnections, maxUnauthenticated }: Pick<SettingsValues, "maxConnections" | "maxUnauthenticated">,
-  openFiles: number
-): ConnectionLimits => {
-  const api = Math.max(minConnections, Math.min(maxApiConnections, Math.floor(openFiles / 8)))
-  return {
-    api,
-    ws: Math.max(minConnections, Math.min(maxConnections + maxUnauthenticated, openFiles - api - reservedDescriptors))
-  }
-}
-
-/** Limit of open files of this process; infinite if the system reports none. */
-export const openFilesLimit = (): number => {
-  // Otherwise the report resolves the host names of all connected peers.
-  const reporter = process.report as typeof process.report & { excludeNetwork: boolean }
-  const { excludeNetwork } = reporter
-  reporter.excludeNetwork = true
-  const report = reporter.getReport() as { readonly userLimits?: { readonly open_files?: { readonly soft?: unknown } } }
-  reporter.excludeNetwork = excludeNetwork
-  const soft = Number(report.userLimits?.open_files?.soft)
-  return Number.isFinite(soft) ? soft : Number.POSITIVE_INFINITY
 }

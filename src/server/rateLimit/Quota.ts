@@ -1,36 +1,54 @@
-/** A quota for slots in use at the same time, in total and for each address block. */
+/** A quota for slots in use at the same time: in total, and for each holder, so that one holder cannot take all of them. */
 import { addressBlock } from "#schema/ids.ts"
 
+export interface QuotaLimits {
+  readonly total: number
+  /** Slots of one holder: an IPv4 address, the /64 of an IPv6 address, or the id of a token. */
+  readonly perHolder: number
+  /** Slots of the total that only holders with `mayUseReserve` get. */
+  readonly reserved?: number
+}
+
+export interface Privileges {
+  readonly mayUseReserve?: boolean
+  /** The holder stands for many others, as a trusted proxy does, so that only the total limits its slots. */
+  readonly isShared?: boolean
+}
+
 export class Quota {
-  readonly #maxTotal: number
-  readonly #maxPerAddress: number
-  readonly #countByAddress = new Map<string, number>()
+  readonly limits: Required<QuotaLimits>
+  readonly #countByHolder = new Map<string, number>()
   #total = 0
 
-  constructor(maxTotal: number, maxPerAddress: number) {
-    this.#maxTotal = maxTotal
-    this.#maxPerAddress = maxPerAddress
+  constructor({ perHolder, reserved = 0, total }: QuotaLimits) {
+    this.limits = { total, perHolder, reserved }
   }
 
-  /** Acquires one slot for this address and returns its release, which is idempotent; undefined if the quota is used up. */
-  tryAcquire(from: string): (() => void) | undefined {
-    const address = addressBlock(from)
-    const count = this.#countByAddress.get(address) ?? 0
-    if (this.#total >= this.#maxTotal || count >= this.#maxPerAddress) return undefined
+  /** Acquires one slot for this holder and returns its release, which is idempotent; undefined if the quota is used up. */
+  tryAcquire(from: string, { isShared = false, mayUseReserve = false }: Privileges = {}): (() => void) | undefined {
+    const holder = addressBlock(from)
+    const { reserved, total } = this.limits
+    if (this.#total >= (mayUseReserve ? total : total - reserved)) return undefined
+    if (!isShared && this.isHolderAtLimit(from)) return undefined
     this.#total += 1
-    this.#countByAddress.set(address, count + 1)
+    this.#countByHolder.set(holder, (this.#countByHolder.get(holder) ?? 0) + 1)
     let isReleased = false
     return () => {
       if (isReleased) return
       isReleased = true
-      this.#release(address)
+      this.#release(holder)
     }
   }
 
-  #release(address: string): void {
+  /** Whether the holder has its own maximum of slots, whatever the others have. */
+  isHolderAtLimit(from: string): boolean {
+    return (this.#countByHolder.get(addressBlock(from)) ?? 0) >= this.limits.perHolder
+  }
+
+  #release(holder: string): void {
     this.#total -= 1
-    const remaining = (this.#countByAddress.get(address) ?? 1) - 1
-    if (remaining === 0) this.#countByAddress.delete(address)
-    else this.#countByAddress.set(address, remaining)
+    const remaining = (this.#countByHolder.get(holder) ?? 1) - 1
+    if (remaining === 0) this.#countByHolder.delete(holder)
+    else this.#countByHolder.set(holder, remaining)
   }
 }

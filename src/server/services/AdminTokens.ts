@@ -131,7 +131,7 @@ const maxDelayed = 1_024
 
 function makeDelayedRejection() {
   const failures = new FailureBackoff()
-  const delayed = new Quota(maxDelayed, maxDelayedPerAddress)
+  const delayed = new Quota({ total: maxDelayed, perHolder: maxDelayedPerAddress })
 
   return Effect.fnUntraced(function*(from: string | null) {
     const address = from ?? ""

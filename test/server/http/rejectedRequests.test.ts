@@ -133,7 +133,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("rejected requests", (i
         assertProblem(await operator.post("/healthz"), 405, "method-not-allowed")
         assertProblem(await operator.get(`/api/agents/${"x".repeat(2_000)}`), 404, "not-found")
         assertProblem(await operator.get(`/api/agents/${"x".repeat(128)}`), 404, "agent-not-found")
-        const longest = `${"%61".repeat(63)}.${"%61".repeat(63)}.${"%61".repeat(63)}.${"%61".repeat(61)}`
+        const longest = `${"a".repeat(63)}.${"a".repeat(63)}.${"a".repeat(63)}.${"a".repeat(61)}`
         assertProblem(await operator.get(`/api/certificates/${longest}`), 404, "certificate-not-found")
       })
       assert.strictEqual((yield* raw(port, "OPTIONS", "/api/agents/x", {})).allow, "GET, HEAD, PATCH, DELETE")

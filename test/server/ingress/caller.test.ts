@@ -1,7 +1,6 @@
 /** Caller address and encryption from proxy headers, true and forged. */
 import { callerOf, remoteFromProxyHeader } from "#ingress/caller.ts"
 import { isAllowedHost, isSameOrigin } from "#ingress/hostAndOrigin.ts"
-import { connectionLimitsOf } from "#ingress/servers.ts"
 import { validityWarning } from "#ingress/tlsKeyPair.ts"
 import { addressBlock } from "#schema/ids.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -159,13 +158,6 @@ it("a page has the same origin if scheme, host and port are equal", () => {
     assert.isFalse(isSameOrigin(origin, "control.example.com", true), origin)
   }
   assert.isFalse(isSameOrigin("https://control.example.com/", "control.example.com", true), "an origin has no path")
-})
-
-it("connection limits of few file descriptors leave some for the database", () => {
-  const settings = { maxConnections: 20_000, maxUnauthenticated: 4_096 }
-  assert.deepStrictEqual(connectionLimitsOf(settings, Number.POSITIVE_INFINITY), { ws: 24_096, api: 1_000 })
-  assert.deepStrictEqual(connectionLimitsOf(settings, 1_024), { ws: 832, api: 128 })
-  assert.deepStrictEqual(connectionLimitsOf(settings, 256), { ws: 160, api: 32 })
 })
 
 it("a certificate is warned about if invalid, or before expiry within 14 days or a third of its life", () => {

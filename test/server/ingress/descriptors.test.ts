@@ -8,7 +8,7 @@ import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { connect, type Socket } from "node:net"
 
-/** Opens `count` silent connections, and waits until the server has closed `untilClosed` of them. */
+/** Opens `count` silent connections from another address than the test's, and waits until `untilClosed` of them are closed. */
 const flood = Effect.fnUntraced(function*(port: number, count: number, untilClosed: number) {
   const sockets: Array<Socket> = []
   yield* Effect.addFinalizer(() => Effect.sync(() => sockets.forEach((socket) => socket.destroy())))
@@ -16,10 +16,13 @@ const flood = Effect.fnUntraced(function*(port: number, count: number, untilClos
     new Promise<void>((done) => {
       let closed = 0
       for (let index = 0; index < count; index += 1) {
-        const socket = connect(port, "127.0.0.1").on("error", () => {}).on("close", () => {
-          closed += 1
-          if (closed >= untilClosed) done()
-        })
+        const socket = connect({ port, host: "127.0.0.1", localAddress: "127.0.0.9" }).on("error", () => {}).on(
+          "close",
+          () => {
+            closed += 1
+            if (closed >= untilClosed) done()
+          }
+        )
         sockets.push(socket)
       }
     })
@@ -43,18 +46,20 @@ const serverWith = Effect.fnUntraced(function*(openFiles: number) {
 })
 
 it.live(
-  "a flood of WebSocket connections is closed at its limit, and the API and the database still work",
+  "a flood of connections from one address is closed at its share, and other clients, the API and the database still work",
   () =>
     Effect.gen(function*() {
       const server = yield* serverWith(128)
-      // 128 descriptors minus 16 for the API and 64 reserved are 48, and the agent has one of them.
-      yield* flood(server.wsPort, 200, 200 - 47)
+      // 128 descriptors minus 16 for the API and 64 reserved are 48. A quarter is for connections without a request.
+      yield* flood(server.wsPort, 200, 200 - 6)
+      yield* flood(Number(new URL(server.apiUrl).port), 100, 100 - 8)
       assert.strictEqual((yield* server.newTunnel("during.example.com")).status, 201)
       assert.strictEqual((yield* server.client.expect("tunnel_create")).data["domain"], "during.example.com")
-      assert.include(server.output(), "open files allows 48 connections of agents and gateways")
+      yield* join(server.wsPort, "agent", server.agent.apiKey)
+      assert.include(server.output(), "open files allows 36 connections of agents and gateways")
       assert.include(
         server.output(),
-        "closing new connections of agents and gateways: the limit of 48 connections is reached"
+        "closing new connections of agents and gateways from 127.0.0.9: the limit of 6 connections without a request for one address is reached"
       )
     }),
   60_000

@@ -10,14 +10,14 @@ layer(TestServer.layer({ maxConnections: 3 }), { excludeTestServices: true })("c
   it.effect("an upgrade above the limit gets 503 with Retry-After, and unauthenticated connections count too", () =>
     Effect.gen(function*() {
       const server = yield* TestServer
-      const one = yield* server.joinAgent
+      yield* server.joinAgent
       yield* server.joinGateway()
-      yield* connect(server.wsPort)
+      const waiting = yield* connect(server.wsPort)
       const answer = yield* sendUpgrade(server.wsPort)
       assert.strictEqual(answer.status, 503)
       assert.match(answer.head, /retry-after: \d+/u)
-      one.client.ws.close()
-      yield* one.client.closed
+      waiting.ws.close()
+      yield* waiting.closed
       yield* Effect.retry(connect(server.wsPort), { times: 100 })
     }))
 })

@@ -88,7 +88,7 @@ it.effect.prop(
   { steps: Schema.Array(Schema.Struct({ address: between(0, 3), releases: Schema.Boolean })) },
   ({ steps }) =>
     Effect.sync(() => {
-      const quota = new Quota(5, 2)
+      const quota = new Quota({ total: 5, perHolder: 2 })
       const held = [0, 1, 2, 3].map((): Array<() => void> => [])
       for (const { address, releases } of steps) {
         const mine = held[address] as Array<() => void>
