@@ -3,6 +3,7 @@ import { Settings } from "#server/Settings.ts"
 import { Backup, type BackupFailed } from "#store/backup/Backup.ts"
 import { type BackupSummary, verifyBackup } from "#store/backup/file.ts"
 import { checkBackup, Restore } from "#store/backup/Restore.ts"
+import { readSignature } from "#store/backup/signature.ts"
 import { DoctorStore } from "#store/DoctorStore.ts"
 import { Console, Effect, Option, Stream } from "effect"
 import { Prompt } from "effect/cli"
@@ -30,7 +31,7 @@ export const backup = Effect.fn("cli.backup")(function*(file: string) {
     if ((yield* (yield* DoctorStore).readSchemaVersion) === 0) {
       return yield* commandFailed("failed", "the database has no tables of Control; check DATABASE_URL")
     }
-    return yield* save(file, (yield* Backup).dump)
+    return yield* save(file, (yield* Backup).dump(yield* Offline.cipher))
   }).pipe(
     Effect.provide(Offline.existingDatabase),
     Effect.provide(Offline.warningLog),
@@ -45,13 +46,32 @@ export const backup = Effect.fn("cli.backup")(function*(file: string) {
       SqlError: databaseUnreachable
     })
   )
+  const notice = yield* checkSaved(file, summary)
   const { masterKey } = summary.header
   yield* Console.error(
-    `control: saved ${file}; it is complete. Private keys in it are encrypted` +
+    `control: saved ${file}; it is complete${notice}. Private keys in it are encrypted` +
       (masterKey === null ? "" : ` with master key ${masterKey}`) +
       ". The file does not contain the master key: keep a copy of the key, apart from the file"
   )
   return summaryOf(file, summary.rows, summary.header.revision)
+})
+
+/** Checks what a restore checks, as far as the master keys of this machine allow. */
+const checkSaved = Effect.fnUntraced(function*(file: string, summary: BackupSummary) {
+  const cipher = Option.getOrUndefined(
+    yield* Offline.cipher.pipe(Effect.provide(Offline.settings), Effect.orElseSucceed(Option.none))
+  )
+  const signature = Option.getOrUndefined(yield* Effect.mapError(readSignature(file), failed))
+  if (signature === undefined) {
+    return " and not signed, because this machine does not have the master key: a restore needs --accept-unsigned"
+  }
+  const { masterKey } = summary.header
+  if (cipher === undefined || masterKey === null || !cipher.readableIds.has(masterKey)) return " and signed"
+  yield* Effect.mapError(
+    checkBackup(file, cipher, { acceptUnsigned: false }),
+    ({ reason }) => commandFailed("failed", `saved ${file}, but a restore would refuse it: ${reason}`)
+  )
+  return ", signed and readable with the master key of this machine"
 })
 
 const fromServer = Effect.fnUntraced(function*(file: string) {
@@ -73,13 +93,14 @@ const save = Effect.fnUntraced(function*(file: string, bytes: Stream.Stream<Uint
 })
 
 interface RestoreOptions {
+  readonly acceptUnsigned: boolean
   readonly replace: boolean
   readonly yes: boolean
 }
 
 /** Changes nothing until the file, its version and the master key are checked, and the operator has confirmed. */
 export const restore = Effect.fn("cli.restore")(
-  function*(file: string, { replace, yes }: RestoreOptions) {
+  function*(file: string, { acceptUnsigned, replace, yes }: RestoreOptions) {
     const { dataDir, databaseUrl } = yield* Settings
     const cipher = Option.getOrUndefined(yield* Offline.cipher)
     if (cipher === undefined) {
@@ -89,12 +110,13 @@ export const restore = Effect.fn("cli.restore")(
           "(mode 0600), or set CONTROL_MASTER_KEY_FILE"
       )
     }
-    yield* Effect.mapError(checkBackup(file, cipher), failed)
+    yield* Effect.mapError(checkBackup(file, cipher, { acceptUnsigned }), failed)
     if (replace && !yes) yield* confirmReplace(Option.isSome(databaseUrl) ? "the database of DATABASE_URL" : dataDir)
-    const restored = yield* Effect.flatMap(Restore, (store) => store.restore(file, cipher, { replace })).pipe(
-      Effect.provide(Offline.migratedDatabase),
-      Effect.provide(Offline.warningLog)
-    )
+    const restored = yield* Effect.flatMap(Restore, (store) => store.restore(file, cipher, { acceptUnsigned, replace }))
+      .pipe(
+        Effect.provide(Offline.migratedDatabase),
+        Effect.provide(Offline.warningLog)
+      )
     yield* Console.error(
       "control: restored on a new timeline. Connected clients reconnect, and every client receives a snapshot"
     )

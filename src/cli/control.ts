@@ -29,6 +29,12 @@ const backupCommand = Command.make("backup", {
 
 const restoreCommand = Command.make("restore", {
   file: backupFile("Path of the backup file, for example control.backup"),
+  acceptUnsigned: Flag.Boolean("accept-unsigned").pipe(
+    Flag.withDescription(
+      "Restore a file without a signature, which can include API keys and admin tokens of a stranger"
+    ),
+    Flag.withDefault(false)
+  ),
   replace: Flag.Boolean("replace").pipe(
     Flag.withDescription("Discard the data that the database has now"),
     Flag.withDefault(false)

@@ -22,6 +22,7 @@ describe("control backup, control restore and control doctor", () => {
 
         const saved = yield* control("backup", file, "-o", "json")
         assert.strictEqual(saved.code, 0, saved.stderr)
+        assert.include(saved.stderr, "it is complete, signed and readable with the master key of this machine")
         assert.include(saved.stderr, "keep a copy of the key, apart from the file")
         assert.strictEqual(JSON.parse(saved.stdout).agents, 1)
         assert.strictEqual((yield* Effect.promise(() => stat(file))).mode & 0o777, 0o600)
@@ -70,6 +71,13 @@ describe("control backup, control restore and control doctor", () => {
         yield* control("agent", "create", "--name", "kept")
         assert.strictEqual((yield* control("backup", file)).code, 0)
 
+        const token = (yield* Effect.promise(() => readFile(join(old, "admin-token"), "utf8"))).trim()
+        const elsewhere = runIn({
+          CONTROL_API_URL: server.apiUrl,
+          CONTROL_DATA_DIR: next,
+          CONTROL_ADMIN_TOKEN: token
+        })
+        assert.include((yield* elsewhere("backup", `${file}2`)).stderr, "it is complete and signed. Private keys")
         const there = runIn({ CONTROL_DATA_DIR: next })
         const withoutKey = yield* there("restore", file)
         assert.strictEqual(withoutKey.code, 1)
@@ -77,7 +85,7 @@ describe("control backup, control restore and control doctor", () => {
         const wrong = runIn({ CONTROL_DATA_DIR: next, CONTROL_MASTER_KEY: Buffer.alloc(32, 7).toString("base64") })
         assert.match(
           (yield* wrong("restore", file)).stderr,
-          /encrypted under master key [0-9a-f]{16}, but the one given is/u
+          /signed under master key [0-9a-f]{16}, but the one given is/u
         )
         const key = yield* Effect.promise(() => readFile(join(old, "master-key")))
         yield* Effect.promise(() => writeFile(join(next, "master-key"), key, { mode: 0o600 }))
@@ -109,7 +117,10 @@ describe("control backup, control restore and control doctor", () => {
         )
         const damaged = yield* runIn({ CONTROL_DATA_DIR: dataDir })("restore", join(dataDir, "b"))
         assert.strictEqual(damaged.code, 1)
-        assert.include(damaged.stderr, "the file is damaged, or no gzip file")
+        assert.include(damaged.stderr, "it is not signed")
+        const accepted = yield* runIn({ CONTROL_DATA_DIR: dataDir })("restore", join(dataDir, "b"), "--accept-unsigned")
+        assert.strictEqual(accepted.code, 1)
+        assert.include(accepted.stderr, "the file is damaged, or no gzip file")
         const unreachable = yield* runIn({ CONTROL_DATA_DIR: dataDir, DATABASE_URL: "postgres://u@127.0.0.1:9/x" })(
           "backup",
           "x"

@@ -1,5 +1,15 @@
 /** Encrypts single stored values, so that the database and its backups reveal no private keys. */
-import { createCipheriv, createDecipheriv, createHash, createSecretKey, type KeyObject, randomBytes } from "node:crypto"
+import {
+  createCipheriv,
+  createDecipheriv,
+  createHash,
+  createHmac,
+  createSecretKey,
+  hkdfSync,
+  type Hmac,
+  type KeyObject,
+  randomBytes
+} from "node:crypto"
 import { Redacted, Result, Schema } from "effect"
 
 /** Location of a stored value. It is authenticated with the value, so a value that is moved elsewhere does not decrypt. */
@@ -31,6 +41,11 @@ export interface Cipher {
   readonly decrypt: (stored: string, location: SecretLocation) => Result.Result<string, CannotDecrypt>
   /** Cipher with the same keys that writes with another of them; undefined for an unknown key. */
   readonly forWritingKey: (keyId: string) => Cipher | undefined
+  /**
+   * HMAC-SHA-256 under a key that HKDF (RFC 5869) derives from `keyId` for this purpose. It authenticates data outside the
+   * database.
+   */
+  readonly makeHmac: (purpose: string) => Hmac
 }
 
 /**
@@ -74,7 +89,9 @@ const makeCipherFrom = ({ id: keyId, key }: MasterKey, ring: ReadonlyMap<string,
     return other === undefined ? undefined : makeCipherFrom({ id, key: other }, ring)
   }
 
-  return { keyId, readableIds: new Set(ring.keys()), encrypt, decrypt, forWritingKey: under }
+  const makeHmac = (purpose: string) => createHmac("sha256", Buffer.from(hkdfSync("sha256", key, "", purpose, 32)))
+
+  return { keyId, readableIds: new Set(ring.keys()), encrypt, decrypt, forWritingKey: under, makeHmac }
 }
 
 interface MasterKey {

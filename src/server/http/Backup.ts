@@ -2,7 +2,8 @@
 import { Api } from "#schema/api.ts"
 import { Operator } from "#schema/adminTokens.ts"
 import { Backup, BackupFailed } from "#store/backup/Backup.ts"
-import { DateTime, Effect, Stream } from "effect"
+import { Secrets } from "#store/secrets/Secrets.ts"
+import { DateTime, Effect, Option, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
 
@@ -11,6 +12,7 @@ export const layer = HttpApiBuilder.group(
   "backup",
   Effect.fnUntraced(function*(handlers) {
     const { dump } = yield* Backup
+    const { cipher } = yield* Secrets
     const revoked = Effect.fail(
       new BackupFailed({ reason: "the admin token was revoked, expired or got another role during the backup" })
     )
@@ -20,7 +22,7 @@ export const layer = HttpApiBuilder.group(
         Effect.map(
           Effect.all([DateTime.now, Operator]),
           ([now, { invalidated: ended }]) =>
-            HttpServerResponse.stream(Stream.interruptWhen(dump, Effect.andThen(ended, revoked)), {
+            HttpServerResponse.stream(Stream.interruptWhen(dump(Option.some(cipher)), Effect.andThen(ended, revoked)), {
               contentType: "application/gzip",
               headers: {
                 "content-disposition": `attachment; filename="control-${DateTime.formatIsoDateUtc(now)}.backup"`

@@ -53,7 +53,7 @@ describe("the doctor", () => {
   it.live("the doctor finds no problem in a new network, and reports every check", () =>
     Effect.gen(function*() {
       const { context, examine } = yield* start()
-      yield* Stream.runDrain(Context.get(context, Backup).dump)
+      yield* Stream.runDrain(Context.get(context, Backup).dump(Option.none()))
       const findings = yield* examine
       assert.deepStrictEqual(findings.filter(({ severity }) => severity !== "ok"), [])
       assert.includeMembers(findings.map(({ check }) => check), [

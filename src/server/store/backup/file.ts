@@ -1,7 +1,7 @@
 /**
  * The backup file: gzip of JSON lines. The first line is the header, then follows one line for each row. The last line is
- * the footer, with the number of rows and the SHA-256 of all lines before it. So a truncated or altered file is detected
- * before any row of it is used.
+ * the footer, with the number of rows and the SHA-256 of all lines before it. So a truncated or damaged file is detected
+ * before any row of it is used. A signature follows (signature.ts).
  *
  * The reader splits lines itself, because `Ndjson` of Effect returns values only. The SHA-256 needs the bytes of each line,
  * and a last line without a line feed must count as truncated.
@@ -9,8 +9,10 @@
 import { Revision, Timeline, Timestamp } from "#schema/ids.ts"
 import { Effect, Option, Schema, Stream } from "effect"
 import { createHash } from "node:crypto"
-import { createReadStream } from "node:fs"
-import { createGunzip } from "node:zlib"
+import { encryptedColumns } from "#store/secrets/encryptedColumns.ts"
+import { BackupUnusable, reasonOf, truncated, Unusable } from "./BackupUnusable.ts"
+import { linesOf, parseLine, trailingData } from "./lines.ts"
+import { readContentLength } from "./signature.ts"
 
 const RowCounts = Schema.Record(Schema.String, Schema.Int)
 
@@ -29,16 +31,6 @@ export const BackupHeader = Schema.Struct({
 export type BackupHeader = typeof BackupHeader.Type
 
 const BackupFooter = Schema.Struct({ rows: RowCounts, sha256: Schema.String })
-
-/** The file is not a backup, is damaged, or does not fit this version, master key or database. */
-export class BackupUnusable extends Schema.TaggedError<BackupUnusable>()("BackupUnusable", {
-  file: Schema.String,
-  reason: Schema.String
-}) {
-  override get message(): string {
-    return `cannot restore ${this.file}: ${this.reason}`
-  }
-}
 
 /** The content of a complete file. */
 export interface BackupSummary {
@@ -101,41 +93,34 @@ const readBackup = <E, R>(
   file: string,
   use: (table: string, rows: ReadonlyArray<BackupRow["row"]>) => Effect.Effect<void, E, R>
 ): Effect.Effect<BackupSummary, E | BackupUnusable, R> =>
-  Effect.suspend(() => {
+  Effect.flatMap(readContentLength(file), (length) => {
     const reader = new BackupReader()
     const toUnusable = (error: unknown) => new BackupUnusable({ file, reason: reasonOf(error) })
-    return Stream.fromAsyncIterable(batchesOf(file, reader), toUnusable).pipe(
+    return Stream.fromAsyncIterable(batchesOf(file, length, reader), toUnusable).pipe(
       Stream.runForEach(({ rows, table }) => use(table, rows)),
       Effect.andThen(Effect.try({ try: () => reader.summary(), catch: toUnusable }))
     )
   })
 
-class Unusable extends Error {}
-
-/** For errors of zlib and the file system only the code, because their messages can quote content. */
-function reasonOf(error: unknown): string {
-  if (error instanceof Unusable) return error.message
-  const code = error instanceof Error && "code" in error ? String(error.code) : ""
-  if (code === "ENOENT") return "the file does not exist"
-  if (code === "Z_BUF_ERROR") return truncated
-  return code.startsWith("Z_") ? `the file is damaged, or no gzip file (${code})` : `the file cannot be read (${code})`
-}
-
-const truncated = "the file is cut off"
-const trailingData = "data follows the last line of the file"
 const batchSize = 500
-const maxLineBytes = 16 * 1024 * 1024
+
+/** Characters of the lines of a batch, so that long lines do not fill the memory. */
+const maxBatchLength = 4 * 1024 * 1024
 const encryptedValue = /^v1\.([0-9a-f]{16})\./u
+
+/** Numbers up to here leave room for later ids and revisions, and JSON keeps them exact. */
+const maxNumber = 2 ** 52
 
 interface RowBatch {
   readonly table: string
   readonly rows: Array<BackupRow["row"]>
+  length: number
 }
 
 /** Checks the lines of a backup in order, and collects rows into batches. Its methods throw `Unusable`. */
 class BackupReader {
   readonly #hash = createHash("sha256")
-  readonly #rows: Record<string, number> = {}
+  readonly #rows = new Map<string, number>()
   readonly #keyIds = new Set<string>()
   #header: BackupHeader | undefined
   #sha256: string | undefined
@@ -144,14 +129,14 @@ class BackupReader {
   /** Takes the next line, without its line feed. Returns the batch that this line completes, if any. */
   accept(line: string): RowBatch | undefined {
     if (this.#sha256 !== undefined) throw new Unusable(trailingData)
-    const value = parse(line)
+    const value = parseLine(line)
     let completed: RowBatch | undefined
     if (this.#header === undefined) {
       this.#header = headerIn(value)
     } else if (isRow(value)) {
-      completed = this.#addRow(value)
+      completed = this.#addRow(value, line.length)
     } else {
-      this.#sha256 = checkFooter(value, this.#rows, this.#hash.digest("hex"))
+      this.#sha256 = checkFooter(value, Object.fromEntries(this.#rows), this.#hash.digest("hex"))
       return this.#batch
     }
     this.#hash.update(line).update("\n")
@@ -161,61 +146,45 @@ class BackupReader {
   summary(): BackupSummary {
     if (this.#header === undefined) throw new Unusable("the file is empty")
     if (this.#sha256 === undefined) throw new Unusable(truncated)
-    return { header: this.#header, rows: this.#rows, sha256: this.#sha256, keyIds: this.#keyIds }
+    return { header: this.#header, rows: Object.fromEntries(this.#rows), sha256: this.#sha256, keyIds: this.#keyIds }
   }
 
-  #addRow({ row, table }: BackupRow): RowBatch | undefined {
-    this.#rows[table] = (this.#rows[table] ?? 0) + 1
-    for (const value of Object.values(row)) {
+  #addRow({ row, table }: BackupRow, length: number): RowBatch | undefined {
+    this.#rows.set(table, (this.#rows.get(table) ?? 0) + 1)
+    for (const column of encryptedColumns) {
+      const value = column.table === table ? row[column.column] : undefined
       const keyId = typeof value === "string" ? encryptedValue.exec(value)?.[1] : undefined
       if (keyId !== undefined) this.#keyIds.add(keyId)
     }
+    checkNumbers(table, row)
     const current = this.#batch
-    if (current !== undefined && current.table === table && current.rows.length < batchSize) {
+    if (
+      current !== undefined && current.table === table && current.rows.length < batchSize &&
+      current.length + length <= maxBatchLength
+    ) {
       current.rows.push(row)
+      current.length += length
       return undefined
     }
-    this.#batch = { table, rows: [row] }
+    this.#batch = { table, rows: [row], length }
     return current
   }
 }
 
-async function* batchesOf(file: string, reader: BackupReader): AsyncGenerator<RowBatch> {
-  for await (const line of linesOf(file)) {
+async function* batchesOf(file: string, length: number, reader: BackupReader): AsyncGenerator<RowBatch> {
+  for await (const line of linesOf(file, length)) {
     const batch = reader.accept(line)
     if (batch !== undefined) yield batch
   }
 }
 
-/** The lines of the file. Throws if the last line has no line feed, because then the file is truncated. */
-async function* linesOf(file: string): AsyncGenerator<string> {
-  let rest: Buffer = Buffer.alloc(0)
-  const source = createReadStream(file)
-  const text = createGunzip()
-  source.on("error", (error) => text.destroy(error))
-  try {
-    for await (const chunk of source.pipe(text)) {
-      rest = rest.length === 0 ? chunk : Buffer.concat([rest, chunk])
-      let from = 0
-      for (let end = rest.indexOf(10, from); end !== -1; end = rest.indexOf(10, from)) {
-        yield rest.toString("utf8", from, end)
-        from = end + 1
-      }
-      rest = rest.subarray(from)
-      if (rest.length > maxLineBytes) throw new Unusable("a line of the file is longer than 16 MiB")
-    }
-  } finally {
-    source.destroy()
-  }
-  if (rest.length > 0) throw new Unusable(truncated)
-  if (text.bytesWritten !== source.bytesRead) throw new Unusable(trailingData)
-}
-
-function parse(line: string): unknown {
-  try {
-    return JSON.parse(line)
-  } catch {
-    throw new Unusable("the file is damaged: a line is not JSON")
+/** A number that is too large or negative breaks each later write that counts on from it. */
+function checkNumbers(table: string, row: BackupRow["row"]): void {
+  for (const [column, value] of Object.entries(row)) {
+    if (typeof value !== "number" || Number.isInteger(value) && value >= 0 && value <= maxNumber) continue
+    throw new Unusable(
+      `a row of its table ${table} has ${column} ${value}, but numbers must be integers from 0 to 2^52`
+    )
   }
 }
 
@@ -224,6 +193,9 @@ const decodeHeader = Schema.decodeUnknownOption(BackupHeader)
 
 function headerIn(value: unknown): BackupHeader {
   const header = Option.getOrUndefined(decodeHeader(value))
+  if (header !== undefined && header.revision > maxNumber) {
+    throw new Unusable(`its revision ${header.revision} is larger than 2^52, so that later changes would get no number`)
+  }
   if (header !== undefined) return header
   throw new Unusable(
     isBackup(value) && value.version !== 1
@@ -234,7 +206,7 @@ function headerIn(value: unknown): BackupHeader {
 
 function isRow(value: unknown): value is BackupRow {
   return typeof value === "object" && value !== null && "table" in value && typeof value.table === "string" &&
-    "row" in value && typeof value.row === "object" && value.row !== null
+    "row" in value && typeof value.row === "object" && value.row !== null && !Array.isArray(value.row)
 }
 
 const decodeFooter = Schema.decodeUnknownOption(BackupFooter)

@@ -76,5 +76,6 @@ const delegatingCipher = (current: () => Cipher): Cipher => ({
   },
   encrypt: (plaintext, place) => current().encrypt(plaintext, place),
   decrypt: (stored, place) => current().decrypt(stored, place),
-  forWritingKey: (keyId) => current().forWritingKey(keyId)
+  forWritingKey: (keyId) => current().forWritingKey(keyId),
+  makeHmac: (purpose) => current().makeHmac(purpose)
 })

@@ -2,6 +2,7 @@
 import { Context, Effect, Layer, Schema, type Scope } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { advisoryLockNamespace, advisoryLocks } from "#store/advisoryLocks.ts"
+import { encryptedColumns } from "./encryptedColumns.ts"
 import { findKeyReaders, listLiveProcesses, registerKeyReader } from "./keyReaders.ts"
 import { reEncryptAll, type ReEncryptionPass } from "./reEncrypt.ts"
 import { Secrets } from "./Secrets.ts"
@@ -146,9 +147,7 @@ const decodeCounts = Schema.decodeUnknownSync(
 )
 
 const countByKeyQuery = `select split_part(value, '.', 2) as id, count(*)::int as count from (
-    select wireguard_private_key as value from agents
-    union all select wireguard_private_key from gateways
-    union all select private_key from certificates
-    union all (select coalesce(row_image ->> 'wireguard_private_key', row_image ->> 'private_key') from changes
+    ${encryptedColumns.map(({ column, table }) => `select ${column} as value from ${table} union all`).join(" ")}
+    (select coalesce(row_image ->> 'wireguard_private_key', row_image ->> 'private_key') from changes
       order by revision desc limit 10000)
   ) as all_values where value ~ '^v1\\.[0-9a-f]{16}\\.' group by 1 order by 1`

@@ -3,6 +3,7 @@ import type { Cipher } from "#crypto/Cipher.ts"
 import { Effect, Result, Schema } from "effect"
 import type { SqlClient } from "effect/sql"
 import { transaction, withStoreErrors } from "#store/sql.ts"
+import { type EncryptedColumn, encryptedColumns } from "./encryptedColumns.ts"
 
 /** Values per transaction. Small, so that no writer waits long for a row lock. */
 const batchSize = 200
@@ -14,7 +15,7 @@ const windowSize = 2_000
 const batchPause = "10 millis"
 
 interface Source {
-  readonly table: "agents" | "gateways" | "certificates" | "changes"
+  readonly table: EncryptedColumn["table"] | "changes"
   readonly key: { readonly column: string; readonly type: "text" | "bigint"; readonly first: string }
   /** SQL with `t` as the row: the table, column and row of a value, which its encryption binds. */
   readonly location: string
@@ -24,11 +25,9 @@ interface Source {
   readonly set: string
 }
 
-const text = (column: string) => ({ column, type: "text", first: "" }) as const
-
-const columnSource = (table: Source["table"], column: string, key: string): Source => ({
+const columnSource = ({ column, key, table }: EncryptedColumn): Source => ({
   table,
-  key: text(key),
+  key: { column: key, type: "text", first: "" },
   location: `'${table}' as "table", '${column}' as "column", t.${key} as "row"`,
   value: `t.${column}`,
   set: `${column} = v.new`
@@ -36,9 +35,7 @@ const columnSource = (table: Source["table"], column: string, key: string): Sour
 
 /** Rows come before the log. A change that is logged in between has the image of a row, which has the new key already. */
 const sources: ReadonlyArray<Source> = [
-  columnSource("agents", "wireguard_private_key", "id"),
-  columnSource("gateways", "wireguard_private_key", "id"),
-  columnSource("certificates", "private_key", "domain"),
+  ...encryptedColumns.map(columnSource),
   {
     table: "changes",
     key: { column: "revision", type: "bigint", first: "0" },

@@ -3,10 +3,9 @@ import { verifyBackup } from "#store/backup/file.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
-import { createHash } from "node:crypto"
 import { readFile, writeFile } from "node:fs/promises"
 import { gunzipSync, gzipSync } from "node:zlib"
-import { cipher, readRows, restoreBackup, saveBackup, startNetwork } from "./backups.ts"
+import { cipher, linesOfBackup, readRows, restoreBackup, saveBackup, startNetwork, unsignedBackup } from "./backups.ts"
 
 describe("verifyBackup", () => {
   const savedBackup = Effect.gen(function*() {
@@ -52,45 +51,36 @@ describe("verifyBackup", () => {
     Effect.gen(function*() {
       const { bytes, file, url } = yield* savedBackup
       const before = yield* readRows(url)
-      const lines = gunzipSync(bytes).toString().trimEnd().split("\n")
-      const [header = "", ...rest] = lines
-      const rows = rest.slice(0, -1)
-      /** A backup with these lines and a correct footer. */
-      const forged = (...text: ReadonlyArray<string>) => {
-        const body = text.map((line) => `${line}\n`).join("")
-        const counts: Record<string, number> = {}
-        for (const line of text.slice(1)) {
-          const { table } = JSON.parse(line)
-          counts[table] = (counts[table] ?? 0) + 1
-        }
-        return `${body}${JSON.stringify({ rows: counts, sha256: createHash("sha256").update(body).digest("hex") })}\n`
-      }
-      const cases: ReadonlyArray<readonly [string, string]> = [
+      const { header, rows } = linesOfBackup(bytes)
+      const cases: ReadonlyArray<readonly [string, Buffer]> = [
         [
           "newer Control",
-          forged(header.replace(`"schema":${schemaVersion}`, `"schema":${schemaVersion + 1}`), ...rows)
+          unsignedBackup(header.replace(`"schema":${schemaVersion}`, `"schema":${schemaVersion + 1}`), ...rows)
         ],
-        ["only format 1", forged(header.replace(`"version":1`, `"version":2`), ...rows)],
-        ["master key 0123456789abcdef", forged(header.replace(cipher.keyId, "0123456789abcdef"), ...rows)],
+        ["only format 1", unsignedBackup(header.replace(`"version":1`, `"version":2`), ...rows)],
+        ["master key 0123456789abcdef", unsignedBackup(header.replace(cipher.keyId, "0123456789abcdef"), ...rows)],
         [
           "master key 0123456789abcdef",
-          forged(header, ...rows.map((row) => row.replaceAll(cipher.keyId, "0123456789abcdef")))
+          unsignedBackup(header, ...rows.map((row) => row.replaceAll(cipher.keyId, "0123456789abcdef")))
         ],
-        ["does not know", forged(header, `{"table":"strangers","row":{"id":1}}`)],
+        ["does not know", unsignedBackup(header, `{"table":"strangers","row":{"id":1}}`)],
         [
           "a column strange",
-          forged(
+          unsignedBackup(
             header,
             ...rows.map((row) => row.replace(`"row": {`, `"row":{`).replace(`"row":{`, `"row":{"strange":1,`))
           )
         ],
-        ["does not match", forged(header, ...rows).replace("agent 1", "agent 2")],
-        ["no backup of Control", forged(`{"format":"other"}`)],
-        ["cut off", `${[header, ...rows].join("\n")}\n`]
+        [
+          "does not match",
+          gzipSync(gunzipSync(unsignedBackup(header, ...rows)).toString().replace("agent 1", "agent 2"))
+        ],
+        ["no backup of Control", unsignedBackup(`{"format":"other"}`)],
+        ["cut off", gzipSync(`${[header, ...rows].join("\n")}\n`)]
       ]
-      for (const [reason, text] of cases) {
-        yield* Effect.promise(() => writeFile(file, gzipSync(text)))
-        const error = yield* Effect.flip(restoreBackup(url, file))
+      for (const [reason, unusable] of cases) {
+        yield* Effect.promise(() => writeFile(file, unusable))
+        const error = yield* Effect.flip(restoreBackup(url, file, { acceptUnsigned: true }))
         assert.include(error.message, reason === "does not match" ? "do not match" : reason)
         assert.include(error.message, file)
       }
@@ -100,18 +90,14 @@ describe("verifyBackup", () => {
   it.live("columns that a backup of an older version lacks get their defaults", () =>
     Effect.gen(function*() {
       const { bytes, file, url } = yield* savedBackup
-      const [header = "", ...rest] = gunzipSync(bytes).toString().trimEnd().split("\n")
-      const rows = rest.slice(0, -1).map((line) => {
+      const { header, rows } = linesOfBackup(bytes)
+      const older = rows.map((line) => {
         const { row: { enabled: _, ...row }, table } = JSON.parse(line)
         return JSON.stringify({ table, row })
       })
-      const body = [header.replace(`"schema":${schemaVersion}`, `"schema":1`), ...rows].map((line) => `${line}\n`).join(
-        ""
-      )
-      const { rows: counts } = JSON.parse(rest.at(-1) ?? "")
-      const footer = JSON.stringify({ rows: counts, sha256: createHash("sha256").update(body).digest("hex") })
-      yield* Effect.promise(() => writeFile(file, gzipSync(`${body}${footer}\n`)))
-      yield* restoreBackup(url, file)
+      const olderHeader = header.replace(`"schema":${schemaVersion}`, `"schema":1`)
+      yield* Effect.promise(() => writeFile(file, unsignedBackup(olderHeader, ...older)))
+      yield* restoreBackup(url, file, { acceptUnsigned: true })
       const tunnels = (yield* readRows(url))[2] as unknown as ReadonlyArray<{ row: { enabled: boolean } }>
       assert.deepStrictEqual(tunnels.map(({ row }) => row.enabled), [true, true, true])
     }))

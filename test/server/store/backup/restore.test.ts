@@ -8,7 +8,7 @@ import { join, joinV1, type TestClient } from "#support/TestClient.ts"
 import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Redacted, Schedule, Stream } from "effect"
+import { Context, Effect, Option, Redacted, Schedule, Stream } from "effect"
 import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { readFile } from "node:fs/promises"
@@ -76,7 +76,7 @@ describe("a backup", () => {
       const before = yield* readRows(url)
       const other = yield* newDatabase
       yield* Effect.scoped(startServer(other.url))
-      yield* restoreBackup(other.url, file, false)
+      yield* restoreBackup(other.url, file, { replace: false })
       assert.deepStrictEqual(yield* readRows(other.url), before)
       const again = yield* startServer(other.url)
       const client = yield* join(again.wsPort, "agent", agent.apiKey)
@@ -90,7 +90,7 @@ describe("a backup", () => {
       const { agent, backup, file, server, url } = yield* startNetwork
       yield* join(server.wsPort, "agent", agent.apiKey)
       yield* saveBackup(file, backup)
-      const refused = yield* Effect.flip(restoreBackup(url, file, false))
+      const refused = yield* Effect.flip(restoreBackup(url, file, { replace: false }))
       assert.strictEqual(refused._tag, "DatabaseNotEmpty")
       assert.include(refused.message, "1 agents, 1 gateways, 3 tunnels")
       const image = gunzipSync(yield* Effect.promise(() => readFile(file))).toString()
@@ -105,7 +105,7 @@ describe("a backup", () => {
       yield* saveBackup(file, backup)
       const other = yield* newDatabase
       yield* Effect.scoped(startServer(other.url))
-      yield* restoreBackup(other.url, file, false)
+      yield* restoreBackup(other.url, file, { replace: false })
       const again = yield* startServer(other.url)
       yield* Effect.forEach([1, 2, 3], (n) => again.newTunnel(agent.id, { domain: `after${n}.example.com` }))
 
@@ -182,7 +182,7 @@ describe("a backup", () => {
         yield* Effect.flatMap(SqlClient.SqlClient, (sql) =>
           sql.unsafe(`insert into audit (actor, entity, op, entity_id, revision)
           select gen_random_uuid(), 'x', 'create', gen_random_uuid(), 0 from generate_series(1, 20000)`)).pipe(asOwner)
-        const first = yield* Stream.runCollect(Stream.take(backup.dump, 1))
+        const first = yield* Stream.runCollect(Stream.take(backup.dump(Option.none()), 1))
         assert.lengthOf(first, 1)
         const response = yield* Effect.promise(() =>
           fetch(`${server.apiUrl}/api/backup`, { headers: { authorization: `Bearer ${adminToken}` } })

@@ -14,7 +14,7 @@ import { issueCertificate } from "#support/certificates.ts"
 import { join, joinV1 } from "#support/TestClient.ts"
 import { viewFromConfig, ViewReplica } from "#support/ViewReplica.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Redacted, Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Option, Redacted, Scope, Stream } from "effect"
 import { writeFile } from "node:fs/promises"
 import { join as joinPath } from "node:path"
 import {
@@ -243,7 +243,11 @@ describe("a rotation of the master key", () => {
       yield* createResources(first.server, 3)
       const before = yield* snapshot(first.server)
       const file = joinPath(yield* temporaryDirectory, "backup")
-      const chunks = yield* Stream.runCollect(Context.get(first.server.context, Backup).dump)
+      const chunks = yield* Stream.runCollect(
+        Context.get(first.server.context, Backup).dump(
+          Option.some(makeCipher(Redacted.make(old.text)))
+        )
+      )
       yield* Effect.promise(() => writeFile(file, Buffer.concat(chunks)))
       yield* first.end
       const server = yield* startWithKeys(url, fresh, old)
@@ -253,7 +257,10 @@ describe("a rotation of the master key", () => {
       const restore = (key: MasterKey, ...others: ReadonlyArray<MasterKey>) =>
         Effect.flatMap(Restore, (store) => {
           const [own, ...rest] = [key, ...others].map(({ text }) => Redacted.make(text))
-          return store.restore(file, makeCipher(own ?? Redacted.make(""), rest), { replace: true })
+          return store.restore(file, makeCipher(own ?? Redacted.make(""), rest), {
+            acceptUnsigned: false,
+            replace: true
+          })
         }).pipe(
           Effect.provide(Restore.layer.pipe(Layer.provide(PgClient.layer({ url: Redacted.make(url) })))),
           Effect.scoped
