@@ -43,8 +43,8 @@ export const riskySettings = (settings: SettingsValues): ReadonlyArray<Finding> 
     [],
   ...settings.maxUnauthenticatedPerIp <= settings.maxUnauthenticated ? [] : [problemFinding("settings", "note", [
     "CONTROL_MAX_UNAUTHENTICATED_PER_IP is above CONTROL_MAX_UNAUTHENTICATED",
-    "one address can use up all unauthenticated connections",
-    "set CONTROL_MAX_UNAUTHENTICATED_PER_IP below CONTROL_MAX_UNAUTHENTICATED, unless all clients share a proxy"
+    "one address gets at most half of the unauthenticated connections",
+    "set CONTROL_MAX_UNAUTHENTICATED_PER_IP to at most half, and list a proxy of many clients in CONTROL_TRUSTED_PROXIES"
   ])],
   ...Option.isSome(settings.databaseUrl) && Option.isNone(settings.masterKey) ?
     [problemFinding("settings", "note", [

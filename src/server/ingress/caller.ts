@@ -54,9 +54,12 @@ export const callerOf = (source: RequestSource, isTrusted: (address: string) => 
   return {
     address: clientBehindProxies(remote, source.forwardedFor ?? "", isTrusted),
     // Proxies append to X-Forwarded-Proto. One plaintext hop lets others read the request.
-    encrypted: splitList(source.forwardedProto ?? "").every((proto) => proto.toLowerCase() === "https") ? "yes" : "no"
+    encrypted: splitList(source.forwardedProto ?? "").every((scheme) => encryptedScheme.test(scheme)) ? "yes" : "no"
   }
 }
+
+/** Most proxies send `https` for every request over TLS; Traefik sends `wss` for an upgrade. */
+const encryptedScheme = /^(?:https|wss)$/iu
 
 function clientBehindProxies(proxy: string, forwardedFor: string, isTrusted: (address: string) => boolean): string {
   let outermost = proxy

@@ -182,7 +182,8 @@ export const definitions = {
   maxUnauthenticatedPerIp: plain(Parse.wholeNumber(1, 1_000_000), {
     name: "CONTROL_MAX_UNAUTHENTICATED_PER_IP",
     default: "1024",
-    description: "Maximum number of unauthenticated connections from one address; many clients can share an address."
+    description:
+      "Maximum number of unauthenticated connections from one address, at most half of all; many clients can share an address."
   }),
   networkPool: plain(Parse.networkPool, {
     name: "CONTROL_NETWORK_POOL",

@@ -95,6 +95,12 @@ describe("address of the caller", () => {
     const encrypted = (more: object) => callerOf({ ...source, ...more }, isProxy).encrypted
     assert.strictEqual(encrypted({ forwardedProto: "https" }), "yes")
     assert.strictEqual(encrypted({ forwardedProto: "https, HTTPS" }), "yes")
+    for (const scheme of ["wss", "WSS", "https,wss", "wss, https"]) {
+      assert.strictEqual(encrypted({ forwardedProto: scheme }), "yes", `${scheme}, for example from Traefik`)
+    }
+    for (const scheme of ["ws", "https,ws", "wss,http", "wss,", "httpss", "https wss"]) {
+      assert.strictEqual(encrypted({ forwardedProto: scheme }), "no", scheme)
+    }
     assert.strictEqual(encrypted({ forwardedProto: "https, http" }), "no")
     assert.strictEqual(encrypted({ forwardedProto: "http" }), "no")
     assert.strictEqual(encrypted({}), "no", "a proxy without X-Forwarded-Proto")

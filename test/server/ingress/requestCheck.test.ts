@@ -203,6 +203,8 @@ layer(TestServer.layer({ ...allowed, trustedProxies: [loopback], requireTls: tru
             [{ "X-Forwarded-For": "203.0.113.7" }, true],
             [{ Via: "1.1 proxy" }, true],
             [{ Host: "control.example.com" }, true],
+            [{ ...https, "X-Forwarded-Proto": "ws" }, true],
+            [{ ...https, "X-Forwarded-Proto": "wss" }, false],
             [https, false]
           ] as const
         ) {
