@@ -2,7 +2,6 @@
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import {
-  AgentIdInPath,
   Authorization,
   changeResponse,
   createdResponse,
@@ -12,21 +11,22 @@ import {
   Validation
 } from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
+import { clientFilters } from "./listFilters.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
-const agent = { id: AgentIdInPath }
+const agent = { id: Resource.AgentReference }
 
 export class AgentsGroup extends HttpApiGroup.make("agents").add(
   HttpApiEndpoint.post("create", "/api/agents", {
     query: waitQuery,
     payload: Resource.NewAgent,
     success: createdResponse(changeResponse(Resource.CreatedAgent, "CreatedAgent")),
-    error: [Problem.NetworkPoolExhausted, Problem.StoreUnavailable]
+    error: [Problem.NameTaken, Problem.NetworkPoolExhausted, Problem.StoreUnavailable]
   }).annotateMerge(
     describeEndpoint("operate", "Create an agent", "Assigns a subnet, a WireGuard key pair and the first API key.")
   ),
-  listEndpoint("/api/agents", Resource.Agent, "List agents"),
+  listEndpoint("/api/agents", Resource.Agent, "List agents", clientFilters),
   HttpApiEndpoint.get("get", "/api/agents/:id", {
     params: agent,
     success: Resource.Agent,
@@ -37,7 +37,7 @@ export class AgentsGroup extends HttpApiGroup.make("agents").add(
     query: waitQuery,
     payload: Resource.AgentPatch,
     success: changeResponse(Resource.Agent, "ChangedAgent"),
-    error: [Problem.AgentNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
+    error: [Problem.AgentNotFound, Problem.NameTaken, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(describeEndpoint("operate", "Change an agent", "Omitted fields keep their values.")),
   HttpApiEndpoint.delete("remove", "/api/agents/:id", {
     params: agent,

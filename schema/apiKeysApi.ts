@@ -13,8 +13,8 @@ import * as Problem from "./problems.ts"
 import * as Pagination from "./pagination.ts"
 import * as Resource from "./resources.ts"
 
-const agent = { id: Resource.AgentIdInput }
-const gateway = { id: Resource.GatewayIdInput }
+const agent = { id: Resource.AgentReference }
+const gateway = { id: Resource.GatewayReference }
 
 const CreatedKey = changeResponse(Resource.CreatedKey, "CreatedKey")
 

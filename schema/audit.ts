@@ -12,7 +12,10 @@ const AuditedType = Schema.Literals([...EntityType.literals, "network", "token",
 type AuditedType = typeof AuditedType.Type
 
 export const AuditEntry = Schema.Struct({
-  id: Schema.Int.annotate({ description: "Number of the entry. A higher number is a later change." }),
+  id: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)).annotate({
+    description: "Number of the entry. A higher number is a later change.",
+    examples: [815]
+  }),
   at: Timestamp.annotate({ description: "Time of the commit." }),
   actor: Schema.String.annotate({
     description:
@@ -62,7 +65,7 @@ export const auditQuery = {
   cursor: Schema.optionalKey(AuditCursor),
   entityType: Schema.optionalKey(AuditedType).annotate({ description: "Only changes of this type of object." }),
   entityId: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 256), noNulCharacter)).annotate({
-    description: "Only changes of the object with this id or domain."
+    description: "Only changes of the object with this id, or with this name or domain now."
   }),
   actor: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 256), noNulCharacter)).annotate({
     description: "Only changes by this `actor`, for example `token:5f0c`."
@@ -76,7 +79,7 @@ export interface AuditRequest {
   /** Only entries older than the entry with this id. */
   readonly before: number | undefined
   readonly entityType: AuditedType | undefined
-  readonly entityId: string | undefined
+  readonly entityIds: ReadonlyArray<string> | undefined
   readonly actor?: string | undefined
   readonly since?: string | undefined
   readonly until?: string | undefined

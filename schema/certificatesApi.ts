@@ -10,13 +10,14 @@ import {
 } from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
 import { HostNameFromInput } from "./ids.ts"
+import { certificateFilters } from "./listFilters.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
 const domain = { domain: HostNameFromInput }
 
 export class CertificatesGroup extends HttpApiGroup.make("certificates").add(
-  listEndpoint("/api/certificates", Resource.Certificate, "List certificates"),
+  listEndpoint("/api/certificates", Resource.Certificate, "List certificates", certificateFilters),
   HttpApiEndpoint.get("get", "/api/certificates/:domain", {
     params: domain,
     success: Resource.Certificate,

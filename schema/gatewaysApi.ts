@@ -6,26 +6,26 @@ import {
   createdResponse,
   deletedResponse,
   describeEndpoint,
-  GatewayIdInPath,
   listEndpoint,
   Validation
 } from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
+import { clientFilters } from "./listFilters.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
-const gateway = { id: GatewayIdInPath }
+const gateway = { id: Resource.GatewayReference }
 
 export class GatewaysGroup extends HttpApiGroup.make("gateways").add(
   HttpApiEndpoint.post("create", "/api/gateways", {
     query: waitQuery,
-    payload: Resource.NewGateway,
+    payload: Resource.NewGatewayRequest,
     success: createdResponse(changeResponse(Resource.CreatedGateway, "CreatedGateway")),
-    error: [Problem.NoSuchAgent, Problem.StoreUnavailable]
+    error: [Problem.NameTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
   }).annotateMerge(
     describeEndpoint("operate", "Create a gateway", "Assigns a WireGuard key pair and the first API key.")
   ),
-  listEndpoint("/api/gateways", Resource.Gateway, "List gateways"),
+  listEndpoint("/api/gateways", Resource.Gateway, "List gateways", clientFilters),
   HttpApiEndpoint.get("get", "/api/gateways/:id", {
     params: gateway,
     success: Resource.Gateway,
@@ -34,9 +34,15 @@ export class GatewaysGroup extends HttpApiGroup.make("gateways").add(
   HttpApiEndpoint.patch("update", "/api/gateways/:id", {
     params: gateway,
     query: waitQuery,
-    payload: Resource.GatewayPatch,
+    payload: Resource.GatewayPatchRequest,
     success: changeResponse(Resource.Gateway, "ChangedGateway"),
-    error: [Problem.GatewayNotFound, Problem.NoSuchAgent, Problem.UnreadableRow, Problem.StoreUnavailable]
+    error: [
+      Problem.GatewayNotFound,
+      Problem.NameTaken,
+      Problem.NoSuchAgent,
+      Problem.UnreadableRow,
+      Problem.StoreUnavailable
+    ]
   }).annotateMerge(describeEndpoint("operate", "Change a gateway", "Omitted fields keep their values.")),
   HttpApiEndpoint.delete("remove", "/api/gateways/:id", {
     params: gateway,

@@ -51,7 +51,8 @@ export const formatClientRef = ({ type, id }: ClientRef): string => `${type}:${i
 export const Revision = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)).pipe(Schema.brand("Revision")).annotate({
   identifier: "Revision",
   description:
-    "Number of a committed change, assigned by the database in commit order without gaps; 0 before the first change."
+    "Number of a committed change, assigned by the database in commit order without gaps; 0 before the first change.",
+  examples: [4711 as never]
 })
 export type Revision = typeof Revision.Type
 
@@ -66,6 +67,25 @@ export const Name = Schema.Trimmed.check(Schema.isBetweenLength(1, 128), Schema.
     identifier: "Name",
     description: "Display name: 1 to 128 characters, without control characters and without spaces at either end."
   })
+
+const uuid = "[\\da-fA-F]{8}(?:-[\\da-fA-F]{4}){3}-[\\da-fA-F]{12}"
+
+/**
+ * A name also stands for its client in paths and on command lines, so it must not look like an id, and no path may end
+ * differently with it.
+ */
+export const ClientName = Name.check(
+  Schema.isPattern(/^[^/\\]*$/u, { message: "expected a name without / and \\" }),
+  Schema.isPattern(/^(?!\.{1,2}$)/u, { message: "expected a name other than . and .." }),
+  Schema.isPattern(new RegExp(`^(?!${uuid}$)`, "u"), {
+    message: "expected a name that does not look like an id (UUID)"
+  })
+).annotate({
+  identifier: "ClientName",
+  description:
+    "Name of an agent or gateway, unique among its kind in any case: 1 to 128 characters, without `/`, `\\`, control " +
+    "characters and spaces at either end. Not `.`, `..` or a UUID."
+})
 
 const label = "(?!-)[a-z0-9-]{1,63}(?<!-)"
 
@@ -173,9 +193,14 @@ export const Target = Schema.String.check(
   examples: ["localhost:8080", "http://10.0.0.5:3000"]
 })
 
+/** A number of things in a response. */
+export const count = (description: string) =>
+  Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)).annotate({ description, examples: [2] })
+
 export const Port = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 65_535 })).annotate({
   identifier: "Port",
-  description: "UDP or TCP port."
+  description: "UDP or TCP port.",
+  examples: [51820]
 })
 
 export const WireguardKey = Schema.String.check(

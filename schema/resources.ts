@@ -3,13 +3,13 @@ import { Schema } from "effect"
 import { pemFields, storedText, tunnelFields } from "./sharedFields.ts"
 import {
   AgentId,
+  ClientName,
   ClientType,
   GatewayId,
   HostName,
   HostNameFromInput,
   IpAddress,
   KeyId,
-  Name,
   Port,
   Revision,
   Target,
@@ -76,6 +76,15 @@ const Session = Schema.NullOr(Schema.Struct(connectionFields)).annotate({
 /** PostgreSQL's text cannot hold NUL, so that no row has such an id. The check saves a query that would fail. */
 export const noNulCharacter = Schema.isPattern(/^[^\0]*$/u, { message: "expected no NUL character" })
 
+/**
+ * A name or an id in a request. It is looser than ids in rows, so that an operator can delete an unreadable row. The limit is
+ * twice 128 because PostgreSQL counts a surrogate pair as one character.
+ */
+const reference = Schema.String.check(Schema.isBetweenLength(1, 256), noNulCharacter)
+export const AgentReference = reference.annotate({ description: "Name or id of the agent, for example `home`." })
+export const GatewayReference = reference.annotate({ description: "Name or id of the gateway, for example `edge-1`." })
+export const TunnelReference = reference.annotate({ description: "Domain or id of the tunnel." })
+
 /** Ids in requests. They are checked more strictly than ids in rows. */
 export const AgentIdInput = AgentId.check(noNulCharacter)
 export const GatewayIdInput = GatewayId.check(noNulCharacter)
@@ -102,10 +111,10 @@ export const Agent = Schema.Struct({
 }).annotate({ identifier: "Agent", description: "Client that runs next to a service, behind NAT." })
 export type Agent = typeof Agent.Type
 
-export const NewAgent = Schema.Struct({ name: Name }).annotate({ identifier: "NewAgent" })
+export const NewAgent = Schema.Struct({ name: ClientName }).annotate({ identifier: "NewAgent" })
 export type NewAgent = typeof NewAgent.Type
 
-export const AgentPatch = Schema.Struct({ name: Schema.optionalKey(Name) }).annotate({ identifier: "AgentPatch" })
+export const AgentPatch = Schema.Struct({ name: Schema.optionalKey(ClientName) }).annotate({ identifier: "AgentPatch" })
 export type AgentPatch = typeof AgentPatch.Type
 
 export const CreatedAgent = Schema.Struct({ ...Agent.fields, apiKey })
@@ -139,29 +148,38 @@ export const Gateway = Schema.Struct({
 export type Gateway = typeof Gateway.Type
 
 /** Scope in a request. A scope without agents and domains serves no tunnel. */
-const ScopeInput = Schema.Struct({
-  agents: Schema.optionalKey(Schema.Array(AgentIdInput)),
+const ScopeRequest = Schema.Struct({
+  agents: Schema.optionalKey(Schema.Array(AgentReference)),
   domains: Schema.optionalKey(Schema.Array(HostNameFromInput))
 }).check(Schema.makeFilter(
   ({ agents = [], domains = [] }) =>
     agents.length + domains.length <= maxScopeEntries ||
     `expected at most ${maxScopeEntries} agents and domains together`
 ))
-export type ScopeInput = typeof ScopeInput.Type
+export type ScopeRequest = typeof ScopeRequest.Type
+
+/** A scope whose agents are known by their ids. */
+export interface ScopeInput {
+  readonly agents?: ReadonlyArray<AgentId>
+  readonly domains?: ReadonlyArray<HostName>
+}
 
 const optionalGatewayFields = {
-  serves: Schema.optionalKey(Schema.NullOr(ScopeInput)).annotate({ description: scopeDescription }),
+  serves: Schema.optionalKey(Schema.NullOr(ScopeRequest)).annotate({ description: scopeDescription }),
   publicIp: Schema.optionalKey(publicIp),
   listenPort: Schema.optionalKey(listenPort)
 }
 
-export const NewGateway = Schema.Struct({ name: Name, ...optionalGatewayFields }).annotate({ identifier: "NewGateway" })
-export type NewGateway = typeof NewGateway.Type
+type WithScopeOfIds<Request> = Omit<Request, "serves"> & { readonly serves?: ScopeInput | null }
 
-export const GatewayPatch = Schema.Struct({ name: Schema.optionalKey(Name), ...optionalGatewayFields }).annotate({
-  identifier: "GatewayPatch"
+export const NewGatewayRequest = Schema.Struct({ name: ClientName, ...optionalGatewayFields }).annotate({
+  identifier: "NewGateway"
 })
-export type GatewayPatch = typeof GatewayPatch.Type
+export type NewGateway = WithScopeOfIds<typeof NewGatewayRequest.Type>
+
+export const GatewayPatchRequest = Schema.Struct({ name: Schema.optionalKey(ClientName), ...optionalGatewayFields })
+  .annotate({ identifier: "GatewayPatch" })
+export type GatewayPatch = WithScopeOfIds<typeof GatewayPatchRequest.Type>
 
 export const CreatedGateway = Schema.Struct({ ...Gateway.fields, apiKey })
 
@@ -181,21 +199,29 @@ export const Tunnel = Schema.Struct({
 })
 export type Tunnel = typeof Tunnel.Type
 
-export const NewTunnel = Schema.Struct({
-  agentId: AgentIdInput,
+const newTunnelFields = {
   domain: HostNameFromInput,
   target: Target,
   enabled: Schema.optionalKey(Schema.Boolean).annotate({ description: "Default: true." })
-}).annotate({ identifier: "NewTunnel" })
+}
+
+/** A tunnel in the library API, which knows its agent by id. */
+export const NewTunnel = Schema.Struct({ agentId: AgentIdInput, ...newTunnelFields })
 export type NewTunnel = typeof NewTunnel.Type
 
-export const TunnelPatch = Schema.Struct({
-  agentId: Schema.optionalKey(AgentIdInput).annotate({ description: "Id of the agent to which the tunnel is moved." }),
+export const NewTunnelRequest = Schema.Struct({ agentId: AgentReference, ...newTunnelFields }).annotate({
+  identifier: "NewTunnel"
+})
+
+export const TunnelPatchRequest = Schema.Struct({
+  agentId: Schema.optionalKey(AgentReference).annotate({
+    description: "Name or id of the agent to which the tunnel is moved."
+  }),
   domain: Schema.optionalKey(HostNameFromInput),
   target: Schema.optionalKey(Target),
   enabled: Schema.optionalKey(Schema.Boolean)
 }).annotate({ identifier: "TunnelPatch" })
-export type TunnelPatch = typeof TunnelPatch.Type
+export type TunnelPatch = Omit<typeof TunnelPatchRequest.Type, "agentId"> & { readonly agentId?: AgentId }
 
 export const Certificate = Schema.Struct({
   domain: storedText("Host name of the certificate."),

@@ -6,22 +6,23 @@ import {
   createdResponse,
   deletedResponse,
   describeEndpoint,
-  listEndpoint,
-  TunnelIdInPath,
+  listQuery,
   Validation
 } from "./apiParts.ts"
 import { waitQuery } from "./delivery.ts"
+import { tunnelFilters } from "./listFilters.ts"
+import { pageOf } from "./pagination.ts"
 import * as Problem from "./problems.ts"
 import * as Resource from "./resources.ts"
 
-const tunnel = { id: TunnelIdInPath }
+const tunnel = { id: Resource.TunnelReference }
 
 const ChangedTunnel = changeResponse(Resource.Tunnel, "ChangedTunnel")
 
 export class TunnelsGroup extends HttpApiGroup.make("tunnels").add(
   HttpApiEndpoint.post("create", "/api/tunnels", {
     query: waitQuery,
-    payload: Resource.NewTunnel,
+    payload: Resource.NewTunnelRequest,
     success: createdResponse(ChangedTunnel),
     error: [Problem.DomainTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
   }).annotateMerge(
@@ -31,7 +32,11 @@ export class TunnelsGroup extends HttpApiGroup.make("tunnels").add(
       "Control sends the tunnel to its agent and to every gateway that serves it."
     )
   ),
-  listEndpoint("/api/tunnels", Resource.Tunnel, "List tunnels"),
+  HttpApiEndpoint.get("list", "/api/tunnels", {
+    query: { ...listQuery, ...tunnelFilters },
+    success: pageOf(Resource.Tunnel),
+    error: [Problem.NoSuchAgent, Problem.StoreUnavailable]
+  }).annotateMerge(describeEndpoint("read", "List tunnels", "Oldest first.")),
   HttpApiEndpoint.get("get", "/api/tunnels/:id", {
     params: tunnel,
     success: Resource.Tunnel,
@@ -40,7 +45,7 @@ export class TunnelsGroup extends HttpApiGroup.make("tunnels").add(
   HttpApiEndpoint.patch("update", "/api/tunnels/:id", {
     params: tunnel,
     query: waitQuery,
-    payload: Resource.TunnelPatch,
+    payload: Resource.TunnelPatchRequest,
     success: ChangedTunnel,
     error: [
       Problem.TunnelNotFound,

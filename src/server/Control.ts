@@ -20,6 +20,7 @@ import { EventStore } from "./store/EventStore.ts"
 import { GatewayStore } from "./store/GatewayStore.ts"
 import { HighWaterMarkStore } from "./store/HighWaterMark.ts"
 import { NodeStore } from "./store/NodeStore.ts"
+import { ReferenceStore } from "./store/ReferenceStore.ts"
 import { PresenceStore } from "./store/PresenceStore.ts"
 import { MasterKeyStore } from "./store/secrets/MasterKeyStore.ts"
 import { Secrets } from "./store/secrets/Secrets.ts"
@@ -35,6 +36,7 @@ import { ApiKeys } from "./services/ApiKeys.ts"
 import * as CertificateExpiry from "./services/CertificateExpiry.ts"
 import { Certificates } from "./services/Certificates.ts"
 import { Gateways } from "./services/Gateways.ts"
+import { References } from "./services/References.ts"
 import { MasterKeys } from "./services/MasterKeys.ts"
 import { TunnelReports } from "./services/TunnelReports.ts"
 import { Tunnels } from "./services/Tunnels.ts"
@@ -69,6 +71,7 @@ const rows = Layer.mergeAll(
   HighWaterMarkStore.layer,
   Backup.layer,
   DoctorStore.layer,
+  ReferenceStore.layer,
   MasterKeyStore.layer
 ).pipe(
   Layer.provideMerge(Secrets.layer),
@@ -132,7 +135,7 @@ const connections = Listener.layer.pipe(Layer.provide(Connections.layer))
 export const layerWithoutApi = connections.pipe(Layer.provide(Ingress.layer), Layer.provideMerge(core))
 
 /** HTTP port for operators: the API over `services`, health checks and metrics. */
-const operatorApi = HttpServer.layer.pipe(Layer.provide([AdminTokens.layer, Doctor.layer]))
+const operatorApi = HttpServer.layer.pipe(Layer.provide([AdminTokens.layer, References.layer, Doctor.layer]))
 
 /** The complete server. At shutdown both ports close before anything below them. */
 export const layer = Layer.mergeAll(connections, operatorApi).pipe(

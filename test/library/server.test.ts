@@ -181,14 +181,14 @@ describe("the embedded server", () => {
     expect(client).toEqual({ id: agent.id, type: "agent", authenticated: true, lastHeartbeat: client?.lastHeartbeat })
     expect(Math.abs(Date.now() - (client?.lastHeartbeat ?? 0))).toBeLessThan(60_000)
     await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "unknown" })).rejects.toThrow(
-      "agent unknown does not exist"
+      "there is no agent unknown"
     )
     await expect(server.broadcastTunnelDelete("", agent.id)).rejects.toThrow("invalid tunnel: id")
     await server.close()
     const { items } = await rows.runPromise(
       Effect.flatMap(
         AuditStore,
-        (audit) => audit.list({ limit: 9, before: undefined, entityType: "tunnel", entityId: tunnel.id })
+        (audit) => audit.list({ limit: 9, before: undefined, entityType: "tunnel", entityIds: [tunnel.id] })
       )
     )
     expect(items.map(({ action, actor, address }) => [action, actor, address])).toEqual(

@@ -3,6 +3,7 @@ import { agentAddress } from "#network/addresses.ts"
 import { AgentId, type ClientRef, formatClientRef, GatewayId, HostName, KeyId } from "#schema/ids.ts"
 import type { Agent, Gateway, ScopeInput } from "#schema/resources.ts"
 import { AgentHasTunnels, AgentStore, NetworkPoolExhausted, type NewClientRow } from "#store/AgentStore.ts"
+import { NameTaken } from "#store/clientNames.ts"
 import { GatewayStore, normalizeScope, NoSuchAgentInScope } from "#store/GatewayStore.ts"
 import { ApiKeyStore, OwnerNotFound, TooManyKeys } from "#store/ApiKeyStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
@@ -21,14 +22,16 @@ export const agentStore = (link: DatabaseLink) => {
     Option.map(Option.fromUndefinedOr(row), (row) => agentResource(database, row))
 
   const create = ({ id, key, name, wireguard }: NewClientRow<AgentId>) =>
-    database.transact((tx) => {
-      const taken = new Set([...tx.tables.agent.values()].map(({ subnetIndex }) => subnetIndex))
+    database.transact((tx): Effect.Effect<AgentId, NameTaken | NetworkPoolExhausted> => {
+      const indexes = new Set([...tx.tables.agent.values()].map(({ subnetIndex }) => subnetIndex))
       const subnets = new Set([...tx.tables.agent.values()].map(({ subnet }) => subnet))
       for (let index = 0;; index++) {
-        if (taken.has(index)) continue
+        if (indexes.has(index)) continue
         const address = agentAddress(pool, index)
         if (address === undefined) return Effect.fail(new NetworkPoolExhausted({ pool }))
         if (subnets.has(address.subnet)) continue
+        const taken = nameTaken(database, "agent", id, name)
+        if (taken !== undefined) return Effect.fail(taken)
         const privateKey = Redacted.value(wireguard.privateKey)
         tx.put("agent", { id, name, ...address, subnetIndex: index, publicKey: wireguard.publicKey, privateKey })
         tx.put("key", { id: key.id, owner: { type: "agent", id }, hash: key.hash })
@@ -72,6 +75,8 @@ export const agentStore = (link: DatabaseLink) => {
         ),
       update: (id, patch) =>
         link.request("update agent", () => {
+          const taken = database.tables.agent.has(id) ? nameTaken(database, "agent", id, patch.name) : undefined
+          if (taken !== undefined) return Effect.fail(taken)
           database.transact((tx) => {
             const row = tx.tables.agent.get(id)
             if (row !== undefined) tx.put("agent", { ...row, name: patch.name ?? row.name })
@@ -93,8 +98,8 @@ export const gatewayStore = (link: DatabaseLink) => {
     GatewayStore.of({
       create: ({ id, key, listenPort, name, publicIp, serves, wireguard }) =>
         link.request("create gateway", () => {
-          const missing = missingIn(database, id, serves)
-          if (missing !== undefined) return Effect.fail(missing)
+          const rejection = missingIn(database, id, serves) ?? nameTaken(database, "gateway", id, name)
+          if (rejection !== undefined) return Effect.fail(rejection)
           database.transact((tx) => {
             const taken = new Set([...tx.tables.gateway.values()].map(({ slot }) => slot))
             let slot = 0
@@ -123,8 +128,9 @@ export const gatewayStore = (link: DatabaseLink) => {
         ),
       update: (id, patch) =>
         link.request("update gateway", () => {
-          const missing = missingIn(database, id, patch.serves)
-          if (missing !== undefined) return Effect.fail(missing)
+          const rejection = missingIn(database, id, patch.serves) ??
+            (database.tables.gateway.has(id) ? nameTaken(database, "gateway", id, patch.name) : undefined)
+          if (rejection !== undefined) return Effect.fail(rejection)
           database.transact((tx) => {
             const row = tx.tables.gateway.get(id)
             if (row === undefined) return
@@ -149,6 +155,14 @@ export const gatewayStore = (link: DatabaseLink) => {
         })
     })
   )
+}
+
+/** The error if another client has the name. */
+function nameTaken({ tables }: Database, type: "agent" | "gateway", id: string, name: string | undefined) {
+  const holder = [...tables[type].values()].find((row) => row.name.toLowerCase() === name?.toLowerCase())
+  return name === undefined || holder === undefined || holder.id === id
+    ? undefined
+    : new NameTaken({ type, name, holder: { id: holder.id, name: holder.name } })
 }
 
 function missingIn({ tables }: Database, id: string, scope: ScopeInput | null | undefined) {

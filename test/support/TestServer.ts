@@ -15,6 +15,9 @@ export interface CreatedClient {
   readonly apiKey: string
 }
 
+/** Of all servers of a test file, because the nodes of one database must not choose the same name. */
+let created = 0
+
 /** Starts a server, and returns its ports, an API client, and helpers that create and connect clients. */
 export const makeServer = Effect.fnUntraced(function*(
   settings: Partial<SettingsValues> = {},
@@ -32,7 +35,6 @@ export const makeServer = Effect.fnUntraced(function*(
   const apiUrl = `http://127.0.0.1:${"port" in address ? address.port : 0}`
   const { catchUp } = Context.get(context, Network)
   const operator = withCatchUp(api(apiUrl, adminToken), catchUp)
-  let created = 0
 
   const create = (path: string, body: object) =>
     Effect.promise(async () => {

@@ -1,5 +1,6 @@
 /** Handlers of /api/agents. */
 import { Agents } from "#services/Agents.ts"
+import { References } from "#services/References.ts"
 import { Api } from "#schema/api.ts"
 import { Effect, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
@@ -12,6 +13,7 @@ export const layer = HttpApiBuilder.group(
   "agents",
   Effect.fnUntraced(function*(handlers) {
     const agents = yield* Agents
+    const references = yield* References
     const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     const { agent: addLiveState } = yield* makeLiveState
     return handlers.handleAll({
@@ -21,15 +23,21 @@ export const layer = HttpApiBuilder.group(
           return { ...agent, apiKey: Redacted.value(apiKey), ...yield* deliveryFields(query, revision) }
         }).pipe(Effect.mapError(problemOf)),
       list: ({ query }) => pageOf(agents.list, query, addLiveState).pipe(Effect.mapError(problemOf)),
-      get: ({ params }) => Effect.flatMap(agents.find(params.id), addLiveState).pipe(Effect.mapError(problemOf)),
+      get: ({ params }) =>
+        references.agent(params.id).pipe(
+          Effect.flatMap(agents.find),
+          Effect.flatMap(addLiveState),
+          Effect.mapError(problemOf)
+        ),
       update: ({ params, payload, query }) =>
         Effect.gen(function*() {
-          const { revision, value } = yield* agents.update(params.id, payload)
+          const { revision, value } = yield* agents.update(yield* references.agent(params.id), payload)
           const delivery = yield* deliveryFields(query, revision)
           return { ...yield* addLiveState(value), ...delivery }
         }).pipe(Effect.mapError(problemOf)),
       remove: ({ params, query }) =>
-        agents.remove(params.id, { cascade: query.cascade === "true" }).pipe(
+        references.agent(params.id).pipe(
+          Effect.flatMap((id) => agents.remove(id, { cascade: query.cascade === "true" })),
           Effect.flatMap((revision) => deletionResult(query, revision)),
           Effect.mapError(problemOf)
         )

@@ -1,5 +1,6 @@
 /** Handlers of /api/agents/:id/keys and /api/gateways/:id/keys. */
 import { ApiKeys } from "#services/ApiKeys.ts"
+import { References } from "#services/References.ts"
 import { Api } from "#schema/api.ts"
 import type { KeyId } from "#schema/ids.ts"
 import type { Page } from "#schema/pagination.ts"
@@ -14,20 +15,24 @@ const agentKeys = HttpApiBuilder.group(
   "agentKeys",
   Effect.fnUntraced(function*(handlers) {
     const keys = yield* ApiKeys
+    const references = yield* References
     const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     return handlers.handleAll({
       list: ({ params: { id } }) =>
-        keys.list({ type: "agent", id }).pipe(
+        references.agent(id).pipe(
+          Effect.flatMap((id) => keys.list({ type: "agent", id })),
           Effect.map(onePage),
           Effect.mapError(apiKeyProblemOf.agent)
         ),
       create: ({ params: { id }, query }) =>
-        keys.create({ type: "agent", id }).pipe(
+        references.agent(id).pipe(
+          Effect.flatMap((id) => keys.create({ type: "agent", id })),
           Effect.flatMap((created) => Effect.map(deliveryFields(query, created.revision), createdKey(created))),
           Effect.mapError(apiKeyProblemOf.agent)
         ),
       remove: ({ params: { id, keyId }, query }) =>
-        keys.revoke({ type: "agent", id }, keyId).pipe(
+        references.agent(id).pipe(
+          Effect.flatMap((id) => keys.revoke({ type: "agent", id }, keyId)),
           Effect.flatMap((revision) => deletionResult(query, revision)),
           Effect.mapError(apiKeyProblemOf.agent)
         )
@@ -40,20 +45,24 @@ const gatewayKeys = HttpApiBuilder.group(
   "gatewayKeys",
   Effect.fnUntraced(function*(handlers) {
     const keys = yield* ApiKeys
+    const references = yield* References
     const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     return handlers.handleAll({
       list: ({ params: { id } }) =>
-        keys.list({ type: "gateway", id }).pipe(
+        references.gateway(id).pipe(
+          Effect.flatMap((id) => keys.list({ type: "gateway", id })),
           Effect.map(onePage),
           Effect.mapError(apiKeyProblemOf.gateway)
         ),
       create: ({ params: { id }, query }) =>
-        keys.create({ type: "gateway", id }).pipe(
+        references.gateway(id).pipe(
+          Effect.flatMap((id) => keys.create({ type: "gateway", id })),
           Effect.flatMap((created) => Effect.map(deliveryFields(query, created.revision), createdKey(created))),
           Effect.mapError(apiKeyProblemOf.gateway)
         ),
       remove: ({ params: { id, keyId }, query }) =>
-        keys.revoke({ type: "gateway", id }, keyId).pipe(
+        references.gateway(id).pipe(
+          Effect.flatMap((id) => keys.revoke({ type: "gateway", id }, keyId)),
           Effect.flatMap((revision) => deletionResult(query, revision)),
           Effect.mapError(apiKeyProblemOf.gateway)
         )

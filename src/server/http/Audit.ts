@@ -1,6 +1,7 @@
 /** Handlers of /api/audit. */
 import { Api } from "#schema/api.ts"
 import { defaultPageLimit } from "#schema/pagination.ts"
+import { References } from "#services/References.ts"
 import { AuditStore } from "#store/AuditStore.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
@@ -11,13 +12,15 @@ export const layer = HttpApiBuilder.group(
   "audit",
   Effect.fnUntraced(function*(handlers) {
     const audit = yield* AuditStore
+    const references = yield* References
     return handlers.handle(
       "list",
       ({ query: { actor, cursor, entityId, entityType, limit, since, until } }) =>
-        audit.list({ limit: limit ?? defaultPageLimit, before: cursor, entityType, entityId, actor, since, until })
-          .pipe(
-            Effect.mapError(problemOf)
-          )
+        Effect.gen(function*() {
+          const entityIds = entityId === undefined ? undefined : yield* references.audited(entityId)
+          const request = { before: cursor, entityType, entityIds, actor, since, until }
+          return yield* audit.list({ limit: limit ?? defaultPageLimit, ...request })
+        }).pipe(Effect.mapError(problemOf))
     )
   })
 )

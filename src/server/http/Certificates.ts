@@ -1,5 +1,6 @@
 /** Handlers of /api/certificates. */
 import { Certificates } from "#services/Certificates.ts"
+import { References } from "#services/References.ts"
 import { Api } from "#schema/api.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
@@ -12,10 +13,15 @@ export const layer = HttpApiBuilder.group(
   "certificates",
   Effect.fnUntraced(function*(handlers) {
     const certificates = yield* Certificates
+    const references = yield* References
     const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     return handlers.handleAll({
-      list: ({ query }) => certificates.list(pageRequest(query)).pipe(Effect.mapError(problemOf)),
-      get: ({ params }) => certificates.find(params.domain).pipe(Effect.mapError(problemOf)),
+      list: ({ query }) => certificates.list(pageRequest(query), query).pipe(Effect.mapError(problemOf)),
+      get: ({ params }) =>
+        certificates.find(params.domain).pipe(
+          Effect.catchTag("CertificateNotFound", references.suggestDomain),
+          Effect.mapError(problemOf)
+        ),
       put: ({ params, payload, query }) =>
         Effect.gen(function*() {
           const { revision, value } = yield* certificates.put(params.domain, payload)
@@ -23,6 +29,7 @@ export const layer = HttpApiBuilder.group(
         }).pipe(Effect.mapError(problemOf)),
       remove: ({ params, query }) =>
         certificates.remove(params.domain).pipe(
+          Effect.catchTag("CertificateNotFound", references.suggestDomain),
           Effect.flatMap((revision) => deletionResult(query, revision)),
           Effect.mapError(problemOf)
         )

@@ -1,5 +1,7 @@
 /** Handlers of /api/gateways. */
 import { Gateways } from "#services/Gateways.ts"
+import { References } from "#services/References.ts"
+import type { ScopeRequest } from "#schema/resources.ts"
 import { Api } from "#schema/api.ts"
 import { Effect, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
@@ -12,24 +14,37 @@ export const layer = HttpApiBuilder.group(
   "gateways",
   Effect.fnUntraced(function*(handlers) {
     const gateways = yield* Gateways
+    const references = yield* References
     const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     const { gateway: addLiveState } = yield* makeLiveState
+    /** A request whose scope names agents by their ids. */
+    const withIds = <Request extends { readonly serves?: ScopeRequest | null }>({ serves, ...rest }: Request) =>
+      serves === undefined || serves === null
+        ? Effect.succeed({ ...rest, ...(serves === null ? { serves } : {}) })
+        : Effect.map(references.scope(serves), (serves) => ({ ...rest, serves }))
     return handlers.handleAll({
       create: ({ payload, query }) =>
         Effect.gen(function*() {
-          const { gateway, apiKey, revision } = yield* gateways.create(payload)
+          const { gateway, apiKey, revision } = yield* gateways.create(yield* withIds(payload))
           return { ...gateway, apiKey: Redacted.value(apiKey), ...yield* deliveryFields(query, revision) }
-        }).pipe(Effect.mapError(problemOf)),
+        }).pipe(Effect.catchTag("NoSuchAgentInScope", references.suggestInScope), Effect.mapError(problemOf)),
       list: ({ query }) => pageOf(gateways.list, query, addLiveState).pipe(Effect.mapError(problemOf)),
-      get: ({ params }) => Effect.flatMap(gateways.find(params.id), addLiveState).pipe(Effect.mapError(problemOf)),
+      get: ({ params }) =>
+        references.gateway(params.id).pipe(
+          Effect.flatMap(gateways.find),
+          Effect.flatMap(addLiveState),
+          Effect.mapError(problemOf)
+        ),
       update: ({ params, payload, query }) =>
         Effect.gen(function*() {
-          const { revision, value } = yield* gateways.update(params.id, payload)
+          const id = yield* references.gateway(params.id)
+          const { revision, value } = yield* gateways.update(id, yield* withIds(payload))
           const delivery = yield* deliveryFields(query, revision)
           return { ...yield* addLiveState(value), ...delivery }
-        }).pipe(Effect.mapError(problemOf)),
+        }).pipe(Effect.catchTag("NoSuchAgentInScope", references.suggestInScope), Effect.mapError(problemOf)),
       remove: ({ params, query }) =>
-        gateways.remove(params.id).pipe(
+        references.gateway(params.id).pipe(
+          Effect.flatMap(gateways.remove),
           Effect.flatMap((revision) => deletionResult(query, revision)),
           Effect.mapError(problemOf)
         )

@@ -2,6 +2,7 @@
 import { Api } from "#schema/api.ts"
 import type { WaitQuery } from "#schema/delivery.ts"
 import type { Tunnel } from "#schema/resources.ts"
+import { References } from "#services/References.ts"
 import { Tunnels } from "#services/Tunnels.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
@@ -14,19 +15,36 @@ export const layer = HttpApiBuilder.group(
   "tunnels",
   Effect.fnUntraced(function*(handlers) {
     const tunnels = yield* Tunnels
+    const references = yield* References
     const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     /** An update without effect waits for the change that created the current row. */
     const awaitDelivery = (query: WaitQuery) => (tunnel: Tunnel) =>
       Effect.map(deliveryFields(query, tunnel.revision), (delivery) => ({ ...tunnel, ...delivery }))
     return handlers.handleAll({
       create: ({ payload, query }) =>
-        tunnels.create(payload).pipe(Effect.flatMap(awaitDelivery(query)), Effect.mapError(problemOf)),
-      list: ({ query }) => tunnels.list(pageRequest(query)).pipe(Effect.mapError(problemOf)),
-      get: ({ params }) => tunnels.find(params.id).pipe(Effect.mapError(problemOf)),
+        references.agentInBody(payload.agentId).pipe(
+          Effect.flatMap((agentId) => tunnels.create({ ...payload, agentId })),
+          Effect.flatMap(awaitDelivery(query)),
+          Effect.mapError(problemOf)
+        ),
+      list: ({ query: { agent, ...query } }) =>
+        Effect.gen(function*() {
+          const filter = agent === undefined ? query : { ...query, agent: yield* references.agentInBody(agent) }
+          return yield* tunnels.list(pageRequest(query), filter)
+        }).pipe(Effect.mapError(problemOf)),
+      get: ({ params }) => references.tunnel(params.id).pipe(Effect.flatMap(tunnels.find), Effect.mapError(problemOf)),
       update: ({ params, payload, query }) =>
-        tunnels.update(params.id, payload).pipe(Effect.flatMap(awaitDelivery(query)), Effect.mapError(problemOf)),
+        Effect.gen(function*() {
+          const id = yield* references.tunnel(params.id)
+          const { agentId: agent, ...patch } = payload
+          return yield* tunnels.update(
+            id,
+            agent === undefined ? patch : { ...patch, agentId: yield* references.agentInBody(agent) }
+          )
+        }).pipe(Effect.flatMap(awaitDelivery(query)), Effect.mapError(problemOf)),
       remove: ({ params, query }) =>
-        tunnels.remove(params.id).pipe(
+        references.tunnel(params.id).pipe(
+          Effect.flatMap(tunnels.remove),
           Effect.flatMap((revision) => deletionResult(query, revision)),
           Effect.mapError(problemOf)
         )

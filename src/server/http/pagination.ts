@@ -13,13 +13,13 @@ export const pageRequest = (query: ListQuery): PageRequest => ({
   after: query.cursor
 })
 
-/** Reads the requested page and renders each item. */
-export const pageOf = <A, E>(
-  list: (request: PageRequest) => Effect.Effect<Page<A>, E>,
-  query: ListQuery,
+/** Reads the requested page of the rows that pass the filters, and renders each item. */
+export const pageOf = <A, E, Query extends ListQuery>(
+  list: (request: PageRequest, filter: Query) => Effect.Effect<Page<A>, E>,
+  query: Query,
   render: (item: A) => Effect.Effect<A>
 ) =>
   Effect.flatMap(
-    list(pageRequest(query)),
+    list(pageRequest(query), query),
     ({ items, ...rest }) => Effect.map(Effect.forEach(items, render), (items) => ({ items, ...rest }))
   )

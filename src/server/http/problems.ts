@@ -1,11 +1,11 @@
 /** Maps errors of services to problem details (RFC 9457). */
 import { redactKeys } from "#crypto/apiKeys.ts"
 import type { ExpiryInPast, TokenNotFound } from "#services/AdminTokens.ts"
-import type { AgentHasTunnels, AgentNotFound, NetworkPoolExhausted } from "#services/Agents.ts"
+import { type AgentHasTunnels, AgentNotFound, type NameTaken, type NetworkPoolExhausted } from "#services/Agents.ts"
 import type { CertificateNotFound, CertificateRejected } from "#services/Certificates.ts"
 import { type KeyNotFound, OwnerNotFound, type TooManyKeys } from "#services/ApiKeys.ts"
 import type { TooManyFollowers } from "#events/Events.ts"
-import type { GatewayNotFound, NoSuchAgentInScope } from "#services/Gateways.ts"
+import { GatewayNotFound, type NoSuchAgentInScope } from "#services/Gateways.ts"
 import * as Problem from "#schema/problems.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
@@ -16,6 +16,7 @@ import { type HttpServerResponse, ProblemDetails } from "effect/http"
 const problemsByTag = {
   AgentNotFound: ({ message }: AgentNotFound) => new Problem.AgentNotFound({ detail: message }),
   AgentHasTunnels: ({ message }: AgentHasTunnels) => new Problem.AgentHasTunnels({ detail: message }),
+  NameTaken: ({ message }: NameTaken) => new Problem.NameTaken({ detail: message }),
   NetworkPoolExhausted: ({ message }: NetworkPoolExhausted) => new Problem.NetworkPoolExhausted({ detail: message }),
   GatewayNotFound: ({ message }: GatewayNotFound) => new Problem.GatewayNotFound({ detail: message }),
   TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.TunnelNotFound({ detail: message }),
@@ -51,11 +52,11 @@ type DomainProblem = ReturnType<ProblemsByTag[keyof ProblemsByTag]>
 export const apiKeyProblemOf = {
   agent: <E extends DomainError>(error: E | OwnerNotFound) =>
     error instanceof OwnerNotFound
-      ? new Problem.AgentNotFound({ detail: redactKeys(`agent ${error.id} does not exist`) })
+      ? problemOf(new AgentNotFound({ id: error.id }))
       : problemOf(error),
   gateway: <E extends DomainError>(error: E | OwnerNotFound) =>
     error instanceof OwnerNotFound
-      ? new Problem.GatewayNotFound({ detail: redactKeys(`gateway ${error.id} does not exist`) })
+      ? problemOf(new GatewayNotFound({ id: error.id }))
       : problemOf(error)
 }
 

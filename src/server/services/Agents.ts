@@ -7,15 +7,22 @@ import { AgentId, type Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import type { Agent, AgentPatch, NewAgent } from "#schema/resources.ts"
 import { type AgentHasTunnels, AgentStore, type NetworkPoolExhausted } from "#store/AgentStore.ts"
+import type { NameTaken } from "#store/clientNames.ts"
+import type { ClientFilter } from "#store/listFilters.ts"
+import { missing } from "#store/ReferenceStore.ts"
 import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
+export type { NameTaken } from "#store/clientNames.ts"
 export { AgentHasTunnels, NetworkPoolExhausted } from "#store/AgentStore.ts"
 
-export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNotFound", { id: Schema.String }) {
+export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNotFound", {
+  id: Schema.String,
+  suggestion: Schema.optional(Schema.String)
+}) {
   override get message(): string {
-    return `agent ${this.id} does not exist`
+    return missing("agent", this.id, this.suggestion)
   }
 }
 
@@ -23,14 +30,14 @@ export class Agents extends Context.Service<Agents, {
   /** Creates an agent with a subnet, a WireGuard key pair and one API key. The API key is returned here only. */
   create(agent: NewAgent): Effect.Effect<
     { readonly agent: Agent; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
-    NetworkPoolExhausted | StoreUnavailable
+    NameTaken | NetworkPoolExhausted | StoreUnavailable
   >
   find(id: AgentId): Effect.Effect<Agent, AgentNotFound | UnreadableRow | StoreUnavailable>
-  list(request: PageRequest): Effect.Effect<Page<Agent>, StoreUnavailable>
+  list(request: PageRequest, filter?: ClientFilter): Effect.Effect<Page<Agent>, StoreUnavailable>
   update(
     id: AgentId,
     patch: AgentPatch
-  ): Effect.Effect<WithRevision<Agent>, AgentNotFound | UnreadableRow | StoreUnavailable>
+  ): Effect.Effect<WithRevision<Agent>, AgentNotFound | NameTaken | UnreadableRow | StoreUnavailable>
   /**
    * Deletes an agent. With `cascade` its tunnels are deleted as well; otherwise tunnels are an error. The agent's session
    * is being closed when this returns.

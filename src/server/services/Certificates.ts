@@ -4,6 +4,8 @@ import { type GatewayId, HostName, type Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import type { Certificate, CertificatePut } from "#schema/resources.ts"
 import { CertificateStore, type RenewalOutcome } from "#store/CertificateStore.ts"
+import type { CertificateFilter } from "#store/listFilters.ts"
+import { missing } from "#store/ReferenceStore.ts"
 import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Clock, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
@@ -11,10 +13,11 @@ import { Clock, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 export { CertificateRejected } from "#crypto/checkCertificate.ts"
 
 export class CertificateNotFound extends Schema.TaggedError<CertificateNotFound>()("CertificateNotFound", {
-  domain: HostName
+  domain: HostName,
+  suggestion: Schema.optional(Schema.String)
 }) {
   override get message(): string {
-    return `domain ${this.domain} has no certificate`
+    return missing("certificate", this.domain, this.suggestion)
   }
 }
 
@@ -42,7 +45,7 @@ export class Certificates extends Context.Service<Certificates, {
     certificate: CertificatePut
   ): Effect.Effect<WithRevision<Certificate>, CertificateRejected | StoreUnavailable>
   find(domain: HostName): Effect.Effect<Certificate, CertificateNotFound | UnreadableRow | StoreUnavailable>
-  list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
+  list(request: PageRequest, filter?: CertificateFilter): Effect.Effect<Page<Certificate>, StoreUnavailable>
   remove(domain: HostName): Effect.Effect<Revision, CertificateNotFound | StoreUnavailable>
 }>()("control/services/Certificates") {
   static readonly layer = Layer.effect(

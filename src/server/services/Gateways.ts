@@ -6,16 +6,22 @@ import { Network } from "#feed/Network.ts"
 import { GatewayId, type Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import type { Gateway, GatewayPatch, NewGateway } from "#schema/resources.ts"
+import type { NameTaken } from "#store/clientNames.ts"
 import { GatewayStore, type NoSuchAgentInScope } from "#store/GatewayStore.ts"
+import type { ClientFilter } from "#store/listFilters.ts"
+import { missing } from "#store/ReferenceStore.ts"
 import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 
 export type { NoSuchAgentInScope } from "#store/GatewayStore.ts"
 
-export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("GatewayNotFound", { id: Schema.String }) {
+export class GatewayNotFound extends Schema.TaggedError<GatewayNotFound>()("GatewayNotFound", {
+  id: Schema.String,
+  suggestion: Schema.optional(Schema.String)
+}) {
   override get message(): string {
-    return `gateway ${this.id} does not exist`
+    return missing("gateway", this.id, this.suggestion)
   }
 }
 
@@ -23,14 +29,17 @@ export class Gateways extends Context.Service<Gateways, {
   /** Creates a gateway with a WireGuard key pair and one API key. The API key is returned here only. */
   create(gateway: NewGateway): Effect.Effect<
     { readonly gateway: Gateway; readonly apiKey: Redacted.Redacted; readonly revision: Revision },
-    NoSuchAgentInScope | StoreUnavailable
+    NameTaken | NoSuchAgentInScope | StoreUnavailable
   >
   find(id: GatewayId): Effect.Effect<Gateway, GatewayNotFound | UnreadableRow | StoreUnavailable>
-  list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
+  list(request: PageRequest, filter?: ClientFilter): Effect.Effect<Page<Gateway>, StoreUnavailable>
   update(
     id: GatewayId,
     patch: GatewayPatch
-  ): Effect.Effect<WithRevision<Gateway>, GatewayNotFound | NoSuchAgentInScope | UnreadableRow | StoreUnavailable>
+  ): Effect.Effect<
+    WithRevision<Gateway>,
+    GatewayNotFound | NameTaken | NoSuchAgentInScope | UnreadableRow | StoreUnavailable
+  >
   /** Deletes a gateway. Its session is being closed when this returns. */
   remove(id: GatewayId): Effect.Effect<Revision, GatewayNotFound | StoreUnavailable>
 }>()("control/services/Gateways") {

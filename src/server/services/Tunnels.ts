@@ -3,6 +3,8 @@ import { newId } from "#crypto/identifiers.ts"
 import { type Revision, TunnelId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import { NewTunnel, type Tunnel, TunnelIdInput, type TunnelPatch } from "#schema/resources.ts"
+import type { TunnelFilter } from "#store/listFilters.ts"
+import { missing } from "#store/ReferenceStore.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { type DomainTaken, type NoSuchAgent, TunnelStore } from "#store/TunnelStore.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
@@ -10,9 +12,12 @@ import { Context, Effect, Layer, Option, Schema } from "effect"
 
 export { DomainTaken, NoSuchAgent } from "#store/TunnelStore.ts"
 
-export class TunnelNotFound extends Schema.TaggedError<TunnelNotFound>()("TunnelNotFound", { id: Schema.String }) {
+export class TunnelNotFound extends Schema.TaggedError<TunnelNotFound>()("TunnelNotFound", {
+  id: Schema.String,
+  suggestion: Schema.optional(Schema.String)
+}) {
   override get message(): string {
-    return `tunnel ${this.id} does not exist`
+    return missing("tunnel", this.id, this.suggestion)
   }
 }
 
@@ -36,7 +41,7 @@ export class Tunnels extends Context.Service<Tunnels, {
   /** Creates a tunnel. The returned row contains the revision of this change. */
   create(tunnel: NewTunnel): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | StoreUnavailable>
   find(id: TunnelId): Effect.Effect<Tunnel, TunnelNotFound | UnreadableRow | StoreUnavailable>
-  list(request: PageRequest): Effect.Effect<Page<Tunnel>, StoreUnavailable>
+  list(request: PageRequest, filter?: TunnelFilter): Effect.Effect<Page<Tunnel>, StoreUnavailable>
   /** Updates a tunnel. A patch that changes nothing creates no revision. */
   update(
     id: TunnelId,

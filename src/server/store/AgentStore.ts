@@ -6,8 +6,10 @@ import type { AgentId, KeyId } from "#schema/ids.ts"
 import { Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
+import { failOnTakenName, type NameTaken, withHolder } from "./clientNames.ts"
 import { lowestFreeNumber } from "./lowestFreeNumber.ts"
 import { keysetPages } from "./keysetPages.ts"
+import { clientConditions, type ClientFilter } from "./listFilters.ts"
 import { presenceColumns, timestampColumns } from "./presenceColumns.ts"
 import { Secrets } from "./secrets/Secrets.ts"
 import {
@@ -46,14 +48,16 @@ export interface NewClientRow<Id> {
 /** Reads and writes agents. Each write returns the revision that includes it. */
 export class AgentStore extends Context.Service<AgentStore, {
   /** Inserts the agent with the lowest free subnet of the pool. */
-  create(agent: NewClientRow<AgentId>): Effect.Effect<WithRevision<Agent>, NetworkPoolExhausted | StoreUnavailable>
+  create(
+    agent: NewClientRow<AgentId>
+  ): Effect.Effect<WithRevision<Agent>, NameTaken | NetworkPoolExhausted | StoreUnavailable>
   find(id: AgentId): Effect.Effect<Option.Option<Agent>, UnreadableRow | StoreUnavailable>
-  list(request: PageRequest): Effect.Effect<Page<Agent>, StoreUnavailable>
+  list(request: PageRequest, filter?: ClientFilter): Effect.Effect<Page<Agent>, StoreUnavailable>
   /** Changes the agent; none if no agent has this id. An unreadable row stays unchanged. */
   update(
     id: AgentId,
     patch: AgentPatch
-  ): Effect.Effect<WithRevision<Option.Option<Agent>>, UnreadableRow | StoreUnavailable>
+  ): Effect.Effect<WithRevision<Option.Option<Agent>>, NameTaken | UnreadableRow | StoreUnavailable>
   /** Deletes the agent with its API keys, and with its tunnels on `cascade`; false if no agent has this id. */
   remove(id: AgentId, cascade: boolean): Effect.Effect<WithRevision<boolean>, AgentHasTunnels | StoreUnavailable>
 }>()("control/store/AgentStore") {
@@ -66,7 +70,7 @@ export class AgentStore extends Context.Service<AgentStore, {
       const columns = sql.literal(agentColumns)
 
       const create = Effect.fn("AgentStore.create")((agent: NewClientRow<AgentId>) =>
-        revisionedTransaction(sql)(insert(agent))
+        insert(agent).pipe(failOnTakenName("agent", agent.name), revisionedTransaction(sql), withHolder(sql))
       )
 
       const find = Effect.fn("AgentStore.find")(function*(id: AgentId) {
@@ -76,7 +80,8 @@ export class AgentStore extends Context.Service<AgentStore, {
       const list = keysetPages(
         sql,
         { columns: agentColumns, from: "agents", orderBy: "created_at", key: "id" },
-        agents.read
+        agents.read,
+        clientConditions(sql, "virtual_ip")
       )
 
       const update = Effect.fn("AgentStore.update")(function*(id: AgentId, { name }: AgentPatch) {
@@ -84,7 +89,11 @@ export class AgentStore extends Context.Service<AgentStore, {
           update agents set name = coalesce(${name ?? null}::text, name) where id = ${id} returning ${columns}`
         // Clients report `nack`. No update by an operator replaces an unreadable one, so the repair clears it.
         const clearNack = sql`update agents set nack = null where id = ${id} returning ${columns}`
-        return yield* revisionedTransaction(sql)(agents.firstOrRepaired(change, clearNack))
+        return yield* agents.firstOrRepaired(change, clearNack).pipe(
+          failOnTakenName("agent", name),
+          revisionedTransaction(sql),
+          withHolder(sql)
+        )
       })
 
       /** Locks the agent's row until the commit, so that no new tunnel is inserted before the agent is deleted. */

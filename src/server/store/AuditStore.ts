@@ -15,11 +15,11 @@ export class AuditStore extends Context.Service<AuditStore, {
       const sql = yield* SqlClient.SqlClient
 
       const list = Effect.fn("AuditStore.list")(function*(request: AuditRequest) {
-        const { actor, before, entityId, entityType, limit, since, until } = request
+        const { actor, before, entityIds, entityType, limit, since, until } = request
         const where = sql.and([
           ...(before === undefined ? [] : [sql`id < ${before}::float8::bigint`]),
           ...(entityType === undefined ? [] : [sql`entity = ${entityType}`]),
-          ...(entityId === undefined ? [] : [sql`entity_id = ${entityId}`]),
+          ...(entityIds === undefined ? [] : [sql`entity_id = any (${entityIds}::text[])`]),
           ...(actor === undefined ? [] : [sql`actor = ${actor}`]),
           ...(since === undefined ? [] : [sql`at >= ${since}::timestamptz`]),
           ...(until === undefined ? [] : [sql`at < ${until}::timestamptz`])

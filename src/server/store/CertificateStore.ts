@@ -5,6 +5,7 @@ import { type GatewayId, HostName } from "#schema/ids.ts"
 import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { keysetPages } from "./keysetPages.ts"
+import { certificateConditions, type CertificateFilter } from "./listFilters.ts"
 import { timestampColumns } from "./presenceColumns.ts"
 import { Secrets } from "./secrets/Secrets.ts"
 import {
@@ -45,7 +46,7 @@ export interface ExpiryWarning {
 /** Reads and writes certificates, and records which expiry warnings were published. */
 export class CertificateStore extends Context.Service<CertificateStore, {
   find(domain: HostName): Effect.Effect<Option.Option<Certificate>, UnreadableRow | StoreUnavailable>
-  list(request: PageRequest): Effect.Effect<Page<Certificate>, StoreUnavailable>
+  list(request: PageRequest, filter?: CertificateFilter): Effect.Effect<Page<Certificate>, StoreUnavailable>
   /** Inserts or replaces the certificate of the domain. */
   put(row: CertificateRow): Effect.Effect<WithRevision<Certificate>, StoreUnavailable>
   /** Stores the certificate of a gateway, if the gateway serves all its tunnels and the stored one does not expire later. */
@@ -88,7 +89,8 @@ export class CertificateStore extends Context.Service<CertificateStore, {
       const list = keysetPages(
         sql,
         { columns: certificateColumns, from: "certificates", orderBy: "created_at", key: "domain" },
-        certificates.read
+        certificates.read,
+        certificateConditions(sql)
       )
 
       const put = Effect.fn("CertificateStore.put")((row: CertificateRow) =>

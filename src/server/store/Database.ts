@@ -13,6 +13,8 @@ import { admins } from "./migrations/0005_admins.ts"
 import { rotation } from "./migrations/0006_rotation.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
 import { nodeEvents } from "./migrations/0008_node_events.ts"
+import { wireguardKeys } from "./migrations/0010_wireguard_keys.ts"
+import { uniqueNames } from "./migrations/0012_unique_names.ts"
 import { ReservedPool, reservedPoolSize } from "./ReservedPool.ts"
 import { describeSqlError, StoreUnavailable, withStoreErrors } from "./sql.ts"
 
@@ -44,7 +46,9 @@ export const migrations = {
   "0005_admins": admins,
   "0006_rotation": rotation,
   "0007_acceptance": acceptance,
-  "0008_node_events": nodeEvents
+  "0008_node_events": nodeEvents,
+  "0010_wireguard_keys": wireguardKeys,
+  "0012_unique_names": uniqueNames
 }
 /** The table of applied migrations. */
 export const migrationsTable = "control_migrations"

@@ -6,10 +6,13 @@ import { AgentId, type GatewayId } from "#schema/ids.ts"
 import { Context, Effect, Layer, type Option, Redacted, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import type { NewClientRow } from "./AgentStore.ts"
+import { failOnTakenName, type NameTaken, withHolder } from "./clientNames.ts"
 import { lowestFreeNumber } from "./lowestFreeNumber.ts"
 import { keysetPages } from "./keysetPages.ts"
+import { clientConditions, type ClientFilter } from "./listFilters.ts"
 import { presenceColumns, timestampColumns } from "./presenceColumns.ts"
 import { Secrets } from "./secrets/Secrets.ts"
+import { missing } from "./ReferenceStore.ts"
 import { revisionedTransaction, type StoreUnavailable, type WithRevision, withStoreErrors } from "./sql.ts"
 import { makeRowReader, type UnreadableRow } from "./UnreadableRow.ts"
 
@@ -23,19 +26,22 @@ export interface NewGatewayRow extends NewClientRow<GatewayId> {
 /** The scope of a gateway (`serves`) names an agent that does not exist. */
 export class NoSuchAgentInScope extends Schema.TaggedError<NoSuchAgentInScope>()("NoSuchAgentInScope", {
   id: AgentId,
-  index: Schema.Int
+  index: Schema.Int,
+  suggestion: Schema.optional(Schema.String)
 }) {
   override get message(): string {
-    return `serves.agents.${this.index}: agent ${this.id} does not exist`
+    return `serves.agents.${this.index}: ${missing("agent", this.id, this.suggestion)}`
   }
 }
 
 /** Reads and writes gateways. Each write returns the revision that includes it. */
 export class GatewayStore extends Context.Service<GatewayStore, {
   /** Inserts the gateway with the lowest free slot. */
-  create(gateway: NewGatewayRow): Effect.Effect<WithRevision<Gateway>, NoSuchAgentInScope | StoreUnavailable>
+  create(
+    gateway: NewGatewayRow
+  ): Effect.Effect<WithRevision<Gateway>, NameTaken | NoSuchAgentInScope | StoreUnavailable>
   find(id: GatewayId): Effect.Effect<Option.Option<Gateway>, UnreadableRow | StoreUnavailable>
-  list(request: PageRequest): Effect.Effect<Page<Gateway>, StoreUnavailable>
+  list(request: PageRequest, filter?: ClientFilter): Effect.Effect<Page<Gateway>, StoreUnavailable>
   /**
    * Changes the gateway; none if no gateway has this id. The new scope may keep deleted agents that the old scope names. An
    * unreadable row stays unchanged.
@@ -43,7 +49,10 @@ export class GatewayStore extends Context.Service<GatewayStore, {
   update(
     id: GatewayId,
     patch: GatewayPatch
-  ): Effect.Effect<WithRevision<Option.Option<Gateway>>, NoSuchAgentInScope | UnreadableRow | StoreUnavailable>
+  ): Effect.Effect<
+    WithRevision<Option.Option<Gateway>>,
+    NameTaken | NoSuchAgentInScope | UnreadableRow | StoreUnavailable
+  >
   /** Deletes the gateway with its API keys; false if no gateway has this id. */
   remove(id: GatewayId): Effect.Effect<WithRevision<boolean>, StoreUnavailable>
 }>()("control/store/GatewayStore") {
@@ -56,7 +65,7 @@ export class GatewayStore extends Context.Service<GatewayStore, {
       const insert = makeInsert(sql, yield* Secrets)
 
       const create = Effect.fn("GatewayStore.create")((gateway: NewGatewayRow) =>
-        revisionedTransaction(sql)(insert(gateway))
+        insert(gateway).pipe(failOnTakenName("gateway", gateway.name), revisionedTransaction(sql), withHolder(sql))
       )
 
       const find = Effect.fn("GatewayStore.find")(function*(id: GatewayId) {
@@ -66,7 +75,8 @@ export class GatewayStore extends Context.Service<GatewayStore, {
       const list = keysetPages(
         sql,
         { columns: gatewayColumns, from: "gateways", orderBy: "created_at", key: "id" },
-        gateways.read
+        gateways.read,
+        clientConditions(sql, "public_ip")
       )
 
       const update = Effect.fn("GatewayStore.update")(function*(id: GatewayId, patch: GatewayPatch) {
@@ -83,7 +93,11 @@ export class GatewayStore extends Context.Service<GatewayStore, {
         )
         // Clients report `nack`. No update by an operator replaces an unreadable one, so the repair clears it.
         const clearNack = sql`update gateways set nack = null where id = ${id} returning ${columns}`
-        return yield* revisionedTransaction(sql)(gateways.firstOrRepaired(change, clearNack))
+        return yield* gateways.firstOrRepaired(change, clearNack).pipe(
+          failOnTakenName("gateway", patch.name),
+          revisionedTransaction(sql),
+          withHolder(sql)
+        )
       })
 
       const remove = Effect.fn("GatewayStore.remove")((id: GatewayId) =>

@@ -6,6 +6,7 @@ import { ConnectedClient } from "#schema/resources.ts"
 import { Context, type Duration, Effect, Layer, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { keysetPages, type KeysetQuery } from "./keysetPages.ts"
+import { clientConditions, type ClientFilter } from "./listFilters.ts"
 import { deliveryColumns, onlineCondition } from "./presenceColumns.ts"
 import { claimResultOf, lossCausesOf, releaseResultOf, touchResultOf } from "./presenceResults.ts"
 import { ReservedPool } from "./ReservedPool.ts"
@@ -63,7 +64,10 @@ export class PresenceStore extends Context.Service<PresenceStore, {
    */
   expireSessions(limit: Duration.Duration): Effect.Effect<ReadonlyArray<ExpiredSession>, StoreUnavailable>
   /** One page of the clients that are online, whichever node holds the connection. */
-  listConnected(request: PageRequest): Effect.Effect<Page<ConnectedClient>, StoreUnavailable>
+  listConnected(
+    request: PageRequest,
+    filter?: Omit<ClientFilter, "status">
+  ): Effect.Effect<Page<ConnectedClient>, StoreUnavailable>
   /** Those of these clients that are online, with the delivery state of their last touch. */
   findOnline(clients: ReadonlyArray<ClientRef>): Effect.Effect<ReadonlyArray<RemoteClient>, StoreUnavailable>
 }>()("control/store/PresenceStore") {
@@ -109,7 +113,14 @@ export class PresenceStore extends Context.Service<PresenceStore, {
         return yield* transaction(sql)(expireSessionRows(sql, limit))
       })
 
-      const listConnected = keysetPages(yield* SqlClient.SqlClient, connectedClientsQuery, connectedClients.read)
+      // The reserved connections are for presence; requests of operators use the others.
+      const general = yield* SqlClient.SqlClient
+      const listConnected = keysetPages(
+        general,
+        connectedClientsQuery,
+        connectedClients.read,
+        clientConditions(general, "session_address")
+      )
 
       return PresenceStore.of({
         claim,

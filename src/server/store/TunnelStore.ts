@@ -1,11 +1,13 @@
 /** Table of tunnels. */
-import { AgentId, HostName, type Revision, type TunnelId } from "#schema/ids.ts"
+import { type AgentId, HostName, type Revision, type TunnelId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import { type NewTunnel, Tunnel, type TunnelPatch } from "#schema/resources.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { keysetPages } from "./keysetPages.ts"
+import { tunnelConditions, type TunnelFilter } from "./listFilters.ts"
 import { timestampColumns } from "./presenceColumns.ts"
+import { missing } from "./ReferenceStore.ts"
 import {
   auditedTransaction,
   revisionedTransaction,
@@ -23,9 +25,12 @@ export class DomainTaken extends Schema.TaggedError<DomainTaken>()("DomainTaken"
 }
 
 /** The agent of the tunnel does not exist. */
-export class NoSuchAgent extends Schema.TaggedError<NoSuchAgent>()("NoSuchAgent", { id: Schema.NullOr(AgentId) }) {
+export class NoSuchAgent extends Schema.TaggedError<NoSuchAgent>()("NoSuchAgent", {
+  id: Schema.NullOr(Schema.String),
+  suggestion: Schema.optional(Schema.String)
+}) {
   override get message(): string {
-    return this.id === null ? "the agent does not exist" : `agent ${this.id} does not exist`
+    return this.id === null ? "the agent does not exist" : missing("agent", this.id, this.suggestion)
   }
 }
 
@@ -47,7 +52,7 @@ export interface TunnelStatusReport {
 export class TunnelStore extends Context.Service<TunnelStore, {
   create(tunnel: NewTunnelRow): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | StoreUnavailable>
   find(id: TunnelId): Effect.Effect<Option.Option<Tunnel>, UnreadableRow | StoreUnavailable>
-  list(request: PageRequest): Effect.Effect<Page<Tunnel>, StoreUnavailable>
+  list(request: PageRequest, filter?: TunnelFilter): Effect.Effect<Page<Tunnel>, StoreUnavailable>
   update(
     id: TunnelId,
     patch: TunnelPatch
@@ -102,7 +107,8 @@ export class TunnelStore extends Context.Service<TunnelStore, {
       const list = keysetPages(
         sql,
         { columns: tunnelColumns, from: "tunnels", orderBy: "created_at", key: "id" },
-        tunnels.read
+        tunnels.read,
+        tunnelConditions(sql)
       )
 
       const update = Effect.fn("TunnelStore.update")(function*(id: TunnelId, patch: TunnelPatch) {

@@ -1,7 +1,7 @@
 /** Keyset pagination: each page starts after the previous page's last row; concurrent writes shift nothing. */
 import type { Page, PageCursor, PageRequest } from "#schema/pagination.ts"
 import { Array, Effect, type Result, Schema } from "effect"
-import type { SqlClient } from "effect/sql"
+import type { SqlClient, Statement } from "effect/sql"
 import { withStoreErrors } from "./sql.ts"
 import type { UnreadableRow } from "./UnreadableRow.ts"
 
@@ -16,21 +16,26 @@ export interface KeysetQuery {
   readonly key: string
 }
 
-/** Makes a function that reads one page. Rows that `read` cannot decode are reported next to the items. */
-export const keysetPages = <A>(
+/**
+ * Makes a function that reads one page of the rows that meet the conditions of a filter. Rows that `read` cannot decode are
+ * reported next to the items.
+ */
+export const keysetPages = <A, F extends object = {}>(
   sql: SqlClient.SqlClient,
   { columns, from, orderBy, key }: KeysetQuery,
-  read: (row: Readonly<Record<string, unknown>>) => Result.Result<A, UnreadableRow>
+  read: (row: Readonly<Record<string, unknown>>) => Result.Result<A, UnreadableRow>,
+  conditionsOf: (filter: Partial<F>) => ReadonlyArray<Statement.Fragment> = () => []
 ) => {
   const select = sql.literal(`select ${columns}, ${key} as cursor_id,
     (extract(epoch from ${orderBy}) * 1000000)::float8 as cursor_micros from ${from}`)
   const order = sql.literal(`order by ${orderBy}, ${key}`)
   const cursor = sql.literal(`(${orderBy}, ${key})`)
 
-  return Effect.fnUntraced(function*({ after, limit }: PageRequest) {
-    const where = after === undefined ? sql.literal("") : sql`where ${cursor} >
-      (timestamptz 'epoch' + ${after.micros}::float8 * interval '1 microsecond', ${after.id}::text)`
-    const rows = yield* withStoreErrors(sql`${select} ${where} ${order} limit ${limit + 1}`)
+  return Effect.fnUntraced(function*({ after, limit }: PageRequest, filter: Partial<F> = {}) {
+    const isLater = after === undefined ? [] : [sql`${cursor} >
+      (timestamptz 'epoch' + ${after.micros}::float8 * interval '1 microsecond', ${after.id}::text)`]
+    const where = sql.and([...conditionsOf(filter), ...isLater])
+    const rows = yield* withStoreErrors(sql`${select} where ${where} ${order} limit ${limit + 1}`)
     // One row more than the page shows whether a next page exists.
     const pageRows = rows.slice(0, limit)
     const last = rows.length > limit ? pageRows.at(-1) : undefined

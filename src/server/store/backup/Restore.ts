@@ -7,6 +7,7 @@ import { BackupUnusable } from "./BackupUnusable.ts"
 import { type BackupRow, type BackupSummary, forEachRowBatch, verifyBackup } from "./file.ts"
 import { isSignedWith, readSignature } from "./signature.ts"
 import { backupTables } from "./tables.ts"
+import { dropNameIndexes, makeNamesUnique, uniqueNamesVersion } from "#store/migrations/0012_unique_names.ts"
 import { timelineExpression } from "#store/logPosition.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { describeSqlError } from "#store/sql.ts"
@@ -57,7 +58,11 @@ export class Restore extends Context.Service<Restore, {
             if (!replace && Object.values(rows).some((count) => count > 0)) {
               return yield* new DatabaseNotEmpty({ rows })
             }
+            // A backup that is older than the unique index can have duplicates.
+            const mayHaveDuplicates = summary.header.schema < uniqueNamesVersion
+            if (mayHaveDuplicates) yield* dropNameIndexes(sql)
             yield* withTriggersDisabled(sql, replaceRows(sql, file, summary))
+            if (mayHaveDuplicates) yield* makeNamesUnique(sql)
             yield* sql`set constraints all immediate`
             return { rows: summary.rows, ...yield* startTimeline(sql, summary, cipher) }
           })).pipe(Effect.catchCause((cause) => Effect.fail(failure(cause))))
@@ -164,6 +169,7 @@ const replaceRows = Effect.fnUntraced(
       (table, rows) => insertBatch(sql, file, { table, rows, columns: columns.get(table) })
     )
     for (const table of tables) yield* advanceSequences(sql, table, columns.get(table) ?? [])
+    yield* sql`select control_collect_wireguard_keys()`
   }
 )
 

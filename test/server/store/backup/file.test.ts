@@ -73,7 +73,7 @@ describe("verifyBackup", () => {
         ],
         [
           "does not match",
-          gzipSync(gunzipSync(unsignedBackup(header, ...rows)).toString().replace("agent 1", "agent 2"))
+          gzipSync(gunzipSync(unsignedBackup(header, ...rows)).toString().replace("localhost:8080", "localhost:8081"))
         ],
         ["no backup of Control", unsignedBackup(`{"format":"other"}`)],
         ["cut off", gzipSync(`${[header, ...rows].join("\n")}\n`)]
