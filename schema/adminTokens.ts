@@ -39,7 +39,9 @@ const maxLifetimeSeconds = 315_360_000
 export const NewToken = Schema.Struct({
   name: Name,
   role: Role,
-  expiresIn: Schema.optionalKey(Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: maxLifetimeSeconds })))
+  expiresIn: Schema.optionalKey(
+    Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: maxLifetimeSeconds })).annotate({ examples: [7_776_000] })
+  )
     .annotate({
       description:
         "Lifetime in seconds, for example 86400. Without this and without `expiresAt`, the token never expires."

@@ -2,6 +2,7 @@
 import { Schema, SchemaGetter } from "effect"
 import { Revision } from "./ids.ts"
 import { clientFields, nackFields } from "./resources.ts"
+import { count } from "./sharedFields.ts"
 
 /** Largest accepted `timeout`. */
 export const maxWaitMillis = 60_000
@@ -53,8 +54,8 @@ export interface WaitQuery {
 
 export const Delivery = Schema.Struct({
   revision: Revision.annotate({ description: "Revision of the change." }),
-  sent: Schema.Int.annotate({ description: "Number of connected clients that were sent the change." }),
-  applied: Schema.Int.annotate({ description: "Number of connected clients that have acknowledged the change." }),
+  sent: count("Number of connected clients that were sent the change."),
+  applied: count("Number of connected clients that have acknowledged the change."),
   pending: Schema.Array(Schema.Struct({
     ...clientFields,
     revision: Revision.annotate({ description: "Position of this client." })

@@ -73,7 +73,10 @@ const CertificateExpiring = eventSchema(
   {
     domain: HostName.annotate({ description: "Domain of the certificate." }),
     expiresAt: Timestamp.annotate({ description: "Time of expiry." }),
-    days: Schema.Int.annotate({ description: "Threshold in days: 30, 7 or 1 before the expiry; 0 after it." })
+    days: Schema.Int.annotate({
+      description: "Threshold in days: 30, 7 or 1 before the expiry; 0 after it.",
+      examples: [7]
+    })
   }
 )
 

@@ -193,10 +193,6 @@ export const Target = Schema.String.check(
   examples: ["localhost:8080", "http://10.0.0.5:3000"]
 })
 
-/** A number of things in a response. */
-export const count = (description: string) =>
-  Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)).annotate({ description, examples: [2] })
-
 export const Port = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 65_535 })).annotate({
   identifier: "Port",
   description: "UDP or TCP port.",

@@ -1,4 +1,5 @@
 /** HTTP API endpoints for the master key, which encrypts private keys in the database. */
+import { count } from "./sharedFields.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { Authorization, describeEndpoint, Validation } from "./apiParts.ts"
@@ -11,7 +12,7 @@ const MasterKeyId = Schema.String.check(
 const MasterKey = Schema.Struct({
   writing: MasterKeyId.annotate({ description: "Key with which every node encrypts." }),
   readable: Schema.Array(MasterKeyId).annotate({ description: "Keys with which the answering node can decrypt." }),
-  counts: Schema.Record(Schema.String, Schema.Int).annotate({
+  counts: Schema.Record(Schema.String, count("Number of values.")).annotate({
     description: "Number of encrypted values for each key, in the tables and the newest 10,000 changes of the log."
   }),
   isRotating: Schema.Boolean.annotate({

@@ -1,6 +1,6 @@
 /** Nodes: the Control processes that serve one database. */
 import { Schema } from "effect"
-import { storedText } from "./sharedFields.ts"
+import { count, storedText } from "./sharedFields.ts"
 import { Revision, Timestamp } from "./ids.ts"
 
 export const Node = Schema.Struct({
@@ -13,9 +13,7 @@ export const Node = Schema.Struct({
     description:
       "`live`: renews its lease. `draining`: is shutting down while its clients reconnect to other nodes. `lost`: its lease has expired, and its clients count as offline."
   }),
-  clients: Schema.Int.annotate({
-    description: "Number of connected clients at the latest lease renewal; 0 for a lost node."
-  }),
+  clients: count("Number of connected clients at the latest lease renewal; 0 for a lost node."),
   revision: Revision.annotate({ description: "Revision of the node's network state at the latest lease renewal." })
 }).annotate({ identifier: "Node", description: "Control process that serves this database." })
 export type Node = typeof Node.Type

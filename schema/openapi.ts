@@ -1,6 +1,7 @@
 /** Renders the HTTP API as an OpenAPI 3.1 document. Pure. */
 import { OpenApi } from "effect/http-api"
 import { Api } from "./api.ts"
+import { addExamples } from "./openapiExamples.ts"
 
 /** Small domain types are inlined, so that each use shows its own description. All other named schemas go to `components`. */
 const inlined: ReadonlySet<string> = new Set([
@@ -17,4 +18,4 @@ const options: OpenApi.FromApiOptions = {
   referencePolicy: ({ identifier }) => identifier === undefined || inlined.has(identifier) ? undefined : identifier
 }
 
-export const openApi = () => OpenApi.fromApi(Api, options)
+export const openApi = () => addExamples(OpenApi.fromApi(Api, options))

@@ -1,5 +1,6 @@
 /** Kinds of rows that make up the network. */
 import { Schema } from "effect"
+import { count } from "./sharedFields.ts"
 
 export const RowKind = Schema.Literals(["agents", "gateways", "tunnels", "certificates", "keys"])
 export type RowKind = typeof RowKind.Type
@@ -20,7 +21,7 @@ export type RowCounts = typeof RowCounts.Type
 /** Rows of one kind that have disappeared without a delete. */
 export const Loss = Schema.Struct({
   kind: RowKind,
-  known: Schema.Int.annotate({ description: "Number of rows before the loss." }),
-  missing: Schema.Int.annotate({ description: "Number of rows that have disappeared without a delete." })
+  known: count("Number of rows before the loss."),
+  missing: count("Number of rows that have disappeared without a delete.")
 })
 export type Loss = typeof Loss.Type

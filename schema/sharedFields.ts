@@ -4,6 +4,10 @@ import { Schema } from "effect"
 /** Text as stored. Another application may have written the row, so that only the type is guaranteed. */
 export const storedText = (description: string) => Schema.String.annotate({ description })
 
+/** A number of things in a response. */
+export const count = (description: string) =>
+  Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)).annotate({ description, examples: [2] })
+
 export const tunnelFields = {
   domain: storedText("Public host name."),
   target: storedText("Address to which the agent forwards the traffic: `host:port` or `http(s)://host:port`."),

@@ -1,16 +1,28 @@
 /** Serves /openapi.json, /asyncapi.json and the page /docs, which loads nothing from other hosts. */
-import { Api } from "#schema/api.ts"
 import { asyncApi } from "#schema/asyncapi.ts"
 import { openApi } from "#schema/openapi.ts"
-import { Layer } from "effect"
-import { HttpRouter, HttpServerResponse } from "effect/http"
-import { HttpApiScalar } from "effect/http-api"
+import { Effect, Layer } from "effect"
+import { HttpRouter } from "effect/http"
+import { cacheable } from "./cacheable.ts"
+import { docsPage, startScript, swaggerUi } from "./docsPage.ts"
+
+/** Built at the first request, because nobody reads them at most starts. */
+const document = (path: `/${string}`, contentType: string, text: Effect.Effect<string>) =>
+  HttpRouter.use((router) =>
+    Effect.flatMap(
+      Effect.cached(Effect.map(text, (body) => cacheable(body, contentType))),
+      (handler) => router.add("GET", path, Effect.flatten(handler))
+    )
+  )
+
+const json = (value: () => unknown) => Effect.sync(() => JSON.stringify(value()))
+const javascript = "text/javascript; charset=utf-8"
 
 export const layer = Layer.mergeAll(
-  HttpRouter.add("GET", "/openapi.json", HttpServerResponse.jsonUnsafe(openApi())),
-  HttpRouter.add("GET", "/asyncapi.json", HttpServerResponse.jsonUnsafe(asyncApi())),
-  HttpApiScalar.layer(Api, {
-    path: "/docs",
-    scalar: { withDefaultFonts: false, authentication: { preferredSecurityScheme: "bearer" } }
-  })
+  document("/openapi.json", "application/json", json(openApi)),
+  document("/asyncapi.json", "application/json", json(asyncApi)),
+  document("/docs", "text/html; charset=utf-8", Effect.sync(docsPage)),
+  document("/docs/start.js", javascript, Effect.succeed(startScript)),
+  document("/docs/swagger-ui.js", javascript, Effect.map(swaggerUi, (ui) => ui.javascript)),
+  document("/docs/swagger-ui.css", "text/css; charset=utf-8", Effect.map(swaggerUi, (ui) => ui.css))
 )

@@ -7,10 +7,15 @@ interface Route {
   readonly path: RegExp
 }
 
-const routes: Array<Route> = ["/docs", "/openapi.json", "/asyncapi.json"].map((path) => ({
-  method: "GET",
-  path: pattern(path)
-}))
+const documents = [
+  "/docs",
+  "/docs/start.js",
+  "/docs/swagger-ui.js",
+  "/docs/swagger-ui.css",
+  "/openapi.json",
+  "/asyncapi.json"
+]
+const routes: Array<Route> = documents.map((path) => ({ method: "GET", path: pattern(path) }))
 
 HttpApi.reflect(Api, {
   onGroup: () => {},

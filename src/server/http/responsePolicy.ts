@@ -79,13 +79,13 @@ function asProblem(
   return HttpServerResponse.setHeader(problemForStatus(405), "allow", allowed.join(", "))
 }
 
-/** Forbids caching, MIME sniffing and framing. Without CORS headers no page of another origin can read a response. */
+/** Forbids MIME sniffing, framing, and caching except where the handler allows it. Without CORS headers no page of another origin can read a response. */
 function addPolicyHeaders(
   request: HttpServerRequest.HttpServerRequest,
   response: HttpServerResponse.HttpServerResponse
 ): HttpServerResponse.HttpServerResponse {
   return HttpServerResponse.setHeaders(response, {
-    "cache-control": "no-store",
+    "cache-control": response.headers["cache-control"] ?? "no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "content-security-policy": request.url.startsWith("/docs")
@@ -96,6 +96,6 @@ function addPolicyHeaders(
   })
 }
 
-/** /docs contains its scripts and styles inline. `connect-src` sends a typed token to this server only. */
+/** Swagger UI sets inline styles and contains its images. `connect-src` sends a typed token to this server only. */
 const docsContentSecurityPolicy =
-  "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'"
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
