@@ -73,7 +73,7 @@ export const presenceStore = (link: DatabaseLink) => {
 
 function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): ClaimResult {
   const { world } = database
-  const deleted = new Set<string>()
+  const [deleted, keyTaken] = [new Set<string>(), new Set<string>()]
   for (const wanted of claims) database.claims.push({ name: formatClientRef(wanted), at: world.now })
   database.transact((tx) => {
     for (
@@ -83,6 +83,11 @@ function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): 
       if (tx.tables.key.has(keyId)) database.keyUsed.set(keyId, world.now)
       if (!tx.tables[ref.type].has(ref.id)) {
         deleted.add(name)
+        continue
+      }
+      const rows = [...tx.tables.agent.values(), ...tx.tables.gateway.values()]
+      if (rows.some(({ id, publicKey }) => id !== ref.id && publicKey === wireguard?.publicKey)) {
+        keyTaken.add(name)
         continue
       }
       const keys = wireguard === undefined ? {} : {
@@ -117,7 +122,7 @@ function claim(database: Database, node: string, claims: ReadonlyArray<Claim>): 
       })
     }
   })
-  return { at: world.now, deleted, locked: new Set() }
+  return { at: world.now, deleted, keyTaken, locked: new Set() }
 }
 
 /** The newest claim of each client, in PostgreSQL's lock order: agents before gateways, each by id. */

@@ -7,19 +7,18 @@ import { Settings } from "#server/Settings.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
 import type { ClaimRequest, ClientSession, PresenceTime, SessionTouch } from "#store/presenceTypes.ts"
-import type { StoreUnavailable } from "#store/sql.ts"
 import { Intervals } from "#time/Intervals.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
 import { Context, Duration, Effect, Layer, Schedule } from "effect"
 import { type Client, ClientRegistry } from "./ClientRegistry.ts"
 import { makeReleases } from "./presenceReleases.ts"
-import { type ClientGone, makeClaims } from "./sessionClaims.ts"
+import { type ClaimError, makeClaims } from "./sessionClaims.ts"
 
 export class Presence extends Context.Service<Presence, {
   /** Makes a new session the durable holder of its client, and fences the writes of the session that held the client before. */
   claim(
     request: ClaimRequest
-  ): Effect.Effect<{ readonly session: SessionId; readonly at: PresenceTime }, ClientGone | StoreUnavailable>
+  ): Effect.Effect<{ readonly session: SessionId; readonly at: PresenceTime }, ClaimError>
   /**
    * Marks the client of an ended session offline and announces that, unless a newer session holds the client. While this node
    * drains the client stays online until the lease of the node ends, because it is about to connect to another node. Never

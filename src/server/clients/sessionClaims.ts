@@ -8,6 +8,7 @@ import { StoreUnavailable } from "#store/sql.ts"
 import { eventLoopTurn } from "#time/eventLoop.ts"
 import { Deferred, Duration, Effect, Exit, Queue, Schema } from "effect"
 import type { EndedClient } from "./presenceReleases.ts"
+import { type WireguardKeyRejected, wireguardKeyTaken } from "./wireguardKeys.ts"
 
 /** The client was deleted after its key was found and before its session was claimed. */
 export class ClientGone extends Schema.TaggedError<ClientGone>()("ClientGone", {}) {}
@@ -28,9 +29,11 @@ const lockedRowRetryDelay = Duration.millis(50)
 /** 3 s in total, the same time that a statement waits for a lock. */
 const maxLockedRowRetries = 60
 
+export type ClaimError = ClientGone | StoreUnavailable | WireguardKeyRejected
+
 interface PendingClaim {
   readonly claim: Claim
-  readonly done: Deferred.Deferred<PresenceTime, ClientGone | StoreUnavailable>
+  readonly done: Deferred.Deferred<PresenceTime, ClaimError>
   /** Number of retries, each because another transaction had locked the client's row. */
   readonly retries: number
 }
@@ -89,7 +92,7 @@ export const makeClaims = Effect.fnUntraced(function*(
 
   return Effect.fnUntraced(function*(request: ClaimRequest) {
     const session = SessionId.make(newId())
-    const done = Deferred.makeUnsafe<PresenceTime, ClientGone | StoreUnavailable>()
+    const done = Deferred.makeUnsafe<PresenceTime, ClaimError>()
     yield* Queue.offer(queue, { claim: { ...request, session }, done, retries: 0 })
     return { session, at: yield* Deferred.await(done) }
   })
@@ -98,6 +101,7 @@ export const makeClaims = Effect.fnUntraced(function*(
 function outcomeOf(exit: Exit.Exit<ClaimResult, StoreUnavailable>, claim: Claim) {
   if (Exit.isFailure(exit)) return Exit.fail(new StoreUnavailable({ reason: "the session could not be claimed" }))
   if (exit.value.deleted.has(formatClientRef(claim))) return Exit.fail(new ClientGone())
+  if (exit.value.keyTaken.has(formatClientRef(claim))) return Exit.fail(wireguardKeyTaken)
   return exit.value.locked.has(formatClientRef(claim))
     ? Exit.fail(new StoreUnavailable({ reason: "the client's row is locked" }))
     : Exit.succeed(exit.value.at)

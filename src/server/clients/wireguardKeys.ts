@@ -14,8 +14,8 @@ export class WireguardKeyRejected
 /**
  * The keys to store for a client, or undefined if its row needs no change. A client that sends a public key keeps its private
  * key to itself. A client that sends none, and has no private key stored, gets a generated pair. The key of another client is
- * rejected, because WireGuard would mistake one client for the other. Two clients that send the same new key at the same
- * moment are both accepted; they share a private key anyway.
+ * rejected, because WireGuard would mistake one client for the other. A key that another client takes at the same moment is
+ * found by the claim.
  */
 export const wireguardKeysToStore = (
   state: NetworkState,
@@ -33,7 +33,7 @@ export const wireguardKeysToStore = (
   }
   if (!isUsableWireguardKey(publicKey)) return rejected("wireguardPublicKey is no usable WireGuard public key")
   return isInUse(state, publicKey)
-    ? rejected("wireguardPublicKey belongs to another client")
+    ? Effect.fail(wireguardKeyTaken)
     : Effect.succeed({ publicKey, privateKey: null })
 }
 
@@ -41,5 +41,7 @@ function isInUse({ agents, gateways }: NetworkState, publicKey: string): boolean
   const hasKey = (row: { readonly wireguardPublicKey: string }) => row.wireguardPublicKey === publicKey
   return agents.buckets.some((bucket) => bucket.values().some(hasKey)) || HashMap.some(gateways, hasKey)
 }
+
+export const wireguardKeyTaken = new WireguardKeyRejected({ reason: "wireguardPublicKey belongs to another client" })
 
 const rejected = (reason: string) => Effect.fail(new WireguardKeyRejected({ reason }))

@@ -129,8 +129,13 @@ type Named = DatabaseFacts["offlineGateways"][number]
 const nameOf = ({ id, name, type }: Named): string => `${type} ${name} (${id})`
 
 export const clientFindings = (facts: DatabaseFacts): ReadonlyArray<Finding> => {
-  const { laggingClients, offlineAgents, offlineGateways, rejectingClients } = facts
+  const { laggingClients, offlineAgents, offlineGateways, rejectingClients, sharedKeys } = facts
   const problems = [
+    ...sharedKeys.length === 0 ? [] : [problemFinding("clients", "fail", [
+      `clients share a WireGuard key: ${firstNames(sharedKeys.map((clients) => clients.map(nameOf).join(" and ")))}`,
+      "WireGuard takes these clients for one, so that each of them receives traffic of the others",
+      "let all but one of these clients generate a new key pair, and restart them"
+    ])],
     ...laggingClients.length === 0 ? [] : [problemFinding("clients", "warn", [
       `clients have not applied changes that were sent: ${
         firstNames(laggingClients.map((client) => `${nameOf(client)}, ${client.revisions} revisions behind`))

@@ -25,6 +25,8 @@ const RowFacts = Schema.Struct({
   offlineAgents: Schema.Array(Schema.Struct({ ...NamedClient.fields, tunnels: Schema.Int })),
   offlineGateways: Schema.Array(NamedClient),
   laggingClients: Schema.Array(Schema.Struct({ ...NamedClient.fields, revisions: Schema.Int })),
+  /** For each WireGuard key that several clients have: these clients. */
+  sharedKeys: Schema.Array(Schema.Array(NamedClient)),
   rejectingClients: Schema.Array(Schema.Struct({ ...NamedClient.fields, code: Schema.String, message: Schema.String })),
   /** The tables whose sequence is not above their largest id, so that the next insert would fail. */
   outdatedSequences: Schema.Array(Schema.String)
@@ -130,7 +132,8 @@ const named = `'type', c.type, 'id', c.id, 'name', c.name`
 
 const clients = `(${
   [["agent", "agents"], ["gateway", "gateways"]].map(([type, table]) =>
-    `select '${type}' as type, id, name, ${onlineCondition} as online, sent_revision, applied_revision, nack from ${table}`
+    `select '${type}' as type, id, name, ${onlineCondition} as online, sent_revision, applied_revision, nack,
+      wireguard_public_key from ${table}`
   ).join(" union all ")
 }) c`
 
@@ -164,6 +167,10 @@ const factsQuery = `select jsonb_build_object(
   'laggingClients', ${
   array(`select jsonb_build_object(${named}, 'revisions', c.sent_revision - c.applied_revision) as value
     from ${clients} where c.online and c.sent_revision - c.applied_revision > ${maxNormalLag}`)
+},
+  'sharedKeys', ${
+  array(`select jsonb_agg(jsonb_build_object(${named}) order by c.name) as value
+    from ${clients} group by c.wireguard_public_key having count(*) > 1`)
 },
   'rejectingClients', ${
   array(`select jsonb_build_object(${named}, 'code', c.nack ->> 'code', 'message', c.nack ->> 'message') as value

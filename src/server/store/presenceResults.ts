@@ -19,17 +19,24 @@ const decodeLost = Schema.decodeUnknownSync(
 /** Decodes the rows of `claimRows` for both tables. */
 export function claimResultOf(rows: ResultRows): ClaimResult {
   const decoded = decodeUnclaimed(rows)
-  const clients = (isStored: boolean) =>
+  const clients = (reason: "deleted" | "keyTaken" | "locked") =>
     new Set(
       decoded.flatMap((row) =>
-        row.at !== null || row.isStored !== isStored ? [] : [formatClientRef(
-          row.kind === "agents"
-            ? { type: "agent", id: AgentId.make(row.id) }
-            : { type: "gateway", id: GatewayId.make(row.id) }
-        )]
+        row.at !== null || reason !== (row.isStored ? row.isKeyTaken ? "keyTaken" : "locked" : "deleted") ?
+          [] :
+          [formatClientRef(
+            row.kind === "agents"
+              ? { type: "agent", id: AgentId.make(row.id) }
+              : { type: "gateway", id: GatewayId.make(row.id) }
+          )]
       )
     )
-  return { at: latestOf(decoded.map(({ at }) => at)), deleted: clients(false), locked: clients(true) }
+  return {
+    at: latestOf(decoded.map(({ at }) => at)),
+    deleted: clients("deleted"),
+    locked: clients("locked"),
+    keyTaken: clients("keyTaken")
+  }
 }
 
 /** The last row of a result, with the time of the write. */
@@ -41,6 +48,7 @@ const decodeUnclaimed = Schema.decodeUnknownSync(Schema.Array(Schema.Union([
     id: Schema.String,
     kind: Schema.Literals(["agents", "gateways"]),
     isStored: Schema.Boolean,
+    isKeyTaken: Schema.Boolean,
     at: Schema.Null
   })
 ])))

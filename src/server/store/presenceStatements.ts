@@ -40,10 +40,10 @@ export const claimRows = Effect.fnUntraced(function*(
   const privateKeys = items.map(({ id, wireguard }) =>
     cipher && wireguard?.privateKey ? cipher.encrypt(Redacted.value(wireguard.privateKey), keyLocation(id)) : ""
   )
+  const hasKeys = items.some(({ wireguard }) => wireguard)
+  if (hasKeys) yield* reserveWireguardKeys(sql, table, items)
   const assignments = sql.literal(
-    `${table === "gateways" ? publicIpAssignment : ""} ${
-      items.some(({ wireguard }) => wireguard) ? wireguardKeyAssignments : ""
-    }`
+    `${table === "gateways" ? publicIpAssignment : ""} ${hasKeys ? wireguardKeyAssignments : ""}`
   )
   return yield* sql`with c as (select * from unnest(${items.map(({ id }) => id)}::text[],
       ${items.map(({ session }) => session)}::text[], ${items.map(({ address }) => address)}::text[],
@@ -51,9 +51,9 @@ export const claimRows = Effect.fnUntraced(function*(
       ${items.map(({ publicIp }) => publicIp ?? "")}::text[],
       ${items.map(({ wireguard }) => wireguard?.publicKey ?? "")}::text[], ${privateKeys}::text[])
       as c (id, session, address, level, version, public_ip, public_key, private_key)),
-    free as (select t.id, t.session_id, t.session_node from ${
-    sql(table)
-  } t join c on c.id = t.id order by t.id for no key update of t skip locked),
+    free as (select t.id, t.session_id, t.session_node from ${sql(table)} t join c on c.id = t.id ${
+    sql.literal(hasKeys ? `where ${holdsKey(table)}` : "")
+  } order by t.id for no key update of t skip locked),
     u as (update ${sql(table)} t set ${assignments} status = 'online', last_seen_at = now(), session_id = c.session,
         session_node = ${node}, session_since = now(), session_address = c.address, session_level = c.level,
         session_version = nullif(c.version, ''), sent_revision = null, applied_revision = null, nack = null
@@ -62,10 +62,37 @@ export const claimRows = Effect.fnUntraced(function*(
       where session_id is not null and session_node <> ${node}
         and exists (select 1 from nodes n where n.id = session_node))
     select c.id, ${table}::text as kind, exists (select 1 from ${sql(table)} t where t.id = c.id) as "isStored",
-      null::float8 as at
+      ${sql.literal(hasKeys ? isHeldByAnother(table) : "false")} as "isKeyTaken", null::float8 as at
     from c where not exists (select 1 from u where u.id = c.id)
-    union all select null, null, null, ${sql.literal(nowMicros)} from (select count(*) from u) as done`
+    union all select null, null, null, null, ${sql.literal(nowMicros)} from (select count(*) from u) as done`
 })
+
+/**
+ * Reserves the keys that no other client has. A key that another transaction is reserving is waited for. The statement that
+ * claims the sessions then sees which client holds each key.
+ */
+const reserveWireguardKeys = (sql: SqlClient.SqlClient, table: PresenceTable, items: ReadonlyArray<Claim>) => {
+  const changing = items.flatMap(({ id, wireguard }) => wireguard === undefined ? [] : [{ id, ...wireguard }])
+  return sql`with c as (select * from unnest(${changing.map(({ id }) => id)}::text[],
+      ${changing.map(({ publicKey }) => publicKey)}::text[]) as c (id, public_key)),
+    free as (select c.* from ${sql(table)} t join c on c.id = t.id where t.wireguard_public_key <> c.public_key
+      order by t.id for no key update of t skip locked)
+    insert into wireguard_keys (public_key, owner) select c.public_key, ${sql.literal(ownerOfKey(table))} from free c
+      order by c.public_key on conflict do nothing`
+}
+
+const ownerOfKey = (table: PresenceTable) => `'${table === "agents" ? "agent" : "gateway"}:' || c.id`
+
+const holderOfKey = "(select k.owner from wireguard_keys k where k.public_key = c.public_key)"
+
+/** SQL: the client keeps its key, has its new key already, or has reserved it. */
+const holdsKey = (table: PresenceTable) =>
+  `(c.public_key in ('', t.wireguard_public_key) or ${holderOfKey} = ${ownerOfKey(table)})`
+
+/** SQL: another client has the key. Clients that have shared a key since before `wireguard_keys` existed keep it. */
+const isHeldByAnother = (table: PresenceTable) =>
+  `coalesce(${holderOfKey} <> ${ownerOfKey(table)} and not exists (select from ${table} t
+    where t.id = c.id and t.wireguard_public_key = c.public_key), false)`
 
 /** Stores the delivery state of sessions in one table. Returns the sessions that still hold their clients. */
 export function touchRows(

@@ -80,13 +80,15 @@ export const ExpiredSession = Schema.Struct({
 export type ExpiredSession = typeof ExpiredSession.Type
 
 /**
- * Every session was claimed except those of the clients in the two sets (by `nameOf`). `deleted`: the client does not exist.
- * `locked`: another transaction has locked the client's row; retry this one claim.
+ * Every session was claimed except those of the clients in the three sets (by `formatClientRef`). `deleted`: the client does
+ * not exist. `locked`: another transaction has locked the client's row; retry this one claim. `keyTaken`: the WireGuard key
+ * belongs to another client.
  */
 export interface ClaimResult {
   readonly at: PresenceTime
   readonly deleted: ReadonlySet<string>
   readonly locked: ReadonlySet<string>
+  readonly keyTaken: ReadonlySet<string>
 }
 
 /**

@@ -54,4 +54,34 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client that sends a 
         assert.strictEqual((yield* client.expect("config")).data["agent"].wireguardPublicKey, wireguardPublicKey)
       }
     }))
+
+  it.effect("one of several clients that send the same new key at the same moment is accepted, the others are rejected", () =>
+    Effect.gen(function*() {
+      const server = yield* TestServer
+      const agents = yield* Effect.all(Array.from({ length: 6 }, () => server.newAgent))
+      const gateways = yield* Effect.all(Array.from({ length: 2 }, () => server.newGateway))
+      for (let times = 0; times < 4; times += 1) {
+        const { publicKey } = generateWireguardKeyPair()
+        const connectAll = (type: "agent" | "gateway", clients: typeof agents) =>
+          clients.map(({ apiKey }) => connectWith(server.wsPort, type, apiKey, publicKey))
+        const first = yield* Effect.all([...connectAll("agent", agents), ...connectAll("gateway", gateways)], {
+          concurrency: "unbounded"
+        })
+        assert.deepStrictEqual(
+          first.map(({ type }) => type).toSorted(),
+          ["auth_success", ...Array.from({ length: 7 }, () => "error")]
+        )
+        const codes = new Set(first.flatMap(({ data, type }) => type === "error" ? [data["code"]] : []))
+        assert.deepStrictEqual([...codes], ["wireguard_key_rejected"])
+      }
+    }))
 })
+
+/** The first answer to an `auth` with this key. */
+const connectWith = Effect.fnUntraced(
+  function*(port: number, type: string, apiKey: string, wireguardPublicKey: string) {
+    const client = yield* connect(port, `?type=${type}`, { protocols: ["control.v1"] })
+    client.send({ type: "auth", data: { apiKey, wireguardPublicKey } })
+    return yield* client.next
+  }
+)

@@ -29,7 +29,8 @@ export const backupTables: ReadonlyArray<BackupTable> = [
 
 /**
  * Tables that a backup omits. A restore starts a new timeline, so it needs no change log. The header carries what it needs of
- * `control_meta`. The other tables describe running processes and delivered warnings.
+ * `control_meta`. The other tables describe running processes and delivered warnings,
+ * or are derived from tables of the backup (`wireguard_keys`).
  */
 export const excludedTables: ReadonlyArray<string> = [
   "changes",
@@ -39,5 +40,6 @@ export const excludedTables: ReadonlyArray<string> = [
   "node_events",
   "readable_keys",
   "takeovers",
-  "certificate_warnings"
+  "certificate_warnings",
+  "wireguard_keys"
 ]
