@@ -110,14 +110,14 @@ const views: ReadonlyArray<Mutant> = [
   mutant(
     "the snapshot is read before the subscription starts",
     "src/server/connection/forward.ts",
-    "    const subscription = yield* bus.subscribe(topic)\n    const state = yield* network.state\n",
-    "    const state = yield* network.state\n    yield* Effect.sleep(3)\n    const subscription = yield* bus.subscribe(topic)\n"
+    "    const subscription = yield* bus.subscribe(topic)\n    const view = yield* inTurn(\n      client.ref,\n      Effect.map(network.state, (state) => {\n",
+    "    const early = yield* network.state\n    yield* Effect.sleep(3)\n    const subscription = yield* bus.subscribe(topic)\n    const view = yield* inTurn(\n      client.ref,\n      Effect.map(Effect.succeed(early), (state) => {\n"
   ),
   mutant(
     "a client whose key was revoked during login still receives a config",
     "src/server/connection/forward.ts",
-    "if (reason !== undefined) return close(socket, reason)\n    const view",
-    "const view"
+    "        if (reason !== undefined) return close(socket, reason)\n        return start",
+    "        return start"
   ),
   mutant(
     "the server keeps writing to a backed up client",
@@ -176,7 +176,7 @@ const views: ReadonlyArray<Mutant> = [
   mutant(
     "a newly scoped gateway keeps receiving the deltas of unscoped gateways",
     "src/server/connection/forward.ts",
-    "          if (topicOf(state, client.ref) !== topic) return \"topicChanged\" as const\n",
+    "              if (topicOf(latest, client.ref) !== topic) return \"topicChanged\" as const\n",
     ""
   ),
   mutant(

@@ -12,6 +12,7 @@ import { Cause, Effect, Fiber, Metric } from "effect"
 import type { Member } from "./ConnectionState.ts"
 import type { Message } from "./messageFrame.ts"
 import { makeSnapshots, type WrittenView } from "./snapshot.ts"
+import { makeSnapshotTurns, type SnapshotTurns } from "./snapshotTurns.ts"
 import type { Socket, SocketClosed, TooSlow } from "./Socket.ts"
 import { planUpdate } from "./updatePlan.ts"
 
@@ -25,8 +26,9 @@ const snapshotOnly: ViewStart = { _tag: "Snapshot", greeting: [] }
 export const makeForwarding = Effect.gen(function*() {
   const network = yield* Network
   const bus = yield* ChangeBus
+  const inTurn = yield* makeSnapshotTurns
   const { resumeView, sendSnapshot } = yield* makeSnapshots
-  const forwardDeltas = yield* makeForwardDeltas
+  const forwardDeltas = yield* makeForwardDeltas(inTurn)
 
   /** Subscribes before the snapshot, so that no later change is missed. Deltas that the snapshot contains are skipped. */
   const openView = Effect.fnUntraced(function*(client: Client, socket: Socket, start: ViewStart) {
@@ -34,16 +36,20 @@ export const makeForwarding = Effect.gen(function*() {
     if (socket.hasBacklog()) yield* socket.drained
     const topic = topicOf(yield* network.state, client.ref)
     const subscription = yield* bus.subscribe(topic)
-    const state = yield* network.state
-    // From this state on, every change that moves the client to another topic arrives by the subscription.
-    if (topicOf(state, client.ref) !== topic) return "topicChanged" as const
-    // The session is registered by now, so `Revocations` closes it after a later revocation. This detects an earlier one.
-    const reason = reasonToClose(state, client)
-    if (reason !== undefined) return close(socket, reason)
-    const view = start._tag === "Resume"
-      ? resumeView(client, socket, state, start.resume)
-      : sendSnapshot(client, socket, state, start.greeting)
-    return view === undefined ? "closed" as const : yield* forwardDeltas(client, socket, { subscription, topic }, view)
+    const view = yield* inTurn(
+      client.ref,
+      Effect.map(network.state, (state) => {
+        // From this state on, every change that moves the client to another topic arrives by the subscription.
+        if (topicOf(state, client.ref) !== topic) return "topicChanged" as const
+        // The session is registered by now, so `Revocations` closes it after a later revocation. This detects an earlier one.
+        const reason = reasonToClose(state, client)
+        if (reason !== undefined) return close(socket, reason)
+        return start._tag === "Resume"
+          ? resumeView(client, socket, state, start.resume)
+          : sendSnapshot(client, socket, state, start.greeting)
+      })
+    )
+    return typeof view === "string" ? view : yield* forwardDeltas(client, socket, { subscription, topic }, view)
   }, Effect.scoped)
 
   /** After a change of topic a snapshot follows. The greeting is repeated only if it was not sent yet. */
@@ -72,7 +78,7 @@ interface TopicSubscription {
   readonly subscription: Subscription
 }
 
-const makeForwardDeltas = Effect.gen(function*() {
+const makeForwardDeltas = Effect.fnUntraced(function*(inTurn: SnapshotTurns) {
   const network = yield* Network
   const deliveries = yield* Deliveries
   const { sendSnapshot } = yield* makeSnapshots
@@ -98,9 +104,15 @@ const makeForwardDeltas = Effect.gen(function*() {
         }
         const plan = planUpdate(updates, position, receiver)
         if (plan._tag === "Snapshot") {
-          if (topicOf(state, client.ref) !== topic) return "topicChanged" as const
-          const written = sendSnapshot(client, socket, state, [])
-          if (written === undefined) return "closed" as const
+          const written = yield* inTurn(
+            client.ref,
+            Effect.map(network.state, (latest) => {
+              if (topicOf(latest, client.ref) !== topic) return "topicChanged" as const
+              const reason = reasonToClose(latest, client)
+              return reason === undefined ? sendSnapshot(client, socket, latest, []) : close(socket, reason)
+            })
+          )
+          if (typeof written === "string") return written
           ;({ position, receiver } = written)
           if (plan.missed) count(resyncs)
         } else {

@@ -32,7 +32,7 @@ export const makeSnapshots = Effect.gen(function*() {
   }
 
   /**
-   * Writes the greeting and a snapshot in one write. Closes the client and returns undefined if the network does not have the
+   * Writes the greeting and a snapshot in one write. Closes the client and returns `closed` if the network does not have the
    * client any more.
    */
   const sendSnapshot = (
@@ -40,12 +40,12 @@ export const makeSnapshots = Effect.gen(function*() {
     socket: Socket,
     state: NetworkState,
     greeting: ReadonlyArray<Message>
-  ): WrittenView | undefined => {
+  ): WrittenView | "closed" => {
     const receiver = receiverIn(state, client.ref, client.level)
     const config = encodeConfig(state, client.ref, client.level)
     if (config === undefined || receiver === undefined) {
       socket.close(reasonToClose(state, client) ?? "defect")
-      return undefined
+      return "closed"
     }
     const frames = configFrame(config)
     socket.write([...greeting.map(messageFrame), ...frames])
@@ -65,7 +65,7 @@ export const makeSnapshots = Effect.gen(function*() {
     socket: Socket,
     state: NetworkState,
     from: Resume | undefined
-  ): WrittenView | undefined => {
+  ): WrittenView | "closed" => {
     const receiver = receiverIn(state, client.ref, client.level)
     const replay = receiver === undefined || from === undefined ? undefined : replayFor(state, receiver, from)
     const isResumed = replay?._tag === "Resumed"

@@ -6,14 +6,13 @@
 import type { AgentId, ClientRef, GatewayId } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { HashMap, Option } from "effect"
-import { gatewayAddresses } from "#network/addresses.ts"
+import { agentForGatewaysJson, agentsOfGateway } from "./encodeAgents.ts"
 import { encodeGateways } from "./encodeGateways.ts"
 import type { Agent, Certificate, Gateway, NetworkState, Tunnel } from "#network/NetworkState.ts"
 import { memoize } from "./memoize.ts"
 import { rowsInScope, scopedGateway } from "#network/scope.ts"
 import * as BucketMap from "#network/BucketMap.ts"
 import {
-  agentForGateways,
   agentForGatewayV1,
   certificateForGateways,
   gatewaysOfAgent,
@@ -48,6 +47,14 @@ export const encodeConfig = (
 ): EncodedConfig | undefined =>
   client.type === "gateway" ? encodeForGateway(state, client.id, level) : encodeForAgent(state, client.id, level)
 
+/** The parts that unscoped gateways share, each encoded when it is asked for, and cached for `encodeConfig`. */
+export function* sharedParts(state: NetworkState): Iterable<SharedText> {
+  const { agents, certificates, tunnels, virtualIps } = state
+  yield* encodedGroups(agents, agentsText)
+  yield* encodedGroups(tunnels, (bucket) => tunnelsText(bucket, virtualIps))
+  yield* encodedGroups(certificates, certificatesText)
+}
+
 /** A lower bound of a config's size in bytes, computed without encoding it; each row counts less than its shortest encoding. */
 export const minConfigBytes = (state: NetworkState, client: ClientRef): number => {
   if (client.type === "agent") {
@@ -57,10 +64,14 @@ export const minConfigBytes = (state: NetworkState, client: ClientRef): number =
     return gateways * 80 + tunnelsOfAgent(state, client.id).length * 60
   }
   const gateway = scopedGateway(state, client.id)
-  if (gateway === undefined) return state.agents.size * 90 + state.tunnels.size * 80 + state.certificates.size * 80
+  if (gateway === undefined) return minGatewayConfigBytes(state)
   const { agents, certificates, tunnels } = rowsInScope(state, gateway)
   return agents.length * 90 + tunnels.length * 80 + certificates.length * 80
 }
+
+/** The same for any gateway without a scope. */
+export const minGatewayConfigBytes = ({ agents, certificates, tunnels }: NetworkState): number =>
+  agents.size * 90 + tunnels.size * 80 + certificates.size * 80
 
 function encodeForGateway(state: NetworkState, id: GatewayId, level: Level): EncodedConfig | undefined {
   const gateway = Option.getOrUndefined(HashMap.get(state.gateways, id))
@@ -98,22 +109,6 @@ function scopedConfig(state: NetworkState, gateway: Gateway, level: Level): stri
 /** The start of a `control.v1` config, which contains its revision and timeline. */
 function configHeadV1({ revision, timeline }: NetworkState): string {
   return `{"type":"config","revision":${revision},"timeline":${JSON.stringify(timeline)},"data":{`
-}
-
-/** The agents' text with this gateway's address in each agent's subnet, which gateways do not share. */
-function agentsOfGateway(agents: NetworkState["agents"], slot: number): string {
-  const texts: Array<string> = []
-  for (const bucket of agents.buckets) {
-    for (const agent of bucket.values()) {
-      const address = gatewayAddresses(agent.subnet)(slot)
-      texts.push(
-        `${agentForGatewaysJson(agent).slice(0, -1)},"gatewayVirtualIp":${
-          address === undefined ? "null" : `"${address}"`
-        }}`
-      )
-    }
-  }
-  return texts.join()
 }
 
 /** Valid while `tunnels`, `virtualIps` and `certificates` are the same objects. */
@@ -162,18 +157,22 @@ function joinBuckets<Row>(
   map: BucketMap.BucketMap<string, Row>,
   textOf: (bucket: Bucket<Row>) => SharedText
 ): ReadonlyArray<SharedText> {
-  const parts: Array<SharedText> = []
+  return [...encodedGroups(map, textOf)].flatMap((group, index) => index === 0 ? [group] : [comma, group])
+}
+
+/** The groups that are not empty, each encoded when it is asked for. */
+function* encodedGroups<Row>(
+  map: BucketMap.BucketMap<string, Row>,
+  textOf: (bucket: Bucket<Row>) => SharedText
+): Iterable<SharedText> {
   for (let from = 0; from < map.buckets.length; from += groupSize) {
     const members: Array<SharedText> = []
     for (const bucket of map.buckets.slice(from, from + groupSize)) {
       const part = bucket.size === 0 ? undefined : textOf(bucket)
       if (part !== undefined && part.text !== "") members.push(part)
     }
-    if (members.length === 0) continue
-    if (parts.length > 0) parts.push(comma)
-    parts.push(groupText(members))
+    if (members.length > 0) yield groupText(members)
   }
-  return parts
 }
 
 const groups = new WeakMap<SharedText, { readonly members: ReadonlyArray<SharedText>; readonly group: SharedText }>()
@@ -231,7 +230,6 @@ function encodeForAgent(state: NetworkState, id: AgentId, level: Level): Encoded
 
 const ownAgentJson = memoize((agent: Agent) => JSON.stringify(ownAgent(agent)))
 const ownGatewayJson = memoize((gateway: Gateway) => JSON.stringify(ownGateway(gateway)))
-const agentForGatewaysJson = memoize((agent: Agent) => JSON.stringify(agentForGateways(agent)))
 const tunnelForAgentJson = memoize((tunnel: Tunnel) => JSON.stringify(tunnelForAgent(tunnel)))
 
 const tunnelForGatewaysMemo = new WeakMap<Tunnel, { readonly agentVirtualIp: string; readonly json: string }>()

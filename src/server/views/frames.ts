@@ -1,5 +1,7 @@
 /** WebSocket text frames as bytes, encoded once for all receivers and joined into one write. */
-import type { EncodedConfig, SharedText } from "./encodeConfig.ts"
+import type { NetworkState } from "#network/NetworkState.ts"
+import { prepareAgents } from "./encodeAgents.ts"
+import { type EncodedConfig, sharedParts, type SharedText } from "./encodeConfig.ts"
 import { Buffer } from "node:buffer"
 
 /** One unfragmented, unmasked text frame (RFC 6455 section 5.2), as servers send it. */
@@ -22,6 +24,12 @@ export const configFrame = ({ own, shared }: EncodedConfig): ReadonlyArray<Buffe
   writeHeader(first, head + length)
   first.write(own, header)
   return [first, ...buffers]
+}
+
+/** Encodes what the configs of many gateways share in steps of a few milliseconds, between which the caller can do other work. */
+export function* prepareConfigs(state: NetworkState): Iterable<void> {
+  for (const part of sharedParts(state)) yield void bytesOf(part)
+  yield* prepareAgents(state.agents)
 }
 
 /** FIN and opcode 1 (text). */
