@@ -110,8 +110,8 @@ const views: ReadonlyArray<Mutant> = [
   mutant(
     "the snapshot is read before the subscription starts",
     "src/server/connection/forward.ts",
-    "    const subscription = yield* bus.subscribe(topic)\n    const view = yield* inTurn(\n      client.ref,\n      Effect.map(network.state, (state) => {\n",
-    "    const early = yield* network.state\n    yield* Effect.sleep(3)\n    const subscription = yield* bus.subscribe(topic)\n    const view = yield* inTurn(\n      client.ref,\n      Effect.map(Effect.succeed(early), (state) => {\n"
+    "    const subscription = yield* bus.subscribe(topic)\n    const view = yield* inTurn(\n      client,\n      socket,\n      Effect.map(network.state, (state) => {\n",
+    "    const early = yield* network.state\n    yield* Effect.sleep(3)\n    const subscription = yield* bus.subscribe(topic)\n    const view = yield* inTurn(\n      client,\n      socket,\n      Effect.map(Effect.succeed(early), (state) => {\n"
   ),
   mutant(
     "a client whose key was revoked during login still receives a config",

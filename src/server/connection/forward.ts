@@ -37,7 +37,8 @@ export const makeForwarding = Effect.gen(function*() {
     const topic = topicOf(yield* network.state, client.ref)
     const subscription = yield* bus.subscribe(topic)
     const view = yield* inTurn(
-      client.ref,
+      client,
+      socket,
       Effect.map(network.state, (state) => {
         // From this state on, every change that moves the client to another topic arrives by the subscription.
         if (topicOf(state, client.ref) !== topic) return "topicChanged" as const
@@ -105,7 +106,8 @@ const makeForwardDeltas = Effect.fnUntraced(function*(inTurn: SnapshotTurns) {
         const plan = planUpdate(updates, position, receiver)
         if (plan._tag === "Snapshot") {
           const written = yield* inTurn(
-            client.ref,
+            client,
+            socket,
             Effect.map(network.state, (latest) => {
               if (topicOf(latest, client.ref) !== topic) return "topicChanged" as const
               const reason = reasonToClose(latest, client)
