@@ -31,7 +31,10 @@ export interface ClientProcesses {
   /** Starts the client process and connects it. */
   readonly start: (account: Account) => Effect.Effect<void, DemoFailed>
   readonly send: (name: string, message: Message) => Effect.Effect<void, DemoFailed>
-  readonly signal: (name: string, signal: NodeJS.Signals) => Effect.Effect<void, DemoFailed>
+  /** Stops the client's process from doing anything until `thaw`. */
+  readonly freeze: (name: string) => Effect.Effect<void, DemoFailed>
+  readonly thaw: (name: string) => Effect.Effect<void, DemoFailed>
+  readonly kill: (name: string) => Effect.Effect<void, DemoFailed>
   /** Returns the view that the client itself reports. */
   readonly readView: (name: string) => Effect.Effect<ClientView, DemoFailed>
   /** Runs one action and prints its effects as they arrive. Fails if an expected message does not arrive. */
@@ -90,6 +93,8 @@ export const makeClientProcesses = Effect.fnUntraced(
     const startProcess = (account: Account): ChildProcess => {
       const child = fork(join(import.meta.dirname, "client.ts"), {
         serialization: "advanced",
+        // The pipe is read by a frozen client only, and wakes it also when the demo has been killed.
+        stdio: ["pipe", "inherit", "inherit", "ipc"],
         // Ctrl-C must reach only the demo; its clients end with the demo.
         detached: true
       })
@@ -186,7 +191,9 @@ export const makeClientProcesses = Effect.fnUntraced(
     return {
       start: (account) => Effect.sync(() => void startProcess(account)),
       send: (name, message) => sendCommand(name, { kind: "send", message }),
-      signal: (name, signal) => Effect.map(childOf(name), (child) => void child.kill(signal)),
+      freeze: (name) => sendCommand(name, { kind: "freeze" }),
+      thaw: (name) => Effect.map(childOf(name), (child) => void child.stdin?.write("\n")),
+      kill: (name) => Effect.map(childOf(name), (child) => void child.kill("SIGKILL")),
       readView,
       act,
       received: (name) => received.get(name) ?? [],

@@ -2,12 +2,14 @@
  * Agent or gateway in its own process, written from protocol.md only. The demo sends a URL, a type and an API key by IPC. The
  * client reports everything that it receives to the demo.
  */
+import { readSync } from "node:fs"
 import { WebSocket } from "ws"
 
 /** Commands of the demo. The API key comes by IPC, because every local user can read process arguments. */
 export type Command =
   | { readonly kind: "connect"; readonly url: string; readonly type: "agent" | "gateway"; readonly apiKey: string }
   | { readonly kind: "send"; readonly message: Message }
+  | { readonly kind: "freeze" }
   | { readonly kind: "getView" }
 
 /** `at`: `process.hrtime.bigint()`, in nanoseconds. All processes of a machine share this monotonic clock. */
@@ -99,9 +101,13 @@ const asList = (value: unknown): ReadonlyArray<unknown> => Array.isArray(value) 
 const asObject = (value: unknown): Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null ? { ...value } : {}
 
+/** Blocks the whole process until the demo writes to its standard input or ends. A stopped process would outlive the demo. */
+const freeze = (): void => void readSync(0, Buffer.alloc(1))
+
 process.on("message", (command: Command) => {
   if (command.kind === "connect") connect(command, 0)
   else if (command.kind === "send") send(command.message)
+  else if (command.kind === "freeze") freeze()
   else report({ kind: "view", view, heartbeats })
 })
 

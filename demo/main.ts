@@ -154,4 +154,9 @@ const program = demo.pipe(
 )
 
 if (process.argv.slice(2).some((argument) => argument === "--help" || argument === "-h")) process.stdout.write(help)
-else NodeRuntime.runMain(program, { disableErrorReporting: true })
+else {
+  // The reader of the output has ended, for example `head`. Everything that the demo has started has to end, too.
+  process.stdout.once("error", () => process.kill(process.pid, "SIGTERM"))
+  process.stdout.on("error", () => {})
+  NodeRuntime.runMain(program, { disableErrorReporting: true })
+}

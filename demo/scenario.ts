@@ -156,7 +156,7 @@ export const runScenario = Effect.fn("runScenario")(
     )
 
     const homeBecomes = (status: string) => untilStatus(operator, "/api/agents", home, status)
-    yield* act("home crashes: SIGKILL", Effect.andThen(clients.signal("home", "SIGKILL"), homeBecomes("offline")), {
+    yield* act("home crashes: SIGKILL", Effect.andThen(clients.kill("home"), homeBecomes("offline")), {
       home: ["process ended"]
     })
     yield* act(
@@ -170,7 +170,7 @@ export const runScenario = Effect.fn("runScenario")(
       home: connectMessages
     })
 
-    yield* act("edge-2 freezes: SIGSTOP", withoutText(clients.signal("edge-2", "SIGSTOP")))
+    yield* act("edge-2 freezes", withoutText(clients.freeze("edge-2")))
     yield* act(
       "The operator changes a tunnel. The frozen gateway delays no other client.",
       withStatus(operator.patch(wikiPath, { target: "localhost:4001" })),
@@ -181,8 +181,8 @@ export const runScenario = Effect.fn("runScenario")(
       untilStatus(operator, "/api/gateways", edge2, "offline")
     )
     yield* act(
-      "edge-2 continues, finds its connection closed and reconnects: SIGCONT",
-      withoutText(clients.signal("edge-2", "SIGCONT")),
+      "edge-2 continues, finds its connection closed and reconnects",
+      withoutText(clients.thaw("edge-2")),
       { "edge-2": ["tunnel_update", "closed 4408", ...connectMessages] }
     )
 

@@ -82,7 +82,8 @@ const spawnServer = (dataDir: string): ChildProcess => {
       CONTROL_HEARTBEAT_TIMEOUT: "3 seconds",
       CONTROL_LOG_FORMAT: "json"
     },
-    stdio: ["ignore", "pipe", "pipe"],
+    // The channel ends with the demo, and with the channel the server and its database.
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
     // Ctrl-C must reach only the demo, which then stops the server. A second signal would interrupt the shutdown.
     detached: true
   })

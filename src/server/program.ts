@@ -4,7 +4,7 @@ import { HttpServer } from "effect/http"
 import { Listener } from "./connection/Listener.ts"
 import * as Control from "./Control.ts"
 import * as Logging from "./logging.ts"
-import { Settings } from "./Settings.ts"
+import { formatHostPort, Settings } from "./Settings.ts"
 import { localUrl, publishApiUrl } from "./store/apiUrl.ts"
 import { DataDirectory } from "./store/DataDirectory.ts"
 import { Secrets } from "./store/secrets/Secrets.ts"
@@ -22,8 +22,8 @@ const reportReady = Layer.effectDiscard(Effect.gen(function*() {
   if (Option.isSome(directory))
     yield* publishApiUrl(directory.value.path, localUrl(`http${secured}`, settings.apiHost, apiPort))
   yield* Effect.logInfo(
-    `serving agents and gateways on ws${secured}://${listener.host}:${listener.port} and operators on ` +
-      `http${secured}://${settings.apiHost}:${apiPort}`
+    `serving agents and gateways on ws${secured}://${formatHostPort(listener.host, listener.port)} and operators on ` +
+      `http${secured}://${formatHostPort(settings.apiHost, apiPort)}`
   ).pipe(Effect.annotateLogs({
     database: Option.isSome(settings.databaseUrl) ? "DATABASE_URL" : "embedded",
     ...Option.isSome(directory) ? { dataDir: directory.value.path } : {},
@@ -61,7 +61,15 @@ const exitOnSecondSignal = Effect.gen(function*() {
   process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 })
 
-export const program = Effect.andThen(exitOnSecondSignal, Layer.launch(reportReady.pipe(Layer.provide(Control.layer))))
+/** A process that was started with an IPC channel (`fork` of Node) stops with its parent, whatever ends the parent. */
+const stopWithParent = Effect.sync(() => {
+  if (process.connected) process.once("disconnect", () => process.kill(process.pid, "SIGTERM"))
+})
+
+export const program = Effect.andThen(
+  Effect.andThen(stopWithParent, exitOnSecondSignal),
+  Layer.launch(reportReady.pipe(Layer.provide(Control.layer)))
+)
   .pipe(
     Effect.provide(Logging.layer),
     Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : printFailure(cause)),
