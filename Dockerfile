@@ -16,7 +16,7 @@ COPY src ./src
 RUN ln -s /app/bin/control.mjs /usr/local/bin/control
 
 # The API listens on every address of the container. Publish its port only to machines that may reach it.
-ENV CONTROL_DATA_DIR=/data CONTROL_API_HOST=0.0.0.0
+ENV CONTROL_DATA_DIR=/data CONTROL_API_HOST=::
 RUN install --directory --owner=node --group=node --mode=0700 /data
 VOLUME /data
 USER node

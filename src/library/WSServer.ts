@@ -9,7 +9,7 @@ import { currentLimits } from "#ingress/connectionLimits.ts"
 import { makeServer } from "#ingress/servers.ts"
 import * as Logging from "#server/logging.ts"
 import { type ClientType, Revision } from "#schema/ids.ts"
-import { type Environment, readProcessSettings, Settings } from "#server/Settings.ts"
+import { type Environment, listenOptions, readProcessSettings, Settings } from "#server/Settings.ts"
 import { actingAs } from "#store/AuditActor.ts"
 import { type TunnelInput, Tunnels } from "#services/Tunnels.ts"
 import { Clock, Effect, Layer, ManagedRuntime } from "effect"
@@ -157,7 +157,7 @@ const toClient = Effect.fnUntraced(function*(connected: ConnectedClient) {
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject)
-    server.listen({ host, port }, () => resolve())
+    server.listen(listenOptions(host, port), () => resolve())
   })
 }
 

@@ -1,22 +1,28 @@
 /** Settings of a server: read once from the environment and checked together. */
-import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { Context, Effect, Layer, Option, Redacted, Result, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { conflicts } from "./settings/conflicts.ts"
 import { looksSecret } from "./settings/looksSecret.ts"
 import { definitions, type PlainSetting, type SecretSetting } from "./settings/definitions.ts"
+import { postgresVariables, problemsWithoutUrl, readPostgresTarget } from "./settings/postgresTarget.ts"
 import { unknownNames } from "./settings/unknownNames.ts"
 
 export {
   acceptsRemotePlaintext,
   addressMatcher,
+  formatHostPort,
   isLoopback,
+  listenOptions,
   requiresProxyHeaderFromLoopback
 } from "./settings/addresses.ts"
 
 type ValuesByDefinition = { readonly [Key in keyof typeof definitions]: (typeof definitions)[Key]["fallback"] }
 
 /** The settings by their names in `settings/definitions.ts`. A secret is an `Option<Redacted<string>>`. */
-export interface SettingsValues extends ValuesByDefinition {}
+export interface SettingsValues extends ValuesByDefinition {
+  /** Variables of libpq such as `PGSSLMODE`, which complete the URLs of the database. */
+  readonly postgresVariables: Redacted.Redacted<Environment>
+}
 
 export class Settings extends Context.Service<Settings, SettingsValues>()("control/Settings") {
   /** Reads `process.env`. The error lists every invalid setting. */
@@ -78,6 +84,12 @@ export const readSettings = Effect.fnUntraced(
       allowedHosts: plain(definitions.allowedHosts),
       allowedOrigins: plain(definitions.allowedOrigins),
       databaseUrl: secret(definitions.databaseUrl),
+      listenUrl: secret(definitions.listenUrl),
+      postgresVariables: Redacted.make(
+        Object.fromEntries(
+          postgresVariables.map((name) => [name, env[name]]).filter(([, value]) => value !== undefined)
+        )
+      ),
       nodeName: plain(definitions.nodeName),
       dataDir: plain(definitions.dataDir),
       adminToken: secret(definitions.adminToken),
@@ -102,6 +114,7 @@ export const readSettings = Effect.fnUntraced(
     problems.push(
       ...conflicts(values).filter(({ between }) => !between.some(({ name }) => invalidNames.has(name)))
         .map(({ problem }) => problem),
+      ...postgresProblems(values, invalidNames.has(definitions.databaseUrl.name)),
       ...unknownNames(env).map(({ name, nearest }) => ({
         name,
         allowed: `removed, because there is no such setting${nearest === undefined ? "" : `; did you mean ${nearest}?`}`
@@ -110,6 +123,19 @@ export const readSettings = Effect.fnUntraced(
     return problems.length === 0 ? values : yield* new SettingsInvalid({ problems })
   }
 )
+
+/** Parameters of the database's URLs, and variables of libpq, that cannot be honored. */
+const postgresProblems = (values: SettingsValues, isUrlInvalid: boolean): ReadonlyArray<SettingProblem> => {
+  const variables = Redacted.value(values.postgresVariables)
+  const urls = [[definitions.databaseUrl, values.databaseUrl], [definitions.listenUrl, values.listenUrl]] as const
+  const problems = urls.flatMap(([{ name }, url]) => {
+    if (Option.isNone(url)) return []
+    const target = readPostgresTarget(Redacted.value(url.value), variables, name)
+    return Result.isFailure(target) ? target.failure : []
+  })
+  const isEmbedded = Option.isNone(values.databaseUrl) && !isUrlInvalid
+  return [...problems, ...isEmbedded ? problemsWithoutUrl(variables, definitions.databaseUrl.name) : []]
+}
 
 /** `readSettings` of this process's environment. Variables in `overrides` take precedence. */
 export const readProcessSettings = (overrides: Environment) =>

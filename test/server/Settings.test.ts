@@ -28,7 +28,7 @@ describe("reading settings", () => {
     Effect.gen(function*() {
       const values = yield* readSettings({}, false)
       assert.deepStrictEqual(values, defaults)
-      assert.strictEqual(values.wsHost, "0.0.0.0")
+      assert.strictEqual(values.wsHost, "::")
       assert.strictEqual(values.wsPort, 3001)
       assert.strictEqual(values.apiHost, "127.0.0.1")
       assert.strictEqual(values.apiPort, 3000)

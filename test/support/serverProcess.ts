@@ -60,7 +60,7 @@ export const spawnServer = (
       const serving = new Promise<ServerProcess>((done, fail) => {
         createInterface({ input: child.stdout }).on("line", (line) => {
           printed += `${line}\n`
-          const ports = /wss?:\/\/[^:]+:(\d+) and operators on (https?:\/\/[^:]+:\d+)/u.exec(line)
+          const ports = /wss?:\/\/\S+:(\d+) and operators on (https?:\/\/\S+:\d+)/u.exec(line)
           if (ports !== null) done({ ...base, wsPort: Number(ports[1]), apiUrl: ports[2] ?? "" })
         })
         void exited.then((code) => fail(new Error(`Control ended with ${code} before it served:\n${printed}`)))

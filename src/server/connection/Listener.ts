@@ -4,7 +4,7 @@ import { connectionGateOf } from "#ingress/ConnectionGate.ts"
 import { makeRequestCheck } from "#ingress/requestCheck.ts"
 import { Ingress } from "#ingress/Ingress.ts"
 import { PortUnavailable } from "#ingress/PortUnavailable.ts"
-import { Settings } from "#server/Settings.ts"
+import { listenOptions, Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer } from "effect"
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
@@ -54,7 +54,7 @@ function listen(
     const onError = (error: NodeJS.ErrnoException) =>
       resume(Effect.fail(new PortUnavailable({ portName: "ws", host, port, reason: error.code ?? error.message })))
     server.once("error", onError)
-    server.listen({ port, host }, () => {
+    server.listen(listenOptions(host, port), () => {
       server.off("error", onError)
       resume(Effect.succeed(server))
     })

@@ -3,7 +3,7 @@ import { NodeHttpServer } from "@effect/platform-node"
 import { Ingress } from "#ingress/Ingress.ts"
 import { Api } from "#schema/api.ts"
 import { PortUnavailable } from "#ingress/PortUnavailable.ts"
-import { Settings } from "#server/Settings.ts"
+import { listenOptions, Settings } from "#server/Settings.ts"
 import { Intervals } from "#time/Intervals.ts"
 import { Effect, Layer } from "effect"
 import { HttpRouter, type HttpServerError } from "effect/http"
@@ -73,7 +73,10 @@ export const layer = Layer.unwrap(Effect.gen(function*() {
     // Registered before the server, so that it runs after the server has stopped.
     Effect.addFinalizer(() => Effect.logDebug("shutdown: the API has answered its last request")).pipe(
       Effect.andThen(Layer.build(
-        NodeHttpServer.layer(() => server, { host, port, gracefulShutdownTimeout: apiShutdownTimeout })
+        NodeHttpServer.layer(() => server, {
+          ...listenOptions(host, port),
+          gracefulShutdownTimeout: apiShutdownTimeout
+        })
       )),
       Effect.mapError((error) => new PortUnavailable({ portName: "api", host, port, reason: reasonOf(error) }))
     )

@@ -1,4 +1,5 @@
 /** Error of a port that cannot be opened. */
+import { formatHostPort } from "#server/Settings.ts"
 import { Schema } from "effect"
 
 const ports = {
@@ -17,6 +18,6 @@ export class PortUnavailable extends Schema.TaggedError<PortUnavailable>()("Port
   override get message(): string {
     const why = this.reason === "EADDRINUSE" ? "another process uses it" : this.reason
     const { settings, users } = ports[this.portName]
-    return `cannot listen for ${users} on ${this.host}:${this.port}: ${why}; change ${settings}`
+    return `cannot listen for ${users} on ${formatHostPort(this.host, this.port)}: ${why}; change ${settings}`
   }
 }

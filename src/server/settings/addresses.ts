@@ -1,11 +1,22 @@
 /** Addresses and networks in settings, and the checks that depend on them. */
-import { Option, Result } from "effect"
-import { IpInterface, NetAddress } from "effect/net"
-import { BlockList, isIP } from "node:net"
+import { type Cidr, ipVersion } from "#schema/addresses.ts"
+import { Option } from "effect"
+import { BlockList } from "node:net"
 
 /** Whether only this machine can reach the host: `127.0.0.1`, `::1`, `localhost`. */
 export const isLoopback = (host: string): boolean =>
-  isLocalhostName(host) || host === "::1" || (isIP(host) === 4 && host.startsWith("127."))
+  isLocalhostName(host) || host === "::1" || (ipVersion(host) === 4 && host.startsWith("127."))
+
+/** Host and port as in a URL: an IPv6 address is in brackets, so that its end is visible. */
+export const formatHostPort = (host: string, port: number | string): string =>
+  `${ipVersion(host) === 6 ? `[${host}]` : host}:${port}`
+
+/**
+ * Listening options of `node:net`. Without a host Node listens on `::` for IPv6 and IPv4, and on 0.0.0.0 where the machine has no
+ * IPv6.
+ */
+export const listenOptions = (host: string, port: number): { readonly port: number; readonly host?: string } =>
+  host === "::" ? { port } : { port, host }
 
 /**
  * Whether a port on `host` accepts plaintext from other machines. False if a proxy is trusted, because the proxy is expected
@@ -22,30 +33,12 @@ export const acceptsRemotePlaintext = (
 /** `localhost` and its subdomains (RFC 6761 section 6.3). */
 const isLocalhostName = (host: string): boolean => /^(?:.+\.)?localhost$/iu.test(host)
 
-/** A network, in the form of the parameters of `BlockList.addSubnet` (`node:net`). */
-export interface Cidr {
-  readonly address: string
-  readonly length: number
-  readonly family: "ipv4" | "ipv6"
-}
-
-/** Parses `10.0.0.0/8`, `2001:db8::/32` or one address. Returns undefined for any other text. */
-export const parseCidr = (text: string): Cidr | undefined =>
-  Result.match(IpInterface.fromString(text), {
-    onFailure: () => undefined,
-    onSuccess: ({ address, prefixLength }) => ({
-      address: NetAddress.formatIp(address),
-      length: prefixLength,
-      family: NetAddress.isIpv4Address(address) ? "ipv4" as const : "ipv6" as const
-    })
-  })
-
 /** Returns a function that tests whether an address is in one of the networks. */
 export const addressMatcher = (networks: ReadonlyArray<Cidr>): (address: string) => boolean => {
   const list = new BlockList()
   for (const { address, family, length } of networks) list.addSubnet(address, length, family)
   return (address) => {
-    const version = isIP(address)
+    const version = ipVersion(address)
     return networks.length > 0 && version !== 0 && list.check(address, version === 6 ? "ipv6" : "ipv4")
   }
 }

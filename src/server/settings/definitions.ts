@@ -50,8 +50,9 @@ const minDuration = Duration.millis(10)
 export const definitions = {
   wsHost: plain(Parse.host, {
     name: "CONTROL_WS_HOST",
-    default: "0.0.0.0",
-    description: "Address on which agents and gateways connect."
+    default: "::",
+    description:
+      "Address on which agents and gateways connect. `::` is every IPv4 and IPv6 address, or every IPv4 address of a machine without IPv6."
   }),
   wsPort: plain(port, {
     name: "CONTROL_WS_PORT",
@@ -61,7 +62,7 @@ export const definitions = {
   apiHost: plain(Parse.host, {
     name: "CONTROL_API_HOST",
     default: "127.0.0.1",
-    description: "Address on which operators connect."
+    description: "Address on which operators connect; `::` is every address, as for CONTROL_WS_HOST."
   }),
   apiPort: plain(port, {
     name: "CONTROL_API_PORT",
@@ -109,6 +110,11 @@ export const definitions = {
   databaseUrl: secret(Parse.databaseUrl, {
     name: "DATABASE_URL",
     description: "Database (PostgreSQL 15 or newer). Unset: an embedded PostgreSQL in the data directory."
+  }),
+  listenUrl: secret(Parse.databaseUrl, {
+    name: "CONTROL_LISTEN_URL",
+    description:
+      "Direct connection to the database, for LISTEN and session locks, if DATABASE_URL leads to a pooler in transaction mode."
   }),
   nodeName: plain(Parse.nodeName, {
     name: "CONTROL_NODE_NAME",
