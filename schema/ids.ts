@@ -1,5 +1,6 @@
 /** Domain types: identifiers, addresses, names and keys, each with its validation rule. */
 import { Schema, SchemaGetter } from "effect"
+import { ipVersion, parseCidr, parseIpv4, parseIpv6, targetProblem } from "./addresses.ts"
 
 const id = Schema.String.check(Schema.isBetweenLength(1, 128))
 
@@ -89,8 +90,11 @@ export const ClientName = Name.check(
 
 const label = "(?!-)[a-z0-9-]{1,63}(?<!-)"
 
-/** An RFC 1123 host name in lower case, at most 253 characters. A number as last label would make the text an address. */
-const hostNamePattern = new RegExp(`^(?=.{1,253}$)(?:\\*\\.)?(?:${label}\\.)*(?!\\d+$)${label}$`, "u")
+/** An RFC 1123 host name in lower case, at most 253 characters. Its last label is no number, as in `endsInNumber`. */
+const hostNamePattern = new RegExp(
+  `^(?=.{1,253}$)(?:\\*\\.)?(?:${label}\\.)*(?!(?:\\d+|0x[0-9a-f]*)$)${label}$`,
+  "u"
+)
 
 export const HostName = Schema.String.check(
   Schema.isPattern(hostNamePattern, {
@@ -126,27 +130,32 @@ export const HostNameFromInput = Schema.String.annotate({
 const octet = "(?:25[0-5]|2[0-4]\\d|1\\d\\d|[1-9]?\\d)"
 const ipv4Source = `(?:${octet}\\.){3}${octet}`
 
-export const Ipv4 = Schema.String.check(Schema.isPattern(new RegExp(`^${ipv4Source}$`, "u"))).annotate({
+export const Ipv4 = Schema.String.check(
+  Schema.makeFilter(
+    (text: string) => parseIpv4(text) !== undefined || "expected an IPv4 address of four numbers from 0 to 255",
+    { toJsonSchema: () => ({ pattern: `^${ipv4Source}$` }) }
+  )
+).annotate({
   identifier: "Ipv4",
   description: "IPv4 address in dotted decimal.",
   examples: ["10.64.0.1"]
 })
 
 export const Ipv4Cidr = Schema.String.check(
-  Schema.isPattern(new RegExp(`^${ipv4Source}/(?:3[0-2]|[12]?\\d)$`, "u"))
+  Schema.makeFilter(
+    (text: string) =>
+      text.includes("/") && parseCidr(text)?.family === "ipv4" || "expected an IPv4 network such as 10.64.0.0/24",
+    { toJsonSchema: () => ({ pattern: `^${ipv4Source}/(?:3[0-2]|[12]?\\d)$` }) }
+  )
 ).annotate({
   identifier: "Ipv4Cidr",
   description: "IPv4 network in CIDR notation (RFC 4632).",
   examples: ["10.64.0.0/24"]
 })
 
-/** Checks the RFC 4291 text form with `URL`, the parser that browsers and Node share. */
-const isIpv6 = (text: string): boolean => /^[0-9a-fA-F:.]{2,45}$/u.test(text) && URL.canParse(`http://[${text}]/`)
-
 export const IpAddress = Schema.String.check(
   Schema.makeFilter(
-    (text: string) =>
-      new RegExp(`^${ipv4Source}$`, "u").test(text) || isIpv6(text) || "expected an IPv4 or IPv6 address",
+    (text: string) => ipVersion(text) !== 0 || "expected an IPv4 or IPv6 address",
     {
       toJsonSchema: () => ({ anyOf: [{ format: "ipv4" }, { format: "ipv6" }] })
     }
@@ -166,26 +175,15 @@ export const unmappedAddress = (address: string): string => address.replace(/^::
  */
 export const addressBlock = (address: string): string => {
   if (!address.includes(":")) return address
-  const [head = "", tail] = address.split("::", 2)
-  const groups = (text: string) => text === "" ? [] : text.split(":")
-  const before = groups(head)
-  const after = groups(tail ?? "")
-  // An IPv4 address at the end replaces two groups.
-  const length = before.length + after.length + (address.includes(".") ? 1 : 0)
-  const all = [...before, ...Array.from({ length: tail === undefined ? 0 : 8 - length }, () => "0"), ...after]
-  return `${all.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16)).join(":")}::/64`
+  const groups = parseIpv6(address) ?? []
+  return `${groups.slice(0, 4).map((group) => group.toString(16)).join(":")}::/64`
 }
 
-const targetLabel = "[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
-
-/** Names that resolvers inside a network accept. Underscores are allowed, because containers and services use them. */
-const targetName = `(?=[^:]{1,253}:)${targetLabel}(?:\\.${targetLabel})*`
-const targetHost = `(?:${ipv4Source}|\\[[0-9a-fA-F:.]{2,45}\\]|${targetName})`
-const targetPort = "(?:6553[0-5]|655[0-2]\\d|65[0-4]\\d\\d|6[0-4]\\d{3}|[1-5]\\d{4}|[1-9]\\d{0,3})"
-
 export const Target = Schema.String.check(
-  Schema.isPattern(new RegExp(`^(?:https?://)?${targetHost}:${targetPort}$`, "u"), {
-    message: "expected host:port or http(s)://host:port, such as localhost:8080"
+  Schema.makeFilter((text: string) => targetProblem(text) ?? true, {
+    toJsonSchema: () => ({
+      pattern: "^(?:https?://)?(?:\\[[0-9a-fA-F:.]{2,45}\\]|[A-Za-z0-9_.-]{1,253}):[1-9]\\d{0,4}$"
+    })
   })
 ).annotate({
   identifier: "Target",

@@ -9,6 +9,8 @@ import {
   HostName,
   HostNameFromInput,
   IpAddress,
+  Ipv4,
+  Ipv4Cidr,
   KeyId,
   Port,
   Revision,
@@ -103,8 +105,8 @@ const presenceFields = {
 export const Agent = Schema.Struct({
   id: AgentId,
   name: storedText("Display name."),
-  virtualIp: storedText("Address inside the network."),
-  subnet: storedText("The agent's /24 of the network, in CIDR notation."),
+  virtualIp: Ipv4.annotate({ description: "Address inside the network." }),
+  subnet: Ipv4Cidr.annotate({ description: "The agent's /24 of the network, in CIDR notation." }),
   wireguardPublicKey: storedText("WireGuard public key in base64."),
   ...presenceFields,
   ...rowTimes
@@ -187,6 +189,7 @@ export const Tunnel = Schema.Struct({
   id: TunnelId,
   agentId: AgentId,
   ...tunnelFields,
+  target: Target,
   revision: Revision.annotate({ description: "Revision of the tunnel's last change." }),
   reported: Schema.NullOr(Schema.Struct({
     status: storedText("State in the agent's own words, for example `active` or `error`."),

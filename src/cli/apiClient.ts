@@ -4,7 +4,7 @@ import { isDataDirectoryLocked } from "#store/DataDirectory.ts"
 import { Effect, Option, Redacted, Schema, type Scope, Stream } from "effect"
 import { FetchHttpClient, HttpClient, HttpClientRequest, type HttpClientResponse } from "effect/http"
 import { readFile } from "node:fs/promises"
-import { isIP } from "node:net"
+import { ipVersion } from "#schema/addresses.ts"
 import { join } from "node:path"
 import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
 import { variable } from "./environment.ts"
@@ -75,7 +75,7 @@ const findToken = Effect.fnUntraced(function*(configured: Option.Option<string>,
 function isLocal(url: string): boolean {
   const { hostname } = new URL(url)
   // The check for an IP address rejects host names that only begin with "127.".
-  return hostname === "localhost" || hostname === "[::1]" || (isIP(hostname) === 4 && hostname.startsWith("127."))
+  return hostname === "localhost" || hostname === "[::1]" || (ipVersion(hostname) === 4 && hostname.startsWith("127."))
 }
 
 export interface ApiRequest {

@@ -1,6 +1,6 @@
 /** Checks Host and Origin headers: protection against DNS rebinding and cross-site requests. */
 import { isLoopback } from "#server/Settings.ts"
-import { isIP } from "node:net"
+import { ipVersion } from "#schema/addresses.ts"
 
 /**
  * Whether a Host header names this server: a loopback name, the listening host, or an allowed host. Without this check a
@@ -12,7 +12,7 @@ export const isAllowedHost = (header: string | undefined, host: string, allowed:
   if (header === undefined || url === null || url.username !== "" || url.pathname !== "/") return false
   const name = url.hostname.replace(/^\[|\]$/gu, "")
   return isLoopback(name) || name === host.toLowerCase() || allowed.includes(name) ||
-    (isIP(name) !== 0 && !isLoopback(host))
+    (ipVersion(name) !== 0 && !isLoopback(host))
 }
 
 /**

@@ -3,7 +3,7 @@
  *
  * A TCP load balancer sends this header first and names the client whose connection it forwards.
  */
-import { isIP } from "node:net"
+import { ipVersion } from "#schema/addresses.ts"
 import { canonicalAddress } from "./addresses.ts"
 
 /** Result of parsing the first bytes of a connection. Of these results, only `Incomplete` can change with more bytes. */
@@ -82,7 +82,7 @@ function parseV1(bytes: Buffer): ParsedHeader {
   // The specification says that everything after UNKNOWN is ignored.
   if (/^PROXY UNKNOWN(?: |$)/u.test(line)) return header(end + 1, undefined)
   const [, version, client = "", server = "", ...ports] = v1Line.exec(line) ?? []
-  const areAddresses = [client, server].every((address) => isIP(address) === (version === "4" ? 4 : 6))
+  const areAddresses = [client, server].every((address) => ipVersion(address) === (version === "4" ? 4 : 6))
   if (!areAddresses || ports.some((port) => Number(port) > 65_535))
     return malformed("the line is not TCP4, TCP6 or UNKNOWN with valid addresses and ports")
   return header(end + 1, canonicalAddress(client))

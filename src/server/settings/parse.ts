@@ -1,9 +1,7 @@
 /** Parsers of environment variables, each with a description of the allowed values. */
+import { type Cidr, ipVersion, parseCidr, parseIpv4 } from "#schema/addresses.ts"
 import { HostName } from "#schema/ids.ts"
-import { Duration, type LogLevel, Option, Result, Schema } from "effect"
-import { IpNetwork } from "effect/net"
-import { isIP } from "node:net"
-import { type Cidr, parseCidr } from "./addresses.ts"
+import { Duration, type LogLevel, Option, Schema } from "effect"
 
 /** `allowed` completes the sentence "NAME must be …". */
 export interface Parser<A> {
@@ -36,9 +34,15 @@ export const duration = (minimum: Duration.Duration): Parser<Duration.Duration> 
 
 const isHostName = Schema.is(HostName)
 
+const isHost = (text: string): boolean => ipVersion(text) !== 0 || (isHostName(text) && !text.startsWith("*."))
+
+/** A link-local address to listen on has a zone. */
 export const host: Parser<string> = {
   allowed: "an IP address or a host name of this machine",
-  parse: (text) => isIP(text) !== 0 || (isHostName(text) && !text.startsWith("*.")) ? Option.some(text) : Option.none()
+  parse: (text) =>
+    isHost(text) || /^fe80:.*%[\w.-]{1,15}$/iu.test(text) && isHost(text.replace(/%.*/u, ""))
+      ? Option.some(text)
+      : Option.none()
 }
 
 /** Rejects the content of a file and URLs, because an error about a missing file would print them. */
@@ -72,7 +76,7 @@ export const cidrs: Parser<ReadonlyArray<Cidr>> = list(
 
 export const hosts: Parser<ReadonlyArray<string>> = list(
   "host names or IP addresses without ports, separated by commas, such as control.example.com",
-  (item) => Option.getOrUndefined(host.parse(item.toLowerCase()))
+  (item) => isHost(item.toLowerCase()) ? item.toLowerCase() : undefined
 )
 
 export const origins: Parser<ReadonlyArray<string>> = list(
@@ -94,12 +98,15 @@ export const nodeName: Parser<string> = {
 export const networkPool: Parser<string> = {
   allowed: "an IPv4 network in CIDR notation from /8 to /24 without host bits, such as 10.64.0.0/10",
   parse: (text) => {
-    const prefixLength = Result.match(IpNetwork.ipv4FromString(text), {
-      onFailure: () => 0,
-      onSuccess: (network) => network.prefixLength
-    })
-    return prefixLength >= 8 && prefixLength <= 24 ? Option.some(text) : Option.none()
+    const network = parseCidr(text)
+    const isPool = network?.family === "ipv4" && network.length >= 8 && network.length <= 24 && !hasHostBits(network)
+    return isPool ? Option.some(text) : Option.none()
   }
+}
+
+function hasHostBits({ address, length }: Cidr): boolean {
+  const bits = parseIpv4(address)?.map((octet) => octet.toString(2).padStart(8, "0")).join("") ?? ""
+  return bits.slice(length).includes("1")
 }
 
 const choice = <const A>(choices: Readonly<Record<string, A>>): Parser<A> => ({
@@ -135,7 +142,7 @@ const text = (allowed: string, isAllowed: (text: string) => boolean): Parser<str
 
 export const databaseUrl = text(
   "a URL such as postgres://user:password@host:5432/database",
-  (text) => /^postgres(?:ql)?:\/\//u.test(text) && URL.canParse(text)
+  (text) => /^postgres(?:ql)?:\/\//u.test(text)
 )
 
 /** The characters of a bearer token (RFC 6750 section 2.1), which need no encoding in a header. */

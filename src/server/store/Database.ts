@@ -14,6 +14,7 @@ import { rotation } from "./migrations/0006_rotation.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
 import { nodeEvents } from "./migrations/0008_node_events.ts"
 import { wireguardKeys } from "./migrations/0010_wireguard_keys.ts"
+import { addressChecks } from "./migrations/0011_address_checks.ts"
 import { uniqueNames } from "./migrations/0012_unique_names.ts"
 import { ReservedPool, reservedPoolSize } from "./ReservedPool.ts"
 import { describeSqlError, StoreUnavailable, withStoreErrors } from "./sql.ts"
@@ -48,6 +49,7 @@ export const migrations = {
   "0007_acceptance": acceptance,
   "0008_node_events": nodeEvents,
   "0010_wireguard_keys": wireguardKeys,
+  "0011_address_checks": addressChecks,
   "0012_unique_names": uniqueNames
 }
 /** The table of applied migrations. */

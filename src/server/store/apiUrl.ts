@@ -1,7 +1,6 @@
 /** Publishes the API URL in the data directory, where local CLI commands find it. */
 import { Effect, Option, type Scope } from "effect"
 import { readFile, rm, writeFile } from "node:fs/promises"
-import { isIP } from "node:net"
 import { join } from "node:path"
 
 const urlFile = (dataDir: string): string => join(dataDir, "api-url")
@@ -9,7 +8,7 @@ const urlFile = (dataDir: string): string => join(dataDir, "api-url")
 /** The URL that reaches a listener from its own machine: an unspecified address (`0.0.0.0`, `::`) becomes `127.0.0.1`. */
 export const localUrl = (scheme: "http" | "https", host: string, port: number | string): string => {
   const reachable = host === "0.0.0.0" || host === "::" ? "127.0.0.1" : host
-  return `${scheme}://${isIP(reachable) === 6 ? `[${reachable}]` : reachable}:${port}`
+  return `${scheme}://${reachable.includes(":") ? `[${reachable}]` : reachable}:${port}`
 }
 
 /** Writes the URL, and removes it when the scope ends. Failures are only logged, because no work depends on the file. */

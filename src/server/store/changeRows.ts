@@ -1,15 +1,16 @@
 /** Decodes rows of the change log into network changes. A row image is JSON with the column names of its table. */
 import { type CannotDecrypt, type Cipher } from "#crypto/Cipher.ts"
 import type { Change } from "#network/NetworkState.ts"
-import { AgentId, GatewayId, KeyId, Revision, TunnelId } from "#schema/ids.ts"
+import { fieldErrorsOf } from "#schema/fieldErrors.ts"
+import { AgentId, GatewayId, IpAddress, Ipv4, Ipv4Cidr, KeyId, Port, Revision, Target, TunnelId } from "#schema/ids.ts"
 import { DateTime, Effect, Redacted, Result, Schema } from "effect"
 import { UnreadableRow } from "./UnreadableRow.ts"
 
 const AgentImage = Schema.Struct({
   id: AgentId,
   name: Schema.String,
-  virtual_ip: Schema.String,
-  subnet: Schema.String,
+  virtual_ip: Ipv4,
+  subnet: Ipv4Cidr,
   wireguard_public_key: Schema.String,
   wireguard_private_key: Schema.NullOr(Schema.String)
 })
@@ -17,8 +18,8 @@ const AgentImage = Schema.Struct({
 const GatewayImage = Schema.Struct({
   id: GatewayId,
   name: Schema.String,
-  public_ip: Schema.NullOr(Schema.String),
-  listen_port: Schema.Int,
+  public_ip: Schema.NullOr(IpAddress),
+  listen_port: Port,
   slot: Schema.Int,
   /** Absent in images that are older than the column. */
   serves: Schema.optionalKey(
@@ -32,7 +33,7 @@ const TunnelImage = Schema.Struct({
   id: TunnelId,
   agent_id: AgentId,
   domain: Schema.String,
-  target: Schema.String,
+  target: Target,
   enabled: Schema.Boolean
 })
 
@@ -79,7 +80,7 @@ export const decodeChange = (row: Record<string, unknown>, cipher: Cipher): Resu
   const unreadable = (reason: string) =>
     new UnreadableRow({ entity: String(row.entity), id: String(row.entity_id), reason })
   return Result.flatMap(
-    Result.mapError(decodeRow(row), () => unreadable("the row does not have the columns that this version expects")),
+    Result.mapError(decodeRow(row), ({ issue }) => unreadable(reasonOf(fieldErrorsOf(issue)))),
     (decoded) =>
       decoded.op === "put"
         ? Result.mapError(toPutChange(decoded, cipher), (error) => unreadable(error.message))
@@ -87,7 +88,17 @@ export const decodeChange = (row: Record<string, unknown>, cipher: Cipher): Resu
   )
 }
 
-const decodeRow = Schema.decodeUnknownResult(ChangeRow)
+const decodeRow = Schema.decodeUnknownResult(ChangeRow, { errors: "all" })
+
+/** Names the columns without their values. */
+function reasonOf(errors: ReturnType<typeof fieldErrorsOf>): string {
+  const columns = new Set(
+    errors.flatMap(({ path }) => path.startsWith("row_image.") ? [path.slice("row_image.".length)] : [])
+  )
+  return columns.size === 0
+    ? "the row does not have the columns that this version expects"
+    : `this version does not understand ${[...columns].join(", ")}`
+}
 
 /** Unreadable rows of one reading that are logged by name; the doctor reports all of them. */
 const maxLoggedRows = 1_000
