@@ -7,7 +7,7 @@ import {
   countUndeleted,
   expectedCounts,
   massLosses,
-  missingRowIds,
+  missingIds,
   type RowIds,
   shortfall,
   zeroCounts
@@ -20,6 +20,7 @@ import type { AcceptedPosition } from "#store/logPosition.ts"
 import type { Snapshot } from "#store/networkSnapshot.ts"
 import type { HighWaterMark } from "#store/HighWaterMark.ts"
 import { StoreUnavailable } from "#store/sql.ts"
+import { eventLoopTurn } from "#time/eventLoop.ts"
 import type { IntervalValues } from "#time/Intervals.ts"
 import { Clock, DateTime, Duration, Effect, Metric } from "effect"
 import type { KnownPosition, TaggedState } from "./continuity.ts"
@@ -52,7 +53,9 @@ export const baselineOfState = ({ state, tag }: TaggedState): Baseline => ({
   tag,
   findLosses: Effect.fnUntraced(function*(read, log) {
     const known = countRows(state)
-    const missing = missingRowIds(state, read)
+    const missing = yield* Effect.all(
+      mapRowKinds((kind) => Effect.map(eventLoopTurn, () => missingIds(kind, state, read)))
+    )
     // The audit is read only if rows are missing, which is rare.
     if (massLosses(known, countUndeleted(missing, noRowIds)).length === 0) return noLosses
     const deleted = yield* log.readDeletedIds(state.revision)

@@ -4,7 +4,7 @@ import {
   countUndeleted,
   expectedCounts,
   massLosses,
-  missingRowIds,
+  missingIds,
   shortfall,
   zeroCounts
 } from "#network/lossDetection.ts"
@@ -42,7 +42,7 @@ describe("loss detection", () => {
       Effect.sync(() => {
         const [known, read] = [new Set(before), new Set(after)]
         const gone = [...known].filter((id) => !read.has(id) && !deleted.includes(id)).length
-        const missing = countUndeleted(missingRowIds(tunnels(before), tunnels(after)), {
+        const missing = countUndeleted(mapRowKinds((kind) => missingIds(kind, tunnels(before), tunnels(after))), {
           ...mapRowKinds(() => new Set<string>()),
           tunnels: new Set(deleted.map((id) => `t${id}`))
         })
