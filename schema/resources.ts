@@ -67,7 +67,8 @@ const deliveryStateFields = {
       "Revision up to which the client has acknowledged everything as applied; null while it is offline or if it never acknowledges."
   }),
   lastNack: Schema.NullOr(Schema.Struct({ ...nackFields, at: timestampField("Time of receipt.") })).annotate({
-    description: "Latest rejection that no later acknowledgement has cleared; null if there is none."
+    description:
+      "Latest rejection of the client's last connection that no later acknowledgement has cleared, also while it is offline; null if there is none."
   })
 }
 
@@ -193,8 +194,11 @@ export const Tunnel = Schema.Struct({
   revision: Revision.annotate({ description: "Revision of the tunnel's last change." }),
   reported: Schema.NullOr(Schema.Struct({
     status: storedText("State in the agent's own words, for example `active` or `error`."),
-    at: timestampField("Time since which the agent reports this state.")
-  })).annotate({ description: "Last report of the agent in `status`; null before the first report." }),
+    at: timestampField("Time since which the connection reports this state.")
+  })).annotate({
+    description:
+      "Last `status` of the agent's open connection about this tunnel. Null before the first one, while the agent is offline, and after the agent, domain or target has changed."
+  }),
   ...rowTimes
 }).annotate({
   identifier: "Tunnel",

@@ -17,6 +17,7 @@ import {
   gateways,
   keys,
   pick,
+  sessions,
   type StoreRequest,
   tunnels
 } from "./StoreRequest.ts"
@@ -94,6 +95,7 @@ export const reportTunnels = (random: Random): StoreRequest => {
   const reports = [0, 1].map((index) => ({
     agent: pick(random, agents),
     domain: domains[index] ?? "",
+    session: pick(random, sessions),
     status: pick(random, ["active", "error"]),
     ageMillis: 5
   }))

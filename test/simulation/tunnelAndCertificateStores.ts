@@ -29,7 +29,9 @@ export const tunnelStore = (link: DatabaseLink) => {
     body: (tx: Transaction) => void
   ): Effect.Effect<Option.Option<Tunnel>, DomainTaken | NoSuchAgent> => {
     try {
+      const before = database.tables.tunnel.get(id)
       database.transact(body)
+      if (isReportOutdated(before, database.tables.tunnel.get(id))) database.reports.delete(id)
       return Effect.succeed(toResource(id))
     } catch (error) {
       if (!(error instanceof ConstraintViolated)) throw error
@@ -81,12 +83,18 @@ export const tunnelStore = (link: DatabaseLink) => {
   )
 }
 
+/** The status was reported for another agent, domain or target. */
+const isReportOutdated = (before: TunnelRow | undefined, after: TunnelRow | undefined): boolean =>
+  before?.agentId !== after?.agentId || before?.domain !== after?.domain || before?.target !== after?.target
+
 function keepReports(database: Database, reports: ReadonlyArray<TunnelStatusReport>): number {
   let kept = 0
-  for (const { ageMillis, agent, domain, status } of reports) {
+  for (const { ageMillis, agent, domain, session, status } of reports) {
     const tunnel = [...database.tables.tunnel.values()].find((row) => row.domain === domain && row.agentId === agent)
-    if (tunnel === undefined || database.reports.get(tunnel.id)?.status === status) continue
-    database.reports.set(tunnel.id, { status, at: database.world.now - ageMillis })
+    const before = tunnel === undefined ? undefined : database.reports.get(tunnel.id)
+    if (tunnel === undefined || database.presenceOf({ type: "agent", id: agent })?.session !== session) continue
+    if (before?.status === status && before.session === session) continue
+    database.reports.set(tunnel.id, { status, session, at: database.world.now - ageMillis })
     kept += 1
   }
   return kept
@@ -158,7 +166,9 @@ function rowOf({ revision }: Database, { certificate, domain, expiresAt, private
 }
 
 function tunnelResource(database: Database, { agentId, domain, enabled, id, target }: TunnelRow): Tunnel {
-  const reported = database.reports.get(id)
+  const presence = database.presenceOf({ type: "agent", id: AgentId.make(agentId) })
+  const report = database.reports.get(id)
+  const reported = presence?.status === "online" && presence.session === report?.session ? report : undefined
   return {
     id: TunnelId.make(id),
     agentId: AgentId.make(agentId),

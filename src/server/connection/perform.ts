@@ -2,6 +2,7 @@
 import { Certificates } from "#services/Certificates.ts"
 import type { Client } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
+import { makeRefusals } from "#events/refusals.ts"
 import type { CloseReason } from "#schema/codes.ts"
 import type { Action, Event } from "#session/Action.ts"
 import { actingAs } from "#store/AuditActor.ts"
@@ -45,14 +46,14 @@ export const makePerform = Effect.gen(function*() {
           storeCertificate(action, connection.upgrade.address),
           (next): Outcome => ({ ...before, next })
         )
-      case "ReportTunnels":
-        return Effect.as(reports.report(action.agent, action.tunnels), before)
       case "Close":
         return { ...before, close: action.reason }
     }
     if (member === undefined) return before
     const { client } = member
     switch (action._tag) {
+      case "ReportTunnels":
+        return Effect.as(reports.report({ agent: action.agent, session: client.session }, action.tunnels), before)
       case "StartView":
         // The messages before it go out with the snapshot, in one write.
         return Effect.as(
@@ -93,6 +94,7 @@ const withMessage = (before: Outcome, message: Message): Outcome => ({
 /** Stores a certificate on behalf of its gateway. */
 const makeStoreCertificate = Effect.gen(function*() {
   const certificates = yield* Certificates
+  const refuse = makeRefusals()
   return (
     { gateway, certificate }: Extract<Action, { _tag: "StoreCertificate" }>,
     address: string
@@ -102,7 +104,15 @@ const makeStoreCertificate = Effect.gen(function*() {
       Effect.as<Event>({ _tag: "CertificateStored", domain: certificate.domain }),
       Effect.catchTags({
         CertificateRejected: ({ reason }) =>
-          Effect.succeed<Event>({ _tag: "CertificateNotStored", code: "certificate_rejected", reason }),
+          Effect.as(
+            refuse({
+              kind: "certificate",
+              reason: "certificate_rejected",
+              type: "gateway",
+              text: `for ${certificate.domain} of gateway:${gateway} from ${address}: ${reason}`
+            }),
+            { _tag: "CertificateNotStored", code: "certificate_rejected", reason } satisfies Event
+          ),
         StoreUnavailable: () =>
           Effect.succeed<Event>({
             _tag: "CertificateNotStored",

@@ -1,6 +1,6 @@
 /** Buffers tunnel status reports of agents and writes them in batches, with retries. */
 import type { TunnelReport } from "#schema/messagesFromAgents.ts"
-import type { AgentId } from "#schema/ids.ts"
+import type { AgentId, SessionId } from "#schema/ids.ts"
 import { postgresText } from "#store/postgresText.ts"
 import { type TunnelStatusReport, TunnelStore } from "#store/TunnelStore.ts"
 import { Cause, Clock, Context, Effect, Layer, Queue, Schedule } from "effect"
@@ -11,8 +11,13 @@ const maxBatchSize = 1_000
 /** Pending reports. Above this limit the oldest report is dropped, because its agent will report again. */
 const maxPending = 100_000
 
-interface PendingReport {
+/** The agent that reports, and its session. */
+export interface Reporter {
   readonly agent: AgentId
+  readonly session: SessionId
+}
+
+interface PendingReport extends Reporter {
   readonly domain: string
   readonly status: string
   /** Milliseconds since 1970. */
@@ -24,7 +29,7 @@ export class TunnelReports extends Context.Service<TunnelReports, {
    * Queues reports; never fails and never waits. The latest report on a tunnel wins, and a report without news writes
    * nothing.
    */
-  report(agent: AgentId, tunnels: ReadonlyArray<TunnelReport>): Effect.Effect<void>
+  report(reporter: Reporter, tunnels: ReadonlyArray<TunnelReport>): Effect.Effect<void>
 }>()("control/services/TunnelReports") {
   static readonly layer = Layer.effect(
     TunnelReports,
@@ -33,9 +38,12 @@ export class TunnelReports extends Context.Service<TunnelReports, {
       const pending = new Map<string, PendingReport>()
       const wake = yield* Queue.sliding<void>(1)
 
-      const report = Effect.fn("TunnelReports.report")(function*(agent: AgentId, tunnels: ReadonlyArray<TunnelReport>) {
+      const report = Effect.fn("TunnelReports.report")(function*(
+        { agent, session }: Reporter,
+        tunnels: ReadonlyArray<TunnelReport>
+      ) {
         const at = yield* Clock.currentTimeMillis
-        for (const tunnel of tunnels) enqueue(pending, { agent, at, ...normalize(tunnel) })
+        for (const tunnel of tunnels) enqueue(pending, { agent, session, at, ...normalize(tunnel) })
         if (pending.size > 0) yield* Queue.offer(wake, undefined)
       })
 
@@ -80,6 +88,6 @@ function normalize({ domain, status }: TunnelReport): TunnelReport {
   return { domain: postgresText(domain.toLowerCase()), status: postgresText(status) }
 }
 
-function toStoreReport({ agent, at, domain, status }: PendingReport, now: number): TunnelStatusReport {
-  return { agent, domain, status, ageMillis: Math.max(0, now - at) }
+function toStoreReport({ at, ...report }: PendingReport, now: number): TunnelStatusReport {
+  return { ...report, ageMillis: Math.max(0, now - at) }
 }

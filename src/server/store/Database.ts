@@ -16,6 +16,7 @@ import { nodeEvents } from "./migrations/0008_node_events.ts"
 import { wireguardKeys } from "./migrations/0010_wireguard_keys.ts"
 import { addressChecks } from "./migrations/0011_address_checks.ts"
 import { uniqueNames } from "./migrations/0012_unique_names.ts"
+import { reportSessions } from "./migrations/0013_report_sessions.ts"
 import { ReservedPool, reservedPoolSize } from "./ReservedPool.ts"
 import { describeSqlError, StoreUnavailable, withStoreErrors } from "./sql.ts"
 
@@ -50,7 +51,8 @@ export const migrations = {
   "0008_node_events": nodeEvents,
   "0010_wireguard_keys": wireguardKeys,
   "0011_address_checks": addressChecks,
-  "0012_unique_names": uniqueNames
+  "0012_unique_names": uniqueNames,
+  "0013_report_sessions": reportSessions
 }
 /** The table of applied migrations. */
 export const migrationsTable = "control_migrations"

@@ -1,12 +1,12 @@
 /** Table of tunnels. */
-import { type AgentId, HostName, type Revision, type TunnelId } from "#schema/ids.ts"
+import { type AgentId, HostName, type Revision, type SessionId, type TunnelId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import { type NewTunnel, Tunnel, type TunnelPatch } from "#schema/resources.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { keysetPages } from "./keysetPages.ts"
 import { tunnelConditions, type TunnelFilter } from "./listFilters.ts"
-import { timestampColumns } from "./presenceColumns.ts"
+import { reportedCondition, timestampColumns } from "./presenceColumns.ts"
 import { missing } from "./ReferenceStore.ts"
 import {
   auditedTransaction,
@@ -42,6 +42,8 @@ export interface NewTunnelRow extends NewTunnel {
 /** The status that an agent reports for one of its tunnels. */
 export interface TunnelStatusReport {
   readonly agent: AgentId
+  /** The agent's session. A report of an earlier session is not stored. */
+  readonly session: SessionId
   readonly domain: string
   readonly status: string
   /** Age of the report in milliseconds. */
@@ -137,11 +139,15 @@ export class TunnelStore extends Context.Service<TunnelStore, {
 const recordReportsIn = (sql: SqlClient.SqlClient) =>
   Effect.fn("TunnelStore.recordReports")(function*(reports: ReadonlyArray<TunnelStatusReport>) {
     const rows = yield* withStoreErrors(sql`
-    update tunnels t set reported_status = r.status, reported_at = now() - r.age_ms * interval '1 millisecond'
+    update tunnels t set reported_status = r.status, reported_session = r.session,
+      reported_at = now() - r.age_ms * interval '1 millisecond'
     from unnest(${reports.map(({ agent }) => agent)}::text[], ${reports.map(({ domain }) => domain)}::text[],
       ${reports.map(({ status }) => status)}::text[],
-      ${reports.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[]) as r (agent, domain, status, age_ms)
-    where t.domain = r.domain and t.agent_id = r.agent and t.reported_status is distinct from r.status
+      ${reports.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[],
+      ${reports.map(({ session }) => session)}::text[]) as r (agent, domain, status, age_ms, session)
+    join agents a on a.id = r.agent and a.session_id = r.session
+    where t.domain = r.domain and t.agent_id = r.agent
+      and (t.reported_status, t.reported_session) is distinct from (r.status, r.session)
     returning t.id`)
     return rows.length
   })
@@ -159,7 +165,7 @@ function constraintError(error: SqlError.SqlError, agentId: AgentId | null, doma
 
 /** The revision is null only inside the transaction that writes the row, or for a row that is older than the log. */
 const tunnelColumns = `id, agent_id as "agentId", domain, target, enabled, coalesce(revision, 0)::float8 as revision,
-  case when reported_status is not null then jsonb_build_object('status', reported_status,
+  case when ${reportedCondition} then jsonb_build_object('status', reported_status,
     'at', control_iso(coalesce(reported_at, updated_at))) end as reported, ${timestampColumns}`
 
 const tunnels = makeRowReader(Tunnel, ({ id }) => ({ entity: "tunnel", id }))

@@ -1,7 +1,7 @@
 /** SQL conditions of the filters of lists. */
 import type { AgentId } from "#schema/ids.ts"
 import type { SqlClient, Statement } from "effect/sql"
-import { onlineCondition } from "./presenceColumns.ts"
+import { onlineCondition, reportedCondition } from "./presenceColumns.ts"
 
 /** Filters of agents, gateways and connected clients. An absent filter accepts every row. */
 export interface ClientFilter {
@@ -51,7 +51,7 @@ export const tunnelConditions =
   (sql: SqlClient.SqlClient) => ({ agent, domain, q, status }: TunnelFilter): Conditions => [
     ...optional(domain, (domain) => sql`domain = ${domain}`),
     ...optional(agent, (agent) => sql`agent_id = ${agent}`),
-    ...optional(status, (status) => sql`reported_status = ${status}`),
+    ...optional(status, (status) => sql`reported_status = ${status} and ${sql.literal(reportedCondition)}`),
     ...optional(q, (q) => sql.or([contains(sql, "domain", q), contains(sql, "target", q), startsWith(sql, "id", q)]))
   ]
 

@@ -11,6 +11,10 @@ export const deliveryColumns = `sent_revision::float8 as "sentRevision", applied
 export const onlineCondition = `status = 'online' and session_id is not null and
   not exists (select 1 from nodes n where n.id = session_node and n.lease_until < now())`
 
+/** Condition for a tunnel whose status was reported by the open session of its agent. */
+export const reportedCondition = `(reported_status is not null and exists (select 1 from agents
+  where agents.id = tunnels.agent_id and agents.session_id = tunnels.reported_session and ${onlineCondition}))`
+
 /** An expired session stays in its row with the status `offline`, so every column checks `onlineCondition`. */
 export const presenceColumns = `case when ${onlineCondition} then 'online' else 'offline' end as status,
   control_iso(last_seen_at) as "lastSeenAt",

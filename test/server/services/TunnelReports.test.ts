@@ -1,14 +1,17 @@
 /** Buffering, batching and storing of tunnel status reports. */
-import { AgentId } from "#schema/ids.ts"
+import { AgentId, SessionId } from "#schema/ids.ts"
 import { type TunnelStatusReport, TunnelStore } from "#store/TunnelStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
+import { join } from "#support/TestClient.ts"
 import { TestServer } from "#support/TestServer.ts"
 import { TunnelReports } from "#services/TunnelReports.ts"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Deferred, Effect, Layer, Queue } from "effect"
+import { Context, Deferred, Effect, Layer, Queue } from "effect"
+import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 
 const agent = AgentId.make("a1")
+const reporter = { agent, session: SessionId.make("s1") }
 
 /** Replaces the store: each write waits until the test completes its `end`. */
 const makeStore = Effect.gen(function*() {
@@ -35,14 +38,14 @@ describe("tunnel status reports", () => {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
-        yield* report(agent, [{ domain: "a.example.com", status: "starting" }])
+        yield* report(reporter, [{ domain: "a.example.com", status: "starting" }])
         const first = yield* next
         assert.deepStrictEqual(statuses(first.reports), [["a.example.com", "starting"]])
-        yield* report(agent, [{ domain: "a.example.com", status: "active" }, {
+        yield* report(reporter, [{ domain: "a.example.com", status: "active" }, {
           domain: "b.example.com",
           status: "active"
         }])
-        yield* report(agent, [{ domain: "B.example.com", status: "error" }])
+        yield* report(reporter, [{ domain: "B.example.com", status: "error" }])
         yield* Deferred.succeed(first.end, 1)
         const second = yield* next
         assert.deepStrictEqual(statuses(second.reports), [["a.example.com", "active"], ["b.example.com", "error"]])
@@ -54,10 +57,10 @@ describe("tunnel status reports", () => {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
-        yield* report(agent, [{ domain: "a.example.com", status: "active" }])
+        yield* report(reporter, [{ domain: "a.example.com", status: "active" }])
         yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "unreachable" }))
         yield* TestClock.adjust("1 second")
-        yield* report(agent, [{ domain: "b.example.com", status: "active" }])
+        yield* report(reporter, [{ domain: "b.example.com", status: "active" }])
         yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "unreachable" }))
         yield* TestClock.adjust("1 second")
         const { reports } = yield* next
@@ -73,10 +76,10 @@ describe("tunnel status reports", () => {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
-        yield* report(agent, [{ domain: "a.example.com", status: "active" }])
+        yield* report(reporter, [{ domain: "a.example.com", status: "active" }])
         yield* Deferred.die((yield* next).end, new Error("cannot be stored"))
         yield* Effect.yieldNow
-        yield* report(agent, [{ domain: "b.example.com", status: "active" }])
+        yield* report(reporter, [{ domain: "b.example.com", status: "active" }])
         assert.deepStrictEqual(statuses((yield* next).reports), [["b.example.com", "active"]])
       }).pipe(Effect.provide(layer))
     }))
@@ -86,14 +89,14 @@ describe("tunnel status reports", () => {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
-        yield* report(agent, [{ domain: "on-its-way.example.com", status: "active" }])
+        yield* report(reporter, [{ domain: "on-its-way.example.com", status: "active" }])
         const first = yield* next
         for (let batch = 0; batch < 101; batch += 1) {
           const tunnels = Array.from(
             { length: 1_000 },
             (_, index) => ({ domain: `t${batch * 1_000 + index}`, status: "active" })
           )
-          yield* report(agent, tunnels)
+          yield* report(reporter, tunnels)
         }
         yield* Deferred.succeed(first.end, 1)
         let written = 0
@@ -140,14 +143,68 @@ layer(TestServer.layer(), { excludeTestServices: true })("tunnel status of agent
 
   it.effect("a status is written once, and never for a tunnel of another agent", () =>
     Effect.gen(function*() {
-      const { context, newAgent, newTunnel } = yield* TestServer
-      const { id } = yield* newAgent
+      const { context, joinAgent, newTunnel } = yield* TestServer
+      const { id } = yield* joinAgent
       const { domain } = yield* newTunnel(id)
       const { recordReports: report } = yield* Effect.provide(TunnelStore, context)
-      const reports = [{ agent: AgentId.make(id), domain, status: "active", ageMillis: 0 }]
+      const [{ session } = { session: "" }] = yield* Context.get(context, SqlClient.SqlClient)<{ session: string }>`
+        select session_id as session from agents where id = ${id}`
+      const reports = [{
+        agent: AgentId.make(id),
+        session: SessionId.make(session),
+        domain,
+        status: "active",
+        ageMillis: 0
+      }]
+      assert.strictEqual(yield* report(reports.map((one) => ({ ...one, session: reporter.session }))), 0)
       assert.strictEqual(yield* report(reports), 1)
       assert.strictEqual(yield* report(reports), 0)
-      const foreign = { agent, domain, status: "hijacked", ageMillis: 0 }
+      const foreign = { ...reporter, domain, status: "hijacked", ageMillis: 0 }
       assert.strictEqual(yield* report([foreign]), 0)
+    }))
+
+  it.effect("a status disappears with its agent, domain, target or session, and a new report of the same status appears", () =>
+    Effect.gen(function*() {
+      const { joinAgent, newTunnel, operator, wsPort } = yield* TestServer
+      const { apiKey, client, id } = yield* joinAgent
+      const other = yield* joinAgent
+      const tunnel = yield* newTunnel(id)
+      const path = `/api/tunnels/${tunnel.id}`
+      const shown = Effect.promise(async () => (await operator.get(path)).body)
+      const withStatus = Effect.promise(async () =>
+        (await operator.get(`/api/tunnels?status=active`)).body.items.map((item: { id: string }) => item.id)
+      )
+      const reportBy = (sender: typeof client, domain: string) =>
+        Effect.andThen(
+          Effect.sync(() => sender.send({ type: "status", data: { tunnels: [{ domain, status: "active" }] } })),
+          Effect.repeat(shown, { until: ({ reported }) => reported?.status === "active" })
+        )
+      const patched = (patch: object) => Effect.promise(async () => (await operator.patch(path, patch)).body)
+
+      yield* reportBy(client, tunnel.domain)
+      assert.include(yield* withStatus, tunnel.id)
+      assert.strictEqual((yield* patched({ enabled: false })).reported.status, "active")
+      for (
+        const [patch, sender] of [
+          [{ target: "localhost:9" }, client],
+          [{ domain: "renamed.example.com" }, client],
+          [{ agentId: other.id }, other.client],
+          [{ agentId: id }, client]
+        ] as const
+      ) {
+        const { domain, reported } = yield* patched(patch)
+        assert.isNull(reported, JSON.stringify(patch))
+        yield* reportBy(sender, domain)
+      }
+
+      client.ws.close()
+      yield* Effect.repeat(Effect.promise(() => operator.get(`/api/agents/${id}`)), {
+        until: ({ body }) => body.status === "offline"
+      })
+      assert.isNull((yield* shown).reported)
+      assert.notInclude(yield* withStatus, tunnel.id)
+      const again = yield* join(wsPort, "agent", apiKey)
+      assert.isNull((yield* shown).reported)
+      yield* reportBy(again, "renamed.example.com")
     }))
 })
