@@ -15,6 +15,7 @@ import { mixed } from "./scenarios/burstUnderLoad.ts"
 import { outage } from "./scenarios/databaseRestart.ts"
 import { resume } from "./scenarios/resume.ts"
 import { scale } from "./scenarios/scale.ts"
+import { scaleState } from "./scenarios/scaleState.ts"
 import { slowReader } from "./scenarios/slowReader.ts"
 import { storm } from "./scenarios/storm.ts"
 import { sustained } from "./scenarios/changesUnderHeartbeats.ts"
@@ -39,6 +40,7 @@ const scenarios: ReadonlyArray<Scenario> = [
   acks,
   applied,
   scale,
+  scaleState,
   failover,
   outage,
   slowReader
@@ -51,10 +53,10 @@ process.on("exit", () => {
 
 const help = `Measure Control and a bare ws server in the same run, and print a table. docs/performance.md explains it.
 
-Usage: npm run bench -- [options]
+Usage: npm run bench -- [options] [SCENARIO...]
 
 Options:
-  --only NAME         Run only this scenario; repeat for more
+  --only NAME         Run only this scenario, as SCENARIO does; repeat for more
   --quick             Run fewer repetitions
   --profile DIR       Write CPU profiles of Control into DIR
   --help, -h          Show this help
@@ -71,16 +73,18 @@ Scenarios:
 ${scenarios.map(({ description, name }) => `  ${name.padEnd(14)}${description}`).join("\n")}
 `
 
-const values = parseOptions()
+const { positionals, values } = parseOptions()
 if (values.help) {
   process.stdout.write(help)
   process.exit()
 }
 
-const selected = values.only === undefined ? scenarios : scenarios.filter(({ name }) => values.only?.includes(name))
-if (selected.length === 0) {
+const names = [...positionals, ...values.only ?? []]
+const unknown = names.filter((name) => !scenarios.some((scenario) => scenario.name === name))
+const selected = names.length === 0 ? scenarios : scenarios.filter(({ name }) => names.includes(name))
+if (unknown.length > 0) {
   process.stderr.write(
-    `unknown scenario ${values.only?.join(", ")}; use one of ${scenarios.map(({ name }) => name).join(", ")}\n`
+    `unknown scenario ${unknown.join(", ")}; use one of ${scenarios.map(({ name }) => name).join(", ")}\n`
   )
   process.exit(2)
 }
@@ -123,13 +127,14 @@ async function runScenario(database: Database, scenario: Scenario, options: Benc
 function parseOptions() {
   try {
     return parseArgs({
+      allowPositionals: true,
       options: {
         only: { type: "string", multiple: true },
         quick: { type: "boolean", default: false },
         profile: { type: "string" },
         help: { type: "boolean", short: "h", default: false }
       }
-    }).values
+    })
   } catch (error) {
     process.stderr.write(`${error instanceof Error ? error.message : String(error)}; see npm run bench -- --help\n`)
     return process.exit(2)
