@@ -61,7 +61,7 @@ export class Restore extends Context.Service<Restore, {
             // A backup that is older than the unique index can have duplicates.
             const mayHaveDuplicates = summary.header.schema < uniqueNamesVersion
             if (mayHaveDuplicates) yield* dropNameIndexes(sql)
-            yield* withTriggersDisabled(sql, replaceRows(sql, file, summary))
+            yield* withTriggersDisabled(sql, withLaterChecksDropped(sql, replaceRows(sql, file, summary)))
             if (mayHaveDuplicates) yield* makeNamesUnique(sql)
             yield* sql`set constraints all immediate`
             return { rows: summary.rows, ...yield* startTimeline(sql, summary, cipher) }
@@ -156,6 +156,19 @@ const withTriggersDisabled = <E, R>(sql: SqlClient.SqlClient, work: Effect.Effec
     yield* alterAll("disable")
     yield* work
     yield* alterAll("enable")
+  })
+
+/** Drops the checks that exempt existing rows ("not valid") during the work, so that they exempt these rows again. */
+const withLaterChecksDropped = <E, R>(sql: SqlClient.SqlClient, work: Effect.Effect<void, E, R>) =>
+  Effect.gen(function*() {
+    const checks = yield* sql<{ table: string; name: string; definition: string }>`
+      select conrelid::regclass::text as table, quote_ident(conname) as name, pg_get_constraintdef(oid) as definition
+      from pg_constraint where connamespace = current_schema()::regnamespace and contype = 'c' and not convalidated`
+    for (const { name, table } of checks) yield* sql.unsafe(`alter table ${table} drop constraint ${name}`)
+    yield* work
+    for (const { definition, name, table } of checks) {
+      yield* sql.unsafe(`alter table ${table} add constraint ${name} ${definition}`)
+    }
   })
 
 const replaceRows = Effect.fnUntraced(
