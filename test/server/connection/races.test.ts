@@ -110,8 +110,9 @@ layer(TestServer.layer(), { excludeTestServices: true })("no change is lost or s
         const quickViewer = new ViewReplica()
         quickViewer.apply(quick.client.config)
         // 100 rounds of 250 changes of half a kilobyte each, which is far more than the kernel buffers hold.
+        const longName = `${`${"x".repeat(60)}.`.repeat(4)}example`
         for (let round = 0; round < 100; round++) {
-          yield* sql`update tunnels set target = ${`${"x".repeat(400)}.example.com:${round + 1}`} where id like 'slow%'`
+          yield* sql`update tunnels set target = ${`http://${longName}:${round + 1}`} where id like 'slow%'`
         }
         while (!isUpToDate(quickViewer)) {
           quickViewer.apply(yield* quick.client.next)
