@@ -109,16 +109,26 @@ describe("addresses", () => {
   it.live("the functions of the database agree with the parser on every one of these texts", () =>
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
-      const texts = [...addresses, ...noAddresses, ...targets, ...noTargets, ...networks, ...noNetworks, ...hosts]
+      const texts = [
+        ...addresses,
+        ...noAddresses,
+        ...targets,
+        ...noTargets,
+        ...networks,
+        ...noNetworks,
+        ...hosts,
+        ...noHosts
+      ]
       const rows = yield* sql<
         Record<string, boolean>
       >`select control_is_ip(t.text) as ip, control_is_ipv4(t.text) as ipv4,
-        control_is_ipv4_network(t.text) as network, control_is_target(t.text) as target
+        control_is_ipv4_network(t.text) as network, control_is_host_name(t.text) as host, control_is_target(t.text) as target
         from unnest(${texts}::text[]) with ordinality as t (text, at) order by t.at`
       for (const [index, text] of texts.entries()) {
         assert.deepStrictEqual(rows[index], {
           ip: Schema.is(IpAddress)(text),
           ipv4: Schema.is(Ipv4)(text),
+          host: Schema.is(HostName)(text),
           network: Schema.is(Ipv4Cidr)(text),
           target: Schema.is(Target)(text)
         }, JSON.stringify(text))

@@ -40,6 +40,12 @@ describe("the addresses of a database", () => {
             "tunnels_target_valid",
             "insert into tunnels (agent_id, domain, target) values ('a', 'u.example.com', 'x:0')"
           ],
+          ["tunnels_domain_valid", "update tunnels set domain = '10.0.0.256'"],
+          [
+            "certificates_domain_valid",
+            `insert into certificates (domain, certificate, private_key, expires_at)
+            values ('a_b.example.com', '', '', now())`
+          ],
           ["gateways_public_ip_valid", "update gateways set public_ip = '10.0.0.256'"],
           ["gateways_public_ip_valid", "update gateways set public_ip = ''"],
           ["agents_virtual_ip_valid", "update agents set virtual_ip = '10.64.1'"],
@@ -50,7 +56,7 @@ describe("the addresses of a database", () => {
           assert.strictEqual(violatedConstraint(error), constraint, statement)
           assert.match(
             String((error.reason.cause as Error).message),
-            /^(?:agents|gateways|tunnels)\.\w+ is '.*', but must be /u
+            /^(?:agents|certificates|gateways|tunnels)\.\w+ is '.*', but must be /u
           )
         }
         yield* run(

@@ -1,10 +1,11 @@
-/** Migration 11: addresses, networks and targets are checked when they are written, also by SQL. */
+/** Migration 11: addresses, networks, host names and targets are checked when they are written, also by SQL. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
 const octet = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 const ipv4 = `(${octet}\\.){3}${octet}`
 const port = "(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3})"
+const hostLabel = "[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 const label = "[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 
 /** The rules of `schema/addresses.ts` at the time of this migration. */
@@ -25,6 +26,10 @@ const functions = [
    end $$`,
   `create function control_is_ipv4_network(network text) returns boolean language sql immutable as $$
      select network ~ '^${ipv4}/(3[0-2]|[12]?[0-9])$'
+   $$`,
+  `create function control_is_host_name(name text) returns boolean language sql immutable as $$
+     select length(name) <= 253 and name ~ '^(\\*\\.)?(${hostLabel}\\.)*${hostLabel}$'
+       and name !~ '(^|\\.)([0-9]+|0x[0-9a-f]*)$'
    $$`,
   `create function control_is_target(target text) returns boolean language plpgsql immutable
    set search_path from current as $$
@@ -68,6 +73,8 @@ const checked = [
     allowed: "an IPv4 network such as 10.64.0.0/24"
   },
   { table: "gateways", column: "public_ip", test: "control_is_ip", allowed: "an IPv4 or IPv6 address" },
+  { table: "tunnels", column: "domain", test: "control_is_host_name", allowed: "a host name in lower case" },
+  { table: "certificates", column: "domain", test: "control_is_host_name", allowed: "a host name in lower case" },
   { table: "tunnels", column: "target", test: "control_is_target", allowed: "host:port or http(s)://host:port" }
 ]
 
