@@ -18,7 +18,7 @@ export type TunnelReport = typeof TunnelReport.Type
 
 export const Status = message(
   "status",
-  "Tunnel status report. Send all known states after connecting, and each change afterwards. A report stays valid until the next report for its domain. More than 1,000 tunnels need several messages.",
+  "Tunnel status report. Send all known states after connecting, and each change afterwards. A report stays valid until the next report for its domain, until the connection ends, and until the tunnel gets another agent, domain or target. More than 1,000 tunnels need several messages.",
   {
     tunnels: Schema.Array(TunnelReport).check(Schema.isMaxLength(1_000)).annotate({
       description: "One report for each tunnel."
