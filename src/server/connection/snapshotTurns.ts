@@ -49,7 +49,7 @@ const afterWrite = ({ level }: Client, socket: Socket): Effect.Effect<void> =>
 
 const maxDrainWait = "1 second"
 
-/** Encodes what many configs share step by step. Of what changes meanwhile, the config encodes the changed part only. */
+/** Encodes what many configs share step by step. `encodeConfig` then encodes only what has changed since. */
 const prepare = Effect.fnUntraced(function*(state: NetworkState) {
   let since = yield* monotonicMillis
   for (const _step of prepareConfigs(state)) {

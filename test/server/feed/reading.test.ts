@@ -54,7 +54,7 @@ describe("a start on a large network", () => {
       assert.strictEqual(live.status, 200)
       const agents = yield* Effect.promise(() => operator.get("/api/agents?limit=1"))
       assert.lengthOf(agents.body.items, 1)
-      // No node may hand its clients to this one yet, and an empty network is shown to nobody.
+      // No other node may hand its clients to this one yet, and the API does not show an empty network.
       assert.lengthOf(yield* sql`select 1 from nodes`, 0)
       const network = yield* Effect.promise(() => operator.get("/api/network"))
       assert.strictEqual(network.status, 503)

@@ -1,4 +1,4 @@
-/** Reading the whole network: pages of one snapshot, whatever is written meanwhile, and limits for a page, not for the whole. */
+/** Reading the whole network: pages of one snapshot during any writes, and limits for one page. */
 import * as BucketMap from "#network/BucketMap.ts"
 import { apply, type NetworkState } from "#network/NetworkState.ts"
 import type { Revision } from "#schema/ids.ts"
