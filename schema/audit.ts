@@ -5,10 +5,11 @@ import { Revision, Timestamp } from "./ids.ts"
 import { PageLimit } from "./pagination.ts"
 import { noNulCharacter } from "./resources.ts"
 
-/** Audited objects. Besides rows with revisions: accepted losses (`network`), changes of the master key, and admin tokens. */
-const AuditedType = Schema.Literals([...EntityType.literals, "network", "token", "master_key"]).annotate({
-  identifier: "AuditedType"
-})
+/** Audited objects. Besides rows with revisions: accepted losses (`network`), changes of the master key, admin tokens, and requests with a wrong admin token (`refused_token`). */
+const AuditedType = Schema.Literals([...EntityType.literals, "network", "token", "refused_token", "master_key"])
+  .annotate({
+    identifier: "AuditedType"
+  })
 type AuditedType = typeof AuditedType.Type
 
 export const AuditEntry = Schema.Struct({
@@ -19,7 +20,7 @@ export const AuditEntry = Schema.Struct({
   at: Timestamp.annotate({ description: "Time of the commit." }),
   actor: Schema.String.annotate({
     description:
-      "Author of the change. `admin`: the token that the server was started with. `token:<id>`: an admin token. `library`: the library API. `gateway:<id>`: a gateway. `client`: data that clients report about themselves. `control`: Control itself. `sql:<user>`: a direct write to the database."
+      "Author of the change. `admin`: the token that the server was started with. `token:<id>`: an admin token. `library`: the library API. `gateway:<id>`: a gateway. `client`: data that clients report about themselves. `control`: Control itself. `unknown`: a caller with a wrong admin token. `sql:<user>`: a direct write to the database."
   }),
   actorName: Schema.NullOr(Schema.String).annotate({
     description: "Name of the admin token at the time of the change; null for other actors."

@@ -19,12 +19,15 @@ export const AuthSuccess = message(
   { agentId: AgentId.make("a1b2"), message: "Authentication successful" }
 )
 
+export const authErrorDescription =
+  "Authentication failed, and the connection is closed. `Invalid API key`: 4401, or 4410 if the client was deleted a moment ago. `Internal server error`: 1013 if the key could not be checked (try again later). `Too many sessions`: 4429 after too many sessions of one client (reconnect after a minute)."
+
 export const AuthError = message(
   "auth_error",
-  "Authentication failed, and the connection is closed. `Invalid API key`: 4401, or 4410 if the client was deleted a moment ago. `Internal server error`: 1013 if the key could not be checked (try again later), or 4429 after too many sessions of one client.",
+  authErrorDescription,
   {
-    message: Schema.Literals(["Invalid API key", "Internal server error"]).annotate({
-      description: "One of these two texts. They stay the same between versions."
+    message: Schema.Literals(["Invalid API key", "Internal server error", "Too many sessions"]).annotate({
+      description: "One of these texts. They stay the same between versions."
     })
   },
   { message: "Invalid API key" }

@@ -1,6 +1,6 @@
 /** Messages that Control sends in `control.v1`: plain messages with more fields, and new ones. */
 import { Schema } from "effect"
-import { AuthError, AuthSuccess, ErrorMessage } from "./messagesFromControl.ts"
+import { AuthError, authErrorDescription, AuthSuccess, ErrorMessage } from "./messagesFromControl.ts"
 import { message } from "./envelope.ts"
 import { AgentId, GatewayId, Revision, SessionId, Timeline, Timestamp, TunnelId } from "./ids.ts"
 import {
@@ -193,6 +193,21 @@ export const HeartbeatAck = message(
   { timestamp: 1_769_860_800_000, serverTime: "2026-01-31T12:00:00.000Z", revision }
 )
 
+export const AuthErrorV1 = message(
+  "auth_error",
+  authErrorDescription,
+  {
+    ...AuthError.fields.data.fields,
+    code: Schema.optionalKey(Schema.Literal("rate_limited")).annotate({
+      description: "With `Too many sessions`: the key is valid, but its client begins too many sessions."
+    }),
+    retryAfterMs: Schema.optionalKey(
+      milliseconds("With `code`: delay in milliseconds before the client should connect again.")
+    )
+  },
+  { message: "Too many sessions", code: "rate_limited", retryAfterMs: 60_000 }
+).annotate({ identifier: "auth_error_v1" })
+
 export const Drain = message(
   "drain",
   "Control is shutting down and closes the connection (1012) right after this message. Reconnect after the given delay.",
@@ -204,7 +219,7 @@ export const Drain = message(
 
 export const ControlMessageV1 = Schema.Union([
   AuthSuccessV1,
-  AuthError,
+  AuthErrorV1,
   ConfigForGatewayV1,
   ConfigForAgentV1,
   ...deltas,

@@ -1,7 +1,7 @@
 /** Protocol codec: message types by level and sender, decoding and encoding of frames. */
 import { Result, Schema, type SchemaIssue } from "effect"
 import { AgentAuth, AgentAuthV1, type AgentMessage, type AgentMessageV1, Status } from "./messagesFromAgents.ts"
-import { Ack, Heartbeat, Nack, Resync } from "./messagesFromClients.ts"
+import { Ack, ApiKey, Heartbeat, Nack, Resync } from "./messagesFromClients.ts"
 import type { ErrorCode } from "./codes.ts"
 import { allowedMessages } from "./allowedMessages.ts"
 import type { ControlMessage } from "./messagesFromControl.ts"
@@ -37,6 +37,8 @@ export type ClientMessage = AgentMessage | GatewayMessage | AgentMessageV1 | Gat
 export interface FrameError {
   readonly code: ErrorCode
   readonly message: string
+  /** The frame is an `auth` whose `apiKey` is missing or cannot be a key. */
+  readonly isInvalidKey?: true
 }
 
 type Decoder = (input: unknown) => Result.Result<ClientMessage, SchemaIssue.Issue>
@@ -112,7 +114,11 @@ export const decodeFrame = (
   }
   return Result.mapError(
     decode(json.success),
-    (issue) => ({ code: "invalid_message", message: describeFirstError(issue) })
+    (issue) => ({
+      code: "invalid_message",
+      message: describeFirstError(issue),
+      ...(type === "auth" && !hasApiKey(json.success) ? { isInvalidKey: true } : {})
+    })
   )
 }
 
@@ -127,6 +133,8 @@ function decoder<S extends Schema.Codec<ClientMessage, unknown>>(schema: S): Dec
 function parse(text: string): Result.Result<unknown, undefined> {
   return Result.try({ try: () => JSON.parse(text) as unknown, catch: () => undefined })
 }
+
+const hasApiKey = Schema.is(Schema.Struct({ data: Schema.Struct({ apiKey: ApiKey }) }))
 
 function typeOf(json: unknown): string | undefined {
   return typeof json === "object" && json !== null && "type" in json && typeof json.type === "string"

@@ -126,7 +126,7 @@ export class ReconnectingClient {
     // Before authentication the deadline is fixed: no message and no ping from Control extends it.
     let authDeadline = (yield* monotonicMillis) + openTimeoutMillis
     let readyAt: number | undefined
-    let drainMillis: number | undefined
+    let retryAfterMillis: number | undefined
     while (true) {
       const timeoutMillis = readyAt === undefined
         ? Math.max(0, authDeadline - (yield* monotonicMillis))
@@ -137,7 +137,7 @@ export class ReconnectingClient {
       const incoming = Option.getOrElse(received, () => silence)
       if (incoming._tag === "Disconnected") {
         return {
-          disconnected: drainMillis === undefined ? incoming : { ...incoming, retryAfterMillis: drainMillis },
+          disconnected: retryAfterMillis === undefined ? incoming : { ...incoming, retryAfterMillis },
           readyMillis: readyAt === undefined ? 0 : now - readyAt
         }
       }
@@ -157,7 +157,7 @@ export class ReconnectingClient {
           readyAt ??= now
           silenceTimeoutMillis = action.authSuccess.heartbeat.intervalMs * maxSilentIntervals
           yield* this.#authenticated(socket, action)
-        } else if (action._tag === "Drain") drainMillis = action.millis
+        } else if (action._tag === "RetryAfter") retryAfterMillis = action.millis
         else this.#perform(socket, action)
       }
     }
@@ -182,7 +182,7 @@ export class ReconnectingClient {
     yield* Effect.forkScoped(this.reports.runOnConnection(socket.send))
   })
 
-  #perform(socket: ControlSocket, action: Exclude<ProtocolState.Action, { _tag: "Ready" | "Drain" }>): void {
+  #perform(socket: ControlSocket, action: Exclude<ProtocolState.Action, { _tag: "Ready" | "RetryAfter" }>): void {
     switch (action._tag) {
       case "Apply":
         // A config may start another timeline.

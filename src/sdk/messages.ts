@@ -34,7 +34,7 @@ export type Message =
   | { readonly _tag: "HeartbeatAck"; readonly revision: number }
   | { readonly _tag: "CertificateAccepted"; readonly domain: string }
   | { readonly _tag: "Drain"; readonly reconnectAfterMs: number }
-  | { readonly _tag: "AuthError"; readonly message: string }
+  | { readonly _tag: "AuthError"; readonly message: string; readonly retryAfterMs: number | undefined }
   | { readonly _tag: "Error"; readonly code: string; readonly message: string }
   /** A known type in a shape that this client cannot decode; `revision` if the frame has one. */
   | {
@@ -74,11 +74,20 @@ type Reader = (frame: unknown) => Result.Result<Message, Schema.SchemaError>
 
 /** Accepts every error code, because a newer server may send codes that this client does not know. */
 const AnyError = Schema.Struct({ data: Schema.Struct({ code: Schema.String, message: Schema.String }) })
-const AnyAuthError = Schema.Struct({ data: Schema.Struct({ message: Schema.String }) })
+const AnyAuthError = Schema.Struct({
+  data: Schema.Struct({ message: Schema.String, retryAfterMs: Schema.optionalKey(Schema.Finite) })
+})
 
 const common: ReadonlyArray<readonly [string, Reader]> = [
   ["auth_success", messageReader(AuthSuccessV1, ({ data }) => ({ _tag: "AuthSuccess", authSuccess: data }))],
-  ["auth_error", messageReader(AnyAuthError, ({ data }) => ({ _tag: "AuthError", message: data.message }))],
+  [
+    "auth_error",
+    messageReader(AnyAuthError, ({ data }) => ({
+      _tag: "AuthError",
+      message: data.message,
+      retryAfterMs: data.retryAfterMs
+    }))
+  ],
   ["heartbeat_ack", messageReader(HeartbeatAck, ({ data }) => ({ _tag: "HeartbeatAck", revision: data.revision }))],
   ["drain", messageReader(Drain, ({ data }) => ({ _tag: "Drain", reconnectAfterMs: data.reconnectAfterMs }))],
   ["error", messageReader(AnyError, ({ data }) => ({ _tag: "Error", code: data.code, message: data.message }))],

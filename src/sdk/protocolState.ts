@@ -20,7 +20,8 @@ export type Action =
   | { readonly _tag: "Ready"; readonly authSuccess: AuthSuccess; readonly ownsSnapshot: boolean }
   | { readonly _tag: "Apply"; readonly snapshot: Snapshot; readonly change: Change }
   | { readonly _tag: "Send"; readonly message: OutgoingMessage }
-  | { readonly _tag: "Drain"; readonly millis: number }
+  /** The server closes the connection, and requests this delay before the next one. */
+  | { readonly _tag: "RetryAfter"; readonly millis: number }
   | { readonly _tag: "CertificateAccepted"; readonly domain: string }
   | { readonly _tag: "Error"; readonly code: string; readonly message: string }
 
@@ -57,9 +58,12 @@ export const receive = (state: ProtocolState, message: Message, now: number): Tr
       return isBehind ? requestResync(state, "behind the heartbeat_ack", now) : [[], state]
     }
     case "Drain":
-      return [[{ _tag: "Drain", millis: message.reconnectAfterMs }], state]
+      return [[{ _tag: "RetryAfter", millis: message.reconnectAfterMs }], state]
     case "AuthError":
-      return [[{ _tag: "Error", code: "auth_error", message: message.message }], state]
+      return [[
+        { _tag: "Error", code: "auth_error", message: message.message },
+        ...(message.retryAfterMs === undefined ? [] : [{ _tag: "RetryAfter" as const, millis: message.retryAfterMs }])
+      ], state]
     case "CertificateAccepted":
     case "Error":
       return [[message], state]

@@ -9,7 +9,7 @@ export interface Disconnect {
   readonly code: number
   /** Attempts since the last good connection; 0 for the first. */
   readonly attempt: number
-  /** The delay that the server requested: `reconnectAfterMs` of `drain`, or `Retry-After` of a rejected upgrade. */
+  /** The delay that the server requested: `reconnectAfterMs` of `drain`, `retryAfterMs` of `auth_error`, or `Retry-After` of a rejected upgrade. */
   readonly retryAfterMillis?: number | undefined
   /** The previous connection ended in a drain too. A server must not keep clients in a loop of immediate reconnects. */
   readonly isRepeatedDrain?: boolean
@@ -36,7 +36,10 @@ export const reconnectDelay = (
   if (permanentCloseCodes.has(code)) return { _tag: "Stop" }
   // An operator may still issue the key, so the client tries every 1 to 5 minutes.
   if (code === 4401) return wait(minuteMillis + random * 4 * minuteMillis)
-  if (code === 4429) return wait(minuteMillis + random * 10 * secondMillis)
+  if (code === 4429) {
+    const requested = retryAfterMillis !== undefined && retryAfterMillis >= 0 ? retryAfterMillis : minuteMillis
+    return wait(Math.min(requested, maxRetryAfterMillis) + random * 10 * secondMillis)
+  }
   const jitter = random * Math.min(minuteMillis, secondMillis * 2 ** attempt)
   if (retryAfterMillis === undefined || !(retryAfterMillis >= 0)) return wait(jitter)
   const requestedMillis = Math.min(retryAfterMillis, maxRetryAfterMillis)

@@ -66,8 +66,11 @@ describe("reconnectDelay", () => {
     assert.strictEqual(waitMillis({ code: 503, attempt: 0, random: 0.5, retryAfterMillis: 2_000 }), 2_500)
   })
 
-  it("a client waits at least 1 minute after 4429, and 1 to 5 minutes after 4401", () => {
+  it("a client waits as long as the server requests or 1 minute after 4429, and 1 to 5 minutes after 4401", () => {
     assert.strictEqual(waitMillis({ code: 4429, attempt: 0, random: 0 }), minuteMillis)
+    assert.strictEqual(waitMillis({ code: 4429, attempt: 0, random: 0, retryAfterMillis: 90_000 }), 90_000)
+    assert.strictEqual(waitMillis({ code: 4429, attempt: 0, random: 0, retryAfterMillis: 5_000 }), 5_000)
+    assert.strictEqual(waitMillis({ code: 4429, attempt: 0, random: 0, retryAfterMillis: -1 }), minuteMillis)
     assert.strictEqual(waitMillis({ code: 4401, attempt: 0, random: 0 }), minuteMillis)
     assert.strictEqual(waitMillis({ code: 4401, attempt: 0, random: 1 }), 5 * minuteMillis)
   })

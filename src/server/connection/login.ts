@@ -75,7 +75,7 @@ export const makeLogin = Effect.gen(function*() {
     login: (connection: Connection, action: Authenticate): Effect.Effect<Event> =>
       Effect.catchTags(openSession(connection, action), {
         InvalidApiKey: () => Effect.succeed<Event>({ _tag: "InvalidKey" }),
-        TooManySessions: () => Effect.succeed<Event>({ _tag: "TooManySessions" }),
+        TooManySessions: ({ retryAfterMs }) => Effect.succeed<Event>({ _tag: "TooManySessions", retryAfterMs }),
         StoreUnavailable: () => Effect.succeed<Event>({ _tag: "StoreUnavailable" }),
         WireguardKeyRejected: ({ reason }) => Effect.succeed<Event>({ _tag: "WireguardKeyRejected", reason }),
         ClientGone: () => Effect.succeed<Event>({ _tag: "ClientGone" })

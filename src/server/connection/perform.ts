@@ -2,9 +2,10 @@
 import { Certificates } from "#services/Certificates.ts"
 import type { Client } from "#clients/ClientRegistry.ts"
 import { Deliveries } from "#clients/Deliveries.ts"
-import { makeRefusals } from "#events/refusals.ts"
+import { makeRefusals, type Refusal } from "#events/refusals.ts"
 import type { CloseReason } from "#schema/codes.ts"
 import type { Action, Event } from "#session/Action.ts"
+import { formatClientRef } from "#schema/ids.ts"
 import { actingAs } from "#store/AuditActor.ts"
 import { TunnelReports } from "#services/TunnelReports.ts"
 import { DateTime, Effect } from "effect"
@@ -25,10 +26,22 @@ export interface Outcome {
 
 export const initialOutcome: Outcome = { messages: [], next: undefined, close: undefined }
 
+/** The client whose connection ends, by name if it has authenticated. */
+function floodOf({ member, upgrade }: Connection): Refusal {
+  const sender = member === undefined ? "a client that has not authenticated" : formatClientRef(member.client.ref)
+  return {
+    kind: "connection",
+    reason: "too_many_messages",
+    type: member?.client.ref.type ?? upgrade.type ?? "unknown",
+    text: `of ${sender} at ${upgrade.address}: it did not slow down after CONTROL_MAX_MESSAGES_PER_SECOND`
+  }
+}
+
 export const makePerform = Effect.gen(function*() {
   const reports = yield* TunnelReports
   const deliveries = yield* Deliveries
-  const storeCertificate = yield* makeStoreCertificate
+  const refuse = makeRefusals()
+  const storeCertificate = makeStoreCertificate(yield* Certificates, refuse)
   const { close, login } = yield* makeLogin
   const forward = yield* makeForwarding
 
@@ -46,6 +59,8 @@ export const makePerform = Effect.gen(function*() {
           storeCertificate(action, connection.upgrade.address),
           (next): Outcome => ({ ...before, next })
         )
+      case "RecordFlood":
+        return Effect.as(refuse(floodOf(connection)), before)
       case "Close":
         return { ...before, close: action.reason }
     }
@@ -92,13 +107,9 @@ const withMessage = (before: Outcome, message: Message): Outcome => ({
 })
 
 /** Stores a certificate on behalf of its gateway. */
-const makeStoreCertificate = Effect.gen(function*() {
-  const certificates = yield* Certificates
-  const refuse = makeRefusals()
-  return (
-    { gateway, certificate }: Extract<Action, { _tag: "StoreCertificate" }>,
-    address: string
-  ): Effect.Effect<Event> =>
+const makeStoreCertificate =
+  (certificates: Certificates["Service"], refuse: ReturnType<typeof makeRefusals>) =>
+  ({ gateway, certificate }: Extract<Action, { _tag: "StoreCertificate" }>, address: string): Effect.Effect<Event> =>
     certificates.storeObtained(gateway, certificate).pipe(
       actingAs(`gateway:${gateway}`, address),
       Effect.as<Event>({ _tag: "CertificateStored", domain: certificate.domain }),
@@ -121,7 +132,6 @@ const makeStoreCertificate = Effect.gen(function*() {
           })
       })
     )
-})
 
 const ackAhead: Event = {
   _tag: "NotRecorded",

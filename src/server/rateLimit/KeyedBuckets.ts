@@ -18,4 +18,9 @@ export class KeyedBuckets {
     this.#buckets.set(key, next ?? bucket, at)
     return next !== undefined
   }
+
+  /** Milliseconds without a new attempt after which the whole burst is available. */
+  get refillMillis(): number {
+    return refillMillis(this.#rate)
+  }
 }

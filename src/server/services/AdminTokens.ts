@@ -1,8 +1,5 @@
 /** Creates, lists, revokes and authenticates admin tokens. No token is cached, because each request asks the database. */
-import { monotonicMillis } from "#time/monotonic.ts"
 import { constantTimeEqual, hashApiKey, mintApiKey } from "#crypto/apiKeys.ts"
-import { FailureBackoff } from "#rateLimit/FailureBackoff.ts"
-import { Quota } from "#rateLimit/Quota.ts"
 import { KeyId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import type { NewToken, Operator, Token } from "#schema/adminTokens.ts"
@@ -12,18 +9,9 @@ import type { StoreUnavailable } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema, type Scope } from "effect"
 import { makeActiveTokens } from "./activeTokens.ts"
+import { type InvalidToken, makeTokenRefusals, type TooManyFailures } from "./tokenRefusals.ts"
 
 export { ExpiryInPast } from "#store/AdminTokenStore.ts"
-
-/** The token is missing, unknown, revoked or expired. The error does not say which, so that a guess learns nothing. */
-export class InvalidToken extends Schema.TaggedError<InvalidToken>()("InvalidToken", {}) {}
-
-/** Too many rejections of wrong tokens are being delayed already, so this one is rejected without a delay. */
-export class TooManyFailures extends Schema.TaggedError<TooManyFailures>()("TooManyFailures", {}) {
-  override get message(): string {
-    return "too many requests with wrong admin tokens; retry later"
-  }
-}
 
 export class TokenNotFound extends Schema.TaggedError<TokenNotFound>()("TokenNotFound", { id: KeyId }) {
   override get message(): string {
@@ -55,19 +43,18 @@ export class AdminTokens extends Context.Service<AdminTokens, {
       const { adminToken } = yield* Secrets
       const activeTokens = yield* makeActiveTokens(store)
       const recordUse = yield* makeUseRecorder(store)
-      const rejectAfterDelay = makeDelayedRejection()
+      const refusals = yield* makeTokenRefusals(store)
 
       /** Known and unknown tokens take the same steps up to the result, so that timing reveals nothing. */
       const authenticate = Effect.fn("AdminTokens.authenticate")(
         function*(token: Redacted.Redacted, address: string | null) {
           const secret = Redacted.value(token)
-          // A request without a token guesses nothing, so it is rejected without a delay.
-          if (secret === "") return yield* new InvalidToken()
+          if (secret === "") return yield* refusals.missing(address)
           if (constantTimeEqual(secret, Redacted.value(adminToken))) return bootstrap
           const hash = hashApiKey(secret)
           const live = yield* store.findLive(hash)
           const storedHash = Option.match(live, { onNone: () => unknownHash, onSome: ({ hash }) => hash })
-          if (!constantTimeEqual(storedHash, hash) || Option.isNone(live)) return yield* rejectAfterDelay(address)
+          if (!constantTimeEqual(storedHash, hash) || Option.isNone(live)) return yield* refusals.wrong(address)
           const { expiresAt, id, isLastUseStale, name, role } = live.value
           if (isLastUseStale) yield* recordUse(id)
           return { self: { id, name, role, expiresAt }, invalidated: yield* activeTokens.watch(hash, role) }
@@ -124,26 +111,3 @@ const makeUseRecorder = Effect.fnUntraced(function*(store: AdminTokenStore["Serv
       )
     })
 })
-
-/** Maximum number of rejections that are delayed at the same time, for one address and in total. */
-const maxDelayedPerAddress = 16
-const maxDelayed = 1_024
-
-function makeDelayedRejection() {
-  const failures = new FailureBackoff()
-  const delayed = new Quota({ total: maxDelayed, perHolder: maxDelayedPerAddress })
-
-  return Effect.fnUntraced(function*(from: string | null) {
-    const address = from ?? ""
-    const delay = failures.recordFailure(address, yield* monotonicMillis)
-    yield* Effect.acquireUseRelease(
-      Effect.suspend(() => {
-        const release = delayed.tryAcquire(address)
-        return release === undefined ? Effect.fail(new TooManyFailures()) : Effect.succeed(release)
-      }),
-      () => Effect.sleep(delay),
-      (release) => Effect.sync(release)
-    )
-    return yield* new InvalidToken()
-  })
-}

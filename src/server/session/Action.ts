@@ -28,7 +28,7 @@ export type AuthResult =
   | { readonly _tag: "Authenticated"; readonly client: ClientRef }
   | { readonly _tag: "InvalidKey" }
   | { readonly _tag: "StoreUnavailable" }
-  | { readonly _tag: "TooManySessions" }
+  | { readonly _tag: "TooManySessions"; readonly retryAfterMs: number }
   | { readonly _tag: "ClientGone" }
   | { readonly _tag: "WireguardKeyRejected"; readonly reason: string }
 
@@ -63,4 +63,6 @@ export type Action =
     readonly gateway: GatewayId
     readonly certificate: typeof CertificateObtained.Type["data"]
   }
+  /** Record that the client is closed because it kept sending too many messages. */
+  | { readonly _tag: "RecordFlood" }
   | { readonly _tag: "Close"; readonly reason: CloseReason }

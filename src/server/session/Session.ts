@@ -86,7 +86,7 @@ function finishAuth(session: Session, event: AuthResult): Transition {
     case "StoreUnavailable":
       return close(session, "tryLater", authError("Internal server error"))
     case "TooManySessions":
-      return close(session, "tooMany", authError("Internal server error"))
+      return close(session, "tooMany", replies[session.level].tooManySessions(event.retryAfterMs))
     case "ClientGone":
       return close(session, "deleted", authError("Invalid API key"))
     case "WireguardKeyRejected":
@@ -97,7 +97,7 @@ function finishAuth(session: Session, event: AuthResult): Transition {
 function receive(session: Session, frame: Result.Result<ClientMessage, FrameError>, at: number): Transition {
   const [verdict, usage] = countMessage(session.usage, session.limit, at)
   const next = { ...session, usage }
-  if (verdict === "close") return close(next, "tooMany")
+  if (verdict === "close") return close(next, "tooMany", { _tag: "RecordFlood" }, error("rate_limited", floodText))
   if (verdict === "drop") {
     // One answer until the client slows down, because a flood must not be answered with a flood.
     const answer = usage.dropped === 1 ? [error("rate_limited", rateText(session.limit))] : []
@@ -114,6 +114,8 @@ function receiveConnected(session: Session, frame: Result.Result<ClientMessage, 
   if (Result.isSuccess(frame) && isAcceptedIn("connected", frame.success)) {
     return authenticate(session, frame.success.data)
   }
+  // An `auth` whose key cannot be a key is answered as one with an unknown key.
+  if (Result.isFailure(frame) && frame.failure.isInvalidKey === true) return authenticate(session, { apiKey: "" })
   const isBadFrame = Result.isFailure(frame) &&
     (frame.failure.code === "malformed_json" || frame.failure.code === "invalid_message")
   return reject(session, isBadFrame ? frame.failure : unauthenticated, at)
@@ -193,6 +195,8 @@ const alreadyAuthenticated: FrameError = {
 function notAllowed(type: string, sender: ClientType): FrameError {
   return { code: "not_allowed", message: `${type} is not a message of ${sender}s` }
 }
+
+const floodText = "the messages did not slow down; the connection is closed, reconnect after a minute"
 
 function rateText({ burst, perSecond }: Rate): string {
   return `more than ${perSecond} messages a second (bursts of ${burst} are let through); messages are dropped`

@@ -12,6 +12,8 @@ interface Replies {
   heartbeat(timestamp: number): ReadonlyArray<Action>
   /** The certificate that the gateway sent for this domain is stored. */
   certificateStored(domain: string): ReadonlyArray<Action>
+  /** The client begins too many sessions, and should connect again after this many milliseconds. */
+  tooManySessions(retryAfterMs: number): Action
   /** The server is stopping, and the client should reconnect after this many milliseconds. */
   draining(reconnectAfterMs: number): ControlMessageV1 | undefined
 }
@@ -26,6 +28,7 @@ const plain: Replies = {
   heartbeat: () => activity,
   // The config that follows contains the certificate.
   certificateStored: () => [],
+  tooManySessions: () => ({ _tag: "Send", message: { type: "auth_error", data: { message: "Too many sessions" } } }),
   draining: () => undefined
 }
 
@@ -35,6 +38,10 @@ export const replies: Record<Level, Replies> = {
     authenticated: (_, resume) => [{ _tag: "ResumeView", resume }],
     heartbeat: (timestamp) => [...activity, { _tag: "AnswerHeartbeat", timestamp }],
     certificateStored: (domain) => [{ _tag: "Send", message: { type: "certificate_accepted", data: { domain } } }],
+    tooManySessions: (retryAfterMs) => ({
+      _tag: "Send",
+      message: { type: "auth_error", data: { message: "Too many sessions", code: "rate_limited", retryAfterMs } }
+    }),
     draining: (reconnectAfterMs) => ({ type: "drain", data: { reconnectAfterMs } })
   }
 }

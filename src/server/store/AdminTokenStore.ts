@@ -41,6 +41,8 @@ export class AdminTokenStore extends Context.Service<AdminTokenStore, {
   findLiveRoles(hashes: ReadonlyArray<string>): Effect.Effect<ReadonlyMap<string, Token["role"]>, StoreUnavailable>
   /** Sets `lastUsedAt` to the current time of the database. */
   recordUse(id: KeyId): Effect.Effect<void, StoreUnavailable>
+  /** Adds an audit entry about a refused token, under the current `AuditActor`. */
+  readonly recordRefusal: Effect.Effect<void, StoreUnavailable>
 }>()("control/store/AdminTokenStore") {
   static readonly layer = Layer.effect(
     AdminTokenStore,
@@ -93,7 +95,11 @@ export class AdminTokenStore extends Context.Service<AdminTokenStore, {
         Effect.asVoid(withStoreErrors(sql`update admin_tokens set last_used_at = now() where id = ${id}`))
       )
 
-      return AdminTokenStore.of({ create, find, list, remove, findLive, findLiveRoles, recordUse })
+      const recordRefusal = Effect.asVoid(
+        auditedTransaction(sql)(sql`select control_audit('refused_token', 'create', 'unknown', null, null, null)`)
+      )
+
+      return AdminTokenStore.of({ create, find, list, remove, findLive, findLiveRoles, recordUse, recordRefusal })
     })
   )
 }

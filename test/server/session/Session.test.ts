@@ -217,13 +217,14 @@ describe("a session", () => {
     assert.strictEqual(last(auth, "agentAuthenticated", ...spread.slice(0, 38))?.after.state._tag, "ready")
   })
 
-  it("messages over the rate are dropped with one rate_limited, and a whole dropped burst closes with 4429", () => {
+  it("messages over the rate are dropped with one rate_limited, and a whole dropped burst closes with another one and 4429", () => {
     const flood = Array.from({ length: 120 }, () => frame(3))
     const transitions = run([auth, "agentAuthenticated", ...flood])
     const errors = transitions.flatMap(({ actions }) => actions).filter((action) =>
       action._tag === "Send" && action.message.type === "error"
     )
-    assert.lengthOf(errors, 1)
+    // One when messages begin to be dropped, one before the close.
+    assert.lengthOf(errors, 2)
     const closing = transitions.findIndex(({ actions }) =>
       actions.some((action) => action._tag === "Close" && action.reason === "tooMany")
     )
@@ -231,14 +232,15 @@ describe("a session", () => {
     assert.strictEqual(closing, 2 + 39 + 40)
   })
 
-  it("a client at twice the rate gets one error and is closed, although every second message passes", () => {
+  it("a client at twice the rate gets one error, then another one, and is closed, although every second message passes", () => {
     // The limit is 10 a second in bursts of 40. At 20 a second the burst lasts 4 s, and 40 messages are dropped in 4 s more.
     const steady = Array.from({ length: 400 }, () => ({ frame: 3, wait: 50 as const }))
     const transitions = run([auth, "agentAuthenticated", ...steady])
     const errors = transitions.flatMap(({ actions }) => actions).filter((action) =>
       action._tag === "Send" && action.message.type === "error"
     )
-    assert.lengthOf(errors, 1)
+    // One when messages begin to be dropped, one before the close.
+    assert.lengthOf(errors, 2)
     const closing = transitions.findIndex(({ actions }) =>
       actions.some((action) => action._tag === "Close" && action.reason === "tooMany")
     )

@@ -45,7 +45,7 @@ const eventOf = (name: EventName, session: Session.Session, at: number): Event =
     case "invalidKey":
       return { _tag: "InvalidKey" }
     case "tooManySessions":
-      return { _tag: "TooManySessions" }
+      return { _tag: "TooManySessions", retryAfterMs: 60_000 }
     case "certificateStored":
       return { _tag: "CertificateStored", domain: "app.example.com" }
     case "notRecorded":
@@ -157,7 +157,13 @@ describe("a session of control.v1", () => {
 
   it("a client that begins too many sessions gets auth_error and is closed with 4429", () => {
     assert.deepStrictEqual(last(frame("auth"), "tooManySessions"), [
-      { _tag: "Send", message: { type: "auth_error", data: { message: "Internal server error" } } },
+      {
+        _tag: "Send",
+        message: {
+          type: "auth_error",
+          data: { message: "Too many sessions", code: "rate_limited", retryAfterMs: 60_000 }
+        }
+      },
       { _tag: "Close", reason: "tooMany" }
     ])
   })
