@@ -2,8 +2,10 @@
 import { newDatabase } from "#support/testDatabase.ts"
 import { startServer } from "#support/serverProcess.ts"
 import { temporaryDirectory } from "#support/temporaryFiles.ts"
+import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Redacted } from "effect"
+import { SqlClient } from "effect/sql"
 import { readFile, stat, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { runIn } from "./run.ts"
@@ -96,6 +98,44 @@ describe("control backup, control restore and control doctor", () => {
         assert.include((yield* after("agent", "list")).stdout, "kept")
       }),
     120_000
+  )
+
+  it.live(
+    "backup keeps a file that a restore would refuse and fails, and says when it cannot sign a file",
+    () =>
+      Effect.gen(function*() {
+        const [own, foreign] = [yield* temporaryDirectory, yield* temporaryDirectory]
+        const { url } = yield* newDatabase
+        const file = join(own, "backup")
+        const server = yield* startServer({ CONTROL_DATA_DIR: own, DATABASE_URL: url })
+        yield* runIn({ CONTROL_API_URL: server.apiUrl, CONTROL_DATA_DIR: own })("agent", "create", "--name", "kept")
+        server.signal("SIGTERM")
+        yield* Effect.promise(() => server.exited)
+
+        const withoutKey = runIn({ CONTROL_DATA_DIR: foreign, DATABASE_URL: url })
+        const unsigned = yield* withoutKey("backup", file)
+        assert.strictEqual(unsigned.code, 0, unsigned.stderr)
+        assert.include(unsigned.stderr, "not signed, because this machine does not have the master key")
+        const withKey = runIn({ CONTROL_DATA_DIR: own, DATABASE_URL: url })
+        const refused = yield* withKey("restore", file, "--replace", "--yes")
+        assert.strictEqual(refused.code, 1)
+        assert.include(refused.stderr, "it is not signed")
+        const accepted = yield* withKey("restore", file, "--replace", "--yes", "--accept-unsigned")
+        assert.strictEqual(accepted.code, 0, accepted.stderr)
+
+        yield* Effect.flatMap(
+          SqlClient.SqlClient,
+          (sql) => sql`update agents set wireguard_private_key = 'v1.aaaaaaaaaaaaaaaa.AAAAAAAAAAAAAAAA..'`
+        ).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })))
+        const unrestorable = yield* withKey("backup", file)
+        assert.strictEqual(unrestorable.code, 1)
+        assert.match(
+          unrestorable.stderr,
+          /saved .*backup, but a restore would refuse it: .*encrypted under master key aaaaaaaaaaaaaaaa/u
+        )
+        assert.strictEqual((yield* withKey("restore", file, "--replace", "--yes")).code, 1)
+      }),
+    60_000
   )
 
   it.live(
