@@ -1,7 +1,8 @@
 /** Server-sent events of `GET /api/events`, each with its name and data. */
 import { Schema } from "effect"
-import { storedText } from "./sharedFields.ts"
-import { HostName, Revision, SessionId, Timestamp } from "./ids.ts"
+import { count, storedText } from "./sharedFields.ts"
+import { HostName, Revision, SessionId, Timeline, Timestamp } from "./ids.ts"
+import { Loss } from "./rowKinds.ts"
 import { clientFields, nackFields } from "./resources.ts"
 
 /** Types of rows whose changes have revisions. */
@@ -73,18 +74,54 @@ const CertificateExpiring = eventSchema(
   {
     domain: HostName.annotate({ description: "Domain of the certificate." }),
     expiresAt: Timestamp.annotate({ description: "Time of expiry." }),
-    days: Schema.Int.annotate({
-      description: "Threshold in days: 30, 7 or 1 before the expiry; 0 after it.",
-      examples: [7]
+    percentLeft: count("Threshold in percent of the validity: 25, 8 or 2 before the expiry; 0 after it."),
+    days: count("Whole days until the expiry, rounded up; 0 after it.")
+  }
+)
+
+const CertificatePeculiar = eventSchema(
+  "certificate.peculiar",
+  "A stored certificate is one that browsers may reject or that an operator may not expect.",
+  {
+    domain: HostName.annotate({ description: "Domain of the certificate." }),
+    source: storedText("Who stored it: an `actor` as in the audit, for example `gateway:5f0c`."),
+    peculiarity: Schema.Literals(["self-signed", "issuer-changed", "far-future"]).annotate({
+      description:
+        "`self-signed`: it is its own issuer. `issuer-changed`: another issuer than that of the replaced one. " +
+        "`far-future`: it expires more than 398 days from now."
     })
   }
+)
+
+const UpdateHeld = eventSchema(
+  "update.held",
+  "The loss guard of this node holds an update back from its clients, because many rows are missing that were not deleted. " +
+    "Restore the rows, or accept the loss with `POST /api/network/acceptance`. Every node publishes its own event.",
+  { timeline: Timeline, revision, losses: Schema.Array(Loss) }
+)
+
+const UpdateReleased = eventSchema(
+  "update.released",
+  "The loss guard of this node sends the held update to its clients, because the rows returned or the loss was accepted.",
+  { timeline: Timeline, revision }
 )
 
 const Reset = eventSchema("reset", "Events before this one may be missing. Read the lists again.", {
   reason: Schema.String.annotate({ description: "Reason for people." })
 })
 
-const members = [ClientOnline, ClientOffline, Change, Ack, Nack, CertificateExpiring, Reset] as const
+const members = [
+  ClientOnline,
+  ClientOffline,
+  Change,
+  Ack,
+  Nack,
+  CertificateExpiring,
+  CertificatePeculiar,
+  UpdateHeld,
+  UpdateReleased,
+  Reset
+] as const
 
 export const ControlEvent = Schema.Union(members)
 export type ControlEvent = typeof ControlEvent.Type
@@ -106,5 +143,8 @@ export const ServerSentEvent = Schema.Union([
   toServerSentEvent(Ack),
   toServerSentEvent(Nack),
   toServerSentEvent(CertificateExpiring),
+  toServerSentEvent(CertificatePeculiar),
+  toServerSentEvent(UpdateHeld),
+  toServerSentEvent(UpdateReleased),
   toServerSentEvent(Reset)
 ])

@@ -13,6 +13,7 @@ import {
   zeroCounts
 } from "#network/lossDetection.ts"
 import type { NetworkState } from "#network/NetworkState.ts"
+import type { ControlEvent } from "#schema/events.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 import { type Loss, mapRowKinds } from "#schema/rowKinds.ts"
 import type { ChangeLog, ChangePage } from "#store/ChangeLog.ts"
@@ -45,6 +46,9 @@ export interface HeldUpdate {
   readonly since: DateTime.Utc
   readonly losses: ReadonlyArray<Loss>
 }
+
+/** The database was read, but the update is held back. Known clients are served as before. */
+export class UpdateHeld extends StoreUnavailable {}
 
 /** Compares a snapshot with the ids of the rows of a state. */
 export const baselineOfState = ({ state, tag }: TaggedState): Baseline => ({
@@ -98,6 +102,9 @@ const noRowIds: RowIds = mapRowKinds(() => new Set())
 
 const noLosses: LossReport = { losses: [], revokedKeys: new Set() }
 
+/** Pause between two rechecks, as a multiple of the duration of one. */
+const recheckPauseFactor = 4n
+
 export class LossGuard {
   /** The held update; undefined while none is held. */
   held: HeldUpdate | undefined
@@ -106,13 +113,23 @@ export class LossGuard {
   /** The baseline of the held update, with which every later snapshot is compared; undefined exactly while none is held. */
   baseline: Baseline | undefined
   readonly #log: Log
+  readonly #publish: (event: ControlEvent) => void
   /** Monotonic nanoseconds of the last check. */
   #checkedAt = 0n
+  /** Monotonic nanoseconds of the start of the recheck in progress; undefined before the first one. */
+  #recheckStartedAt: bigint | undefined
+  /** Duration of the last recheck. A large network is read more rarely, so that the rechecks take a fifth of the time. */
+  #recheckDuration = 0n
   readonly #recheckNanos: bigint
   readonly #unchangedRecheckNanos: bigint
 
-  constructor(log: Log, { lossRecheckInterval, unchangedLossRecheckInterval }: IntervalValues) {
+  constructor(
+    log: Log,
+    publish: (event: ControlEvent) => void,
+    { lossRecheckInterval, unchangedLossRecheckInterval }: IntervalValues
+  ) {
     this.#log = log
+    this.#publish = publish
     this.#recheckNanos = Duration.toNanosUnsafe(lossRecheckInterval)
     this.#unchangedRecheckNanos = Duration.toNanosUnsafe(unchangedLossRecheckInterval)
   }
@@ -139,10 +156,15 @@ export class LossGuard {
     return Effect.gen({ self: this }, function*() {
       const { losses, revokedKeys } = yield* this.findLosses(current, snapshot)
       this.#checkedAt = yield* Clock.monotonicTimeNanos
+      if (this.#recheckStartedAt !== undefined) this.#recheckDuration = this.#checkedAt - this.#recheckStartedAt
       this.revokedKeys = revokedKeys
       yield* Metric.update(heldGauge, losses.length === 0 ? 0 : 1)
       if (losses.length === 0) {
-        if (this.held !== undefined) yield* Effect.logWarning("sending the held update to the clients now")
+        if (this.held !== undefined) {
+          yield* Effect.logWarning("sending the held update to the clients now")
+          const { revision, timeline } = snapshot.state
+          this.#publish({ event: "update.released", data: { timeline, revision } })
+        }
         this.held = undefined
         this.baseline = undefined
         return
@@ -151,7 +173,10 @@ export class LossGuard {
       this.baseline ??= current
       const isNew = this.held?.timeline !== timeline
       this.held = { timeline, revision, losses, since: this.held?.since ?? (yield* DateTime.now) }
-      if (isNew) yield* Effect.logError(`update held back from the clients: ${describe(losses)}; ${remedy}`)
+      if (isNew) {
+        yield* Effect.logError(`update held back from the clients: ${describe(losses)}; ${remedy}`)
+        this.#publish({ event: "update.held", data: { timeline, revision, losses } })
+      }
       return yield* this.#heldError(losses)
     })
   }
@@ -162,16 +187,19 @@ export class LossGuard {
       if (this.held === undefined || this.baseline === undefined) return
       const { losses, revision, timeline } = this.held
       const isSame = page.timeline === timeline && page.newest === revision
-      const age = (yield* Clock.monotonicTimeNanos) - this.#checkedAt
-      const isRecent = age < (isSame ? this.#unchangedRecheckNanos : this.#recheckNanos)
+      const now = yield* Clock.monotonicTimeNanos
+      const pause = isSame ? this.#unchangedRecheckNanos : this.#recheckNanos
+      const age = now - this.#checkedAt
+      const isRecent = age < pause || age < recheckPauseFactor * this.#recheckDuration
       if (isRecent && !isAccepted(page.accepted, this.baseline, { timeline: page.timeline })) {
         return yield* this.#heldError(losses)
       }
+      this.#recheckStartedAt = now
     })
   }
 
-  #heldError(losses: ReadonlyArray<Loss>): StoreUnavailable {
-    return new StoreUnavailable({ reason: `the loss guard holds an update back, because ${describe(losses)}` })
+  #heldError(losses: ReadonlyArray<Loss>): UpdateHeld {
+    return new UpdateHeld({ reason: `the loss guard holds an update back, because ${describe(losses)}` })
   }
 }
 

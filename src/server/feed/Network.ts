@@ -48,7 +48,7 @@ export class Network extends Context.Service<Network, {
       const notifier = yield* ChangeNotifier
       const bus = yield* ChangeBus
       const events = yield* Events
-      const guard = new LossGuard(log, yield* Intervals)
+      const guard = new LossGuard(log, events.publishLocal, yield* Intervals)
       /** Only the writer fiber sets it. While an update is held back: the state before it, without the revoked keys. */
       const current = yield* Ref.make<TaggedState>({ state: empty(unread, Revision.make(0)), tag: null })
       /** Unreadable rows as of the state in `current`. */

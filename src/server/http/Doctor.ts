@@ -6,7 +6,7 @@ import { okFinding, problemFinding } from "#doctor/findings.ts"
 import { Duration, Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { problemOf } from "./problems.ts"
-import { notReadyReason } from "./readiness.ts"
+import { type FeedState, feedState } from "./readiness.ts"
 import { cachedFor } from "./cachedFor.ts"
 
 /** One examination reads most of the database, and every `read` token may request it. */
@@ -19,10 +19,7 @@ export const layer = HttpApiBuilder.group(
     const network = yield* Network
     const doctor = yield* Doctor
     const markState = yield* highWaterMarkState
-    const feedFinding = Effect.map(
-      notReadyReason(network),
-      (reason) => reason === undefined ? okFinding("feed", "all committed changes are read") : feedBehind(reason)
-    )
+    const feedFinding = Effect.map(feedState(network), findingOf)
     const examine = Effect.gen(function*() {
       const findings = [yield* feedFinding]
       const unreadableRows = yield* network.unreadable
@@ -37,9 +34,21 @@ export const layer = HttpApiBuilder.group(
   })
 )
 
-const feedBehind = (reason: string) =>
-  problemFinding("feed", "fail", [
-    `this process is behind the database: ${reason}`,
-    "committed changes do not reach clients",
-    "run GET /api/network to see whether an update is held back; otherwise check the database"
-  ])
+const findingOf = (state: FeedState) => {
+  switch (state._tag) {
+    case "Current":
+      return okFinding("feed", "all committed changes are read")
+    case "Held":
+      return problemFinding("feed", "fail", [
+        state.reason,
+        "clients keep their views, and committed changes do not reach them",
+        "restore the rows, or accept the loss with `control network accept`"
+      ])
+    case "Behind":
+      return problemFinding("feed", "fail", [
+        `this process is behind the database: ${state.reason}`,
+        "committed changes do not reach clients",
+        "check the database and the log of this process"
+      ])
+  }
+}

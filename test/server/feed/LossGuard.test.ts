@@ -1,7 +1,8 @@
 /** Loss guard and unreadable rows: a view never shrinks by a failed read or by a mass loss (protocol.md, "Order"). */
 import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
-import { newDatabase } from "#support/testDatabase.ts"
+import { followEvents } from "#support/EventFollower.ts"
+import { adminToken, newDatabase } from "#support/testDatabase.ts"
 import { makeServer } from "#support/TestServer.ts"
 import { connect, join, joinV1 } from "#support/TestClient.ts"
 import { viewFromConfig } from "#support/ViewReplica.ts"
@@ -43,7 +44,8 @@ describe("a mass loss of rows that were not deleted", () => {
     "a mass loss is held back and shown; clients keep their views until an operator accepts the loss",
     () =>
       Effect.gen(function*() {
-        const { agent, catchUp, client, network, newAgent, operator, url, wsPort } = yield* start
+        const { agent, apiUrl, catchUp, client, network, newAgent, operator, url, wsPort } = yield* start
+        const follower = yield* followEvents(apiUrl, adminToken)
         yield* runSql(url, bypassTriggers, "delete from tunnels", newTimeline)
         yield* Effect.flip(catchUp)
         const { held, timeline } = yield* network
@@ -51,8 +53,16 @@ describe("a mass loss of rows that were not deleted", () => {
         assert.notStrictEqual(held.timeline, timeline)
         assert.strictEqual(client.unread(), 0)
         const ready = yield* Effect.promise(() => operator.get("/readyz"))
-        assert.strictEqual(ready.status, 503)
-        assert.include(ready.body.detail, `${tunnelCount} of ${tunnelCount} tunnels are missing and were not deleted`)
+        assert.strictEqual(ready.status, 200, "this node serves its clients, so a balancer must not take it out")
+        const text = `${tunnelCount} of ${tunnelCount} tunnels are missing and were not deleted`
+        const { findings } = yield* Effect.promise(async () => (await operator.get("/api/doctor")).body)
+        const feed = findings.find(({ check }: { check: string }) => check === "feed")
+        assert.deepInclude(feed, { severity: "fail" })
+        assert.include(feed.what, text)
+        const { body: metrics } = yield* Effect.promise(() => operator.get("/metrics"))
+        assert.match(metrics, /^control_updates_held 1$/mu)
+        const event = yield* follower.nextNamed("update.held")
+        assert.deepInclude(event.data, { losses: [{ kind: "tunnels", known: tunnelCount, missing: tunnelCount }] })
         // A client that connects now gets the known view. A new agent, whose key is in the held update, is closed to try later.
         const other = yield* join(wsPort, "agent", agent.apiKey)
         assert.lengthOf(other.config.data["tunnels"], tunnelCount)
@@ -68,6 +78,7 @@ describe("a mass loss of rows that were not deleted", () => {
         )
         assert.strictEqual(accepted.status, 200)
         assert.isNull(accepted.body.held)
+        yield* follower.nextNamed("update.released")
         assert.lengthOf((yield* other.expect("config")).data["tunnels"], 0)
         yield* join(wsPort, "agent", late.apiKey)
         const { body } = yield* Effect.promise(() => operator.get("/api/audit?entityType=network"))
