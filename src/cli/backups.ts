@@ -87,7 +87,8 @@ const save = Effect.fnUntraced(function*(file: string, bytes: Stream.Stream<Uint
         Effect.sync(() => {
           summary = verified
         }),
-      onFailure: ({ reason }) => commandFailed("failed", `no backup was saved, because it is not complete: ${reason}`)
+      onFailure: ({ reason }) =>
+        commandFailed("failed", `no backup was saved, because a restore would refuse it: ${reason}`)
     }))
   return summary ?? (yield* commandFailed("failed", "no backup was saved"))
 })

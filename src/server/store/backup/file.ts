@@ -12,7 +12,7 @@ import { createHash } from "node:crypto"
 import { encryptedColumns } from "#store/secrets/encryptedColumns.ts"
 import { BackupUnusable, reasonOf, truncated, Unusable } from "./BackupUnusable.ts"
 import { linesOf, parseLine, trailingData } from "./lines.ts"
-import { readContentLength } from "./signature.ts"
+import { type Content, readContent } from "./signature.ts"
 
 const RowCounts = Schema.Record(Schema.String, Schema.Int)
 
@@ -93,10 +93,10 @@ const readBackup = <E, R>(
   file: string,
   use: (table: string, rows: ReadonlyArray<BackupRow["row"]>) => Effect.Effect<void, E, R>
 ): Effect.Effect<BackupSummary, E | BackupUnusable, R> =>
-  Effect.flatMap(readContentLength(file), (length) => {
+  Effect.flatMap(readContent(file), (content) => {
     const reader = new BackupReader()
     const toUnusable = (error: unknown) => new BackupUnusable({ file, reason: reasonOf(error) })
-    return Stream.fromAsyncIterable(batchesOf(file, length, reader), toUnusable).pipe(
+    return Stream.fromAsyncIterable(batchesOf(file, content, reader), toUnusable).pipe(
       Stream.runForEach(({ rows, table }) => use(table, rows)),
       Effect.andThen(Effect.try({ try: () => reader.summary(), catch: toUnusable }))
     )
@@ -171,8 +171,8 @@ class BackupReader {
   }
 }
 
-async function* batchesOf(file: string, length: number, reader: BackupReader): AsyncGenerator<RowBatch> {
-  for await (const line of linesOf(file, length)) {
+async function* batchesOf(file: string, content: Content, reader: BackupReader): AsyncGenerator<RowBatch> {
+  for await (const line of linesOf(file, content)) {
     const batch = reader.accept(line)
     if (batch !== undefined) yield batch
   }

@@ -1,13 +1,14 @@
 /** Lines of a gzip file, with limits on what a hostile file can cost. */
 import { createReadStream } from "node:fs"
 import { createGunzip } from "node:zlib"
+import type { Content } from "./signature.ts"
 import { truncated, Unusable } from "./BackupUnusable.ts"
 
 export const trailingData = "data follows the last line of the file"
 
 const maxLineBytes = 16 * 1024 * 1024
 
-/** Bytes that a file may decompress to beyond `maxRatio` times its own size. */
+/** Bytes that an unsigned file may decompress to beyond `maxRatio` times its own size. */
 const freeBytes = 4 * 1024 * 1024
 
 /** Backups compress to about a tenth. Deflate reaches 1,030, with text of one repeated byte. */
@@ -17,12 +18,12 @@ const maxRatio = 100
 const maxDepth = 64
 
 /**
- * The lines of the first `length` bytes of the file. Throws if the last line has no line feed, because then the file is
+ * The lines of a file. Throws if the last line has no line feed, because then the file is
  * truncated.
  */
-export async function* linesOf(file: string, length: number): AsyncGenerator<string> {
-  if (length === 0) return
-  const source = createReadStream(file, { end: length - 1 })
+export async function* linesOf(file: string, { bytes, isSigned }: Content): AsyncGenerator<string> {
+  if (bytes === 0) return
+  const source = createReadStream(file, { end: bytes - 1 })
   const text = createGunzip()
   source.on("error", (error) => text.destroy(error))
   let unfinished: Array<Buffer> = []
@@ -31,7 +32,7 @@ export async function* linesOf(file: string, length: number): AsyncGenerator<str
   try {
     for await (const chunk of source.pipe(text) as AsyncIterable<Buffer>) {
       total += chunk.length
-      if (total > freeBytes + maxRatio * text.bytesWritten) {
+      if (!isSigned && total > freeBytes + maxRatio * text.bytesWritten) {
         throw new Unusable(`the file decompresses to more than ${maxRatio} times its size`)
       }
       let from = 0

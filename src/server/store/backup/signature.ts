@@ -74,15 +74,17 @@ export const readSignature = (file: string): Effect.Effect<Option.Option<Signatu
     return Option.some({ keyId, mac: member.subarray(macAt, macAt + macBytes), signedBytes })
   })
 
-/** Number of bytes before the signature; of the whole file if it has none. */
-export const readContentLength = (file: string): Effect.Effect<number, BackupUnusable> =>
-  Effect.flatMap(
-    readSignature(file),
-    Option.match({
-      onSome: ({ signedBytes }) => Effect.succeed(signedBytes),
-      onNone: () => attempt(file, async () => (await stat(file)).size)
-    })
-  )
+/** The lines of a file: the bytes before its signature, or all bytes of a file without one. */
+export interface Content {
+  readonly bytes: number
+  readonly isSigned: boolean
+}
+
+export const readContent = Effect.fnUntraced(function*(file: string) {
+  const signature = Option.getOrUndefined(yield* readSignature(file))
+  const bytes = signature?.signedBytes ?? (yield* attempt(file, async () => (await stat(file)).size))
+  return { bytes, isSigned: signature !== undefined } satisfies Content
+})
 
 /** Whether the signature belongs to the file. `cipher` must write under the key of the signature. */
 export const isSignedWith = (file: string, { mac, signedBytes }: Signature, cipher: Cipher) =>

@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, Redacted } from "effect"
-import { SqlClient } from "effect/sql"
+import { SqlClient, type SqlError } from "effect/sql"
 import { compareSchema } from "#store/schemaDrift.ts"
 import { violatedConstraint } from "#store/sql.ts"
 import { readRows, restoreBackup, saveBackup, startNetwork } from "./backups.ts"
@@ -46,8 +46,9 @@ describe("a backup", () => {
       yield* saveBackup(file, backup)
       yield* restoreBackup(url, file)
       assert.deepStrictEqual(yield* readRows(url), before)
+      const rejected = yield* Effect.flip(onDatabase(insertOlderRow))
       assert.match(
-        violatedConstraint(yield* Effect.flip(onDatabase(insertOlderRow)) as never) ?? "",
+        violatedConstraint(rejected as SqlError.SqlError) ?? "",
         /^audit_(?:actor_is_named|entity_is_a_word)$/u
       )
       assert.deepStrictEqual(yield* onDatabase(compareSchema), [])

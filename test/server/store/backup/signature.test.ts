@@ -1,8 +1,10 @@
 /** A restore accepts only files that a holder of the master key has made, and rejects every other one cheaply. */
 import { makeCipher } from "#crypto/Cipher.ts"
 import { checkBackup } from "#store/backup/Restore.ts"
+import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
+import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { readFile, writeFile } from "node:fs/promises"
 import { gunzipSync, gzipSync } from "node:zlib"
@@ -64,6 +66,21 @@ describe("the signature of a backup", () => {
     Effect.gen(function*() {
       const { bytes } = yield* savedBackup
       assert.match(gunzipSync(bytes).toString(), /^\{"format":"control-backup".*"sha256":"[0-9a-f]{64}"\}\n$/su)
+    }))
+
+  it.live("a signed file restores however well its rows compress", () =>
+    Effect.gen(function*() {
+      const { backup, file, restoreOf, url } = yield* savedBackup
+      yield* Effect.flatMap(
+        SqlClient.SqlClient,
+        (sql) =>
+          sql`insert into certificates (domain, certificate, private_key, expires_at)
+            select i || '.example.com', repeat('a', 1000000), '', now() from generate_series(1, 12) as i`
+      ).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })))
+      yield* saveBackup(file, backup)
+      const bytes = yield* Effect.promise(() => readFile(file))
+      assert.isAbove(gunzipSync(bytes).length / bytes.length, 100)
+      assert.strictEqual((yield* restoreOf(bytes)).rows["certificates"], 12)
     }))
 
   it.live("numbers that break later writes are rejected, and the largest allowed ones do not break them", () =>
