@@ -64,10 +64,18 @@ function listen(
 /** Headers of every answer that does not upgrade. */
 const plainHeaders = { "Content-Type": "text/plain", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store" }
 
+const plainAnswer = `This is Control's port for agents and gateways. It accepts WebSocket connections only.
+
+Agents connect to /?type=agent and gateways to /?type=gateway. The first message is
+{"type":"auth","data":{"apiKey":"YOUR_API_KEY"}}.
+
+Operators use the HTTP API on its own port (CONTROL_API_PORT, 3000 by default), where /docs describes it.
+`
+
 /** Answers a request without an upgrade with 426 (RFC 9110 section 15.5.22). */
 export function answerPlainRequest(_request: unknown, response: ServerResponse): void {
   response.writeHead(426, { ...plainHeaders, "Upgrade": "websocket", "Connection": "close" })
-  response.end("This port accepts WebSocket connections only.\n")
+  response.end(plainAnswer)
 }
 
 function stopListening(server: Server): Effect.Effect<void> {

@@ -8,6 +8,7 @@ interface Route {
 }
 
 const documents = [
+  "/",
   "/docs",
   "/docs/start.js",
   "/docs/swagger-ui.js",

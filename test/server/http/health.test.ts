@@ -83,12 +83,25 @@ layer(TestServer.layer(), { excludeTestServices: true })("without a token", (it)
       })
     }))
 
+  it.effect("GET / on both ports says what the port is for and where to go", () =>
+    Effect.gen(function*() {
+      const { apiUrl, wsPort } = yield* TestServer
+      const index = yield* Effect.promise(() => api(apiUrl).get("/"))
+      assert.deepInclude(index.body, { name: "Control", documentation: "/docs", openapi: "/openapi.json" })
+      for (const path of ["documentation", "openapi", "asyncapi", "health", "metrics"]) {
+        assert.strictEqual((yield* Effect.promise(() => api(apiUrl).get(index.body[path]))).status, 200, path)
+      }
+      const { body, status } = yield* Effect.promise(() => api(`http://127.0.0.1:${wsPort}`).get("/"))
+      assert.strictEqual(status, 426)
+      for (const text of ["agents and gateways", "/?type=agent", "CONTROL_API_PORT"]) assert.include(body, text)
+    }))
+
   it.effect("the page /docs loads nothing from other hosts", () =>
     Effect.gen(function*() {
       const { operator } = yield* TestServer
       const { body, headers } = yield* Effect.promise(() => operator.get("/docs"))
-      assert.notMatch(body, /<(?:script|link|img)[^>]+(?:src|href)="(?!\/[^/])/u)
-      assert.match(headers.get("content-security-policy") ?? "", /default-src 'self'.*connect-src 'self'/u)
+      assert.notMatch(body, /<(?:script|link|img)[^>]+(?:src|href)="(?!\/[^/]|data:)/u)
+      assert.match(headers.get("content-security-policy") ?? "", /default-src 'none'.*connect-src 'self'/u)
     }))
 })
 

@@ -128,7 +128,6 @@ layer(TestServer.layer(), { excludeTestServices: true })("rejected requests", (i
       const port = yield* portOf
       yield* Effect.promise(async () => {
         assertProblem(await operator.get("/api/nothing"), 404, "not-found")
-        assertProblem(await operator.get("/"), 404, "not-found")
         assertProblem(await operator.put("/api/agents", {}), 405, "method-not-allowed")
         assertProblem(await operator.post("/healthz"), 405, "method-not-allowed")
         assertProblem(await operator.get(`/api/agents/${"x".repeat(2_000)}`), 404, "not-found")
