@@ -10,7 +10,7 @@ import { backupTables } from "./tables.ts"
 import { dropNameIndexes, makeNamesUnique, uniqueNamesVersion } from "#store/migrations/0012_unique_names.ts"
 import { timelineExpression } from "#store/logPosition.ts"
 import { schemaVersion } from "#store/Database.ts"
-import { describeSqlError } from "#store/sql.ts"
+import { describeSqlError, violatedConstraint } from "#store/sql.ts"
 
 /** The database has rows, and the caller has not asked to replace them. */
 export class DatabaseNotEmpty extends Schema.TaggedError<DatabaseNotEmpty>()("DatabaseNotEmpty", {
@@ -61,7 +61,7 @@ export class Restore extends Context.Service<Restore, {
             // A backup that is older than the unique index can have duplicates.
             const mayHaveDuplicates = summary.header.schema < uniqueNamesVersion
             if (mayHaveDuplicates) yield* dropNameIndexes(sql)
-            yield* withTriggersDisabled(sql, withLaterChecksDropped(sql, replaceRows(sql, file, summary)))
+            yield* withTriggersDisabled(sql, withLaterChecks(sql, replaceRows(sql, file, summary)))
             if (mayHaveDuplicates) yield* makeNamesUnique(sql)
             yield* sql`set constraints all immediate`
             return { rows: summary.rows, ...yield* startTimeline(sql, summary, cipher) }
@@ -158,18 +158,26 @@ const withTriggersDisabled = <E, R>(sql: SqlClient.SqlClient, work: Effect.Effec
     yield* alterAll("enable")
   })
 
-/** Drops the checks that exempt existing rows ("not valid") during the work, so that they exempt these rows again. */
-const withLaterChecksDropped = <E, R>(sql: SqlClient.SqlClient, work: Effect.Effect<void, E, R>) =>
-  Effect.gen(function*() {
-    const checks = yield* sql<{ table: string; name: string; definition: string }>`
-      select conrelid::regclass::text as table, quote_ident(conname) as name, pg_get_constraintdef(oid) as definition
-      from pg_constraint where connamespace = current_schema()::regnamespace and contype = 'c' and not convalidated`
-    for (const { name, table } of checks) yield* sql.unsafe(`alter table ${table} drop constraint ${name}`)
-    yield* work
-    for (const { definition, name, table } of checks) {
-      yield* sql.unsafe(`alter table ${table} add constraint ${name} ${definition}`)
-    }
-  })
+/**
+ * Repeats the work without the checks that exempt older rows ("not valid") if one of these checks has failed. Only then,
+ * because dropping a check blocks readers of its table.
+ */
+const withLaterChecks = (
+  sql: SqlClient.SqlClient,
+  work: Effect.Effect<void, BackupUnusable | SqlError.SqlError>
+) =>
+  Effect.catchTag(sql.withTransaction(work), "SqlError", (error) =>
+    Effect.gen(function*() {
+      const checks = yield* sql<{ table: string; name: string; definition: string }>`
+        select conrelid::regclass::text as table, conname as name, pg_get_constraintdef(oid) as definition
+        from pg_constraint where connamespace = current_schema()::regnamespace and contype = 'c' and not convalidated`
+      if (!checks.some(({ name }) => name === violatedConstraint(error))) return yield* Effect.fail(error)
+      for (const { name, table } of checks) yield* sql.unsafe(`alter table ${table} drop constraint "${name}"`)
+      yield* work
+      for (const { definition, name, table } of checks) {
+        yield* sql.unsafe(`alter table ${table} add constraint "${name}" ${definition}`)
+      }
+    }))
 
 const replaceRows = Effect.fnUntraced(
   function*(sql: SqlClient.SqlClient, file: string, summary: BackupSummary) {
