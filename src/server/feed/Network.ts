@@ -94,7 +94,7 @@ export class Network extends Context.Service<Network, {
       })
 
       const catchUp = yield* startWriter(
-        Effect.andThen(loaded, makeCatchUp({ log, guard, current: Ref.get(current), reload, applyPage })),
+        makeCatchUp({ log, guard, loaded, current: Ref.get(current), reload, applyPage }),
         notifier
       )
       yield* persistHighWaterMark(
@@ -168,6 +168,7 @@ function applyChanges(before: NetworkState, changes: ReadonlyArray<Change>) {
 interface CatchUpParts {
   readonly log: ChangeLog["Service"]
   readonly guard: LossGuard
+  readonly loaded: Effect.Effect<void, StoreUnavailable>
   readonly current: Effect.Effect<TaggedState>
   readonly reload: () => Effect.Effect<void, StoreUnavailable>
   readonly applyPage: (before: NetworkState, page: ChangePage) => Effect.Effect<void>
@@ -175,13 +176,15 @@ interface CatchUpParts {
 
 /** Reads new changes, applies and publishes them, page by page until the log has no more; reloads if the page is not contiguous. */
 const makeCatchUp = (
-  { applyPage, current, guard, log, reload }: CatchUpParts
+  { applyPage, current, guard, loaded, log, reload }: CatchUpParts
 ): Effect.Effect<void, StoreUnavailable> => {
   /** Set from the detection of a lost history until the reload of its new timeline begins. */
   let historyLost = false
   /** Set while a page or a resync is being published. Still set at the next run if publishing failed, so that it resyncs. */
   let publishIncomplete = false
   return Effect.gen(function*() {
+    // A failed start ends the process, which reports the reason once.
+    yield* Effect.catchCause(loaded, () => Effect.never)
     while (true) {
       const { state, tag } = yield* current
       const page = yield* log.readAfter(state.revision)
