@@ -6,7 +6,7 @@ import { HttpRouter } from "effect/http"
 import { cacheable } from "./cacheable.ts"
 import { docsPage, startScript, swaggerUi } from "./docsPage.ts"
 
-/** Built at the first request, because nobody reads them at most starts. */
+/** Built at the first request, because most processes are never asked for them. */
 const document = (path: `/${string}`, contentType: string, text: Effect.Effect<string>) =>
   HttpRouter.use((router) =>
     Effect.flatMap(

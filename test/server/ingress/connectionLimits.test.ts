@@ -2,9 +2,10 @@
 import { connectionLimitsOf, OpenFiles } from "#ingress/connectionLimits.ts"
 import { defaults } from "#server/Settings.ts"
 import { api } from "#support/apiClient.ts"
-import { sendGet } from "#support/rawHttp.ts"
+import { type RawResponse, readResponse } from "#support/rawHttp.ts"
+import { adminToken } from "#support/testDatabase.ts"
 import { makeServer } from "#support/TestServer.ts"
-import { connect } from "#support/TestClient.ts"
+import { connect, joinV1 } from "#support/TestClient.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { connect as connectTcp, type Socket } from "node:net"
@@ -111,20 +112,69 @@ it.live("one address with unauthenticated WebSockets leaves places for others, a
     yield* Effect.retry(fromGreedy, { times: 100 })
   }).pipe(Effect.scoped))
 
-it.live("pipelined requests of one token are limited, and requests of other tokens are answered", () =>
+/** Pipelines 40 copies of a request on one connection of the greedy address. Returns an effect that adds one more copy. */
+const pipeline = Effect.fnUntraced(function*(port: number, request: string) {
+  const socket = connectTcp({ port, host: "127.0.0.1", localAddress: greedy }, () => socket.write(request.repeat(40)))
+  socket.resume().on("error", () => {})
+  yield* Effect.addFinalizer(() => Effect.sync(() => socket.destroy()))
+  return Effect.sync(() => void socket.write(request))
+})
+
+const getFrom = (port: number, localAddress: string, path: string, token: string) =>
+  Effect.promise(() => {
+    const head = `Host: localhost\r\nConnection: close\r\nAuthorization: Bearer ${token}\r\n\r\n`
+    const socket = connectTcp(
+      { port, host: "127.0.0.1", localAddress },
+      () => socket.write(`GET ${path} HTTP/1.1\r\n${head}`)
+    )
+    return readResponse(socket)
+  })
+
+/** A request that asks while the others arrive may take the place of one of them, so that one more is sent each time. */
+const untilLimited = (one: Effect.Effect<void>, answer: Effect.Effect<RawResponse>) =>
+  Effect.repeat(Effect.andThen(one, answer), { until: ({ status }) => status === 429 })
+
+it.live("pipelined requests are limited for one address and one token, and others are answered", () =>
   Effect.gen(function*() {
-    const { apiUrl, newAgent, operator } = yield* smallServer
+    const { apiUrl, operator } = yield* smallServer
     const port = Number(new URL(apiUrl).port)
-    yield* newAgent
-    const { body: token } = yield* Effect.promise(() => operator.post("/api/tokens", { name: "greedy", role: "read" }))
-    const follow = `GET /api/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${token.token}\r\n\r\n`
-    const socket = connectTcp({ port, host: "127.0.0.1", localAddress: greedy }, () => socket.write(follow.repeat(40)))
-    yield* Effect.addFinalizer(() => Effect.sync(() => socket.destroy()))
-    const mine = yield* Effect.repeat(sendGet(port, "/api/agents", { Authorization: `Bearer ${token.token}` }), {
-      until: ({ status }) => status === 429
-    })
+    const { body: { token } } = yield* Effect.promise(() => operator.post("/api/tokens", { name: "x", role: "read" }))
+    const oneMore = yield* pipeline(
+      port,
+      `GET /api/events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer ${token}\r\n\r\n`
+    )
+    const sameToken = yield* untilLimited(oneMore, getFrom(port, "127.0.0.8", "/api/agents", token))
+    assert.include(sameToken.body, "this admin token has too many requests in progress (at most 8")
+    const sameAddress = yield* untilLimited(oneMore, getFrom(port, greedy, "/api/agents", adminToken))
+    assert.include(sameAddress.body, `8 requests of ${greedy} are in progress`)
+    assert.include(sameAddress.body, "urn:control:problem:too-many-requests")
     assert.strictEqual((yield* Effect.promise(() => operator.get("/api/agents"))).status, 200)
-    assert.include(mine.body, "urn:control:problem:too-many-requests")
+  }).pipe(Effect.scoped))
+
+it.live("one token whose requests wait for a client leaves places for the waits of others", () =>
+  Effect.gen(function*() {
+    const { apiUrl, newAgent, operator, wsPort } = yield* smallServer
+    const port = Number(new URL(apiUrl).port)
+    const agent = yield* newAgent
+    // This client never acknowledges.
+    yield* joinV1(wsPort, "agent", agent.apiKey)
+    const { body: { token } } = yield* Effect.promise(() =>
+      operator.post("/api/tokens", { name: "greedy", role: "operate" })
+    )
+    const lines = [
+      `PATCH /api/agents/${agent.id}?wait=applied&timeout=60s HTTP/1.1`,
+      "Host: localhost",
+      `Authorization: Bearer ${token}`,
+      "Content-Type: application/json",
+      "Content-Length: 15",
+      "",
+      `{"name":"home"}`
+    ]
+    const oneMore = yield* pipeline(port, lines.join("\r\n"))
+    yield* untilLimited(oneMore, getFrom(port, "127.0.0.8", "/api/agents", token))
+    const answer = yield* Effect.promise(() => operator.patch(`/api/agents/${agent.id}?wait=sent`, { name: "office" }))
+    assert.strictEqual(answer.status, 200)
+    assert.strictEqual(answer.body.delivery.sent, 1)
   }).pipe(Effect.scoped))
 
 const metrics = (apiUrl: string) => Effect.promise(async () => String((await api(apiUrl).get("/metrics")).body))
