@@ -11,6 +11,9 @@ const maxBatchSize = 1_000
 /** Pending reports. Above this limit the oldest report is dropped, because its agent will report again. */
 const maxPending = 100_000
 
+/** Pending reports of one agent. Above this limit its own oldest one is dropped, so that it displaces no report of another. */
+const maxPendingPerAgent = 10_000
+
 /** The agent that reports, and its session. */
 export interface Reporter {
   readonly agent: AgentId
@@ -35,7 +38,7 @@ export class TunnelReports extends Context.Service<TunnelReports, {
     TunnelReports,
     Effect.gen(function*() {
       const store = yield* TunnelStore
-      const pending = new Map<string, PendingReport>()
+      const pending = new PendingReports()
       const wake = yield* Queue.sliding<void>(1)
 
       const report = Effect.fn("TunnelReports.report")(function*(
@@ -43,19 +46,17 @@ export class TunnelReports extends Context.Service<TunnelReports, {
         tunnels: ReadonlyArray<TunnelReport>
       ) {
         const at = yield* Clock.currentTimeMillis
-        for (const tunnel of tunnels) enqueue(pending, { agent, session, at, ...normalize(tunnel) })
+        for (const tunnel of tunnels) pending.set({ agent, session, at, ...normalize(tunnel) })
         if (pending.size > 0) yield* Queue.offer(wake, undefined)
       })
 
       /** Reports that arrive during a write go into the next batch. There is no other delay. */
       const writePending = Effect.gen(function*() {
         while (pending.size > 0) {
-          const batch = pending.entries().take(maxBatchSize).toArray()
+          const batch = pending.oldest(maxBatchSize)
           const now = yield* Clock.currentTimeMillis
-          yield* store.recordReports(batch.map(([, report]) => toStoreReport(report, now)))
-          for (const [key, report] of batch) {
-            if (pending.get(key) === report) pending.delete(key)
-          }
+          yield* store.recordReports(batch.map((report) => toStoreReport(report, now)))
+          for (const report of batch) pending.delete(report)
         }
       })
 
@@ -76,11 +77,47 @@ export class TunnelReports extends Context.Service<TunnelReports, {
   )
 }
 
-function enqueue(pending: Map<string, PendingReport>, report: PendingReport): void {
-  const key = `${report.domain} ${report.agent}`
-  pending.delete(key)
-  pending.set(key, report)
-  if (pending.size > maxPending) pending.delete(pending.keys().next().value ?? key)
+/** The latest report of each agent about each domain, in the order of arrival. */
+class PendingReports {
+  readonly #all = new Set<PendingReport>()
+  readonly #byAgent = new Map<AgentId, Map<string, PendingReport>>()
+
+  get size(): number {
+    return this.#all.size
+  }
+
+  set(report: PendingReport): void {
+    const ofAgent = this.#byAgent.get(report.agent) ?? new Map<string, PendingReport>()
+    const previous = ofAgent.get(report.domain)
+    if (previous !== undefined) this.delete(previous)
+    this.#byAgent.set(report.agent, ofAgent)
+    ofAgent.set(report.domain, report)
+    this.#all.add(report)
+    if (ofAgent.size > maxPendingPerAgent) this.#deleteFirst(ofAgent.values())
+    if (this.#all.size > maxPending) this.#deleteFirst(this.#all.values())
+  }
+
+  oldest(count: number): ReadonlyArray<PendingReport> {
+    return this.#all.values().take(count).toArray()
+  }
+
+  /** Deletes this report; does nothing if a later one has replaced it. */
+  delete(report: PendingReport): void {
+    if (!this.#all.delete(report)) return
+    const ofAgent = this.#byAgent.get(report.agent)
+    ofAgent?.delete(report.domain)
+    if (ofAgent?.size === 0) this.#byAgent.delete(report.agent)
+  }
+
+  clear(): void {
+    this.#all.clear()
+    this.#byAgent.clear()
+  }
+
+  #deleteFirst(reports: Iterator<PendingReport>): void {
+    const { value } = reports.next()
+    if (value !== undefined) this.delete(value)
+  }
 }
 
 /** Domains are stored, and therefore compared, in lower case. */

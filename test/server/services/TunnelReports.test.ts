@@ -84,6 +84,29 @@ describe("tunnel status reports", () => {
       }).pipe(Effect.provide(layer))
     }))
 
+  it.effect("one agent displaces its own reports only, and has at most 10,000 pending", () =>
+    Effect.gen(function*() {
+      const { layer, next } = yield* makeStore
+      yield* Effect.gen(function*() {
+        const { report } = yield* TunnelReports
+        yield* report(reporter, [{ domain: "on-its-way.example.com", status: "active" }])
+        const first = yield* next
+        yield* report(reporter, [{ domain: "quiet.example.com", status: "active" }])
+        const greedy = { ...reporter, agent: AgentId.make("greedy") }
+        const domains = Array.from({ length: 101_000 }, (_, index) => ({ domain: `t${index}`, status: "active" }))
+        yield* report(greedy, domains)
+        yield* Deferred.succeed(first.end, 1)
+        const written: Array<string> = []
+        while (written.length < 10_001) {
+          const { end, reports } = yield* next
+          written.push(...reports.map(({ domain }) => domain))
+          yield* Deferred.succeed(end, reports.length)
+        }
+        assert.deepStrictEqual(written.slice(0, 2), ["quiet.example.com", "t91000"])
+        assert.strictEqual(written.length, 10_001)
+      }).pipe(Effect.provide(layer))
+    }))
+
   it.effect("at most 100,000 reports are pending, and the oldest are dropped", () =>
     Effect.gen(function*() {
       const { layer, next } = yield* makeStore
@@ -96,7 +119,7 @@ describe("tunnel status reports", () => {
             { length: 1_000 },
             (_, index) => ({ domain: `t${batch * 1_000 + index}`, status: "active" })
           )
-          yield* report(reporter, tunnels)
+          yield* report({ ...reporter, agent: AgentId.make(`a${batch % 20}`) }, tunnels)
         }
         yield* Deferred.succeed(first.end, 1)
         let written = 0
