@@ -97,10 +97,15 @@ export const webSocketOptions = (maxPayload: number) => ({
   handleProtocols: (offered: Set<string>) => subprotocols.find((name) => offered.has(name)) ?? false
 })
 
+const tooManyWebSockets =
+  "too many WebSockets are open, or too many of this address are not authenticated; see CONTROL_MAX_CONNECTIONS and " +
+  "CONTROL_MAX_UNAUTHENTICATED_PER_IP"
+
 /** Returns the handler of upgrade requests. When the scope ends, no more connections are accepted. */
 const makeAccept = Effect.fnUntraced(function*(server: Server) {
   const settings = yield* Settings
   const connections = yield* Connections
+  const edge = yield* Ingress
   const admit = makeRequestCheck("ws", settings)
   const gate = connectionGateOf(server)
   const { maxBytesPerSecond } = settings
@@ -117,6 +122,7 @@ const makeAccept = Effect.fnUntraced(function*(server: Server) {
     const { address } = admission
     const slot = connections.reserve(address)
     if (slot === undefined) {
+      edge.reportRefusal("ws", "upgrade", `rejected an upgrade from ${address} with 503: ${tooManyWebSockets}`)
       return refuse(raw, 503, "too many connections, or too many that have not authenticated; try again later")
     }
     raw.once("close", () => slot.release())

@@ -24,6 +24,9 @@ import { connectionGateOf, type RefusedConnection } from "./ConnectionGate.ts"
 import { connectionLimitsOf, OpenFiles } from "./connectionLimits.ts"
 import { makeServer, type PortName, type RequestLimits } from "./servers.ts"
 
+/** `total` and `address`: limits of TCP connections. `upgrade`: limits of WebSockets, which get 503. */
+type RefusalReason = "total" | "address" | "upgrade"
+
 export class Ingress extends Context.Service<Ingress, {
   /** Creates a server that does not listen yet. It uses TLS if the settings have a certificate. */
   create(port: PortName, limits: RequestLimits, listener?: RequestListener): Server
@@ -32,6 +35,8 @@ export class Ingress extends Context.Service<Ingress, {
    * its share of the open files. Errors of the listening socket are logged, because they would otherwise end the process.
    */
   supervise(port: PortName, server: Server): Effect.Effect<void, never, Scope.Scope>
+  /** Counts a refused connection, and logs the warning unless another one was logged in the last 10 s. */
+  reportRefusal(port: PortName, reason: RefusalReason, warning: string): void
 }>()("control/ingress/Ingress") {
   static readonly layer: Layer.Layer<Ingress, CertificateUnusable, Settings> = Layer.effect(
     Ingress,
@@ -57,6 +62,12 @@ export class Ingress extends Context.Service<Ingress, {
       const warnings = yield* Queue.dropping<string>(1)
       yield* Effect.forkScoped(logWarnings(warnings))
 
+      const context = yield* Effect.context()
+      const reportRefusal = (port: PortName, reason: RefusalReason, warning: string) => {
+        Metric.withAttributes(refusedConnections, { port, reason }).updateUnsafe(1, context)
+        Queue.offerUnsafe(warnings, warning)
+      }
+
       const create = (port: PortName, requests: RequestLimits, listener?: RequestListener) =>
         makeServer(port, settings, keyPair, limits, requests, listener)
 
@@ -73,16 +84,11 @@ export class Ingress extends Context.Service<Ingress, {
               warnings,
               `cannot accept a connection on the ${port} port: ${error.message}; raise the limit of open files (ulimit -n)`
             ))
-        const context = yield* Effect.context()
-        const refuse = (reason: "total" | "address", warning: string) => {
-          Metric.withAttributes(refusedConnections, { port, reason }).updateUnsafe(1, context)
-          Queue.offerUnsafe(warnings, warning)
-        }
-        const onDrop = () => refuse("total", tooManyText(port, limits[port].connections))
+        const onDrop = () => reportRefusal(port, "total", tooManyText(port, limits[port].connections))
         const gate = connectionGateOf(server)
         if (gate !== undefined) {
           gate.onRefuse = (refused) =>
-            refuse(refused.isLimitOfAddress ? "address" : "total", refusedText(port, refused))
+            reportRefusal(port, refused.isLimitOfAddress ? "address" : "total", refusedText(port, refused))
         }
         server.on("error", onError).on("drop", onDrop)
         yield* superviseProxyHeaderPhase(server, warnings)
@@ -98,7 +104,7 @@ export class Ingress extends Context.Service<Ingress, {
             `CONTROL_MAX_CONNECTIONS=${settings.maxConnections}; raise the limit (ulimit -n) or lower CONTROL_MAX_CONNECTIONS`
         )
       }
-      return Ingress.of({ create, supervise })
+      return Ingress.of({ create, supervise, reportRefusal })
     })
   )
 }
@@ -212,6 +218,6 @@ const expiryGauge = Metric.gauge("control_tls_certificate_expiry_seconds", {
 })
 
 const refusedConnections = Metric.counter("control_connections_refused_total", {
-  description: "TCP connections closed at once, because one address or all addresses together had too many",
+  description: "Connections refused because one address or all addresses together had too many",
   incremental: true
 })

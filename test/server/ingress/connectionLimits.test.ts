@@ -100,12 +100,13 @@ it.live("one address with silent connections on the WebSocket port leaves places
 
 it.live("one address with unauthenticated WebSockets leaves places for others, although few files may be open", () =>
   Effect.gen(function*() {
-    const { joinAgent, wsPort } = yield* smallServer
+    const { apiUrl, joinAgent, wsPort } = yield* smallServer
     const fromGreedy = connect(wsPort, "", {
       createConnection: () => connectTcp({ port: wsPort, host: "127.0.0.1", localAddress: greedy })
     })
     const held = yield* Effect.all(Array.from({ length: shares.unauthenticated }, () => fromGreedy))
     assert.include((yield* Effect.flip(fromGreedy)).message, "503")
+    assert.match(yield* metrics(apiUrl), /control_connections_refused_total\{.*reason="upgrade".*\} 1/u)
     yield* joinAgent
     held[0]?.ws.close()
     yield* held[0]?.closed ?? Effect.void
