@@ -97,12 +97,8 @@ export class Network extends Context.Service<Network, {
         makeCatchUp({ log, guard, loaded, current: Ref.get(current), reload, applyPage }),
         notifier
       )
-      yield* persistHighWaterMark(
-        Effect.map(
-          Ref.get(current),
-          (latest) => guard.held === undefined && latest.state.timeline !== unread ? latest : undefined
-        )
-      )
+      const isComplete = ({ state }: TaggedState) => guard.held === undefined && state.timeline !== unread
+      yield* persistHighWaterMark(Effect.map(Ref.get(current), (latest) => isComplete(latest) ? latest : undefined))
 
       return Network.of({
         state: Effect.map(Ref.get(current), ({ state }) => state),
