@@ -108,6 +108,23 @@ describe("a client of control.v1 whose connection is lost", () => {
       assert.strictEqual((yield* (yield* server.connection).expect("auth"))["apiKey"], "new")
     }))
 
+  it.effect("a client above its session limit waits for the time that the server names", () =>
+    Effect.gen(function*() {
+      const server = yield* scriptedServer()
+      const agent = yield* client({ url: server.url })
+      const peer = yield* server.connection
+      yield* peer.expect("auth")
+      peer.send({
+        type: "auth_error",
+        data: { message: "Too many sessions", code: "rate_limited", retryAfterMs: 90_000 }
+      })
+      peer.close(4429)
+      yield* agent.expect("connected")
+      yield* agent.expect("error")
+      // Half of the jitter of 10 s is added.
+      assert.deepInclude(yield* agent.expect("disconnected"), { code: 4429, retryInMs: 95_000 })
+    }))
+
   it.effect("a client stops if the server does not support control.v1, and retries if the server is busy", () =>
     Effect.gen(function*() {
       const plainServerClient = yield* client({ url: (yield* scriptedServer({ protocols: "none" })).url })
