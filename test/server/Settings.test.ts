@@ -56,6 +56,8 @@ describe("reading settings", () => {
         CONTROL_ALLOWED_HOSTS: "Control.example.com, control,10.1.2.3",
         CONTROL_ALLOWED_ORIGINS: "https://Console.example.com/,http://localhost:8080",
         DATABASE_URL: "postgres://user@localhost/db?host=%2Frun%2Fpostgresql",
+        CONTROL_LISTEN_URL: "postgres://direct/db",
+        PGSSLMODE: "verify-full",
         CONTROL_DATA_DIR: "/srv/control",
         CONTROL_ADMIN_TOKEN: token,
         CONTROL_MASTER_KEY: masterKey,
@@ -75,7 +77,7 @@ describe("reading settings", () => {
         CONTROL_LOG_LEVEL: "warn",
         CONTROL_LOG_FORMAT: "pretty"
       })
-      const { databaseUrl, adminToken, masterKey: key, oldMasterKeys, ...rest } = values
+      const { databaseUrl, listenUrl, postgresVariables, adminToken, masterKey: key, oldMasterKeys, ...rest } = values
       assert.deepStrictEqual(rest, {
         wsHost: "::1",
         wsPort: 0,
@@ -112,6 +114,8 @@ describe("reading settings", () => {
         Redacted.value(Option.getOrThrow(databaseUrl)),
         "postgres://user@localhost/db?host=%2Frun%2Fpostgresql"
       )
+      assert.strictEqual(Redacted.value(Option.getOrThrow(listenUrl)), "postgres://direct/db")
+      assert.deepStrictEqual(Redacted.value(postgresVariables), { PGSSLMODE: "verify-full" })
       assert.strictEqual(Redacted.value(Option.getOrThrow(adminToken)), token)
       assert.strictEqual(Redacted.value(Option.getOrThrow(key)), masterKey)
       assert.strictEqual(Redacted.value(Option.getOrThrow(oldMasterKeys)), `${masterKey},${masterKey}`)

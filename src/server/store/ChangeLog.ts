@@ -3,7 +3,6 @@ import type { RowIds, Turnover } from "#network/lossDetection.ts"
 import type { Change } from "#network/NetworkState.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 import { mapRowKinds, type RowCounts } from "#schema/rowKinds.ts"
-import { PgClient, PgConnection } from "@effect/sql-pg"
 import { Context, Duration, Effect, Layer, Queue, Schema, Scope } from "effect"
 import type { SqlClient } from "effect/sql"
 import { decodeReadable } from "./changeRows.ts"
@@ -19,6 +18,7 @@ import {
 import { makeSnapshotReader, type ReadingProgress, type Snapshot } from "./networkSnapshot.ts"
 import { Secrets } from "./secrets/Secrets.ts"
 import { auditedTransaction, StoreUnavailable, transaction, tryLockTask, withStoreErrors } from "./sql.ts"
+import { SessionConnection } from "./SessionConnection.ts"
 import type { UnreadableRow } from "./UnreadableRow.ts"
 import { ReservedPool } from "./ReservedPool.ts"
 
@@ -90,7 +90,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
     ChangeLog,
     Effect.gen(function*() {
       const sql = yield* ReservedPool
-      const pg = yield* PgClient.PgClient
+      const session = yield* SessionConnection
       const { cipher } = yield* Secrets
       const timeline = sql.literal(timelineExpression)
 
@@ -121,7 +121,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
         ...makeSnapshotReader(sql, cipher),
         readAfter,
         ...maintenanceQueries(sql),
-        listen: listenOn(pg),
+        listen: listenOn(session),
         sendProbe
       })
     })
@@ -132,10 +132,13 @@ export class ChangeLog extends Context.Service<ChangeLog, {
  * Listens on a separate connection outside the pool. The connection closes before the subscription is released, because an
  * UNLISTEN on a silently dead connection would wait without limit and prevent the next subscription.
  */
-const listenOn = (pg: PgClient.PgClient) => (wake: Effect.Effect<void>) =>
+const listenOn = (session: SessionConnection["Service"]) => (wake: Effect.Effect<void>) =>
+  session.isAvailable ? listenIn(session, wake) : Effect.never
+
+const listenIn = ({ open }: SessionConnection["Service"], wake: Effect.Effect<void>) =>
   Effect.gen(function*() {
     const subscription = yield* Effect.acquireRelease(Scope.make(), Scope.close)
-    const connection = yield* PgConnection.make(pg.config)
+    const connection = yield* open
     const notifications = yield* Scope.provide(connection.listen(channel), subscription)
     yield* wake
     while (true) {

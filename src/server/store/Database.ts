@@ -1,8 +1,9 @@
 /** Connects to PostgreSQL (`DATABASE_URL`, or else an embedded one) and migrates its schema. */
 import { Settings } from "#server/Settings.ts"
-import { PgClient } from "@effect/sql-pg"
-import { Cause, Duration, Effect, Layer, Option, Schedule, Schema } from "effect"
-import { Migrator, SqlClient } from "effect/sql"
+import { PgClient, PgConnection } from "@effect/sql-pg"
+import { Cause, Duration, Effect, Layer, Option, Redacted, Schedule, Schema } from "effect"
+import { Migrator, SqlClient, SqlError } from "effect/sql"
+import { connectPostgres, startFailureOf, toUnavailable } from "./connectPostgres.ts"
 import { DataDirectory } from "./DataDirectory.ts"
 import { startEmbeddedPostgres } from "./postgres/EmbeddedPostgres.ts"
 import { init } from "./migrations/0001_init.ts"
@@ -13,11 +14,13 @@ import { admins } from "./migrations/0005_admins.ts"
 import { rotation } from "./migrations/0006_rotation.ts"
 import { acceptance } from "./migrations/0007_acceptance.ts"
 import { nodeEvents } from "./migrations/0008_node_events.ts"
+import { certificateSources } from "./migrations/0009_certificate_sources.ts"
 import { wireguardKeys } from "./migrations/0010_wireguard_keys.ts"
 import { addressChecks } from "./migrations/0011_address_checks.ts"
 import { uniqueNames } from "./migrations/0012_unique_names.ts"
 import { reportSessions } from "./migrations/0013_report_sessions.ts"
 import { ReservedPool, reservedPoolSize } from "./ReservedPool.ts"
+import { SessionConnection } from "./SessionConnection.ts"
 import { describeSqlError, StoreUnavailable, withStoreErrors } from "./sql.ts"
 
 /** A newer version of Control has migrated the database. */
@@ -49,6 +52,7 @@ export const migrations = {
   "0006_rotation": rotation,
   "0007_acceptance": acceptance,
   "0008_node_events": nodeEvents,
+  "0009_certificate_sources": certificateSources,
   "0010_wireguard_keys": wireguardKeys,
   "0011_address_checks": addressChecks,
   "0012_unique_names": uniqueNames,
@@ -63,57 +67,69 @@ export const schemaVersion = Math.max(...Object.keys(migrations).map((name) => N
 /** Maximum wait for a database that does not answer at startup. */
 const startTimeout = Duration.seconds(20)
 
-/**
- * Server-side limits in milliseconds. A writer that stops while it holds the lock of the revision counter would block every
- * other writer, so PostgreSQL ends its transaction.
- */
-const sessionTimeouts = {
-  lock_timeout: "3000",
-  idle_in_transaction_session_timeout: "5000",
-  statement_timeout: "10000"
-}
+/** Pools and session connections to the database, without a check of its schema. */
+const makeConnectionLayer = (start: typeof connectOnce) =>
+  Layer.unwrap(Effect.gen(function*() {
+    const settings = yield* Settings
+    const directory = yield* DataDirectory
+    const isExternal = Option.isSome(settings.databaseUrl)
+    const url = isExternal
+      ? settings.databaseUrl.value
+      : (yield* startEmbeddedPostgres({ dataDir: (yield* directory.open).path })).url
+    const variables = isExternal ? Redacted.value(settings.postgresVariables) : {}
+    const found = yield* start(connectPostgres(Redacted.value(url), variables, "DATABASE_URL"))
+    const direct = Option.isNone(settings.listenUrl)
+      ? found
+      : yield* start(connectPostgres(Redacted.value(settings.listenUrl.value), variables, "CONTROL_LISTEN_URL"))
+    if (direct.identity !== found.identity) {
+      return yield* new StoreUnavailable({ reason: "CONTROL_LISTEN_URL and DATABASE_URL lead to different databases" })
+    }
+    const isAvailable = direct.pooling !== "transaction"
+    if (!isAvailable) {
+      yield* Effect.logWarning(
+        "the pooler of DATABASE_URL is in transaction mode, so changes by other nodes arrive after up to 2 s and master keys " +
+          "cannot be rotated; set CONTROL_LISTEN_URL to a direct connection"
+      )
+    }
+    const pool = (maxConnections: number) => PgClient.layer({ ...found.config, maxConnections })
+    return Layer.mergeAll(
+      pool(10),
+      Layer.effect(ReservedPool, SqlClient.SqlClient).pipe(Layer.provide(Layer.fresh(pool(reservedPoolSize)))),
+      Layer.succeed(SessionConnection, { isAvailable, open: PgConnection.make(direct.config) })
+    )
+  }))
 
-/** `SqlClient`, `PgClient` and `ReservedPool` on the database, without a check of its schema. */
-export const connectionLayer = Layer.unwrap(Effect.gen(function*() {
-  const settings = yield* Settings
-  const directory = yield* DataDirectory
-  const url = Option.isSome(settings.databaseUrl)
-    ? settings.databaseUrl.value
-    : (yield* startEmbeddedPostgres({ dataDir: (yield* directory.open).path })).url
-  const config = {
-    url,
-    connectTimeout: "5 seconds",
-    keepAlive: "15 seconds",
-    applicationName: "control",
-    startupParameters: sessionTimeouts
-  } as const
-  const reserved = Layer.effect(ReservedPool, SqlClient.SqlClient).pipe(
-    Layer.provide(Layer.fresh(PgClient.layer({ ...config, maxConnections: reservedPoolSize })))
-  )
-  return Layer.merge(PgClient.layer({ ...config, maxConnections: 10 }), reserved)
-}))
+const connectOnce = (connecting: ReturnType<typeof connectPostgres>) => Effect.mapError(connecting, toUnavailable)
 
-/** Waits up to 20 s for the database, then migrates its schema. Two processes that start at once do not conflict. */
-const migrateSchema = Layer.effectDiscard(Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  let last: string | undefined
-  yield* withStoreErrors(sql`select 1`).pipe(
-    Effect.tapError(({ reason }) => {
-      const isFirst = last === undefined
-      last = reason
-      return isFirst
-        ? Effect.logWarning(`waiting up to 20 seconds for the database: ${reason}`)
-        : Effect.void
+/** Waits up to 20 s for a database that can become available, and logs the reason every 5 s or when it changes. */
+const waitForDatabase = Effect.fnUntraced(function*(connecting: ReturnType<typeof connectPostgres>) {
+  let last: { readonly reason: string; readonly attempt: number } | undefined
+  let attempt = 0
+  return yield* connecting.pipe(
+    Effect.tapError(({ isFinal, reason }) => {
+      attempt++
+      if (isFinal || (last?.reason === reason && attempt < last.attempt + 20)) return Effect.void
+      last = { reason, attempt }
+      return Effect.logWarning(`waiting up to 20 seconds for the database: ${reason}`)
     }),
-    Effect.retry(Schedule.spaced("250 millis")),
+    Effect.retry({ schedule: Schedule.spaced("250 millis"), while: ({ isFinal }) => !isFinal }),
+    Effect.mapError(toUnavailable),
     Effect.timeoutOrElse({
       duration: startTimeout,
       orElse: () =>
         Effect.fail(
-          new StoreUnavailable({ reason: `${last ?? "no answer"} for 20 seconds; check DATABASE_URL` })
+          new StoreUnavailable({ reason: `${last?.reason ?? "no answer"} for 20 seconds; check DATABASE_URL` })
         )
     })
   )
+})
+
+/** The database without a check of its schema. Fails at once if it does not answer. */
+export const connectionLayer = makeConnectionLayer(connectOnce)
+
+/** Migrates the schema. Two processes that start at once do not conflict. */
+const migrateSchema = Layer.effectDiscard(Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
   yield* rejectNewerSchema(sql)
   yield* Migrator.make({})({ loader: Migrator.fromRecord(migrations), table: migrationsTable }).pipe(
     Effect.retry({
@@ -122,9 +138,16 @@ const migrateSchema = Layer.effectDiscard(Effect.gen(function*() {
       while: (error) => "kind" in error && error.kind === "Locked"
     }),
     Effect.catchTag("MigrationError", (error) => Effect.fail(new MigrationFailed({ reason: reasonOf(error) }))),
+    Effect.catchIf(
+      isNotPermitted,
+      (error) => Effect.catch(startFailureOf(error), ({ reason }) => Effect.fail(new MigrationFailed({ reason })))
+    ),
     withStoreErrors
   )
 }))
+
+const isNotPermitted = (error: unknown): error is SqlError.SqlError =>
+  error instanceof SqlError.SqlError && error.reason._tag === "AuthorizationError"
 
 /** The reason without any text that can quote rows. */
 function reasonOf({ cause, message }: Migrator.MigrationError): string {
@@ -143,5 +166,5 @@ const rejectNewerSchema = Effect.fnUntraced(function*(sql: SqlClient.SqlClient) 
 const decodeExists = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ there: Schema.Boolean })]))
 const decodeFound = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ found: Schema.Int })]))
 
-/** `SqlClient`, `PgClient` and `ReservedPool` on a database with the schema of this version. */
-export const layer = migrateSchema.pipe(Layer.provideMerge(connectionLayer))
+/** The database with the schema of this version. */
+export const layer = migrateSchema.pipe(Layer.provideMerge(makeConnectionLayer(waitForDatabase)))

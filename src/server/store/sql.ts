@@ -3,6 +3,7 @@ import { Revision } from "#schema/ids.ts"
 import { Cause, Clock, Duration, Effect, Fiber, Metric, Schema } from "effect"
 import { type SqlClient, SqlError } from "effect/sql"
 import { AuditActor } from "./AuditActor.ts"
+import { causeOf } from "./startFailure.ts"
 
 /**
  * The database does not answer now, or its data is not usable yet. The same request can succeed later. Nothing was stored,
@@ -218,6 +219,13 @@ function describeWithNames(error: SqlError.SqlError): string {
   const table = identifierField(error, "table")
   return [describe(error), violatedConstraint(error), table && `table ${table}`].filter((part) => part !== undefined)
     .join(", ")
+}
+
+/** The words of PostgreSQL or of the operating system about a connection, with the SQLSTATE. They never quote rows. */
+export const describeConnectionError = (error: SqlError.SqlError): string => {
+  const { message } = causeOf(error.reason.cause)
+  const state = sqlState(error)
+  return message === "" ? describe(error) : `${message}${/^[0-9A-Z]{5}$/u.test(state) ? ` (SQLSTATE ${state})` : ""}`
 }
 
 /** The kind of error and its SQLSTATE. Never the server's own text, because it can quote a row. */

@@ -1,7 +1,8 @@
 /** Rotation of the master key: the writing key, its readers, and re-encryption. */
 import { Context, Effect, Layer, Schema, type Scope } from "effect"
-import { SqlClient, type SqlError } from "effect/sql"
+import { SqlClient } from "effect/sql"
 import { advisoryLockNamespace, advisoryLocks } from "#store/advisoryLocks.ts"
+import { SessionConnection } from "#store/SessionConnection.ts"
 import { encryptedColumns } from "./encryptedColumns.ts"
 import { findKeyReaders, listLiveProcesses, registerKeyReader } from "./keyReaders.ts"
 import { reEncryptAll, type ReEncryptionPass } from "./reEncrypt.ts"
@@ -51,6 +52,7 @@ export class MasterKeyStore extends Context.Service<MasterKeyStore, {
     MasterKeyStore,
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
+      const session = yield* SessionConnection
       const { cipher, processName } = yield* Secrets
 
       const readState = Effect.map(
@@ -95,7 +97,7 @@ export class MasterKeyStore extends Context.Service<MasterKeyStore, {
         ),
         runExclusively: (effect) =>
           Effect.scoped(Effect.gen(function*() {
-            const isLocked = yield* tryLockRotation(sql).pipe(
+            const isLocked = yield* tryLockRotation(session).pipe(
               Effect.catchTag("SqlError", () =>
                 Effect.fail(new StoreUnavailable({ reason: "cannot take the lock of re-encryption" })))
             )
@@ -123,22 +125,20 @@ const switchWritingKeyIn = Effect.fnUntraced(function*(sql: SqlClient.SqlClient,
 })
 
 /** A session lock: PostgreSQL releases it with the connection, also for a killed process. */
-const tryLockRotation = (
-  sql: SqlClient.SqlClient
-): Effect.Effect<boolean, SqlError.SqlError, Scope.Scope> =>
-  Effect.gen(function*() {
-    const connection = yield* sql.reserve
-    const callLockFunction = (name: string) =>
-      connection.execute(`select ${name}($1::int, $2::int) as done`, [
-        advisoryLockNamespace,
-        advisoryLocks.reEncryption
-      ], undefined)
-    const rows = yield* Effect.acquireRelease(
-      callLockFunction("pg_try_advisory_lock"),
-      (rows) => decodeDone(rows)[0].done ? Effect.ignore(callLockFunction("pg_advisory_unlock")) : Effect.void
-    )
-    return decodeDone(rows)[0].done
-  })
+const tryLockRotation = Effect.fnUntraced(function*(session: SessionConnection["Service"]) {
+  if (!session.isAvailable) {
+    return yield* new StoreUnavailable({
+      reason:
+        "re-encryption needs a session lock, which a pooler in transaction mode does not keep; set CONTROL_LISTEN_URL"
+    })
+  }
+  const connection = yield* session.open
+  const { rows } = yield* connection.query("select pg_try_advisory_lock($1::int, $2::int) as done", [
+    advisoryLockNamespace,
+    advisoryLocks.reEncryption
+  ])
+  return decodeDone(rows)[0].done
+})
 
 const decodeState = Schema.decodeUnknownSync(Schema.Tuple([WritingKeyState]))
 const decodeDone = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ done: Schema.Boolean })]))
