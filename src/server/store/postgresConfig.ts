@@ -5,6 +5,7 @@ import saslprep from "@mongodb-js/saslprep"
 import { Duration, Effect, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { checkServerIdentity, type ConnectionOptions, getCACertificates } from "node:tls"
+import { sessionTimeouts } from "./sessionTimeouts.ts"
 
 /** A file of the connection's TLS parameters cannot be read. */
 export class TlsFileUnreadable extends Schema.TaggedError<TlsFileUnreadable>()("TlsFileUnreadable", {
@@ -23,16 +24,6 @@ const trackedParameters = {
   datestyle: "ISO, MDY",
   timezone: "UTC",
   standard_conforming_strings: "on"
-}
-
-/**
- * Server-side limits in milliseconds. A writer that stops while it holds the lock of the revision counter would block every
- * other writer, so PostgreSQL ends its transaction.
- */
-export const sessionTimeouts = {
-  lock_timeout: "3000",
-  idle_in_transaction_session_timeout: "5000",
-  statement_timeout: "10000"
 }
 
 /** The isolation that the code relies upon, which a role or database can change. */

@@ -1,21 +1,14 @@
 /** Transactions, and the mapping of SQL errors to errors of the store and to defects. */
 import { Revision } from "#schema/ids.ts"
-import { Cause, Clock, Duration, Effect, Fiber, Metric, Schema } from "effect"
+import { Cause, Clock, Duration, Effect, Fiber, Metric, Option, Schedule, Schema } from "effect"
 import { type SqlClient, SqlError } from "effect/sql"
 import { AuditActor } from "./AuditActor.ts"
+import { sessionTimeouts } from "./sessionTimeouts.ts"
 import { causeOf } from "./startFailure.ts"
+import { StoreUnavailable } from "./StoreUnavailable.ts"
+import { queueWrite } from "./writeQueue.ts"
 
-/**
- * The database does not answer now, or its data is not usable yet. The same request can succeed later. Nothing was stored,
- * except possibly by a commit whose answer was lost.
- */
-export class StoreUnavailable extends Schema.TaggedError<StoreUnavailable>()("StoreUnavailable", {
-  reason: Schema.String
-}) {
-  override get message(): string {
-    return `the database cannot be used: ${this.reason}`
-  }
-}
+export { StoreUnavailable } from "./StoreUnavailable.ts"
 
 /** PostgreSQL cannot read its own files. A defect, because retrying does not help; the message is for the operator. */
 export class DatabaseDamaged extends Schema.TaggedError<DatabaseDamaged>()("DatabaseDamaged", {
@@ -97,9 +90,22 @@ const databaseTime = Metric.histogram("control_database_seconds", {
   boundaries: Metric.exponentialBoundaries({ start: 0.0005, factor: 2, count: 14 })
 })
 
-/** Runs an effect in a transaction. Errors are mapped by `withStoreErrors`. */
+/**
+ * Runs an effect in a transaction, again after a deadlock or a serialization failure. Errors are mapped by
+ * `withStoreErrors`.
+ */
 export const transaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  withStoreErrors(sql.withTransaction(effect))
+  withStoreErrors(Effect.flatMap(Effect.serviceOption(sql.transactionService), (outer) =>
+    Option.isSome(outer)
+      ? sql.withTransaction(effect)
+      : Effect.retry(sql.withTransaction(effect), { times: maxRepeats, schedule: repeatDelay, while: isConflict })))
+
+/** A transaction that PostgreSQL ended in favor of another one (SQLSTATE 40001, 40P01) can succeed when it is repeated. */
+const isConflict = (error: unknown): boolean =>
+  error instanceof SqlError.SqlError && /^(?:SerializationError|DeadlockError)$/u.test(error.reason._tag)
+
+const maxRepeats = 5
+const repeatDelay = Schedule.jittered(Schedule.exponential("10 millis"))
 
 /**
  * Runs a long reading in a transaction that sees one snapshot of the database. `work` calls `step` after each statement, and
@@ -131,12 +137,18 @@ export const snapshotTransaction = (sql: SqlClient.SqlClient) =>
 
 /** Runs an effect in a transaction whose changes the audit records under the current `AuditActor`. */
 export const auditedTransaction = (sql: SqlClient.SqlClient) => <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  transaction(sql)(Effect.flatMap(AuditActor, ({ actor, address, name }) =>
-    Effect.andThen(
-      sql`select set_config('control.actor', ${actor}, true), set_config('control.address', ${address ?? ""}, true),
-        set_config('control.actor_name', ${name ?? ""}, true)`,
-      effect
-    )))
+  queueWrite(sql)(
+    transaction(sql)(Effect.flatMap(AuditActor, ({ actor, address, name }) =>
+      Effect.andThen(
+        // The limits are those of `sessionParameters`, which a pooler does not accept.
+        sql`select set_config('control.actor', ${actor}, true), set_config('control.address', ${address ?? ""}, true),
+        set_config('control.actor_name', ${name ?? ""}, true), set_config(name, setting, true)
+        from (values ${sql.literal(limits)}) as limits(name, setting)`,
+        effect
+      )))
+  )
+
+const limits = Object.entries(sessionTimeouts).map(([name, setting]) => `('${name}', '${setting}')`).join(", ")
 
 /**
  * Tries to lock a background task for this transaction. Until the transaction ends, every other caller gets false. Nodes of
