@@ -25,6 +25,7 @@ import { PresenceStore } from "./store/PresenceStore.ts"
 import { MasterKeyStore } from "./store/secrets/MasterKeyStore.ts"
 import { Secrets } from "./store/secrets/Secrets.ts"
 import { TunnelStore } from "./store/TunnelStore.ts"
+import { WriteCheck } from "./store/WriteCheck.ts"
 import { ChangeBus } from "./feed/ChangeBus.ts"
 import { ChangeNotifier } from "./feed/ChangeNotifier.ts"
 import * as Compaction from "./feed/Compaction.ts"
@@ -72,7 +73,8 @@ const rows = Layer.mergeAll(
   Backup.layer,
   DoctorStore.layer,
   ReferenceStore.layer,
-  MasterKeyStore.layer
+  MasterKeyStore.layer,
+  WriteCheck.layer
 ).pipe(
   Layer.provideMerge(Secrets.layer),
   Layer.provideMerge(Database.layer),

@@ -2,10 +2,11 @@
 import { Network } from "#feed/Network.ts"
 import { Api } from "#schema/api.ts"
 import { NotReady } from "#schema/problems.ts"
+import { WriteCheck } from "#store/WriteCheck.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { makeMetrics } from "./metrics.ts"
-import { notReadyReason } from "./readiness.ts"
+import { notServingReason } from "./readiness.ts"
 
 const ok = { status: "ok" } as const
 
@@ -14,12 +15,13 @@ export const layer = HttpApiBuilder.group(
   "health",
   Effect.fnUntraced(function*(handlers) {
     const network = yield* Network
+    const writeCheck = yield* WriteCheck
     const metrics = yield* makeMetrics
     return handlers.handleAll({
       live: () => Effect.succeed(ok),
       ready: () =>
         Effect.flatMap(
-          notReadyReason(network),
+          notServingReason(network, writeCheck),
           (detail) => detail === undefined ? Effect.succeed(ok) : Effect.fail(new NotReady({ detail }))
         ),
       metrics: () => metrics

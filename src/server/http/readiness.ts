@@ -1,6 +1,7 @@
 /** Checks whether this process has read all committed changes, for /readyz and the doctor. */
 import { UpdateHeld } from "#feed/LossGuard.ts"
 import type { Network } from "#feed/Network.ts"
+import type { WriteCheck } from "#store/WriteCheck.ts"
 import { Effect } from "effect"
 
 /** Shorter than the probe timeouts of common supervisors. */
@@ -34,6 +35,22 @@ export const feedState = (network: Network["Service"]): Effect.Effect<FeedState>
 
 const behind = (reason: string): FeedState => ({ _tag: "Behind", reason })
 
-/** Reason why this process is not ready to serve clients and operators; undefined if it is. */
+/** Reason why this process has not read all changes; undefined if it has. */
 export const notReadyReason = (network: Network["Service"]): Effect.Effect<string | undefined> =>
   Effect.map(feedState(network), (state) => state._tag === "Behind" ? state.reason : undefined)
+
+/** Reason why a login or a write would fail; undefined if both would succeed. */
+export const notServingReason = (
+  network: Network["Service"],
+  writeCheck: WriteCheck["Service"]
+): Effect.Effect<string | undefined> =>
+  Effect.flatMap(notReadyReason(network), (reason) =>
+    reason === undefined
+      ? writeCheck.problem.pipe(
+        Effect.catchTag("StoreUnavailable", ({ message }) => Effect.succeed(message)),
+        Effect.timeoutOrElse({
+          duration: catchUpTimeout,
+          orElse: () => Effect.succeed("the database did not answer within 2 s")
+        })
+      )
+      : Effect.succeed(reason))

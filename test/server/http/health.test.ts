@@ -1,6 +1,7 @@
 /** Health checks, metrics and shutdown of the API port. */
 import { api } from "#support/apiClient.ts"
 import { adminToken, newDatabase } from "#support/testDatabase.ts"
+import { execute } from "#support/templateDatabase.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
 import { makeServer, TestServer } from "#support/TestServer.ts"
 import { assert, describe, it, layer } from "@effect/vitest"
@@ -103,6 +104,55 @@ layer(TestServer.layer(), { excludeTestServices: true })("without a token", (it)
       assert.notMatch(body, /<(?:script|link|img)[^>]+(?:src|href)="(?!\/[^/]|data:)/u)
       assert.match(headers.get("content-security-policy") ?? "", /default-src 'none'.*connect-src 'self'/u)
     }))
+})
+
+describe("while the database rejects writes", () => {
+  it.live(
+    "/readyz names the missing privilege or the read-only database, and is 200 again afterwards",
+    () =>
+      Effect.gen(function*() {
+        const { name, url } = yield* newDatabase
+        const role = `role_${name}`
+        const asOwner = (statement: string) => execute(url, statement)
+        yield* asOwner(`create role ${role} login password 'not-secret'`)
+        yield* asOwner(`grant create, usage on schema public to ${role}`)
+        for (const kind of ["tables", "sequences", "functions"]) {
+          yield* asOwner(`grant all on all ${kind} in schema public to ${role}`)
+        }
+        yield* Effect.addFinalizer(() =>
+          Effect.orDie(Effect.andThen(asOwner(`drop owned by ${role} cascade`), asOwner(`drop role ${role}`)))
+        )
+        const withRole = new URL(url)
+        withRole.username = role
+        withRole.password = "not-secret"
+        const { operator } = yield* makeServer({ databaseUrl: Option.some(Redacted.make(withRole.toString())) })
+        const ready = Effect.promise(() => operator.get("/readyz"))
+        const becomes = (expected: number) => Effect.repeat(ready, { until: ({ status }) => status === expected })
+        assert.strictEqual((yield* ready).status, 200)
+
+        for (const [table, privilege] of [["changes", "insert"], ["audit", "insert"]] as const) {
+          yield* asOwner(`revoke ${privilege} on ${table} from ${role}`)
+          assert.include((yield* becomes(503)).body.detail, `lacks privileges: ${privilege.toUpperCase()} on ${table}`)
+          yield* asOwner(`grant ${privilege} on ${table} to ${role}`)
+          yield* becomes(200)
+        }
+        assert.strictEqual((yield* Effect.promise(() => operator.post("/api/agents", { name: "home" }))).status, 201)
+
+        yield* asOwner(`alter database ${name} set default_transaction_read_only to on`)
+        yield* execute(
+          inject("serverUrl"),
+          `select pg_terminate_backend(pid) from pg_stat_activity where usename = '${role}'`
+        )
+        assert.include((yield* becomes(503)).body.detail, "read-only")
+        yield* execute(inject("serverUrl"), `alter database ${name} reset default_transaction_read_only`)
+        yield* execute(
+          inject("serverUrl"),
+          `select pg_terminate_backend(pid) from pg_stat_activity where usename = '${role}'`
+        )
+        yield* becomes(200)
+      }).pipe(Effect.scoped),
+    60_000
+  )
 })
 
 describe("API port", () => {
