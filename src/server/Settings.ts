@@ -7,6 +7,7 @@ import { definitions, type PlainSetting, type SecretSetting } from "./settings/d
 import { postgresVariables, problemsWithoutUrl, readPostgresTarget } from "./settings/postgresTarget.ts"
 import { unknownNames } from "./settings/unknownNames.ts"
 
+export { type PostgresTarget, readPostgresTarget } from "./settings/postgresTarget.ts"
 export {
   acceptsRemotePlaintext,
   addressMatcher,

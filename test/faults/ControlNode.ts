@@ -5,7 +5,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { mkdir, readFile } from "node:fs/promises"
 import { join, resolve } from "node:path"
 import { endWithSuite } from "./childProcesses.ts"
-import { freePort } from "./freePort.ts"
+import { freePort } from "#support/freePort.ts"
 
 export interface NodeOptions {
   readonly name: string

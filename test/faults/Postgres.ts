@@ -1,7 +1,8 @@
 /** PostgreSQL server of the fault suite: the embedded binaries, listening on loopback TCP for a proxy. */
 import { requireWithin } from "./waitUntil.ts"
 import { findBinaries } from "#store/postgres/binaries.ts"
-import { accountFor, clusterDirectory, clusterPathFor, prepareCluster } from "#store/postgres/cluster.ts"
+import { accountFor } from "#store/postgres/account.ts"
+import { clusterDirectory, clusterPathFor, prepareCluster } from "#store/postgres/cluster.ts"
 import { childEnvironment } from "#store/postgres/processes.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Effect, ManagedRuntime, Redacted } from "effect"
@@ -9,11 +10,11 @@ import { SqlClient } from "effect/sql"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { closeSync, openSync, readFileSync } from "node:fs"
-import { chown, cp, lchown, mkdir, readdir } from "node:fs/promises"
+import { chown, cp, lchown, mkdir, readdir, writeFile } from "node:fs/promises"
 import { connect } from "node:net"
 import { join } from "node:path"
 import { endWithSuite } from "./childProcesses.ts"
-import { freePort } from "./freePort.ts"
+import { freePort } from "#support/freePort.ts"
 
 export type Rows = ReadonlyArray<Record<string, unknown>>
 
@@ -39,6 +40,7 @@ export class Postgres {
     const account = await Effect.runPromise(accountFor(dataDir))
     const binaries = await Effect.runPromise(findBinaries(account))
     await Effect.runPromise(prepareCluster(dataDir, binaries, account, false))
+    await writeFile(join(clusterDirectory(dataDir), "pg_hba.conf"), "host all all 127.0.0.1/32 trust\n")
     const postgres = new Postgres(dataDir, await freePort(), settings)
     await postgres.start()
     return postgres

@@ -140,7 +140,7 @@ const migrateSchema = Layer.effectDiscard(Effect.gen(function*() {
     Effect.catchTag("MigrationError", (error) => Effect.fail(new MigrationFailed({ reason: reasonOf(error) }))),
     Effect.catchIf(
       isNotPermitted,
-      (error) => Effect.catch(startFailureOf(error), ({ reason }) => Effect.fail(new MigrationFailed({ reason })))
+      (error) => Effect.fail(new MigrationFailed({ reason: startFailureOf(error).reason }))
     ),
     withStoreErrors
   )

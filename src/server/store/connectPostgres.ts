@@ -1,5 +1,5 @@
 /** Finds a configuration with which PostgreSQL accepts a connection, and checks what the code relies upon. */
-import { readPostgresTarget } from "#server/settings/postgresTarget.ts"
+import { readPostgresTarget } from "#server/Settings.ts"
 import { PgConnection } from "@effect/sql-pg"
 import { Effect, Result, Schema } from "effect"
 import type { SqlError } from "effect/sql"
@@ -52,16 +52,17 @@ function failureOf(errors: ReadonlyArray<SqlError.SqlError>): Effect.Effect<neve
   const error = transient ?? errors.find((error) => !describeConnectionError(error).includes("support TLS")) ??
     errors[0]
   if (error === undefined) return finalFailure("no configuration of the connection")
-  return startFailureOf(error)
+  return Effect.fail(startFailureOf(error))
 }
 
 /** The failure with PostgreSQL's own words, and the remedy if waiting does not help. */
-export const startFailureOf = (error: SqlError.SqlError): Effect.Effect<never, StartFailure> => {
+export const startFailureOf = (error: SqlError.SqlError): StartFailure => {
   const remedy = remedyFor(error)
   const words = describeConnectionError(error)
-  return Effect.fail(
-    new StartFailure({ reason: remedy === undefined ? words : `${words}; ${remedy}`, isFinal: remedy !== undefined })
-  )
+  return new StartFailure({
+    reason: remedy === undefined ? words : `${words}; ${remedy}`,
+    isFinal: remedy !== undefined
+  })
 }
 
 /** Connects without the parameters that poolers reject, and reads what decides about them. */

@@ -1,7 +1,7 @@
 /** Configurations of the driver for one connection to PostgreSQL: TLS, password, and parameters of the session. */
-import type { PostgresTarget } from "#server/settings/postgresTarget.ts"
+import type { PostgresTarget } from "#server/Settings.ts"
 import type { PgConnection } from "@effect/sql-pg"
-import saslprep from "@mongodb-js/saslprep"
+import { saslprep } from "@mongodb-js/saslprep"
 import { Duration, Effect, Redacted, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { checkServerIdentity, type ConnectionOptions, getCACertificates } from "node:tls"

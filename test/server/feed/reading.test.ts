@@ -1,7 +1,7 @@
 /** A start on a large network: the API serves and shows the progress, and agents wait until the network is read. */
 import { Listener } from "#connection/Listener.ts"
 import { Network } from "#feed/Network.ts"
-import { freePort } from "#faults/freePort.ts"
+import { freePort } from "#support/freePort.ts"
 import { api } from "#support/apiClient.ts"
 import { adminToken, newDatabase } from "#support/testDatabase.ts"
 import { makeServer } from "#support/TestServer.ts"

@@ -1,10 +1,12 @@
 /** Starts against real databases: reasons in PostgreSQL's words, at once if waiting does not help, and TLS as asked for. */
 import { connectPostgres } from "#store/connectPostgres.ts"
-import { newEmptyDatabase } from "#support/testDatabase.ts"
+import * as Database from "#store/Database.ts"
+import { DataDirectory } from "#store/DataDirectory.ts"
+import { newEmptyDatabase, quiet, testSettings } from "#support/testDatabase.ts"
 import { databaseUrl, execute } from "#support/templateDatabase.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { PgConnection } from "@effect/sql-pg"
-import { Effect } from "effect"
+import { Effect, Layer, Option, Redacted } from "effect"
 import { inject } from "vitest"
 
 const connect = (url: string, variables = {}) => connectPostgres(url, variables, "DATABASE_URL")
@@ -57,6 +59,27 @@ describe("connecting to a database", () => {
       const readOnly = yield* failureOf(url)
       assert.isFalse(readOnly.isFinal)
       assert.include(readOnly.reason, "it is read-only")
+    }).pipe(Effect.scoped))
+
+  it.live("a user who must not create tables gets PostgreSQL's words and the statement that grants it", () =>
+    Effect.gen(function*() {
+      const { name, url } = yield* newEmptyDatabase
+      const role = `role_${name}`
+      yield* Effect.acquireRelease(
+        execute(inject("serverUrl"), `create role ${role} login password 'not-secret'`),
+        () => Effect.orDie(execute(inject("serverUrl"), `drop role ${role}`))
+      )
+      const databaseUrl = changed(url, (copy) => {
+        copy.username = role
+        copy.password = "not-secret"
+      })
+      const start = Layer.build(Database.layer.pipe(
+        Layer.provide(DataDirectory.layer),
+        Layer.provide(testSettings({ databaseUrl: Option.some(Redacted.make(databaseUrl)) })),
+        Layer.provide(quiet)
+      ))
+      const error = yield* Effect.flip(start)
+      assert.include(error.message, "permission denied for schema public (SQLSTATE 42501); grant it: GRANT CREATE")
     }).pipe(Effect.scoped))
 
   it.live("a start without hope fails at once with PostgreSQL's words and the remedy; a refused connection is waited for", () =>

@@ -9,7 +9,7 @@ import { Context, Effect, Layer, Redacted } from "effect"
 import { execFileSync } from "node:child_process"
 import { chmodSync, chownSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { freePort } from "../../faults/freePort.ts"
+import { freePort } from "#support/freePort.ts"
 
 interface TlsServer {
   readonly port: number
@@ -34,8 +34,23 @@ class Server extends Context.Service<Server, TlsServer>()("test/TlsServer") {
       const files = yield* temporaryDirectory
       const [key, certificate] = [join(files, "server.key"), join(files, "server.crt")]
       execFileSync("openssl", [
-        ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"],
-        ...["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", key, "-out", certificate]
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=DNS:localhost",
+        "-keyout",
+        key,
+        "-out",
+        certificate
       ], { stdio: "ignore" })
       const port = yield* Effect.promise(() => freePort())
       const options = { dataDir, settings: { fsync: "off" } }

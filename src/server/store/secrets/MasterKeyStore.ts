@@ -1,5 +1,5 @@
 /** Rotation of the master key: the writing key, its readers, and re-encryption. */
-import { Context, Effect, Layer, Schema, type Scope } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { advisoryLockNamespace, advisoryLocks } from "#store/advisoryLocks.ts"
 import { SessionConnection } from "#store/SessionConnection.ts"
