@@ -7,16 +7,6 @@ import { candidateConfigs, sessionParameters } from "./postgresConfig.ts"
 import { describeConnectionError, StoreUnavailable } from "./sql.ts"
 import { remedyFor } from "./startFailure.ts"
 
-/** How connections reach PostgreSQL. A pooler in transaction mode keeps no session: no LISTEN, locks or prepared statements. */
-export type Pooling = "none" | "session" | "transaction"
-
-export interface PostgresConnection {
-  readonly config: PgConnection.Config
-  readonly pooling: Pooling
-  /** Cluster and database, to compare two connections. */
-  readonly identity: string
-}
-
 /** A failure of the start. `isFinal`: waiting does not help. */
 export class StartFailure extends Schema.TaggedError<StartFailure>()("StartFailure", {
   reason: Schema.String,
@@ -87,7 +77,10 @@ const examine = Effect.fnUntraced(function*(config: PgConnection.Config) {
   return { config: { ...config, prepare: pooling === "session" }, pooling, identity: facts.identity } as const
 })
 
-/** In transaction mode, another client gets the PostgreSQL session of an idle one. */
+/**
+ * A pooler in transaction mode keeps no session: no LISTEN, session locks or prepared statements. There, another client gets
+ * the PostgreSQL session of an idle one.
+ */
 const findPoolMode = Effect.fnUntraced(function*(one: PgConnection.PgConnection, config: PgConnection.Config) {
   const other = yield* PgConnection.make({ ...config, prepare: false })
   const before = yield* readPid(one)

@@ -27,7 +27,7 @@ const trackedParameters = {
 }
 
 /** The isolation that the code relies upon, which a role or database can change. */
-export const isolation = { default_transaction_isolation: "read committed", default_transaction_deferrable: "off" }
+const isolation = { default_transaction_isolation: "read committed", default_transaction_deferrable: "off" }
 
 /** Parameters for a connection without a pooler. */
 export const sessionParameters = { ...trackedParameters, intervalstyle: "postgres", ...isolation, ...sessionTimeouts }
@@ -62,7 +62,7 @@ export const candidateConfigs = (target: PostgresTarget): Effect.Effect<Candidat
 type Candidates = readonly [PgConnection.Config, ...ReadonlyArray<PgConnection.Config>]
 
 /** SCRAM hashes the password after SASLprep (RFC 4013), as PostgreSQL does. A password that it prohibits stays unchanged. */
-export function passwordForms(password: string | undefined): ReadonlyArray<string | undefined> {
+function passwordForms(password: string | undefined): ReadonlyArray<string | undefined> {
   if (password === undefined) return [undefined]
   try {
     return [...new Set([saslprep(password), password])]

@@ -54,6 +54,7 @@ const startPooler = Effect.fnUntraced(function*(serverPort: number, mode: "sessi
   return pooled
 })
 
+// Skipped without pgbouncer, because no package of npm has it.
 describe.skipIf(program === undefined)("behind pgbouncer", () => {
   for (const mode of ["session", "transaction"] as const) {
     for (const hasListenUrl of mode === "session" ? [false] : [false, true]) {

@@ -1,12 +1,12 @@
 /** TLS to a real PostgreSQL with `ssl=on`: each `sslmode` as in libpq, never plaintext if TLS was asked for, and SASLprep. */
 import { connectPostgres } from "#store/connectPostgres.ts"
 import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
+import { issueCertificate } from "#support/certificates.ts"
 import { execute } from "#support/templateDatabase.ts"
 import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { PgConnection } from "@effect/sql-pg"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer, Redacted } from "effect"
-import { execFileSync } from "node:child_process"
 import { chmodSync, chownSync, statSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { freePort } from "#support/freePort.ts"
@@ -33,25 +33,9 @@ class Server extends Context.Service<Server, TlsServer>()("test/TlsServer") {
       const dataDir = yield* temporaryDirectory
       const files = yield* temporaryDirectory
       const [key, certificate] = [join(files, "server.key"), join(files, "server.crt")]
-      execFileSync("openssl", [
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-        "-days",
-        "2",
-        "-subj",
-        "/CN=localhost",
-        "-addext",
-        "subjectAltName=DNS:localhost",
-        "-keyout",
-        key,
-        "-out",
-        certificate
-      ], { stdio: "ignore" })
+      const issued = issueCertificate({ names: ["localhost"], isAuthority: true })
+      writeFileSync(key, issued.privateKey)
+      writeFileSync(certificate, issued.certificate)
       const port = yield* Effect.promise(() => freePort())
       const options = { dataDir, settings: { fsync: "off" } }
       // The first start creates the cluster, whose owner must own the key.
