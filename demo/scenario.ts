@@ -3,7 +3,15 @@ import { issueCertificate } from "#support/certificates.ts"
 import { PgClient } from "@effect/sql-pg"
 import { Context, Effect, Layer, Redacted, Schedule } from "effect"
 import { SqlClient } from "effect/sql"
-import { type Answer, databaseSocket, DemoFailed, type Operator, type Server, within } from "./serverProcess.ts"
+import {
+  type Answer,
+  databasePassword,
+  databaseSocket,
+  DemoFailed,
+  type Operator,
+  type Server,
+  within
+} from "./serverProcess.ts"
 import type { Account, ActionResult, ClientProcesses, Expected } from "./ClientProcesses.ts"
 
 /** Facts that the check of the views needs. */
@@ -209,7 +217,8 @@ export const runScenario = Effect.fn("runScenario")(
  */
 const makeSqlWriter = Effect.fnUntraced(function*(server: Server) {
   const socket = yield* databaseSocket(server.dataDir)
-  const url = Redacted.make(`postgres://control@localhost/control?host=${encodeURIComponent(socket)}`)
+  const password = yield* databasePassword(server.dataDir)
+  const url = Redacted.make(`postgres://control:${password}@localhost/control?host=${encodeURIComponent(socket)}`)
   const sql = yield* Effect.map(
     Layer.build(PgClient.layer({ url, maxConnections: 1 })),
     Context.get(SqlClient.SqlClient)

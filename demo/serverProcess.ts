@@ -136,6 +136,10 @@ const postmaster = (dataDir: string) =>
 export const databaseSocket = (dataDir: string) =>
   Effect.map(postmaster(dataDir), (lines) => resolve(dataDir, "postgres", lines[4]?.trim() ?? ""))
 
+/** The password of the database, as for PGPASSWORD of `psql`. */
+export const databasePassword = (dataDir: string) =>
+  Effect.map(promise(() => readFile(join(dataDir, "postgres-password"), "utf8")), (text) => text.trim())
+
 export interface Answer {
   readonly status: number
   // eslint-disable-next-line typescript/no-explicit-any

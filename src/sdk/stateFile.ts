@@ -1,9 +1,10 @@
 /** Reads and writes the state file, which keeps the last applied view for starts without Control. */
+import { makeDirectory } from "#files/makeDirectory.ts"
 import { writeFileAtomic } from "#files/writeFileAtomic.ts"
 import type { ClientType } from "#schema/ids.ts"
 import { Effect, Option, Schema } from "effect"
 import { constants } from "node:fs"
-import { mkdir, open } from "node:fs/promises"
+import { open } from "node:fs/promises"
 import { dirname } from "node:path"
 import { configSchemas } from "./messages.ts"
 import { type Snapshot, snapshotOf, toConfigData } from "./view.ts"
@@ -55,6 +56,6 @@ async function readTrustedFile(path: string): Promise<string> {
 }
 
 async function replaceFile(path: string, text: string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+  await makeDirectory(dirname(path))
   await writeFileAtomic(path, text)
 }

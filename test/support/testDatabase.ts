@@ -83,7 +83,7 @@ function temporaryDatabase<E>(create: (name: string) => Effect.Effect<unknown, E
   )
 }
 
-/** The embedded server accepts every password, so a random one is added, which the secret scanner looks for. */
+/** The secret scanner looks for the password. A server of `TEST_DATABASE_URL` without a password gets a random one. */
 function urlWithPassword(database: string): string {
   const url = new URL(databaseUrl(inject("serverUrl"), database))
   if (url.password === "") url.password = randomBytes(18).toString("base64url")

@@ -1,12 +1,23 @@
 /** The data directory, locked for one process: generated secrets and the embedded database. */
-import { writeFileAtomic } from "#files/writeFileAtomic.ts"
+import { makeDirectory } from "#files/makeDirectory.ts"
 import { Settings } from "#server/Settings.ts"
-import { Context, Effect, Layer, Option, Redacted, Schema, Scope } from "effect"
+import { Context, Effect, Layer, Option, type Redacted, Schema, Scope } from "effect"
 import { chmodSync, existsSync } from "node:fs"
-import { access, chmod, constants, mkdir, readFile, rm, stat, writeFile } from "node:fs/promises"
+import { access, chmod, constants, lstat, readdir, readFile, rm, stat, writeFile } from "node:fs/promises"
 import { hostname } from "node:os"
 import { join, resolve } from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import {
+  attemptAt,
+  DataDirectoryUnusable,
+  foreignOwner,
+  isTrustedOwner,
+  readOrCreateSecretFile,
+  readSecretFile,
+  writeSecretFile
+} from "./secretFiles.ts"
+
+export { DataDirectoryUnusable } from "./secretFiles.ts"
 
 /** Another process, or this one, holds the lock of the directory. */
 export class DataDirectoryBusy extends Schema.TaggedError<DataDirectoryBusy>()("DataDirectoryBusy", {
@@ -15,16 +26,6 @@ export class DataDirectoryBusy extends Schema.TaggedError<DataDirectoryBusy>()("
 }) {
   override get message(): string {
     return `the data directory ${this.path} is in use by ${this.holder}; stop that process, or set CONTROL_DATA_DIR to another directory`
-  }
-}
-
-/** The directory, or a file in the directory, cannot be read or written. */
-export class DataDirectoryUnusable extends Schema.TaggedError<DataDirectoryUnusable>()("DataDirectoryUnusable", {
-  path: Schema.String,
-  reason: Schema.String
-}) {
-  override get message(): string {
-    return `cannot use the data directory: ${this.path}: ${this.reason}`
   }
 }
 
@@ -86,34 +87,57 @@ export const openDataDirectory = Effect.fn("openDataDirectory")(
     given: string
   ): Effect.fn.Return<OpenedDataDirectory, DataDirectoryBusy | DataDirectoryUnusable, Scope.Scope> {
     const path = resolve(given)
-    yield* attempt(path, () => mkdir(path, { recursive: true, mode: 0o700 }))
-    yield* attempt(path, () => access(path, constants.R_OK | constants.W_OK | constants.X_OK))
+    yield* attemptAt(path, () => makeDirectory(path))
+    yield* attemptAt(path, () => access(path, constants.R_OK | constants.W_OK | constants.X_OK))
+    yield* checkOwners(path)
     yield* Effect.acquireRelease(lock(path), unlock)
     yield* Effect.acquireRelease(
-      attempt(path, () => writeFile(holderFile(path), `process ${process.pid} on ${hostname()}\n`, { mode: 0o600 })),
-      () => Effect.ignore(attempt(path, () => rm(holderFile(path), { force: true })))
+      attemptAt(path, () => writeFile(holderFile(path), `process ${process.pid} on ${hostname()}\n`, { mode: 0o600 })),
+      () => Effect.ignore(attemptAt(path, () => rm(holderFile(path), { force: true })))
     )
 
     const secretPath = (name: SecretName): string => join(path, name)
-    const findSecret = (name: SecretName) => Effect.map(readSecret(secretPath(name)), Option.fromUndefinedOr)
-    const writeSecret = (name: SecretName, secret: Redacted.Redacted) =>
-      attempt(secretPath(name), () => writeFileAtomic(secretPath(name), `${Redacted.value(secret)}\n`))
-    const removeSecret = (name: SecretName) => attempt(secretPath(name), () => rm(secretPath(name), { force: true }))
-    const readOrCreateSecret = Effect.fn("DataDirectory.readOrCreateSecret")(
-      function*<E>(name: SecretName, generate: Effect.Effect<string, E>) {
-        const file = secretPath(name)
-        const stored = yield* readSecret(file)
-        if (stored !== undefined) return stored
-        const generated = Redacted.make(yield* generate, { label: name })
-        yield* writeSecret(name, generated)
-        yield* Effect.logInfo(`generated ${file}`)
-        return generated
-      }
-    )
+    const findSecret = (name: SecretName) => Effect.map(readSecretFile(secretPath(name)), Option.fromUndefinedOr)
+    const writeSecret = (name: SecretName, secret: Redacted.Redacted) => writeSecretFile(secretPath(name), secret)
+    const removeSecret = (name: SecretName) => attemptAt(secretPath(name), () => rm(secretPath(name), { force: true }))
+    const readOrCreateSecret = <E>(name: SecretName, generate: Effect.Effect<string, E>) =>
+      readOrCreateSecretFile(
+        secretPath(name),
+        Effect.tap(generate, () => Effect.logInfo(`generated ${secretPath(name)}`))
+      )
 
     return { path, secretPath, readOrCreateSecret, findSecret, writeSecret, removeSecret }
   }
 )
+
+/**
+ * Refuses a directory of another account, and files in it that another account has put there. If other accounts can write in the
+ * directory, closes it and warns.
+ */
+const checkOwners = Effect.fnUntraced(function*(path: string) {
+  const { mode, uid } = yield* attemptAt(path, () => stat(path))
+  if (!isTrustedOwner(uid, uid)) return yield* new DataDirectoryUnusable({ path, reason: foreignDirectory(uid) })
+  const isOpen = (mode & 0o022) !== 0
+  for (const name of yield* attemptAt(path, () => readdir(path))) {
+    const file = join(path, name)
+    const owner = (yield* attemptAt(file, () => lstat(file))).uid
+    // Under root, PostgreSQL has another account. Only root can put its files into a closed directory.
+    const isDatabase = name === "postgres" && process.getuid?.() === 0 && !isOpen
+    if (!isDatabase && !isTrustedOwner(owner, uid))
+      return yield* new DataDirectoryUnusable({ path: file, reason: foreignOwner(owner) })
+  }
+  if (!isOpen) return
+  const isOwn = uid === process.getuid?.() || process.getuid?.() === 0
+  if (isOwn) yield* attemptAt(path, () => chmod(path, 0o700))
+  yield* Effect.logWarning(
+    `other accounts could write in the data directory ${path} (mode ${(mode & 0o777).toString(8)}); ` +
+      (isOwn ? "its mode is now 700" : `its owner is user id ${uid}, so that only that account can set its mode to 700`)
+  )
+})
+
+const foreignDirectory = (owner: number): string =>
+  `the directory belongs to user id ${owner}, but Control runs as user id ${process.getuid?.()}; ` +
+  "start Control as its owner, or set CONTROL_DATA_DIR to another directory"
 
 /**
  * A lock of the kernel, taken through SQLite because Node has no other way to take one. The kernel releases the lock however
@@ -127,10 +151,11 @@ export const openDataDirectory = Effect.fn("openDataDirectory")(
 const lock = Effect.fnUntraced(function*(path: string) {
   const file = yield* Effect.try({
     try: () => openLocked(join(path, "lock")),
-    catch: (error) => new DataDirectoryUnusable({ path, reason: `cannot lock it: ${reasonOf(error)}` })
+    catch: (error) =>
+      new DataDirectoryUnusable({ path, reason: `cannot lock it: ${error instanceof Error ? error.message : error}` })
   })
   if (file !== "locked") return file
-  const holder = yield* Effect.orElseSucceed(attempt(path, () => readFile(holderFile(path), "utf8")), () => "")
+  const holder = yield* Effect.orElseSucceed(attemptAt(path, () => readFile(holderFile(path), "utf8")), () => "")
   return yield* new DataDirectoryBusy({ path, holder: holder.trim() || "another process" })
 })
 
@@ -187,28 +212,3 @@ const isBusy = (error: unknown): boolean => error instanceof Error && "errcode" 
  * Text for error messages only. The file can outlive its process, so only the lock decides whether the directory is in use.
  */
 const holderFile = (path: string): string => join(path, "holder")
-
-const readSecret = Effect.fnUntraced(function*(file: string) {
-  const status = yield* attempt(file, () => stat(file)).pipe(
-    Effect.catchIf((error) => error.reason.includes("ENOENT"), () => Effect.succeed(undefined))
-  )
-  if (status === undefined) return undefined
-  if ((status.mode & 0o077) !== 0) {
-    yield* Effect.logWarning(
-      `${file} was accessible to other accounts (mode ${(status.mode & 0o777).toString(8)}); ` +
-        "its mode is now 600; consider replacing the secret"
-    )
-    yield* attempt(file, () => chmod(file, 0o600))
-  }
-  const secret = (yield* attempt(file, () => readFile(file, "utf8"))).replace(/\r?\n$/u, "")
-  if (secret === "") {
-    return yield* new DataDirectoryUnusable({ path: file, reason: "the file is empty; restore it from a backup" })
-  }
-  return Redacted.make(secret)
-})
-
-const attempt = <A>(path: string, run: () => Promise<A>): Effect.Effect<A, DataDirectoryUnusable> =>
-  Effect.tryPromise({ try: run, catch: (error) => new DataDirectoryUnusable({ path, reason: reasonOf(error) }) })
-
-/** Messages of Node, such as `EACCES: permission denied, open '…'`, name paths and never file contents. */
-const reasonOf = (error: unknown): string => error instanceof Error ? error.message : String(error)

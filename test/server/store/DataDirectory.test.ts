@@ -4,7 +4,16 @@ import { DataDirectoryBusy, DataDirectoryUnusable, openDataDirectory } from "#st
 import { Cause, Effect, Exit, Logger, Redacted, Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { chmodSync, existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
 import { killProcess, temporaryDirectory } from "#support/temporaryFiles.ts"
@@ -159,4 +168,79 @@ describe("a secret in the data directory", () => {
       if (Exit.isFailure(exit)) assert.include(Cause.pretty(exit.cause), "the file is empty")
       assert.strictEqual(readFileSync(join(path, "master-key"), "utf8"), "\n")
     }))
+})
+
+describe("a data directory that cannot be trusted or used", () => {
+  it.live("a path below /proc and a link without a target fail at once with the path and the reason", () =>
+    Effect.gen(function*() {
+      const dangling = join(yield* temporaryDirectory, "link")
+      symlinkSync("/nowhere/at/all", dangling)
+      for (const path of ["/proc/foo", "/proc/foo/bar", dangling, "/dev/null/data"]) {
+        const error = yield* Effect.flip(openDataDirectory(path))
+        assert.instanceOf(error, DataDirectoryUnusable)
+        assert.match(error.message, new RegExp(`${path}: E[A-Z]+: `, "u"))
+      }
+    }))
+
+  it.live("a directory that other accounts can write gets mode 0700 and a warning", () =>
+    Effect.gen(function*() {
+      const path = yield* temporaryDirectory
+      chmodSync(path, 0o777)
+      const logged: Array<string> = []
+      const logger = Logger.make(({ message, logLevel }) => logged.push(`${logLevel}: ${message}`))
+      yield* openDataDirectory(path).pipe(Effect.provide(Logger.layer([logger])))
+      assert.strictEqual(modeOf(path), "700")
+      assert.match(logged.join("\n"), /^Warn: other accounts could write in the data directory .* \(mode 777\)/u)
+    }))
+
+  it.live("a secret that is a symbolic link is not read", () =>
+    Effect.gen(function*() {
+      const [path, other] = [yield* temporaryDirectory, yield* temporaryDirectory]
+      writeFileSync(join(other, "token"), "canary\n", { mode: 0o600 })
+      symlinkSync(join(other, "token"), join(path, "admin-token"))
+      const directory = yield* openDataDirectory(path)
+      const error = yield* Effect.flip(directory.readOrCreateSecret("admin-token", Effect.succeed("another")))
+      assert.match(error.message, /admin-token: it is a symbolic link/u)
+    }))
+
+  it.live.skipIf(process.getuid?.() !== 0)(
+    "a secret that another account has planted is refused (needs root)",
+    () =>
+      Effect.gen(function*() {
+        for (const name of ["admin-token", "master-key", "postgres-password", "postgres"]) {
+          const path = yield* temporaryDirectory
+          chmodSync(path, 0o777)
+          writeFileSync(join(path, name), "canary\n", { mode: 0o600 })
+          chownSync(join(path, name), 65_534, 65_534)
+          const error = yield* Effect.flip(openDataDirectory(path))
+          assert.include(
+            error.message,
+            `${join(path, name)}: it belongs to user id 65534, but Control runs as user id 0`
+          )
+        }
+      })
+  )
+
+  it.live.skipIf(process.getuid?.() !== 0)(
+    "a directory of another ordinary account is refused (needs root)",
+    () =>
+      Effect.gen(function*() {
+        const path = yield* temporaryDirectory
+        chmodSync(path, 0o777)
+        chownSync(path, 54_322, 54_322)
+        const child = yield* Effect.acquireRelease(
+          Effect.sync(() =>
+            spawn(process.execPath, ["--input-type=module-typescript", "--eval", script, path], {
+              uid: 54_321,
+              gid: 54_321
+            })
+          ),
+          killProcess
+        )
+        assert.include(
+          yield* firstLine(child),
+          "the directory belongs to user id 54322, but Control runs as user id 54321"
+        )
+      })
+  )
 })

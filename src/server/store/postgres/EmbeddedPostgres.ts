@@ -7,7 +7,9 @@ import { tmpdir } from "node:os"
 import { dirname, join, resolve } from "node:path"
 import { attemptIO, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 import { type Binaries, findBinaries } from "./binaries.ts"
-import { accountFor, clusterDirectory, clusterPathFor, findErrorLine, prepareCluster } from "./cluster.ts"
+import { accountFor } from "./account.ts"
+import { requirePassword } from "./authentication.ts"
+import { clusterDirectory, clusterPathFor, findErrorLine, prepareCluster } from "./cluster.ts"
 import { type Account, childEnvironment, findProcesses, sendSignal, stopGracefully, waitUntil } from "./processes.ts"
 
 export { EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
@@ -27,9 +29,8 @@ export interface EmbeddedPostgresOptions {
 
 /**
  * Starts PostgreSQL and keeps it running until the scope ends. Restarts it when it dies; connection pools then reconnect.
- * The database is `control`. Its one user `control` is a superuser without a password, so every account that can open the
- * socket has full access. This is safe, because the socket and its directory have mode 0700. Only the account of
- * PostgreSQL, this process and root can open the socket, and they own the files anyway. There is no TCP port.
+ * The database is `control`. Its one user `control` is a superuser with a random password, which is in the data directory. The
+ * socket and its directory have mode 0700, and there is no TCP port.
  */
 export const startEmbeddedPostgres = (
   options: EmbeddedPostgresOptions
@@ -48,12 +49,13 @@ const start = Effect.fn("startEmbeddedPostgres")(function*(options: EmbeddedPost
   const binaries = yield* findBinaries(account)
   yield* stopLeftovers(dataDir)
   yield* prepareCluster(dataDir, binaries, account, settings["fsync"] !== "off")
+  const password = yield* requirePassword(dataDir, binaries, account)
   const socketDir = yield* socketDirectory(dataDir, account)
 
   const ready = yield* Deferred.make<void>()
   const fiber = yield* Effect.forkScoped(keepRunning({ ...options, account, binaries, socketDir, ready }))
   yield* Effect.raceFirst(Deferred.await(ready), Fiber.join(fiber))
-  const url = `postgres://control@localhost/control?host=${encodeURIComponent(socketDir)}`
+  const url = `postgres://control:${Redacted.value(password)}@localhost/control?host=${encodeURIComponent(socketDir)}`
   return { url: Redacted.make(url) }
 })
 

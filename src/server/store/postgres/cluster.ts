@@ -1,30 +1,15 @@
-/** Files of the embedded database: their owner, their creation with initdb, and their checks. */
+/** Files of the embedded database: their creation with initdb, and their checks. */
 import { syncDirectory } from "#files/writeFileAtomic.ts"
 import { Effect } from "effect"
 import { chmod, chown, lchown, mkdtemp, readdir, readFile, rename, rm, stat } from "node:fs/promises"
 import { join } from "node:path"
 import { attemptIO, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 import type { Binaries } from "./binaries.ts"
-import { type Account, findProcesses, runProgram, sendSignal, waitUntil } from "./processes.ts"
+import { type DatabaseProgramOptions, runDatabaseProgram, scratchPrefix } from "./databaseProgram.ts"
+import { type Account, findProcesses, sendSignal, waitUntil } from "./processes.ts"
 
 /** The directory of the cluster below the data directory. */
 export const clusterDirectory = (dataDir: string): string => join(dataDir, "postgres")
-
-/** User and group id of the account `nobody`, as a number that needs no entry in /etc/passwd. */
-const unprivileged = 65_534
-
-/**
- * The account of PostgreSQL, which refuses to run as root. Under root, the account is the first of these that is not root:
- * the owner of the cluster, the owner of the data directory, `nobody`.
- */
-export const accountFor = Effect.fnUntraced(function*(dataDir: string) {
-  if (process.getuid?.() !== 0) return {} satisfies Account
-  for (const path of [clusterDirectory(dataDir), dataDir]) {
-    const status = yield* Effect.orElseSucceed(attemptIO(() => stat(path)), () => undefined)
-    if (status !== undefined && status.uid !== 0) return { uid: status.uid, gid: status.gid } satisfies Account
-  }
-  return { uid: unprivileged, gid: unprivileged } satisfies Account
-})
 
 /**
  * The path of a directory for a PostgreSQL whose working directory it is. A process that root has started there under another
@@ -63,18 +48,15 @@ export const prepareCluster = Effect.fnUntraced(
       })
     }
     yield* changeOwner(cluster, account)
-    // A restored directory can be accessible to other accounts, and the database trusts every account that reaches its
-    // socket.
+    // A restored directory can be accessible to other accounts.
     yield* attemptIO(() => chmod(cluster, 0o700))
   }
 )
 
-const draftPrefix = "postgres.new-"
-
 /** Removes what a killed process has left of an unfinished cluster, and kills programs that still run there. */
 const removeDrafts = Effect.fnUntraced(function*(dataDir: string) {
   const names = yield* attemptIO(() => readdir(dataDir))
-  for (const draft of names.filter((name) => name.startsWith(draftPrefix)).map((name) => join(dataDir, name))) {
+  for (const draft of names.filter((name) => name.startsWith(scratchPrefix)).map((name) => join(dataDir, name))) {
     yield* waitUntil(Effect.map(findProcesses(draft, ["initdb", "postgres"]), (pids) => {
       for (const pid of pids) sendSignal(pid, "SIGKILL")
       return pids.length === 0
@@ -89,19 +71,17 @@ const removeDrafts = Effect.fnUntraced(function*(dataDir: string) {
  */
 const createCluster = (dataDir: string, binaries: Binaries, account: Account, sync: boolean) =>
   Effect.acquireUseRelease(
-    attemptIO(() => mkdtemp(join(dataDir, draftPrefix))),
+    attemptIO(() => mkdtemp(join(dataDir, scratchPrefix))),
     Effect.fnUntraced(function*(draft) {
       yield* changeOwner(draft, account)
-      const at = { account, cwd: draft }
+      const at = { account, cwd: draft, scratch: dataDir }
       const path = clusterPathFor(draft, account)
-      const flags = ["--username=control", "--encoding=UTF8", "--locale=C", "--auth=trust", "--no-instructions"]
-      yield* requireSuccess(runProgram(binaries.initdb, ["-D", path, ...flags, ...(sync ? [] : ["--no-sync"])], at))
+      // `startEmbeddedPostgres` writes the authentication rules.
+      const flags = ["--username=control", "--encoding=UTF8", "--locale=C", "--auth=reject", "--no-instructions"]
       yield* requireSuccess(
-        runProgram(binaries.postgres, ["--single", "-D", path, "-c", "exit_on_error=on", "postgres"], {
-          ...at,
-          input: "CREATE DATABASE control\n"
-        })
+        runDatabaseProgram(binaries, "initdb", ["-D", path, ...flags, ...(sync ? [] : ["--no-sync"])], at)
       )
+      yield* runStatement(binaries, { ...at, database: "postgres", statement: "CREATE DATABASE control" })
       yield* attemptIO(async () => {
         await rename(draft, clusterDirectory(dataDir))
         await syncDirectory(dataDir)
@@ -110,11 +90,25 @@ const createCluster = (dataDir: string, binaries: Binaries, account: Account, sy
     (draft) => Effect.ignore(attemptIO(() => rm(draft, { recursive: true, force: true })))
   )
 
-const requireSuccess = (running: ReturnType<typeof runProgram>) =>
+/** Runs one statement in the cluster `cwd` of a stopped PostgreSQL, past its authentication. */
+export const runStatement = (
+  binaries: Binaries,
+  { database, statement, ...at }: DatabaseProgramOptions & { readonly database: string; readonly statement: string }
+) =>
+  requireSuccess(
+    runDatabaseProgram(
+      binaries,
+      "postgres",
+      ["--single", "-D", clusterPathFor(at.cwd, at.account), "-c", "exit_on_error=on", database],
+      { ...at, input: `${statement}\n` }
+    )
+  )
+
+const requireSuccess = (running: ReturnType<typeof runDatabaseProgram>) =>
   Effect.flatMap(running, ({ code, output }) =>
     code === 0
       ? Effect.void
-      : Effect.fail(new EmbeddedPostgresFailed({ reason: `cannot create the cluster: ${findErrorLine(output)}` })))
+      : Effect.fail(new EmbeddedPostgresFailed({ reason: `cannot set up the cluster: ${findErrorLine(output)}` })))
 
 /** The first fatal line of PostgreSQL's output, since later errors are its consequences; or else the last line. */
 export const findErrorLine = (output: string): string => {

@@ -13,8 +13,8 @@ import { copyCluster, startPostgres } from "./clusters.ts"
 import { killProcess, temporaryDirectory } from "#support/temporaryFiles.ts"
 
 const asRoot = process.getuid?.() === 0
-/** The account of PostgreSQL when root starts it. */
 const accountNobody = { uid: 65_534, gid: 65_534 }
+const range = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, index) => first + index)
 const onLinux = process.platform === "linux"
 
 const withSql = <A, E, R>(url: Redacted.Redacted, work: Effect.Effect<A, E, R>) =>
@@ -87,7 +87,8 @@ describe("a new embedded database", () => {
       assert.strictEqual(modeOf(join(dataDir, "postgres")), "700")
       assert.strictEqual(modeOf(join(dataDir, "postgres", ".s.PGSQL.5432")), "700")
       assert.strictEqual(modeOf(join(dataDir, "postgres.log")), "600")
-      if (asRoot) assert.strictEqual(statSync(join(dataDir, "postgres")).uid, accountNobody.uid)
+      assert.strictEqual(modeOf(join(dataDir, "postgres-password")), "600")
+      if (asRoot) assert.include(range(60_578, 61_183), statSync(join(dataDir, "postgres")).uid)
     }))
 
   // Only Linux shows the environment of a process in /proc.
@@ -152,7 +153,10 @@ describe("the next start of the embedded database", () => {
       const socketDir = readFileSync(join(dataDir, "postgres", "postmaster.pid"), "utf8").split("\n")[4] ?? ""
       assert.isTrue(isAlive(orphan))
       assert.isTrue(existsSync(socketDir))
-      const url = Redacted.make(`postgres://control@localhost/control?host=${encodeURIComponent(socketDir)}`)
+      const password = readFileSync(join(dataDir, "postgres-password"), "utf8").trim()
+      const url = Redacted.make(
+        `postgres://control:${password}@localhost/control?host=${encodeURIComponent(socketDir)}`
+      )
       yield* withSql(
         url,
         Effect.gen(function*() {
@@ -192,7 +196,7 @@ describe("the next start of the embedded database", () => {
       writeFileSync(join(dataDir, "postgres.new-abc123", "PG_VERSION"), "18\n")
       const { url } = yield* startPostgres(dataDir)
       assert.deepStrictEqual(yield* queryAt(url, "select 1"), [[1]])
-      assert.deepStrictEqual(readdirSync(dataDir).toSorted(), ["postgres", "postgres.log"])
+      assert.deepStrictEqual(readdirSync(dataDir).toSorted(), ["postgres", "postgres-password", "postgres.log"])
     }))
 
   it.live("a log of more than 10 MiB is rotated", () =>

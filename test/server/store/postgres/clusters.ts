@@ -17,5 +17,10 @@ afterAll(() => rmSync(template, { recursive: true }))
 /** A data directory with a stopped cluster. Under root, root owns the copy, as after a restored file backup. */
 export const copyCluster = Effect.tap(
   temporaryDirectory,
-  (dataDir) => Effect.sync(() => cpSync(join(template, "postgres"), join(dataDir, "postgres"), { recursive: true }))
+  (dataDir) =>
+    Effect.sync(() => {
+      for (const name of ["postgres", "postgres-password"]) {
+        cpSync(join(template, name), join(dataDir, name), { recursive: true })
+      }
+    })
 )
