@@ -203,6 +203,7 @@ describe("a data directory that cannot be trusted or used", () => {
       assert.match(error.message, /admin-token: it is a symbolic link/u)
     }))
 
+  // Only root can give a file to another account.
   it.live.skipIf(process.getuid?.() !== 0)(
     "a secret that another account has planted is refused (needs root)",
     () =>
@@ -221,6 +222,7 @@ describe("a data directory that cannot be trusted or used", () => {
       })
   )
 
+  // Only root can give a file to another account.
   it.live.skipIf(process.getuid?.() !== 0)(
     "a directory of another ordinary account is refused (needs root)",
     () =>

@@ -11,7 +11,7 @@ import type { Account } from "./processes.ts"
 const ownIds = { first: 60_578, last: 61_183 }
 
 /** User and group id of the account `nobody`, as a number that needs no entry in /etc/passwd. */
-const nobody = 65_534
+const unprivileged = 65_534
 
 /**
  * The account of PostgreSQL; empty unless this process is root. Under root it is the owner of the cluster or of the data
@@ -23,11 +23,11 @@ export const accountFor = Effect.fnUntraced(function*(dataDir: string) {
   if (process.getuid?.() !== 0) return {} satisfies Account
   for (const path of [clusterDirectory(dataDir), dataDir]) {
     const status = yield* Effect.orElseSucceed(attemptIO(() => stat(path)), () => undefined)
-    const isShared = status?.uid === nobody && process.platform === "linux"
+    const isShared = status?.uid === unprivileged && process.platform === "linux"
     if (status !== undefined && status.uid !== 0 && !isShared)
       return { uid: status.uid, gid: status.gid } satisfies Account
   }
-  if (process.platform !== "linux") return { uid: nobody, gid: nobody } satisfies Account
+  if (process.platform !== "linux") return { uid: unprivileged, gid: unprivileged } satisfies Account
   const id = yield* attemptIO(unusedId)
   return { uid: id, gid: id } satisfies Account
 })

@@ -12,7 +12,7 @@ import { join } from "node:path"
 import { copyCluster, startPostgres } from "./clusters.ts"
 
 const asRoot = process.getuid?.() === 0
-const nobody = 65_534
+const unprivileged = 65_534
 /** An id without an entry in /etc/passwd. */
 const unlisted = 54_321
 
@@ -53,13 +53,13 @@ describe("the password of the embedded database", () => {
       writeFileSync(join(dataDir, "postgres", "pg_hba.conf"), "local all all trust\n")
       if (asRoot) {
         const files = yield* Effect.promise(() => readdir(join(dataDir, "postgres"), { recursive: true }))
-        for (const file of ["", ...files]) chownSync(join(dataDir, "postgres", file), nobody, nobody)
+        for (const file of ["", ...files]) chownSync(join(dataDir, "postgres", file), unprivileged, unprivileged)
       }
       const { url } = yield* startPostgres(dataDir)
       assert.deepStrictEqual(yield* queryAt(Redacted.value(url), "select answer from kept"), [[42]])
       assert.notInclude(readFileSync(join(dataDir, "postgres", "pg_hba.conf"), "utf8"), "trust")
       assert.strictEqual((yield* Effect.exit(queryAt(replacePassword(url, ""), "select 1")))._tag, "Failure")
-      if (asRoot) assert.notStrictEqual(statSync(join(dataDir, "postgres", "PG_VERSION")).uid, nobody)
+      if (asRoot) assert.notStrictEqual(statSync(join(dataDir, "postgres", "PG_VERSION")).uid, unprivileged)
     }))
 
   it.live("a lost password file is replaced at the next start", () =>
@@ -73,15 +73,16 @@ describe("the password of the embedded database", () => {
     }))
 })
 
+// Only root can start a process under another account.
 describe.skipIf(!asRoot || process.platform !== "linux")("the account of PostgreSQL (needs root on Linux)", () => {
-  it.live("a process of nobody cannot reach the socket through /proc, past the mode of the data directory", () =>
+  it.live("a process of the account `nobody` cannot reach the socket through /proc, past the mode of the data directory", () =>
     Effect.gen(function*() {
       const dataDir = yield* copyCluster
       yield* startPostgres(dataDir)
       const pid = readFileSync(join(dataDir, "postgres", "postmaster.pid"), "utf8").split("\n")[0]
       const script = `require("net").connect("/proc/${pid}/cwd/.s.PGSQL.5432")
         .on("connect", () => { console.log("connected"); process.exit() }).on("error", ({ code }) => console.log(code))`
-      const child = spawn(process.execPath, ["--eval", script], { uid: nobody, gid: nobody, cwd: "/" })
+      const child = spawn(process.execPath, ["--eval", script], { uid: unprivileged, gid: unprivileged, cwd: "/" })
       const [printed] = yield* Effect.promise(() => once(child.stdout, "data"))
       assert.strictEqual(String(printed).trim(), "EACCES")
     }))
