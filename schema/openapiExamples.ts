@@ -40,6 +40,7 @@ const examplesByField: Record<string, string> = {
   reason: "the target is no address",
   remedy: "Renew the certificate.",
   SessionId: "V1StGXR8Z5jdHi6BmyT0a",
+  source: "gateway:edge-1",
   status: "active",
   subnet: "10.64.0.0/24",
   target: "localhost:8080",

@@ -234,6 +234,13 @@ export const Certificate = Schema.Struct({
   domain: storedText("Host name of the certificate."),
   certificate: storedText("PEM (RFC 7468): the certificate, followed by its chain."),
   expiresAt: timestampField("Time of expiry."),
+  source: Schema.NullOr(
+    storedText("Who stored it: an `actor` as in the audit, for example `gateway:5f0c`; null if unknown.")
+  ),
+  withheld: Schema.Boolean.annotate({
+    description:
+      "True while no gateway receives it: a limited gateway stored it, and it covers a tunnel which that gateway does not serve."
+  }),
   ...rowTimes
 }).annotate({
   identifier: "Certificate",

@@ -50,13 +50,15 @@ afterAll(async () => {
   await Effect.runPromise(Scope.close(scope, Exit.void))
 })
 
+let created = 0
 const newAgent = async () => {
-  const { agent, apiKey } = await rows.runPromise(Effect.flatMap(Agents, (agents) => agents.create({ name: "home" })))
+  const name = `agent ${created += 1}`
+  const { agent, apiKey } = await rows.runPromise(Effect.flatMap(Agents, (agents) => agents.create({ name })))
   return { ...agent, apiKey: Redacted.value(apiKey) }
 }
 const newGateway = async () => {
   const { apiKey, gateway } = await rows.runPromise(
-    Effect.flatMap(Gateways, (gateways) => gateways.create({ name: "edge" }))
+    Effect.flatMap(Gateways, (gateways) => gateways.create({ name: `gateway ${created += 1}` }))
   )
   return { ...gateway, apiKey: Redacted.value(apiKey) }
 }

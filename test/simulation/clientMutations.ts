@@ -167,8 +167,8 @@ export const sessionMutants: ReadonlyArray<Mutant> = [
   mutant(
     "a gateway's certificate is stored without the checks for gateways",
     "src/server/services/Certificates.ts",
-    "yield* store.renew(gateway, yield* checkedRow(data))",
-    "(yield* store.put(yield* checkedRow(data))).value"
+    "const at = yield* monotonicMillis\n",
+    "const at = yield* monotonicMillis\n          yield* store.put(row)\n"
   ),
   mutant(
     "a stopping node does not close its connections",

@@ -37,6 +37,8 @@ export interface CertificateRow {
   readonly certificate: string
   readonly privateKey: string
   readonly expiresAt: string
+  /** Gateway that stored it, or `operator`; absent for SQL. */
+  readonly source?: string
   /** Different for each write: PostgreSQL stores a newly encrypted private key, so that rewriting a row changes it. */
   readonly written: number
 }

@@ -2,10 +2,11 @@
 import { KeyId, type TunnelId } from "#schema/ids.ts"
 import type { GatewayPatch } from "#schema/resources.ts"
 import { AgentStore } from "#store/AgentStore.ts"
-import { CertificateStore } from "#store/CertificateStore.ts"
+import { CertificateStore, type RenewalFacts, type RenewalVerdict } from "#store/CertificateStore.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
 import { ApiKeyStore } from "#store/ApiKeyStore.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
+import { actingAs } from "#store/AuditActor.ts"
 import { Effect, Redacted } from "effect"
 import type { Random } from "./Random.ts"
 import type { Tables } from "./databaseTables.ts"
@@ -155,8 +156,11 @@ export const certificateRequest = (random: Random): StoreRequest => {
     domain: pick(random, domains),
     certificate: `certificate ${number}`,
     privateKey: Redacted.make(`key ${number}`),
-    expiresAt: `2030-0${number}-01T00:00:00.000Z`
+    expiresAt: `2030-0${number}-01T00:00:00.000Z`,
+    validFrom: "2029-12-01T00:00:00.000Z"
   }
+  const decide = ({ isLimited, stored }: RenewalFacts): RenewalVerdict =>
+    stored === undefined || stored.source === "self" ? "stored" : isLimited ? "kept" : "outlived"
   const drawn = random.int(10)
   const gateway = pick(random, gateways)
   return {
@@ -165,7 +169,7 @@ export const certificateRequest = (random: Random): StoreRequest => {
       CertificateStore,
       (store): Effect.Effect<unknown, unknown> =>
         drawn < 5
-          ? store.renew(gateway, row)
+          ? actingAs(`gateway:${gateway}`, null)(store.renew(gateway, row, decide))
           : drawn < 7
           ? store.put(row)
           : drawn < 9

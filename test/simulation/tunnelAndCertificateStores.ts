@@ -1,7 +1,13 @@
 /** Tunnel and certificate stores over the simulated database. */
 import { AgentId, HostName, Revision, TunnelId } from "#schema/ids.ts"
 import type { Certificate, Tunnel, TunnelPatch } from "#schema/resources.ts"
-import { type CertificateRow as Given, CertificateStore, type RenewalOutcome } from "#store/CertificateStore.ts"
+import {
+  type CertificateRow as Given,
+  CertificateStore,
+  type Renewal,
+  type RenewalFacts,
+  type RenewalVerdict
+} from "#store/CertificateStore.ts"
 import {
   DomainTaken,
   type NewTunnelRow,
@@ -126,10 +132,11 @@ export const certificateStore = (link: DatabaseLink) => {
               `a gateway's certificate for ${row.domain} was stored without checks`
             )
           }
-          database.transact((tx) => tx.put("certificate", rowOf(database, row)))
+          database.transact((tx) => tx.put("certificate", rowOf(database, row, "operator")))
           return Effect.succeed(withRevision(database, Option.getOrThrow(toResource(row.domain))))
         }),
-      renew: (gateway, row) => link.request("renew certificate", () => Effect.succeed(renew(database, gateway, row))),
+      renew: (gateway, row, decide) =>
+        link.request("renew certificate", () => Effect.succeed(renew(database, gateway, row, decide))),
       remove: (domain) =>
         link.request("remove certificate", () => {
           const removed = database.transact((tx) => tx.remove("certificate", domain))
@@ -142,18 +149,31 @@ export const certificateStore = (link: DatabaseLink) => {
   )
 }
 
-function renew(database: Database, id: string, row: Given): RenewalOutcome {
+function renew(
+  database: Database,
+  id: string,
+  row: Given,
+  decide: (facts: RenewalFacts) => RenewalVerdict
+): Renewal {
   const { certificate: stored, gateway, tunnel } = database.tables
   const by = gateway.get(id)
   const isOurs = (one: TunnelRow) => by !== undefined && isServedBy(by, one)
   const covered = [...tunnel.values()].filter((one) => isServed(one.domain, row.domain))
-  if (!covered.some(isOurs)) return "unused"
-  if (!covered.every(isOurs)) return "foreign"
+  if (!covered.some(isOurs)) return { outcome: "unused" }
+  if (!covered.every(isOurs)) return { outcome: "foreign" }
   const before = stored.get(row.domain)
-  if (before?.certificate === row.certificate) return "unchanged"
-  if (before !== undefined && before.expiresAt > row.expiresAt) return "outlived"
-  database.transact((tx) => tx.put("certificate", rowOf(database, row)))
-  return "stored"
+  const outcome = decide({
+    isLimited: by?.serves !== null,
+    stored: before && { certificate: before.certificate, source: sourceOf(before, id, gateway) }
+  })
+  if (outcome === "stored") database.transact((tx) => tx.put("certificate", rowOf(database, row, id)))
+  return { outcome, previous: before?.certificate }
+}
+
+function sourceOf(row: CertificateRow, id: string, gateways: ReadonlyMap<string, unknown>) {
+  if (row.source === id) return "self"
+  if (row.source === "operator") return "operator"
+  return row.source !== undefined && gateways.has(row.source) ? "gateway" : "none"
 }
 
 /** Whether a certificate for `name` covers a tunnel's domain. */
@@ -161,8 +181,9 @@ function isServed(domain: string, name: string): boolean {
   return domain === name || name.startsWith("*.") && domain.slice(domain.indexOf(".")) === name.slice(1)
 }
 
-function rowOf({ revision }: Database, { certificate, domain, expiresAt, privateKey }: Given): CertificateRow {
-  return { id: domain, certificate, privateKey: Redacted.value(privateKey), expiresAt, written: revision }
+function rowOf({ revision }: Database, given: Given, source: string): CertificateRow {
+  const { certificate, domain, expiresAt, privateKey } = given
+  return { id: domain, certificate, privateKey: Redacted.value(privateKey), expiresAt, source, written: revision }
 }
 
 function tunnelResource(database: Database, { agentId, domain, enabled, id, target }: TunnelRow): Tunnel {
@@ -181,6 +202,13 @@ function tunnelResource(database: Database, { agentId, domain, enabled, id, targ
   }
 }
 
-function certificateResource(database: Database, { certificate, expiresAt, id }: CertificateRow): Certificate {
-  return { domain: HostName.make(id), certificate, expiresAt, ...timestampsOf(database, `certificate:${id}`) }
+function certificateResource(database: Database, { certificate, expiresAt, id, source }: CertificateRow): Certificate {
+  return {
+    domain: HostName.make(id),
+    certificate,
+    expiresAt,
+    source: source === undefined ? null : source === "operator" ? "control" : `gateway:${source}`,
+    withheld: false,
+    ...timestampsOf(database, `certificate:${id}`)
+  }
 }

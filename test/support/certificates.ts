@@ -1,4 +1,4 @@
-/** Creates self-signed certificates, so that no stored certificate expires and no openssl is needed. */
+/** Creates certificates, so that no stored certificate expires and no openssl is needed. */
 import { secretScanner } from "./SecretScanner.ts"
 import { generateKeyPairSync, type KeyObject, randomBytes, sign } from "node:crypto"
 
@@ -13,6 +13,10 @@ export interface CertificateOptions {
   readonly key?: "ec" | "rsa"
   /** Common name of subject and issuer, at most 64 characters. */
   readonly commonName?: string
+  /** The authority that signs (P-256). Default: the certificate signs itself. */
+  readonly issuer?: { readonly commonName: string; readonly privateKey: string }
+  /** Whether the certificate may sign others. Default: false. */
+  readonly isAuthority?: boolean
 }
 
 export interface IssuedCertificate {
@@ -31,19 +35,28 @@ export const issueCertificate = (options: CertificateOptions): IssuedCertificate
     : generateKeyPairSync("ec", { namedCurve: "P-256" })
   const notBefore = options.notBefore ?? new Date(Date.now() - hourMillis)
   const notAfter = toSecond(options.notAfter ?? new Date(Date.now() + 90 * 24 * hourMillis))
-  const algorithm = signatureAlgorithms[options.key ?? "ec"]
+  const algorithm = signatureAlgorithms[options.issuer === undefined ? options.key ?? "ec" : "ec"]
   const name = distinguishedName(options.commonName ?? "self-signed by Control's tests")
+  const issuer = options.issuer === undefined ? name : distinguishedName(options.issuer.commonName)
+  const extensions = [
+    ...options.names.length === 0 ? [] : [subjectAltName(options.names)],
+    ...options.isAuthority === true ? [authority] : []
+  ]
   const body = sequence(
     explicit(0, integer(Buffer.of(2))),
     integer(serialNumber()),
     algorithm,
-    name,
+    issuer,
     sequence(time(notBefore), time(notAfter)),
     name,
     subjectPublicKey(publicKey),
-    ...(options.names.length === 0 ? [] : [explicit(3, sequence(subjectAltName(options.names)))])
+    ...(extensions.length === 0 ? [] : [explicit(3, sequence(...extensions))])
   )
-  const certificate = sequence(body, algorithm, bitString(sign("sha256", body, privateKey)))
+  const certificate = sequence(
+    body,
+    algorithm,
+    bitString(sign("sha256", body, options.issuer?.privateKey ?? privateKey))
+  )
   const secret = privateKey.export({ type: "pkcs8", format: "pem" }).toString()
   secretScanner.addSecret("private key of a certificate", secret)
   return {
@@ -110,3 +123,10 @@ const subjectPublicKey = (key: KeyObject): Buffer => key.export({ type: "spki", 
 /** subjectAltName (2.5.29.17) with dNSName entries, which are IA5Strings under the tag [2]. */
 const subjectAltName = (names: ReadonlyArray<string>): Buffer =>
   sequence(objectId("551d11"), octetString(sequence(...names.map((name) => tagged(0x82, Buffer.from(name, "latin1"))))))
+
+/** basicConstraints (2.5.29.19), critical: a certificate authority. */
+const authority = sequence(
+  objectId("551d13"),
+  tagged(0x01, Buffer.of(0xff)),
+  octetString(sequence(tagged(0x01, Buffer.of(0xff))))
+)

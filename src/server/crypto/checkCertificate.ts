@@ -1,7 +1,8 @@
 /** Checks a certificate and its private key before they are stored and sent to gateways. */
 import { createPrivateKey, type KeyObject, sign, verify, X509Certificate } from "node:crypto"
-import { Result, Schema } from "effect"
+import { Redacted, Result, Schema } from "effect"
 import { type HostName, Timestamp } from "#schema/ids.ts"
+import { canonicalPem, type CertificateChain, makeChain } from "./certificateChain.ts"
 
 /** The certificate is not usable. The reason is a fixed text for people that quotes nothing of the input. */
 export class CertificateRejected extends Schema.TaggedError<CertificateRejected>()("CertificateRejected", {
@@ -20,21 +21,38 @@ export interface CertificateInput {
   readonly expiresAt?: string | undefined
 }
 
+/** A certificate that can be stored and served. */
+export interface CheckedCertificate {
+  readonly chain: CertificateChain
+  /** PEM of the chain, without text around the blocks: equal chains have equal texts. */
+  readonly certificate: string
+  /** PEM (PKCS #8). */
+  readonly privateKey: Redacted.Redacted
+  /** RFC 3339, UTC. */
+  readonly expiresAt: string
+  /** RFC 3339, UTC. */
+  readonly validFrom: string
+}
+
 /**
  * Checks at `now` (milliseconds since 1970) that the PEM parses, that the private key belongs to the certificate, that its
- * names cover the domain (RFC 9525, subjectAltName only), that it is valid, and that it expires at `expiresAt`. Returns
- * its expiry (RFC 3339, UTC). The issuer is not checked, because private certificate authorities are allowed. Never throws.
+ * names cover the domain (RFC 9525, subjectAltName only), that it is valid, and that it expires at `expiresAt`. The
+ * issuer is not checked, because private certificate authorities are allowed. Never throws.
  */
 export const checkCertificate = (
   input: CertificateInput,
   now: number
-): Result.Result<{ readonly expiresAt: string }, CertificateRejected> =>
+): Result.Result<CheckedCertificate, CertificateRejected> =>
   Result.gen(function*() {
-    const leaf = yield* parseChain(input.certificate)
-    yield* checkKey(leaf, yield* parseKey(input.privateKey))
+    const certificates = yield* parseChain(input.certificate)
+    const [leaf] = certificates
+    const key = yield* parseKey(input.privateKey)
+    yield* checkKey(leaf, key)
     yield* checkNames(leaf, input.domain)
-    const expiresAt = yield* checkTimes(leaf, input.expiresAt, now)
-    return { expiresAt }
+    const times = yield* checkTimes(leaf, input.expiresAt, now)
+    const chain = makeChain(certificates)
+    const privateKey = Redacted.make(key.export({ type: "pkcs8", format: "pem" }).toString())
+    return { chain, certificate: canonicalPem(chain), privateKey, ...times }
   })
 
 const reasons = {
@@ -74,12 +92,14 @@ const certificateBlock =
  * RFC 7468 allows explanatory text around the blocks. A block of another type, such as a key, must not be published,
  * and PostgreSQL's text cannot hold NUL.
  */
-function parseChain(pem: string): Checked<X509Certificate> {
+function parseChain(pem: string): Checked<CertificateChain["certificates"]> {
   return Result.gen(function*() {
     const blocks = [...pem.matchAll(certificateBlock)]
     yield* ensure(!/\0|-----(?:BEGIN|END)/u.test(pem.replaceAll(certificateBlock, "")), "certificateNotPem")
     const chain = yield* Result.all(blocks.map(([block, body = ""]) => parseBlock(block, body)))
-    return yield* Result.fromNullishOr(chain[0], () => reject("certificateNotPem"))
+    const [leaf, ...rest] = chain
+    if (leaf === undefined) return yield* Result.fail(reject("certificateNotPem"))
+    return [leaf, ...rest] as const
   })
 }
 
@@ -139,7 +159,11 @@ const dayMillis = 86_400_000
 const isTimestamp = Schema.is(Timestamp)
 
 /** Both bounds are inclusive (RFC 5280, section 4.1.2.5). A day of grace at the start allows for clocks that run behind. */
-function checkTimes(leaf: X509Certificate, expected: string | undefined, now: number): Checked<string> {
+function checkTimes(
+  leaf: X509Certificate,
+  expected: string | undefined,
+  now: number
+): Checked<Pick<CheckedCertificate, "expiresAt" | "validFrom">> {
   return Result.gen(function*() {
     const end = leaf.validToDate.getTime()
     yield* ensure(now <= end, "expired")
@@ -149,6 +173,9 @@ function checkTimes(leaf: X509Certificate, expected: string | undefined, now: nu
       yield* ensure(!Number.isNaN(instant), "expiryUnreadable")
       yield* ensure(Math.floor(instant / 1000) === Math.floor(end / 1000), "expiryDiffers")
     }
-    return yield* attempt("datesUnreadable", () => new Date(end).toISOString())
+    return yield* attempt("datesUnreadable", () => ({
+      expiresAt: new Date(end).toISOString(),
+      validFrom: leaf.validFromDate.toISOString()
+    }))
   })
 }

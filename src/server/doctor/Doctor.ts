@@ -8,6 +8,7 @@ import { NodeStore } from "#store/NodeStore.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import { DoctorStore, readDiskSpace } from "#store/DoctorStore.ts"
 import { Clock, Context, DateTime, Effect, Layer, Option } from "effect"
+import { certificateFindings } from "./certificateFindings.ts"
 import * as Findings from "./findings.ts"
 import { settingsFindings } from "./settingsFindings.ts"
 
@@ -43,7 +44,7 @@ export class Doctor extends Context.Service<Doctor, {
             Findings.sequencesFinding(facts),
             ...highWaterMark === undefined ? [] : [Findings.highWaterMarkFinding(highWaterMark)],
             Findings.backupFinding(last?.epochMilliseconds, now),
-            ...Findings.certificateFindings(facts, now),
+            ...certificateFindings(facts, now),
             ...Findings.keyFindings(facts),
             ...Findings.clientFindings(facts),
             ...Findings.nodeFindings(yield* nodes.list),

@@ -1,6 +1,4 @@
 /** Findings of the doctor: severity, problem (`what`), consequence (`why`) and `remedy`. Pure. */
-import { certificateFacts } from "#crypto/certificateFacts.ts"
-import { namesCovering } from "#network/certificateNames.ts"
 import type { Finding } from "#schema/doctor.ts"
 import type { Node } from "#schema/nodes.ts"
 import type { HighWaterMarkState } from "#store/HighWaterMark.ts"
@@ -62,50 +60,6 @@ export const diskFinding = (path: string, space: DiskSpace | undefined): Finding
     "on a full disk the embedded database rejects every change, and secrets and the high-water mark cannot be saved",
     "free disk space, or move the data directory"
   ])
-}
-
-export const certificateFindings = ({ certificates, tunnels }: DatabaseFacts, now: number): ReadonlyArray<Finding> => {
-  const read = certificates.map(({ certificate, domain }) => ({ domain, facts: certificateFacts(certificate, domain) }))
-  const domains = (test: (endsAt: number, covers: boolean) => boolean) =>
-    read.filter(({ facts }) => facts !== undefined && test(facts.endsAt, facts.coversDomain)).map(({ domain }) =>
-      domain
-    )
-  const unreadable = read.filter(({ facts }) => facts === undefined).map(({ domain }) => domain)
-  const expired = domains((endsAt) => endsAt < now)
-  const soon = domains((endsAt) => endsAt >= now && endsAt < now + 14 * dayMillis)
-  const foreign = domains((_, covers) => !covers)
-  const stored = new Set(certificates.map(({ domain }) => domain))
-  const bare = tunnels.filter((domain) => !namesCovering(domain).some((name) => stored.has(name)))
-  const problems = [
-    ...unreadable.length === 0 ? [] : [problemFinding("certificates", "fail", [
-      `the certificates of ${firstNames(unreadable)} cannot be read`,
-      "gateways cannot serve these certificates",
-      "store the certificates again with `control certificate create`"
-    ])],
-    ...expired.length === 0 ? [] : [problemFinding("certificates", "fail", [
-      `the certificates of ${firstNames(expired)} have expired`,
-      "browsers warn visitors of these domains",
-      "renew the certificates, and check why the gateway did not renew them"
-    ])],
-    ...soon.length === 0 ? [] : [problemFinding("certificates", "warn", [
-      `the certificates of ${firstNames(soon)} expire within 14 days`,
-      "gateways usually renew certificates 30 days before the expiry",
-      "check why the gateway has not renewed the certificates"
-    ])],
-    ...foreign.length === 0 ? [] : [problemFinding("certificates", "fail", [
-      `the certificates stored for ${firstNames(foreign)} do not cover that domain`,
-      "browsers warn visitors of these domains; the certificates were written to the database directly",
-      "store certificates for these domains with `control certificate create`"
-    ])],
-    ...bare.length === 0 ? [] : [problemFinding("certificates", "note", [
-      `no certificate is stored for ${firstNames(bare)}`,
-      "HTTPS works for these tunnels only if the gateways have their own certificates",
-      "none if the gateways have their own certificates; otherwise check why no gateway obtained one"
-    ])]
-  ]
-  return problems.length > 0
-    ? problems
-    : [okFinding("certificates", `${certificates.length} certificates, all valid`)]
 }
 
 export const keyFindings = ({ neverUsedKeys, staleKeys }: DatabaseFacts): ReadonlyArray<Finding> => {

@@ -11,10 +11,10 @@ export class KeyedBuckets {
     this.#buckets = new RecentMap(refillMillis(rate))
   }
 
-  /** Spends one token of this key's bucket; false if none is available. `at` is in monotonic milliseconds. */
-  tryAcquire(key: string, at: number): boolean {
+  /** Spends `amount` tokens of this key's bucket; false if fewer are available. `at` is in monotonic milliseconds. */
+  tryAcquire(key: string, at: number, amount = 1): boolean {
     const bucket = this.#buckets.get(key) ?? fullBucket(this.#rate, at)
-    const next = tryAcquire(bucket, this.#rate, at)
+    const next = tryAcquire(bucket, this.#rate, at, amount)
     this.#buckets.set(key, next ?? bucket, at)
     return next !== undefined
   }

@@ -3,8 +3,11 @@ import { Events } from "#events/Events.ts"
 import { CertificateStore, type ExpiryWarning } from "#store/CertificateStore.ts"
 import { Effect, Layer, Metric, Schedule } from "effect"
 
-/** Days before expiry. Each threshold causes one warning for a certificate; 0 stands for expired certificates. */
-const thresholdDays = [30, 7, 1, 0]
+/**
+ * Percent of the validity that is left. Each threshold causes one warning for a certificate; 0 stands for expired certificates.
+ * ACME clients renew when a third is left, so that the first warning is one of a renewal that has not happened.
+ */
+const percents = [25, 8, 2, 0]
 
 const checkInterval = "1 hour"
 
@@ -15,19 +18,21 @@ const startDelay = "30 seconds"
 export const publishExpiryWarnings = Effect.gen(function*() {
   const store = yield* CertificateStore
   const events = yield* Events
-  for (const warning of yield* store.claimExpiryWarnings(thresholdDays)) {
+  for (const warning of yield* store.claimExpiryWarnings(percents)) {
     events.broadcast({ event: "certificate.expiring", data: warning })
     yield* Effect.logWarning(warningText(warning))
   }
-  for (const [days, certificates] of yield* store.countExpiring(thresholdDays)) {
-    yield* Metric.update(Metric.withAttributes(expiringGauge, { within: `${days}d` }), certificates)
+  for (const [percent, certificates] of yield* store.countExpiring(percents)) {
+    yield* Metric.update(Metric.withAttributes(expiringGauge, { left: `${percent}%` }), certificates)
   }
 })
 
-const warningText = ({ days, domain, expiresAt }: ExpiryWarning): string =>
-  days === 0
+const warningText = ({ days, domain, expiresAt, percentLeft }: ExpiryWarning): string =>
+  percentLeft === 0
     ? `certificate of ${domain} expired at ${expiresAt}; browsers reject it until a new one is stored`
-    : `certificate of ${domain} expires within ${days === 1 ? "1 day" : `${days} days`}, at ${expiresAt}; renew it`
+    : `certificate of ${domain} expires within ${
+      days === 1 ? "1 day" : `${days} days`
+    }, at ${expiresAt}, and was not renewed`
 
 export const layer = Layer.effectDiscard(
   publishExpiryWarnings.pipe(
@@ -41,5 +46,5 @@ export const layer = Layer.effectDiscard(
 )
 
 const expiringGauge = Metric.gauge("control_certificates_expiring", {
-  description: "Stored certificates that expire within the given days; 0d counts expired ones"
+  description: "Stored certificates of whose validity at most this share is left; 0% counts expired ones"
 })

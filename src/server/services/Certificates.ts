@@ -1,14 +1,20 @@
 /** Stores the certificates of domains, uploaded by operators or obtained by gateways. */
+import { type CertificateChain, leadsToRoot, systemRoots } from "#crypto/certificateChain.ts"
 import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/checkCertificate.ts"
+import { Events } from "#events/Events.ts"
 import { type GatewayId, HostName, type Revision } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import type { Certificate, CertificatePut } from "#schema/resources.ts"
+import { AuditActor } from "#store/AuditActor.ts"
 import { CertificateStore, type RenewalOutcome } from "#store/CertificateStore.ts"
 import type { CertificateFilter } from "#store/listFilters.ts"
 import { missing } from "#store/ReferenceStore.ts"
 import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
-import { Clock, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { makeCertificateWriteLimit } from "./certificateWriteLimit.ts"
+import { decideRenewal, maxValidityMillis, peculiaritiesOf, type Peculiarity } from "./renewal.ts"
+import { monotonicMillis } from "#time/monotonic.ts"
+import { Clock, Context, Effect, Layer, Option, Schema } from "effect"
 
 export { CertificateRejected } from "#crypto/checkCertificate.ts"
 
@@ -33,7 +39,7 @@ export class Certificates extends Context.Service<Certificates, {
   /**
    * Stores a certificate that a gateway has obtained. A tunnel must have the certificate's domain; for `*.x`, a domain one
    * label below x. The gateway must serve every such tunnel, because all gateways of these tunnels will use the certificate.
-   * The certificate must not expire before the stored one. Storing the same certificate again is a no-op.
+   * `decideRenewal` has the rules for replacing a stored certificate. Storing the same certificate again is a no-op.
    */
   storeObtained(
     gateway: GatewayId,
@@ -52,19 +58,45 @@ export class Certificates extends Context.Service<Certificates, {
     Certificates,
     Effect.gen(function*() {
       const store = yield* CertificateStore
+      const events = yield* Events
+      const limit = makeCertificateWriteLimit()
+
+      const publishPeculiarities = Effect.fnUntraced(
+        function*(domain: HostName, chain: CertificateChain, previous: string | undefined) {
+          const { actor: source } = yield* AuditActor
+          const now = yield* Clock.currentTimeMillis
+          for (const peculiarity of peculiaritiesOf(chain, previous, now)) {
+            events.broadcast({ event: "certificate.peculiar", data: { domain, source, peculiarity } })
+            yield* Effect.logWarning(`${source} stored a certificate for ${domain}: ${peculiarityTexts[peculiarity]}`)
+          }
+        }
+      )
 
       const storeObtained = Effect.fn("Certificates.storeObtained")(
         function*(gateway: GatewayId, data: ObtainedCertificate) {
-          const outcome = yield* store.renew(gateway, yield* checkedRow(data))
+          const { chain, row } = yield* checkedRow(data)
+          const now = yield* Clock.currentTimeMillis
+          if (chain.validTo > now + maxValidityMillis) return yield* new CertificateRejected({ reason: tooLong })
+          const isTrusted = (each: CertificateChain) => leadsToRoot(each, systemRoots(), now)
+          const at = yield* monotonicMillis
+          const bytes = row.certificate.length + data.privateKey.length
+          const { outcome, previous } = yield* store.renew(gateway, row, (facts) => {
+            const verdict = decideRenewal(chain, facts, isTrusted, now)
+            return verdict !== "stored" || limit.tryAcquire(gateway, data.domain, bytes, at) ? verdict : "limited"
+          })
           const reason = rejectionReasons[outcome]
           if (reason !== undefined) return yield* new CertificateRejected({ reason })
-          if (outcome === "stored")
-            yield* Effect.logDebug(`stored a certificate for ${data.domain} that gateway ${gateway} obtained`)
+          if (outcome !== "stored") return
+          yield* Effect.logDebug(`stored a certificate for ${data.domain} that gateway ${gateway} obtained`)
+          yield* publishPeculiarities(data.domain, chain, previous)
         }
       )
 
       const put = Effect.fn("Certificates.put")(function*(domain: HostName, certificate: CertificatePut) {
-        return yield* store.put(yield* checkedRow({ domain, ...certificate }))
+        const { chain, row } = yield* checkedRow({ domain, ...certificate })
+        const stored = yield* store.put(row)
+        yield* publishPeculiarities(domain, chain, undefined)
+        return stored
       })
 
       const find = Effect.fn("Certificates.find")(function*(domain: HostName) {
@@ -86,19 +118,28 @@ export class Certificates extends Context.Service<Certificates, {
 const rejectionReasons: { readonly [R in RenewalOutcome]: string | undefined } = {
   stored: undefined,
   unchanged: undefined,
-  outlived: "a certificate that expires later is already stored for this domain",
+  outlived: "a newer certificate is already stored for this domain",
+  kept: "this limited gateway may not replace the certificate that another source has stored for this domain",
+  limited: "this gateway has stored too many certificates; send it again in a few minutes",
+  untrusted: "the stored certificate leads to a trusted root, and this one does not",
   unused: "this gateway serves no tunnel whose domain the certificate is for",
-  foreign: "this gateway does not serve every tunnel whose domain the certificate is for"
+  foreign: "this gateway may not store a certificate for this domain, because it is limited to other tunnels"
 }
 
-/** Checks a certificate and returns its row, with the expiry that the certificate contains. */
+const tooLong = "the certificate is valid for more than 398 days from now"
+
+const peculiarityTexts: { readonly [P in Peculiarity]: string } = {
+  "self-signed": "it is self-signed, so that browsers reject it",
+  "issuer-changed": "its issuer is another one than before",
+  "far-future": "it expires more than 398 days from now"
+}
+
+/** Checks a certificate and returns its row, with the times that the certificate contains. */
 const checkedRow = Effect.fnUntraced(function*(input: CertificateInput) {
   const now = yield* Clock.currentTimeMillis
-  const { expiresAt } = yield* Effect.fromResult(checkCertificate(input, now))
-  return {
-    domain: input.domain,
-    certificate: input.certificate,
-    privateKey: Redacted.make(input.privateKey),
-    expiresAt
-  }
+  const { certificate, chain, expiresAt, privateKey, validFrom } = yield* Effect.fromResult(
+    checkCertificate(input, now)
+  )
+  const row = { domain: input.domain, certificate, privateKey, expiresAt, validFrom }
+  return { chain, row }
 })

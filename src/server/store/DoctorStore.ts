@@ -18,7 +18,14 @@ const RowFacts = Schema.Struct({
   agents: Schema.Int,
   /** The highest subnet index of an agent; -1 without agents. */
   highestSubnetIndex: Schema.Int,
-  certificates: Schema.Array(Schema.Struct({ domain: Schema.String, certificate: Schema.String })),
+  certificates: Schema.Array(
+    Schema.Struct({
+      domain: Schema.String,
+      certificate: Schema.String,
+      source: Schema.NullOr(Schema.String),
+      withheld: Schema.Boolean
+    })
+  ),
   tunnels: Schema.Array(Schema.String),
   neverUsedKeys: Schema.Array(Schema.String),
   staleKeys: Schema.Array(Schema.String),
@@ -146,7 +153,8 @@ const factsQuery = `select jsonb_build_object(
   'agents', (select count(*) from agents),
   'highestSubnetIndex', (select coalesce(max(subnet_index), -1) from agents),
   'certificates', ${
-  array(`select jsonb_build_object('domain', domain, 'certificate', certificate) as value
+  array(`select jsonb_build_object('domain', domain, 'certificate', certificate, 'source', source,
+      'withheld', coalesce(withheld, false)) as value
     from certificates order by domain`)
 },
   'tunnels', ${array(`select to_jsonb(domain) as value from tunnels where enabled order by domain`)},

@@ -41,7 +41,9 @@ const CertificateImage = Schema.Struct({
   domain: Schema.String,
   certificate: Schema.String,
   private_key: Schema.String,
-  expires_at: Schema.DateTimeUtcFromString
+  expires_at: Schema.DateTimeUtcFromString,
+  /** Absent in images that are older than the column. */
+  withheld: Schema.optionalKey(Schema.NullOr(Schema.Boolean))
 })
 
 const KeyImage = Schema.Union([
@@ -165,6 +167,8 @@ function toPutChange(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Re
     }
     case "certificate": {
       const { domain, certificate } = row.row_image
+      // A withheld certificate stays stored, and no client sees it.
+      if (row.row_image.withheld === true) return Result.succeed({ _tag: "CertificateRemoved", revision, domain })
       const expiresAt = DateTime.formatIso(row.row_image.expires_at)
       return Result.map(
         decrypt("certificates", "private_key", domain, row.row_image.private_key),

@@ -8,6 +8,8 @@ interface RowSource {
   readonly entity: string
   readonly table: string
   readonly key: string
+  /** SQL: the rows that belong to the network. Default: all. */
+  readonly condition?: string
   /** Bounds the memory of one page, and the time for which decoding it delays heartbeats. */
   readonly pageSize: number
 }
@@ -18,7 +20,7 @@ const rowSources: ReadonlyArray<RowSource> = [
   { entity: "gateway", table: "gateways", key: "id", pageSize: 1_000 },
   { entity: "tunnel", table: "tunnels", key: "id", pageSize: 1_000 },
   // A chain with its key can have 100 kB.
-  { entity: "certificate", table: "certificates", key: "domain", pageSize: 200 },
+  { entity: "certificate", table: "certificates", key: "domain", condition: "withheld is not true", pageSize: 200 },
   { entity: "key", table: "api_keys", key: "id", pageSize: 1_000 }
 ]
 
@@ -26,7 +28,7 @@ export type SnapshotRow = Readonly<Record<string, unknown>>
 
 /** Number of rows that `forEachRowPage` reads. */
 export const countRowsQuery = `select (${
-  rowSources.map(({ table }) => `(select count(*) from ${table})`).join(" + ")
+  rowSources.map(({ condition = "true", table }) => `(select count(*) from ${table} where ${condition})`).join(" + ")
 })::int as total`
 
 /** Reads every row, in the format of the change log, page by page in the current transaction. */
@@ -35,12 +37,12 @@ export const forEachRowPage = <E, R>(
   revision: Revision,
   use: (rows: ReadonlyArray<SnapshotRow>) => Effect.Effect<void, E, R>
 ) =>
-  Effect.forEach(rowSources, ({ entity, key, pageSize, table }) =>
+  Effect.forEach(rowSources, ({ condition = "true", entity, key, pageSize, table }) =>
     forEachPage(sql, {
       name: "network_rows",
       pageSize,
       query: `select ${revision}::float8 as revision, '${entity}' as entity, 'put' as op, ${key} as entity_id,
-        control_row_image(to_jsonb(${table})) as row_image from ${table}`
+        control_row_image(to_jsonb(${table})) as row_image from ${table} where ${condition}`
     }, use), { discard: true })
 
 interface PagedQuery {

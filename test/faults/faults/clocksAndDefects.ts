@@ -67,6 +67,9 @@ const ask = <A>(cluster: TestCluster, message: object, key: string): Promise<A |
     child?.send(message)
   })
 
+/** Number of `performEverything`, because names are unique. */
+let round = 0
+
 /** Performs every operation of clients and operators once, with clients outside the fleet. Ignores the results. */
 const performEverything = async (
   cluster: TestCluster,
@@ -97,8 +100,8 @@ const performEverything = async (
       ["get", "/api/agents"],
       ["get", "/api/gateways/none"],
       ["post", `/api/agents/${keys.agentId}/keys`, {}],
-      ["post", "/api/agents", { name: "made" }],
-      ["post", "/api/gateways", { name: "made" }],
+      ["post", "/api/agents", { name: `made ${round += 1}` }],
+      ["post", "/api/gateways", { name: `made ${round}` }],
       ["delete", `/api/agents/none`],
       ["delete", `/api/gateways/none`],
       ["delete", `/api/agents/${keys.agentId}/keys/none`],

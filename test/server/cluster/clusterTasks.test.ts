@@ -22,10 +22,12 @@ const settings = Effect.map(newDatabase, ({ url }) => ({
 
 const sqlOf = (server: Server) => Context.get(server.context, SqlClient.SqlClient)
 
-const store = (server: Server, days: number) =>
+/** Stores a certificate that is valid for `validity` days, of which `days` are left. */
+const store = (server: Server, days: number, validity = 90) =>
   Effect.promise(async () => {
     const notAfter = new Date(Date.now() + days * 86_400_000)
-    const { certificate, privateKey } = issueCertificate({ names: [domain], notAfter })
+    const notBefore = new Date(notAfter.getTime() - validity * 86_400_000)
+    const { certificate, privateKey } = issueCertificate({ names: [domain], notAfter, notBefore })
     const { status } = await server.operator.put(`/api/certificates/${domain}`, { certificate, privateKey })
     assert.include([200, 201], status)
   })
@@ -47,7 +49,10 @@ const runOn = Effect.fnUntraced(function*(...servers: ReadonlyArray<Server>) {
 
 /** The next certificate warning that this follower receives. */
 const nextWarning = (follower: EventFollower) =>
-  Effect.map(follower.nextNamed("certificate.expiring"), ({ data }) => `${data.domain} ${data.days}`)
+  Effect.map(
+    follower.nextNamed("certificate.expiring"),
+    ({ data }) => `${data.domain} ${data.percentLeft}%, ${data.days} days`
+  )
 
 describe("tasks of several nodes", () => {
   it.live(
@@ -65,7 +70,7 @@ describe("tasks of several nodes", () => {
 
         yield* store(one, 20)
         assert.lengthOf(yield* runOn(one, other), 1)
-        assert.deepStrictEqual(yield* warned, [`${domain} 30`])
+        assert.deepStrictEqual(yield* warned, [`${domain} 25%, 20 days`])
 
         const restarted = yield* makeServer(given)
         assert.deepStrictEqual(yield* runOn(restarted, one, other), [])
@@ -73,19 +78,28 @@ describe("tasks of several nodes", () => {
         // The expiry passes two thresholds at once: only the nearest one counts.
         yield* sqlOf(one)`update certificates set expires_at = now() + interval '3 hours'`
         assert.lengthOf(yield* runOn(other, one), 1)
-        assert.deepStrictEqual(yield* warned, [`${domain} 1`])
+        assert.deepStrictEqual(yield* warned, [`${domain} 2%, 1 days`])
+
+        yield* store(one, 5, 6)
+        assert.deepStrictEqual(yield* runOn(one, other), [], "most of its six days are left")
 
         yield* store(one, 5)
-        assert.match((yield* runOn(one, other)).join(), /expires within 7 days/u)
-        assert.deepStrictEqual(yield* warned, [`${domain} 7`])
-        const rows = yield* sqlOf(one)`select days from certificate_warnings`
-        assert.deepStrictEqual(rows.map(({ days }) => days), [7], "warnings of replaced certificates are deleted")
+        assert.match((yield* runOn(one, other)).join(), /expires within 5 days, .*, and was not renewed/u)
+        assert.deepStrictEqual(yield* warned, [`${domain} 8%, 5 days`])
+        const rows = yield* sqlOf(one)`select percent_left from expiry_warnings`
+        assert.deepStrictEqual(
+          rows.map(({ percent_left }) => percent_left),
+          [8],
+          "warnings of replaced certificates are deleted"
+        )
 
         yield* sqlOf(one)`update certificates set expires_at = now() - interval '1 second'`
         assert.match((yield* runOn(one, other)).join(), /expired at/u)
-        assert.deepStrictEqual(yield* warned, [`${domain} 0`])
+        assert.deepStrictEqual(yield* warned, [`${domain} 0%, 0 days`])
         const metrics = yield* Effect.promise(async () => (await fetch(`${one.apiUrl}/metrics`)).text())
-        for (const days of [0, 1, 7, 30]) assert.include(metrics, `control_certificates_expiring{within="${days}d"} 1`)
+        for (const percent of [0, 2, 8, 25]) {
+          assert.include(metrics, `control_certificates_expiring{left="${percent}%"} 1`)
+        }
       }),
     60_000
   )

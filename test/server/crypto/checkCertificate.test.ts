@@ -1,7 +1,7 @@
 /** Checks of a certificate and its private key. */
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto"
 import { assert, describe, it } from "@effect/vitest"
-import { Result } from "effect"
+import { Redacted, Result } from "effect"
 import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/checkCertificate.ts"
 import { HostName } from "#schema/ids.ts"
 import { issueCertificate } from "#support/certificates.ts"
@@ -45,8 +45,24 @@ const pkcs8 = (key: KeyObject): string => key.export({ type: "pkcs8", format: "p
 
 describe("accepted certificates", () => {
   it("a valid certificate with its key is accepted, and its expiry is returned", () => {
-    const result = check()
-    assert.deepStrictEqual(result, Result.succeed({ expiresAt: "2026-05-02T00:00:00.000Z" }))
+    const { certificate, expiresAt, privateKey, validFrom } = Result.getOrThrow(check())
+    assert.strictEqual(expiresAt, "2026-05-02T00:00:00.000Z")
+    assert.strictEqual(validFrom, "2026-02-01T00:00:00.000Z")
+    assert.strictEqual(certificate, good.certificate)
+    assert.strictEqual(Redacted.value(privateKey), good.privateKey)
+  })
+
+  it("texts around the same certificate and key do not make another certificate", () => {
+    const texts = [
+      "# renewed by x\n" + good.certificate,
+      good.certificate.replaceAll("\n", "\r\n"),
+      good.certificate + "\n\n"
+    ]
+    for (const certificate of texts) {
+      assert.strictEqual(Result.getOrThrow(check({ certificate })).certificate, good.certificate)
+    }
+    const key = good.privateKey.replaceAll("\n", "\r\n")
+    assert.strictEqual(Redacted.value(Result.getOrThrow(check({ privateKey: key })).privateKey), good.privateKey)
   })
 
   it("an RSA key is accepted in PKCS #8 and PKCS #1", () => {

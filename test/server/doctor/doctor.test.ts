@@ -130,7 +130,7 @@ describe("the doctor", () => {
       assert.include(text, id)
     }))
 
-  it.live("the doctor finds certificates that are expired, expire soon, cover another domain, are damaged or missing", () =>
+  it.live("the doctor finds certificates that end soon or late, cover another domain, are self-signed, withheld or missing", () =>
     Effect.gen(function*() {
       const { examine, newAgent, newTunnel, sql } = yield* start()
       const agent = yield* newAgent
@@ -140,16 +140,22 @@ describe("the doctor", () => {
         "ended.example.com": certificateFor("ended.example.com", now - 1000),
         "soon.example.com": certificateFor("soon.example.com", now + 5 * 86_400_000),
         "foreign.example.com": certificateFor("other.example.com", now + 60 * 86_400_000),
+        "late.example.com": certificateFor("late.example.com", now + 500 * 86_400_000),
+        "*.held.example.com": certificateFor("*.held.example.com", now + 60 * 86_400_000),
         "damaged.example.com": "nothing"
       }
       for (const [domain, pem] of Object.entries(certificates)) {
         yield* sql(`insert into certificates (domain, certificate, private_key, expires_at)
           values ('${domain}', '${pem}', 'x', now())`)
       }
+      yield* sql(`update certificates set withheld = true where domain = '*.held.example.com'`)
       const text = findingsOf(yield* examine, "certificates").join("\n")
+      assert.match(text, /warn: the certificates of late.example.com expire more than 398 days from now/u)
+      assert.match(text, /fail: the certificates of \*.held.example.com are withheld/u)
+      assert.match(text, /warn: the certificates of .* are self-signed/u)
       assert.match(text, /fail: the certificates of damaged.example.com cannot be read/u)
       assert.match(text, /fail: the certificates of ended.example.com have expired/u)
-      assert.match(text, /warn: the certificates of soon.example.com expire within 14 days/u)
+      assert.match(text, /warn: less than a quarter of the validity of the certificates of soon.example.com is left/u)
       assert.match(text, /fail: the certificates stored for foreign.example.com do not cover that domain/u)
       assert.match(text, /note: no certificate is stored for bare.example.com/u)
     }))

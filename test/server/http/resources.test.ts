@@ -18,7 +18,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
   it.effect("a new agent has its own subnet, and its API key is returned once", () =>
     asOperator(async (operator) => {
       const one = await operator.post("/api/agents", { name: "home" })
-      const other = await operator.post("/api/agents", { name: "home" })
+      const other = await operator.post("/api/agents", { name: "home 2" })
       assert.strictEqual(one.status, 201)
       assert.match(one.body.apiKey, /^ctl_agt_/u)
       assert.strictEqual(one.body.virtualIp, one.body.subnet.replace(".0/24", ".1"))
@@ -40,7 +40,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
 
   it.effect("a patch changes its fields and no others", () =>
     asOperator(async (operator) => {
-      const { body: { apiKey: _, ...agent } } = await operator.post("/api/agents", { name: "home" })
+      const { body: { apiKey: _, ...agent } } = await operator.post("/api/agents", { name: "shop" })
       const empty = await operator.patch(`/api/agents/${agent.id}`, {})
       assert.strictEqual(empty.status, 200)
       assert.deepStrictEqual(empty.body, agent)
@@ -51,7 +51,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
 
   it.effect("an agent with tunnels is deleted only with cascade=true", () =>
     asOperator(async (operator) => {
-      const { body: agent } = await operator.post("/api/agents", { name: "home" })
+      const { body: agent } = await operator.post("/api/agents", { name: "with tunnels" })
       const { body: tunnel } = await operator.post("/api/tunnels", {
         agentId: agent.id,
         domain: "with-agent.example.com",
@@ -183,7 +183,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("tunnels", (it) => {
 
   it.effect("a tunnel needs an unused domain and an existing agent", () =>
     asOperator(async (operator) => {
-      const { body: agent } = await operator.post("/api/agents", { name: "home" })
+      const { body: agent } = await operator.post("/api/agents", { name: "office" })
       const tunnel = { agentId: agent.id, domain: "taken.example.com", target: "localhost:1" }
       await operator.post("/api/tunnels", tunnel)
       const { body: other } = await operator.post("/api/tunnels", { ...tunnel, domain: "other.example.com" })

@@ -221,7 +221,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("changes with ?wait=", 
         assert.strictEqual((await operator.get("/api/agents?limit=1000")).body.items.length, before)
         for (const timeout of ["0s", "5 seconds", "1 second", "500 millis", "500ms", "1 minute", "1m", "1.5s"]) {
           const path = `/api/agents?wait=sent&timeout=${encodeURIComponent(timeout)}`
-          assert.strictEqual((await operator.post(path, { name: "home" })).status, 201, timeout)
+          assert.strictEqual((await operator.post(path, { name: `waits ${timeout}` })).status, 201, timeout)
         }
       })
     }))

@@ -1,7 +1,10 @@
 /** Certificates that gateways obtain: checks and storage. */
+import { Events } from "#events/Events.ts"
 import { Certificates } from "#services/Certificates.ts"
 import { AgentId, GatewayId, HostName } from "#schema/ids.ts"
+import { actingAs } from "#store/AuditActor.ts"
 import { CertificateStore } from "#store/CertificateStore.ts"
+import { EventStore } from "#store/EventStore.ts"
 import { Secrets } from "#store/secrets/Secrets.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { TestDatabase } from "#support/testDatabase.ts"
@@ -35,18 +38,37 @@ const changes = Effect.flatMap(
   (sql) => Effect.map(sql`select count(*)::int as n from changes where entity = 'certificate'`, ([row]) => row?.n)
 )
 
-const outcomeOf = (data: ReturnType<typeof certificateFor>) =>
+const outcomeOf = (data: ReturnType<typeof certificateFor>, by = gateway) =>
   Effect.flatMap(
     Certificates,
     (certificates) =>
-      Effect.match(certificates.storeObtained(gateway, data), {
+      Effect.match(actingAs(`gateway:${by}`, null)(certificates.storeObtained(by, data)), {
         onFailure: (error) => error.message,
         onSuccess: () => "stored"
       })
   )
 
+/** A gateway that is limited to these domains. */
+const limitedTo = Effect.fnUntraced(function*(id: string, ...domains: ReadonlyArray<string>) {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`insert into gateways (id, name, slot, wireguard_public_key, wireguard_private_key, serves)
+    select ${id}, ${id}, max(slot) + 1, '', '', ${JSON.stringify({ agents: [], domains })}::jsonb from gateways`
+  return GatewayId.make(id)
+})
+
+const withheldOf = (domain: string) =>
+  Effect.map(
+    Effect.flatMap(Certificates, (certificates) => certificates.find(HostName.make(domain))),
+    ({ source, withheld }) => ({ source, withheld })
+  )
+
 layer(
-  Certificates.layer.pipe(Layer.provideMerge(CertificateStore.layer), Layer.provideMerge(TestDatabase)),
+  Certificates.layer.pipe(
+    Layer.provideMerge(CertificateStore.layer),
+    Layer.provideMerge(Events.layer),
+    Layer.provideMerge(EventStore.layer),
+    Layer.provideMerge(TestDatabase)
+  ),
   { excludeTestServices: true }
 )("certificates obtained by gateways", (it) => {
   it.effect("an obtained certificate is stored once, with its key encrypted", () =>
@@ -75,14 +97,17 @@ layer(
       assert.strictEqual(yield* outcomeOf(certificateFor("*.same.example.com")), "stored")
     }))
 
-  it.effect("only an operator can replace a certificate by one that expires earlier", () =>
+  it.effect("only its source or an operator can replace a certificate by one that expires earlier", () =>
     Effect.gen(function*() {
       const certificates = yield* Certificates
       yield* tunnelTo("renewed.example.com")
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`insert into gateways (id, name, slot, wireguard_public_key, wireguard_private_key)
+        values ('other', 'other', 100, '', '')`
       assert.strictEqual(yield* outcomeOf(certificateFor("renewed.example.com", 60)), "stored")
       assert.strictEqual(yield* outcomeOf(certificateFor("renewed.example.com", 90)), "stored")
       const earlier = certificateFor("renewed.example.com", 30)
-      assert.match(yield* outcomeOf(earlier), /expires later is already stored/u)
+      assert.match(yield* outcomeOf(earlier, GatewayId.make("other")), /a newer certificate is already stored/u)
       const { domain, ...certificate } = earlier
       yield* certificates.put(domain, certificate)
       assert.strictEqual((yield* certificates.find(domain)).expiresAt, earlier.expiresAt)
@@ -103,5 +128,71 @@ layer(
         /differs from the expiry of the certificate/u
       )
       assert.strictEqual(yield* changes, before)
+    }))
+
+  it.effect("a certificate that is valid for centuries is rejected, and one of a limited gateway replaces no other", () =>
+    Effect.gen(function*() {
+      const domain = "worst.example.com"
+      yield* tunnelTo(domain)
+      const limited = yield* limitedTo("limited", domain)
+      assert.strictEqual(yield* outcomeOf(certificateFor(domain)), "stored")
+      const far = {
+        ...certificateFor(domain),
+        ...issueCertificate({ names: [domain], notAfter: new Date("9966-01-01T00:00:00Z") })
+      }
+      for (const by of [limited, gateway]) assert.match(yield* outcomeOf(far, by), /valid for more than 398 days/u)
+      assert.match(yield* outcomeOf(certificateFor(domain, 397), limited), /may not replace/u)
+      assert.deepStrictEqual(yield* withheldOf(domain), { source: `gateway:${gateway}`, withheld: false })
+      const sql = yield* SqlClient.SqlClient
+      yield* sql`update certificates set source = 'gateway:deleted' where domain = ${domain}`
+      assert.strictEqual(yield* outcomeOf(certificateFor(domain, 397), limited), "stored", "its gateway was deleted")
+      assert.strictEqual(yield* outcomeOf(certificateFor(domain, 6), limited), "stored", "its own shorter one")
+    }))
+
+  it.effect("the same certificate with other text around it is no change, and new ones are limited", () =>
+    Effect.gen(function*() {
+      const domain = "amplified.example.com"
+      yield* tunnelTo(domain)
+      const before = Number(yield* changes)
+      const data = certificateFor(domain)
+      for (let n = 0; n < 20; n += 1) {
+        const certificate = `# ${n}\n${data.certificate}${"\n".repeat(n)}`
+        assert.strictEqual(yield* outcomeOf({ ...data, certificate }), "stored")
+      }
+      assert.strictEqual(yield* changes, before + 1)
+      const outcomes = yield* Effect.forEach(Array.from({ length: 20 }), () => outcomeOf(certificateFor(domain)))
+      assert.strictEqual(outcomes.filter((outcome) => outcome === "stored").length, 9)
+      assert.match(outcomes.at(-1) ?? "", /too many certificates/u)
+      assert.strictEqual(yield* changes, before + 10)
+    }))
+
+  it.effect("a limited gateway's wildcard is withheld while it covers a tunnel that the gateway does not serve", () =>
+    Effect.gen(function*() {
+      const sql = yield* SqlClient.SqlClient
+      yield* tunnelTo("a.later.example.com")
+      const limited = yield* limitedTo("later", "a.later.example.com")
+      const wildcard = "*.later.example.com"
+      assert.strictEqual(yield* outcomeOf(certificateFor(wildcard), limited), "stored")
+      const source = `gateway:${limited}`
+      assert.deepStrictEqual(yield* withheldOf(wildcard), { source, withheld: false })
+      const [, ...rest] = [
+        yield* tunnelTo("b.later.example.com"),
+        yield* withheldOf(wildcard),
+        yield* sql`update gateways set serves = '{"agents": ["a1"], "domains": []}' where id = ${limited}`,
+        yield* withheldOf(wildcard),
+        yield* sql`update gateways set serves = '{"agents": [], "domains": ["a.later.example.com"]}' where id = ${limited}`,
+        yield* withheldOf(wildcard),
+        yield* sql`delete from tunnels where domain = 'b.later.example.com'`,
+        yield* withheldOf(wildcard),
+        yield* sql`update tunnels set domain = 'c.later.example.com' where domain = 'a.later.example.com'`,
+        yield* withheldOf(wildcard)
+      ]
+      const states = rest.filter((value) => "withheld" in value).map(({ withheld }) => withheld)
+      assert.deepStrictEqual(states, [true, false, true, false, true])
+      const images = yield* sql`select row_image ->> 'withheld' as withheld from changes
+        where entity = 'certificate' and entity_id = ${wildcard} order by revision`
+      assert.deepStrictEqual(images.map(({ withheld }) => withheld === "true"), [false, true, false, true, false, true])
+      yield* (yield* Certificates).put(HostName.make(wildcard), certificateFor(wildcard))
+      assert.deepStrictEqual(yield* withheldOf(wildcard), { source: "control", withheld: false })
     }))
 })

@@ -13,7 +13,7 @@ const insertAgent = Effect.fnUntraced(function*(id: string, index: number) {
   const { cipher } = yield* Secrets
   const key = cipher.encrypt("k", { table: "agents", column: "wireguard_private_key", row: id })
   yield* sql`insert into agents (id, name, virtual_ip, subnet, subnet_index, wireguard_public_key, wireguard_private_key)
-    values (${id}, 'home', ${`10.64.${index}.1`}, ${`10.64.${index}.0/24`}, ${index}, 'pub', ${key})`
+    values (${id}, ${id}, ${`10.64.${index}.1`}, ${`10.64.${index}.0/24`}, ${index}, 'pub', ${key})`
 })
 
 layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServices: true })(

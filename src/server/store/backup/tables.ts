@@ -41,5 +41,6 @@ export const excludedTables: ReadonlyArray<string> = [
   "readable_keys",
   "takeovers",
   "certificate_warnings",
+  "expiry_warnings",
   "wireguard_keys"
 ]
