@@ -42,6 +42,7 @@ async function runDemoUntil(text: string) {
 
 const ended = (demo: ChildProcess) => demo.exitCode ?? demo.signalCode ?? once(demo, "exit")
 
+// The test finds the children of a process in /proc.
 describe.skipIf(process.platform !== "linux")("npm run demo", () => {
   it("ends every process and removes its directory when the reader of its output ends", async () => {
     const { dataDir, demo, pids } = await runDemoUntil("home starts again")

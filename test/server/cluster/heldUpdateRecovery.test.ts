@@ -11,7 +11,6 @@ import {
   nextConfig,
   pastTriggers,
   runSql,
-  type Server,
   tunnelCount,
   twoNodes,
   untilHeld,
