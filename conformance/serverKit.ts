@@ -1,6 +1,7 @@
 /** Runs transcripts against a server: plays its clients and its operator. */
 import { WebSocket } from "ws"
 import { type Connection, connectionOf, expectClose, expectFrame, send } from "./sharedLines.ts"
+import { issueCertificate } from "./issueCertificate.ts"
 import { type Captures, isObject, type Json, listOf, mismatch, substitute } from "./pattern.ts"
 import { type Line, LineFailed, millisOf, TargetUnreachable, type Transcript } from "./transcript.ts"
 
@@ -28,7 +29,7 @@ export const runServerTranscript = async (transcript: Transcript, server: Server
   const run: Run = {
     server,
     // Unique text that makes host names in transcripts different from those of other runs.
-    captures: new Map([["run", Math.random().toString(36).slice(2, 10)]]),
+    captures: new Map([["run", Math.random().toString(36).slice(2, 10)], ...certificateCaptures()]),
     connections: new Map(),
     undo: []
   }
@@ -43,6 +44,12 @@ export const runServerTranscript = async (transcript: Transcript, server: Server
     }
   }
   if (cleanupErrors.length > 0) throw cleanupErrors[0]
+}
+
+/** A self-signed certificate of 90 days, its key and its end. */
+function certificateCaptures(): ReadonlyArray<[string, string]> {
+  const { certificate, expiresAt, privateKey } = issueCertificate({ names: ["certificate.conformance.example"] })
+  return [["certificate", certificate], ["privateKey", privateKey], ["expiresAt", expiresAt]]
 }
 
 async function runLine(line: Line, run: Run): Promise<void> {

@@ -1,6 +1,5 @@
 /** Checks that a login and a write of an operator would succeed, without a row or a lock. */
 import { Context, Duration, Effect, Layer, Schema } from "effect"
-import { SqlClient } from "effect/sql"
 import { ReservedPool } from "./ReservedPool.ts"
 import type { StoreUnavailable } from "./StoreUnavailable.ts"
 import { withStoreErrors } from "./sql.ts"
@@ -30,16 +29,10 @@ export class WriteCheck extends Context.Service<WriteCheck, {
   static readonly layer = Layer.effect(
     WriteCheck,
     Effect.gen(function*() {
-      // Operators write through one pool, and sessions through the other.
-      const pools = [yield* SqlClient.SqlClient, yield* ReservedPool]
-      const checks = pools.map((sql) =>
-        Effect.map(withStoreErrors(sql.unsafe(query)), (rows) => problemOf(decodeFacts(rows)[0]))
-      )
+      // Statements that occupy the other pool are no reason to take this process out of a balancer: logins do not use it.
+      const sql = yield* ReservedPool
       const problem = yield* Effect.cachedWithTTL(
-        Effect.map(
-          Effect.all(checks, { concurrency: "unbounded" }),
-          (problems) => problems.find((found) => found !== undefined)
-        ),
+        Effect.map(withStoreErrors(sql.unsafe(query)), (rows) => problemOf(decodeFacts(rows)[0])),
         cacheTime
       )
       return WriteCheck.of({ problem })

@@ -36,7 +36,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("names of agents and ga
             assert.include(body.detail, `Zuhause Ä (${holder.id})`)
           }
           assert.strictEqual((await operator.get(`/api/${kind}/${other.id}`)).body.name, "other")
-          // A client may change the case of its own name, and its name is free again after it is renamed.
+          // A client may change the case of its name, and its name is free again after it is renamed.
           assert.strictEqual((await operator.patch(`/api/${kind}/other`, { name: "OTHER" })).body.name, "OTHER")
           assert.strictEqual((await operator.patch(`/api/${kind}/other`, { name: "third" })).status, 200)
           assert.strictEqual((await operator.post(`/api/${kind}`, { name: "other" })).status, 201)
@@ -177,12 +177,13 @@ layer(TestServer.layer(), { excludeTestServices: true })("names in place of ids"
 
   it.effect("filters combine with each other and with pages", () =>
     Effect.gen(function*() {
-      const { context, newAgent, newTunnel, operator } = yield* TestServer
+      const { context, joinAgent, newTunnel, operator } = yield* TestServer
       const sql = Context.get(context, SqlClient.SqlClient)
-      const { id } = yield* newAgent
+      const { id } = yield* joinAgent
       const domains = ["a-1.shop.test", "a1.shop.test", "a2.shop.test", "b.shop.test"]
       yield* Effect.forEach(domains, (domain) => newTunnel(id, { domain, target: "inner_host:1" }))
-      yield* sql`update tunnels set reported_status = 'active' where domain like 'a%.shop.test'`
+      yield* sql`update tunnels set reported_status = 'active',
+        reported_session = (select session_id from agents where id = agent_id) where domain like 'a%.shop.test'`
       const listed = (path: string) => Effect.promise(async () => names((await operator.get(path)).body.items))
       assert.deepStrictEqual(yield* listed("/api/tunnels?q=SHOP.test&status=active"), domains.slice(0, 3))
       assert.deepStrictEqual(yield* listed("/api/tunnels?domain=B.shop.test"), ["b.shop.test"])

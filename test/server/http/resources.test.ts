@@ -226,11 +226,21 @@ layer(TestServer.layer(), { excludeTestServices: true })("certificates", (it) =>
       const { expiresAt, ...withoutEnd } = issueCertificate({ names: ["*.example.com"] })
       const stored = await operator.put(path, first)
       assert.strictEqual(stored.status, 200)
-      assert.deepStrictEqual(Object.keys(stored.body), ["domain", "certificate", "expiresAt", "createdAt", "updatedAt"])
+      assert.deepStrictEqual(Object.keys(stored.body), [
+        "domain",
+        "certificate",
+        "expiresAt",
+        "source",
+        "withheld",
+        "createdAt",
+        "updatedAt"
+      ])
       assert.deepInclude(stored.body, {
         domain: "*.example.com",
         certificate: first.certificate,
-        expiresAt: first.expiresAt
+        expiresAt: first.expiresAt,
+        source: "admin",
+        withheld: false
       })
       const replaced = await operator.put(path, withoutEnd)
       assert.deepInclude(replaced.body, { certificate: withoutEnd.certificate, expiresAt })
