@@ -16,11 +16,17 @@ export interface IssuedCertificate {
 
 const day = 86_400_000
 
-/** Length of every certificate. Signatures differ by a few bytes, and so would simulated times. */
+/** Length of every certificate with this common name. Signatures differ by a few bytes, and so would simulated times. */
 const pemLength = 554
+const commonName = "self-signed by Control's tests"
 
 const issue = (domain: string, days: number): IssuedCertificate => {
-  const options = { names: [domain], notBefore: new Date(epoch - day), notAfter: new Date(epoch + days * day) }
+  const options = {
+    names: [domain],
+    commonName,
+    notBefore: new Date(epoch - day),
+    notAfter: new Date(epoch + days * day)
+  }
   let issued = issueCertificate(options)
   while (issued.certificate.length !== pemLength) issued = issueCertificate(options)
   return { domain, ...issued }
