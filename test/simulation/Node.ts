@@ -9,7 +9,7 @@ import type { ClientType } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import { defaults, Settings } from "#server/Settings.ts"
 import { type HighWaterMark, HighWaterMarkStore } from "#store/HighWaterMark.ts"
-import { Context, Duration, Effect, Exit, Layer, Metric, Option, Scope } from "effect"
+import { Context, Duration, Effect, Exit, Layer, Metric, Option, Redacted, Scope } from "effect"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
 import { certificateStore, tunnelStore } from "./tunnelAndCertificateStores.ts"
 import type { Database } from "./SimulatedDatabase.ts"
@@ -26,6 +26,7 @@ import type { World } from "./World.ts"
 /** Shorter than the defaults, so that a simulation covers them in little simulated time. */
 export const settings = {
   ...defaults,
+  databaseUrl: Option.some(Redacted.make("postgres://simulated")),
   heartbeatInterval: Duration.seconds(5),
   heartbeatTimeout: Duration.seconds(12),
   authTimeout: Duration.seconds(6),

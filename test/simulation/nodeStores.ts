@@ -118,6 +118,7 @@ export const nodeStore = (link: DatabaseLink) => {
           }
           return Effect.void
         }),
+      expireAll: Effect.die("the simulated nodes share an external database"),
       list: link.request("list nodes", () => Effect.succeed([]))
     })
   )

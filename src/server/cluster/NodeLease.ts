@@ -8,7 +8,7 @@ import type { LeaseLapsed } from "#store/presenceTypes.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { Intervals } from "#time/Intervals.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
-import { Context, Duration, Effect, Layer, Schedule } from "effect"
+import { Context, Duration, Effect, Layer, Option, Schedule } from "effect"
 
 export class NodeLease extends Context.Service<NodeLease, {
   /** Unique among all nodes of one database. */
@@ -23,7 +23,7 @@ export class NodeLease extends Context.Service<NodeLease, {
   runFenced<A>(write: Effect.Effect<A, LeaseLapsed | StoreUnavailable>): Effect.Effect<A, StoreUnavailable>
   /**
    * Whether this node has held its lease for a full period. Before that, other nodes may have lost their leases for the same
-   * reason, a database outage, and are about to renew them.
+   * reason, a database outage, and are about to renew them. The embedded database has no other node to wait for.
    */
   readonly mayExpireOthers: Effect.Effect<boolean>
   /**
@@ -42,7 +42,7 @@ export class NodeLease extends Context.Service<NodeLease, {
 const makeNodeLease = Effect.fnUntraced(function*<R>(connected: Effect.Effect<number, never, R>) {
   const services = yield* Effect.context<R>()
   const store = yield* NodeStore
-  const { nodeName } = yield* Settings
+  const { databaseUrl, nodeName } = yield* Settings
   const { leaseDuration, leaseRenewInterval } = yield* Intervals
   const network = yield* Network
   const id = newId()
@@ -50,8 +50,11 @@ const makeNodeLease = Effect.fnUntraced(function*<R>(connected: Effect.Effect<nu
   const leaseMillis = Duration.toMillis(leaseDuration)
   let epoch: string | undefined
   let hasOtherNodes = false
+  // Only the process that has locked the data directory uses the embedded database, so every lease there is of an ended one.
+  const isOnlyNode = Option.isNone(databaseUrl)
+  if (isOnlyNode) yield* store.expireAll
   let renewedAt = yield* monotonicMillis
-  let heldSince = renewedAt
+  let heldSince = isOnlyNode ? -Infinity : renewedAt
 
   const renew = Effect.gen(function*() {
     const startedAt = yield* monotonicMillis
@@ -75,7 +78,7 @@ const makeNodeLease = Effect.fnUntraced(function*<R>(connected: Effect.Effect<nu
   const beginLease = Effect.gen(function*() {
     yield* network.loaded
     renewedAt = yield* monotonicMillis
-    heldSince = renewedAt
+    if (!isOnlyNode) heldSince = renewedAt
   })
   yield* renew.pipe(
     Effect.catchCause((cause) => Effect.logWarning("cannot renew the lease of this node; retrying", cause)),

@@ -41,6 +41,8 @@ export class NodeStore extends Context.Service<NodeStore, {
   startDrain(node: string, gracePeriod: Duration.Duration): Effect.Effect<boolean, StoreUnavailable>
   /** Ends the lease of a stopped node. Clients that the node has not released count as offline from now on. */
   release(node: string): Effect.Effect<void, StoreUnavailable>
+  /** Ends the lease of every node. Only for a process that has the database for itself. */
+  readonly expireAll: Effect.Effect<void, StoreUnavailable>
   /** Every node that is live or has ended within about the last hour, oldest first. */
   readonly list: Effect.Effect<ReadonlyArray<Node>, StoreUnavailable>
 }>()("control/store/NodeStore") {
@@ -84,6 +86,11 @@ export class NodeStore extends Context.Service<NodeStore, {
       const onlineClientsOf = (node: string, table: string) =>
         sql`select 1 from ${sql(table)} where status = 'online' and session_node = ${node}`
 
+      const expireAll = withStoreErrors(sql`update nodes set lease_until = now() where lease_until > now()`).pipe(
+        Effect.asVoid,
+        Effect.withSpan("NodeStore.expireAll")
+      )
+
       const list = withStoreErrors(sql`select id, name, version, control_iso(started_at) as "startedAt",
           control_iso(renewed_at) as "lastSeenAt",
           case when lease_until < now() then 'lost' when draining then 'draining' else 'live' end as state,
@@ -93,7 +100,7 @@ export class NodeStore extends Context.Service<NodeStore, {
           Effect.withSpan("NodeStore.list")
         )
 
-      return NodeStore.of({ ...leaseMethods(sql), collectTakeovers, startDrain, release, list })
+      return NodeStore.of({ ...leaseMethods(sql), collectTakeovers, startDrain, release, expireAll, list })
     })
   )
 }

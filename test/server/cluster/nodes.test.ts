@@ -78,6 +78,20 @@ const clientsOf = (server: Server, node: string) =>
   )
 
 describe("several nodes", () => {
+  it.live("a node that starts ends no lease of another node", () =>
+    Effect.gen(function*() {
+      const { settings } = yield* shared
+      const first = yield* makeServer({ ...settings, nodeName: "first" })
+      const sql = sqlOf(first)
+      yield* sql`insert into nodes (id, name, version, clients, revision, lease_until)
+        values ('silent', 'silent', '0.0.0', 0, 0, now() + interval '1 day')`
+      yield* makeServer({ ...settings, nodeName: "second" })
+      assert.lengthOf(
+        yield* sql`select 1 from nodes where id = 'silent' and lease_until > now() + interval '1 hour'`,
+        1
+      )
+    }))
+
   it.live(
     "a client that connects to another node takes its old session over, even without notifications",
     () =>
