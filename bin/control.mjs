@@ -19,7 +19,8 @@ const args = process.argv.slice(2)
 const programs = new Map([["start", ["src", "server", "main.ts"]], ["demo", ["demo", "main.ts"]]])
 const program = args.length === 1 ? programs.get(args[0]) : undefined
 const child = spawn(node, [join(here, "..", ...program ?? ["src", "cli", "main.ts"]), ...program ? [] : args], {
-  stdio: "inherit"
+  // The programs stop when the channel ends, so that none outlives a killed launcher.
+  stdio: ["inherit", "inherit", "inherit", "ipc"]
 })
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal))

@@ -1,4 +1,5 @@
 /** Process of the client under test, with its exit and the end of its standard error. */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { type ChildProcess, spawn } from "node:child_process"
 
 export interface Client {
@@ -17,6 +18,7 @@ const graceMillis = 200
 
 export const startClient = ([program = "", ...args]: ReadonlyArray<string>, env: NodeJS.ProcessEnv): Client => {
   const child = spawn(program, args, { env, stdio: ["ignore", "ignore", "pipe"] })
+  endWithThisProcess(child)
   const { promise: ended, resolve } = Promise.withResolvers<string>()
   const end = (how: string): void => {
     client.hasEnded = true

@@ -2,6 +2,7 @@
  * Demonstrates Control with a real server, two agents and two gateways, each in its own process. Prints what every client
  * receives and after how long. Exits with 0 only if every view is correct. Run it with `npm run demo`.
  */
+import { stopWithParent } from "#processes/endWithParent.ts"
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect, Exit } from "effect"
 import { leaks, type Rows, type Secret, viewFaults } from "./checkViews.ts"
@@ -158,5 +159,6 @@ else {
   // The reader of the output has ended, for example `head`. Everything that the demo has started has to end, too.
   process.stdout.once("error", () => process.kill(process.pid, "SIGTERM"))
   process.stdout.on("error", () => {})
+  stopWithParent()
   NodeRuntime.runMain(program, { disableErrorReporting: true })
 }

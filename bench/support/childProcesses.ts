@@ -1,4 +1,5 @@
 /** Starts the child processes of a run and stops them by their process ids. */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { type ChildProcess, fork } from "node:child_process"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
@@ -26,6 +27,7 @@ export const startNode = (
     cwd: repositoryRoot,
     stdio: ["ignore", "pipe", "pipe", "ipc"]
   })
+  endWithThisProcess(child)
   children.add(child)
   child.once("exit", () => children.delete(child))
   let recentOutput = ""

@@ -1,4 +1,5 @@
 /** The server as one effect: runs until SIGTERM, SIGINT or SIGHUP, then drains. */
+import { stopWithParent } from "#processes/endWithParent.ts"
 import { Cause, Clock, Console, Duration, Effect, Exit, Layer, Option, Runtime } from "effect"
 import { HttpServer } from "effect/http"
 import { Listener } from "./connection/Listener.ts"
@@ -61,13 +62,8 @@ const exitOnSecondSignal = Effect.gen(function*() {
   process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 })
 
-/** A process that was started with an IPC channel (`fork` of Node) stops with its parent, whatever ends the parent. */
-const stopWithParent = Effect.sync(() => {
-  if (process.connected) process.once("disconnect", () => process.kill(process.pid, "SIGTERM"))
-})
-
 export const program = Effect.andThen(
-  Effect.andThen(stopWithParent, exitOnSecondSignal),
+  Effect.andThen(Effect.sync(stopWithParent), exitOnSecondSignal),
   Layer.launch(reportReady.pipe(Layer.provide(Control.layer)))
 )
   .pipe(

@@ -1,4 +1,5 @@
 /** Commands of `control` against a running server: their output and their exit codes. */
+import { scopedProcess } from "#support/temporaryFiles.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { readAdminToken } from "#support/serverProcess.ts"
 import { join as joinAs } from "#support/TestClient.ts"
@@ -175,34 +176,45 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
 
   it.effect("control events --follow prints events until SIGTERM, and then exits with 0", () =>
     Effect.gen(function*() {
-      const { control, env } = yield* SharedServer
-      const follower = yield* Effect.acquireRelease(
-        Effect.sync(() =>
-          spawn(process.execPath, [resolve("bin/control.mjs"), "events", "--follow", "-o", "jsonl"], {
-            env: { PATH: process.env["PATH"], ...env },
-            stdio: ["ignore", "pipe", "ignore"],
-            detached: true
-          })
-        ),
-        // The launcher starts the command as its child: both belong to one process group.
-        ({ exitCode, pid, signalCode }) =>
-          Effect.sync(() => {
-            if (pid !== undefined && exitCode === null && signalCode === null) process.kill(-pid, "SIGKILL")
-          })
-      )
-      const lines = createInterface({ input: follower.stdout })
-      const first = once(lines, "line")
-      // The follower may connect after the first of these changes, and receives one of them in any case.
-      const changes = yield* Effect.forkScoped(
-        Effect.forever(Effect.delay(Effect.suspend(() => control("agent", "create", "--name", "a")), "100 millis"))
-      )
-      const [line] = yield* Effect.promise(() => first)
-      changes.interruptUnsafe()
-      const { data, event } = JSON.parse(String(line))
+      const { first, follower } = yield* startFollower
+      const { data, event } = JSON.parse(first)
       assert.strictEqual(event, "change")
       assert.include(["agent", "key"], data.entityType)
       const exited = once(follower, "exit")
       follower.kill("SIGTERM")
       assert.deepStrictEqual((yield* Effect.promise(() => exited))[0], 0)
     }), 60_000)
+
+  it.effect("control events --follow ends when its launcher is killed", () =>
+    Effect.gen(function*() {
+      const { follower } = yield* startFollower
+      // The command holds the output as well, so that the output ends with the command.
+      const ended = once(follower.stdout, "close")
+      follower.kill("SIGKILL")
+      yield* Effect.promise(() => ended)
+    }), 60_000)
+})
+
+/** Number of agents that were created for followers, because names are unique. */
+let created = 0
+
+/** Starts `control events --follow`, and returns its process with the first line that it has printed. */
+const startFollower = Effect.gen(function*() {
+  const { control, env } = yield* SharedServer
+  const follower = yield* scopedProcess(() =>
+    spawn(process.execPath, [resolve("bin/control.mjs"), "events", "--follow", "-o", "jsonl"], {
+      env: { PATH: process.env["PATH"], ...env },
+      stdio: ["ignore", "pipe", "ignore"]
+    })
+  )
+  const first = once(createInterface({ input: follower.stdout }), "line")
+  // The follower may connect after the first of these changes, and receives one of them in any case.
+  const changes = yield* Effect.forkScoped(
+    Effect.forever(
+      Effect.delay(Effect.suspend(() => control("agent", "create", "--name", `follow-${created += 1}`)), "100 millis")
+    )
+  )
+  const [line] = yield* Effect.promise(() => first)
+  changes.interruptUnsafe()
+  return { follower, first: String(line) }
 })

@@ -1,4 +1,5 @@
 /** Runs `control` in tests: inside the test process, or as a separate process. */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { exitCodeOf, runControl } from "#cli/control.ts"
 import { Environment } from "#cli/environment.ts"
 import { newDatabase } from "#support/testDatabase.ts"
@@ -56,6 +57,7 @@ export const runProcessIn = (env: Record<string, string>) => (...args: ReadonlyA
       env: { PATH: process.env["PATH"], ...env },
       stdio: ["ignore", "pipe", "pipe"]
     })
+    endWithThisProcess(child)
     let stdout = ""
     let stderr = ""
     child.stdout.on("data", (data) => stdout += String(data))

@@ -1,4 +1,5 @@
 /** Runs the conformance kit as a process, and returns its exit code and output. */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { collectProcessOutput } from "#support/collectOutput.ts"
 import { Effect } from "effect"
 import { spawn, spawnSync } from "node:child_process"
@@ -18,6 +19,7 @@ export const conformance = (...args: ReadonlyArray<string>): Effect.Effect<Outco
     const child = spawn(process.execPath, [resolve("conformance/main.ts"), ...args], {
       stdio: ["ignore", "pipe", "pipe"]
     })
+    endWithThisProcess(child)
     let printed = ""
     child.stdout.on("data", (data) => printed += String(data))
     child.stderr.on("data", (data) => printed += String(data))

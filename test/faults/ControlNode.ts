@@ -89,7 +89,7 @@ export class ControlNode {
       detached: true
     })
     this.child = child
-    // SIGKILL would leave an embedded PostgreSQL running.
+    // SIGKILL would leave the embedded PostgreSQL of an older version running.
     endWithSuite(child, "SIGTERM")
     this.#exited = new Promise((done) => child.once("exit", (code, signal) => done(code ?? signal ?? "unknown")))
     for (const stream of [child.stdout, child.stderr]) {

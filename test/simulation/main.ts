@@ -3,6 +3,7 @@
  * Runs one seed: `--seed 7 [--trace] [--without 3,4]`. `--without` skips commands by number, and `--shrink` finds the
  * commands that a failure does not need.
  */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { fork } from "node:child_process"
 import { parseArgs } from "node:util"
 import { requiredCoverage } from "./requiredCoverage.ts"
@@ -80,6 +81,7 @@ function runInChildProcess(from: number, seeds: number): Promise<Summary> {
   const args = ["--from", String(from), "--seeds", String(seeds), "--max-failures", String(maxFailures)]
   return new Promise((resolve, reject) => {
     const child = fork(import.meta.filename, args)
+    endWithThisProcess(child)
     child.once("message", (summary: Summary) => resolve(summary))
     child.once("exit", (code) => reject(new Error(`a child process exited with ${code} and sent no summary`)))
   })

@@ -2,6 +2,7 @@
  * Mutation test of the simulator: `node test/simulation/runMutants.ts [--seeds 1000] [--jobs 2] [--only TEXT]`.
  * Applies each mutant to a copy of the project, and runs seeds until one fails. Exits with 1 if a mutant survives.
  */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { spawn } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -80,6 +81,7 @@ function run(cwd: string): Promise<string> {
   const args = ["test/simulation/main.ts", "--seeds", values.seeds, "--max-failures", "1"]
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, { cwd })
+    endWithThisProcess(child)
     let output = ""
     for (const stream of [child.stdout, child.stderr]) {
       stream.on("data", (chunk) => {

@@ -1,4 +1,5 @@
 /** Starts Control as a separate process with settings from the environment. */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { Effect, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import { existsSync } from "node:fs"
@@ -45,6 +46,7 @@ export const spawnServer = (
         },
         stdio: ["ignore", "pipe", "pipe"]
       })
+      endWithThisProcess(child)
       let printed = ""
       const exited = new Promise<number | string>((done) =>
         child.once("exit", (code, signal) => done(code ?? signal ?? "unknown"))

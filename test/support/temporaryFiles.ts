@@ -1,4 +1,5 @@
 /** Temporary directories and processes of tests. */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { Effect } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { once } from "node:events"
@@ -21,3 +22,14 @@ export const killProcess = (child: ChildProcess) =>
       await exited
     }
   })
+
+/** Kills the process that `start` starts when the scope or this process ends. */
+export const scopedProcess = <Child extends ChildProcess>(start: () => Child) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const child = start()
+      endWithThisProcess(child)
+      return child
+    }),
+    killProcess
+  )

@@ -72,7 +72,7 @@ describe("a gateway's certificate", () => {
     }
   })
 
-  it("without a trusted root never replaces one that has it, whoever stored it and however long it is valid", () => {
+  it("without a trusted root never replaces one that has it, for any source and any validity", () => {
     const century = pem(0, 36_500)
     for (const source of sources) {
       assert.strictEqual(verdictOf({ source, stored: due, offered: century, trusted: [due] }), "untrusted")

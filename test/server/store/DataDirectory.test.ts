@@ -16,7 +16,7 @@ import {
 } from "node:fs"
 import { hostname } from "node:os"
 import { join } from "node:path"
-import { killProcess, temporaryDirectory } from "#support/temporaryFiles.ts"
+import { killProcess, scopedProcess, temporaryDirectory } from "#support/temporaryFiles.ts"
 
 /** A process that opens the directory, prints `open` or the error message, and keeps the directory until it ends. */
 const script = `
@@ -47,7 +47,7 @@ const firstLine = (child: ChildProcess) =>
     return String(data).trim()
   })
 
-const startHolder = (path: string) => Effect.acquireRelease(Effect.sync(() => spawnHolder(path)), killProcess)
+const startHolder = (path: string) => scopedProcess(() => spawnHolder(path))
 
 const modeOf = (path: string) => (statSync(path).mode & 0o777).toString(8)
 
@@ -230,14 +230,11 @@ describe("a data directory that cannot be trusted or used", () => {
         const path = yield* temporaryDirectory
         chmodSync(path, 0o777)
         chownSync(path, 54_322, 54_322)
-        const child = yield* Effect.acquireRelease(
-          Effect.sync(() =>
-            spawn(process.execPath, ["--input-type=module-typescript", "--eval", script, path], {
-              uid: 54_321,
-              gid: 54_321
-            })
-          ),
-          killProcess
+        const child = yield* scopedProcess(() =>
+          spawn(process.execPath, ["--input-type=module-typescript", "--eval", script, path], {
+            uid: 54_321,
+            gid: 54_321
+          })
         )
         assert.include(
           yield* firstLine(child),

@@ -2,7 +2,7 @@
 import { connectPostgres } from "#store/connectPostgres.ts"
 import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
-import { temporaryDirectory } from "#support/temporaryFiles.ts"
+import { scopedProcess, temporaryDirectory } from "#support/temporaryFiles.ts"
 import { makeServer } from "#support/TestServer.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option, Redacted, Schedule } from "effect"
@@ -37,15 +37,7 @@ const startPooler = Effect.fnUntraced(function*(serverPort: number, mode: "sessi
   // pgbouncer refuses to run as root.
   const account = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
   if (account.uid !== undefined) { for (const path of [directory, config]) chownSync(path, account.uid, account.gid) }
-  yield* Effect.acquireRelease(
-    Effect.sync(() => spawn(program ?? "", ["-q", config], { ...account, stdio: "ignore" })),
-    (child) =>
-      Effect.callback<void>((resume) => {
-        if (child.exitCode !== null || child.signalCode !== null) return resume(Effect.void)
-        child.once("exit", () => resume(Effect.void))
-        child.kill("SIGKILL")
-      })
-  )
+  yield* scopedProcess(() => spawn(program ?? "", ["-q", config], { ...account, stdio: "ignore" }))
   const pooled = `postgres://control@127.0.0.1:${port}/control`
   const { pooling } = yield* connectPostgres(pooled, {}, "DATABASE_URL").pipe(
     Effect.retry({ schedule: Schedule.spaced("50 millis"), while: ({ isFinal }) => !isFinal, times: 60 })

@@ -1,16 +1,25 @@
 /** Runs an embedded PostgreSQL as a child process on a Unix socket, in the data directory. */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { Clock, Deferred, Duration, Effect, Fiber, Redacted, Schedule, type Scope } from "effect"
 import { spawn } from "node:child_process"
 import { closeSync, openSync } from "node:fs"
-import { chown, mkdtemp, open, readFile, rename, rm, stat } from "node:fs/promises"
+import { chown, mkdtemp, open, readFile, rename, rm, rmdir, stat } from "node:fs/promises"
 import { tmpdir } from "node:os"
-import { dirname, join, resolve } from "node:path"
+import { basename, dirname, join, resolve } from "node:path"
 import { attemptIO, EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 import { type Binaries, findBinaries } from "./binaries.ts"
 import { accountFor } from "./account.ts"
 import { requirePassword } from "./authentication.ts"
 import { clusterDirectory, clusterPathFor, findErrorLine, prepareCluster } from "./cluster.ts"
-import { type Account, childEnvironment, findProcesses, sendSignal, stopGracefully, waitUntil } from "./processes.ts"
+import {
+  type Account,
+  childEnvironment,
+  fastShutdown,
+  findProcesses,
+  sendSignal,
+  stopGracefully,
+  waitUntil
+} from "./processes.ts"
 
 export { EmbeddedPostgresFailed } from "./EmbeddedPostgresFailed.ts"
 
@@ -136,7 +145,10 @@ interface Server {
   readonly exited: Deferred.Deferred<string>
 }
 
-/** Starts PostgreSQL in a separate session, so that Ctrl-C in the terminal does not stop it before the server has drained. */
+/**
+ * Starts PostgreSQL in a separate session, so that Ctrl-C in the terminal does not stop it before the server has drained. Stops it
+ * when this process is killed.
+ */
 const spawnServer = ({ account, binaries, dataDir, socketDir, settings }: Running, log: string): Server => {
   const cluster = clusterDirectory(dataDir)
   const exited = Deferred.makeUnsafe<string>()
@@ -149,6 +161,7 @@ const spawnServer = ({ account, binaries, dataDir, socketDir, settings }: Runnin
       socketDir === cluster ? "." : socketDir,
       ...Object.entries({ ...fixedSettings, ...settings }).flatMap(([name, value]) => ["-c", `${name}=${value}`])
     ], { ...account, cwd: cluster, env: childEnvironment, stdio: ["ignore", file, file], detached: true })
+    endWithThisProcess(child, fastShutdown, account)
     child.once("error", (error) => Deferred.doneUnsafe(exited, Effect.succeed(error.message)))
     child.once(
       "exit",
@@ -200,6 +213,17 @@ const socketDirectory = Effect.fnUntraced(function*(dataDir: string, { uid, gid 
   )
 })
 
+const isTemporary = (directory: string): boolean =>
+  dirname(directory) === tmpdir() && basename(directory).startsWith(temporaryPrefix)
+
+/** Removes the socket directory of a PostgreSQL that has stopped after its server was killed. PostgreSQL leaves it empty. */
+const removeUnusedSocketDirectory = (dataDir: string): Effect.Effect<void> =>
+  Effect.ignore(attemptIO(async () => {
+    const options = await readFile(join(clusterDirectory(dataDir), "postmaster.opts"), "utf8")
+    const directory = / "-k" "([^"]+)"/u.exec(options)?.[1] ?? ""
+    if (isTemporary(directory)) await rmdir(directory)
+  }))
+
 const removeTemporary = (directory: string): Effect.Effect<void> =>
   Effect.ignore(attemptIO(() => rm(directory, { recursive: true, force: true })))
 
@@ -226,9 +250,8 @@ const stopLeftovers = Effect.fnUntraced(function*(dataDir: string) {
       })
     }
   }
-  if (postmaster === undefined) return
-  const { socketDir } = postmaster
-  if (dirname(socketDir) === tmpdir() && socketDir.includes(temporaryPrefix)) yield* removeTemporary(socketDir)
+  if (postmaster === undefined) return yield* removeUnusedSocketDirectory(dataDir)
+  if (isTemporary(postmaster.socketDir)) yield* removeTemporary(postmaster.socketDir)
   if (process.platform !== "linux") return
   yield* attemptIO(() => rm(postmasterFile(dataDir), { force: true }))
   yield* attemptIO(() => rm(join(clusterDirectory(dataDir), `${socketName}.lock`), { force: true }))

@@ -76,14 +76,16 @@ export const sendSignal = (pid: number, signal: NodeJS.Signals): void => {
   orUndefined(() => process.kill(pid, signal))
 }
 
+/** Signal of a PostgreSQL shutdown that does not wait for clients. */
+export const fastShutdown = "SIGINT"
+
 /**
- * Sends signals to a PostgreSQL until `gone` succeeds. SIGINT is a fast shutdown that does not wait for clients. After 10 s
- * follows SIGQUIT, an immediate shutdown with recovery from the WAL at the next start. After 5 s more follows SIGKILL.
+ * Sends signals to a PostgreSQL until `gone` succeeds. The first one is a fast shutdown. After 10 s follows SIGQUIT, an immediate shutdown with recovery from the WAL at the next start. After 5 s more follows SIGKILL.
  */
 export const stopGracefully = Effect.fnUntraced(
   function*(send: (signal: NodeJS.Signals) => Effect.Effect<unknown>, gone: Effect.Effect<unknown>) {
     const steps: ReadonlyArray<readonly [NodeJS.Signals, Duration.Input]> = [
-      ["SIGINT", "10 seconds"],
+      [fastShutdown, "10 seconds"],
       ["SIGQUIT", "5 seconds"],
       ["SIGKILL", "5 seconds"]
     ]

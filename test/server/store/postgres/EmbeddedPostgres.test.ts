@@ -1,54 +1,17 @@
-/** The embedded database is private, survives crashes, and cleans up after killed servers. */
+/** The embedded database is private, survives crashes, and cleans up. */
 import { assert, describe, it } from "@effect/vitest"
-import { PgClient } from "@effect/sql-pg"
 import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
-import { findProcesses } from "#store/postgres/processes.ts"
 import { Deferred, Effect, Exit, Logger, Redacted, Schedule, Scope } from "effect"
-import { SqlClient } from "effect/sql"
 import { spawn } from "node:child_process"
-import { once } from "node:events"
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { copyCluster, startPostgres } from "./clusters.ts"
-import { killProcess, temporaryDirectory } from "#support/temporaryFiles.ts"
+import { copyCluster, isAlive, postmasterOf, processesOf, query, queryAt, startPostgres, withSql } from "./clusters.ts"
+import { scopedProcess, temporaryDirectory } from "#support/temporaryFiles.ts"
 
 const asRoot = process.getuid?.() === 0
 const accountNobody = { uid: 65_534, gid: 65_534 }
 const range = (first: number, last: number) => Array.from({ length: last - first + 1 }, (_, index) => first + index)
 const onLinux = process.platform === "linux"
-
-const withSql = <A, E, R>(url: Redacted.Redacted, work: Effect.Effect<A, E, R>) =>
-  Effect.provide(work, PgClient.layer({ url, maxConnections: 2 }), { local: true })
-
-const query = (statement: string) =>
-  Effect.map(
-    Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)),
-    (rows) => rows.map((row) => Object.values(row))
-  )
-
-const queryAt = (url: Redacted.Redacted, statement: string) => withSql(url, query(statement))
-
-const postmasterOf = (dataDir: string) =>
-  Number(readFileSync(join(dataDir, "postgres", "postmaster.pid"), "utf8").split("\n")[0])
-
-const isAlive = (pid: number) => {
-  try {
-    return process.kill(pid, 0)
-  } catch {
-    return false
-  }
-}
-
-const script = `
-  import { Effect } from "effect"
-  import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
-  const dataDir = process.argv[1]
-  process.stdin.resume()
-  await Effect.runPromise(Effect.scoped(Effect.andThen(
-    startEmbeddedPostgres({ dataDir, settings: { fsync: "off" } }),
-    Effect.andThen(Effect.sync(() => process.stdout.write("ready\\n")), Effect.never)
-  )))
-`
 
 describe("a new embedded database", () => {
   it.live("the database listens on a socket in the data directory only", () =>
@@ -134,42 +97,6 @@ describe("the next start of the embedded database", () => {
       assert.deepStrictEqual(yield* queryAt(url, "select answer from kept"), [[42]])
     }))
 
-  it.live("the PostgreSQL of a killed server is stopped, also while it has a client", () =>
-    Effect.gen(function*() {
-      const dataDir = join(yield* temporaryDirectory, "long".repeat(25))
-      mkdirSync(dataDir, { mode: 0o700 })
-      const server = yield* Effect.acquireRelease(
-        Effect.sync(() =>
-          spawn(process.execPath, ["--input-type=module-typescript", "--eval", script, dataDir], {
-            stdio: ["pipe", "pipe", "inherit"]
-          })
-        ),
-        killProcess
-      )
-      yield* Effect.promise(() => once(server.stdout, "data"))
-      yield* killProcess(server)
-
-      const orphan = postmasterOf(dataDir)
-      const socketDir = readFileSync(join(dataDir, "postgres", "postmaster.pid"), "utf8").split("\n")[4] ?? ""
-      assert.isTrue(isAlive(orphan))
-      assert.isTrue(existsSync(socketDir))
-      const password = readFileSync(join(dataDir, "postgres-password"), "utf8").trim()
-      const url = Redacted.make(
-        `postgres://control:${password}@localhost/control?host=${encodeURIComponent(socketDir)}`
-      )
-      yield* withSql(
-        url,
-        Effect.gen(function*() {
-          yield* query("create table kept as select 42 as answer")
-          const next = yield* startPostgres(dataDir)
-          assert.notInclude(yield* findProcesses(join(dataDir, "postgres"), ["postgres"]), orphan)
-          assert.isFalse(existsSync(socketDir))
-          assert.notStrictEqual(postmasterOf(dataDir), orphan)
-          assert.deepStrictEqual(yield* queryAt(next.url, "select answer from kept"), [[42]])
-        })
-      )
-    }), 60_000)
-
   // Only Linux identifies processes by /proc.
   it.live.skipIf(!onLinux)(
     "an unrelated process with the id in postmaster.pid does not prevent the start (Linux only, needs /proc)",
@@ -177,9 +104,8 @@ describe("the next start of the embedded database", () => {
       Effect.gen(function*() {
         const dataDir = yield* copyCluster
         const files = join(dataDir, "postgres")
-        const stranger = yield* Effect.acquireRelease(
-          Effect.sync(() => spawn("sleep", ["1000"], { cwd: "/", ...(asRoot ? accountNobody : {}) })),
-          killProcess
+        const stranger = yield* scopedProcess(() =>
+          spawn("sleep", ["1000"], { cwd: "/", ...(asRoot ? accountNobody : {}) })
         )
         writeFileSync(join(files, "postmaster.pid"), `${stranger.pid}\n${files}\n1\n5432\n.\n\n1 1\nready\n`)
         writeFileSync(join(files, ".s.PGSQL.5432.lock"), `${stranger.pid}\n${files}\n1\n5432\n`)
@@ -255,7 +181,7 @@ describe("a running embedded database", () => {
           yield* Scope.close(scope, Exit.void)
         })
       )
-      assert.deepStrictEqual(yield* findProcesses(join(dataDir, "postgres"), ["postgres"]), [])
+      assert.deepStrictEqual(yield* processesOf(dataDir), [])
       assert.isFalse(existsSync(join(dataDir, "postgres", "postmaster.pid")))
     }))
 

@@ -1,8 +1,11 @@
-/** Helpers for tests of the embedded database: clusters that are created once and copied. */
+/** Helpers for tests of the embedded database: clusters that are created once and copied, queries, processes. */
 import { afterAll, beforeAll } from "@effect/vitest"
 import { startEmbeddedPostgres } from "#store/postgres/EmbeddedPostgres.ts"
-import { Effect } from "effect"
-import { cpSync, mkdtempSync, realpathSync, rmSync } from "node:fs"
+import { PgClient } from "@effect/sql-pg"
+import { findProcesses } from "#store/postgres/processes.ts"
+import { Effect, type Redacted } from "effect"
+import { SqlClient } from "effect/sql"
+import { cpSync, mkdtempSync, readFileSync, realpathSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { temporaryDirectory } from "#support/temporaryFiles.ts"
@@ -24,3 +27,28 @@ export const copyCluster = Effect.tap(
       }
     })
 )
+
+export const withSql = <A, E, R>(url: Redacted.Redacted, work: Effect.Effect<A, E, R>) =>
+  Effect.provide(work, PgClient.layer({ url, maxConnections: 2 }), { local: true })
+
+export const query = (statement: string) =>
+  Effect.map(
+    Effect.flatMap(SqlClient.SqlClient, (sql) => sql.unsafe(statement)),
+    (rows) => rows.map((row) => Object.values(row))
+  )
+
+export const queryAt = (url: Redacted.Redacted, statement: string) => withSql(url, query(statement))
+
+export const postmasterOf = (dataDir: string) =>
+  Number(readFileSync(join(dataDir, "postgres", "postmaster.pid"), "utf8").split("\n")[0])
+
+export const isAlive = (pid: number) => {
+  try {
+    return process.kill(pid, 0)
+  } catch {
+    return false
+  }
+}
+
+/** The processes of PostgreSQL in this data directory. */
+export const processesOf = (dataDir: string) => findProcesses(join(dataDir, "postgres"), ["postgres"])
