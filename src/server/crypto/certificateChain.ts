@@ -10,6 +10,9 @@ export interface CertificateChain {
   readonly validTo: number
 }
 
+/** Longest validity of public certificates (CA/Browser Forum, Baseline Requirements 6.3.2). */
+export const maxValidityMillis = 398 * 86_400_000
+
 export const makeChain = (certificates: CertificateChain["certificates"]): CertificateChain => ({
   certificates,
   validFrom: certificates[0].validFromDate.getTime(),

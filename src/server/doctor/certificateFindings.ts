@@ -1,5 +1,6 @@
 /** Findings about stored certificates. Pure. */
 import { type CertificateFacts, certificateFacts } from "#crypto/certificateFacts.ts"
+import { maxValidityMillis } from "#crypto/certificateChain.ts"
 import { namesCovering } from "#network/certificateNames.ts"
 import type { Finding } from "#schema/doctor.ts"
 import type { DatabaseFacts } from "#store/DoctorStore.ts"
@@ -7,9 +8,6 @@ import { firstNames, okFinding, problemFinding } from "./findings.ts"
 
 /** Gateways renew when a third of the validity is left. */
 const overdueShare = 1 / 4
-
-/** Longest validity of public certificates (CA/Browser Forum, Baseline Requirements 6.3.2). */
-const maxValidityMillis = 398 * 86_400_000
 
 interface StoredCertificate {
   readonly domain: string

@@ -1,5 +1,5 @@
 /** Stores the certificates of domains, uploaded by operators or obtained by gateways. */
-import { type CertificateChain, leadsToRoot, systemRoots } from "#crypto/certificateChain.ts"
+import { type CertificateChain, leadsToRoot, maxValidityMillis, systemRoots } from "#crypto/certificateChain.ts"
 import { type CertificateInput, CertificateRejected, checkCertificate } from "#crypto/checkCertificate.ts"
 import { Events } from "#events/Events.ts"
 import { type GatewayId, HostName, type Revision } from "#schema/ids.ts"
@@ -12,7 +12,7 @@ import { missing } from "#store/ReferenceStore.ts"
 import type { StoreUnavailable, WithRevision } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { makeCertificateWriteLimit } from "./certificateWriteLimit.ts"
-import { decideRenewal, maxValidityMillis, peculiaritiesOf, type Peculiarity } from "./renewal.ts"
+import { decideRenewal, peculiaritiesOf, type Peculiarity } from "./renewal.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
 import { Clock, Context, Effect, Layer, Option, Schema } from "effect"
 

@@ -1,14 +1,16 @@
 /** Decides whether a gateway's certificate replaces the stored one. Pure. */
-import { type CertificateChain, hasSameLeaf, isSelfSigned, issuerOf, readChain } from "#crypto/certificateChain.ts"
+import {
+  type CertificateChain,
+  hasSameLeaf,
+  isSelfSigned,
+  issuerOf,
+  maxValidityMillis,
+  readChain
+} from "#crypto/certificateChain.ts"
 import type { RenewalFacts, RenewalVerdict } from "#store/CertificateStore.ts"
 
-const dayMillis = 86_400_000
-
-/** Longest validity of public certificates (CA/Browser Forum, Baseline Requirements 6.3.2). */
-export const maxValidityMillis = 398 * dayMillis
-
 /** Share of the validity that is left when a renewal is due, as ACME clients do by default. */
-export const renewalShare = 1 / 3
+const renewalShare = 1 / 3
 
 /**
  * A trusted certificate gives way to trusted ones only. A limited gateway replaces only what it stored itself or what belongs

@@ -1,5 +1,7 @@
 /** Scoped gateways (docs/security.md, "Limit a gateway") on connected clients of both protocol levels. */
 import { issueCertificate } from "#support/certificates.ts"
+import { followEvents } from "#support/EventFollower.ts"
+import { adminToken } from "#support/testDatabase.ts"
 import { TestServer } from "#support/TestServer.ts"
 import { join, joinV1 as connectV1, type TestClient } from "#support/TestClient.ts"
 import { type View, viewFromConfig } from "#support/ViewReplica.ts"
@@ -108,6 +110,40 @@ layer(TestServer.layer(), { excludeTestServices: true })("scoped gateways", (it)
       // The feed may send the stored certificate before the reply.
       const reply = yield* Effect.repeat(client.next, { while: ({ type }) => type === "certificate_create" })
       assert.strictEqual(reply.type, "certificate_accepted")
+    }))
+
+  it.effect("a scoped gateway's wildcard leaves every view while it covers a tunnel outside the scope", () =>
+    Effect.gen(function*() {
+      const { apiUrl, newAgent, newGateway, newTunnel, operator, wsPort } = yield* TestServer
+      const [one, other] = [yield* newAgent, yield* newAgent]
+      yield* newTunnel(one.id, { domain: "a.later.example.com" })
+      const [scoped, free] = [yield* newGateway, yield* newGateway]
+      yield* Effect.promise(() => operator.patch(`/api/gateways/${scoped.id}`, { serves: { agents: [one.id] } }))
+      const author = yield* joinV1(wsPort, "gateway", scoped.apiKey)
+      const reader = yield* joinV1(wsPort, "gateway", free.apiKey)
+      const events = yield* followEvents(apiUrl, adminToken)
+      const domain = "*.later.example.com"
+      const obtained = issueCertificate({ names: [domain] })
+      author.send({ type: "certificate_obtained", data: { domain, ...obtained } })
+      assert.strictEqual((yield* reader.expect("certificate_create")).data["certificate"], obtained.certificate)
+      assert.deepStrictEqual((yield* events.nextNamed("certificate.peculiar")).data, {
+        domain,
+        source: `gateway:${scoped.id}`,
+        peculiarity: "self-signed"
+      })
+
+      const { id } = yield* newTunnel(other.id, { domain: "b.later.example.com" })
+      yield* reader.expect("tunnel_create")
+      assert.deepStrictEqual((yield* reader.expect("certificate_delete")).data, { domain })
+      const late = yield* joinV1(wsPort, "gateway", (yield* newGateway).apiKey)
+      assert.notInclude(shownBy(viewFromConfig(late.config.data))[2] ?? [], domain)
+      assert.isTrue((yield* Effect.promise(() => operator.get(`/api/certificates/${domain}`))).body.withheld)
+
+      yield* Effect.promise(() => operator.delete(`/api/tunnels/${id}`))
+      for (const each of [reader, late]) {
+        yield* each.expect("tunnel_delete")
+        assert.strictEqual((yield* each.expect("certificate_create")).data["certificate"], obtained.certificate)
+      }
     }))
 
   it.effect("a scope with an unknown agent is rejected, but a stored scope with a deleted agent can be written again", () =>
