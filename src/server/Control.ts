@@ -34,6 +34,7 @@ import { Events } from "./events/Events.ts"
 import { AdminTokens } from "./services/AdminTokens.ts"
 import { Agents } from "./services/Agents.ts"
 import { ApiKeys } from "./services/ApiKeys.ts"
+import * as AuditRetention from "./services/AuditRetention.ts"
 import * as CertificateExpiry from "./services/CertificateExpiry.ts"
 import { Certificates } from "./services/Certificates.ts"
 import { Gateways } from "./services/Gateways.ts"
@@ -121,7 +122,7 @@ export const clients = Layer.mergeAll(
 )
 
 /** Periodic tasks of the whole cluster. Every node runs them, and the database makes each piece of work happen once. */
-const clusterTasks = Layer.mergeAll(Compaction.layer, CertificateExpiry.layer, MasterKeys.layer)
+const clusterTasks = Layer.mergeAll(Compaction.layer, AuditRetention.layer, CertificateExpiry.layer, MasterKeys.layer)
 
 /** Everything below the two ports. */
 const core = Layer.merge(clients, clusterTasks).pipe(
@@ -141,6 +142,6 @@ const operatorApi = HttpServer.layer.pipe(Layer.provide([AdminTokens.layer, Refe
 
 /** The complete server. At shutdown both ports close before anything below them. */
 export const layer = Layer.mergeAll(connections, operatorApi).pipe(
-  Layer.provide(Ingress.layer),
+  Layer.provideMerge(Ingress.layer),
   Layer.provideMerge(core)
 )

@@ -1,9 +1,11 @@
-/** The server as one effect: runs until SIGTERM, SIGINT or SIGHUP, then drains. */
+/** The server as one effect: runs until a signal stops it, then drains. */
 import { stopWithParent } from "#processes/endWithParent.ts"
-import { Cause, Clock, Console, Duration, Effect, Exit, Layer, Option, Runtime } from "effect"
+import { Cause, Clock, Console, Duration, Effect, Exit, Layer, Option, Queue, Runtime } from "effect"
 import { HttpServer } from "effect/http"
+import { isatty } from "node:tty"
 import { Listener } from "./connection/Listener.ts"
 import * as Control from "./Control.ts"
+import { Ingress } from "./ingress/Ingress.ts"
 import * as Logging from "./logging.ts"
 import { formatHostPort, Settings } from "./Settings.ts"
 import { localUrl, publishApiUrl } from "./store/apiUrl.ts"
@@ -41,37 +43,74 @@ const printFailure = (cause: Cause.Cause<unknown>) => {
   return Console.error(expected instanceof Error ? `control: ${expected.message}` : Cause.pretty(cause))
 }
 
+/** Exit code after SIGHUP as shells report it. A supervisor takes it for a failure, and 0 for a wanted stop. */
+const hangupCode = 129
+
 /**
- * Exits after the drain timeout even if the drain hangs, and at once on a second signal. A second signal within 1 s is
- * ignored, because npm forwards a Ctrl-C that the terminal has sent to this process as well. SIGHUP (the terminal was
- * closed) counts as SIGTERM.
+ * Handles signals, and returns those that request a reload. Exits with 1 after the drain timeout if the drain hangs, and at once
+ * on a second signal. A second signal within 1 s is ignored, because npm forwards a Ctrl-C that the terminal has sent to this
+ * process as well. SIGHUP of a process with a terminal means that the terminal was closed, so it drains. Otherwise it reloads.
  */
-const exitOnSecondSignal = Effect.gen(function*() {
+const handleSignals = Effect.gen(function*() {
   const { drainTimeout } = yield* Settings
   const clock = yield* Clock.Clock
+  const reloads = yield* Queue.sliding<void>(1)
   let firstSignalAt: bigint | undefined
+  const exitUnfinished = () => {
+    process.stderr.write(`control: the shutdown did not end within ${Duration.format(drainTimeout)}; exiting\n`)
+    process.exit(1)
+  }
   const onSignal = () => {
     const now = clock.monotonicTimeNanosUnsafe()
     if (firstSignalAt === undefined) {
       firstSignalAt = now
-      setTimeout(() => process.exit(0), Duration.toMillis(drainTimeout)).unref()
+      setTimeout(exitUnfinished, Duration.toMillis(drainTimeout)).unref()
     } else if (now - firstSignalAt > 1_000_000_000n) process.exit(130)
   }
   process.on("SIGTERM", onSignal)
   process.on("SIGINT", onSignal)
-  process.on("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
+  const hasTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor))
+  process.on("SIGHUP", () => {
+    if (!hasTerminal) return Queue.offerUnsafe(reloads, undefined)
+    // The kernel and the shell may both send SIGHUP.
+    if (firstSignalAt !== undefined) return
+    process.exitCode = hangupCode
+    process.kill(process.pid, "SIGTERM")
+  })
+  return reloads
 })
 
-export const program = Effect.andThen(
-  Effect.andThen(Effect.sync(stopWithParent), exitOnSecondSignal),
-  Layer.launch(reportReady.pipe(Layer.provide(Control.layer)))
-)
-  .pipe(
-    Effect.provide(Logging.layer),
-    Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : printFailure(cause)),
-    Effect.provide(Settings.layer.pipe(Layer.tapCause(printFailure)))
-  )
+const reloadTexts = {
+  replaced: "was replaced",
+  unchanged: "is unchanged",
+  unusable: "cannot be used, so the previous one stays",
+  absent: "is not configured"
+}
 
-/** A stop by a signal exits with 0. */
+/** Reloads what can change without a restart, and logs the result. */
+const reloadOnRequest = (requests: Queue.Dequeue<void>) =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    const { reloadCertificate } = yield* Ingress
+    const reload = Effect.flatMap(reloadCertificate, (result) =>
+      Effect.logInfo(`SIGHUP: the TLS certificate ${reloadTexts[result]}; all other settings need a restart`))
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(Queue.take(requests), reload)))
+  }))
+
+const launch = Effect.gen(function*() {
+  stopWithParent()
+  const reloads = yield* handleSignals
+  const running = Layer.merge(reportReady, reloadOnRequest(reloads))
+  return yield* Layer.launch(running.pipe(Layer.provide(Control.layer)))
+})
+
+export const program = launch.pipe(
+  Effect.provide(Logging.layer),
+  Effect.tapCause((cause) => Cause.hasInterruptsOnly(cause) ? Effect.void : printFailure(cause)),
+  Effect.provide(Settings.layer.pipe(Layer.tapCause(printFailure)))
+)
+
+/** A stop by a signal exits with 0, or with the exit code that its handler has set. */
 export const teardown: Runtime.Teardown = (exit, onExit) =>
-  Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? onExit(0) : Runtime.defaultTeardown(exit, onExit)
+  Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+    ? onExit(Number(process.exitCode ?? 0))
+    : Runtime.defaultTeardown(exit, onExit)

@@ -27,6 +27,9 @@ import { makeServer, type PortName, type RequestLimits } from "./servers.ts"
 /** `total` and `address`: limits of TCP connections. `upgrade`: limits of WebSockets, which get 503. */
 type RefusalReason = "total" | "address" | "upgrade"
 
+/** `unusable`: the previous certificate stays. `absent`: TLS is not configured. */
+export type CertificateReload = "replaced" | "unchanged" | "unusable" | "absent"
+
 export class Ingress extends Context.Service<Ingress, {
   /** Creates a server that does not listen yet. It uses TLS if the settings have a certificate. */
   create(port: PortName, limits: RequestLimits, listener?: RequestListener): Server
@@ -35,6 +38,8 @@ export class Ingress extends Context.Service<Ingress, {
    * its share of the open files. Errors of the listening socket are logged, because they would otherwise end the process.
    */
   supervise(port: PortName, server: Server): Effect.Effect<void, never, Scope.Scope>
+  /** Reads the files of the certificate now instead of at the next poll. */
+  readonly reloadCertificate: Effect.Effect<CertificateReload>
   /** Counts a refused connection, and logs the warning unless another one was logged in the last 10 s. */
   reportRefusal(port: PortName, reason: RefusalReason, warning: string): void
 }>()("control/ingress/Ingress") {
@@ -46,6 +51,7 @@ export class Ingress extends Context.Service<Ingress, {
       const limits = connectionLimitsOf(settings, openFiles)
       const servers = new Set<Server>()
       let keyPair = yield* readOrUnusable(() => readKeyPair(settings))
+      let reloadCertificate: Effect.Effect<CertificateReload> = Effect.succeed("absent")
       if (keyPair !== undefined) {
         if (keyPair.isKeyExposed) {
           yield* Effect.logWarning(
@@ -53,10 +59,12 @@ export class Ingress extends Context.Service<Ingress, {
           )
         }
         yield* Effect.forkScoped(Effect.repeat(Effect.suspend(() => reportExpiry(keyPair)), Schedule.spaced("1 day")))
-        yield* Effect.forkScoped(watchCertificateFiles(settings, keyPair, (next) => {
+        reloadCertificate = makeReload(settings, keyPair, (next) => {
           keyPair = next
           for (const server of servers) replaceCertificate(server, next)
-        }))
+        })
+        const { certificatePollInterval } = yield* Intervals
+        yield* Effect.forkScoped(Effect.repeat(reloadCertificate, Schedule.spaced(certificatePollInterval)))
       }
 
       const warnings = yield* Queue.dropping<string>(1)
@@ -104,7 +112,7 @@ export class Ingress extends Context.Service<Ingress, {
             `CONTROL_MAX_CONNECTIONS=${settings.maxConnections}; raise the limit (ulimit -n) or lower CONTROL_MAX_CONNECTIONS`
         )
       }
-      return Ingress.of({ create, supervise, reportRefusal })
+      return Ingress.of({ create, supervise, reloadCertificate, reportRefusal })
     })
   )
 }
@@ -133,36 +141,37 @@ function replaceCertificate(server: Server, { options }: TlsKeyPair): void {
   if (server instanceof TlsServer) server.setSecureContext(options)
 }
 
-/** Polls the files and uses each new key pair. An unusable pair is logged once, and the previous pair stays. */
-const watchCertificateFiles = Effect.fnUntraced(
-  function*(settings: SettingsValues, first: TlsKeyPair, use: (keyPair: TlsKeyPair) => void) {
-    const { certificatePollInterval } = yield* Intervals
-    /** Fingerprint of the files, or the error of reading them, at the last poll. */
-    let lastSeen = first.fingerprint
-    const onChange = (seen: string, handle: Effect.Effect<void>) =>
-      Effect.suspend(() => {
-        if (seen === lastSeen) return Effect.void
-        lastSeen = seen
-        return handle
-      })
-    const keepPrevious = (error: CertificateUnusable) =>
-      Effect.logWarning(`keeping the previous TLS certificate: ${error.message}`)
-    const replace = Effect.fnUntraced(function*(keyPair: TlsKeyPair) {
-      use(keyPair)
-      yield* Effect.logInfo("replaced the TLS certificate; new connections use the new one")
-      yield* reportExpiry(keyPair)
+/** Reads the files, and uses a new key pair. An unusable pair is logged once, and the previous pair stays. */
+const makeReload = (settings: SettingsValues, first: TlsKeyPair, use: (keyPair: TlsKeyPair) => void) => {
+  /** Fingerprint of the files, or the error of reading them, at the last read. */
+  let lastSeen = first.fingerprint
+  let lastResult: "unchanged" | "unusable" = "unchanged"
+  const onChange = (seen: string, handle: Effect.Effect<CertificateReload>): Effect.Effect<CertificateReload> =>
+    Effect.suspend(() => {
+      if (seen === lastSeen) return Effect.succeed(lastResult)
+      lastSeen = seen
+      return Effect.tap(handle, (result) =>
+        Effect.sync(() => {
+          lastResult = result === "unusable" ? result : "unchanged"
+        }))
     })
-    const poll = Effect.matchEffect(readOrUnusable(() => readKeyPairFiles(settings)), {
-      onFailure: (error) => onChange(error.reason, keepPrevious(error)),
-      onSuccess: (files) =>
-        files === undefined ? Effect.void : onChange(
-          files.fingerprint,
-          Effect.matchEffect(readOrUnusable(() => parseKeyPair(files)), { onFailure: keepPrevious, onSuccess: replace })
-        )
-    })
-    yield* Effect.repeat(poll, Schedule.spaced(certificatePollInterval))
-  }
-)
+  const keepPrevious = (error: CertificateUnusable) =>
+    Effect.as(Effect.logWarning(`keeping the previous TLS certificate: ${error.message}`), "unusable" as const)
+  const replace = Effect.fnUntraced(function*(keyPair: TlsKeyPair) {
+    use(keyPair)
+    yield* Effect.logInfo("replaced the TLS certificate; new connections use the new one")
+    yield* reportExpiry(keyPair)
+    return "replaced" as const
+  })
+  return Effect.matchEffect(readOrUnusable(() => readKeyPairFiles(settings)), {
+    onFailure: (error) => onChange(error.reason, keepPrevious(error)),
+    onSuccess: (files) =>
+      files === undefined ? Effect.succeed<CertificateReload>("absent") : onChange(
+        files.fingerprint,
+        Effect.matchEffect(readOrUnusable(() => parseKeyPair(files)), { onFailure: keepPrevious, onSuccess: replace })
+      )
+  })
+}
 
 const reportExpiry = Effect.fnUntraced(function*(keyPair: TlsKeyPair | undefined) {
   if (keyPair === undefined) return

@@ -158,7 +158,7 @@ export const definitions = {
   drainTimeout: plain(Parse.duration(minDuration), {
     name: "CONTROL_DRAIN_TIMEOUT",
     default: "10 seconds",
-    description: "Maximum duration of a shutdown before the remaining connections are cut."
+    description: "Maximum duration of a shutdown. A longer one is cut off, and the process exits with 1."
   }),
   maxMessageBytes: plain(Parse.wholeNumber(1024, 16_777_216), {
     name: "CONTROL_MAX_MESSAGE_BYTES",
@@ -169,6 +169,11 @@ export const definitions = {
     name: "CONTROL_MAX_MESSAGES_PER_SECOND",
     default: "50",
     description: "Maximum messages per second from one connection; a burst may have four times as many."
+  }),
+  auditRetention: plain(Parse.days(30, 36_500), {
+    name: "CONTROL_AUDIT_RETENTION",
+    default: "400 days",
+    description: "Age after which audit entries are deleted. Nodes of one database should have the same value."
   }),
   maxBytesPerSecond: plain(Parse.wholeNumber(16_384, 1_073_741_824), {
     name: "CONTROL_MAX_BYTES_PER_SECOND",

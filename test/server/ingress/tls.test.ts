@@ -204,7 +204,8 @@ it.effect("new connections use a replaced certificate, unusable files change not
   Effect.gen(function*() {
     const files = yield* makeFiles
     const first = files.write(issue())
-    const { ingress, lines } = yield* makeIngress(files.settings)
+    const { ingress, lines, logging } = yield* makeIngress(files.settings)
+    const reload = logging(ingress.reloadCertificate)
     const { port } = yield* serve(ingress)
     const open = yield* handshake(port)
     if (open instanceof Error) throw open
@@ -212,8 +213,11 @@ it.effect("new connections use a replaced certificate, unusable files change not
 
     // During a renewal key and certificate do not match for a moment, and files may be missing.
     const second = issue()
+    assert.strictEqual(yield* reload, "unchanged")
     writeFileSync(files.certificate, second.certificate)
+    assert.strictEqual(yield* reload, "unusable")
     yield* TestClock.adjust("10 seconds")
+    assert.strictEqual(yield* reload, "unusable")
     assert.strictEqual(yield* certificateShownBy(port), first.certificate)
     assert.lengthOf(lines.filter((line) => line.startsWith("Warn: keeping the previous TLS certificate")), 1)
     rmSync(files.certificate)
@@ -229,6 +233,9 @@ it.effect("new connections use a replaced certificate, unusable files change not
     open.write("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert.strictEqual(yield* Effect.promise(() => answer), "HTTP/1.1 200 OK", "the first connection is still open")
     assert.notInclude(lines.join("\n"), "PRIVATE KEY")
+    const third = files.write(issue())
+    assert.strictEqual(yield* reload, "replaced")
+    assert.strictEqual(yield* certificateShownBy(port), third.certificate)
   }))
 
 it.effect("an expiring certificate is warned about at the start and every day, a readable key file once", () =>
