@@ -1,12 +1,13 @@
-FROM node:24-bookworm-slim
+# A tag can move. docs/operations.md, "Containers", prints the digest to give as NODE_IMAGE.
+ARG NODE_IMAGE=node:24-bookworm-slim
+FROM ${NODE_IMAGE}
 WORKDIR /app
 ENV NODE_ENV=production
 
-# The image has Node, so the package `node` is removed. The optional dependencies are the embedded PostgreSQL, which a
-# container does not need, because DATABASE_URL names its database.
+# The optional dependencies are Node, which the image has, and the embedded PostgreSQL, which a container does not need,
+# because DATABASE_URL names its database. No other package needs an install script.
 COPY package.json package-lock.json ./
-RUN npm ci --omit=dev --omit=optional --no-audit --no-fund \
-  && rm -rf node_modules/node node_modules/.bin/node \
+RUN npm ci --omit=dev --omit=optional --ignore-scripts --no-audit --no-fund \
   && npm cache clean --force
 
 COPY LICENSE ./
