@@ -100,6 +100,7 @@ export const readSettings = Effect.fnUntraced(
       heartbeatTimeout: plain(definitions.heartbeatTimeout),
       authTimeout: plain(definitions.authTimeout),
       drainTimeout: plain(definitions.drainTimeout),
+      auditRetention: plain(definitions.auditRetention),
       maxMessageBytes: plain(definitions.maxMessageBytes),
       maxMessagesPerSecond: plain(definitions.maxMessagesPerSecond),
       maxBytesPerSecond: plain(definitions.maxBytesPerSecond),

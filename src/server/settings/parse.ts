@@ -32,6 +32,17 @@ export const duration = (minimum: Duration.Duration): Parser<Duration.Duration> 
     )
 })
 
+/** A number of days; tasks that run once an hour compare it with the age of rows. */
+export const days = (minimum: number, maximum: number): Parser<Duration.Duration> => ({
+  allowed: `a number of days from ${minimum} to ${maximum}, such as ${minimum} days`,
+  parse: (text) =>
+    Option.fromNullishOr(/^(\d{1,5}) days?$/u.exec(text)?.[1]).pipe(
+      Option.map(Number),
+      Option.filter((number) => number >= minimum && number <= maximum),
+      Option.map(Duration.days)
+    )
+})
+
 const isHostName = Schema.is(HostName)
 
 const isHost = (text: string): boolean => ipVersion(text) !== 0 || (isHostName(text) && !text.startsWith("*."))

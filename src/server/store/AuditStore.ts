@@ -1,13 +1,15 @@
 /** Table of audit entries, written by database triggers inside the transaction of each change. */
 import { AuditEntry, type AuditPage, type AuditRequest } from "#schema/audit.ts"
-import { Context, Effect, Layer, Option, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient } from "effect/sql"
-import { type StoreUnavailable, withStoreErrors } from "./sql.ts"
+import { type StoreUnavailable, transaction, tryLockTask, withStoreErrors } from "./sql.ts"
 
-/** Reads the audit. */
+/** Reads the audit, and deletes what is older than the retention. */
 export class AuditStore extends Context.Service<AuditStore, {
   /** One page of entries, newest first. */
   list(request: AuditRequest): Effect.Effect<AuditPage, StoreUnavailable>
+  /** Deletes up to 1,000 of the oldest entries if they are older than the retention. Returns their number. */
+  trim(retention: Duration.Duration): Effect.Effect<number, StoreUnavailable>
 }>()("control/store/AuditStore") {
   static readonly layer = Layer.effect(
     AuditStore,
@@ -34,10 +36,39 @@ export class AuditStore extends Context.Service<AuditStore, {
         return page
       })
 
-      return AuditStore.of({ list })
+      return AuditStore.of({ list, trim: trimIn(sql) })
     })
   )
 }
+
+/** Adds the deleted entries to `audit_trimmed`, because the loss guard counts the rows that were created and deleted. */
+const trimIn = (sql: SqlClient.SqlClient) =>
+  Effect.fn("AuditStore.trim")((retention: Duration.Duration) =>
+    transaction(sql)(Effect.gen(function*() {
+      if (!(yield* tryLockTask(sql, "audit retention"))) return 0
+      const age = `${Math.floor(Duration.toSeconds(retention))} seconds`
+      yield* sql`select set_config('control.audit_retention', ${age}, true)`
+      const [{ removed }] = decodeRemoved(
+        yield* sql`with oldest as materialized (select id, at from audit order by id limit 1000),
+            since as (select coalesce(accepted_revision, 0) as revision from control_meta),
+            removed as (delete from audit using oldest
+              where audit.id = oldest.id and oldest.at < now() - ${age}::interval
+              returning audit.entity, audit.op, audit.revision),
+            counted as (insert into audit_trimmed as t (entity, since, up_to, created, deleted)
+              select entity, since.revision, max(removed.revision),
+                count(*) filter (where op = 'create' and removed.revision > since.revision),
+                count(*) filter (where op = 'delete' and removed.revision > since.revision)
+              from removed, since group by entity, since.revision
+              on conflict (entity) do update set since = excluded.since, up_to = greatest(t.up_to, excluded.up_to),
+                created = excluded.created + case when t.since = excluded.since then t.created else 0 end,
+                deleted = excluded.deleted + case when t.since = excluded.since then t.deleted else 0 end)
+          select count(*)::int as removed from removed`
+      )
+      return removed
+    }))
+  )
+
+const decodeRemoved = Schema.decodeUnknownSync(Schema.Tuple([Schema.Struct({ removed: Schema.Int })]))
 
 const decodeEntry = Schema.decodeUnknownOption(AuditEntry)
 

@@ -62,9 +62,12 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   readAfter(revision: Revision): Effect.Effect<ChangePage, StoreUnavailable>
   /** The tag of one change; null if the log does not have the change. */
   readTag(revision: Revision): Effect.Effect<ChangeTag, StoreUnavailable>
-  /** The ids of all rows that were deleted after a revision, by kind, from the audit, which keeps all entries. */
+  /** The ids of the rows that were deleted after a revision, by kind, from the audit, which keeps them for its retention. */
   readDeletedIds(revision: Revision): Effect.Effect<RowIds, StoreUnavailable>
-  /** Counts the rows that were created and deleted after `after` up to `upTo`, by kind, from the audit. */
+  /**
+   * Counts the rows that were created and deleted after `after` up to `upTo`, by kind, from the audit. If entries in between
+   * are beyond the retention, any number of rows may have been deleted.
+   */
   countTurnover(after: Revision, upTo: Revision): Effect.Effect<Turnover, StoreUnavailable>
   /**
    * Accepts the current loss of rows as intended, and starts a new timeline, so that every process reloads the network, even
@@ -171,15 +174,20 @@ function maintenanceQueries(sql: SqlClient.SqlClient) {
     return mapRowKinds((kind) => new Set(byKind.get(kind)?.map(({ entity_id: id }) => id)))
   })
 
-  /** Audit ids are in the order of revisions, so the query skips all entries before the last deletion up to `from`. */
+  /**
+   * Audit ids are in the order of revisions, so the query skips all entries before the last deletion up to `from`. Trimmed
+   * entries are counted since the last accepted loss, so that a count from an earlier or the same revision is complete.
+   */
   const countTurnover = Effect.fn("ChangeLog.countTurnover")(function*(from: Revision, upTo: Revision) {
     const rows = decodeTurnover(
-      yield* withStoreErrors(sql`
-      select entity, count(*) filter (where op = 'create')::int as created,
-        count(*) filter (where op = 'delete')::int as deleted
-      from audit where revision > ${from} and revision <= ${upTo} and id > coalesce(
-        (select id from audit where op = 'delete' and revision <= ${from} order by revision desc limit 1), 0)
-      group by entity`)
+      yield* withStoreErrors(sql`select entity, sum(created)::float8 as created, sum(deleted)::float8 as deleted from (
+        select entity, (op = 'create')::int as created, (op = 'delete')::int as deleted from audit
+          where revision > ${from} and revision <= ${upTo} and id > coalesce(
+            (select id from audit where op = 'delete' and revision <= ${from} order by revision desc limit 1), 0)
+        union all select entity, case when ${from} <= since then created else 0 end,
+          case when ${from} <= since then deleted else ${anyNumber} end
+          from audit_trimmed where up_to > ${from}
+      ) turnover group by entity`)
     )
     const count = (operation: "created" | "deleted"): RowCounts =>
       mapRowKinds((kind) => rows.find(({ entity }) => `${entity}s` === kind)?.[operation] ?? 0)
@@ -209,6 +217,9 @@ function maintenanceQueries(sql: SqlClient.SqlClient) {
   })).pipe(Effect.withSpan("ChangeLog.compact"))
   return { readTag, readDeletedIds, countTurnover, acceptLoss, startTimeline, compact }
 }
+
+/** More rows than any network has. */
+const anyNumber = 1e12
 
 const probePayload = "probe"
 

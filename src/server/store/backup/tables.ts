@@ -42,5 +42,6 @@ export const excludedTables: ReadonlyArray<string> = [
   "takeovers",
   "certificate_warnings",
   "expiry_warnings",
-  "wireguard_keys"
+  "wireguard_keys",
+  "audit_trimmed"
 ]
