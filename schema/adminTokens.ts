@@ -9,7 +9,7 @@ export const roles = ["read", "operate", "admin"] as const
 export const Role = Schema.Literals(roles).annotate({
   identifier: "Role",
   description:
-    "`read`: read everything. `operate`: also change agents, gateways, tunnels, certificates and API keys. `admin`: also manage admin tokens, back up the data and change the master key."
+    "`read`: read everything. `operate`: also change agents, gateways, tunnels, certificates and API keys, and thus receive every private key through a new gateway. `admin`: also manage admin tokens, back up the data and change the master key."
 })
 export type Role = typeof Role.Type
 

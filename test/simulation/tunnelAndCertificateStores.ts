@@ -157,10 +157,10 @@ function renew(
 ): Renewal {
   const { certificate: stored, gateway, tunnel } = database.tables
   const by = gateway.get(id)
-  const isOurs = (one: TunnelRow) => by !== undefined && isServedBy(by, one)
-  const covered = [...tunnel.values()].filter((one) => isServed(one.domain, row.domain))
-  if (!covered.some(isOurs)) return { outcome: "unused" }
-  if (!covered.every(isOurs)) return { outcome: "foreign" }
+  const isInScope = !row.domain.startsWith("*.") || by?.serves?.domains.includes(row.domain) !== false
+  if (!isInScope) return { outcome: "foreign" }
+  const isOurs = (one: TunnelRow) => by !== undefined && isServedBy(by, one) && isServed(one.domain, row.domain)
+  if (![...tunnel.values()].some(isOurs)) return { outcome: "unused" }
   const before = stored.get(row.domain)
   const outcome = decide({
     isLimited: by?.serves !== null,

@@ -37,8 +37,8 @@ export interface ObtainedCertificate {
 
 export class Certificates extends Context.Service<Certificates, {
   /**
-   * Stores a certificate that a gateway has obtained. A tunnel must have the certificate's domain; for `*.x`, a domain one
-   * label below x. The gateway must serve every such tunnel, because all gateways of these tunnels will use the certificate.
+   * Stores a certificate that a gateway has obtained. A tunnel of the gateway must have the certificate's domain; for `*.x`,
+   * a domain one label below x, and the `serves` of a limited gateway must list `*.x`.
    * `decideRenewal` has the rules for replacing a stored certificate. Storing the same certificate again is a no-op.
    */
   storeObtained(
@@ -123,7 +123,7 @@ const rejectionReasons: { readonly [R in RenewalOutcome]: string | undefined } =
   limited: "this gateway has stored too many certificates; send it again in a few minutes",
   untrusted: "the stored certificate leads to a trusted root, and this one does not",
   unused: "this gateway serves no tunnel whose domain the certificate is for",
-  foreign: "this gateway may not store a certificate for this domain, because it is limited to other tunnels"
+  foreign: "a limited gateway may store a wildcard only if its `serves` lists the same wildcard"
 }
 
 const tooLong = "the certificate is valid for more than 398 days from now"

@@ -51,8 +51,8 @@ export interface RenewalFacts {
 export type RenewalVerdict = "stored" | "unchanged" | "outlived" | "kept" | "untrusted" | "limited"
 
 /**
- * The outcome of a renewal by a gateway. `unused`: the domain belongs to no tunnel that the gateway serves. `foreign`: the
- * domain also belongs to a tunnel that the gateway does not serve.
+ * The outcome of a renewal by a gateway. `unused`: the domain belongs to no tunnel that the gateway serves. `foreign`: a
+ * limited gateway has sent a wildcard that its `serves` does not list.
  */
 export type RenewalOutcome = RenewalVerdict | "unused" | "foreign"
 
@@ -79,7 +79,7 @@ export class CertificateStore extends Context.Service<CertificateStore, {
   list(request: PageRequest, filter?: CertificateFilter): Effect.Effect<Page<Certificate>, StoreUnavailable>
   /** Inserts or replaces the certificate of the domain. */
   put(row: CertificateRow): Effect.Effect<WithRevision<Certificate>, StoreUnavailable>
-  /** Stores the certificate of a gateway, if the gateway serves all its tunnels and `decide` says so. */
+  /** Stores the certificate of a gateway, if the gateway serves its domain and `decide` says so. */
   renew(
     gateway: GatewayId,
     row: CertificateRow,
@@ -161,17 +161,21 @@ export class CertificateStore extends Context.Service<CertificateStore, {
   )
 }
 
-/** Whether the gateway serves every tunnel that a certificate for `domain` covers, and at least one. */
+/**
+ * Whether the gateway may store a certificate for `domain`. A limited gateway may store a wildcard only if its `serves` lists
+ * that wildcard. An answer that depended on the other tunnels would show whether they exist.
+ */
 const readCoverage = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, gateway: GatewayId, domain: HostName) {
-  const covered = decodeCovered(
-    yield* sql`select exists (select from gateways where gateways.id = ${gateway} and (serves is null
-      or serves -> 'agents' @> to_jsonb(agent_id) or serves -> 'domains' @> to_jsonb(domain)
-      or serves -> 'domains' @> to_jsonb('*' || substring(domain from position('.' in domain))))) as served
-    from tunnels where domain = ${domain} or (${domain} like '*.%'
-      and substring(domain from position('.' in domain)) = substring(${domain} from 2)) group by served`
+  const [coverage] = decodeCoverage(
+    yield* sql`select serves is null or ${domain} not like '*.%' or serves -> 'domains' @> to_jsonb(${domain}::text) as "isInScope",
+      exists (select from tunnels t where (t.domain = ${domain} or (${domain} like '*.%'
+          and substring(t.domain from position('.' in t.domain)) = substring(${domain} from 2)))
+        and (serves is null or serves -> 'agents' @> to_jsonb(t.agent_id) or serves -> 'domains' @> to_jsonb(t.domain)
+          or serves -> 'domains' @> to_jsonb('*' || substring(t.domain from position('.' in t.domain))))) as "isUsed"
+      from gateways where id = ${gateway}`
   )
-  if (!covered.some(({ served }) => served)) return "unused" as const
-  return covered.length > 1 ? "foreign" as const : "served" as const
+  if (coverage?.isInScope === false) return "foreign" as const
+  return coverage?.isUsed === true ? "served" as const : "unused" as const
 })
 
 /** Locks the domain, also if it has no certificate, until the end of the transaction. */
@@ -240,5 +244,7 @@ const certificateColumns = `domain, certificate, control_iso(expires_at) as "exp
   coalesce(withheld, false) as withheld, ${timestampColumns}`
 
 const certificates = makeRowReader(Certificate, ({ domain }) => ({ entity: "certificate", id: domain }))
-const decodeCovered = Schema.decodeUnknownSync(Schema.Array(Schema.Struct({ served: Schema.Boolean })))
+const decodeCoverage = Schema.decodeUnknownSync(
+  Schema.Array(Schema.Struct({ isInScope: Schema.Boolean, isUsed: Schema.Boolean }))
+)
 const decodeStored = Schema.decodeUnknownSync(Schema.NonEmptyArray(Certificate))

@@ -87,6 +87,26 @@ layer(
       assert.strictEqual(key, data.privateKey)
     }))
 
+  it.effect("the answer to a limited gateway does not depend on tunnels of others", () =>
+    Effect.gen(function*() {
+      yield* tunnelTo("a.shared.example.com", "b.shared.example.com", "a.alone.example.com")
+      const limited = yield* limitedTo("curious", "a.shared.example.com", "a.alone.example.com", "*.listed.example.com")
+      const answers = yield* Effect.forEach(
+        ["*.shared.example.com", "*.alone.example.com", "*.none.example.com"],
+        (domain) => outcomeOf(certificateFor(domain), limited)
+      )
+      assert.strictEqual(new Set(answers).size, 1)
+      assert.match(answers[0] ?? "", /only if its `serves` lists the same wildcard/u)
+      const others = yield* Effect.forEach(
+        ["b.shared.example.com", "c.shared.example.com"],
+        (domain) => outcomeOf(certificateFor(domain), limited)
+      )
+      assert.strictEqual(new Set(others).size, 1)
+      assert.match(others[0] ?? "", /serves no tunnel/u)
+      yield* tunnelTo("a.listed.example.com")
+      assert.strictEqual(yield* outcomeOf(certificateFor("*.listed.example.com"), limited), "stored")
+    }))
+
   it.effect("an obtained certificate needs a tunnel with its domain, or for a wildcard one label below", () =>
     Effect.gen(function*() {
       yield* tunnelTo("a.wild.example.com", "*.same.example.com", "a.b.deep.example.com", "bare.example.org")
@@ -170,25 +190,28 @@ layer(
     Effect.gen(function*() {
       const sql = yield* SqlClient.SqlClient
       yield* tunnelTo("a.later.example.com")
-      const limited = yield* limitedTo("later", "a.later.example.com")
       const wildcard = "*.later.example.com"
+      const limited = yield* limitedTo("later", wildcard)
       assert.strictEqual(yield* outcomeOf(certificateFor(wildcard), limited), "stored")
       const source = `gateway:${limited}`
       assert.deepStrictEqual(yield* withheldOf(wildcard), { source, withheld: false })
-      const [, ...rest] = [
-        yield* tunnelTo("b.later.example.com"),
-        yield* withheldOf(wildcard),
-        yield* sql`update gateways set serves = '{"agents": ["a1"], "domains": []}' where id = ${limited}`,
-        yield* withheldOf(wildcard),
-        yield* sql`update gateways set serves = '{"agents": [], "domains": ["a.later.example.com"]}' where id = ${limited}`,
-        yield* withheldOf(wildcard),
-        yield* sql`delete from tunnels where domain = 'b.later.example.com'`,
-        yield* withheldOf(wildcard),
-        yield* sql`update tunnels set domain = 'c.later.example.com' where domain = 'a.later.example.com'`,
-        yield* withheldOf(wildcard)
-      ]
-      const states = rest.filter((value) => "withheld" in value).map(({ withheld }) => withheld)
-      assert.deepStrictEqual(states, [true, false, true, false, true])
+      const serve = (agents: ReadonlyArray<string>, ...domains: ReadonlyArray<string>) =>
+        sql`update gateways set serves = ${JSON.stringify({ agents, domains })}::jsonb where id = ${limited}`
+      const states: Array<boolean> = []
+      for (
+        const change of [
+          tunnelTo("b.later.example.com"),
+          serve([], "a.later.example.com"),
+          serve(["a1"]),
+          serve([], "a.later.example.com"),
+          sql`delete from tunnels where domain = 'b.later.example.com'`,
+          sql`update tunnels set domain = 'c.later.example.com' where domain = 'a.later.example.com'`
+        ]
+      ) {
+        yield* change
+        states.push((yield* withheldOf(wildcard)).withheld)
+      }
+      assert.deepStrictEqual(states, [false, true, false, true, false, true])
       const images = yield* sql`select row_image ->> 'withheld' as withheld from changes
         where entity = 'certificate' and entity_id = ${wildcard} order by revision`
       assert.deepStrictEqual(images.map(({ withheld }) => withheld === "true"), [false, true, false, true, false, true])
