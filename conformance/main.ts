@@ -34,15 +34,26 @@ const { positionals: [kit], values } = parseArgs({
   }
 })
 
+const jobs = positiveNumber("jobs")
+const timeFactor = positiveNumber("time-factor")
+
 if (kit === "server") {
   const server = { ws: values.ws, api: values.api, token: readFileSync(values["token-file"], "utf8").trim() }
   // One at a time, because the clients of one transcript would receive the changes of another.
   await runAll(kit, 1, (transcript) => runServerTranscript(transcript, server))
 } else if (kit === "client" && command.length > 0) {
-  await runAll(kit, Number(values.jobs), (transcript) => runClientTranscript(transcript, command))
+  await runAll(kit, jobs, (transcript) => runClientTranscript(transcript, command))
 } else {
   console.error(usage)
   process.exitCode = 2
+}
+
+/** Exits with 2 if the option is no positive number, because nothing would run, or without a time limit. */
+function positiveNumber(name: "jobs" | "time-factor"): number {
+  const value = Number(values[name])
+  if (value > 0 && value < Infinity) return value
+  console.error(`--${name} ${values[name]}: use a number above 0`)
+  return process.exit(2)
 }
 
 /** Prints one line for each transcript, in the order of their names, and the details of each failure. */
@@ -59,13 +70,13 @@ async function runAll(kit: string, jobs: number, run: (transcript: Transcript) =
   let isOver = false
   const work = async (): Promise<void> => {
     for (const { resolve, transcript } of queue) {
-      const outcome = await outcomeOf(run(scaleLimits(transcript, Number(values["time-factor"]))))
+      const outcome = await outcomeOf(run(scaleLimits(transcript, timeFactor)))
       isOver ||= outcome.isFatal
       resolve(outcome)
       if (isOver) return
     }
   }
-  const workers = Array.from({ length: Math.max(1, jobs) }, work)
+  const workers = Array.from({ length: Math.ceil(jobs) }, work)
   let passed = 0
   let failed = 0
   for (const { promise, transcript: { header, name } } of waiting) {

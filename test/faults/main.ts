@@ -2,6 +2,7 @@
  * Command line of the fault suite: `npm run faults -- [--only F5,F17] [--seed N] [--clients 200] [--repeat K]`. A run of
  * all faults writes docs/faults.md.
  */
+import { numberOption } from "#support/numberOption.ts"
 import { parseArgs } from "node:util"
 import { endAll } from "./childProcesses.ts"
 import { allFaults } from "./allFaults.ts"
@@ -24,7 +25,11 @@ const chosen = allFaults.filter(({ id }) => only.length === 0 || only.includes(i
 const unknown = only.filter((id) => !allFaults.some((fault) => fault.id === id))
 if (unknown.length > 0) throw new Error(`unknown fault ${unknown.join(", ")}`)
 
-const options = { clients: Number(values.clients), seed: Number(values.seed), repeat: Number(values.repeat) }
+const options = {
+  clients: numberOption("clients", values.clients),
+  seed: numberOption("seed", values.seed, 0),
+  repeat: numberOption("repeat", values.repeat)
+}
 const clusters = new ClusterPool(options)
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   process.once(signal, () => {

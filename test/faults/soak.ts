@@ -6,6 +6,7 @@
 import { now, sleep } from "#bench/support/timing.ts"
 import { formatSeconds } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
+import { numberOption } from "#support/numberOption.ts"
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { endAll } from "./childProcesses.ts"
@@ -28,11 +29,13 @@ const lasting = new Set(["F1", "F2", "F5", "F6", "F8", "F9", "F21", "F22", "F25"
 const faults = allFaults.filter(({ id }) => lasting.has(id))
 
 const options = {
-  clients: Number(values.clients),
-  seed: Number(values.seed),
+  clients: numberOption("clients", values.clients),
+  seed: numberOption("seed", values.seed, 0),
   repeat: 1,
   execArgv: ["--import", join(import.meta.dirname, "preload", "collect.ts")]
 }
+const durationMillis = numberOption("minutes", values.minutes) * 60_000
+const restMillis = numberOption("rest", values.rest, 0) * 1_000
 const random = Random.of(options.seed, 0x50a6)
 const clusters = new ClusterPool(options)
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
@@ -47,7 +50,7 @@ const figures: Array<ResourceUsage> = []
 /** Process ids. A failed check creates another cluster, and so another process. */
 const processes = new Set<number>()
 const began = now()
-const end = began + Number(values.minutes) * 60_000
+const end = began + durationMillis
 const print = (line: string) => process.stdout.write(`${formatSeconds(now() - began)} ${line}\n`)
 try {
   for (let turn = 0; now() < end; turn += 1) {
@@ -58,7 +61,7 @@ try {
     for (const failure of run.failures) print(`${fault.id} FAILED with seed ${run.seed}: ${failure}`)
     const cluster = await clusters.acquire(1)
     processes.add(cluster.node.pid)
-    await sleep(Number(values.rest) * 1_000)
+    await sleep(restMillis)
     const seen = await measureUsage(cluster)
     figures.push(seen)
     print(`${fault.id} ${fault.name}: ${describeUsage(seen)}`)

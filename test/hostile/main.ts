@@ -8,6 +8,7 @@
 import { openDatabase } from "#bench/support/BenchDatabase.ts"
 import { killAll, stopAll } from "#bench/support/childProcesses.ts"
 import { removeRunDirectory } from "#bench/support/runDirectory.ts"
+import { numberOption } from "#support/numberOption.ts"
 import { parseArgs } from "node:util"
 import { framingCases } from "./autobahnCases.ts"
 import { failedCases } from "./echoServer.ts"
@@ -23,6 +24,13 @@ const { values } = parseArgs({
     only: { type: "string" }
   }
 })
+
+const options = {
+  frames: numberOption("frames", values.frames),
+  streams: numberOption("streams", values.streams),
+  seed: numberOption("seed", values.seed, 0),
+  ...(values.only === undefined ? {} : { only: numberOption("only", values.only, 0) })
+}
 
 process.on("exit", () => {
   killAll()
@@ -40,13 +48,7 @@ if (values.only === undefined)
 const database = await openDatabase()
 const began = performance.now()
 try {
-  const findings = await fuzz(database, {
-    frames: Number(values.frames),
-    streams: Number(values.streams),
-    seed: Number(values.seed),
-    ...(values.only === undefined ? {} : { only: Number(values.only) }),
-    print
-  })
+  const findings = await fuzz(database, { ...options, print })
   const { changes, openDescriptors: descriptors, faults, outcomes, sent } = findings
   print(`${sent.frames} frames and ${sent.streams} streams in ${Math.round((performance.now() - began) / 1_000)} s`)
   print(`connections: ${JSON.stringify(outcomes)}`)

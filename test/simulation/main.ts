@@ -4,6 +4,7 @@
  * commands that a failure does not need.
  */
 import { endWithThisProcess } from "#processes/endWithParent.ts"
+import { numberOption } from "#support/numberOption.ts"
 import { fork } from "node:child_process"
 import { parseArgs } from "node:util"
 import { requiredCoverage } from "./requiredCoverage.ts"
@@ -26,13 +27,15 @@ const { values } = parseArgs({
 /** More commands than any simulation has. */
 const maxCommands = 45
 
-const maxFailures = Number(values["max-failures"])
+const maxFailures = numberOption("max-failures", values["max-failures"])
 
 const print = (line: string) => process.stdout.write(`${line}\n`)
 
-if (values.seed !== undefined) runOne(Number(values.seed))
-else if (process.send === undefined) await runMany(Number(values.from), Number(values.seeds), Number(values.jobs))
-else process.send(runSeeds(Number(values.from), Number(values.seeds), maxFailures))
+const from = numberOption("from", values.from, 0)
+const seeds = numberOption("seeds", values.seeds)
+if (values.seed !== undefined) runOne(numberOption("seed", values.seed, 0))
+else if (process.send === undefined) await runMany(from, seeds, Math.min(seeds, numberOption("jobs", values.jobs)))
+else process.send(runSeeds(from, seeds, maxFailures))
 
 function runOne(seed: number): void {
   const skipped = values.without === "" ? [] : values.without.split(",").map(Number)

@@ -3,6 +3,7 @@
  * Applies each mutant to a copy of the project, and runs seeds until one fails. Exits with 1 if a mutant survives.
  */
 import { endWithThisProcess } from "#processes/endWithParent.ts"
+import { numberOption } from "#support/numberOption.ts"
 import { spawn } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -19,6 +20,9 @@ const { values } = parseArgs({
   }
 })
 
+/** Files of the project that the simulator needs. */
+const parts = ["src", "schema", "test/simulation", "test/support", "conformance", "package.json", "tsconfig.json"]
+
 const root = join(import.meta.dirname, "..", "..")
 const print = (line: string) => process.stdout.write(`${line}\n`)
 
@@ -28,9 +32,15 @@ interface Result {
   readonly found: string | undefined
 }
 
+const seeds = numberOption("seeds", values.seeds)
+const jobs = numberOption("jobs", values.jobs)
 const queue = mutants.filter(({ name }) => name.includes(values.only))
+if (queue.length === 0) {
+  process.stderr.write(`--only ${values.only}: no mutant has this text in its name\n`)
+  process.exit(2)
+}
 const results: Array<Result> = []
-await Promise.all(Array.from({ length: Number(values.jobs) }, runQueue))
+await Promise.all(Array.from({ length: jobs }, runQueue))
 
 const survivors = results.filter(({ found }) => found === undefined)
 print(`${results.length - survivors.length} of ${results.length} mutants found`)
@@ -40,10 +50,13 @@ process.exitCode = survivors.length === 0 ? 0 : 1
 async function runQueue(): Promise<void> {
   const copy = mkdtempSync(join(tmpdir(), "control-mutants-"))
   try {
-    for (const part of ["src", "schema", "test/simulation", "test/support", "package.json", "tsconfig.json"]) {
+    for (const part of parts) {
       cpSync(join(root, part), join(copy, part), { recursive: true })
     }
     symlinkSync(join(root, "node_modules"), join(copy, "node_modules"))
+    // Otherwise every mutant would count as found, because it keeps the program from starting.
+    const unchanged = await run(copy, 1)
+    if (!hasPassed(unchanged)) throw new Error(`the simulator does not run without a mutant: ${unchanged}`)
     for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
       const found = await testMutant(mutant, copy)
       results.push({ mutant, found })
@@ -67,18 +80,22 @@ async function testMutant({ edits }: Mutant, copy: string): Promise<string | und
       }
       writeFileSync(join(copy, file), text.replace(find, () => replace))
     }
-    const output = await run(copy)
+    const output = await run(copy, seeds)
     const [, seed, rule] = /^seed (\d+) broke "([^"]+)"/mu.exec(output) ?? []
     if (seed !== undefined) return `${rule} at seed ${seed}`
     // A mutant that keeps the program from starting counts as found.
-    return / seeds, 0 failures/u.test(output) ? undefined : `the program does not run: ${output.slice(0, 200)}`
+    return hasPassed(output) ? undefined : `the program does not run: ${output.slice(0, 200)}`
   } finally {
     for (const [file, text] of before) writeFileSync(join(copy, file), text)
   }
 }
 
-function run(cwd: string): Promise<string> {
-  const args = ["test/simulation/main.ts", "--seeds", values.seeds, "--max-failures", "1"]
+function hasPassed(output: string): boolean {
+  return / seeds, 0 failures/u.test(output)
+}
+
+function run(cwd: string, seeds: number): Promise<string> {
+  const args = ["test/simulation/main.ts", "--seeds", String(seeds), "--max-failures", "1"]
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, args, { cwd })
     endWithThisProcess(child)
