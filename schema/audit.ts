@@ -20,7 +20,7 @@ export const AuditEntry = Schema.Struct({
   at: Timestamp.annotate({ description: "Time of the commit." }),
   actor: Schema.String.annotate({
     description:
-      "Author of the change. `admin`: the token that the server was started with. `token:<id>`: an admin token. `library`: the library API. `gateway:<id>`: a gateway. `client`: data that clients report about themselves. `control`: Control itself. `unknown`: a caller with a wrong admin token. `sql:<user>`: a direct write to the database."
+      "Author of the change. `admin`: the token that the server was started with. `token:<id>`: an admin token. `library`: the library API. `agent:<id>` and `gateway:<id>`: a client, for example with a new WireGuard key; `address` is its own. `client`: a client in entries before 0.3.0. `control`: Control itself. `unknown`: a caller with a wrong admin token. `sql:<user>`: a direct write to the database."
   }),
   actorName: Schema.NullOr(Schema.String).annotate({
     description: "Name of the admin token at the time of the change; null for other actors."

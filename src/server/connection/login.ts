@@ -7,6 +7,7 @@ import { monotonicMillisUnsafe } from "#time/monotonic.ts"
 import { NodeLease } from "#cluster/NodeLease.ts"
 import { Presence } from "#clients/Presence.ts"
 import { onlineData } from "#events/clientEvents.ts"
+import { changesPublicIp, makeRowChangeLimit } from "#clients/rowChangeLimit.ts"
 import { wireguardKeysToStore } from "#clients/wireguardKeys.ts"
 import { Events } from "#events/Events.ts"
 import { Network } from "#feed/Network.ts"
@@ -26,12 +27,16 @@ export const makeLogin = Effect.gen(function*() {
   const events = yield* Events
   const lease = yield* NodeLease
   const clock = yield* Clock.Clock
+  const limitRowChanges = makeRowChangeLimit()
 
   const openSession = Effect.fnUntraced(function*(connection: Connection, action: Authenticate) {
     const { socket, upgrade } = connection
     const { address, level } = upgrade
     const key = yield* authenticator.authenticate(action.apiKey, upgrade.type, address)
-    const wireguard = yield* wireguardKeysToStore(yield* network.state, key.owner, action.wireguardPublicKey)
+    const state = yield* network.state
+    const wireguard = yield* wireguardKeysToStore(state, key.owner, action.wireguardPublicKey)
+    if (wireguard !== undefined || changesPublicIp(state, key.owner, action.publicIp))
+      yield* limitRowChanges(key.owner, address)
     // Taken before the claim, so that a session that takes this one over always begins later.
     const since = monotonicMillisUnsafe(clock)
     const claim = presence.claim({

@@ -18,6 +18,7 @@ import { certificateSources } from "./migrations/0009_certificate_sources.ts"
 import { wireguardKeys } from "./migrations/0010_wireguard_keys.ts"
 import { addressChecks } from "./migrations/0011_address_checks.ts"
 import { uniqueNames } from "./migrations/0012_unique_names.ts"
+import { clientAudit } from "./migrations/0015_client_audit.ts"
 import { auditRetention } from "./migrations/0014_audit_retention.ts"
 import { reportSessions } from "./migrations/0013_report_sessions.ts"
 import { ReservedPool, reservedPoolSize } from "./ReservedPool.ts"
@@ -58,7 +59,8 @@ export const migrations = {
   "0011_address_checks": addressChecks,
   "0012_unique_names": uniqueNames,
   "0013_report_sessions": reportSessions,
-  "0014_audit_retention": auditRetention
+  "0014_audit_retention": auditRetention,
+  "0015_client_audit": clientAudit
 }
 /** The table of applied migrations. */
 export const migrationsTable = "control_migrations"

@@ -1,4 +1,5 @@
 /** Refused logins, admin tokens and certificates: what the client, the operator and the audit learn. */
+import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
 import { makeRefusals } from "#events/refusals.ts"
 import { api } from "#support/apiClient.ts"
 import { makeServer, TestServer } from "#support/TestServer.ts"
@@ -38,6 +39,41 @@ layer(TestServer.layer(), { excludeTestServices: true })("refusals", (it) => {
       assert.strictEqual((yield* client.expect("error")).data["code"], "invalid_message")
       client.send({ type: "auth", data: { apiKey } })
       yield* client.expect("auth_success")
+    }))
+
+  it.effect("a client may change its key or address 10 times in a row, and may always return with the stored ones", () =>
+    Effect.gen(function*() {
+      const { apiUrl, newAgent, newGateway, operator, wsPort } = yield* TestServer
+      const login = Effect.fnUntraced(function*(type: "agent" | "gateway", data: object) {
+        const client = yield* connect(wsPort, `?type=${type}`, { protocols: ["control.v1"] })
+        client.send({ type: "auth", data })
+        return (yield* client.next).data
+      })
+      const refused = { message: "Too many sessions", code: "rate_limited", retryAfterMs: 60_000 }
+      const [agent, gateway] = [yield* newAgent, yield* newGateway]
+      const keys = Array.from({ length: 11 }, () => generateWireguardKeyPair().publicKey)
+      const answers = yield* Effect.forEach(
+        keys,
+        (wireguardPublicKey) => login("agent", { apiKey: agent.apiKey, wireguardPublicKey })
+      )
+      assert.deepStrictEqual(answers.filter(({ resumed }) => resumed === false).length, 10)
+      assert.deepStrictEqual(answers.at(-1), refused)
+      const stored = yield* login("agent", { apiKey: agent.apiKey, wireguardPublicKey: keys[9] })
+      assert.isFalse(stored["resumed"])
+
+      const addresses = keys.map((_, index) => `203.0.113.${index + 1}`)
+      const moves = yield* Effect.forEach(
+        addresses,
+        (publicIp) => login("gateway", { apiKey: gateway.apiKey, publicIp })
+      )
+      assert.deepStrictEqual(moves.at(-1), refused)
+      assert.isFalse((yield* login("gateway", { apiKey: gateway.apiKey, publicIp: addresses[9] }))["resumed"])
+      assert.strictEqual(yield* metricOf(apiUrl, /reason="too_many_changes".*type="agent"/u), 1)
+
+      const { body } = yield* Effect.promise(() => operator.get(`/api/audit?entityId=${agent.id}`))
+      const [change] = body.items
+      assert.deepInclude(change, { actor: `agent:${agent.id}`, address: "127.0.0.1", action: "agent.update" })
+      assert.include(change.fields, "wireguard_public_key")
     }))
 
   it.effect("a client over the session limit learns it at each level, and for control.v1 when to return", () =>
