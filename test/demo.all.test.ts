@@ -1,31 +1,11 @@
 /** The demo leaves nothing behind, whatever ends it. */
+import { descendants, untilGone } from "#support/processTree.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { existsSync, readdirSync, readFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { createInterface } from "node:readline"
-
-/** Processes below this one. */
-function descendants(pid: number): ReadonlyArray<number> {
-  const children = readdirSync(`/proc/${pid}/task`).flatMap((task) =>
-    readFileSync(`/proc/${pid}/task/${task}/children`, "utf8").split(" ").filter((text) => text !== "").map(Number)
-  )
-  return [...children, ...children.flatMap(descendants)]
-}
-
-const isRunning = (pid: number): boolean => {
-  try {
-    return !/^State:\s+Z/mu.test(readFileSync(`/proc/${pid}/status`, "utf8"))
-  } catch {
-    return false
-  }
-}
-
-/** Node reports no end of a process that is not its child. */
-async function untilGone(pids: ReadonlyArray<number>): Promise<void> {
-  while (pids.some(isRunning)) await new Promise((done) => setTimeout(done, 50))
-}
 
 /** Runs the demo until it prints a line that contains `text`. */
 async function runDemoUntil(text: string) {

@@ -1,6 +1,11 @@
-/** The programs that test Control exit with 0 only if they have tested something. */
+/** The programs that test Control exit with 0 only if they have tested something, and leave no process when they are killed. */
+import { scopedProcess } from "#support/temporaryFiles.ts"
+import { commandOf, descendants, untilGone, untilTrue } from "#support/processTree.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { spawnSync } from "node:child_process"
+import { Effect } from "effect"
+import { spawn, spawnSync } from "node:child_process"
+import { once } from "node:events"
+import { basename } from "node:path"
 
 const run = (...args: ReadonlyArray<string>) => spawnSync(process.execPath, args, { encoding: "utf8" })
 
@@ -27,4 +32,32 @@ describe("a program that tests Control", () => {
     assert.match(stdout, /^found .* at seed \d+$/mu)
     assert.strictEqual(status, 0)
   }, 120_000)
+})
+
+const waits = ["node", "--eval", "setInterval(() => {}, 1000)"]
+
+// Only Linux lists the processes below a process.
+describe.skipIf(process.platform !== "linux")("a killed program", () => {
+  const programs: ReadonlyArray<readonly [args: ReadonlyArray<string>, ...below: ReadonlyArray<string>]> = [
+    [["test/simulation/main.ts", "--jobs", "2"], "node"],
+    [["test/simulation/runMutants.ts"], "node"],
+    [["conformance/main.ts", "client", "--", ...waits], "node"],
+    [["bench/main.ts", "--only", "create"], "node", "postgres"],
+    [["test/hostile/main.ts"], "node", "postgres"],
+    [["test/faults/main.ts", "--only", "F1"], "node", "postgres"],
+    [["bin/control.mjs", "demo"], "node", "postgres"]
+  ]
+  for (const [args, ...below] of programs) {
+    it.live(`${args[0]} leaves no process`, () =>
+      Effect.gen(function*() {
+        const program = yield* scopedProcess(() => spawn(process.execPath, args, { stdio: "ignore" }))
+        const commands = () => descendants(program.pid ?? 0).map((pid) => basename(commandOf(pid)[0] ?? ""))
+        yield* Effect.promise(() => untilTrue(() => below.every((name) => commands().includes(name))))
+        const pids = descendants(program.pid ?? 0)
+        const exited = once(program, "exit")
+        program.kill("SIGKILL")
+        yield* Effect.promise(() => exited)
+        yield* Effect.promise(() => untilGone(pids))
+      }), 60_000)
+  }
 })

@@ -122,7 +122,7 @@ describe("transcripts", () => {
       assert.isAbove(transcripts.length, 30)
       for (const { lines, name } of transcripts) {
         const known = new Set(["run", "apiKey", "any", "string", "int", "number", "bool", "array", "object", "absent"])
-        if (kit === "server") for (const capture of ["certificate", "privateKey", "expiresAt"]) known.add(capture)
+        if (kit === "server") { for (const capture of ["certificate", "privateKey", "expiresAt"]) known.add(capture) }
         for (const { fields, number, text } of lines) {
           assert.lengthOf(kinds[kit].filter((kind) => kind in fields), 1, `${name}:${number}`)
           for (const [, capture = ""] of text.matchAll(/"\$(\w+)=/gu)) known.add(capture)
