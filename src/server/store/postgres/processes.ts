@@ -1,4 +1,5 @@
 /** Runs child processes, finds those that an earlier run has left, and stops them reliably. */
+import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { type Duration, Effect, Option, Schedule } from "effect"
 import { spawn } from "node:child_process"
 import { readdirSync, readFileSync, readlinkSync, realpathSync } from "node:fs"
@@ -31,6 +32,8 @@ export const runProgram = (
     const notStarted = (error: unknown) => resume(Effect.succeed({ code: undefined, output: String(error) }))
     try {
       const child = spawn(program, args, { ...options.account, cwd: options.cwd, env: childEnvironment, stdio: "pipe" })
+      // A killed server must not leave an `initdb` that writes while the next start removes its files.
+      endWithThisProcess(child, "SIGKILL", options.account)
       let output = ""
       const collect = (chunk: Buffer) => {
         output += chunk.toString("utf8")
