@@ -13,6 +13,7 @@ import { loneChange } from "./scenarios/loneChange.ts"
 import { memory } from "./scenarios/memory.ts"
 import { mixed } from "./scenarios/burstUnderLoad.ts"
 import { outage } from "./scenarios/databaseRestart.ts"
+import { patches } from "./scenarios/patches.ts"
 import { resume } from "./scenarios/resume.ts"
 import { scale } from "./scenarios/scale.ts"
 import { scaleState } from "./scenarios/scaleState.ts"
@@ -30,6 +31,7 @@ const scenarios: ReadonlyArray<Scenario> = [
   loneChange,
   burst,
   create,
+  patches,
   heartbeats,
   sustained,
   storm,

@@ -59,6 +59,27 @@ export class ChangeWriter {
     )
   }
 
+  /** Updates every tunnel by the HTTP API, all at once. Fails unless each request succeeds. `answers` are in milliseconds. */
+  async patchAllTunnels(
+    control: Control,
+    network: Network
+  ): Promise<ChangeResult & { readonly answers: ReadonlyArray<number> }> {
+    const answers: Array<number> = []
+    const result = await this.#writeAndWait(
+      network.tunnels.length,
+      async (first) => {
+        const startedAt = now()
+        await Promise.all(network.tunnels.map(async ({ id }, index) => {
+          await control.request("PATCH", `/api/tunnels/${id}`, { target: `localhost:${first + index}` })
+          answers.push(now() - startedAt)
+        }))
+      },
+      "before",
+      true
+    )
+    return { ...result, answers }
+  }
+
   /**
    * Creates a tunnel by the HTTP API. `commitMillis` is the duration of the request. With `wait`, the response must report
    * that this number of clients has applied the change.
@@ -94,7 +115,8 @@ export class ChangeWriter {
   async #writeAndWait(
     count: number,
     change: (first: number) => Promise<unknown>,
-    since: "before" | "after"
+    since: "before" | "after",
+    isConcurrent = false
   ): Promise<ChangeResult> {
     // Sequence numbers have five digits, so they restart after 99,999.
     if (this.#lastSequence + count > 99_999) this.#lastSequence = 10_000
@@ -111,9 +133,10 @@ export class ChangeWriter {
       since: startsAt,
       timeoutMillis: deliveryTimeoutMillis
     }, deliveryTimeoutMillis + 5_000)
-    if (!delivery.isComplete || delivery.outOfOrder > 0 || delivery.lostConnections > 0) {
+    const outOfOrder = isConcurrent ? 0 : delivery.outOfOrder
+    if (!delivery.isComplete || outOfOrder > 0 || delivery.lostConnections > 0) {
       throw new Error(
-        `received ${delivery.receiptTimes.count} of ${delivery.expected} deltas, ${delivery.outOfOrder} out of order; ` +
+        `received ${delivery.receiptTimes.count} of ${delivery.expected} deltas, ${outOfOrder} out of order; ` +
           `${delivery.configs} configs in place of deltas; ${delivery.lostConnections} connections lost`
       )
     }

@@ -60,6 +60,7 @@ export const changeLog = (link: DatabaseLink) => {
             unreadable: []
           })
         }),
+      hasWaitingWrites: Effect.succeed(false),
       readTag: (revision) => link.request("read tag", () => Effect.sync(() => database.tagAt(revision))),
       // The loss guard needs a larger network than a simulated one; test/server/cluster/ tests it on PostgreSQL.
       readDeletedIds: () => link.request("count deletions", () => Effect.succeed(mapRowKinds(() => new Set<string>()))),

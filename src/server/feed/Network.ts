@@ -95,7 +95,8 @@ export class Network extends Context.Service<Network, {
 
       const catchUp = yield* startWriter(
         makeCatchUp({ log, guard, loaded, current: Ref.get(current), reload, applyPage }),
-        notifier
+        notifier,
+        log.hasWaitingWrites
       )
       const isComplete = ({ state }: TaggedState) => guard.held === undefined && state.timeline !== unread
       yield* persistHighWaterMark(Effect.map(Ref.get(current), (latest) => isComplete(latest) ? latest : undefined))
@@ -214,14 +215,28 @@ const makeCatchUp = (
   })
 }
 
-/** Runs `advance` on every signal, one run at a time. Returns an effect that waits for a run that begins after the call. */
+/**
+ * While writes wait, the changes of this time are sent together. Otherwise every write, and so its answer, would wait until
+ * the change before it is sent to all clients.
+ */
+const batchingDelay = "50 millis"
+
+/**
+ * Runs `advance` on every signal, one run at a time, and less often while writes wait. Returns an effect that waits for a run
+ * that begins after the call.
+ */
 const startWriter = Effect.fnUntraced(
-  function*(advance: Effect.Effect<void, StoreUnavailable>, notifier: ChangeNotifier["Service"]) {
+  function*(
+    advance: Effect.Effect<void, StoreUnavailable>,
+    notifier: ChangeNotifier["Service"],
+    hasWaitingWrites: Effect.Effect<boolean>
+  ) {
     const signals = yield* Queue.sliding<void>(1)
     let waiting: Array<Deferred.Deferred<void, StoreUnavailable>> = []
 
     const writer = Effect.gen(function*() {
       yield* Queue.take(signals)
+      if (waiting.length === 0 && (yield* hasWaitingWrites)) yield* Effect.sleep(batchingDelay)
       const served = waiting
       waiting = []
       const exit = yield* Effect.exit(advance)

@@ -4,7 +4,7 @@ import type { Change } from "#network/NetworkState.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 import { mapRowKinds, type RowCounts } from "#schema/rowKinds.ts"
 import { Context, Duration, Effect, Layer, Queue, Schema, Scope } from "effect"
-import type { SqlClient } from "effect/sql"
+import { SqlClient } from "effect/sql"
 import { decodeReadable } from "./changeRows.ts"
 import {
   acceptedIn,
@@ -21,6 +21,7 @@ import { auditedTransaction, StoreUnavailable, transaction, tryLockTask, withSto
 import { SessionConnection } from "./SessionConnection.ts"
 import type { UnreadableRow } from "./UnreadableRow.ts"
 import { ReservedPool } from "./ReservedPool.ts"
+import { hasWaitingWrites } from "./writeQueue.ts"
 
 /** One page of the log, as of one moment. */
 export interface ChangePage {
@@ -88,6 +89,8 @@ export class ChangeLog extends Context.Service<ChangeLog, {
   listen(wake: Effect.Effect<void>): Effect.Effect<never, StoreUnavailable>
   /** Sends a notification to every listener. Call it every 5 s. */
   readonly sendProbe: Effect.Effect<void, StoreUnavailable>
+  /** True while requests of operators wait to write, so that more changes follow at once. */
+  readonly hasWaitingWrites: Effect.Effect<boolean>
 }>()("control/store/ChangeLog") {
   static readonly layer = Layer.effect(
     ChangeLog,
@@ -125,7 +128,8 @@ export class ChangeLog extends Context.Service<ChangeLog, {
         readAfter,
         ...maintenanceQueries(sql),
         listen: listenOn(session),
-        sendProbe
+        sendProbe,
+        hasWaitingWrites: hasWaitingWrites(yield* SqlClient.SqlClient)
       })
     })
   )

@@ -22,6 +22,10 @@ const queueOf = (sql: SqlClient.SqlClient): WriteQueue => {
   return queue
 }
 
+/** True while at least one write waits for others. */
+export const hasWaitingWrites = (sql: SqlClient.SqlClient): Effect.Effect<boolean> =>
+  Effect.sync(() => queueOf(sql).waiting > 0)
+
 /** Runs a write when fewer than 6 others run. Fails at once if 1,024 wait, and after a wait of 20 s. */
 export const queueWrite = (sql: SqlClient.SqlClient) => <A, E, R>(write: Effect.Effect<A, E, R>) =>
   Effect.flatMap(Effect.serviceOption(sql.transactionService), (outer) => {
