@@ -45,7 +45,12 @@ describe.skipIf(process.platform !== "linux")("a killed program", () => {
     [["bench/main.ts", "--only", "create"], "node", "postgres"],
     [["test/hostile/main.ts"], "node", "postgres"],
     [["test/faults/main.ts", "--only", "F1"], "node", "postgres"],
-    [["bin/control.mjs", "demo"], "node", "postgres"]
+    [["bin/control.mjs", "demo"], "node", "postgres"],
+    [
+      ["node_modules/.bin/vitest", "run", "test/server/process.test.ts", "--testNamePattern", "paused"],
+      "node",
+      "postgres"
+    ]
   ]
   for (const [args, ...below] of programs) {
     it.live(`${args[0]} leaves no process`, () =>
