@@ -8,10 +8,12 @@ import { DoctorStore } from "#store/DoctorStore.ts"
 import { Console, Effect, Option, Stream } from "effect"
 import { Prompt } from "effect/cli"
 import { join } from "node:path"
-import { configuredUrl, download, findServer, httpClientLayer } from "./apiClient.ts"
+import { download } from "./apiClient.ts"
 import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
+import { configuredUrl, findServer } from "./findServer.ts"
 import * as Offline from "./offline.ts"
 import { saveFile } from "./saveFile.ts"
+import { warningLog } from "./warningLog.ts"
 
 /** The summary that both commands print: rows by table, and the revision of the backup. */
 const summaryOf = (file: string, rows: BackupSummary["rows"], revision: number) => ({ file, revision, ...rows })
@@ -23,7 +25,7 @@ const databaseUnreachable = () =>
 
 /**
  * Asks the server of `CONTROL_API_URL` if that is set. Otherwise reads the database directly, and asks the server of this
- * machine if that server has locked the embedded database.
+ * machine if that server has locked the embedded database, or if only the server knows its database.
  */
 export const backup = Effect.fn("cli.backup")(function*(file: string) {
   const hasConfiguredUrl = Option.isSome(yield* configuredUrl)
@@ -34,10 +36,10 @@ export const backup = Effect.fn("cli.backup")(function*(file: string) {
     return yield* save(file, (yield* Backup).dump(yield* Offline.cipher))
   }).pipe(
     Effect.provide(Offline.existingDatabase),
-    Effect.provide(Offline.warningLog),
+    Effect.provide(warningLog),
     Effect.provide(Offline.settings)
   )
-  const summary = hasConfiguredUrl ? yield* fromServer(file) : yield* fromDatabase.pipe(
+  const fromMachine = fromDatabase.pipe(
     Effect.catchTag("DataDirectoryBusy", () => fromServer(file)),
     Effect.catchTags({
       DataDirectoryUnusable: failed,
@@ -46,6 +48,13 @@ export const backup = Effect.fn("cli.backup")(function*(file: string) {
       SqlError: databaseUnreachable
     })
   )
+  const fromServerIfRunning = Effect.catchIf(
+    fromServer(file),
+    ({ kind }) => kind === "unreachable" && !hasConfiguredUrl,
+    () => fromMachine
+  )
+  const hasDatabase = !hasConfiguredUrl && (yield* Effect.provide(Offline.hasDatabase, Offline.settings))
+  const summary = yield* hasDatabase ? fromMachine : fromServerIfRunning
   const notice = yield* checkSaved(file, summary)
   const { masterKey } = summary.header
   yield* Console.error(
@@ -76,20 +85,24 @@ const checkSaved = Effect.fnUntraced(function*(file: string, summary: BackupSumm
 
 const fromServer = Effect.fnUntraced(function*(file: string) {
   const server = yield* findServer
-  return yield* save(file, Stream.provide(download(server, { method: "GET", path: "/api/backup" }), httpClientLayer))
+  return yield* save(file, download(server, { method: "GET", path: "/api/backup" }))
 })
 
 const save = Effect.fnUntraced(function*(file: string, bytes: Stream.Stream<Uint8Array, BackupFailed | CommandFailed>) {
   let summary: BackupSummary | undefined
-  yield* saveFile(file, Stream.mapError(bytes, failed), (draft) =>
-    Effect.matchEffect(verifyBackup(draft), {
-      onSuccess: (verified) =>
-        Effect.sync(() => {
-          summary = verified
-        }),
-      onFailure: ({ reason }) =>
-        commandFailed("failed", `no backup was saved, because a restore would refuse it: ${reason}`)
-    }))
+  yield* saveFile(
+    file,
+    Stream.catchTag(bytes, "BackupFailed", (error) => Stream.fail(failed(error))),
+    (draft) =>
+      Effect.matchEffect(verifyBackup(draft), {
+        onSuccess: (verified) =>
+          Effect.sync(() => {
+            summary = verified
+          }),
+        onFailure: ({ reason }) =>
+          commandFailed("failed", `no backup was saved, because a restore would refuse it: ${reason}`)
+      })
+  )
   return summary ?? (yield* commandFailed("failed", "no backup was saved"))
 })
 
@@ -116,7 +129,7 @@ export const restore = Effect.fn("cli.restore")(
     const restored = yield* Effect.flatMap(Restore, (store) => store.restore(file, cipher, { acceptUnsigned, replace }))
       .pipe(
         Effect.provide(Offline.migratedDatabase),
-        Effect.provide(Offline.warningLog)
+        Effect.provide(warningLog)
       )
     yield* Console.error(
       "control: restored on a new timeline. Connected clients reconnect, and every client receives a snapshot"

@@ -2,7 +2,6 @@
 import packageJson from "#package.json" with { type: "json" }
 import { Cause, Console, Effect, Exit } from "effect"
 import { Argument, CliError, Command, Flag } from "effect/cli"
-import { httpClientLayer } from "./apiClient.ts"
 import { CommandFailed, commandFailed, exitCodes } from "./CommandFailed.ts"
 import { eventsCommand } from "./events.ts"
 import { replaceControlCharacters } from "./output.ts"
@@ -62,7 +61,7 @@ const doctorCommand = Command.make("doctor", { output }, ({ output }) =>
     const diagnosis = yield* examine
     yield* print(output, formatDiagnosis(output, diagnosis))
     if (!isHealthy(diagnosis)) return yield* commandFailed("failed", "at least one check failed")
-  }).pipe(Effect.provide(httpClientLayer))).pipe(
+  })).pipe(
     Command.withDescription("Check the server, its database and its settings, and name the remedy of each problem"),
     Command.withExamples([{ command: "control doctor" }])
   )

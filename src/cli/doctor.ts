@@ -7,10 +7,12 @@ import { Settings } from "#server/Settings.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { DoctorStore, readDiskSpace } from "#store/DoctorStore.ts"
 import { Clock, Effect, Layer, Option, Schema } from "effect"
-import { configuredUrl, findServer, requestJson } from "./apiClient.ts"
+import { requestJson } from "./apiClient.ts"
 import { commandFailed } from "./CommandFailed.ts"
+import { configuredUrl, findServer } from "./findServer.ts"
 import * as Offline from "./offline.ts"
 import { type Format, replaceControlCharacters } from "./output.ts"
+import { warningLog } from "./warningLog.ts"
 
 /**
  * Returns the diagnosis. Fails if the server of `CONTROL_API_URL` does not answer, or if any server rejects the token,
@@ -22,7 +24,7 @@ export const examine = Effect.gen(function*() {
   if (server._tag === "Failure") {
     return yield* hasConfiguredUrl ? Effect.fail(server.failure) : examineWithoutServer(server.failure.reason)
   }
-  const { url } = server.success
+  const { name } = server.success
   const response = yield* Effect.result(requestJson(server.success, { method: "GET", path: "/api/doctor" }))
   if (response._tag === "Failure") {
     const { kind, reason } = response.failure
@@ -32,7 +34,7 @@ export const examine = Effect.gen(function*() {
   }
   return yield* Effect.mapError(
     decodeDiagnosis(response.success),
-    () => commandFailed("failed", `the server at ${url} has another version; run control doctor of that version`)
+    () => commandFailed("failed", `the server at ${name} has another version; run control doctor of that version`)
   )
 })
 
@@ -61,7 +63,7 @@ const examineMachine = Effect.fnUntraced(function*(server: Finding, reason: stri
   const settings = yield* Settings
   const database = Layer.provideMerge(Doctor.layer, Offline.existingDatabase)
   const result = yield* Effect.result(
-    examineDatabase(server).pipe(Effect.provide(database), Effect.provide(Offline.warningLog))
+    examineDatabase(server).pipe(Effect.provide(database), Effect.provide(warningLog))
   )
   if (result._tag === "Success") return result.success
   const { failure } = result

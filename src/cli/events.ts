@@ -2,9 +2,9 @@
 import { Console, Effect, Option, Schedule, Schema, Stream } from "effect"
 import { Command, Flag } from "effect/cli"
 import { Sse } from "effect/encoding"
-import type { HttpClient } from "effect/http"
-import { download, findServer, httpClientLayer, type Server } from "./apiClient.ts"
+import { download } from "./apiClient.ts"
 import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
+import { findServer, type Server } from "./findServer.ts"
 import { type Format, replaceControlCharacters } from "./output.ts"
 import { output, print } from "./print.ts"
 
@@ -22,9 +22,7 @@ export const eventsCommand = Command.make("events", {
   output
 }, ({ follow, output, since }) =>
   follow
-    ? Effect.flatMap(findServer, (server) => followEvents(server, output, Option.getOrUndefined(since))).pipe(
-      Effect.provide(httpClientLayer)
-    )
+    ? Effect.flatMap(findServer, (server) => followEvents(server, output, Option.getOrUndefined(since)))
     : Effect.fail(commandFailed("usage", "control events needs --follow; past events are in control audit list"))).pipe(
     Command.withDescription("Print events as they happen: changes, connections and disconnections"),
     Command.withExamples([{ command: "control events --follow -o jsonl" }])
@@ -64,7 +62,7 @@ const followEvents = Effect.fnUntraced(function*(server: Server, format: Format,
 })
 
 /** `Sse.decode` would end the stream at a `retry` field, and Control's first message has one; the parser returns both. */
-const parseEvents = (text: Stream.Stream<string, CommandFailed, HttpClient.HttpClient>) =>
+const parseEvents = (text: Stream.Stream<string, CommandFailed>) =>
   Stream.suspend(() => {
     const parsed: Array<Sse.AnyEvent> = []
     const parser = Sse.makeParser((message) => parsed.push(message))

@@ -8,11 +8,13 @@ import { DataDirectory } from "#store/DataDirectory.ts"
 import { DoctorStore } from "#store/DoctorStore.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import { parseOldMasterKeys } from "#store/secrets/KeyRing.ts"
-import { Effect, Layer, Logger, Option, Redacted, References } from "effect"
-import { existsSync, readFileSync } from "node:fs"
+import { type DataDirectoryUnusable, readSecretFile } from "#store/secretFiles.ts"
+import { Effect, Layer, Option } from "effect"
+import { existsSync } from "node:fs"
 import { join } from "node:path"
 import { commandFailed } from "./CommandFailed.ts"
 import { Environment } from "./environment.ts"
+import { warningLog } from "./warningLog.ts"
 
 /** The settings of the server. Settings that the server would reject are a usage error. */
 export const settings = Layer.effect(
@@ -23,16 +25,16 @@ export const settings = Layer.effect(
   )
 )
 
-/** Prints warnings and errors of the server's modules on standard error, and nothing below. */
-export const warningLog = Layer.merge(
-  Logger.layer([Logger.withConsoleError(Logger.make(({ message }) => `control: ${String(message)}`))]),
-  Layer.succeed(References.MinimumLogLevel, "Warn")
+/** Whether this machine can open a database: the one of `DATABASE_URL`, or an embedded one that exists. */
+export const hasDatabase = Effect.map(
+  Settings,
+  ({ dataDir, databaseUrl }) => Option.isSome(databaseUrl) || existsSync(join(dataDir, "postgres"))
 )
 
-/** Fails if the embedded database does not exist, because opening it would create it. */
+/** Fails without a database, because opening the embedded one would create it. */
 const requireDatabase = Layer.effectDiscard(Effect.gen(function*() {
-  const { dataDir, databaseUrl } = yield* Settings
-  if (Option.isSome(databaseUrl) || existsSync(join(dataDir, "postgres"))) return
+  if (yield* hasDatabase) return
+  const { dataDir } = yield* Settings
   return yield* commandFailed(
     "failed",
     `there is no database in ${dataDir}; set CONTROL_DATA_DIR or DATABASE_URL, or CONTROL_API_URL to ask a server`
@@ -54,15 +56,19 @@ export const migratedDatabase = stores.pipe(
   Layer.provideMerge(DataDirectory.layer)
 )
 
-/** Cipher of this machine's master key. None is generated, because a new key could not decrypt the existing data. */
-export const cipher: Effect.Effect<Option.Option<Cipher>, never, Settings> = Effect.gen(function*() {
+/**
+ * Cipher of this machine's master key; none without a usable key. None is generated, because a new key could not decrypt the existing
+ * data. Fails for a key file that the server would not read either.
+ */
+export const cipher: Effect.Effect<Option.Option<Cipher>, DataDirectoryUnusable, Settings> = Effect.gen(function*() {
   const settings = yield* Settings
   const others = parseOldMasterKeys(settings)
   if (Option.isSome(settings.masterKey)) return Option.some(makeCipher(settings.masterKey.value, others))
-  const files = ["master-key", "master-key.old"].map((name) => join(settings.dataDir, name)).filter(existsSync)
-  return yield* Effect.option(Effect.try(() => {
-    const [own, ...old] = files.map((file) => Redacted.make(readFileSync(file, "utf8").trim()))
-    if (own === undefined) throw new Error("there is no master key")
-    return makeCipher(own, [...old, ...others])
-  }))
-})
+  const [own, old] = yield* Effect.forEach(
+    ["master-key", "master-key.old"],
+    (name) => readSecretFile(join(settings.dataDir, name))
+  )
+  return own === undefined ? Option.none() : yield* Effect.option(
+    Effect.try(() => makeCipher(own, [...old === undefined ? [] : [old], ...others]))
+  )
+}).pipe(Effect.provide(warningLog))

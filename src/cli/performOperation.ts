@@ -2,8 +2,9 @@
 import { UnreadableRow } from "#schema/pagination.ts"
 import { Console, Effect, Option, Schema } from "effect"
 import { readFile } from "node:fs/promises"
-import { findServer, httpClientLayer, requestJson, type Server } from "./apiClient.ts"
+import { requestJson } from "./apiClient.ts"
 import { commandFailed } from "./CommandFailed.ts"
+import { findServer, type Server } from "./findServer.ts"
 import { type Input, kebab, type Operation } from "./operations.ts"
 import { type Format, replaceControlCharacters } from "./output.ts"
 import { print } from "./print.ts"
@@ -47,8 +48,7 @@ export const performOperation = Effect.fnUntraced(
     const response = yield* requestJson(server, request)
     if (response !== undefined) yield* print(format, response)
     yield* failUnlessDelivered(response, query["wait"])
-  },
-  Effect.provide(httpClientLayer)
+  }
 )
 
 const valueOf = (input: Input, given: string) =>

@@ -1,4 +1,5 @@
 /** Settings of a server: read once from the environment and checked together. */
+import { isFileExposed } from "#files/isFileExposed.ts"
 import { Context, Effect, Layer, Option, Redacted, Result, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { conflicts } from "./settings/conflicts.ts"
@@ -23,6 +24,8 @@ type ValuesByDefinition = { readonly [Key in keyof typeof definitions]: (typeof 
 export interface SettingsValues extends ValuesByDefinition {
   /** Variables of libpq such as `PGSSLMODE`, which complete the URLs of the database. */
   readonly postgresVariables: Redacted.Redacted<Environment>
+  /** Names of the variables whose file other accounts can read or write. */
+  readonly exposedFiles: ReadonlyArray<string>
 }
 
 export class Settings extends Context.Service<Settings, SettingsValues>()("control/Settings") {
@@ -91,6 +94,7 @@ export const readSettings = Effect.fnUntraced(
           postgresVariables.map((name) => [name, env[name]]).filter(([, value]) => value !== undefined)
         )
       ),
+      exposedFiles: exposedFiles(env),
       nodeName: plain(definitions.nodeName),
       dataDir: plain(definitions.dataDir),
       adminToken: secret(definitions.adminToken),
@@ -194,6 +198,27 @@ const readSecretFile = (path: string): string | undefined => {
   } catch {
     return undefined
   }
+}
+
+/** Names of the `…_FILE` variables in `env` whose file other accounts can read or write. */
+export const exposedFiles = (env: Environment): ReadonlyArray<string> =>
+  Object.values(definitions).filter(({ kind }) => kind === "secret").map(({ name }) => `${name}_FILE`).filter(
+    (name) => {
+      const path = env[name] ?? ""
+      return path !== "" && isFileExposed(path)
+    }
+  )
+
+/** A log line about a file that other accounts can access. `name`: the variable with its path. */
+export const exposedFileWarning = (name: string): string =>
+  `other users can read or write the file of ${name}; set its mode to 0640 or 0600`
+
+/** The admin token of these variables; the command line reads no other setting. */
+export const readAdminToken = (env: Environment) => {
+  const read = readSecret(definitions.adminToken, env)
+  return Option.isOption(read)
+    ? Effect.succeed(Option.flatten(read))
+    : Effect.fail(new SettingsInvalid({ problems: [read] }))
 }
 
 /**

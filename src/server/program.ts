@@ -8,7 +8,6 @@ import * as Control from "./Control.ts"
 import { Ingress } from "./ingress/Ingress.ts"
 import * as Logging from "./logging.ts"
 import { formatHostPort, Settings } from "./Settings.ts"
-import { localUrl, publishApiUrl } from "./store/apiUrl.ts"
 import { DataDirectory } from "./store/DataDirectory.ts"
 import { Secrets } from "./store/secrets/Secrets.ts"
 import { DatabaseDamaged } from "./store/sql.ts"
@@ -22,8 +21,6 @@ const reportReady = Layer.effectDiscard(Effect.gen(function*() {
   const apiPort = "port" in api.address ? api.address.port : settings.apiPort
   const secured = Option.isSome(settings.tlsCertificate) ? "s" : ""
   const directory = yield* (yield* DataDirectory).opened
-  if (Option.isSome(directory))
-    yield* publishApiUrl(directory.value.path, localUrl(`http${secured}`, settings.apiHost, apiPort))
   yield* Effect.logInfo(
     `serving agents and gateways on ws${secured}://${formatHostPort(listener.host, listener.port)} and operators on ` +
       `http${secured}://${formatHostPort(settings.apiHost, apiPort)}`

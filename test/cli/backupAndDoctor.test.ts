@@ -19,7 +19,7 @@ describe("control backup, control restore and control doctor", () => {
         const file = join(yield* temporaryDirectory, "backup")
         const local = { CONTROL_DATA_DIR: dataDir, CONTROL_WS_HOST: "127.0.0.1" }
         const server = yield* startServer(local)
-        const control = runIn({ ...local, CONTROL_API_PORT: new URL(server.apiUrl).port })
+        const control = runIn(local)
         const { id } = JSON.parse((yield* control("agent", "create", "--name", "kept", "-o", "json")).stdout)
 
         const saved = yield* control("backup", file, "-o", "json")
@@ -54,8 +54,8 @@ describe("control backup, control restore and control doctor", () => {
         const restored = yield* control("restore", file, "--replace", "--yes", "-o", "json")
         assert.strictEqual(restored.code, 0, restored.stderr)
 
-        const again = yield* startServer(local)
-        const after = runIn({ ...local, CONTROL_API_PORT: new URL(again.apiUrl).port })
+        yield* startServer(local)
+        const after = runIn(local)
         const agents = JSON.parse((yield* after("agent", "list", "-o", "json")).stdout)
         assert.deepStrictEqual(agents.map((agent: { id: string }) => agent.id), [id])
       }),
@@ -69,7 +69,7 @@ describe("control backup, control restore and control doctor", () => {
         const [old, next] = [yield* temporaryDirectory, yield* temporaryDirectory]
         const file = join(old, "backup")
         const server = yield* startServer({ CONTROL_DATA_DIR: old, DATABASE_URL: (yield* newDatabase).url })
-        const control = runIn({ CONTROL_API_URL: server.apiUrl, CONTROL_DATA_DIR: old })
+        const control = runIn({ CONTROL_DATA_DIR: old })
         yield* control("agent", "create", "--name", "kept")
         assert.strictEqual((yield* control("backup", file)).code, 0)
 
@@ -93,8 +93,8 @@ describe("control backup, control restore and control doctor", () => {
         yield* Effect.promise(() => writeFile(join(next, "master-key"), key, { mode: 0o600 }))
         const done = yield* there("restore", file)
         assert.strictEqual(done.code, 0, done.stderr)
-        const again = yield* startServer({ CONTROL_DATA_DIR: next })
-        const after = runIn({ CONTROL_API_URL: again.apiUrl, CONTROL_DATA_DIR: next })
+        yield* startServer({ CONTROL_DATA_DIR: next })
+        const after = runIn({ CONTROL_DATA_DIR: next })
         assert.include((yield* after("agent", "list")).stdout, "kept")
       }),
     120_000
@@ -108,7 +108,7 @@ describe("control backup, control restore and control doctor", () => {
         const { url } = yield* newDatabase
         const file = join(own, "backup")
         const server = yield* startServer({ CONTROL_DATA_DIR: own, DATABASE_URL: url })
-        yield* runIn({ CONTROL_API_URL: server.apiUrl, CONTROL_DATA_DIR: own })("agent", "create", "--name", "kept")
+        yield* runIn({ CONTROL_DATA_DIR: own })("agent", "create", "--name", "kept")
         server.signal("SIGTERM")
         yield* Effect.promise(() => server.exited)
 

@@ -51,11 +51,16 @@ export const runIn = (env: Record<string, string>) => (...args: ReadonlyArray<st
   })
 
 /** Runs `bin/control.mjs` as a separate process. Slow (about 1 s); only for tests that depend on the process. */
-export const runProcessIn = (env: Record<string, string>) => (...args: ReadonlyArray<string>): Effect.Effect<Ran> =>
+export const runProcessIn = (
+  env: Record<string, string>,
+  options: { readonly cwd?: string; readonly uid?: number; readonly gid?: number } = {}
+) =>
+(...args: ReadonlyArray<string>): Effect.Effect<Ran> =>
   Effect.callback((resume) => {
     const child = spawn(process.execPath, [resolve("bin/control.mjs"), ...args], {
       env: { PATH: process.env["PATH"], ...env },
-      stdio: ["ignore", "pipe", "pipe"]
+      stdio: ["ignore", "pipe", "pipe"],
+      ...options
     })
     endWithThisProcess(child)
     let stdout = ""
@@ -87,7 +92,7 @@ export class SharedServer extends Context.Service<SharedServer, {
         CONTROL_DATA_DIR: dataDir,
         DATABASE_URL: (yield* newDatabase).url
       })
-      const env = { CONTROL_API_URL: apiUrl, CONTROL_DATA_DIR: dataDir }
+      const env = { CONTROL_DATA_DIR: dataDir }
       return { apiUrl, wsPort, dataDir, env, control: runIn(env) }
     })
   )

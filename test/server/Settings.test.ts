@@ -80,6 +80,7 @@ describe("reading settings", () => {
       })
       const { databaseUrl, listenUrl, postgresVariables, adminToken, masterKey: key, oldMasterKeys, ...rest } = values
       assert.deepStrictEqual(rest, {
+        exposedFiles: [],
         wsHost: "::1",
         wsPort: 0,
         apiHost: "localhost",

@@ -46,6 +46,13 @@ export const riskySettings = (settings: SettingsValues): ReadonlyArray<Finding> 
     "one address gets at most half of the unauthenticated connections",
     "set CONTROL_MAX_UNAUTHENTICATED_PER_IP to at most half, and list a proxy of many clients in CONTROL_TRUSTED_PROXIES"
   ])],
+  ...settings.exposedFiles.map((name) =>
+    problemFinding("settings", "warn", [
+      `other users can read or write the file of ${name}`,
+      "a person who reads or replaces the secret can act as an admin, or read private keys",
+      "set the mode of the file to 0640 or 0600"
+    ])
+  ),
   ...Option.isSome(settings.databaseUrl) && Option.isNone(settings.masterKey) ?
     [problemFinding("settings", "note", [
       "the database is not in the data directory, but the master key is a file in it",
@@ -63,7 +70,7 @@ const proxyFindings = (settings: SettingsValues): ReadonlyArray<Finding> => [
   ])],
   ...!requiresProxyHeaderFromLoopback(settings) ? [] : [problemFinding("settings", "warn", [
     "CONTROL_PROXY_PROTOCOL requires a PROXY header from callers on this machine, because loopback is trusted",
-    "`control` and health checks on this machine send no such header, so that the API closes their connections",
+    "health checks on this machine send no such header, so that the API closes their connections",
     "set CONTROL_PROXY_PROTOCOL to ws, or remove loopback from CONTROL_TRUSTED_PROXIES"
   ])],
   ...!settings.requireTls || settings.proxyProtocol === "off" || Option.isSome(settings.tlsCertificate) ?

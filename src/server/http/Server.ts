@@ -21,6 +21,7 @@ import * as Events from "./Events.ts"
 import * as Gateways from "./Gateways.ts"
 import * as Health from "./Health.ts"
 import * as ApiKeys from "./ApiKeys.ts"
+import * as LocalSocket from "./localSocket.ts"
 import * as MasterKeys from "./MasterKeys.ts"
 import * as Network from "./Network.ts"
 import * as Nodes from "./Nodes.ts"
@@ -82,6 +83,7 @@ export const layer = Layer.unwrap(Effect.gen(function*() {
     )
   )
   return Events.closeOnShutdown.pipe(
+    Layer.provideMerge(LocalSocket.layer(server, requestLimits)),
     Layer.provideMerge(HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true, routerConfig })),
     Layer.provideMerge(listening),
     Layer.provide(supervision)

@@ -2,7 +2,7 @@
 import { makeRequestCheck } from "#ingress/requestCheck.ts"
 import { currentLimits } from "#ingress/connectionLimits.ts"
 import { Quota } from "#rateLimit/Quota.ts"
-import { isLoopback, Settings } from "#server/Settings.ts"
+import { Settings } from "#server/Settings.ts"
 import { actingAs } from "#store/AuditActor.ts"
 import { NodeHttpServerRequest } from "@effect/platform-node"
 import { ByteSize, Cause, Effect, type Types } from "effect"
@@ -33,7 +33,7 @@ export const layer = HttpRouter.middleware(
         if (verdict._tag === "Rejected")
           return addPolicyHeaders(request, problemForStatus(verdict.status, verdict.reason))
         // Pipelined requests of one connection run at the same time, so that the limit of connections does not bound them.
-        const release = requests.tryAcquire(verdict.address, { mayUseReserve: isLoopback(verdict.address) })
+        const release = requests.tryAcquire(verdict.address, { mayUseReserve: verdict.isLocal })
         if (release === undefined) return addPolicyHeaders(request, tooManyRequests(requests, verdict.address))
         yield* Effect.addFinalizer(() => Effect.sync(release))
         const response = yield* handler.pipe(

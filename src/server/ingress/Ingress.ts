@@ -4,6 +4,7 @@ import { Intervals } from "#time/Intervals.ts"
 import {
   acceptsRemotePlaintext,
   defaults,
+  exposedFileWarning,
   requiresProxyHeaderFromLoopback,
   Settings,
   type SettingsValues
@@ -22,7 +23,8 @@ import {
 import { proxyHeaderPhaseOf } from "./proxyHeaderPhase.ts"
 import { connectionGateOf, type RefusedConnection } from "./ConnectionGate.ts"
 import { connectionLimitsOf, OpenFiles } from "./connectionLimits.ts"
-import { makeServer, type PortName, type RequestLimits } from "./servers.ts"
+import type { RequestLimits } from "./requestLimits.ts"
+import { makeServer, type PortName } from "./servers.ts"
 
 /** `total` and `address`: limits of TCP connections. `upgrade`: limits of WebSockets, which get 503. */
 type RefusalReason = "total" | "address" | "upgrade"
@@ -54,9 +56,7 @@ export class Ingress extends Context.Service<Ingress, {
       let reloadCertificate: Effect.Effect<CertificateReload> = Effect.succeed("absent")
       if (keyPair !== undefined) {
         if (keyPair.isKeyExposed) {
-          yield* Effect.logWarning(
-            "other users can read or write the file of CONTROL_TLS_PRIVATE_KEY; set its mode to 0640 or 0600"
-          )
+          yield* Effect.logWarning(exposedFileWarning("CONTROL_TLS_PRIVATE_KEY"))
         }
         yield* Effect.forkScoped(Effect.repeat(Effect.suspend(() => reportExpiry(keyPair)), Schedule.spaced("1 day")))
         reloadCertificate = makeReload(settings, keyPair, (next) => {
@@ -211,7 +211,7 @@ const warnAboutPlaintext = Effect.fnUntraced(function*(port: PortName, settings:
 })
 
 const loopbackShutOutWarning =
-  "`control` and health checks on this machine send no PROXY header, so the API closes their connections; set " +
+  "health checks on this machine send no PROXY header, so the API closes their connections; set " +
   "CONTROL_PROXY_PROTOCOL=ws or remove loopback addresses from CONTROL_TRUSTED_PROXIES"
 
 /** Logs at most one line in 10 s, so that a flood of connections does not flood the log. */

@@ -47,7 +47,7 @@ export interface Caller {
 export const callerOf = (source: RequestSource, isTrusted: (address: string) => boolean): Caller => {
   const remote = unmappedAddress(source.remote.address ?? "unknown")
   const isLocal = source.remote.isKnown && isLoopback(remote)
-  // The command `control` also connects from loopback, and its requests have no forwarding headers.
+  // Programs of this machine also connect from loopback, and their requests have no forwarding headers.
   if (!source.remote.isKnown || !isTrusted(remote) || isLocal && !source.isForwarded) {
     return { address: remote, encrypted: source.isTls ? "yes" : isLocal ? "local" : "no" }
   }

@@ -27,6 +27,8 @@ export interface ConnectionLimits {
     readonly connections: number
     /** TCP connections, or requests in progress: both have the same limits. The reserve is for this machine. */
     readonly places: QuotaLimits
+    /** Connections of the Unix socket. */
+    readonly local: number
   }
 }
 
@@ -52,7 +54,11 @@ export const connectionLimitsOf = (
   const shareOf = (total: number) => ({ total, perHolder: Math.min(maxUnauthenticatedPerIp, halfOf(total)) })
   return {
     ws: { connections: ws, silent: shareOf(silent), open, unauthenticated: shareOf(unauthenticated) },
-    api: { connections: api, places: { total: api, perHolder: halfOf(api), reserved: Math.floor(api / 8) } }
+    api: {
+      connections: api,
+      places: { total: api, perHolder: halfOf(api), reserved: Math.floor(api / 8) },
+      local: Math.max(minConnections, Math.floor(api / 8))
+    }
   }
 }
 

@@ -1,11 +1,12 @@
 /** Checks every request of both ports: ambiguous framing, Host, Origin and encryption. Pure. */
-import { addressMatcher, type SettingsValues } from "#server/Settings.ts"
+import { addressMatcher, isLoopback, type SettingsValues } from "#server/Settings.ts"
 import type { IncomingMessage } from "node:http"
 import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
 import { remoteOf } from "./proxyHeaderPhase.ts"
 import { nonCanonicalReason } from "./canonicalPath.ts"
 import { isAllowedHost, isSameOrigin } from "./hostAndOrigin.ts"
+import { isLocalSocket, localAddress } from "./localSockets.ts"
 import { callerOf } from "./caller.ts"
 
 /** Properties of a request that the check reads. */
@@ -18,8 +19,8 @@ export type RequestHead =
   }
 
 export type RequestVerdict =
-  /** `address` is the IP address of the caller. */
-  | { readonly _tag: "Allowed"; readonly address: string }
+  /** `address` is the IP address of the caller, or `socket` for the Unix socket. `isLocal`: the caller is on this machine. */
+  | { readonly _tag: "Allowed"; readonly address: string; readonly isLocal: boolean }
   | { readonly _tag: "Rejected"; readonly status: 400 | 403 | 404 | 421; readonly reason: string }
 
 /** Returns the check of one port: `ws` for upgrades of agents and gateways, `api` for requests of operators. */
@@ -33,6 +34,14 @@ export const makeRequestCheck = (
     const ambiguity = ambiguityOf(request)
     if (ambiguity !== undefined) return rejected(400, ambiguity)
     const { headers, socket } = request
+    // Upgrades are not routed by path, so that clients may use any path.
+    const nonCanonical = port === "api" ? nonCanonicalReason(request.url ?? "") : undefined
+    const routed = (address: string, isLocal: boolean): RequestVerdict =>
+      nonCanonical === undefined
+        ? { _tag: "Allowed", address, isLocal }
+        : rejected(404, `the path has ${nonCanonical}`)
+    // No web page and no proxy reaches the Unix socket, and nothing leaves this machine.
+    if (isLocalSocket(socket)) return routed(localAddress, true)
     const caller = callerOf({
       remote: remoteOf(socket),
       isTls: socket instanceof TLSSocket,
@@ -53,10 +62,7 @@ export const makeRequestCheck = (
         403,
         "encryption required; use TLS, or a trusted proxy that sends X-Forwarded-Proto: https"
       )
-    // Upgrades are not routed by path, so that clients may use any path.
-    const nonCanonical = port === "api" ? nonCanonicalReason(request.url ?? "") : undefined
-    if (nonCanonical !== undefined) return rejected(404, `the path has ${nonCanonical}`)
-    return { _tag: "Allowed", address: caller.address }
+    return routed(caller.address, isLoopback(caller.address))
   }
 }
 
@@ -79,7 +85,7 @@ function isHealthOrMetrics(port: "ws" | "api", { url }: RequestHead): boolean {
   return port === "api" && /^\/(?:healthz|readyz|metrics)(?:\?|$)/u.test(url ?? "")
 }
 
-/** Headers that proxies add. The command `control` on the same machine sends none of them and a loopback Host. */
+/** Headers that proxies add. A program on the same machine sends none of them and a loopback Host. */
 const forwardingHeader = /^(?:x-forwarded-.*|x-real-ip|forwarded|via)$/u
 
 const joinHeader = (header: string | Array<string> | undefined): string | undefined =>

@@ -1,21 +1,18 @@
 /** Creates the HTTP servers of both ports. */
 import { Quota } from "#rateLimit/Quota.ts"
 import type { SettingsValues } from "#server/Settings.ts"
-import { createServer, type RequestListener, type Server, type ServerOptions } from "node:http"
+import { createServer, type RequestListener, type Server } from "node:http"
 import { createServer as createTlsServer } from "node:https"
 import type { TlsKeyPair } from "./tlsKeyPair.ts"
 import { guardConnections } from "./ConnectionGate.ts"
 import type { ConnectionLimits } from "./connectionLimits.ts"
 import { expectProxyHeaders } from "./proxyHeaderPhase.ts"
+import { headerTimeouts, type RequestLimits } from "./requestLimits.ts"
 
 export type PortName = "ws" | "api"
 
-/** Milliseconds. Slow senders are disconnected, so that they do not use up connections. */
-const headerTimeouts = { headersTimeout: 5_000, connectionsCheckingInterval: 1_000 }
+/** Milliseconds. */
 const tlsHandshakeTimeout = 5_000
-
-/** Maximum time for receiving a request in milliseconds, and maximum size of its headers in bytes. */
-export type RequestLimits = Required<Pick<ServerOptions, "requestTimeout" | "maxHeaderSize">>
 
 /**
  * Creates a server with TLS if there is a key pair, and with PROXY headers before TLS if the settings require them. One address

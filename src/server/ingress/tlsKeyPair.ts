@@ -1,8 +1,9 @@
 /** Reads and checks the TLS certificate and private key of the settings. */
+import { isFileExposed } from "#files/isFileExposed.ts"
 import type { SettingsValues } from "#server/Settings.ts"
 import { Option, Schema } from "effect"
 import { createHash, X509Certificate } from "node:crypto"
-import { readFileSync, statSync } from "node:fs"
+import { readFileSync } from "node:fs"
 import { createSecureContext, type SecureContextOptions } from "node:tls"
 
 /** Unchecked contents of the two files. */
@@ -43,7 +44,7 @@ export const readKeyPairFiles = ({ tlsCertificate, tlsPrivateKey }: SettingsValu
     const cert = readFileSync(tlsCertificate.value)
     const key = readFileSync(tlsPrivateKey.value)
     const fingerprint = createHash("sha256").update(cert).update("\0").update(key).digest("hex")
-    return { cert, key, fingerprint, isKeyExposed: (statSync(tlsPrivateKey.value).mode & 0o027) !== 0 }
+    return { cert, key, fingerprint, isKeyExposed: isFileExposed(tlsPrivateKey.value) }
   })
 }
 

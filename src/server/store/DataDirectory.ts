@@ -2,7 +2,7 @@
 import { makeDirectory } from "#files/makeDirectory.ts"
 import { Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer, Option, type Redacted, Schema, Scope } from "effect"
-import { chmodSync, existsSync } from "node:fs"
+import { chmodSync } from "node:fs"
 import { access, chmod, constants, lstat, readdir, readFile, rm, stat, writeFile } from "node:fs/promises"
 import { hostname } from "node:os"
 import { join, resolve } from "node:path"
@@ -95,6 +95,8 @@ export const openDataDirectory = Effect.fn("openDataDirectory")(
       attemptAt(path, () => writeFile(holderFile(path), `process ${process.pid} on ${hostname()}\n`, { mode: 0o600 })),
       () => Effect.ignore(attemptAt(path, () => rm(holderFile(path), { force: true })))
     )
+    // Earlier builds of 0.3.0 published the URL of the API there.
+    yield* Effect.ignore(attemptAt(path, () => rm(join(path, "api-url"), { force: true })))
 
     const secretPath = (name: SecretName): string => join(path, name)
     const findSecret = (name: SecretName) => Effect.map(readSecretFile(secretPath(name)), Option.fromUndefinedOr)
@@ -174,24 +176,6 @@ const openLocked = (path: string): DatabaseSync | "locked" => {
     throw error
   }
 }
-
-/**
- * Checks whether a live process holds the lock, without taking it. Only for processes that do not hold the lock themselves.
- */
-export const isDataDirectoryLocked = (given: string): Effect.Effect<boolean> =>
-  Effect.sync(() => {
-    const file = join(resolve(given), "lock")
-    if (!existsSync(file)) return false
-    const database = new DatabaseSync(file, { timeout: 0, readOnly: true })
-    try {
-      database.exec("SELECT count(*) FROM sqlite_schema")
-      return false
-    } catch (error) {
-      return isBusy(error)
-    } finally {
-      database.close()
-    }
-  })
 
 /** References to the locked files, because garbage collection of such an object would release its lock. */
 const heldLocks = new Set<DatabaseSync>()

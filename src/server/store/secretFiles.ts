@@ -22,8 +22,14 @@ export const attemptAt = <A>(path: string, run: () => Promise<A>): Effect.Effect
     catch: (error) =>
       error instanceof DataDirectoryUnusable
         ? error
-        : new DataDirectoryUnusable({ path, reason: error instanceof Error ? error.message : String(error) })
+        : new DataDirectoryUnusable({
+          path,
+          reason: error instanceof Error ? withoutDescriptor(error.message) : String(error)
+        })
   })
+
+/** A path below an open directory says nothing to a person. */
+const withoutDescriptor = (message: string): string => message.replace(/, \w+ '\/proc\/self\/fd\/.*'$/u, "")
 
 /**
  * Whether files of the account `owner` may be used in a data directory of the account `directoryOwner`. Root can do everything
@@ -41,11 +47,11 @@ export const foreignOwner = (owner: number): string =>
 
 /**
  * Reads a secret without its trailing newline; undefined without a file. Fails for a link and for a file of another account. A
- * file that other accounts can access gets mode 0600 and a warning.
+ * file that other accounts can access gets mode 0600 and a warning. `at` is another path of the file, which messages do not show.
  */
-export const readSecretFile = Effect.fnUntraced(function*(path: string) {
+export const readSecretFile = Effect.fnUntraced(function*(path: string, at: string = path) {
   const read = yield* attemptAt(path, async () => {
-    const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((error) => {
+    const file = await open(at, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((error) => {
       if (error.code === "ENOENT") return undefined
       throw error.code === "ELOOP" ? new DataDirectoryUnusable({ path, reason: isLink }) : error
     })
@@ -53,7 +59,7 @@ export const readSecretFile = Effect.fnUntraced(function*(path: string) {
     try {
       const status = await file.stat()
       if (!status.isFile()) throw new DataDirectoryUnusable({ path, reason: "it is not a file" })
-      if (!isTrustedOwner(status.uid, (await stat(dirname(path))).uid))
+      if (!isTrustedOwner(status.uid, (await stat(dirname(at))).uid))
         throw new DataDirectoryUnusable({ path, reason: foreignOwner(status.uid) })
       const exposed = (status.mode & 0o077) === 0 ? undefined : (status.mode & 0o777).toString(8)
       if (exposed !== undefined) await file.chmod(0o600)

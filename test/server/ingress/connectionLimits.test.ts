@@ -20,7 +20,7 @@ describe("connectionLimitsOf", () => {
         open: 20_000,
         unauthenticated: { total: 4_096, perHolder: 1_024 }
       },
-      api: { connections: 2_000, places: { total: 2_000, perHolder: 1_000, reserved: 250 } }
+      api: { connections: 2_000, places: { total: 2_000, perHolder: 1_000, reserved: 250 }, local: 250 }
     })
     assert.deepStrictEqual(limits(512), {
       ws: {
@@ -29,7 +29,7 @@ describe("connectionLimitsOf", () => {
         open: 288,
         unauthenticated: { total: 144, perHolder: 72 }
       },
-      api: { connections: 64, places: { total: 64, perHolder: 32, reserved: 8 } }
+      api: { connections: 64, places: { total: 64, perHolder: 32, reserved: 8 }, local: 8 }
     })
   })
 

@@ -1,7 +1,7 @@
 /** The master keys and the admin token, from the settings or the data directory. */
 import type { Cipher } from "#crypto/Cipher.ts"
 import { mintApiKey } from "#crypto/apiKeys.ts"
-import { Settings } from "#server/Settings.ts"
+import { exposedFileWarning, Settings } from "#server/Settings.ts"
 import { Context, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { DataDirectory } from "#store/DataDirectory.ts"
@@ -58,6 +58,7 @@ export class Secrets extends Context.Service<Secrets, {
     Secrets,
     Effect.gen(function*() {
       const settings = yield* Settings
+      yield* Effect.forEach(settings.exposedFiles, (name) => Effect.logWarning(exposedFileWarning(name)))
       const directory = yield* DataDirectory
       const sql = yield* SqlClient.SqlClient
 
