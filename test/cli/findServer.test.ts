@@ -115,10 +115,16 @@ describe("receivers of an admin token", () => {
       const dataDir = yield* newDataDirectory
       const stranger = yield* listenAsStranger(0)
       yield* Effect.promise(() => writeFile(join(dataDir, "api-url"), `${stranger.url}\n`))
-      yield* Effect.promise(() => writeFile(join(dataDir, "token"), `${token}\n`, { mode: 0o600 }))
+      yield* Effect.promise(() => writeFile(join(dataDir, "token"), `${token}\n`))
+      chmodSync(join(dataDir, "token"), 0o644)
       for (const given of [{ CONTROL_ADMIN_TOKEN: token }, { CONTROL_ADMIN_TOKEN_FILE: join(dataDir, "token") }]) {
         const { code, stderr } = yield* runIn({ CONTROL_DATA_DIR: dataDir, ...given })("agent", "list")
         assert.strictEqual(code, 5, stderr)
+        const isFile = "CONTROL_ADMIN_TOKEN_FILE" in given
+        assert.strictEqual(
+          stderr.includes("other users can read or write the file of CONTROL_ADMIN_TOKEN_FILE"),
+          isFile
+        )
       }
       assert.deepStrictEqual(stranger.received, [])
     }))
@@ -159,6 +165,10 @@ describe("receivers of an admin token", () => {
       const linked = yield* control("agent", "list")
       assert.strictEqual(linked.code, 4)
       assert.include(linked.stderr, `${join(dataDir, "admin-token")}: it is a symbolic link`)
+      symlinkSync(join(dataDir, "token"), join(dataDir, "master-key"))
+      const restored = yield* control("restore", join(dataDir, "backup"))
+      assert.strictEqual(restored.code, 1)
+      assert.include(restored.stderr, `${join(dataDir, "master-key")}: it is a symbolic link`)
       const withToken = runIn({ CONTROL_DATA_DIR: dataDir, CONTROL_ADMIN_TOKEN: token })
       chmodSync(join(dataDir, "api"), 0o755)
       const open = yield* withToken("agent", "list")

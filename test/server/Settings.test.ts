@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { defaults, readSettings, Settings, SettingsInvalid } from "#server/Settings.ts"
 import { Duration, Effect, Option, Redacted } from "effect"
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
@@ -18,6 +18,7 @@ const temporaryFile = (content: string) =>
       const directory = mkdtempSync(join(tmpdir(), "control-test-"))
       const path = join(directory, "secret")
       writeFileSync(path, content)
+      chmodSync(path, 0o644)
       return { directory, path }
     }),
     ({ directory }) => Effect.sync(() => rmSync(directory, { recursive: true }))
@@ -255,6 +256,7 @@ describe("secrets in files", () => {
     Effect.gen(function*() {
       const values = yield* readSettings({ CONTROL_MASTER_KEY_FILE: yield* temporaryFile(`${masterKey}\n`) })
       assert.strictEqual(Redacted.value(Option.getOrThrow(values.masterKey)), masterKey)
+      assert.deepStrictEqual(values.exposedFiles, ["CONTROL_MASTER_KEY_FILE"], "other users can read the file")
     }))
 
   it.effect("an unreadable file or an invalid secret in it is reported for NAME_FILE", () =>

@@ -11,7 +11,7 @@ export const apiSocketPath = (dataDir: string): string => join(socketDirectory(d
 
 const socketDirectory = (dataDir: string): string => join(dataDir, "api")
 
-/** An open directory. Nobody can exchange it for another one while its files are used through `at`. */
+/** An open directory. Its files are used through `at`, so that they stay in the directory that was checked. */
 export interface OpenDirectory {
   readonly path: string
   /** User id. */

@@ -47,6 +47,7 @@ const settingsOf = (changed: Partial<SettingsValues>) => ({ ...defaults, wsHost:
 describe("findings about settings", () => {
   const cases: ReadonlyArray<readonly [string, Partial<SettingsValues>, Partial<typeof facts>]> = [
     ["warn: CONTROL_API_HOST is 0.0.0.0", { apiHost: "0.0.0.0" }, {}],
+    ["warn: other users can read or write the file of DATABASE_URL_FILE", { exposedFiles: ["DATABASE_URL_FILE"] }, {}],
     ["note: CONTROL_WS_HOST is ::", { wsHost: "::" }, {}],
     ["warn: CONTROL_HEARTBEAT_INTERVAL", { heartbeatInterval: Duration.seconds(50) }, {}],
     ["warn: CONTROL_HEARTBEAT_TIMEOUT", {
