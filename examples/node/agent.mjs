@@ -8,6 +8,8 @@
  * code 1 after a close code that forbids a reconnect.
  */
 import { readFileSync, renameSync, writeFileSync } from "node:fs"
+import { get as getPlaintext } from "node:http"
+import { get as getOverTls } from "node:https"
 
 const env = process.env
 const type = env.CONTROL_CLIENT_TYPE ?? "agent"
@@ -42,6 +44,7 @@ function connect() {
   let readyAt, drainMillis, heartbeatTimer, silenceTimer
   let resyncSentAt = -Infinity
   let isClosed = false
+  let isOpen = false
 
   const send = (type, data) => socket.readyState === WebSocket.OPEN && socket.send(JSON.stringify({ type, data }))
   const scheduleHeartbeat = () => {
@@ -109,7 +112,7 @@ function connect() {
     clearTimeout(heartbeatTimer)
     clearTimeout(silenceTimer)
     socket.close()
-    if ([4400, 4403, 4409, 4410].includes(code)) {
+    if ([4400, 4401, 4403, 4409, 4410].includes(code)) {
       log(`closed with ${code} ${reason}: not reconnecting`)
       process.exitCode = 1
       return
@@ -124,6 +127,7 @@ function connect() {
 
   restartSilenceTimer()
   socket.addEventListener("open", () => {
+    isOpen = true
     const resume = current === null ? {} : { resume: { timeline: current.timeline, revision: current.revision } }
     send("auth", { apiKey: env.CONTROL_API_KEY, clientVersion: "example-node/1", ...resume })
   })
@@ -133,12 +137,30 @@ function connect() {
     restartSilenceTimer()
   })
   socket.addEventListener("error", () => {}) // A close event follows.
-  socket.addEventListener("close", ({ code, reason }) => closed(code, reason))
+  socket.addEventListener("close", async ({ code, reason }) => closed(code, reason || (isOpen ? "" : await connectFailure())))
+}
+
+/** Node's WebSocket hides why it could not connect, so this asks for the same upgrade once more. Returns a sentence. */
+function connectFailure() {
+  const { promise, resolve } = Promise.withResolvers()
+  const upgrade = {
+    connection: "Upgrade",
+    upgrade: "websocket",
+    "sec-websocket-version": "13",
+    "sec-websocket-key": Buffer.alloc(16, 1).toString("base64"),
+    "sec-websocket-protocol": "control.v1"
+  }
+  const get = url.protocol === "wss:" ? getOverTls : getPlaintext
+  get(url.href.replace("ws", "http"), { headers: upgrade, timeout: 10_000 })
+    .on("upgrade", (_, socket) => resolve("the connection was lost") ?? socket.destroy())
+    .on("response", (response) => resolve(`the upgrade was rejected with HTTP ${response.statusCode}`) ?? response.destroy())
+    .on("timeout", function() { this.destroy(new Error(`${url.host} does not answer`)) })
+    .on("error", ({ code, errors, message }) => resolve(message || `${code}: ${errors?.[0]?.message}`))
+  return promise
 }
 
 /** The delay before the next connection in milliseconds, by the table of close codes in protocol.md, with full jitter. */
 function reconnectDelay(code, drainMillis) {
-  if (code === 4401) return 60_000 + Math.random() * 240_000
   if (code === 4429) return 60_000 + Math.random() * 10_000
   return drainMillis ?? Math.random() * Math.min(60_000, 1_000 * 2 ** attempts)
 }

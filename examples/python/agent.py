@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 CLIENT_TYPE = os.environ.get("CONTROL_CLIENT_TYPE", "agent")
 STATE_FILE = os.environ.get("CONTROL_STATE_FILE", "control-state.json")
 URL = os.environ.get("CONTROL_URL", "ws://127.0.0.1:3001")
-PERMANENT_CLOSE_CODES = {4400, 4403, 4409, 4410}
+PERMANENT_CLOSE_CODES = {4400, 4401, 4403, 4409, 4410}
 
 
 def log(text):
@@ -167,8 +167,8 @@ class Client:
 
     def reconnect_delay(self, code):
         """The delay in seconds by the table of close codes in protocol.md, with full jitter."""
-        if code in (4401, 4429):
-            return random.uniform(60, 300 if code == 4401 else 70)
+        if code == 4429:
+            return random.uniform(60, 70)
         return random.uniform(0, min(60, 2 ** min(self.attempts, 6))) if self.drain_millis is None else self.drain_millis / 1000
 
     def serve_connection(self, ws):

@@ -9,6 +9,7 @@ import type { AgentView, Change, GatewayView, View } from "./view.ts"
 
 export type { TunnelReport } from "#schema/messagesFromAgents.ts"
 export type { ClientEvent } from "./clientEvents.ts"
+export type { ConnectionProblem } from "./connectionProblem.ts"
 export type { Stopped } from "./ReconnectingClient.ts"
 export { type Certificate, CertificateRejected, ClientStopped } from "./ReportSender.ts"
 export type { AgentView, Change, GatewayView, RowChange } from "./view.ts"
@@ -18,6 +19,11 @@ interface CommonOptions<V extends View> {
   readonly url: string
   /** The client's API key. A function is called before each connection, so that a new key needs no restart. */
   readonly apiKey: string | (() => string | Promise<string>)
+  /**
+   * Whether the client goes on after Control has rejected the API key (4401), with an attempt every 1 to 5 minutes. By default
+   * it stops, so that the program ends and its supervisor shows why. Set it where `apiKey` returns a new key later.
+   */
+  readonly retryAuth?: boolean
   /**
    * Applies a view, for example to WireGuard. It is called for every new view, one call at a time. Views that arrive during a
    * call are merged, and the next call gets the newest. It must accept a view that is already applied.
@@ -48,7 +54,7 @@ export interface GatewayOptions extends CommonOptions<GatewayView> {
 interface Client {
   /**
    * Resolves when the client has stopped for good. `code` is 1000 if the application stopped it, a close code after which it
-   * must not reconnect (4400, 4403, 4409, 4410), or 400 or 1010 if the server does not support control.v1. Never rejects.
+   * must not reconnect (4400, 4401 unless `retryAuth`, 4403, 4409, 4410), or 400 or 1010 if the server does not support control.v1. Never rejects.
    */
   readonly stopped: Promise<Stopped>
   /** Closes the connection, and resolves when a running `apply` has ended. What is applied stays applied. */
@@ -106,6 +112,7 @@ function start<V extends View>(
     url: connectUrl(options.url, type),
     apiKey: typeof apiKey === "string" ? () => apiKey : apiKey,
     auth: pickAuthFields(options),
+    retryAuth: options.retryAuth === true,
     stateFile,
     apply,
     onEvent: (event) => void Option.getOrUndefined(emit(onEvent, event))

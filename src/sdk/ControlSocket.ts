@@ -2,6 +2,7 @@
 import { Effect, Queue, type Scope } from "effect"
 import { type ClientRequest, type IncomingMessage } from "node:http"
 import { WebSocket } from "ws"
+import { type ConnectionProblem, describeClose, describeConnectFailure } from "./connectionProblem.ts"
 
 const subprotocol = "control.v1"
 
@@ -13,6 +14,7 @@ export interface Disconnected {
   readonly _tag: "Disconnected"
   /** A close code; the HTTP status of a rejected upgrade; 1010 if the server does not offer control.v1; otherwise 1006. */
   readonly code: number
+  readonly problem: ConnectionProblem
   readonly reason: string
   /** `Retry-After` of a rejected upgrade. */
   readonly retryAfterMillis?: number
@@ -51,16 +53,23 @@ export const openSocket = (url: string): Effect.Effect<ControlSocket, never, Sco
 
 function createWebSocket(url: string, offer: (incoming: Incoming) => void): WebSocket {
   const ws = new WebSocket(url, [subprotocol], { perMessageDeflate: false, maxPayload: maxFrameBytes })
-  let lastError = ""
-  ws.on("open", () => offer({ _tag: "Open" }))
+  let lastError: Error | undefined
+  let wasOpen = false
+  ws.on("open", () => {
+    wasOpen = true
+    offer({ _tag: "Open" })
+  })
   ws.on("message", (data, isBinary) => offer(isBinary ? { _tag: "KeepAlive" } : { _tag: "Text", text: String(data) }))
   ws.on("ping", () => offer({ _tag: "KeepAlive" }))
   ws.on("unexpected-response", (request, response) => readRejectedUpgrade(request, response, offer))
-  ws.on("error", (error) => lastError = error.message)
+  ws.on("error", (error) => lastError = error)
   ws.on("close", (code, reason) => {
-    if (/subprotocol/u.test(lastError)) {
-      offer({ _tag: "Disconnected", code: 1010, reason: `no ${subprotocol}: ${lastError}` })
-    } else offer({ _tag: "Disconnected", code, reason: String(reason) || lastError })
+    const failure = wasOpen
+      ? describeClose(code, String(reason) || (lastError?.message ?? ""))
+      : describeConnectFailure(url, lastError)
+    // Only a server that speaks WebSocket without control.v1 gets this far.
+    const isWithoutProtocol = /subprotocol/u.test(lastError?.message ?? "")
+    offer({ _tag: "Disconnected", code: isWithoutProtocol ? 1010 : code, ...failure })
   })
   return ws
 }
@@ -80,6 +89,7 @@ function readRejectedUpgrade(
     offer({
       _tag: "Disconnected",
       code: response.statusCode ?? 1006,
+      problem: "upgrade-rejected",
       reason: `the upgrade was rejected with HTTP ${response.statusCode}: ${body.trim()}`,
       ...(Number.isNaN(seconds) ? {} : { retryAfterMillis: seconds * 1_000 })
     })

@@ -19,6 +19,8 @@ export interface ReconnectingClientOptions {
   readonly apiKey: () => string | Promise<string>
   /** Fields of `auth` in addition to `apiKey` and `resume`. */
   readonly auth: { readonly publicIp?: string; readonly wireguardPublicKey?: string; readonly clientVersion?: string }
+  /** Whether to go on after a rejected API key. */
+  readonly retryAuth: boolean
   readonly stateFile: string | undefined
   readonly apply: Apply
   readonly onEvent: OnEvent
@@ -93,17 +95,24 @@ export class ReconnectingClient {
   readonly #reconnectLoop: Effect.Effect<Stopped> = Effect.gen({ self: this }, function*() {
     let wasDrained = false
     for (let attempts = 0;; attempts += 1) {
-      const { disconnected: { code, reason, retryAfterMillis }, readyMillis } = yield* this.#connectOnce()
+      const { disconnected: { code, problem, reason, retryAfterMillis }, readyMillis } = yield* this.#connectOnce()
       attempts = attemptsAfterConnection(attempts, readyMillis)
       const random = yield* Random.next
       const isDrain = code === 1012 && retryAfterMillis !== undefined
       const isRepeatedDrain = isDrain && wasDrained && attemptsAfterConnection(1, readyMillis) > 0
-      const next = reconnectDelay({ code, attempt: attempts, retryAfterMillis, isRepeatedDrain, random })
+      const next = reconnectDelay({
+        code,
+        attempt: attempts,
+        retryAfterMillis,
+        isRepeatedDrain,
+        retriesAuth: this.#options.retryAuth,
+        random
+      })
       wasDrained = isDrain
       // A drain is not a failed attempt. If the next attempt fails, its delay starts at attempt 0.
       if (isDrain && !isRepeatedDrain) attempts = -1
       const retryInMs = next._tag === "Wait" ? next.millis : null
-      this.#options.onEvent({ type: "disconnected", code, reason, retryInMs })
+      this.#options.onEvent({ type: "disconnected", code, problem, reason, retryInMs })
       if (next._tag === "Stop") return { code, reason }
       yield* Effect.sleep(next.millis)
     }
@@ -134,7 +143,7 @@ export class ReconnectingClient {
       const received = yield* Effect.timeoutOption(socket.receive, timeoutMillis)
       const now = yield* monotonicMillis
       if (Option.isNone(received)) socket.terminate()
-      const incoming = Option.getOrElse(received, () => silence)
+      const incoming = Option.getOrElse(received, () => readyAt === undefined ? noAnswer : silence)
       if (incoming._tag === "Disconnected") {
         return {
           disconnected: retryAfterMillis === undefined ? incoming : { ...incoming, retryAfterMillis },
@@ -229,10 +238,22 @@ export class ReconnectingClient {
   }
 }
 
-const silence: Disconnected = { _tag: "Disconnected", code: 1006, reason: "Control is silent" }
+const silence: Disconnected = {
+  _tag: "Disconnected",
+  code: 1006,
+  problem: "connection-lost",
+  reason: "Control is silent"
+}
+
+const noAnswer: Disconnected = { ...silence, problem: "no-answer", reason: "Control does not answer" }
 
 const apiKeyUnreadable: ConnectionOutcome = {
-  disconnected: { _tag: "Disconnected", code: 1006, reason: "the API key could not be read" },
+  disconnected: {
+    _tag: "Disconnected",
+    code: 1006,
+    problem: "key-unreadable",
+    reason: "the API key could not be read"
+  },
   readyMillis: 0
 }
 

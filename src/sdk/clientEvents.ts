@@ -1,4 +1,5 @@
 /** Events of a client for logs and dashboards. They need no reaction and contain no secrets. */
+import type { ConnectionProblem } from "./connectionProblem.ts"
 import type { Change } from "./view.ts"
 
 export type ClientEvent =
@@ -13,7 +14,14 @@ export type ClientEvent =
   /** An error that Control has sent, or an error on this side (`view_not_stored`, `unreadable`). */
   | { readonly type: "error"; readonly code: string; readonly message: string }
   /** The connection was lost or could not be made. `retryInMs` is null if the client does not try again. */
-  | { readonly type: "disconnected"; readonly code: number; readonly reason: string; readonly retryInMs: number | null }
+  | {
+    readonly type: "disconnected"
+    readonly code: number
+    /** Stable code of the cause, for example `name-not-resolved`; `reason` is the sentence about it. */
+    readonly problem: ConnectionProblem
+    readonly reason: string
+    readonly retryInMs: number | null
+  }
   /** The last event. */
   | { readonly type: "stopped"; readonly code: number; readonly reason: string }
 

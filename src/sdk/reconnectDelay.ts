@@ -13,6 +13,8 @@ export interface Disconnect {
   readonly retryAfterMillis?: number | undefined
   /** The previous connection ended in a drain too. A server must not keep clients in a loop of immediate reconnects. */
   readonly isRepeatedDrain?: boolean
+  /** Whether to go on after a rejected API key (4401). */
+  readonly retriesAuth?: boolean
   /** Uniform random number from 0 to 1, for jitter. */
   readonly random: number
 }
@@ -31,9 +33,10 @@ const permanentCloseCodes: ReadonlySet<number> = new Set([4400, 4403, 4409, 4410
 
 /** Decides on the next attempt: `Stop`, or `Wait` for a number of milliseconds. */
 export const reconnectDelay = (
-  { attempt, code, isRepeatedDrain = false, random, retryAfterMillis }: Disconnect
+  { attempt, code, isRepeatedDrain = false, random, retriesAuth = false, retryAfterMillis }: Disconnect
 ): ReconnectDecision => {
   if (permanentCloseCodes.has(code)) return { _tag: "Stop" }
+  if (code === 4401 && !retriesAuth) return { _tag: "Stop" }
   // An operator may still issue the key, so the client tries every 1 to 5 minutes.
   if (code === 4401) return wait(minuteMillis + random * 4 * minuteMillis)
   if (code === 4429) {

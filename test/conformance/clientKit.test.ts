@@ -30,7 +30,7 @@ const faults: ReadonlyArray<readonly [what: string, transcript: string, good: st
   ["applies old deltas again", "repeated-revisions", "if (revision <= current.revision) return\n", "\n"],
   ["does not detect a gap", "gap", "current === null || previous > current.revision", "current === null"],
   ["ignores the revision of heartbeat_ack", "heartbeat-ack-ahead", "current.revision < data.revision", "false"],
-  ["reconnects after another session has replaced it", "stops-after-4409", "[4400, 4403, 4409, 4410]", "[]"],
+  ["reconnects after another session has replaced it", "stops-after-4409", "[4400, 4401, 4403, 4409, 4410]", "[]"],
   ["ignores the delay of drain", "drain", "return drainMillis ?? ", "return "],
   ["forgets its position", "resumes", "{ resume: {", "{ resumes: {"],
   ["writes its keys into a file that every user can read", "restart", "mode: 0o600", "mode: 0o644"],

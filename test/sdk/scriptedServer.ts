@@ -109,6 +109,7 @@ export const client = Effect.fnUntraced(
       type: "agent",
       apiKey: () => "key",
       auth: {},
+      retryAuth: false,
       stateFile: undefined,
       ...options,
       apply,
