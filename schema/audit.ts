@@ -26,7 +26,8 @@ export const AuditEntry = Schema.Struct({
     description: "Name of the admin token at the time of the change; null for other actors."
   }),
   address: Schema.NullOr(Schema.String).annotate({
-    description: "IP address of the caller; null for changes by the server itself."
+    description:
+      "IP address of the caller, or `socket` for the Unix socket of the data directory; null for changes by the server itself."
   }),
   action: Schema.String.annotate({
     description: "Type of the object and `create`, `update` or `delete`, for example `tunnel.create`."

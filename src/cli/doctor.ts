@@ -87,7 +87,7 @@ const unreachedServerFinding = (holder: string, reason: string): Finding =>
   problemFinding("server", "warn", [
     `a server runs here (${holder}), but was not asked: ${reason}`,
     "the server has locked the database, so that only the disk and the settings were checked",
-    "set CONTROL_API_URL to the operators' URL that the server has logged at its start"
+    "set CONTROL_API_URL to the operators' URL that the server has logged at its start, and CONTROL_ADMIN_TOKEN"
   ])
 
 const examineDatabase = Effect.fnUntraced(function*(server: Finding) {

@@ -1,6 +1,7 @@
 /** Applies to every response: request checks, security headers, and problem details for errors (RFC 9457). */
 import { makeRequestCheck } from "#ingress/requestCheck.ts"
 import { currentLimits } from "#ingress/connectionLimits.ts"
+import { localAddress } from "#ingress/localSockets.ts"
 import { Quota } from "#rateLimit/Quota.ts"
 import { Settings } from "#server/Settings.ts"
 import { actingAs } from "#store/AuditActor.ts"
@@ -25,7 +26,10 @@ const retryAfterSeconds = "5"
 export const layer = HttpRouter.middleware(
   Effect.gen(function*() {
     const checkRequest = makeRequestCheck("api", yield* Settings)
-    const requests = new Quota((yield* currentLimits).api.places)
+    const { places } = (yield* currentLimits).api
+    const ofPort = new Quota(places)
+    // A flood of the port, also one from this machine, takes no place of the Unix socket.
+    const ofSocket = new Quota({ total: places.perHolder, perHolder: places.perHolder })
     return (handler: Effect.Effect<HttpServerResponse.HttpServerResponse, Types.unhandled>) =>
       Effect.gen(function*() {
         const request = yield* HttpServerRequest.HttpServerRequest
@@ -33,6 +37,7 @@ export const layer = HttpRouter.middleware(
         if (verdict._tag === "Rejected")
           return addPolicyHeaders(request, problemForStatus(verdict.status, verdict.reason))
         // Pipelined requests of one connection run at the same time, so that the limit of connections does not bound them.
+        const requests = verdict.address === localAddress ? ofSocket : ofPort
         const release = requests.tryAcquire(verdict.address, { mayUseReserve: verdict.isLocal })
         if (release === undefined) return addPolicyHeaders(request, tooManyRequests(requests, verdict.address))
         yield* Effect.addFinalizer(() => Effect.sync(release))
