@@ -48,6 +48,8 @@ export class Client implements ClientState, ConnectionOwner {
   ignoresReplacement = false
   /** Does not send `auth` after connecting. */
   withholdsAuth = false
+  /** The last connection was closed with 4429. */
+  isRateLimited = false
   /** Close code after which the client does not reconnect. */
   finalCloseCode: number | undefined
   /** Certificates sent without a `certificate_accepted` so far, by domain. */
@@ -104,6 +106,7 @@ export class Client implements ClientState, ConnectionOwner {
     const { connection } = this
     if (connection === undefined || ended !== connection) return
     this.connection = undefined
+    this.isRateLimited = code === 4429
     if (connection.readyMillis > 10_000) this.#attempts = 0
     if (this.ignoresReplacement && code === 4409) this.#reconnectLater(this.simulation.world.random.between(1, 40))
     else if (finalCloseCodes.has(code)) this.finalCloseCode = code

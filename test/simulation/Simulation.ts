@@ -188,6 +188,8 @@ export class Simulation implements SimulationState {
     if (world.violation === undefined) checkReleased(this)
     // A response in flight may have stopped one more client.
     this.#restartStoppedClients()
+    // A client that has changed its own row too often may change it again after 60 s.
+    if (this.clients.some(({ isRateLimited }) => isRateLimited)) world.advance(60_000)
     world.advance(26_000)
   }
 

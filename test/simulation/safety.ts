@@ -222,7 +222,7 @@ function findUnjustified(connection: ClientConnectionState, reason: CloseReason)
         : "no other session has claimed it"
     case "tooMany":
       return connection.messagesSent > 20 ||
-          authAttempts.filter(({ name }) => name === formatClientRef(client.key.ref)).length >= 30
+          authAttempts.filter(({ name }) => name === formatClientRef(client.key.ref)).length > loginBurst(connection)
         ? undefined
         : `only ${connection.messagesSent} messages sent`
     case "tooSlow":
@@ -231,6 +231,10 @@ function findUnjustified(connection: ClientConnectionState, reason: CloseReason)
       return undefined
   }
 }
+
+/** Logins of a client in a row; fewer if each one may change its WireGuard key or public address (rowChangeLimit.ts). */
+const loginBurst = ({ announcedKey, client }: ClientConnectionState): number =>
+  announcedKey === undefined && client.publicIp === undefined ? 29 : 10
 
 /** Another client has, or had, the announced WireGuard key. */
 function isForeignKey(

@@ -233,6 +233,8 @@ const startWriter = Effect.fnUntraced(
   ) {
     const signals = yield* Queue.sliding<void>(1)
     let waiting: Array<Deferred.Deferred<void, StoreUnavailable>> = []
+    const stopped = yield* Deferred.make<never, StoreUnavailable>()
+    yield* Effect.addFinalizer(() => Deferred.fail(stopped, nodeStopping))
 
     const writer = Effect.gen(function*() {
       yield* Queue.take(signals)
@@ -256,7 +258,7 @@ const startWriter = Effect.fnUntraced(
       const deferred = yield* Deferred.make<void, StoreUnavailable>()
       waiting.push(deferred)
       yield* wake
-      yield* Deferred.await(deferred)
+      yield* Effect.raceFirst(Deferred.await(deferred), Deferred.await(stopped))
     })
   }
 )
@@ -268,6 +270,7 @@ const removalTags: ReadonlySet<Change["_tag"]> = new Set(
 
 const expectedError = Exit.findErrorOption<void, StoreUnavailable>
 
+const nodeStopping = new StoreUnavailable({ reason: "this node is stopping" })
 const changeLogUnavailable = new StoreUnavailable({ reason: "the change log cannot be read" })
 
 const revisionGauge = Metric.gauge("control_feed_revision", {
