@@ -4,7 +4,7 @@ import { SqlClient } from "effect/sql"
 
 /**
  * Each change writes a version of the counter row, and PostgreSQL searches the newest one from the oldest. A transaction that
- * has locked the row knows the place (`ctid`) of its own version. The place is a setting of the transaction, so that a rollback
+ * has locked the row knows the place (`ctid`) of the newest version. The place is a setting of the transaction, so that a rollback
  * to a savepoint also takes it back. If another statement has moved the row, it is searched again.
  */
 const statements = [
