@@ -20,7 +20,7 @@ interface CommonOptions<V extends View> {
   /** The client's API key. A function is called before each connection, so that a new key needs no restart. */
   readonly apiKey: string | (() => string | Promise<string>)
   /**
-   * Whether the client goes on after Control has rejected the API key (4401), with an attempt every 1 to 5 minutes. By default
+   * Whether the client continues after Control has rejected the API key (4401), with an attempt every 1 to 5 minutes. By default
    * it stops, so that the program ends and its supervisor shows why. Set it where `apiKey` returns a new key later.
    */
   readonly retryAuth?: boolean

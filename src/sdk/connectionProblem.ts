@@ -91,7 +91,7 @@ export const describeConnectFailure = (url: string, error: Error | undefined): C
   return { problem: "no-answer", reason: `${host} does not answer: ${error.message || code}` }
 }
 
-/** What a person reads after a close that has no reason of its own. */
+/** Sentences for closes without a reason. */
 const closeTexts: Readonly<Record<number, string>> = {
   4400: "this client broke the protocol",
   4401: "Control rejected the API key: it is unknown or revoked, or belongs to the other type of client",

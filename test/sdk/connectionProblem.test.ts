@@ -1,4 +1,4 @@
-/** What a client says about a server that it cannot use, with real sockets, names and certificates. */
+/** Causes that a client names when it cannot connect, with real sockets, names and certificates. */
 import { issueCertificate } from "#support/certificates.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"

@@ -1,4 +1,4 @@
-/** Migration 15: a client's change of its own row names the client and its address in the audit. */
+/** Migration 15: the audit names the client that changes its row, and its address. */
 import { Effect } from "effect"
 import { SqlClient } from "effect/sql"
 
