@@ -216,6 +216,10 @@ describe("receivers of an admin token", () => {
           assert.include(stderr, advice)
         }
         assert.deepStrictEqual([...received, ...planted.received], [])
+        const closed = { CONTROL_DATA_DIR: yield* newDataDirectory }
+        const denied = yield* runProcessIn(closed, { uid: user, gid: user })("agent", "list")
+        assert.strictEqual(denied.code, 4)
+        assert.match(denied.stderr, /permission denied.*; run control as the account of the server or as root/u)
         // Root may name the directory of another account.
         chmodSync(join(dataDir, "api"), 0o700)
         yield* runIn({ CONTROL_DATA_DIR: dataDir, CONTROL_ADMIN_TOKEN: token })("agent", "list")
