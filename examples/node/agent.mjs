@@ -1,7 +1,7 @@
 /**
  * A complete client of Control in one file, based on protocol.md only. Needs no package and Node 22 or newer.
  *
- *   CONTROL_URL=ws://127.0.0.1:3001 CONTROL_API_KEY=ctl_agt_… bin/node examples/node/agent.mjs
+ *   CONTROL_URL=ws://127.0.0.1:3001 CONTROL_API_KEY=ctl_agt_… node examples/node/agent.mjs
  *
  * CONTROL_CLIENT_TYPE is `agent` (default) or `gateway`. CONTROL_STATE_FILE (default `control-state.json`) stores the last view
  * with mode 0600, because the view contains private keys. Replace the body of `apply` by your own code. The program exits with
