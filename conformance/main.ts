@@ -25,7 +25,8 @@ const { positionals: [kit], values } = parseArgs({
   options: {
     ws: { type: "string", default: "ws://127.0.0.1:3001" },
     api: { type: "string", default: "http://127.0.0.1:3000" },
-    "token-file": { type: "string", default: "data/admin-token" },
+    // Without a default, because the program on the default port can be any other than the server of ./data.
+    "token-file": { type: "string" },
     type: { type: "string", default: "agent,gateway" },
     only: { type: "string", multiple: true, default: [""] },
     jobs: { type: "string", default: "4" },
@@ -37,8 +38,9 @@ const { positionals: [kit], values } = parseArgs({
 const jobs = positiveNumber("jobs")
 const timeFactor = positiveNumber("time-factor")
 
-if (kit === "server") {
-  const server = { ws: values.ws, api: values.api, token: readFileSync(values["token-file"], "utf8").trim() }
+const tokenFile = values["token-file"]
+if (kit === "server" && tokenFile !== undefined) {
+  const server = { ws: values.ws, api: values.api, token: readFileSync(tokenFile, "utf8").trim() }
   // One at a time, because the clients of one transcript would receive the changes of another.
   await runAll(kit, 1, (transcript) => runServerTranscript(transcript, server))
 } else if (kit === "client" && command.length > 0) {

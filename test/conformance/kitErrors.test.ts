@@ -65,6 +65,13 @@ describe("errors of the conformance kit", () => {
       assert.match(printed, /^0 passed, 1 failed$/mu)
     }))
 
+  it.live("the kit sends no admin token to a server unless --token-file names one", () =>
+    Effect.gen(function*() {
+      const { code, printed } = yield* conformance("server", ...unreachable)
+      assert.strictEqual(code, 2)
+      assert.include(printed, "--token-file")
+    }))
+
   it.live("the kit reports a name that no transcript has", () =>
     Effect.asVoid(fails(/no transcript for a client has "draim"/u, "client", "--only", "draim", "--", "true")))
 })
