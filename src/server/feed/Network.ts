@@ -238,7 +238,7 @@ const startWriter = Effect.fnUntraced(
 
     const writer = Effect.gen(function*() {
       yield* Queue.take(signals)
-      if (waiting.length === 0 && (yield* hasWaitingWrites)) yield* Effect.sleep(batchingDelay)
+      if (yield* hasWaitingWrites) yield* Effect.sleep(batchingDelay)
       const served = waiting
       waiting = []
       const exit = yield* Effect.exit(advance)

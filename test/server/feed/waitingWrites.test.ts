@@ -85,10 +85,13 @@ it.effect("without waiting writes, a change is read at once", () =>
     yield* Queue.take(reads)
   }))
 
-it.effect("a login or request that waits for the newest changes does not wait for those 50 ms", () =>
+it.effect("deletions that wait until clients are closed do not make the feed read more often", () =>
   Effect.gen(function*() {
     const { network, reads } = yield* start
-    const waiting = yield* Effect.forkChild(network.catchUp)
-    yield* Queue.take(reads)
+    const waiting = yield* Effect.forkChild(Effect.all([network.catchUp, network.catchUp], { concurrency: 2 }))
+    yield* TestClock.adjust("49 millis")
+    assert.strictEqual(yield* Queue.size(reads), 0)
+    yield* TestClock.adjust("1 millis")
     yield* Fiber.join(waiting)
+    assert.strictEqual(yield* Queue.size(reads), 1)
   }))
