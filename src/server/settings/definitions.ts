@@ -125,7 +125,8 @@ export const definitions = {
   dataDir: plain(Parse.path, {
     name: "CONTROL_DATA_DIR",
     default: "./data",
-    description: "Directory of the embedded database and the generated secrets; used by one process at a time."
+    description:
+      "Directory of the embedded database, the generated secrets and the socket of `control`; used by one process at a time."
   }),
   adminToken: secret(Parse.token, {
     name: "CONTROL_ADMIN_TOKEN",
