@@ -31,7 +31,7 @@ const send = Effect.fnUntraced(
     CommandFailed,
     Scope.Scope
   > {
-    const { client, token, url } = yield* server.connect
+    const { client, token, tokenSource, url } = yield* server.connect
     const base = HttpClientRequest.make(method as "GET")(`${url.replace(/\/$/u, "")}${path}`).pipe(
       HttpClientRequest.setUrlParams(query),
       HttpClientRequest.setHeaders(headers),
@@ -40,9 +40,17 @@ const send = Effect.fnUntraced(
     const request = body === undefined ? base : yield* Effect.orDie(HttpClientRequest.bodyJson(base, body))
     const response = yield* Effect.mapError(client.execute(request), (error) => connectionFailed(server, error))
     if (response.status < 300) return response
-    return yield* rejection(server, response)
+    if (response.status < 400) return yield* redirected(server, url, response)
+    return yield* rejection(server, tokenSource, response)
   }
 )
+
+/** Not followed, because the request can carry the token and private keys to another server. */
+const redirected = ({ name }: Server, url: string, { headers }: HttpClientResponse.HttpClientResponse) => {
+  const { location = "" } = headers
+  const target = URL.canParse(location, url) ? new URL(location, url).origin : "another address"
+  return commandFailed("failed", `${name} redirects to ${target}; if you trust it, set CONTROL_API_URL=${target}`)
+}
 
 /** `fetch` hides the code of a connection failure deep in the causes of its error. */
 const errorCodeOf = (error: unknown): string => {
@@ -86,17 +94,26 @@ const decodeProblem = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.St
   errors: Schema.optionalKey(Schema.Array(Schema.Struct({ path: Schema.String, message: Schema.String })))
 })))
 
-const rejection = Effect.fnUntraced(function*(server: Server, response: HttpClientResponse.HttpClientResponse) {
+const rejection = Effect.fnUntraced(function*(
+  server: Server,
+  tokenSource: string,
+  response: HttpClientResponse.HttpClientResponse
+) {
   const problem = Option.getOrUndefined(decodeProblem(yield* Effect.orElseSucceed(response.text, () => "")))
   if (problem === undefined) {
     return yield* response.status < 500
       ? notControl(server)
       : commandFailed("unreachable", `HTTP ${response.status} from a proxy in front of Control at ${server.name}`)
   }
+  if (response.status === 401) {
+    return yield* commandFailed(
+      "unauthorized",
+      `${server.name} does not accept the admin token of ${tokenSource}; check it`
+    )
+  }
   const { detail, errors = [], title } = problem
   const faults = errors.map(({ message, path }) => path === "" ? message : `${path}: ${message}`)
-  const explanation = faults.length > 0 ? faults.join("; ") : detail
-  const reason = explanation === undefined || explanation === title ? title : `${title}: ${explanation}`
+  const reason = faults.length > 0 ? faults.join("; ") : detail ?? title
   return yield* commandFailed(failureKindOf(response.status), reason)
 })
 

@@ -1,10 +1,10 @@
 /** The command `control`: its subcommands, its error output and its exit codes. */
 import packageJson from "#package.json" with { type: "json" }
-import { Cause, Console, Effect, Exit } from "effect"
-import { Argument, CliError, Command, Flag } from "effect/cli"
+import { Cause, Console, Effect, Exit, Layer } from "effect"
+import { Argument, CliError, CliOutput, Command, Flag } from "effect/cli"
 import { CommandFailed, commandFailed, exitCodes } from "./CommandFailed.ts"
 import { eventsCommand } from "./events.ts"
-import { replaceControlCharacters } from "./output.ts"
+import { replaceControlCharacters } from "./valueText.ts"
 import { output, print } from "./print.ts"
 import { resourceCommands } from "./resourceCommands.ts"
 
@@ -76,7 +76,7 @@ const separateProgram = (name: string, description: string) =>
 export const control = Command.make("control").pipe(
   Command.withDescription(
     "Manage a Control server. Set CONTROL_API_URL and CONTROL_ADMIN_TOKEN (or CONTROL_ADMIN_TOKEN_FILE); on the " +
-      "server's machine both are detected. A text option given as @FILE is read from that file. Exit codes: 0 success, " +
+      "server's machine both are detected. Agents and gateways are given by name or id, tunnels by domain or id. Options with @FILE read a file. Exit codes: 0 success, " +
       "1 failure, 2 usage error, 3 not found, 4 unauthorized, 5 server unreachable, 6 saved, but not applied everywhere " +
       "before the timeout"
   ),
@@ -101,10 +101,46 @@ const rejectPem = (args: ReadonlyArray<string>) =>
     )
     : Effect.void
 
+/** One sentence about a command line that cannot be understood, in place of the whole help. */
+const invocationText = ({ commandPath, errors }: CliOutput.Presenter.InvalidInvocation): string => {
+  const command = commandPath.join(" ")
+  return `control: ${replaceControlCharacters(errors.map(textOfError).join("; "))}; see ${command} --help`
+}
+
+const textOfError = (error: CliError.NonShowHelpErrors): string => {
+  const suggestion = "suggestions" in error && error.suggestions.length > 0
+    ? `; did you mean ${error.suggestions.join(" or ")}?`
+    : ""
+  switch (error._tag) {
+    case "UnrecognizedOption":
+      return `there is no option ${error.option}${suggestion}`
+    case "UnknownSubcommand":
+      return `there is no command ${[...error.parent ?? [], error.subcommand].join(" ")}${suggestion}`
+    case "MissingOption":
+      return `the option --${error.option} is missing`
+    case "MissingArgument":
+      return `the argument ${error.argument} is missing`
+    case "UnexpectedArgument":
+      return `unexpected: ${error.arguments.join(" ")}`
+    default:
+      return error.message
+  }
+}
+
+/** Help and version go to the presenter that is already there. */
+const shortErrors = Layer.effect(
+  CliOutput.Presenter,
+  Effect.map(CliOutput.Presenter, ({ present }) => ({
+    present: (event: CliOutput.Presenter.Event) =>
+      event._tag === "InvalidInvocation" ? Console.error(invocationText(event)) : present(event)
+  }))
+)
+
 /** Runs `control` with these arguments. Prints a failure on standard error before it fails. */
 export const runControl = (args: ReadonlyArray<string>) =>
   rejectPem(args).pipe(
     Effect.andThen(Command.runWith(control, { version: packageJson.version })(args)),
+    Effect.provide(shortErrors),
     Effect.tapCause((cause) => {
       const error = Cause.squash(cause)
       if (Cause.hasInterruptsOnly(cause) || CliError.isCliError(error)) return Effect.void

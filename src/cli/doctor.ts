@@ -11,7 +11,8 @@ import { requestJson } from "./apiClient.ts"
 import { commandFailed } from "./CommandFailed.ts"
 import { configuredUrl, findServer } from "./findServer.ts"
 import * as Offline from "./offline.ts"
-import { type Format, replaceControlCharacters } from "./output.ts"
+import type { Format } from "./output.ts"
+import { replaceControlCharacters } from "./valueText.ts"
 import { warningLog } from "./warningLog.ts"
 
 /**

@@ -5,7 +5,8 @@ import { Sse } from "effect/encoding"
 import { download } from "./apiClient.ts"
 import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
 import { findServer, type Server } from "./findServer.ts"
-import { type Format, replaceControlCharacters } from "./output.ts"
+import type { Format } from "./output.ts"
+import { replaceControlCharacters } from "./valueText.ts"
 import { output, print } from "./print.ts"
 
 export const eventsCommand = Command.make("events", {

@@ -22,6 +22,8 @@ export interface Server {
 export interface Connection {
   readonly url: string
   readonly token: Redacted.Redacted
+  /** The variable or file that the token comes from. */
+  readonly tokenSource: string
   readonly client: HttpClient.HttpClient
 }
 
@@ -43,10 +45,14 @@ const configuredToken = Effect.gen(function*() {
   const { CONTROL_ADMIN_TOKEN, CONTROL_ADMIN_TOKEN_FILE } = yield* Environment
   const env = CONTROL_ADMIN_TOKEN ? { CONTROL_ADMIN_TOKEN } : { CONTROL_ADMIN_TOKEN_FILE }
   for (const name of exposedFiles(env)) yield* Console.error(`control: ${exposedFileWarning(name)}`)
-  return yield* Effect.mapError(readAdminToken(env), ({ message }) => commandFailed("usage", message))
+  const token = yield* Effect.mapError(readAdminToken(env), ({ message }) => commandFailed("usage", message))
+  const source = CONTROL_ADMIN_TOKEN ? "CONTROL_ADMIN_TOKEN" : `CONTROL_ADMIN_TOKEN_FILE (${CONTROL_ADMIN_TOKEN_FILE})`
+  return Option.map(token, (value) => ({ token: value, tokenSource: source }))
 })
 
-const serverAt = Effect.fnUntraced(function*(url: string, token: Option.Option<Redacted.Redacted>) {
+type GivenToken = Pick<Connection, "token" | "tokenSource">
+
+const serverAt = Effect.fnUntraced(function*(url: string, token: Option.Option<GivenToken>) {
   if (!URL.canParse(url) || !/^https?:/u.test(url)) {
     return yield* commandFailed(
       "usage",
@@ -63,14 +69,19 @@ const serverAt = Effect.fnUntraced(function*(url: string, token: Option.Option<R
   return {
     name: url,
     remedy: "check that Control runs there, or set CONTROL_API_URL to a running server",
-    connect: Effect.map(clientOf(FetchHttpClient.layer), (client) => ({ url, token: token.value, client }))
+    connect: Effect.map(clientOf(noRedirects), (client) => ({ url, ...token.value, client }))
   } satisfies Server
 })
+
+const noRedirects = Layer.provide(
+  FetchHttpClient.layer,
+  Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual" })
+)
 
 const clientOf = (layer: Layer.Layer<HttpClient.HttpClient>) =>
   Effect.map(Layer.build(layer), (context) => Context.get(context, HttpClient.HttpClient))
 
-const serverOfDataDirectory = Effect.fnUntraced(function*(token: Option.Option<Redacted.Redacted>) {
+const serverOfDataDirectory = Effect.fnUntraced(function*(token: Option.Option<GivenToken>) {
   const given = yield* variable("CONTROL_DATA_DIR")
   const path = Option.getOrElse(given, () => "data")
   const name = apiSocketPath(path)
@@ -83,9 +94,10 @@ const serverOfDataDirectory = Effect.fnUntraced(function*(token: Option.Option<R
       return yield* commandFailed("unauthorized", foreignDirectory(path, dataDir.owner))
     const socketPath = Option.getOrUndefined(yield* findApiSocket(dataDir))
     if (socketPath === undefined) return yield* absent()
+    const tokenFile = join(path, "admin-token")
     const stored = Option.isSome(token)
-      ? token.value
-      : yield* readSecretFile(join(path, "admin-token"), dataDir.at("admin-token"))
+      ? token.value.token
+      : yield* readSecretFile(tokenFile, dataDir.at("admin-token"))
     if (stored === undefined) {
       return yield* commandFailed(
         "unauthorized",
@@ -93,7 +105,8 @@ const serverOfDataDirectory = Effect.fnUntraced(function*(token: Option.Option<R
       )
     }
     const client = yield* clientOf(NodeHttpClient.layerNodeHttpOptions({ socketPath }))
-    return { url: "http://localhost", token: stored, client }
+    const tokenSource = Option.isSome(token) ? token.value.tokenSource : tokenFile
+    return { url: "http://localhost", token: stored, tokenSource, client }
   }).pipe(
     Effect.catchTag("DataDirectoryUnusable", ({ message }) =>
       commandFailed(

@@ -27,41 +27,41 @@ export const commandHelp: Readonly<Record<string, CommandHelp>> = {
     description: "Create an agent with a subnet, a WireGuard key pair and its first API key",
     example: "control agent create --name home"
   },
-  "agent list": { description: "List agents, oldest first", example: "control agent list -o json" },
-  "agent get": { description: "Show an agent", example: "control agent get AGENT_ID" },
+  "agent list": { description: "List agents, oldest first", example: "control agent list --status offline" },
+  "agent get": { description: "Show an agent", example: "control agent get home" },
   "agent update": {
     description: "Change an agent; omitted options keep their values",
-    example: "control agent update AGENT_ID --name office"
+    example: "control agent update home --name office"
   },
   "agent delete": {
     description: "Delete an agent, revoke its API keys and close its connection",
-    example: "control agent delete AGENT_ID --cascade true"
+    example: "control agent delete home --cascade true"
   },
   "gateway create": {
     description: "Create a gateway with a WireGuard key pair and its first API key",
-    example: "control gateway create --name edge --public-ip 203.0.113.7 --listen-port 51820"
+    example: "control gateway create --name edge-1 --public-ip 203.0.113.7 --listen-port 51820"
   },
   "gateway list": { description: "List gateways, oldest first", example: "control gateway list -o json" },
-  "gateway get": { description: "Show a gateway", example: "control gateway get GATEWAY_ID" },
+  "gateway get": { description: "Show a gateway", example: "control gateway get edge-1" },
   "gateway update": {
     description: "Change a gateway; omitted options keep their values",
-    example: "control gateway update GATEWAY_ID --public-ip 203.0.113.8 --wait applied"
+    example: "control gateway update edge-1 --public-ip 203.0.113.8 --wait applied"
   },
   "gateway delete": {
     description: "Delete a gateway, revoke its API keys and close its connection",
-    example: "control gateway delete GATEWAY_ID"
+    example: "control gateway delete edge-1"
   },
   "tunnel create": {
     description: "Create a tunnel",
-    example: "control tunnel create --agent-id AGENT_ID --domain app.example.com --target localhost:8080"
+    example: "control tunnel create --agent home --domain app.example.com --target localhost:8080"
   },
-  "tunnel list": { description: "List tunnels, oldest first", example: "control tunnel list -o json" },
-  "tunnel get": { description: "Show a tunnel", example: "control tunnel get TUNNEL_ID" },
+  "tunnel list": { description: "List tunnels, oldest first", example: "control tunnel list --agent home" },
+  "tunnel get": { description: "Show a tunnel", example: "control tunnel get app.example.com" },
   "tunnel update": {
     description: "Change a tunnel; omitted options keep their values",
-    example: "control tunnel update TUNNEL_ID --no-enabled"
+    example: "control tunnel update app.example.com --no-enabled"
   },
-  "tunnel delete": { description: "Delete a tunnel", example: "control tunnel delete TUNNEL_ID --wait sent" },
+  "tunnel delete": { description: "Delete a tunnel", example: "control tunnel delete app.example.com --wait sent" },
   "certificate create": {
     description: "Store a certificate, replacing the one of this domain",
     example: "control certificate create app.example.com --certificate @fullchain.pem --private-key @key.pem"
@@ -74,15 +74,15 @@ export const commandHelp: Readonly<Record<string, CommandHelp>> = {
   },
   "key create": {
     description: "Create another API key for an agent or a gateway",
-    example: "control key create --agent AGENT_ID"
+    example: "control key create --agent home -o env"
   },
   "key list": {
     description: "List the API keys of an agent or a gateway, without their secrets",
-    example: "control key list --gateway GATEWAY_ID"
+    example: "control key list --gateway edge-1"
   },
   "key delete": {
     description: "Revoke an API key",
-    example: "control key delete KEY_ID --agent AGENT_ID"
+    example: "control key delete KEY_ID --agent home"
   },
   "client list": { description: "List connected agents and gateways", example: "control client list -o json" },
   "audit list": {
@@ -122,6 +122,11 @@ export const commandHelp: Readonly<Record<string, CommandHelp>> = {
   }
 }
 
+/** Whether the option accepts `@FILE`: a PEM or JSON is rarely typed, and other users can read a command line. */
+export const isFileInput = (name: string): boolean => fileInputs.has(name)
+
+const fileInputs: ReadonlySet<string> = new Set(["certificate", "privateKey", "serves"])
+
 /** Description of each argument and option, by its name; "<command words> <name>" overrides the name alone. */
 export const inputHelp: Readonly<Record<string, string>> = {
   name: "Display name, for example home",
@@ -133,17 +138,17 @@ export const inputHelp: Readonly<Record<string, string>> = {
   serves: `Agents and domains that the gateway serves, for example '{"agents":["ID"],"domains":[]}'; null serves all`,
   publicIp: "Address at which agents reach the gateway, for example 203.0.113.7; null removes it",
   listenPort: "WireGuard port (UDP) of the gateway, for example 51820",
-  agentId: "Id of the agent that serves the tunnel",
+  agentId: "Name or id of the agent that serves the tunnel",
   domain: "Domain, for example app.example.com or *.example.com",
   target: "Host and port to which the agent forwards traffic, for example localhost:8080",
   enabled: "Enable the tunnel; --no-enabled disables it",
   certificate: "Certificate chain (PEM), for example @fullchain.pem",
   privateKey: "Private key (PEM), for example @key.pem; a command line is visible to other users, a file is not",
   keyId: "Id of the API key, as key list shows it",
-  agent: "Id of the agent that owns the key",
-  gateway: "Id of the gateway that owns the key",
+  agent: "Name or id of the agent that owns the key",
+  gateway: "Name or id of the gateway that owns the key",
   entityType: "Type of the changed resources",
-  entityId: "Id of the changed resource; of a certificate, its domain",
+  entityId: "Id of the changed resource, or a name of agents and gateways; of a certificate, its domain",
   actor: "Actor of the changes, for example admin or token:TOKEN_ID",
   since: "Start of the period (inclusive), for example 2026-11-01T00:00:00Z",
   until: "End of the period (exclusive), for example 2026-12-01T00:00:00Z",
@@ -152,18 +157,27 @@ export const inputHelp: Readonly<Record<string, string>> = {
   expiresAt: "Expiry time, for example 2027-01-01T00:00:00Z",
   timeline: "Timeline of the held update, as network get shows it",
   generate: "Generate a new master key in the data directory; for a single node without CONTROL_MASTER_KEY",
+  status: "State of the clients",
+  q: "Part of a name or an address, or the beginning of an id",
+  "agent list name": "Name of the agent",
+  "gateway list name": "Name of the gateway",
+  "client list name": "Name of the client",
+  "tunnel list agent": "Name or id of the agent",
+  "tunnel list status": "Status that the agent has reported, for example active",
+  "tunnel list q": "Part of a domain or a target, or the beginning of an id",
+  "certificate list q": "Part of a domain",
   "gateway create name": "Display name, for example edge-1",
   "gateway update name": "Display name, for example edge-1",
   "token create name": "Display name, for example deploy",
-  "agent get id": "Id of the agent",
-  "agent update id": "Id of the agent",
-  "agent delete id": "Id of the agent",
-  "gateway get id": "Id of the gateway",
-  "gateway update id": "Id of the gateway",
-  "gateway delete id": "Id of the gateway",
-  "tunnel get id": "Id of the tunnel",
-  "tunnel update id": "Id of the tunnel",
-  "tunnel delete id": "Id of the tunnel",
+  "agent get id": "Name or id of the agent",
+  "agent update id": "Name or id of the agent",
+  "agent delete id": "Name or id of the agent",
+  "gateway get id": "Name or id of the gateway",
+  "gateway update id": "Name or id of the gateway",
+  "gateway delete id": "Name or id of the gateway",
+  "tunnel get id": "Domain or id of the tunnel",
+  "tunnel update id": "Domain or id of the tunnel",
+  "tunnel delete id": "Domain or id of the tunnel",
   "token get id": "Id of the token, as token list shows it",
   "token delete id": "Id of the token, as token list shows it",
   "certificate create expiresAt": "Expiry time; read from the certificate by default",

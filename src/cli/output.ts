@@ -1,15 +1,22 @@
-/** Formats data for standard output: as a table, as JSON, or as JSON lines. Pure. */
+/** Formats data for standard output: as a table, as JSON, as JSON lines, or as variables of an environment. Pure. */
+import { replaceControlCharacters, textOf, type TimeStyle } from "./valueText.ts"
 
 export const formats = ["table", "json", "jsonl"] as const
-export type Format = (typeof formats)[number]
+export type Format = (typeof formats)[number] | "env"
 
 type Row = Readonly<Record<string, unknown>>
 
-/**
- * Returns the text that a command prints: empty, or with a line feed at its end. `columns` are the columns of a table; by
- * default, every field that is not an object.
- */
-export const render = (format: Format, data: unknown, columns?: ReadonlyArray<string>): string => {
+export interface TableOptions {
+  /** Columns of a table; by default, every field that is not an object. */
+  readonly columns?: ReadonlyArray<string> | undefined
+  /** Whether a table shows times as the API has them. */
+  readonly hasExactTimes?: boolean
+  /** Milliseconds since 1970, for relative times. */
+  readonly now: number
+}
+
+/** Returns the text that a command prints: empty, or with a line feed at its end. */
+export const render = (format: Format, data: unknown, options: TableOptions): string => {
   switch (format) {
     case "json":
       return `${escapeControlCharacters(JSON.stringify(data, null, 2))}\n`
@@ -17,19 +24,15 @@ export const render = (format: Format, data: unknown, columns?: ReadonlyArray<st
       return (Array.isArray(data) ? data : [data])
         .map((item) => `${escapeControlCharacters(JSON.stringify(item))}\n`)
         .join("")
+    case "env":
+      return isRow(data) ? variablesOf(data) : ""
     case "table":
-      return Array.isArray(data) ? tableOf(data.filter(isRow), columns) : isRow(data) ? fieldsOf(data) : `${data}\n`
+      if (Array.isArray(data)) return tableOf(data.filter(isRow), options)
+      return isRow(data) ? fieldsOf(data, options.now) : `${data}\n`
   }
 }
 
 const isRow = (value: unknown): value is Row => typeof value === "object" && value !== null && !Array.isArray(value)
-
-/**
- * Replaces control characters except line feeds. Names and messages come from other people, and must not send escape
- * sequences to the terminal.
- */
-export const replaceControlCharacters = (text: string): string =>
-  text.replaceAll(/(?!\n)[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, "�")
 
 /** Escapes, in JSON, the control characters that `JSON.stringify` leaves as they are: those from U+007F up. */
 const escapeControlCharacters = (json: string): string =>
@@ -42,31 +45,35 @@ const escapeControlCharacters = (json: string): string =>
       ).join("")
   )
 
-const textOf = (value: unknown): string => {
-  if (value === null || value === undefined) return "-"
-  return replaceControlCharacters(typeof value === "string" ? value : JSON.stringify(value)).replaceAll("\n", "�")
+/** The secret that was created, under the name that clients and `control` read. No value needs quotes. */
+function variablesOf({ apiKey, token }: Row): string {
+  const type = typeof apiKey === "string" && apiKey.startsWith("ctl_gw") ? "gateway" : "agent"
+  const variables = typeof apiKey === "string"
+    ? [`CONTROL_CLIENT_TYPE=${type}`, `CONTROL_API_KEY=${apiKey}`]
+    : [`CONTROL_ADMIN_TOKEN=${String(token)}`]
+  return variables.map((line) => `${replaceControlCharacters(line)}\n`).join("")
 }
 
 const maxCellLength = 60
 
-const cell = (value: unknown): string => {
-  const text = textOf(value)
-  return text.length > maxCellLength ? `${text.slice(0, maxCellLength - 1)}…` : text
-}
+const shorten = (text: string): string => text.length > maxCellLength ? `${text.slice(0, maxCellLength - 1)}…` : text
 
-function tableOf(rows: ReadonlyArray<Row>, columns: ReadonlyArray<string> | undefined): string {
+function tableOf(rows: ReadonlyArray<Row>, { columns, hasExactTimes = false, now }: TableOptions): string {
   const names = columns ?? [...new Set(rows.flatMap((row) => Object.keys(row).filter((name) => !isRow(row[name]))))]
   if (rows.length === 0) return ""
-  const lines = [names.map(heading), ...rows.map((row) => names.map((name) => cell(row[name])))]
+  const style: TimeStyle = hasExactTimes ? "exact" : "relative"
+  const lines = [names.map(heading), ...rows.map((row) => names.map((name) => shorten(textOf(row[name], style, now))))]
   const widths = names.map((_, index) => Math.max(...lines.map((line) => line[index]?.length ?? 0)))
   return lines.map((line) => `${line.map((text, index) => text.padEnd(widths[index] ?? 0)).join("  ").trimEnd()}\n`)
     .join("")
 }
 
-const heading = (name: string): string => name.replaceAll(/(?<=[a-z])[A-Z]/gu, (letter) => ` ${letter}`).toUpperCase()
+/** `lastSeenAt` → `LAST SEEN`, because a relative time is no time of day. */
+const heading = (name: string): string =>
+  name.replace(/At$/u, "").replaceAll(/(?<=[a-z])[A-Z]/gu, (letter) => ` ${letter}`).toUpperCase() || "AT"
 
 /** One field a line, never shortened, because a field can be an API key that is shown only once. */
-function fieldsOf(row: Row): string {
+function fieldsOf(row: Row, now: number): string {
   const width = Math.max(0, ...Object.keys(row).map((name) => name.length))
-  return Object.entries(row).map(([name, value]) => `${name.padEnd(width)}  ${textOf(value)}\n`).join("")
+  return Object.entries(row).map(([name, value]) => `${name.padEnd(width)}  ${textOf(value, "both", now)}\n`).join("")
 }

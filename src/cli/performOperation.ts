@@ -5,22 +5,44 @@ import { readFile } from "node:fs/promises"
 import { requestJson } from "./apiClient.ts"
 import { commandFailed } from "./CommandFailed.ts"
 import { findServer, type Server } from "./findServer.ts"
+import { isFileInput } from "./help.ts"
 import { type Input, kebab, type Operation } from "./operations.ts"
-import { type Format, replaceControlCharacters } from "./output.ts"
+import type { Format, TableOptions } from "./output.ts"
 import { print } from "./print.ts"
+import { replaceControlCharacters } from "./valueText.ts"
 
 /** Texts of the command line, by the API's name of the input. */
 export type InputValues = Readonly<Record<string, Option.Option<string>>>
 
-/** Columns of the table of a list; a group without an entry shows every field that is not an object. */
-const columns: Readonly<Record<string, ReadonlyArray<string>>> = {
-  agents: ["id", "name", "virtualIp", "status", "lastSeenAt", "sentRevision", "appliedRevision"],
-  gateways: ["id", "name", "publicIp", "listenPort", "status", "lastSeenAt", "sentRevision", "appliedRevision"],
-  tunnels: ["id", "domain", "target", "agentId", "enabled", "revision", "reported"],
-  certificates: ["domain", "expiresAt", "updatedAt"],
-  clients: ["clientType", "clientId", "name", "node", "address", "level", "since", "sentRevision", "appliedRevision"],
-  audit: ["at", "actor", "address", "action", "entityId", "revision"]
+/** The table of a list; a group without an entry shows every field that is not an object. */
+const tables: Readonly<Record<string, Omit<TableOptions, "now">>> = {
+  agents: { columns: ["name", "status", "virtualIp", "lastSeenAt", "sentRevision", "appliedRevision", "id"] },
+  gateways: { columns: ["name", "status", "publicIp", "listenPort", "lastSeenAt", "appliedRevision", "id"] },
+  tunnels: { columns: ["domain", "target", "agent", "enabled", "status", "revision", "id"] },
+  certificates: { columns: ["domain", "expiresAt", "source", "withheld", "updatedAt"] },
+  clients: {
+    columns: ["name", "clientType", "node", "address", "level", "since", "sentRevision", "appliedRevision", "clientId"]
+  },
+  audit: { columns: ["at", "actor", "address", "action", "name", "entityId", "revision"], hasExactTimes: true }
 }
+
+/** Fills the columns that the API has no field for: the agent's name and the reported status of each tunnel. */
+const withColumns = Effect.fnUntraced(function*(server: Server, group: string, items: unknown) {
+  if (group !== "tunnels" || !isTunnels(items) || items.length === 0) return items
+  const agents = yield* listItems(server, { method: "GET", path: "/api/agents", query: {} })
+  const names = new Map(isAgents(agents) ? agents.map(({ id, name }) => [id, name]) : [])
+  return items.map((tunnel) => ({
+    ...tunnel,
+    agent: names.get(tunnel.agentId) ?? tunnel.agentId,
+    status: tunnel.reported?.status ?? null
+  }))
+})
+
+const isTunnels = Schema.is(Schema.Array(Schema.Struct({
+  agentId: Schema.String,
+  reported: Schema.NullOr(Schema.Struct({ status: Schema.String }))
+})))
+const isAgents = Schema.is(Schema.Array(Schema.Struct({ id: Schema.String, name: Schema.String })))
 
 export const performOperation = Effect.fnUntraced(
   function*(operation: Operation, values: InputValues, format: Format) {
@@ -43,8 +65,11 @@ export const performOperation = Effect.fnUntraced(
     const query = Object.fromEntries(Object.entries(valuesIn("query")).map(([name, value]) => [name, String(value)]))
     const hasBody = operation.inputs.some(({ location }) => location === "body")
     const request = { method: operation.method, path, query, ...hasBody ? { body: valuesIn("body") } : {} }
-    if (operation.verb === "list")
-      return yield* print(format, yield* listItems(server, request), columns[operation.group])
+    if (operation.verb === "list") {
+      const items = yield* listItems(server, request)
+      const rows = format === "table" ? yield* withColumns(server, operation.group, items) : items
+      return yield* print(format, rows, tables[operation.group])
+    }
     const response = yield* requestJson(server, request)
     if (response !== undefined) yield* print(format, response)
     yield* failUnlessDelivered(response, query["wait"])
@@ -54,8 +79,12 @@ export const performOperation = Effect.fnUntraced(
 const valueOf = (input: Input, given: string) =>
   Effect.gen(function*() {
     if (input.isNullable && given === "null") return null
-    const isFile = (input.type === "string" || input.type === "object") && given.startsWith("@")
-    const text = isFile ? yield* readText(given.slice(1)) : given
+    if (input.location === "path" && !/^(?!\.{1,2}$)[^/]+$/u.test(given))
+      return yield* commandFailed(
+        "usage",
+        `an argument must not be empty, \`.\` or \`..\`, or contain \`/\`: ${JSON.stringify(given)}`
+      )
+    const text = isFileInput(input.name) ? yield* textOrFile(given) : given
     if (input.location !== "body") return text
     switch (input.type) {
       case "number":
@@ -83,6 +112,12 @@ const parseObject = (name: string, text: string) =>
 const decodeObject = Schema.decodeUnknownEffect(
   Schema.fromJsonString(Schema.NullOr(Schema.Record(Schema.String, Schema.Unknown)))
 )
+
+/** `@FILE` is read from the file, and `@@text` is `@text`. */
+const textOrFile = (given: string) => {
+  if (given.startsWith("@@")) return Effect.succeed(given.slice(1))
+  return given.startsWith("@") ? readText(given.slice(1)) : Effect.succeed(given)
+}
 
 const readText = (path: string) =>
   Effect.tryPromise({

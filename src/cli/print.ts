@@ -1,18 +1,35 @@
 /** The option `--output`, and printing of data to standard output. */
-import { Console, Effect, Stdio, Stream } from "effect"
+import { Clock, Console, Effect, Stdio, Stream } from "effect"
 import { Flag } from "effect/cli"
-import { type Format, formats, render } from "./output.ts"
+import { type Format, formats, render, type TableOptions } from "./output.ts"
 
-export const output = Flag.Literals("output", formats).pipe(
-  Flag.withAlias("o"),
-  Flag.withMetavar("FORMAT"),
-  Flag.withDescription("Format of the data on standard output; table is the default"),
-  Flag.withDefault("table")
+const outputOf = <F extends Format>(choices: ReadonlyArray<F>, description: string) =>
+  Flag.Literals("output", choices).pipe(
+    Flag.withAlias("o"),
+    Flag.withMetavar("FORMAT"),
+    Flag.withDescription(description)
+  )
+
+export const output = Flag.withDefault(
+  outputOf(formats, "Format of the data on standard output; table is the default"),
+  "table" as const
 )
 
-/** Prints `data` completely, waiting while the reader of a pipe is slow. `columns` are those of `render`. */
-export const print = Effect.fnUntraced(function*(format: Format, data: unknown, columns?: ReadonlyArray<string>) {
-  const stdio = yield* Stdio.Stdio
-  yield* Effect.orDie(Stream.run(Stream.make(render(format, data, columns)), stdio.stdout()))
-  if (format === "table" && Array.isArray(data) && data.length === 0) yield* Console.error("control: no items")
-})
+/** For commands that create a secret. */
+export const outputOfSecret = Flag.withDefault(
+  outputOf(
+    [...formats, "env"] as const,
+    "Format of the data on standard output; table is the default, env prints the secret as a variable for a shell or an env file"
+  ),
+  "table" as const
+)
+
+/** Prints `data` completely, waiting while the reader of a pipe is slow. */
+export const print = Effect.fnUntraced(
+  function*(format: Format, data: unknown, options: Omit<TableOptions, "now"> = {}) {
+    const stdio = yield* Stdio.Stdio
+    const now = yield* Clock.currentTimeMillis
+    yield* Effect.orDie(Stream.run(Stream.make(render(format, data, { ...options, now })), stdio.stdout()))
+    if (format === "table" && Array.isArray(data) && data.length === 0) yield* Console.error("control: no items")
+  }
+)

@@ -2,10 +2,10 @@
 import { Effect, Option, type Stdio } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { type CommandFailed, commandFailed } from "./CommandFailed.ts"
-import { commandHelp, groupHelp, inputHelp } from "./help.ts"
+import { commandHelp, groupHelp, inputHelp, isFileInput } from "./help.ts"
 import { type Input, kebab, type Operation, operations } from "./operations.ts"
 import { type InputValues, performOperation } from "./performOperation.ts"
-import { output } from "./print.ts"
+import { output, outputOfSecret } from "./print.ts"
 
 /** API groups without a command of this form. API keys have their own form, because one command serves both owners. */
 const excludedGroups: ReadonlySet<string> = new Set([
@@ -52,13 +52,16 @@ const operationCommand = (noun: string, operation: Operation) => {
   const words = `${noun} ${operation.verb}`
   return Command.make(
     operation.verb,
-    { ...paramsOf(words, operation.inputs), output },
+    { ...paramsOf(words, operation.inputs), output: secretCommands.has(words) ? outputOfSecret : output },
     (values) => performOperation(operation, values as unknown as InputValues, values.output)
   ).pipe(
     Command.withDescription(commandHelp[words]?.description ?? operation.summary),
     Command.withExamples(exampleOf(words))
   )
 }
+
+/** Commands whose answer has a secret that is shown once. */
+const secretCommands: ReadonlySet<string> = new Set(["agent create", "gateway create", "token create", "key create"])
 
 /** Path parameters become arguments; all other inputs become options. `words` are those of the command, for the help. */
 const paramsOf = (words: string, inputs: ReadonlyArray<Input>) =>
@@ -69,7 +72,7 @@ const paramsOf = (words: string, inputs: ReadonlyArray<Input>) =>
 const helpOf = (words: string, { name }: Input): string => inputHelp[`${words} ${name}`] ?? inputHelp[name] ?? ""
 
 const argument = (words: string, input: Input) =>
-  Argument.String(kebab(input.name)).pipe(
+  Argument.String(input.name === "id" ? words.split(" ")[0] ?? "id" : kebab(input.name)).pipe(
     Argument.withDescription(helpOf(words, input)),
     Argument.map((value) => Option.some(value))
   )
@@ -83,22 +86,25 @@ const metavars: Readonly<Record<Input["type"], string>> = {
 }
 
 const option = (words: string, input: Input) => {
-  const { choices, isRequired, name, type } = input
-  const flag = choices.length > 0
-    ? Flag.Literals(kebab(name), choices)
+  const { choices, isRequired, type } = input
+  const name = kebab(input.name === "agentId" ? "agent" : input.name)
+  const plain = choices.length > 0
+    ? Flag.Literals(name, choices)
     : type === "boolean"
-    ? Flag.map(Flag.Boolean(kebab(name)), String)
-    : Flag.withMetavar(Flag.String(kebab(name)), metavars[type])
+    ? Flag.map(Flag.Boolean(name), String)
+    : Flag.withMetavar(Flag.String(name), isFileInput(input.name) ? `${metavars[type]}|@FILE` : metavars[type])
+  // The name of 0.2.0.
+  const flag = input.name === "agentId" ? Flag.withAlias(plain, "agent-id") : plain
   const described = Flag.withDescription(flag, helpOf(words, input))
   return isRequired ? Flag.map(described, (value) => Option.some(value)) : Flag.optional(described)
 }
 
 const owners = {
   agent: Flag.optional(
-    Flag.String("agent").pipe(Flag.withMetavar("AGENT_ID"), Flag.withDescription(inputHelp["agent"] ?? ""))
+    Flag.String("agent").pipe(Flag.withMetavar("AGENT"), Flag.withDescription(inputHelp["agent"] ?? ""))
   ),
   gateway: Flag.optional(
-    Flag.String("gateway").pipe(Flag.withMetavar("GATEWAY_ID"), Flag.withDescription(inputHelp["gateway"] ?? ""))
+    Flag.String("gateway").pipe(Flag.withMetavar("GATEWAY"), Flag.withDescription(inputHelp["gateway"] ?? ""))
   )
 }
 
@@ -107,13 +113,14 @@ const keyCommands = (all: ReadonlyArray<Operation>) =>
   all.filter(({ group }) => group === "agentKeys").map((agentOperation) => {
     const words = `key ${agentOperation.verb}`
     const params = paramsOf(words, agentOperation.inputs.filter(({ name }) => name !== "id"))
-    return Command.make(agentOperation.verb, { ...params, ...owners, output }, (values) => {
+    const format = secretCommands.has(words) ? outputOfSecret : output
+    return Command.make(agentOperation.verb, { ...params, ...owners, output: format }, (values) => {
       const group = Option.isSome(values.agent) ? "agentKeys" : "gatewayKeys"
       const operation = all.find((other) => other.group === group && other.verb === agentOperation.verb) ??
         agentOperation
       const id = Option.orElse(values.agent, () => values.gateway)
       return Option.isSome(values.agent) === Option.isSome(values.gateway)
-        ? Effect.fail(commandFailed("usage", "name the owner of the key: either --agent ID or --gateway ID"))
+        ? Effect.fail(commandFailed("usage", "name the owner of the key: either --agent AGENT or --gateway GATEWAY"))
         : performOperation(operation, { ...values as unknown as InputValues, id }, values.output)
     }).pipe(
       Command.withDescription(commandHelp[words]?.description ?? agentOperation.summary),

@@ -25,7 +25,7 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
       assert.match(agent.apiKey, /^ctl_agt_/u)
 
       const table = yield* control("agent", "list")
-      assert.match(table.stdout, /^ID +NAME +VIRTUAL IP/u)
+      assert.match(table.stdout, /^NAME +STATUS +VIRTUAL IP/u)
       assert.include(table.stdout, agent.id)
       const lines = yield* control("agent", "list", "-o", "jsonl")
       assert.deepStrictEqual(JSON.parse(lines.stdout).name, "home")
@@ -38,7 +38,7 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
       const cleared = yield* control("gateway", "update", gateway.id, "--public-ip", "null", ...json)
       assert.isNull(JSON.parse(cleared.stdout).publicIp)
 
-      const given = ["--agent-id", agent.id, "--domain", "app.example.com", "--target", "localhost:80"]
+      const given = ["--agent", "home", "--domain", "app.example.com", "--target", "localhost:80"]
       const tunnel = JSON.parse((yield* control("tunnel", "create", ...given, "--enabled", ...json)).stdout)
       assert.isTrue(tunnel.enabled)
       const disabled = yield* control("tunnel", "update", tunnel.id, "--no-enabled", ...json)
@@ -107,12 +107,15 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
         ],
         [2, "target", control("tunnel", "create", ...agentId, "--domain", "b.example.com", "--target", "x")],
         [2, "--name", control("agent", "create")],
-        [2, "nonsense", control("nonsense")],
-        [2, "--agent ID or --gateway ID", control("key", "list")],
+        [2, "there is no command control nonsense; see control --help", control("nonsense")],
+        [2, "did you mean list?; see control agent --help", control("agent", "lst")],
+        [2, "there is no option --nmae; did you mean --name?", control("agent", "create", "--nmae", "x")],
+        [2, "--agent AGENT or --gateway GATEWAY", control("key", "list")],
         [2, "--follow", control("events")],
         [3, "there is no tunnel nix", control("tunnel", "get", "nix")],
-        [4, "admin token", wrongToken("agent", "list")],
-        [4, "admin token", runIn(wrongTokenOnly)("doctor")],
+        [3, "there is no agent aa; did you mean a?", control("agent", "get", "aa")],
+        [4, `${apiUrl} does not accept the admin token of CONTROL_ADMIN_TOKEN; check it`, wrongToken("agent", "list")],
+        [4, "does not accept the admin token of CONTROL_ADMIN_TOKEN", runIn(wrongTokenOnly)("doctor")],
         [4, "CONTROL_ADMIN_TOKEN", remote("agent", "list")],
         [2, "CONTROL_ADMIN_TOKEN must be 16 to 1024 letters", malformedToken("agent", "list")],
         [5, "no answer from http://127.0.0.1:9", nowhere("agent", "list")]
