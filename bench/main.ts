@@ -1,7 +1,7 @@
 /** Measures Control and a bare `ws` server in the same run. docs/performance.md explains the method and the results. */
+import { readOptions } from "#conformance/programOptions.ts"
 import { mkdir } from "node:fs/promises"
 import { availableParallelism, cpus } from "node:os"
-import { parseArgs } from "node:util"
 import { acks } from "./scenarios/acks.ts"
 import { applied } from "./scenarios/waitApplied.ts"
 import { burst } from "./scenarios/burst.ts"
@@ -72,14 +72,16 @@ Examples:
   npm run bench -- --only storm --profile profiles      Profile Control during a login storm
 
 Scenarios:
-${scenarios.map(({ description, name }) => `  ${name.padEnd(14)}${description}`).join("\n")}
-`
+${scenarios.map(({ description, name }) => `  ${name.padEnd(14)}${description}`).join("\n")}`
 
-const { positionals, values } = parseOptions()
-if (values.help) {
-  process.stdout.write(help)
-  process.exit()
-}
+const { positionals, values } = readOptions(help, {
+  allowPositionals: true,
+  options: {
+    only: { type: "string", multiple: true },
+    quick: { type: "boolean", default: false },
+    profile: { type: "string" }
+  }
+})
 
 const names = [...positionals, ...values.only ?? []]
 const unknown = names.filter((name) => !scenarios.some((scenario) => scenario.name === name))
@@ -124,23 +126,6 @@ async function runScenario(database: Database, scenario: Scenario, options: Benc
     await bench.close()
   }
   return bench.rows
-}
-
-function parseOptions() {
-  try {
-    return parseArgs({
-      allowPositionals: true,
-      options: {
-        only: { type: "string", multiple: true },
-        quick: { type: "boolean", default: false },
-        profile: { type: "string" },
-        help: { type: "boolean", short: "h", default: false }
-      }
-    })
-  } catch (error) {
-    process.stderr.write(`${error instanceof Error ? error.message : String(error)}; see npm run bench -- --help\n`)
-    return process.exit(2)
-  }
 }
 
 async function stopOnSignal(): Promise<void> {

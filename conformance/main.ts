@@ -1,25 +1,32 @@
 /** Command line of the conformance kit: runs every transcript of one kit and prints each result. */
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
-import { parseArgs } from "node:util"
+import { readOptions } from "./programOptions.ts"
 import { runClientTranscript } from "./clientKit.ts"
 import { runServerTranscript } from "./serverKit.ts"
 import { LineFailed, readTranscripts, scaleLimits, TargetUnreachable, type Transcript } from "./transcript.ts"
 
-const usage =
-  `node conformance/main.ts server --ws ws://127.0.0.1:3001 --api http://127.0.0.1:3000 --token-file data/admin-token
-node conformance/main.ts client -- COMMAND [ARGUMENT…]
-  --only TEXT      Run only transcripts with TEXT in their name, for example resume; repeatable
-  --type TYPE      Run only transcripts for agent or gateway (client only)
-  --jobs N         Number of parallel transcripts (client only); default 4
-  --time-factor N  Multiply every upper time limit, for example by 4 on a busy machine; default 1
-  --slow           Also run transcripts that wait for a server's timeouts (server only)`
+const help = `Check a server or a client of Control's protocol by transcripts. README.md in this folder describes them.
+
+Usage: npm run conformance -- server --token-file FILE [options]
+       npm run conformance -- client [options] -- COMMAND [ARGUMENT…]
+
+Options:
+  --ws URL           WebSocket URL of the server; ws://127.0.0.1:3001 by default
+  --api URL          API URL of the server; http://127.0.0.1:3000 by default
+  --token-file FILE  File of the server's admin token, for example data/admin-token
+  --only TEXT        Run only transcripts with TEXT in their name, for example resume; repeatable
+  --type TYPE        Run only transcripts for agent or gateway (client only)
+  --jobs N           Number of parallel transcripts (client only); 4 by default
+  --time-factor N    Multiply every upper time limit, for example by 4 on a busy machine; 1 by default
+  --slow             Also run transcripts that wait for a server's timeouts (server only)
+  --help, -h         Show this help`
 
 const separator = process.argv.indexOf("--")
 const command = separator === -1 ? [] : process.argv.slice(separator + 1)
 const kitArguments = process.argv.slice(2, separator === -1 ? undefined : separator)
 
-const { positionals: [kit], values } = parseArgs({
+const { positionals: [kit], values } = readOptions(help, {
   args: kitArguments,
   allowPositionals: true,
   options: {
@@ -46,7 +53,7 @@ if (kit === "server" && tokenFile !== undefined) {
 } else if (kit === "client" && command.length > 0) {
   await runAll(kit, jobs, (transcript) => runClientTranscript(transcript, command))
 } else {
-  console.error(usage)
+  console.error(help)
   process.exitCode = 2
 }
 

@@ -2,6 +2,7 @@
  * Demonstrates Control with a real server, two agents and two gateways, each in its own process. Prints what every client
  * receives and after how long. Exits with 0 only if every view is correct. Run it with `npm run demo`.
  */
+import { readOptions } from "#conformance/programOptions.ts"
 import { stopWithParent } from "#processes/endWithParent.ts"
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Effect, Exit } from "effect"
@@ -142,8 +143,7 @@ Options:
 
 Examples:
   npm run demo                        Run the demo
-  NO_COLOR=1 npm run demo > demo.txt  Save the output without colors
-`
+  NO_COLOR=1 npm run demo > demo.txt  Save the output without colors`
 
 const program = demo.pipe(
   Effect.timeoutOrElse({
@@ -154,11 +154,9 @@ const program = demo.pipe(
   Effect.onExit((exit) => Exit.isFailure(exit) ? Effect.sync(() => report(exit.cause)) : Effect.void)
 )
 
-if (process.argv.slice(2).some((argument) => argument === "--help" || argument === "-h")) process.stdout.write(help)
-else {
-  // The reader of the output has ended, for example `head`. Everything that the demo has started has to end, too.
-  process.stdout.once("error", () => process.kill(process.pid, "SIGTERM"))
-  process.stdout.on("error", () => {})
-  stopWithParent()
-  NodeRuntime.runMain(program, { disableErrorReporting: true })
-}
+readOptions(help, {})
+// The reader of the output has ended, for example `head`. Everything that the demo has started has to end, too.
+process.stdout.once("error", () => process.kill(process.pid, "SIGTERM"))
+process.stdout.on("error", () => {})
+stopWithParent()
+NodeRuntime.runMain(program, { disableErrorReporting: true })

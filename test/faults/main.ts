@@ -1,15 +1,25 @@
-/**
- * Command line of the fault suite: `npm run faults -- [--only F5,F17] [--seed N] [--clients 200] [--repeat K]`. A run of
- * all faults writes docs/faults.md.
- */
+/** Command line of the fault suite. */
+import { readOptions } from "#conformance/programOptions.ts"
 import { numberOption } from "#support/numberOption.ts"
-import { parseArgs } from "node:util"
 import { endAll } from "./childProcesses.ts"
 import { allFaults } from "./allFaults.ts"
 import { ClusterPool, runFaults, sumWrites } from "./runFaults.ts"
 import { writeReport } from "./report.ts"
 
-const { values } = parseArgs({
+const help =
+  `Inject faults into real processes, and check that no acknowledged write is lost. A run of all faults writes docs/faults.md.
+
+Usage: npm run faults -- [options]
+
+Options:
+  --only F5,F17  Run only these faults
+  --seed N       Seed of the random choices; 1 by default
+  --clients N    Number of clients; 200 by default
+  --repeat N     Number of runs of each fault; 1 by default
+  --write        Write docs/faults.md also after a run of some faults
+  --help, -h     Show this help`
+
+const { values } = readOptions(help, {
   options: {
     only: { type: "string", default: "" },
     seed: { type: "string", default: "1" },

@@ -1,21 +1,29 @@
-/**
- * Soak test: one node for hours under random faults that do not restart it. `npm run soak -- [--minutes 60] [--seed N]
- * [--clients 200] [--rest 20]` checks every guarantee after each fault. After a rest it measures the idle node, whose
- * resource usage must not grow.
- */
+/** Soak test: one node under random faults, whose resource usage must not grow. */
+import { readOptions } from "#conformance/programOptions.ts"
 import { now, sleep } from "#bench/support/timing.ts"
 import { formatSeconds } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import { numberOption } from "#support/numberOption.ts"
 import { join } from "node:path"
-import { parseArgs } from "node:util"
 import { endAll } from "./childProcesses.ts"
 import { allFaults } from "./allFaults.ts"
 import { ClusterPool, runFaultOnce, sumWrites } from "./runFaults.ts"
 import { describeUsage, measureUsage, medianOf, type ResourceUsage } from "./resourceUsage.ts"
 import type { FaultRun } from "./FaultRun.ts"
 
-const { values } = parseArgs({
+const help =
+  `Run one node for hours under random faults that do not restart it. Checks every guarantee after each fault, and measures the idle node.
+
+Usage: npm run soak -- [options]
+
+Options:
+  --minutes N  Duration; 60 by default
+  --seed N     Seed of the random choices; 1 by default
+  --clients N  Number of clients; 200 by default
+  --rest N     Seconds of rest before each measurement; 20 by default
+  --help, -h   Show this help`
+
+const { values } = readOptions(help, {
   options: {
     minutes: { type: "string", default: "60" },
     seed: { type: "string", default: "1" },

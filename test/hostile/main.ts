@@ -1,22 +1,31 @@
-/**
- * Attacks a real server, and checks the WebSocket server by the cases of the Autobahn test suite.
- *
- *   npm run fuzz -- --frames 1000000 --streams 100000 --seed 1
- *
- * `--only INDEX` repeats one attack of a seed and skips the Autobahn cases. docs/hostile.md describes the attacks and the results.
- */
+/** Command line of the attacks on a real server and of the Autobahn cases. */
+import { readOptions } from "#conformance/programOptions.ts"
 import { openDatabase } from "#bench/support/BenchDatabase.ts"
 import { killAll, stopAll } from "#bench/support/childProcesses.ts"
 import { removeRunDirectory } from "#bench/support/runDirectory.ts"
 import { numberOption } from "#support/numberOption.ts"
-import { parseArgs } from "node:util"
 import { framingCases } from "./autobahnCases.ts"
 import { failedCases } from "./echoServer.ts"
 import { fuzz } from "./fuzz.ts"
 import { sizeLimitCases } from "./sizeLimitCases.ts"
 import { utf8Cases } from "./utf8Cases.ts"
 
-const { values } = parseArgs({
+const help =
+  `Attack a real server, and check the WebSocket server by the cases of the Autobahn test suite. docs/hostile.md describes the attacks.
+
+Usage: npm run fuzz -- [options]
+
+Options:
+  --frames N   Number of hostile frames; 20000 by default
+  --streams N  Number of hostile byte streams; 2000 by default
+  --seed N     Seed of the attacks; 1 by default
+  --only N     Repeat one attack of the seed by its index, without the Autobahn cases
+  --help, -h   Show this help
+
+Example:
+  npm run fuzz -- --frames 1000000 --streams 100000 --seed 1`
+
+const { values } = readOptions(help, {
   options: {
     frames: { type: "string", default: "20000" },
     streams: { type: "string", default: "2000" },

@@ -1,17 +1,32 @@
-/**
- * Command line of the simulator. Runs a range of seeds: `node test/simulation/main.ts --seeds 1000 [--from 1] [--jobs 2]`.
- * Runs one seed: `--seed 7 [--trace] [--without 3,4]`. `--without` skips commands by number, and `--shrink` finds the
- * commands that a failure does not need.
- */
+/** Command line of the simulator: runs a range of seeds, or one seed. */
+import { readOptions } from "#conformance/programOptions.ts"
 import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { numberOption } from "#support/numberOption.ts"
 import { fork } from "node:child_process"
-import { parseArgs } from "node:util"
 import { requiredCoverage } from "./requiredCoverage.ts"
 import { describeFailure, failuresOf, mergeSummaries, runSeeds, type Summary } from "./runSeeds.ts"
 import { simulate } from "./Simulation.ts"
 
-const { values } = parseArgs({
+const help = `Simulate Control with its clients, networks and database, and check every guarantee of the protocol.
+
+Usage: npm run sim -- [options]
+
+Options:
+  --seeds N         Number of seeds; 1000 by default
+  --from N          First seed; 1 by default
+  --jobs N          Number of processes; 1 by default
+  --max-failures N  Stop after this number of failures; 20 by default
+  --seed N          Run one seed, with these options:
+    --trace         Print every event
+    --without A,B   Skip these commands by number
+    --shrink        Find the commands that a failure does not need
+  --help, -h        Show this help
+
+Examples:
+  npm run sim -- --seeds 2000 --jobs 2
+  npm run sim -- --seed 7 --trace`
+
+const { values } = readOptions(help, {
   options: {
     seed: { type: "string" },
     seeds: { type: "string", default: "1000" },

@@ -1,18 +1,26 @@
-/**
- * Mutation test of the simulator: `node test/simulation/runMutants.ts [--seeds 1000] [--jobs 2] [--only TEXT]`.
- * Applies each mutant to a copy of the project, and runs seeds until one fails. Exits with 1 if a mutant survives.
- */
+/** Mutation test of the simulator. */
+import { readOptions } from "#conformance/programOptions.ts"
 import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { numberOption } from "#support/numberOption.ts"
 import { spawn } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { parseArgs } from "node:util"
 import type { Mutant } from "./Mutant.ts"
 import { mutants } from "./mutations.ts"
 
-const { values } = parseArgs({
+const help =
+  `Apply each mutant to a copy of the project, and run seeds of the simulator until one fails. Exits with 1 if a mutant survives.
+
+Usage: npm run sim:mutants -- [options]
+
+Options:
+  --seeds N   Number of seeds for each mutant; 1000 by default
+  --jobs N    Number of processes; 2 by default
+  --only TEXT Run only mutants with TEXT in their name
+  --help, -h  Show this help`
+
+const { values } = readOptions(help, {
   options: {
     seeds: { type: "string", default: "1000" },
     jobs: { type: "string", default: "2" },
