@@ -143,7 +143,10 @@ describe("while the database rejects writes", () => {
           inject("serverUrl"),
           `select pg_terminate_backend(pid) from pg_stat_activity where usename = '${role}'`
         )
-        assert.include((yield* becomes(503)).body.detail, "read-only")
+        // At first the answers are about the connections that have ended.
+        yield* Effect.repeat(ready, {
+          until: ({ body, status }) => status === 503 && body.detail.includes("read-only")
+        })
         yield* execute(inject("serverUrl"), `alter database ${name} reset default_transaction_read_only`)
         yield* execute(
           inject("serverUrl"),

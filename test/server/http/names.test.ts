@@ -180,10 +180,11 @@ layer(TestServer.layer(), { excludeTestServices: true })("names in place of ids"
       const { context, joinAgent, newTunnel, operator } = yield* TestServer
       const sql = Context.get(context, SqlClient.SqlClient)
       const { id } = yield* joinAgent
-      const domains = ["a-1.shop.test", "a1.shop.test", "a2.shop.test", "b.shop.test"]
+      // No id begins with a z.
+      const domains = ["z-1.shop.test", "z1.shop.test", "z2.shop.test", "b.shop.test"]
       yield* Effect.forEach(domains, (domain) => newTunnel(id, { domain, target: "inner_host:1" }))
       yield* sql`update tunnels set reported_status = 'active',
-        reported_session = (select session_id from agents where id = agent_id) where domain like 'a%.shop.test'`
+        reported_session = (select session_id from agents where id = agent_id) where domain like 'z%.shop.test'`
       const listed = (path: string) => Effect.promise(async () => names((await operator.get(path)).body.items))
       assert.deepStrictEqual(yield* listed("/api/tunnels?q=SHOP.test&status=active"), domains.slice(0, 3))
       assert.deepStrictEqual(yield* listed("/api/tunnels?domain=B.shop.test"), ["b.shop.test"])
@@ -191,7 +192,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("names in place of ids"
       assert.deepStrictEqual(yield* listed("/api/tunnels?q=inner_h&status=none"), [])
       const paged: Array<unknown> = []
       for (let cursor: string | null = ""; cursor !== null;) {
-        const path: string = `/api/tunnels?agent=${id}&q=a&limit=1${cursor === "" ? "" : `&cursor=${cursor}`}`
+        const path: string = `/api/tunnels?agent=${id}&q=z&limit=1${cursor === "" ? "" : `&cursor=${cursor}`}`
         const { body } = yield* Effect.promise(() => operator.get(path))
         assert.lengthOf(body.items, 1)
         paged.push(...names(body.items))
