@@ -145,7 +145,7 @@ describe("while the database rejects writes", () => {
         )
         // At first the answers are about the connections that have ended.
         yield* Effect.repeat(ready, {
-          until: ({ body, status }) => status === 503 && body.detail.includes("read-only")
+          until: ({ body, status }) => status === 503 && String(body.detail).includes("read-only")
         })
         yield* execute(inject("serverUrl"), `alter database ${name} reset default_transaction_read_only`)
         yield* execute(
