@@ -31,5 +31,5 @@ it.live("control events --follow resumes after the last event id, also before th
     assert.deepStrictEqual(resumedAfter, [undefined, "boot.7", "boot.8"])
     assert.strictEqual(stdout, `{"id":"boot.8","event":"change","data":{"name":"\\u009b2J"}}\n`)
     assert.strictEqual(code, 4)
-    assert.include(stderr, "the admin token is wrong")
+    assert.include(stderr, "does not accept the admin token of CONTROL_ADMIN_TOKEN")
   }))
