@@ -43,7 +43,10 @@ export const isSelfSigned = ({ certificates: [leaf] }: CertificateChain): boolea
 
 export const issuerOf = ({ certificates: [leaf] }: CertificateChain): string => leaf.issuer
 
-/** Longer paths do not exist on the public internet. */
+/**
+ * Longer paths do not exist on the public internet. More intermediates are not read, because a forged chain of hundreds would
+ * take minutes of signature checks.
+ */
 const maxPathLength = 8
 
 /**
@@ -58,9 +61,12 @@ export function leadsToRoot(
   const isUsable = (issuer: X509Certificate, issued: X509Certificate): boolean =>
     issuer.ca && isValidAt(issuer, now) && issued.checkIssued(issuer) && isSignedBy(issued, issuer)
   let frontier = [leaf]
-  for (let length = 0; length < maxPathLength && frontier.length > 0; length += 1) {
+  let unvisited = intermediates.slice(0, maxPathLength)
+  while (frontier.length > 0) {
     if (frontier.some((issued) => (roots.get(issued.issuer) ?? []).some((root) => isUsable(root, issued)))) return true
-    frontier = intermediates.filter((each) => frontier.some((issued) => isUsable(each, issued)))
+    const issued = frontier
+    frontier = unvisited.filter((each) => issued.some((one) => isUsable(each, one)))
+    unvisited = unvisited.filter((each) => !frontier.includes(each))
   }
   return false
 }

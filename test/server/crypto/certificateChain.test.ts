@@ -9,7 +9,8 @@ import {
   systemRoots
 } from "#crypto/certificateChain.ts"
 import { issueCertificate } from "#support/certificates.ts"
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
+import { X509Certificate } from "node:crypto"
 
 const chainOf = (...pems: ReadonlyArray<string>) => readChain(pems.join("")) ?? assert.fail("unreadable")
 
@@ -66,6 +67,26 @@ describe("trust in a chain", () => {
       issuer: { commonName: "old", privateKey: old.privateKey }
     })
     assert.isFalse(isTrusted(issued.certificate, old.certificate))
+  })
+
+  it("takes few signature checks, however many authorities a forged chain has", () => {
+    const authorities = Array.from(
+      { length: 60 },
+      () => issueCertificate({ names: [], commonName: "x", isAuthority: true })
+    )
+    const [first] = authorities
+    assert.isDefined(first)
+    const forged = issueCertificate({
+      names: ["app.example.com"],
+      issuer: { commonName: "x", privateKey: first.privateKey }
+    })
+    const verify = vi.spyOn(X509Certificate.prototype, "verify")
+    try {
+      assert.isFalse(isTrusted(forged.certificate, ...authorities.map(({ certificate }) => certificate)))
+      assert.isAtMost(verify.mock.calls.length, 64)
+    } finally {
+      verify.mockRestore()
+    }
   })
 
   it("does not come from the certificate itself, and the roots of this system are read", () => {
