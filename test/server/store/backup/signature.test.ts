@@ -107,6 +107,12 @@ describe("the signature of a backup", () => {
           unsignedBackup(header, ...withNumber("audit", "revision", 2 ** 53))
         ],
         ["table tunnels has revision", unsignedBackup(header, ...withNumber("tunnels", "revision", 2 ** 53))],
+        [
+          "table audit has id 9223372036854775806",
+          unsignedBackup(header, ...withNumber("audit", "id", `"9223372036854775806"`))
+        ],
+        ["table tunnels has revision", unsignedBackup(header, ...withNumber("tunnels", "revision", `"${2 ** 53}"`))],
+        ["table gateways has slot 1e9", unsignedBackup(header, ...withNumber("gateways", "slot", `"1e9"`))],
         ["table gateways has slot -1", unsignedBackup(header, ...withNumber("gateways", "slot", -1))],
         ["table gateways has listen_port 1.5", unsignedBackup(header, ...withNumber("gateways", "listen_port", 1.5))]
       ]
