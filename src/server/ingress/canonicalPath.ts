@@ -6,7 +6,7 @@
  */
 export const nonCanonicalReason = (target: string): string | undefined => {
   const [path = ""] = target.split("?", 1)
-  if (path.includes("//")) return "an empty segment"
+  if (path.includes("//") || path.length > 1 && path.endsWith("/")) return "an empty segment"
   if (/\/\.{1,2}(?:\/|$)/u.test(path)) return "a segment `.` or `..`"
   if (/[^\w\-.~!$&'()*+,=:@%/]/u.test(path)) return "a character that must be percent-encoded"
   if (/%(?![\dA-Fa-f]{2})/u.test(path)) return "a percent sign that is not percent-encoded"

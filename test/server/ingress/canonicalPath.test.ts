@@ -15,6 +15,7 @@ const otherSpellings = [
   "/api/backup//",
   "/api/./backup",
   "/api/../api/backup",
+  "/api/agents/",
   "/api/agents/..",
   "/api/agents/../backup",
   "/api/agents/%2e%2e/backup",
