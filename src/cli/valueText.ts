@@ -14,7 +14,7 @@ export type TimeStyle = "exact" | "relative" | "both"
 const units = [["d", 86_400], ["h", 3_600], ["min", 60], ["s", 1]] as const
 
 /** `3 min ago`, `now` or `in 89 d`; `now` is in milliseconds since 1970. */
-export const relativeTime = (time: number, now: number): string => {
+const relativeTime = (time: number, now: number): string => {
   const seconds = Math.trunc(Math.abs(now - time) / 1_000)
   if (seconds === 0) return "now"
   const [unit, length] = units.find(([, size]) => seconds >= size) ?? ["s", 1]

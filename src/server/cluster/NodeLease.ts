@@ -103,7 +103,7 @@ const makeNodeLease = Effect.fnUntraced(function*<R>(connected: Effect.Effect<nu
   })
 })
 
-/** End of a lease: drained if another node is there, otherwise released when the scope closes. */
+/** End of a lease: drained if another node is there, and released when the scope closes. */
 const makeDrain = Effect.fnUntraced(function*(store: NodeStore["Service"], id: string) {
   const { drainGrace } = yield* Intervals
   let isDraining = false
@@ -121,9 +121,10 @@ const makeDrain = Effect.fnUntraced(function*(store: NodeStore["Service"], id: s
       Effect.tap((hasOther) => Effect.sync(() => isDraining = hasOther))
     )
 
-  // Registered before the fiber that renews, so that it runs after the last renewal.
+  // Registered before the fiber that renews, so that it runs after the last renewal. A node that drains releases too: the
+  // nodes that its clients should reconnect to may have stopped in the meantime.
   yield* Effect.addFinalizer(() =>
-    Effect.suspend(() => isDraining ? Effect.void : store.release(id)).pipe(
+    store.release(id).pipe(
       Effect.timeout("3 seconds"),
       Effect.andThen(Effect.logDebug("shutdown: the lease is released")),
       Effect.catchCause((cause) =>

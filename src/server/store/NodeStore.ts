@@ -39,7 +39,10 @@ export class NodeStore extends Context.Service<NodeStore, {
    * `gracePeriod`. Until then its clients stay online, so that they can reconnect to the other node.
    */
   startDrain(node: string, gracePeriod: Duration.Duration): Effect.Effect<boolean, StoreUnavailable>
-  /** Ends the lease of a stopped node. Clients that the node has not released count as offline from now on. */
+  /**
+   * Ends the lease of a stopped node. Clients that the node has not released count as offline from now on. A draining node
+   * keeps its lease, and its clients stay online, as long as another live node can take them.
+   */
   release(node: string): Effect.Effect<void, StoreUnavailable>
   /** Ends the lease of every node. Only for a process that has the database for itself. */
   readonly expireAll: Effect.Effect<void, StoreUnavailable>
