@@ -1,4 +1,4 @@
-/** The server as a process: start, shutdown, crash, pause, and restart of the database. */
+/** The server as a process: start, shutdown, crash, and restart of the database. */
 import { api, type ApiResponse } from "#support/apiClient.ts"
 import { newDatabase } from "#support/testDatabase.ts"
 import { followEvents } from "#support/EventFollower.ts"
@@ -87,38 +87,6 @@ describe("the server process", () => {
         // The rows and the event stream do not wait for the end of a lease either, which would miss the client that is back.
         const marked = Effect.sync(() => /marked (\d) clients offline/u.exec(again.output())?.[1])
         assert.strictEqual(yield* Effect.repeat(marked, { until: (count) => count !== undefined }), "2")
-      }),
-    60_000
-  )
-
-  it.live(
-    "a process that was paused for longer than the heartbeat timeout evicts no client",
-    () =>
-      Effect.gen(function*() {
-        const env = { CONTROL_HEARTBEAT_TIMEOUT: "5 seconds", CONTROL_HEARTBEAT_INTERVAL: "1 second" }
-        const server = yield* serverIn(yield* temporaryDirectory, env)
-        const agents = yield* Effect.forEach(
-          Array.from({ length: 20 }, (_, n) => `agent ${n}`),
-          (name) => Effect.promise(async () => created(await server.operator.post("/api/agents?wait=sent", { name })))
-        )
-        const clients = yield* Effect.forEach(agents, ({ apiKey }) => join(server.wsPort, "agent", apiKey))
-        let sent = 0
-        const heartbeats = setInterval(() => {
-          sent += 1
-          for (const client of clients) client.send({ type: "heartbeat", data: { timestamp: sent } })
-        }, 250)
-        yield* Effect.addFinalizer(() => Effect.sync(() => clearInterval(heartbeats)))
-        const until = (count: number) =>
-          Effect.repeat(Effect.promise(() => new Promise(setImmediate)), { until: () => sent >= count })
-        yield* until(2)
-        server.signal("SIGSTOP")
-        // 44 heartbeats take at least 11 s, more than twice the heartbeat timeout.
-        yield* until(46)
-        server.signal("SIGCONT")
-        yield* until(62)
-        const { body } = yield* Effect.promise(() => server.operator.get("/api/clients"))
-        assert.lengthOf(body.items, 20)
-        assert.isTrue(clients.every(({ ws }) => ws.readyState === ws.OPEN))
       }),
     60_000
   )

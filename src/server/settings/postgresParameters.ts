@@ -38,10 +38,12 @@ export type SslMode = (typeof sslModes)[number]
 
 export const tlsVersions = ["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"] as const
 
+const noOauth = "Control does not support OAuth"
+const noScramKey = "Control computes the keys of SCRAM from the password"
 const noKerberos = "Control does not support Kerberos"
 const setsItself = (name: string) => `Control sets ${name} of its connections`
 
-/** Every parameter that libpq knows, and `ssl` of other drivers. A name that is not here is rejected as unknown. */
+/** The parameters of libpq, and `ssl` of other drivers. A name that is not here is rejected as unknown. */
 export const parameters: Readonly<Record<string, Parameter>> = {
   host: parameter(
     "one host name, IP address or directory of a Unix socket; for several servers use a name or proxy that follows the primary",
@@ -96,6 +98,13 @@ export const parameters: Readonly<Record<string, Parameter>> = {
   ),
   require_auth: unsupported("Control cannot restrict the method; use sslmode=verify-full", "PGREQUIREAUTH"),
   requirepeer: unsupported("Control cannot check the owner of a Unix socket", "PGREQUIREPEER"),
+  sslkeylogfile: unsupported("Control writes no keys of TLS to a file", "PGSSLKEYLOGFILE"),
+  scram_client_key: unsupported(noScramKey),
+  scram_server_key: unsupported(noScramKey),
+  oauth_issuer: unsupported(noOauth),
+  oauth_client_id: unsupported(noOauth),
+  oauth_client_secret: unsupported(noOauth),
+  oauth_scope: unsupported(noOauth),
   passfile: unsupported("Control reads no password file; set DATABASE_URL_FILE or PGPASSWORD", "PGPASSFILE"),
   service: unsupported("Control reads no service file; set DATABASE_URL", "PGSERVICE"),
   servicefile: unsupported("Control reads no service file; set DATABASE_URL", "PGSERVICEFILE"),

@@ -4,7 +4,7 @@ import type { Change } from "#network/NetworkState.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 import { mapRowKinds, type RowCounts } from "#schema/rowKinds.ts"
 import { Context, Duration, Effect, Layer, Queue, Schema, Scope } from "effect"
-import { SqlClient } from "effect/sql"
+import { SqlClient, SqlError } from "effect/sql"
 import { decodeReadable } from "./changeRows.ts"
 import {
   acceptedIn,
@@ -17,7 +17,14 @@ import {
 } from "./logPosition.ts"
 import { makeSnapshotReader, type ReadingProgress, type Snapshot } from "./networkSnapshot.ts"
 import { Secrets } from "./secrets/Secrets.ts"
-import { auditedTransaction, StoreUnavailable, transaction, tryLockTask, withStoreErrors } from "./sql.ts"
+import {
+  auditedTransaction,
+  describeConnectionError,
+  StoreUnavailable,
+  transaction,
+  tryLockTask,
+  withStoreErrors
+} from "./sql.ts"
 import { SessionConnection } from "./SessionConnection.ts"
 import type { UnreadableRow } from "./UnreadableRow.ts"
 import { ReservedPool } from "./ReservedPool.ts"
@@ -154,7 +161,11 @@ const listenIn = ({ open }: SessionConnection["Service"], wake: Effect.Effect<vo
     }
   }).pipe(
     Effect.scoped,
-    Effect.mapError((error) => new StoreUnavailable({ reason: `LISTEN: ${error._tag}` }))
+    Effect.mapError((error) =>
+      new StoreUnavailable({
+        reason: `LISTEN: ${error instanceof SqlError.SqlError ? describeConnectionError(error) : error._tag}`
+      })
+    )
   )
 
 /** Queries for loss detection, timelines and compaction. */

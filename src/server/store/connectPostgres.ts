@@ -3,7 +3,7 @@ import { readPostgresTarget } from "#server/Settings.ts"
 import { PgConnection } from "@effect/sql-pg"
 import { Effect, Result, Schema } from "effect"
 import type { SqlError } from "effect/sql"
-import { candidateConfigs, sessionParameters } from "./postgresConfig.ts"
+import { candidateConfigs, sessionParametersOf } from "./postgresConfig.ts"
 import { describeConnectionError, StoreUnavailable } from "./sql.ts"
 import { remedyFor } from "./startFailure.ts"
 
@@ -62,7 +62,7 @@ const examine = Effect.fnUntraced(function*(config: PgConnection.Config) {
   yield* rejectUnusable(facts)
   if (facts.pid === connection.processId) {
     return {
-      config: { ...config, startupParameters: sessionParameters },
+      config: { ...config, startupParameters: sessionParametersOf(facts.version) },
       pooling: "none",
       identity: facts.identity
     } as const

@@ -29,8 +29,18 @@ const trackedParameters = {
 /** The isolation that the code relies upon, which a role or database can change. */
 const isolation = { default_transaction_isolation: "read committed", default_transaction_deferrable: "off" }
 
-/** Parameters for a connection without a pooler. */
-export const sessionParameters = { ...trackedParameters, intervalstyle: "postgres", ...isolation, ...sessionTimeouts }
+/**
+ * Parameters for a connection without a pooler. Limits of the role or database on idle sessions and whole transactions would
+ * end the connection that listens, and long readings. `version` is PostgreSQL's `server_version_num`.
+ */
+export const sessionParametersOf = (version: number) => ({
+  ...trackedParameters,
+  intervalstyle: "postgres",
+  ...isolation,
+  ...sessionTimeouts,
+  idle_session_timeout: "0",
+  ...version < 170_000 ? {} : { transaction_timeout: "0" }
+})
 
 /**
  * The configurations to try in this order, as libpq does: `prefer` tries plaintext only after TLS, `allow` only before it. The

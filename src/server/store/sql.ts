@@ -205,11 +205,12 @@ function sqlErrorOf(cause: Cause.Cause<unknown>): SqlError.SqlError | undefined 
 }
 
 /**
- * SQLSTATE classes: 08 connection, 25006 read-only standby after a failover, 25P03 idle-in-transaction timeout, 28 and
- * 3D000 and 55000 connection not allowed now, 53 insufficient resources, 57 shutdown and cancel, 55P03 lock timeout.
+ * SQLSTATE classes: 08 connection, 25006 read-only standby after a failover, 25P03 and 25P04 timeouts of transactions, 28 and
+ * 3D000 and 55000 connection not allowed now, 42501 revoked privilege, 53 insufficient resources, 57 shutdown and cancel,
+ * 55P03 lock timeout.
  */
 function isTransient(error: SqlError.SqlError): boolean {
-  return error.isRetryable || /^(?:08|25006|25P03|28|3D000|53|55000|55P03|57)/.test(sqlState(error))
+  return error.isRetryable || /^(?:08|25006|25P0[34]|28|3D000|42501|53|55000|55P03|57)/.test(sqlState(error))
 }
 
 function sqlState(error: SqlError.SqlError): string {
@@ -240,9 +241,16 @@ export const describeConnectionError = (error: SqlError.SqlError): string => {
   return message === "" ? describe(error) : `${message}${/^[0-9A-Z]{5}$/u.test(state) ? ` (SQLSTATE ${state})` : ""}`
 }
 
+/** States that the operator has to change, in words. */
+const knownStates: Readonly<Record<string, string>> = {
+  "25006": "the database is read-only",
+  "42501": "the database user lacks a privilege that /readyz names"
+}
+
 /** The kind of error and its SQLSTATE. Never the server's own text, because it can quote a row. */
 function describe(error: SqlError.SqlError): string {
   const state = sqlState(error)
+  if (state in knownStates) return `${knownStates[state]} (SQLSTATE ${state})`
   const code = /^[0-9A-Z]{5}$/u.test(state) ? `SQLSTATE ${state}` : state
   return state === "" ? error.reason._tag : `${error.reason._tag} (${code})`
 }

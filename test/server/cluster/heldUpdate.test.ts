@@ -1,5 +1,6 @@
 /** The loss guard holds an update back and an operator accepts it, with two servers on one database. */
 import { join, joinV1 } from "#support/TestClient.ts"
+import { newTimeline, pastTriggers, runSql } from "#support/lostRows.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import {
@@ -8,10 +9,7 @@ import {
   closeCodeOf,
   heldAt,
   lossesOf,
-  newTimeline,
   nextConfig,
-  pastTriggers,
-  runSql,
   tunnelCount,
   twoNodes,
   untilHeld,

@@ -1,5 +1,6 @@
 /** Events while the loss guard holds an update back, with two servers on one database. */
 import { join, joinV1 } from "#support/TestClient.ts"
+import { newTimeline, pastTriggers, runSql } from "#support/lostRows.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
 import {
@@ -7,10 +8,7 @@ import {
   closeCodeOf,
   heldAt,
   lossesOf,
-  newTimeline,
   nextConfig,
-  pastTriggers,
-  runSql,
   tunnelCount,
   twoNodes,
   untilHeld,

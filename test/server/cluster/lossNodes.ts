@@ -6,10 +6,8 @@ import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { fastIntervals } from "#support/fastIntervals.ts"
 import { makeServer } from "#support/TestServer.ts"
 import { connect, joinV1, type TestClient } from "#support/TestClient.ts"
-import { PgClient } from "@effect/sql-pg"
 import { assert } from "@effect/vitest"
 import { Context, Effect, Exit, HashMap, Option, Redacted, Scope } from "effect"
-import { SqlClient } from "effect/sql"
 import { randomBytes } from "node:crypto"
 import { writeFile } from "node:fs/promises"
 import { join as joinPath } from "node:path"
@@ -18,18 +16,6 @@ export type Server = Effect.Success<ReturnType<typeof makeServer>>
 
 /** Number of tunnels; a loss of all of them is a mass loss. */
 export const tunnelCount = 20
-
-/** Runs SQL statements in one transaction, as the owner of the tables. */
-export const runSql = (url: string, ...statements: ReadonlyArray<string>) =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    yield* sql.withTransaction(Effect.forEach(statements, (statement) => sql.unsafe(statement)))
-  }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })), Effect.scoped)
-
-/** Disables the triggers, as a badly restored backup or manual SQL would. */
-export const pastTriggers = "set local session_replication_role = replica"
-/** Starts a new timeline. */
-export const newTimeline = "update control_meta set timeline = gen_random_uuid()::text"
 
 /** A data directory with the master key, in which a node also keeps its high-water mark. */
 const directoryWith = Effect.fnUntraced(function*(masterKey: string) {

@@ -3,29 +3,17 @@ import { ChangeBus } from "#feed/ChangeBus.ts"
 import { Network } from "#feed/Network.ts"
 import { followEvents } from "#support/EventFollower.ts"
 import { adminToken, newDatabase } from "#support/testDatabase.ts"
+import { newTimeline, pastTriggers, runSql } from "#support/lostRows.ts"
 import { makeServer } from "#support/TestServer.ts"
 import { connect, join, joinV1 } from "#support/TestClient.ts"
 import { viewFromConfig } from "#support/ViewReplica.ts"
-import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Option, Redacted, Schedule } from "effect"
-import { SqlClient } from "effect/sql"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join as joinPath } from "node:path"
 
 const tunnelCount = 20
-
-/** Runs statements in one transaction as the owner of the tables. */
-const runSql = (url: string, ...statements: ReadonlyArray<string>) =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    yield* sql.withTransaction(Effect.forEach(statements, (statement) => sql.unsafe(statement)))
-  }).pipe(Effect.provide(PgClient.layer({ url: Redacted.make(url), maxConnections: 1 })), Effect.scoped)
-
-/** Bypasses the triggers, as a badly restored backup does. */
-const bypassTriggers = "set local session_replication_role = replica"
-const newTimeline = "update control_meta set timeline = gen_random_uuid()::text"
 
 const start = Effect.gen(function*() {
   const { url } = yield* newDatabase
@@ -46,7 +34,7 @@ describe("a mass loss of rows that were not deleted", () => {
       Effect.gen(function*() {
         const { agent, apiUrl, catchUp, client, network, newAgent, operator, url, wsPort } = yield* start
         const follower = yield* followEvents(apiUrl, adminToken)
-        yield* runSql(url, bypassTriggers, "delete from tunnels", newTimeline)
+        yield* runSql(url, pastTriggers, "delete from tunnels", newTimeline)
         yield* Effect.flip(catchUp)
         const { held, timeline } = yield* network
         assert.deepStrictEqual(held.losses, [{ kind: "tunnels", known: tunnelCount, missing: tunnelCount }])
@@ -98,7 +86,7 @@ describe("a mass loss of rows that were not deleted", () => {
         const kept = yield* newAgent
         const other = yield* join(wsPort, "agent", kept.apiKey)
         yield* catchUp
-        yield* runSql(url, bypassTriggers, "delete from tunnels", newTimeline)
+        yield* runSql(url, pastTriggers, "delete from tunnels", newTimeline)
         yield* Effect.flip(catchUp)
         const { body } = yield* Effect.promise(() => operator.get(`/api/agents/${agent.id}/keys`))
         yield* Effect.promise(() => operator.delete(`/api/agents/${agent.id}/keys/${body.items[0].id}`))
@@ -118,7 +106,7 @@ describe("a mass loss of rows that were not deleted", () => {
       const { catchUp, client, network, url } = yield* start
       yield* runSql(
         url,
-        bypassTriggers,
+        pastTriggers,
         "create table kept as select * from tunnels",
         "delete from tunnels",
         newTimeline
@@ -169,7 +157,7 @@ describe("a mass loss of rows that were not deleted", () => {
         }))
         yield* runSql(
           url,
-          bypassTriggers,
+          pastTriggers,
           "delete from tunnels",
           "delete from changes where revision > 2",
           "update control_meta set revision = 2"
@@ -196,7 +184,7 @@ describe("an unreadable row", () => {
       yield* client.expect("gateway_create")
       yield* runSql(
         url,
-        bypassTriggers,
+        pastTriggers,
         `update gateways set wireguard_private_key = 'damaged' where id = '${gateway.id}'`,
         newTimeline
       )

@@ -133,6 +133,9 @@ describe("while the database rejects writes", () => {
         for (const [table, privilege] of [["changes", "insert"], ["audit", "insert"]] as const) {
           yield* asOwner(`revoke ${privilege} on ${table} from ${role}`)
           assert.include((yield* becomes(503)).body.detail, `lacks privileges: ${privilege.toUpperCase()} on ${table}`)
+          const rejected = yield* Effect.promise(() => operator.post("/api/agents", { name: "rejected" }))
+          assert.strictEqual(rejected.status, 503)
+          assert.include(rejected.body.detail, "the database user lacks a privilege that /readyz names")
           yield* asOwner(`grant ${privilege} on ${table} to ${role}`)
           yield* becomes(200)
         }
@@ -147,6 +150,9 @@ describe("while the database rejects writes", () => {
         yield* Effect.repeat(ready, {
           until: ({ body, status }) => status === 503 && String(body.detail).includes("read-only")
         })
+        const refused = yield* Effect.promise(() => operator.post("/api/agents", { name: "refused" }))
+        assert.strictEqual(refused.status, 503)
+        assert.include(refused.body.detail, "the database is read-only")
         yield* execute(inject("serverUrl"), `alter database ${name} reset default_transaction_read_only`)
         yield* execute(
           inject("serverUrl"),

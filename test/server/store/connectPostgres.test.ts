@@ -27,7 +27,9 @@ describe("connecting to a database", () => {
         const setting of [
           "default_transaction_isolation to serializable",
           "timezone to 'Asia/Tokyo'",
-          "lock_timeout to 0"
+          "lock_timeout to 0",
+          "idle_session_timeout to '1min'",
+          "transaction_timeout to '1min'"
         ]
       ) {
         yield* execute(inject("serverUrl"), `alter database ${name} set ${setting}`)
@@ -36,8 +38,11 @@ describe("connecting to a database", () => {
       assert.strictEqual(pooling, "none")
       const connection = yield* PgConnection.make(config)
       const { rows } = yield* connection.query(`select current_setting('transaction_isolation') as isolation,
-        current_setting('timezone') as zone, current_setting('lock_timeout') as lock, current_setting('client_encoding') as encoding`)
-      assert.deepStrictEqual(rows, [{ isolation: "read committed", zone: "UTC", lock: "3s", encoding: "UTF8" }])
+        current_setting('timezone') as zone, current_setting('lock_timeout') as lock, current_setting('client_encoding') as encoding,
+        current_setting('idle_session_timeout') as idle, current_setting('transaction_timeout') as whole`)
+      assert.deepStrictEqual(rows, [
+        { isolation: "read committed", zone: "UTC", lock: "3s", encoding: "UTF8", idle: "0", whole: "0" }
+      ])
     }).pipe(Effect.scoped))
 
   it.live("a database that cannot work is rejected in one sentence, and one that is read-only is waited for", () =>
