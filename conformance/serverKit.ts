@@ -128,6 +128,7 @@ async function request(
 ): Promise<{ readonly status: number; readonly body: Json }> {
   const response = await fetch(new URL(path, api), {
     method,
+    redirect: "error",
     headers: {
       authorization: `Bearer ${token}`,
       ...(body === undefined ? {} : { "content-type": "application/json" })

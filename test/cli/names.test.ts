@@ -1,14 +1,30 @@
 /** Names, files and paths on the command line, and what never leaves this machine. */
+import { kebab, operations } from "#cli/operations.ts"
 import { issueCertificate } from "#support/certificates.ts"
+import { recordingServer, redirectingServer } from "#support/httpServer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { writeFile } from "node:fs/promises"
-import { createServer, type RequestListener, type Server } from "node:http"
-import type { AddressInfo } from "node:net"
 import { join } from "node:path"
 import { runIn, SharedServer } from "./run.ts"
 
 const json = ["-o", "json"] as const
+
+/** The words of every command that puts `argument` into a path, once for each such place. */
+const commandLinesWith = (argument: string): ReadonlyArray<ReadonlyArray<string>> =>
+  operations().flatMap(({ group, inputs, verb }) => {
+    const places = inputs.filter(({ location }) => location === "path").map(({ name }) => name)
+    const options = inputs.filter(({ isRequired, location }) => isRequired && location === "body")
+      .flatMap(({ name }) => [`--${kebab(name)}`, "x"])
+    return places.map((place) => {
+      const valueAt = (name: string) => name === place ? argument : "other"
+      const owner = /^(agent|gateway)Keys$/u.exec(group)?.[1]
+      const words = owner === undefined
+        ? [kebab(group).replace(/s$/u, ""), verb, ...places.map(valueAt)]
+        : ["key", verb, ...places.filter((name) => name !== "id").map(valueAt), `--${owner}`, valueAt("id")]
+      return [...words, ...options]
+    })
+  })
 
 layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("arguments of control", (it) => {
   it.effect("names and domains stand for ids, lists can be filtered, and tables show names", () =>
@@ -38,20 +54,22 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("argum
       assert.strictEqual((yield* control("tunnel", "delete", `two.${domain}`)).code, 0)
     }))
 
-  it.effect("an argument that another path could hide in is rejected before a request", () =>
+  it.effect("every command rejects an argument that could be another path, before a request", () =>
     Effect.gen(function*() {
-      const { control } = yield* SharedServer
-      const { id } = JSON.parse((yield* control("gateway", "create", "--name", "stays", ...json)).stdout)
-      for (const argument of ["..", ".", "", "a/b", "../..", "/"]) {
-        for (const words of [["key", "delete", argument, "--gateway", id], ["gateway", "delete", argument]]) {
-          const ran = yield* control(...words)
-          assert.strictEqual(ran.code, 2, `${words.join(" ")}: ${ran.stderr}`)
-          assert.include(ran.stderr, "an argument must not be empty")
-        }
-        assert.strictEqual((yield* control("key", "list", "--gateway", argument)).code, 2)
+      const { received, url } = yield* recordingServer
+      const control = runIn({ CONTROL_API_URL: url, CONTROL_ADMIN_TOKEN: "a-token-of-enough-letters" })
+      const lines = ["..", ".", "", "a/b", "../..", "/"].flatMap(commandLinesWith)
+      assert.isAbove(lines.length, 6 * 20)
+      for (const words of lines) {
+        const ran = yield* control(...words)
+        assert.strictEqual(ran.code, 2, `${JSON.stringify(words)}: ${ran.stderr}`)
+        assert.include(ran.stderr, "an argument must not be empty", JSON.stringify(words))
       }
-      assert.strictEqual((yield* control("gateway", "get", "stays")).code, 0)
-    }))
+      assert.deepStrictEqual(received, [])
+      // The same command lines are complete, because they reach the server with another argument.
+      for (const words of commandLinesWith("fine")) yield* control(...words)
+      assert.isAtLeast(received.length, commandLinesWith("fine").length)
+    }).pipe(Effect.scoped))
 
   it.effect("@ reads a file only where the help says so, and @@ stands for @", () =>
     Effect.gen(function*() {
@@ -65,28 +83,8 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("argum
 
   it.effect("a redirect is not followed, so that another server gets neither the token nor a private key", () =>
     Effect.gen(function*() {
-      const received: Array<string> = []
-      const listen = (handler: RequestListener) =>
-        Effect.acquireRelease(
-          Effect.callback<string>((resume) => {
-            const server = createServer(handler).listen(0, "127.0.0.1", () =>
-              resume(Effect.succeed(`http://127.0.0.1:${(server.address() as AddressInfo).port}`)))
-            servers.push(server)
-          }),
-          () =>
-            Effect.sync(() =>
-              servers.forEach((server) => server.close())
-            )
-        )
-      const servers: Array<Server> = []
-      const other = yield* listen((request, response) => {
-        received.push(request.url ?? "")
-        response.end("{}")
-      })
-      const redirecting = yield* listen((request, response) => {
-        request.resume()
-        response.writeHead(307, { location: `${other}/api/certificates/x.example.com` }).end()
-      })
+      const { received, url: other } = yield* recordingServer
+      const redirecting = yield* redirectingServer(other)
       const { certificate, privateKey } = issueCertificate({ names: ["x.example.com"] })
       const { dataDir } = yield* SharedServer
       yield* Effect.promise(() => writeFile(join(dataDir, "x.pem"), certificate))

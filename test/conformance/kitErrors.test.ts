@@ -1,4 +1,5 @@
 /** Conformance kit: errors of its setup and of clients that violate the protocol. */
+import { recordingServer, redirectingServer } from "#support/httpServer.ts"
 import { temporaryDirectory } from "#support/temporaryFiles.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -70,6 +71,15 @@ describe("errors of the conformance kit", () => {
       const { code, printed } = yield* conformance("server", ...unreachable)
       assert.strictEqual(code, 2)
       assert.include(printed, "--token-file")
+    }))
+
+  it.live("the kit follows no redirect, so that another server receives no request", () =>
+    Effect.gen(function*() {
+      const token = yield* writeTemporary("token", "secret")
+      const { received, url } = yield* recordingServer
+      const api = yield* redirectingServer(url)
+      yield* fails(/unexpected redirect/u, "server", "--ws", "ws://127.0.0.1:2", "--api", api, "--token-file", token)
+      assert.deepStrictEqual(received, [])
     }))
 
   it.live("the kit reports a name that no transcript has", () =>
