@@ -4,7 +4,7 @@ import { createServer, type RequestListener, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
 
 /** Listens until the scope ends, and returns the URL. */
-export const listenHttp = (handler: RequestListener): Effect.Effect<string, never, Scope.Scope> =>
+const listenHttp = (handler: RequestListener): Effect.Effect<string, never, Scope.Scope> =>
   Effect.acquireRelease(
     Effect.callback<Server>((resume) => {
       const server = createServer(handler).listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
