@@ -89,6 +89,7 @@ const notControl = ({ name }: Server) =>
 const decodeJson = Schema.decodeUnknownEffect(Schema.fromJsonString(Schema.Unknown))
 
 const decodeProblem = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({
+  type: Schema.optionalKey(Schema.String),
   title: Schema.String,
   detail: Schema.optionalKey(Schema.String),
   errors: Schema.optionalKey(Schema.Array(Schema.Struct({ path: Schema.String, message: Schema.String })))
@@ -111,14 +112,15 @@ const rejection = Effect.fnUntraced(function*(
       `${server.name} does not accept the admin token of ${tokenSource}; check it`
     )
   }
-  const { detail, errors = [], title } = problem
+  const { detail, errors = [], title, type } = problem
   const faults = errors.map(({ message, path }) => path === "" ? message : `${path}: ${message}`)
   const reason = faults.length > 0 ? faults.join("; ") : detail ?? title
-  return yield* commandFailed(failureKindOf(response.status), reason)
+  return yield* commandFailed(failureKindOf(response.status, type), reason)
 })
 
-function failureKindOf(status: number) {
+function failureKindOf(status: number, type: string | undefined) {
   if (status === 400) return "usage"
   if (status === 401 || status === 403) return "unauthorized"
-  return status === 404 ? "notFound" : "failed"
+  // An option, such as --agent, names the missing resource.
+  return status === 404 || type === "urn:control:problem:no-such-agent" ? "notFound" : "failed"
 }

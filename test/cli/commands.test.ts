@@ -91,6 +91,7 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
       const { apiUrl, control, dataDir, wsPort } = yield* SharedServer
       const { apiKey, id } = JSON.parse((yield* control("agent", "create", "--name", "a", ...json)).stdout)
       const agentId = ["--agent-id", id]
+      const scope = JSON.stringify({ agents: ["aa"], domains: [] })
       const wrongToken = runIn({ CONTROL_API_URL: apiUrl, CONTROL_ADMIN_TOKEN: "not-the-right-token" })
       const nowhere = runIn({ CONTROL_API_URL: "http://127.0.0.1:9", CONTROL_ADMIN_TOKEN: "not-the-right-token" })
       const remote = runIn({ CONTROL_API_URL: "https://control.example.com", CONTROL_DATA_DIR: dataDir })
@@ -114,6 +115,8 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("contr
         [2, "--follow", control("events")],
         [3, "control: there is no tunnel nix", control("tunnel", "get", "nix")],
         [3, "control: there is no agent aa; did you mean a?", control("agent", "get", "aa")],
+        [3, "control: there is no agent aa; did you mean a?", control("tunnel", "list", "--agent", "aa")],
+        [3, "there is no agent aa; did you mean a?", control("gateway", "create", "--name", "g", "--serves", scope)],
         [4, `${apiUrl} does not accept the admin token of CONTROL_ADMIN_TOKEN; check it`, wrongToken("agent", "list")],
         [4, "does not accept the admin token of CONTROL_ADMIN_TOKEN", runIn(wrongTokenOnly)("doctor")],
         [4, "CONTROL_ADMIN_TOKEN", remote("agent", "list")],
