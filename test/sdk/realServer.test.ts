@@ -1,4 +1,5 @@
 /** The client library against a complete server with real sockets, PostgreSQL and clock. */
+import { generateWireguardKeyPair } from "#crypto/wireguardKeys.ts"
 import { type AgentView, CertificateRejected, type Change, ClientStopped, type GatewayView } from "#sdk/Client.ts"
 import { issueCertificate } from "#support/certificates.ts"
 import { adminToken, newDatabase } from "#support/testDatabase.ts"
@@ -174,7 +175,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("a client of the client
     Effect.gen(function*() {
       const server = yield* TestServer
       const { apiKey } = yield* server.newAgent
-      const wireguardPublicKey = randomBytes(32).toString("base64")
+      const wireguardPublicKey = generateWireguardKeyPair().publicKey
       const abort = new AbortController()
       const views: Array<AgentView> = []
       const client = yield* agent({

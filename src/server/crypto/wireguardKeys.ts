@@ -33,10 +33,13 @@ export const wireguardPublicKey = (privateKey: string): string => {
 
 /**
  * Whether a key agreement with this public key is secret. With a point of low order, such as zero, anyone knows the result
- * (RFC 7748, section 6.1), and WireGuard rejects such a peer.
+ * (RFC 7748, section 6.1), and WireGuard rejects such a peer. Another encoding of the same point is unusable too, because two
+ * clients could then have one key.
  */
 export const isUsableWireguardKey = (publicKey: string): boolean => {
-  const der = Buffer.concat([spkiHeader, Buffer.from(publicKey, "base64")])
+  const point = Buffer.from(publicKey, "base64")
+  if (!isCanonical(point)) return false
+  const der = Buffer.concat([spkiHeader, point])
   try {
     diffieHellman({ privateKey: probe, publicKey: createPublicKey({ key: der, format: "der", type: "spki" }) })
     return true
@@ -44,6 +47,12 @@ export const isUsableWireguardKey = (publicKey: string): boolean => {
     return false
   }
 }
+
+/** X25519 ignores the top bit and reduces modulo 2^255 - 19 (RFC 7748, section 5); `wg pubkey` prints neither form. */
+const isCanonical = (point: Buffer): boolean => Buffer.compare(point.toReversed(), modulus) < 0
+
+/** 2^255 - 19, big-endian. */
+const modulus = Buffer.from(`7f${"ff".repeat(30)}ed`, "hex")
 
 /** Any private key detects a point of low order. */
 const { privateKey: probe } = generateKeyPairSync("x25519")

@@ -22,6 +22,22 @@ it("a point of low order is no usable key, and every generated key is usable", (
   for (let times = 0; times < 50; times++) assert.isTrue(isUsableWireguardKey(generateWireguardKeyPair().publicKey))
 })
 
+it("each point has one accepted encoding, so that two clients cannot have one key", () => {
+  const point = Buffer.from(generateWireguardKeyPair().publicKey, "base64")
+  const encode = (first: number, last: number, rest: Buffer = point) => {
+    const copy = Buffer.from(rest)
+    copy.writeUInt8(first, 0)
+    copy.writeUInt8(last, 31)
+    return copy.toString("base64")
+  }
+  const [first, last] = [point.readUInt8(0), point.readUInt8(31)]
+  assert.isTrue(isUsableWireguardKey(encode(first, last)))
+  assert.isFalse(isUsableWireguardKey(encode(first, last | 0x80)), "the same point with the top bit")
+  // 9, the base point, and 9 + 2^255 - 19.
+  assert.isTrue(isUsableWireguardKey(encode(9, 0, Buffer.alloc(32))))
+  assert.isFalse(isUsableWireguardKey(encode(0xed + 9, 0x7f, Buffer.alloc(32, 0xff))))
+})
+
 layer(TestServer.layer(), { excludeTestServices: true })("a client that sends a WireGuard public key", (it) => {
   const refused = Effect.fnUntraced(function*(type: "agent" | "gateway", apiKey: string, wireguardPublicKey: string) {
     const { wsPort } = yield* TestServer
