@@ -15,7 +15,7 @@ const settings = {
   heartbeatTimeout: Duration.seconds(8)
 }
 
-/** Beginnings of the names of the transcripts. Each group has a server of its own, because transcripts mostly wait. */
+/** Beginnings of the names of the transcripts. Each group has another server, because transcripts mostly wait. */
 const groups = ["plain-", "upgrade-", "v1-a", "v1-"]
 
 /** Runs the transcripts whose names begin with these words. Returns the number of those that passed. */
