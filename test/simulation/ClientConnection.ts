@@ -51,11 +51,7 @@ export class ClientConnection extends ClientConnectionState implements SocketCli
       this.authAt = world.now
       this.authHash = client.simulation.hashOf(apiKey)
       this.authIndex = database.history.length - 1
-      client.simulation.authAttempts.push({
-        client: formatClientRef(client.key.ref),
-        at: world.now,
-        announces: client.ownKey !== undefined || client.publicIp !== undefined
-      })
+      client.simulation.authAttempts.push({ name: formatClientRef(client.key.ref), at: world.now })
       this.nodeIndex = this.#findNodeIndex()
     } else this.protocolErrors += 1
     const publicIp = client.publicIp === undefined ? {} : { publicIp: client.publicIp }

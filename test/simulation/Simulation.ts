@@ -13,7 +13,6 @@ import { checkAuthTimeout, checkDeliveryOrder, checkHealed, checkReleased } from
 import { Node } from "./Node.ts"
 import { Operator } from "./Operator.ts"
 import { Random } from "./Random.ts"
-import type { AuthAttempt } from "./SimulationContext.ts"
 import type { SimulationState } from "./SimulationState.ts"
 import { type Violation, World } from "./World.ts"
 
@@ -58,7 +57,8 @@ export class Simulation implements SimulationState {
   readonly clients: Array<Client> = []
   /** Every key that was ever issued, valid or not. */
   readonly keys: Array<Credential> = []
-  readonly authAttempts: Array<AuthAttempt> = []
+  /** Every first `auth` of a connection. */
+  readonly authAttempts: Array<{ readonly name: string; readonly at: number }> = []
   /** When the database, or the connection to it, last failed. */
   databaseFaultAt = Number.NEGATIVE_INFINITY
 

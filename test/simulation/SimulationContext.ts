@@ -5,15 +5,6 @@ import type { Database } from "./SimulatedDatabase.ts"
 import type { Node } from "./Node.ts"
 import type { World } from "./World.ts"
 
-/** The first `auth` of a connection. */
-export interface AuthAttempt {
-  readonly client: string
-  /** Simulated milliseconds. */
-  readonly at: number
-  /** The client announces a WireGuard key or a public address, so that this login or the next one may change its row. */
-  readonly announces: boolean
-}
-
 export interface SimulationContext {
   readonly world: World
   readonly database: Database
@@ -23,7 +14,8 @@ export interface SimulationContext {
   readonly clients: ReadonlyArray<{ key: Credential }>
   /** Every key that was ever issued, valid or not. */
   readonly keys: ReadonlyArray<Credential>
-  readonly authAttempts: Array<AuthAttempt>
+  /** Every first `auth` of a connection: the client's name and the simulated time in milliseconds. */
+  readonly authAttempts: Array<{ readonly name: string; readonly at: number }>
   /** When the database, or the connection to it, last failed; infinite while a fault lasts. */
   databaseFaultAt: number
   /** A random node that accepts connections. */

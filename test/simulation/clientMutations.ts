@@ -63,7 +63,7 @@ export const clientMutants: ReadonlyArray<Mutant> = [
     "the end of an old session marks the new one offline",
     "test/simulation/presenceStore.ts",
     "          for (const item of held) {\n            const row = rowHeldBy(item)",
-    "          for (const item of held) {\n            const row = presence.get(formatClientRef(item))"
+    "          for (const item of held) {\n            const row = presence.get(nameOf(item))"
   ),
   mutant(
     "a touch does not detect a takeover",
@@ -94,12 +94,6 @@ export const clientMutants: ReadonlyArray<Mutant> = [
     "test/simulation/nodeStores.ts",
     "filter((id) => !database.hasLease(id))",
     "filter(() => true)"
-  ),
-  mutant(
-    "a draining node keeps its lease when it stops",
-    "src/server/cluster/NodeLease.ts",
-    "    store.release(id).pipe(",
-    "    Effect.suspend(() => isDraining ? Effect.void : store.release(id)).pipe("
   )
 ]
 

@@ -113,7 +113,6 @@ export const nodeStore = (link: DatabaseLink) => {
           if (!hasClients) nodes.delete(id)
           else if (node !== undefined && !node.draining) nodes.set(id, { ...node, until: world.now })
           if ([...nodes].some(([other, { draining }]) => !draining && database.hasLease(other))) return Effect.void
-          if (node !== undefined && nodes.has(id)) nodes.set(id, { ...node, until: world.now })
           for (const [name, row] of database.presence) {
             if (nodes.has(row.node)) database.presence.set(name, { ...row, status: "offline" })
           }

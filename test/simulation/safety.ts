@@ -3,7 +3,6 @@ import type { CloseReason } from "#schema/codes.ts"
 import { formatClientRef } from "#schema/ids.ts"
 import { Duration } from "effect"
 import type { ClientConnectionState } from "./ClientConnectionState.ts"
-import type { AuthAttempt } from "./SimulationContext.ts"
 import type { DatabaseState } from "./SimulatedDatabase.ts"
 import type { Message } from "./ViewReplica.ts"
 import { settings } from "./Node.ts"
@@ -222,7 +221,8 @@ function findUnjustified(connection: ClientConnectionState, reason: CloseReason)
         ? undefined
         : "no other session has claimed it"
     case "tooMany":
-      return connection.messagesSent > 20 || exceedsLoginBurst(authAttempts, formatClientRef(client.key.ref))
+      return connection.messagesSent > 20 ||
+          authAttempts.filter(({ name }) => name === formatClientRef(client.key.ref)).length > loginBurst(connection)
         ? undefined
         : `only ${connection.messagesSent} messages sent`
     case "tooSlow":
@@ -232,14 +232,9 @@ function findUnjustified(connection: ClientConnectionState, reason: CloseReason)
   }
 }
 
-/**
- * Whether a client has logged in too often in a row. Fewer logins are allowed if each one may change the client's WireGuard
- * key or public address (rowChangeLimit.ts). A login without a key also changes the key that another program has announced.
- */
-function exceedsLoginBurst(attempts: ReadonlyArray<AuthAttempt>, client: string): boolean {
-  const own = attempts.filter((attempt) => attempt.client === client)
-  return own.length > (own.some(({ announces }) => announces) ? 10 : 29)
-}
+/** Logins of a client in a row; fewer if each one may change its WireGuard key or public address (rowChangeLimit.ts). */
+const loginBurst = ({ announcedKey, client }: ClientConnectionState): number =>
+  announcedKey === undefined && client.publicIp === undefined ? 29 : 10
 
 /** Another client has, or had, the announced WireGuard key. */
 function isForeignKey(

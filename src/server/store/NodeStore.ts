@@ -72,20 +72,16 @@ export class NodeStore extends Context.Service<NodeStore, {
         return rows.length > 0
       })
 
-      const noneIsLive = sql`not exists (select 1 from nodes where lease_until > now() and not draining)`
       /** If no live node is left, also marks clients of draining nodes offline, because they can reconnect to no node. */
       const markAllOffline = (table: string) =>
         sql`update ${sql(table)} set status = 'offline' where status = 'online' and session_node in
-          (select id from nodes) and ${noneIsLive}`
+          (select id from nodes) and not exists (select 1 from nodes where lease_until > now() and not draining)`
 
       const release = Effect.fn("NodeStore.release")(function*(node: string) {
         yield* transaction(sql)(Effect.all([
-          // Waits for a touch that still runs in the background. A later touch of this node fails, because its lease has ended.
-          sql`select 1 from nodes where id = ${node} for update`,
           sql`delete from nodes where id = ${node} and not exists (${onlineClientsOf(node, "agents")})
             and not exists (${onlineClientsOf(node, "gateways")})`,
           sql`update nodes set lease_until = now() where id = ${node} and not draining`,
-          sql`update nodes set lease_until = now() where id = ${node} and ${noneIsLive}`,
           markAllOffline("agents"),
           markAllOffline("gateways")
         ]))
