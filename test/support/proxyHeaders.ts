@@ -1,4 +1,4 @@
-/** Encodes PROXY protocol headers, which `src/server/ingress/proxyProtocol.ts` decodes. */
+/** Encodes PROXY protocol headers, which `src/proxyProtocol/parseHeader.ts` decodes. */
 import { Effect } from "effect"
 import { connect, isIPv6, type Socket, SocketAddress } from "node:net"
 import { type RawResponse, readResponse } from "./rawHttp.ts"
@@ -43,7 +43,7 @@ export interface Endpoint {
 
 const otherServer: Endpoint = { address: "192.0.2.10", port: 443 }
 const otherServer6: Endpoint = { address: "2001:db8::10", port: 443 }
-const serverFor = ({ address }: Endpoint) => isIPv6(address) ? otherServer6 : otherServer
+export const serverFor = ({ address }: Endpoint) => isIPv6(address) ? otherServer6 : otherServer
 
 export const v1 = (client: Endpoint, server: Endpoint = serverFor(client)): Buffer =>
   Buffer.from(

@@ -1,6 +1,7 @@
 /** The gateway's public ports: HTTP, HTTPS, and those of tcp and udp tunnels. */
 import type { Route, Routes } from "#gateway/Route.ts"
 import type { Clock, Timer } from "#processes/clock.ts"
+import type { TcpEnds } from "#proxyProtocol/TcpEnds.ts"
 import type { Device } from "#wireguard/Device.ts"
 import type { Server, Socket } from "node:net"
 import { ConnectionLimits, type ConnectionLimitSettings, type RefusedConnections } from "./ConnectionLimits.ts"
@@ -10,15 +11,16 @@ import { localAddresses, udpAddresses } from "./localAddresses.ts"
 import type { PipedBytes } from "./Pipe.ts"
 import { Pipes } from "./Pipes.ts"
 import { type LogProblem, problemLog } from "./problemLog.ts"
+import { ProxyEntry } from "./ProxyEntry.ts"
 import { type PublicPort, PublicPorts } from "./PublicPorts.ts"
 import { TlsEntry, type TlsRejections } from "./TlsEntry.ts"
 import { UdpPort } from "./UdpPort.ts"
 import { type UdpCounts, UdpSessions, type UdpSettings } from "./UdpSessions.ts"
-import { endsOf, type Visitor } from "./visitors.ts"
+import { endsOf } from "./visitors.ts"
 
 /** Bounds of connections and sessions, and times in milliseconds. */
 export interface FrontLimits extends ConnectionLimitSettings, UdpSettings {
-  /** Time in which a visitor of the HTTPS port must send its ClientHello. */
+  /** Time in which a visitor of the HTTPS port must send its ClientHello, and a trusted proxy its PROXY header. */
   readonly helloMillis: number
   /** Time without a byte in either direction after which a tls or tcp connection is reset. */
   readonly idleMillis: number
@@ -78,6 +80,8 @@ export interface FrontCounts {
   readonly pipedBytes: Readonly<PipedBytes>
   readonly refusedConnections: Readonly<RefusedConnections>
   readonly tlsRejections: Readonly<TlsRejections>
+  /** Connections of trusted proxies without a valid PROXY header. */
+  readonly proxyRejections: number
   readonly udpSessions: number
   readonly udp: Readonly<UdpCounts>
 }
@@ -90,6 +94,7 @@ export class Listeners {
   readonly #logProblem: LogProblem
   readonly #connections: ConnectionLimits
   readonly #pipes: Pipes
+  readonly #proxyEntry: ProxyEntry
   readonly #tlsEntry: TlsEntry
   readonly #udpSessions: UdpSessions
   readonly #udpPorts = new Set<UdpPort>()
@@ -102,6 +107,8 @@ export class Listeners {
     const { clock, httpFront, onPortProblems = () => {}, onProblem, routes, udp } = options
     const limits = { ...defaultLimits, ...options.limits }
     this.#options = options
+    this.#logProblem = problemLog(clock, onProblem)
+    this.#proxyEntry = new ProxyEntry({ clock, headerMillis: limits.helloMillis, logProblem: this.#logProblem })
     this.#connections = new ConnectionLimits(limits)
     this.#pipes = new Pipes({ clock, idleMillis: limits.idleMillis, limits: this.#connections })
     this.#tlsEntry = new TlsEntry({
@@ -111,7 +118,6 @@ export class Listeners {
       pipes: this.#pipes,
       serveTls: (socket) => httpFront.serveTls(socket)
     })
-    this.#logProblem = problemLog(clock, onProblem)
     this.#udpSessions = new UdpSessions({ clock, settings: limits, udp, logProblem: this.#logProblem })
     this.#ports = new PublicPorts({
       clock,
@@ -137,6 +143,7 @@ export class Listeners {
       pipedBytes: this.#pipes.bytes,
       refusedConnections: this.#connections.refused,
       tlsRejections: this.#tlsEntry.rejections,
+      proxyRejections: this.#proxyEntry.rejected,
       udpSessions: this.#udpSessions.open,
       udp: this.#udpSessions.counts
     }
@@ -145,7 +152,11 @@ export class Listeners {
   /** Opens the HTTP and the HTTPS port. Rejects with a sentence that names the address, the port and the remedy. */
   async start(): Promise<void> {
     const { httpFront, httpPort, httpsPort } = this.#options
-    this.#httpServers = await this.#listen(httpPort, "--http-port", (socket) => httpFront.serveHttp(socket))
+    this.#httpServers = await this.#listen(httpPort, "--http-port", (socket) => {
+      httpFront.serveHttp(socket)
+      // The bytes after a PROXY header wait in a paused socket.
+      if (socket.isPaused()) socket.resume()
+    })
     this.#httpsServers = await this.#listen(
       httpsPort,
       "--https-port",
@@ -175,6 +186,7 @@ export class Listeners {
     this.#refreshTimer?.cancel()
     for (const server of [...this.#httpServers, ...this.#httpsServers]) server.close()
     this.#ports.close()
+    this.#proxyEntry.close()
     this.#tlsEntry.close()
     await this.#pipes.drain(drainMillis)
   }
@@ -182,7 +194,7 @@ export class Listeners {
   async #listen(
     port: number,
     option: string,
-    serve: (socket: Socket, ends: Visitor) => void
+    serve: (socket: Socket, ends: TcpEnds) => void
   ): Promise<ReadonlyArray<Server>> {
     try {
       return await listenOnAll(this.#options.bind, { port, ...this.#handlers(port, serve) })
@@ -223,7 +235,7 @@ export class Listeners {
     }
   }
 
-  #handlers(port: number, serve: (socket: Socket, ends: Visitor) => void): Omit<ListenOptions, "port"> {
+  #handlers(port: number, serve: (socket: Socket, ends: TcpEnds) => void): Omit<ListenOptions, "port"> {
     return {
       onConnection: (socket) => this.#accept(socket, serve),
       onError: (error) => this.#logProblem(`tcp ${port}`, `cannot accept connections to port ${port}: ${error.message}`)
@@ -231,17 +243,20 @@ export class Listeners {
   }
 
   /** Counts the connection until it closes, or resets it if there are too many. */
-  #accept(socket: Socket, serve: (socket: Socket, ends: Visitor) => void): void {
+  #accept(socket: Socket, serve: (socket: Socket, ends: TcpEnds) => void): void {
     ignoreErrors(socket)
     const ends = endsOf(socket)
     if (ends === undefined) return void socket.destroy()
     if (!this.#connections.tryAdd()) return void socket.resetAndDestroy()
     socket.once("close", () => this.#connections.remove())
-    this.#serveVisitor(socket, ends, serve)
+    const { proxyProtocolIn, trustedProxies } = this.#options
+    if (!proxyProtocolIn || !trustedProxies(ends.source.address)) return this.#serveVisitor(socket, ends, serve)
+    this.#proxyEntry.accept(socket, ends, (visitor) => this.#serveVisitor(socket, visitor, serve))
   }
 
-  #serveVisitor(socket: Socket, ends: Visitor, serve: (socket: Socket, ends: Visitor) => void): void {
-    const { address } = ends.visitor
+  /** One proxy can use all connections, because it forwards those of many visitors. */
+  #serveVisitor(socket: Socket, ends: TcpEnds, serve: (socket: Socket, ends: TcpEnds) => void): void {
+    const { address } = ends.source
     if (!this.#options.trustedProxies(address)) {
       const holder = this.#connections.tryAddVisitor(address)
       if (holder === undefined) return void socket.resetAndDestroy()

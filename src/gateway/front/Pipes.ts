@@ -1,13 +1,13 @@
 /** The open pipes of tls and tcp tunnels, by their route. */
 import type { Route } from "#gateway/Route.ts"
+import { encodeHeader } from "#proxyProtocol/encodeHeader.ts"
 import type { Clock } from "#processes/clock.ts"
+import type { TcpEnds } from "#proxyProtocol/TcpEnds.ts"
 import type { Socket } from "node:net"
 import type { ConnectionLimits } from "./ConnectionLimits.ts"
 import { endWith } from "./endSocket.ts"
 import { Pipe, type PipedBytes } from "./Pipe.ts"
-import { proxyHeader } from "./proxyHeader.ts"
 import { fatalAlert } from "./tlsAlert.ts"
-import type { Visitor } from "./visitors.ts"
 
 export interface PipesOptions {
   readonly clock: Clock
@@ -31,7 +31,7 @@ export class Pipes {
   }
 
   /** Connects the visitor to the service. Resets the visitor if the tunnel has too many connections. */
-  connect(socket: Socket, route: Route, ends: Visitor): void {
+  connect(socket: Socket, route: Route, ends: TcpEnds): void {
     const { clock, idleMillis, limits } = this.#options
     if (!limits.tryAddToTunnel(route.tunnelId)) return void socket.resetAndDestroy()
     this.#open += 1
@@ -40,7 +40,7 @@ export class Pipes {
     const pipe = new Pipe(socket, route, {
       clock,
       idleMillis,
-      header: proxyProtocol === "none" ? undefined : proxyHeader(proxyProtocol, ends.visitor, ends.gateway),
+      header: proxyProtocol === "none" ? undefined : encodeHeader(proxyProtocol, ends),
       bytes: this.bytes,
       onUnreachable: () => {
         if (route.protocol === "tls") endWith(socket, fatalAlert("internal_error"), clock)

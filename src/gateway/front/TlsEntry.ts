@@ -1,13 +1,13 @@
 /** Connections to the HTTPS port until their ClientHello has decided who serves them. */
 import type { Routes } from "#gateway/Route.ts"
 import type { Clock } from "#processes/clock.ts"
+import type { TcpEnds } from "#proxyProtocol/TcpEnds.ts"
 import type { Socket } from "node:net"
 import { type ClientHello, readClientHello } from "./clientHello.ts"
 import { endWith } from "./endSocket.ts"
 import { peek } from "./peek.ts"
 import type { Pipes } from "./Pipes.ts"
 import { type AlertName, fatalAlert } from "./tlsAlert.ts"
-import type { Visitor } from "./visitors.ts"
 
 /** Connections that ended before they had a route, since the start. */
 export interface TlsRejections {
@@ -42,7 +42,7 @@ export class TlsEntry {
     this.#options = options
   }
 
-  accept(socket: Socket, ends: Visitor): void {
+  accept(socket: Socket, ends: TcpEnds): void {
     const { clock, helloMillis } = this.#options
     this.#pending.add(socket)
     peek(socket, {
@@ -61,7 +61,7 @@ export class TlsEntry {
     for (const socket of this.#pending) socket.destroy()
   }
 
-  #serve(socket: Socket, ends: Visitor, result: Result, bytes: Buffer): void {
+  #serve(socket: Socket, ends: TcpEnds, result: Result, bytes: Buffer): void {
     this.#pending.delete(socket)
     if (result === "Ended") return void socket.destroy()
     if (result === "TimedOut") {

@@ -1,23 +1,17 @@
 /** Addresses of visitors: of the socket, or from the PROXY header of a trusted proxy in front of the gateway. */
-import type { TcpEnd } from "./proxyHeader.ts"
+import type { TcpEnds } from "#proxyProtocol/TcpEnds.ts"
 import { unmappedAddress } from "#schema/ids.ts"
 import type { Socket } from "node:net"
 
-/** A visitor, and the address of the gateway that the visitor used. */
-export interface Visitor {
-  readonly visitor: TcpEnd
-  readonly gateway: TcpEnd
-}
-
 export type SocketEnds = Pick<Socket, "remoteAddress" | "remotePort" | "localAddress" | "localPort">
 
-/** The ends of an open socket; undefined if it has closed already. */
-export const endsOf = (socket: SocketEnds): Visitor | undefined => {
+/** The visitor and the address of the gateway; undefined if the socket has closed already. */
+export const endsOf = (socket: SocketEnds): TcpEnds | undefined => {
   const { localAddress, localPort, remoteAddress, remotePort } = socket
   if (remoteAddress === undefined || remotePort === undefined) return undefined
   return {
-    visitor: { address: plainAddress(remoteAddress), port: remotePort },
-    gateway: { address: plainAddress(localAddress ?? "0.0.0.0"), port: localPort ?? 0 }
+    source: { address: plainAddress(remoteAddress), port: remotePort },
+    destination: { address: plainAddress(localAddress ?? "0.0.0.0"), port: localPort ?? 0 }
   }
 }
 
@@ -31,18 +25,18 @@ export const plainAddress = (address: string): string => {
  * Visitors from PROXY headers by the four-tuple of their connection, because TLS wraps the socket in another object, and
  * both objects have the same four-tuple.
  */
-const visitorsByFourTuple = new Map<string, Visitor>()
+const endsByFourTuple = new Map<string, TcpEnds>()
 
 /** The visitor of a socket or of the TLS socket around it; undefined if the socket has closed already. */
-export const visitorOf = (socket: SocketEnds): Visitor | undefined =>
-  (visitorsByFourTuple.size === 0 ? undefined : visitorsByFourTuple.get(fourTuple(socket))) ?? endsOf(socket)
+export const visitorOf = (socket: SocketEnds): TcpEnds | undefined =>
+  (endsByFourTuple.size === 0 ? undefined : endsByFourTuple.get(fourTuple(socket))) ?? endsOf(socket)
 
 /** Remembers the visitor until the socket closes. */
-export const rememberVisitor = (socket: Socket, visitor: Visitor): void => {
+export const rememberVisitor = (socket: Socket, ends: TcpEnds): void => {
   const key = fourTuple(socket)
-  visitorsByFourTuple.set(key, visitor)
+  endsByFourTuple.set(key, ends)
   // The next connection can have the same four-tuple before the close of this one is reported.
-  socket.once("close", () => visitorsByFourTuple.get(key) === visitor && visitorsByFourTuple.delete(key))
+  socket.once("close", () => endsByFourTuple.get(key) === ends && endsByFourTuple.delete(key))
 }
 
 function fourTuple({ localAddress, localPort, remoteAddress, remotePort }: SocketEnds): string {

@@ -1,7 +1,7 @@
 /** Determines the address of the caller and the encryption of its path, through trusted proxies. Pure. */
 import { unmappedAddress } from "#schema/ids.ts"
 import { isLoopback } from "#server/Settings.ts"
-import { canonicalAddress } from "./addresses.ts"
+import { canonicalAddress } from "#proxyProtocol/canonicalAddress.ts"
 
 /** Other end of a socket. */
 export interface RemoteEndpoint {

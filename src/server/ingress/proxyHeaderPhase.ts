@@ -1,4 +1,4 @@
-/** Reads the PROXY header of each new connection before TLS and HTTP. `proxyProtocol.ts` parses it. */
+/** Reads the PROXY header of each new connection before TLS and HTTP. `proxyProtocol.ts` decides. */
 import { Quota, type QuotaLimits } from "#rateLimit/Quota.ts"
 import { unmappedAddress } from "#schema/ids.ts"
 import { addressMatcher, type SettingsValues } from "#server/Settings.ts"
@@ -93,7 +93,7 @@ class ProxyHeaderPhase {
       // The socket is paused first, so that no bytes are lost while it has no listener.
       socket.pause().off("data", onData).off("end", destroy).off("error", destroy).off("close", release)
       const { header } = decision
-      if (header !== undefined) rememberRemote(socket, pending.address, header.client)
+      if (header !== undefined) rememberRemote(socket, pending.address, header.ends?.source.address)
       this.#passToServer(socket, header === undefined ? bytes : bytes.subarray(header.length))
     }
     // The server allows half-open sockets. A client that ends before its header is complete is of no use.

@@ -1,27 +1,18 @@
 /** Encoder of PROXY headers, versions 1 and 2 (haproxy.org, proxy-protocol.txt). Pure. */
 import { parseIpv4, parseIpv6 } from "#schema/addresses.ts"
+import type { TcpEnd, TcpEnds } from "./TcpEnds.ts"
 
-/** An end of a TCP connection. `address` is IPv4 or IPv6 without a zone. */
-export interface TcpEnd {
-  readonly address: string
-  readonly port: number
-}
+/** The header that precedes the first byte of a forwarded connection. */
+export const encodeHeader = (version: "v1" | "v2", ends: TcpEnds): Buffer =>
+  version === "v1" ? headerV1(sameFamily(ends)) : headerV2(sameFamily(ends))
 
-/** The header that precedes the first byte to a service: the visitor, and the address of the gateway that the visitor used. */
-export const proxyHeader = (version: "v1" | "v2", visitor: TcpEnd, gateway: TcpEnd): Buffer => {
-  const ends = sameFamily(visitor, gateway)
-  return version === "v1" ? headerV1(ends) : headerV2(ends)
-}
-
-/** Both ends in one family, which each header has. */
-interface Ends {
+/** Ends of one family, because a header has one family. */
+interface Ends extends TcpEnds {
   readonly isIpv6: boolean
-  readonly source: TcpEnd
-  readonly destination: TcpEnd
 }
 
 /** An IPv4 address that meets an IPv6 address takes its IPv4-mapped form (RFC 4291, 2.5.5.2). */
-function sameFamily(source: TcpEnd, destination: TcpEnd): Ends {
+function sameFamily({ destination, source }: TcpEnds): Ends {
   const isIpv6 = source.address.includes(":") || destination.address.includes(":")
   const mapped = (end: TcpEnd) =>
     isIpv6 && !end.address.includes(":") ? { address: `::ffff:${end.address}`, port: end.port } : end
