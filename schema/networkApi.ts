@@ -25,6 +25,11 @@ const UnreadableRow = Pagination.UnreadableRow.annotate({
 const Network = Schema.Struct({
   timeline: Timeline,
   revision: Revision.annotate({ description: "Revision of the views that this node serves." }),
+  clientUrl: Schema.String.annotate({
+    description:
+      "URL at which agents and gateways reach this node: CONTROL_PUBLIC_URL, otherwise an address of its machine.",
+    examples: ["wss://control.example.com"]
+  }),
   held: Schema.NullOr(HeldUpdate),
   unreadable: Schema.Array(UnreadableRow).annotate({ description: "Unreadable rows, at most 1000." })
 }).annotate({ identifier: "Network" })

@@ -81,7 +81,7 @@ export const control = Command.make("control").pipe(
       "before the timeout"
   ),
   Command.withShortDescription("Manage a Control server"),
-  Command.withExamples([{ command: "control agent create --name home" }, { command: "control doctor" }]),
+  Command.withExamples([{ command: "control agent create home" }, { command: "control doctor" }]),
   Command.withSubcommands([
     ...resourceCommands(),
     eventsCommand,

@@ -25,7 +25,7 @@ interface CommandHelp {
 export const commandHelp: Readonly<Record<string, CommandHelp>> = {
   "agent create": {
     description: "Create an agent with a subnet, a WireGuard key pair and its first API key",
-    example: "control agent create --name home"
+    example: "control agent create home -o env"
   },
   "agent list": { description: "List agents, oldest first", example: "control agent list --status offline" },
   "agent get": { description: "Show an agent", example: "control agent get home" },
@@ -37,9 +37,17 @@ export const commandHelp: Readonly<Record<string, CommandHelp>> = {
     description: "Delete an agent, revoke its API keys and close its connection",
     example: "control agent delete home --cascade true"
   },
+  "agent run": {
+    description: "Run an agent, which carries the traffic of its tunnels; `control agent run --help` shows the options",
+    example: "control agent run --env-file home.env"
+  },
+  "gateway run": {
+    description: "Run a gateway, which serves visitors; `control gateway run --help` shows the options",
+    example: "control gateway run --env-file edge.env"
+  },
   "gateway create": {
     description: "Create a gateway with a WireGuard key pair and its first API key",
-    example: "control gateway create --name edge-1 --public-ip 203.0.113.7 --listen-port 51820"
+    example: "control gateway create edge-1 --public-ip 203.0.113.7 --listen-port 51820"
   },
   "gateway list": { description: "List gateways, oldest first", example: "control gateway list -o json" },
   "gateway get": { description: "Show a gateway", example: "control gateway get edge-1" },

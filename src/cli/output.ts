@@ -46,10 +46,9 @@ const escapeControlCharacters = (json: string): string =>
   )
 
 /** The secret that was created, under the name that clients and `control` read. No value needs quotes. */
-function variablesOf({ apiKey, token }: Row): string {
-  const type = typeof apiKey === "string" && apiKey.startsWith("ctl_gw") ? "gateway" : "agent"
+function variablesOf({ apiKey, clientUrl, token }: Row): string {
   const variables = typeof apiKey === "string"
-    ? [`CONTROL_CLIENT_TYPE=${type}`, `CONTROL_API_KEY=${apiKey}`]
+    ? [...typeof clientUrl === "string" ? [`CONTROL_URL=${clientUrl}`] : [], `CONTROL_API_KEY=${apiKey}`]
     : [`CONTROL_ADMIN_TOKEN=${String(token)}`]
   return variables.map((line) => `${replaceControlCharacters(line)}\n`).join("")
 }

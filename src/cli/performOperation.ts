@@ -71,10 +71,22 @@ export const performOperation = Effect.fnUntraced(
       return yield* print(format, rows, tables[operation.group])
     }
     const response = yield* requestJson(server, request)
-    if (response !== undefined) yield* print(format, response)
+    if (response !== undefined) {
+      yield* print(format, format === "env" ? yield* withClientUrl(server, response) : response)
+    }
     yield* failUnlessDelivered(response, query["wait"])
   }
 )
+
+/** Adds the URL that a new client connects to. A server of an earlier version does not know it. */
+const withClientUrl = Effect.fnUntraced(function*(server: Server, created: unknown) {
+  if (!isCreatedClient(created)) return created
+  const network = yield* requestJson(server, { method: "GET", path: "/api/network", query: {} })
+  return hasClientUrl(network) ? { ...created, clientUrl: network.clientUrl } : created
+})
+
+const isCreatedClient = Schema.is(Schema.Struct({ apiKey: Schema.String }))
+const hasClientUrl = Schema.is(Schema.Struct({ clientUrl: Schema.String }))
 
 const valueOf = (input: Input, given: string) =>
   Effect.gen(function*() {

@@ -28,15 +28,38 @@ export const resourceCommands = () => {
     ...groups.map((group) => {
       const noun = nounOf(group)
       const ofGroup = all.filter((operation) => operation.group === group)
-      return resourceCommand(noun, ofGroup.map((operation) => operationCommand(noun, operation)))
+      const commands = ofGroup.map((operation) => operationCommand(noun, operation))
+      return resourceCommand(noun, hasProgram(noun) ? [...commands, programCommand(noun)] : commands)
     }),
     resourceCommand("key", keyCommands(all))
   ]
 }
 
+const envFile = Flag.optional(
+  Flag.String("env-file").pipe(
+    Flag.withMetavar("FILE"),
+    Flag.withDescription("File with CONTROL_URL and CONTROL_API_KEY, as -o env prints them")
+  )
+)
+
+const hasProgram = (noun: string): boolean => noun === "agent" || noun === "gateway"
+
+/** `bin/control.mjs` starts the program itself; the command exists only for the help. */
+const programCommand = (noun: string) =>
+  Command.make(
+    "run",
+    { envFile },
+    () => Effect.fail(commandFailed("usage", `start the program by \`control ${noun} run\`; --help shows its options`))
+  ).pipe(
+    Command.withDescription(commandHelp[`${noun} run`]?.description ?? ""),
+    Command.withExamples(exampleOf(`${noun} run`))
+  )
+
+type ProgramCommand = ReturnType<typeof programCommand>
+
 const resourceCommand = <Input>(
   noun: string,
-  subcommands: ReadonlyArray<Command.Command<string, Input, {}, CommandFailed, Stdio.Stdio>>
+  subcommands: ReadonlyArray<Command.Command<string, Input, {}, CommandFailed, Stdio.Stdio> | ProgramCommand>
 ) =>
   Command.make(noun).pipe(
     Command.withDescription(groupHelp[noun] ?? noun),
@@ -50,14 +73,48 @@ const exampleOf = (...commands: ReadonlyArray<string>): ReadonlyArray<Command.Co
 
 const operationCommand = (noun: string, operation: Operation) => {
   const words = `${noun} ${operation.verb}`
-  return Command.make(
-    operation.verb,
-    { ...paramsOf(words, operation.inputs), output: secretCommands.has(words) ? outputOfSecret : output },
-    (values) => performOperation(operation, values as unknown as InputValues, values.output)
-  ).pipe(
+  const format = secretCommands.has(words) ? outputOfSecret : output
+  const command = namedCommands.has(words)
+    ? Command.make(
+      operation.verb,
+      { ...paramsOf(words, operation.inputs.map(optionalName)), positionalName: nameArgument(words), output: format },
+      ({ output, positionalName, ...values }) =>
+        Effect.flatMap(
+          nameOf(positionalName, values as unknown as InputValues),
+          (name) =>
+            performOperation(operation, { ...values as unknown as InputValues, name: Option.some(name) }, output)
+        )
+    )
+    : Command.make(
+      operation.verb,
+      { ...paramsOf(words, operation.inputs), output: format },
+      (values) => performOperation(operation, values as unknown as InputValues, values.output)
+    )
+  return command.pipe(
     Command.withDescription(commandHelp[words]?.description ?? operation.summary),
     Command.withExamples(exampleOf(words))
   )
+}
+
+/** Commands whose name is an argument. `--name` stays for scripts of earlier versions. */
+const namedCommands: ReadonlySet<string> = new Set(["agent create", "gateway create"])
+
+const optionalName = (input: Input): Input => input.name === "name" ? { ...input, isRequired: false } : input
+
+const nameArgument = (words: string) =>
+  Argument.optional(
+    Argument.String("name").pipe(Argument.withDescription(inputHelp[`${words} name`] ?? inputHelp["name"] ?? ""))
+  )
+
+const nameOf = (argument: Option.Option<string>, { name: option = Option.none() }: InputValues) => {
+  if (Option.isSome(argument) && Option.isSome(option)) {
+    return Effect.fail(commandFailed("usage", "the name is given twice: as an argument and by --name"))
+  }
+  return Option.match(Option.orElse(argument, () => option), {
+    onNone: () =>
+      Effect.fail(commandFailed("usage", "the argument name is missing, for example home; --name sets it as well")),
+    onSome: Effect.succeed
+  })
 }
 
 /** Commands whose answer has a secret that is shown once. */

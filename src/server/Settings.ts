@@ -78,6 +78,7 @@ export const readSettings = Effect.fnUntraced(
     const values: SettingsValues = {
       wsHost: plain(definitions.wsHost),
       wsPort: plain(definitions.wsPort),
+      publicUrl: plain(definitions.publicUrl),
       apiHost: plain(definitions.apiHost),
       apiPort: plain(definitions.apiPort),
       tlsCertificate: plain(definitions.tlsCertificate),

@@ -30,8 +30,9 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("argum
   it.effect("names and domains stand for ids, lists can be filtered, and tables show names", () =>
     Effect.gen(function*() {
       const { control } = yield* SharedServer
-      const env = yield* control("agent", "create", "--name", "named", "-o", "env")
-      assert.match(env.stdout, /^CONTROL_CLIENT_TYPE=agent\nCONTROL_API_KEY=ctl_agt_\w+_[\w-]+\n$/u)
+      const env = yield* control("agent", "create", "named", "-o", "env")
+      assert.strictEqual(env.stderr, "")
+      assert.match(env.stdout, /^CONTROL_URL=ws:\/\/\S+:\d+\nCONTROL_API_KEY=ctl_agt_\w+_[\w-]+\n$/u)
       const domain = "named.example.com"
       // The option of 0.2.0 still works.
       for (const [option, host] of [["--agent", domain], ["--agent-id", `two.${domain}`]] as const) {

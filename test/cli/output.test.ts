@@ -45,7 +45,7 @@ describe("output formats", () => {
   it("the format env prints the secret under the name that programs read", () => {
     assert.strictEqual(
       render("env", { id: "x", apiKey: "ctl_gw_1_2" }, { now }),
-      "CONTROL_CLIENT_TYPE=gateway\nCONTROL_API_KEY=ctl_gw_1_2\n"
+      "CONTROL_API_KEY=ctl_gw_1_2\n"
     )
     assert.strictEqual(render("env", { token: "ctl_adm_1_2" }, { now }), "CONTROL_ADMIN_TOKEN=ctl_adm_1_2\n")
   })

@@ -47,6 +47,7 @@ describe("reading settings", () => {
       const values = yield* readSettings({
         CONTROL_WS_HOST: "::1",
         CONTROL_WS_PORT: "0",
+        CONTROL_PUBLIC_URL: "wss://control.example.com/a",
         CONTROL_API_HOST: "localhost",
         CONTROL_API_PORT: "8080",
         CONTROL_TLS_CERTIFICATE: "/etc/control/certificate.pem",
@@ -84,6 +85,7 @@ describe("reading settings", () => {
         exposedFiles: [],
         wsHost: "::1",
         wsPort: 0,
+        publicUrl: Option.some("wss://control.example.com/a"),
         apiHost: "localhost",
         apiPort: 8080,
         tlsCertificate: Option.some("/etc/control/certificate.pem"),

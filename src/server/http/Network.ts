@@ -1,7 +1,10 @@
 /** Handlers of /api/network. */
 import { Network } from "#feed/Network.ts"
+import { clientUrl } from "#ingress/clientUrl.ts"
+import { Ingress } from "#ingress/Ingress.ts"
 import { Api } from "#schema/api.ts"
 import { NothingHeld, StoreUnavailable } from "#schema/problems.ts"
+import { Settings } from "#server/Settings.ts"
 import { DateTime, Effect, Option } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { problemOf } from "./problems.ts"
@@ -15,6 +18,8 @@ export const layer = HttpApiBuilder.group(
   "network",
   Effect.fnUntraced(function*(handlers) {
     const network = yield* Network
+    const settings = yield* Settings
+    const ingress = yield* Ingress
     const loaded = Effect.timeoutOrElse(Effect.mapError(network.loaded, problemOf), {
       duration: "200 millis",
       orElse: () =>
@@ -31,6 +36,7 @@ export const layer = HttpApiBuilder.group(
       return {
         timeline,
         revision,
+        clientUrl: clientUrl(settings, ingress.boundAddress("ws")?.port ?? settings.wsPort),
         held: held && { ...held, since: DateTime.formatIso(held.since) },
         unreadable: unreadableRows.map(({ entity, id, reason }) => ({ entityType: entity, entityId: id, reason }))
       }

@@ -12,6 +12,7 @@ import {
 import { Clock, Context, Effect, Layer, Metric, Queue, Schedule, type Scope } from "effect"
 import type { RequestListener, Server } from "node:http"
 import { Server as TlsServer } from "node:https"
+import type { AddressInfo } from "node:net"
 import {
   CertificateUnusable,
   parseKeyPair,
@@ -40,6 +41,8 @@ export class Ingress extends Context.Service<Ingress, {
    * its share of the open files. Errors of the listening socket are logged, because they would otherwise end the process.
    */
   supervise(port: PortName, server: Server): Effect.Effect<void, never, Scope.Scope>
+  /** The bound address of a supervised server; undefined if there is none. */
+  boundAddress(port: PortName): AddressInfo | undefined
   /** Reads the files of the certificate now instead of at the next poll. */
   readonly reloadCertificate: Effect.Effect<CertificateReload>
   /** Counts a refused connection, and logs the warning unless another one was logged in the last 10 s. */
@@ -51,7 +54,7 @@ export class Ingress extends Context.Service<Ingress, {
       const settings = yield* Settings
       const openFiles = yield* OpenFiles
       const limits = connectionLimitsOf(settings, openFiles)
-      const servers = new Set<Server>()
+      const servers = new Map<Server, PortName>()
       let keyPair = yield* readOrUnusable(() => readKeyPair(settings))
       let reloadCertificate: Effect.Effect<CertificateReload> = Effect.succeed("absent")
       if (keyPair !== undefined) {
@@ -61,7 +64,7 @@ export class Ingress extends Context.Service<Ingress, {
         yield* Effect.forkScoped(Effect.repeat(Effect.suspend(() => reportExpiry(keyPair)), Schedule.spaced("1 day")))
         reloadCertificate = makeReload(settings, keyPair, (next) => {
           keyPair = next
-          for (const server of servers) replaceCertificate(server, next)
+          for (const server of servers.keys()) replaceCertificate(server, next)
         })
         const { certificatePollInterval } = yield* Intervals
         yield* Effect.forkScoped(Effect.repeat(reloadCertificate, Schedule.spaced(certificatePollInterval)))
@@ -100,7 +103,7 @@ export class Ingress extends Context.Service<Ingress, {
         }
         server.on("error", onError).on("drop", onDrop)
         yield* superviseProxyHeaderPhase(server, warnings)
-        servers.add(server)
+        servers.set(server, port)
         yield* Effect.addFinalizer(() => Effect.sync(() => servers.delete(server)))
       })
 
@@ -112,9 +115,17 @@ export class Ingress extends Context.Service<Ingress, {
             `CONTROL_MAX_CONNECTIONS=${settings.maxConnections}; raise the limit (ulimit -n) or lower CONTROL_MAX_CONNECTIONS`
         )
       }
-      return Ingress.of({ create, supervise, reloadCertificate, reportRefusal })
+      return Ingress.of({ create, supervise, boundAddress: boundAddressIn(servers), reloadCertificate, reportRefusal })
     })
   )
+}
+
+const boundAddressIn = (servers: ReadonlyMap<Server, PortName>) => (port: PortName): AddressInfo | undefined => {
+  for (const [server, name] of servers) {
+    const address = server.address()
+    if (name === port && typeof address === "object" && address !== null) return address
+  }
+  return undefined
 }
 
 /** Terminates connections without a PROXY header after 5 to 10 s, and logs rejected headers of trusted proxies. */

@@ -59,6 +59,12 @@ export const definitions = {
     default: "3001",
     description: "Port on which agents and gateways connect (WebSocket)."
   }),
+  publicUrl: plain(Parse.optionalWebSocketUrl, {
+    name: "CONTROL_PUBLIC_URL",
+    default: "",
+    description:
+      "URL at which agents and gateways reach this server, for example `wss://control.example.com`; `control agent create -o env` prints it. Unset: an address of this machine with CONTROL_WS_PORT."
+  }),
   apiHost: plain(Parse.host, {
     name: "CONTROL_API_HOST",
     default: "127.0.0.1",

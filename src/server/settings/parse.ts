@@ -100,6 +100,17 @@ export const origins: Parser<ReadonlyArray<string>> = list(
   }
 )
 
+export const optionalWebSocketUrl: Parser<Option.Option<string>> = {
+  allowed: "a URL such as wss://control.example.com or ws://192.0.2.1:3001, without a user or a fragment",
+  parse: (text) => {
+    if (text === "") return Option.some(Option.none())
+    const url = URL.parse(text)
+    const isAllowed = url !== null && /^wss?:$/u.test(url.protocol) && url.username === "" && url.password === "" &&
+      url.hash === "" && !/[\s"'$`\\]/u.test(text)
+    return isAllowed ? Option.some(Option.some(text)) : Option.none()
+  }
+}
+
 export const nodeName: Parser<string> = {
   allowed: "a name of 1 to 128 characters",
   parse: (text) => /^[^\p{Cc}]{1,128}$/u.test(text) ? Option.some(text) : Option.none()
