@@ -7,13 +7,15 @@ export const exitCodes = {
   notFound: 3,
   unauthorized: 4,
   unreachable: 5,
-  timedOut: 6
+  timedOut: 6,
+  /** `control check` has found a broken link. */
+  broken: 8
 } as const
 
 type FailureKind = keyof typeof exitCodes
 
 export class CommandFailed extends Schema.TaggedError<CommandFailed>()("CommandFailed", {
-  kind: Schema.Literals(["failed", "usage", "notFound", "unauthorized", "unreachable", "timedOut"]),
+  kind: Schema.Literals(["failed", "usage", "notFound", "unauthorized", "unreachable", "timedOut", "broken"]),
   reason: Schema.String
 }) {
   override get message(): string {

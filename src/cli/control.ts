@@ -3,7 +3,9 @@ import packageJson from "#package.json" with { type: "json" }
 import { Cause, Console, Effect, Exit, Layer } from "effect"
 import { Argument, CliError, CliOutput, Command, Flag } from "effect/cli"
 import { CommandFailed, commandFailed, exitCodes } from "./CommandFailed.ts"
+import { checkCommand } from "./check/checkCommand.ts"
 import { eventsCommand } from "./events.ts"
+import { exposeCommand } from "./expose.ts"
 import { replaceControlCharacters } from "./valueText.ts"
 import { output, print } from "./print.ts"
 import { resourceCommands } from "./resourceCommands.ts"
@@ -78,11 +80,13 @@ export const control = Command.make("control").pipe(
     "Manage a Control server. Set CONTROL_API_URL and CONTROL_ADMIN_TOKEN (or CONTROL_ADMIN_TOKEN_FILE); on the " +
       "server's machine both are detected. Agents and gateways are given by name or id, tunnels by domain or id. Options with @FILE read a file. Exit codes: 0 success, " +
       "1 failure, 2 usage error, 3 not found, 4 unauthorized, 5 server unreachable, 6 saved, but not applied everywhere " +
-      "before the timeout"
+      "before the timeout, 8 a broken link found by check"
   ),
   Command.withShortDescription("Manage a Control server"),
   Command.withExamples([{ command: "control agent create home" }, { command: "control doctor" }]),
   Command.withSubcommands([
+    exposeCommand,
+    checkCommand,
     ...resourceCommands(),
     eventsCommand,
     backupCommand,

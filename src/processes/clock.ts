@@ -30,3 +30,9 @@ export const systemClock: Clock = {
 
 /** Node fires a longer timer at once. */
 const maxTimerMillis = 2 ** 31 - 1
+
+/** RFC 3339 text of milliseconds since 1970, in UTC. */
+export const timeText = (millis: number): string => new Date(millis).toISOString()
+
+/** Milliseconds since 1970 of an RFC 3339 text or of a date in a certificate; NaN for any other text. */
+export const parseTime = (text: string): number => Date.parse(text)
