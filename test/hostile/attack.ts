@@ -1,7 +1,7 @@
 /** Generates hostile connections; the same seed and index give the same attack. */
 import type { ClientType } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
-import { type SeededRandom, seededRandom } from "./SeededRandom.ts"
+import { type SeededRandom, seededRandom } from "#support/SeededRandom.ts"
 import { closeFrame, frame, opcodes, upgradeRequest } from "./frames.ts"
 import { type MessagePool, randomMessage } from "./randomMessages.ts"
 

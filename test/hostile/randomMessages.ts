@@ -2,7 +2,7 @@
 import { AgentMessage, AgentMessageV1, GatewayMessage, GatewayMessageV1, type Level } from "#schema/protocol.ts"
 import type { ClientType } from "#schema/ids.ts"
 import { Arbitrary, Effect, Schema } from "effect"
-import type { SeededRandom } from "./SeededRandom.ts"
+import type { SeededRandom } from "#support/SeededRandom.ts"
 
 interface Message {
   readonly type: string
