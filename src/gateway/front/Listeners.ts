@@ -157,11 +157,16 @@ export class Listeners {
       // The bytes after a PROXY header wait in a paused socket.
       if (socket.isPaused()) socket.resume()
     })
-    this.#httpsServers = await this.#listen(
-      httpsPort,
-      "--https-port",
-      (socket, ends) => this.#tlsEntry.accept(socket, ends)
-    )
+    try {
+      this.#httpsServers = await this.#listen(
+        httpsPort,
+        "--https-port",
+        (socket, ends) => this.#tlsEntry.accept(socket, ends)
+      )
+    } catch (error) {
+      await this.close(0)
+      throw error
+    }
     this.#refreshLater()
   }
 

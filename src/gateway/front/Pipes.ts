@@ -60,7 +60,9 @@ export class Pipes {
   /** Resets the pipes of a route that are still open after `drainMillis`. */
   retire(route: Route, drainMillis: number): void {
     const pipes = this.#byRoute.get(route)
-    if (pipes !== undefined) this.#options.clock.after(drainMillis, () => resetAll(pipes))
+    if (pipes === undefined) return
+    if (drainMillis > 0) this.#options.clock.after(drainMillis, () => resetAll(pipes))
+    else resetAll(pipes)
   }
 
   /** Resolves when all pipes have closed. Resets those that are still open after `drainMillis`. */
@@ -68,9 +70,11 @@ export class Pipes {
     if (this.#open === 0) return
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#onDrained = resolve
-    const timer = this.#options.clock.after(drainMillis, () => this.#byRoute.forEach(resetAll))
+    const resetRest = () => this.#byRoute.forEach(resetAll)
+    const timer = drainMillis > 0 ? this.#options.clock.after(drainMillis, resetRest) : undefined
+    if (timer === undefined) resetRest()
     await promise
-    timer.cancel()
+    timer?.cancel()
   }
 
   #pipesOf(route: Route): Set<Pipe> {

@@ -117,7 +117,7 @@ function bind(address: string, port: number): Promise<Socket> {
   const family = address.includes(":") ? 6 : 4
   const socket = createSocket({
     type: family === 6 ? "udp6" : "udp4",
-    ipv6Only: true,
+    ipv6Only: family === 6,
     recvBufferSize: receiveBufferBytes,
     // Visitors are addresses already. Node's own lookup would cost a turn of the event loop for each datagram.
     lookup: (host, _options, callback) => callback(null, host, family)

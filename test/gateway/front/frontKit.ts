@@ -6,6 +6,7 @@ import { issueCertificate } from "#support/certificates.ts"
 import type { Device, OnDatagram, TunnelSocket } from "#wireguard/Device.ts"
 import { createSocket } from "node:dgram"
 import { once } from "node:events"
+import type { Duplex } from "node:stream"
 import { type AddressInfo, connect, createServer, type Server, type Socket } from "node:net"
 import { onTestFinished } from "vitest"
 
@@ -121,11 +122,13 @@ export const closeAfterTest = <S extends { destroy(): unknown; on(event: "error"
   return socket
 }
 
-/** All bytes until the other end has ended. Rejects with the connection's error. */
-export const readAll = async (socket: AsyncIterable<Buffer>): Promise<Buffer> => {
+/** All bytes until the other end has ended its output. The connection stays open in the other direction. */
+export const readAll = (socket: Duplex): Promise<Buffer> => {
+  const { promise, reject, resolve } = Promise.withResolvers<Buffer>()
   const chunks: Array<Buffer> = []
-  for await (const chunk of socket) chunks.push(chunk)
-  return Buffer.concat(chunks)
+  socket.on("data", (chunk: Buffer) => chunks.push(chunk)).once("error", reject)
+  socket.once("end", () => resolve(Buffer.concat(chunks)))
+  return promise
 }
 
 /** The next `length` bytes. */
@@ -139,15 +142,15 @@ export const readBytes = async (socket: Socket, length: number): Promise<Buffer>
 }
 
 /** How a connection ends: `end`, or the code of its error. Discards its bytes. */
-export const ending = async (socket: Socket): Promise<string> => {
+export const ending = (socket: Socket): Promise<string> => {
+  const { promise, resolve } = Promise.withResolvers<string>()
+  socket.once("end", () => resolve("end")).once("error", ({ code }: NodeJS.ErrnoException) => resolve(code ?? "error"))
   socket.resume()
-  return Promise.race([
-    once(socket, "end").then(() => "end", (error: NodeJS.ErrnoException) => error.code ?? "error"),
-    new Promise<string>((resolve) =>
-      socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? "error"))
-    )
-  ])
+  return promise
 }
+
+/** How a connection to this port ends, also if it ends before the visitor knows that it is established. */
+export const endingOf = (port: number): Promise<string> => ending(closeAfterTest(connect({ host: "127.0.0.1", port })))
 
 /** Waits, turn by turn of the event loop, until the condition holds. */
 export const until = async (condition: () => boolean): Promise<void> => {

@@ -55,16 +55,17 @@ const startHttps = async () => {
 
 /** A socket whose writes reach the network in pieces of `size` bytes, each one alone. */
 const inPieces = (socket: Socket, size: number): Duplex => {
-  const write = async (bytes: Buffer) => {
+  const write = async (bytes: Buffer, done: () => void) => {
     for (let at = 0; at < bytes.length; at += size) {
       socket.write(bytes.subarray(at, at + size))
       // The server reads the piece before the next one arrives.
       for (let turn = 0; turn < 2; turn += 1) await new Promise((resolve) => setImmediate(resolve))
     }
+    done()
   }
   const duplex = new Duplex({
     read: () => void socket.resume(),
-    write: (chunk: Buffer, _encoding, done) => void write(chunk).then(() => done()),
+    write: (chunk: Buffer, _encoding, done) => void write(chunk, done),
     final: (done) => void socket.end(done),
     destroy: (error, done) => {
       socket.destroy()
