@@ -25,7 +25,7 @@ const serviceCertificate = issueCertificate({ names: ["pass.example.com"], commo
 const serviceTls = { cert: serviceCertificate.certificate, key: serviceCertificate.privateKey }
 const authorities = [certificate.certificate, serviceCertificate.certificate]
 
-/** A TLS echo service of its own, behind the tunnel. */
+/** A TLS echo service with its own certificate, behind the tunnel. */
 const startTlsService = (): Promise<number> =>
   listen(createServer(serviceTls, (socket) => void closeAfterTest(socket).pipe(socket)))
 
