@@ -1,7 +1,7 @@
 /** State machine of one WireGuard peer: sessions, timers, endpoint and waiting packets. */
 import type { Endpoint, PeerStats } from "#wireguard/Device.ts"
 import { forgetAfterMillis, maxAttempts, maxJitterMillis, rejectAfterMillis, rekeyTimeoutMillis } from "./constants.ts"
-import type { HeapItem } from "./DeadlineHeap.ts"
+import type { HeapItem } from "#wireguard/DeadlineHeap.ts"
 import type { ReceivedInitiation } from "./handshake.ts"
 import { Handshaker, type HandshakerHost } from "./Handshaker.ts"
 import type { IndexTable } from "./IndexTable.ts"
@@ -85,8 +85,8 @@ export class Peer implements HeapItem {
     }
   }
 
-  /** Does what is due, and arms the next timer. */
-  tick(now: number): void {
+  /** Does what is due. Returns the time of the next call. */
+  tick(now: number): number {
     const timers = this.#timers
     if (now >= timers.forgetAt) this.#forget()
     if (now >= timers.handshakeAt) this.#retryHandshake(now)
@@ -95,7 +95,7 @@ export class Peer implements HeapItem {
       this.#wantHandshake(now)
     }
     if (timers.takeKeepalive(now)) this.#sendKeepalive(now)
-    this.#arm()
+    return timers.next()
   }
 
   /** A data message of one of this peer's sessions. True if it was opened in place. */

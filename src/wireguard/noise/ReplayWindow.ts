@@ -1,4 +1,4 @@
-/** Sliding window of received counters (RFC 6479): each counter is accepted once, late ones within 8,128. */
+/** Sliding window of received counters (RFC 6479): each counter is accepted once, late ones within 8,160. */
 
 const words = 256
 const bits = words * 32

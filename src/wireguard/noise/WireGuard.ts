@@ -10,7 +10,7 @@ import {
   tagBytes
 } from "./constants.ts"
 import { CookieIssuer, hasValidMac1 } from "./cookies.ts"
-import { DeadlineHeap } from "./DeadlineHeap.ts"
+import { DeadlineHeap } from "#wireguard/DeadlineHeap.ts"
 import { type Local, localIdentity, readInitiation } from "./handshake.ts"
 import { IndexTable } from "./IndexTable.ts"
 import { defaultInitiationLimits, InitiationLimiter, type InitiationLimits } from "./InitiationLimiter.ts"
@@ -161,8 +161,7 @@ export class WireGuard {
     for (let served = 0; served < maxPeersPerTick; served += 1) {
       const peer = this.#timers.first
       if (peer === undefined || peer.deadline > time) return
-      this.#timers.set(peer, Infinity)
-      peer.tick(time)
+      this.#timers.set(peer, peer.tick(time))
     }
   }
 
