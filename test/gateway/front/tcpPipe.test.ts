@@ -46,13 +46,14 @@ const startPair = async (options: FrontChanges = {}) => {
 
 describe("tcp tunnel", () => {
   it("a visitor that ends its output still receives the answer of the service", async () => {
-    const { listeners, service, visitor } = await startPair()
+    const { clock, listeners, service, visitor } = await startPair()
     visitor.end("question")
     assert.strictEqual(String(await readAll(service)), "question")
     service.end("answer")
     assert.strictEqual(String(await readAll(visitor)), "answer")
     await until(() => listeners.counts.openPipes === 0)
     assert.deepStrictEqual(listeners.counts.pipedBytes, { fromVisitors: 8, toVisitors: 6 })
+    assert.strictEqual(clock.timers, 1, "only the timer of addresses is left")
   })
 
   it("a service that ends its output still receives what the visitor sends", async () => {
@@ -115,11 +116,14 @@ describe("tcp tunnel", () => {
 
   it("connections without a byte in either direction are reset after the idle time", async () => {
     const { clock, listeners, service, visitor } = await startPair({ limits: { idleMillis: 60_000 } })
-    visitor.write("a")
-    await readBytes(service, 1)
-    clock.advance(59_000)
-    service.write("b")
-    await readBytes(visitor, 1)
+    for (let round = 0; round < 2; round += 1) {
+      clock.advance(59_000)
+      visitor.write("a")
+      await readBytes(service, 1)
+      clock.advance(59_000)
+      service.write("b")
+      await readBytes(visitor, 1)
+    }
     clock.advance(59_000)
     assert.strictEqual(listeners.counts.openPipes, 1)
     clock.advance(1_000)
@@ -137,6 +141,13 @@ describe("report about the service of a tcp tunnel", () => {
       service.write(text)
       await readBytes(visitor, 1)
     }
+    assert.deepStrictEqual(tunnel.outcomes, ["ok"])
+  })
+
+  it("a service that ends without a byte has accepted the connection", async () => {
+    const { service, tunnel, visitor } = await startPair()
+    service.end()
+    assert.strictEqual(await ending(visitor), "end")
     assert.deepStrictEqual(tunnel.outcomes, ["ok"])
   })
 

@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { createSocket, type RemoteInfo, type Socket, type SocketType } from "node:dgram"
 import { once } from "node:events"
 import { onTestFinished } from "vitest"
-import { type FrontChanges, route, startFront, until } from "./frontKit.ts"
+import { type FrontChanges, loopbackUdp, route, startFront, until } from "./frontKit.ts"
 
 const openSocket = async (address: string, port = 0): Promise<Socket> => {
   const type: SocketType = address.includes(":") ? "udp6" : "udp4"
@@ -70,6 +70,25 @@ const startEcho = async () => {
   return { port: socket.address().port, ports, socket }
 }
 
+/** UDP through the tunnel that counts its open ports. */
+const countedUdp = () => {
+  let open = 0
+  const udp: typeof loopbackUdp = {
+    bindUdp: async (port, onDatagram) => {
+      const socket = await loopbackUdp.bindUdp(port, onDatagram)
+      open += 1
+      return {
+        ...socket,
+        close: () => {
+          open -= 1
+          socket.close()
+        }
+      }
+    }
+  }
+  return { udp, openPorts: () => open }
+}
+
 const startUdp = async (options: FrontChanges = {}, changes: Partial<Route> = {}) => {
   const service = await startEcho()
   const tunnel = route({ protocol: "udp", listenPort: await freeUdpPort(), port: service.port, ...changes })
@@ -112,7 +131,8 @@ describe("udp tunnel", () => {
   })
 
   it("a session ends after 60 s without a datagram, and each direction keeps it open", async () => {
-    const { clock, listeners, port, service } = await startUdp()
+    const { openPorts, udp } = countedUdp()
+    const { clock, listeners, port, service } = await startUdp({ udp })
     const [active, silent, listening] = await Promise.all([1, 2, 3].map(() => openSocket("127.0.0.1")))
     for (const visitor of [active, silent, listening]) await ask(visitor as Socket, "x", port)
     const [, , listeningPort = 0] = service.ports
@@ -125,6 +145,7 @@ describe("udp tunnel", () => {
     assert.strictEqual(listeners.counts.udp.expired, 1)
     clock.advance(40_000)
     assert.strictEqual(listeners.counts.udpSessions, 0)
+    assert.strictEqual(openPorts(), 0)
     assert.strictEqual(clock.timers, 1, "only the timer of addresses is left")
     await ask(silent as Socket, "again", port)
     assert.strictEqual(service.ports.size, 4)
@@ -202,7 +223,7 @@ describe("bounds of udp sessions", () => {
     const [first, second, third] = await visitors(3) as [Socket, Socket, Socket]
     const [other] = await visitors(1, "127.0.0.2") as [Socket]
     for (const visitor of [other, first, second]) {
-      await ask(visitor, "x", port)
+      for (const text of ["question", "confirmation"]) await ask(visitor, text, port)
       clock.advance(1_000)
     }
     // The second session of the visitor is idle for longer than the first one now.
@@ -252,6 +273,7 @@ describe("addresses of replies", () => {
     const [sessionPort = 0] = service.ports
     service.socket.send("to the first visitor", sessionPort, "127.0.0.1")
     assert.deepStrictEqual(await receive(visitor), { text: "to the first visitor", from: "127.0.0.1", port })
+    assert.strictEqual((await ask(visitor, "z", port, "127.0.0.9")).from, "127.0.0.9")
   })
 
   it("a machine with one address has one socket, and a machine with several has one for each", () => {
