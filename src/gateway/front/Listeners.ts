@@ -38,8 +38,7 @@ export const defaultLimits: FrontLimits = {
   maxUdpSessions: 16_384,
   maxUdpSessionsPerVisitor: 256,
   maxUdpSessionsPerTunnel: 4_096,
-  udpIdleMillis: 60_000,
-  maxUdpPayloadBytes: 65_507
+  udpIdleMillis: 60_000
 }
 
 /** Serves HTTP. Each socket is open and has an `error` listener; its first bytes can wait in its buffer. */
@@ -176,6 +175,11 @@ export class Listeners {
    */
   setPortRoutes(routes: ReadonlyArray<Route>): Promise<ReadonlyMap<string, string>> {
     return this.#ports.set(routes)
+  }
+
+  /** The largest packet inside the tunnels in bytes, 1280 by default. Larger datagrams of visitors are dropped and counted. */
+  setTunnelMtu(mtu: number): void {
+    this.#udpSessions.setTunnelMtu(mtu)
   }
 
   /** Resets the tls and tcp connections of a route that are still open after `drainMillis`. */

@@ -15,8 +15,6 @@ export interface UdpSettings {
   readonly maxUdpSessionsPerTunnel: number
   /** Time without a datagram in either direction after which a session ends. */
   readonly udpIdleMillis: number
-  /** Largest payload of a datagram to a service in bytes. */
-  readonly maxUdpPayloadBytes: number
 }
 
 /** Counts since the start. */
@@ -25,7 +23,7 @@ export interface UdpCounts {
   toVisitors: number
   evicted: number
   expired: number
-  /** Datagrams that were dropped because of their size. */
+  /** Datagrams of visitors that do not fit into one packet of the tunnel, which carries no fragments. */
   tooLarge: number
   /** Datagrams that were dropped because a queue was full, or that the system refused to send. */
   dropped: number
@@ -42,6 +40,9 @@ export interface UdpSessionsOptions {
 
 /** Sessions of one public port, by visitor address and port. */
 export type SessionsOfPort = Map<string, UdpSession>
+
+/** Headers of IPv4 and UDP. */
+const packetHeaderBytes = 28
 
 /** A session moves to the end of its scopes at most this often, because the moves cost more than the datagram. */
 const moveMillis = 1_000
@@ -64,9 +65,16 @@ export class UdpSessions {
   readonly #byTunnel = new Map<string, SessionScope>()
   readonly #byVisitor = new Map<string, SessionScope>()
   #sweepTimer: Timer | undefined
+  #maxPayloadBytes = 0
 
   constructor(options: UdpSessionsOptions) {
     this.#options = options
+    this.setTunnelMtu(1_280)
+  }
+
+  /** Largest packet inside the tunnels, in bytes. */
+  setTunnelMtu(mtu: number): void {
+    this.#maxPayloadBytes = mtu - packetHeaderBytes
   }
 
   get open(): number {
@@ -75,8 +83,8 @@ export class UdpSessions {
 
   /** Handles a datagram of a visitor. */
   receive(ofPort: SessionsOfPort, route: Route, publicSocket: Socket, datagram: Buffer, from: RemoteInfo): void {
-    const { clock, settings } = this.#options
-    if (datagram.length > settings.maxUdpPayloadBytes) return void (this.counts.tooLarge += 1)
+    const { clock } = this.#options
+    if (datagram.length > this.#maxPayloadBytes) return void (this.counts.tooLarge += 1)
     // Nothing can be sent to port 0.
     if (from.port === 0) return void (this.counts.dropped += 1)
     const key = `${from.address} ${from.port}`
