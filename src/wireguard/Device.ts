@@ -24,6 +24,8 @@ export interface PeerConfig {
 /** Facts about one peer since the device began. */
 export interface PeerStats {
   readonly publicKey: string
+  /** IPv4 address of the peer inside the network. */
+  readonly address: string
   /** Time of the last completed handshake in milliseconds since 1970; undefined before the first one. */
   readonly lastHandshakeAt: number | undefined
   /** Bytes of WireGuard datagrams. */
@@ -36,7 +38,8 @@ export interface PeerStats {
 /**
  * A TCP connection through a tunnel, with the methods of `net.Socket` that `node:http`, `node:tls` and pipes use. It emits
  * `connect` once, or `error` with a `code` as `net.connect` does: `ECONNREFUSED` (the peer rejected the connection),
- * `ECONNRESET`, `ETIMEDOUT` (no answer), `EHOSTUNREACH` (no peer has the address).
+ * `ECONNRESET`, `ETIMEDOUT` (no answer), `EHOSTUNREACH` (no peer has the address). `allowHalfOpen` is false as for `net.connect`;
+ * pipes set it to true.
  */
 export interface TunnelSocket extends Duplex {
   readonly connecting: boolean

@@ -1,0 +1,164 @@
+/** Receiving half of a connection: order, window and SACK blocks. Positions count bytes from the peer's SYN, which is 0. */
+
+/** A small segment is charged this many bytes, because its buffer and its bookkeeping cost more than its payload. */
+const minSegmentCost = 256
+
+/** Segments that wait for an earlier one. */
+const maxLateSegments = 2_048
+
+interface LateSegment {
+  readonly start: number
+  readonly bytes: Buffer
+}
+
+export class Receiver {
+  /** Position of the next byte. */
+  next = 1
+  #capacity: number
+  #shift = 0
+  /** Position after the last byte that the peer may send. It never moves back. */
+  #edge = 0
+  /** Bytes that the application has and has not consumed, and what they are charged. */
+  #unconsumed = 0
+  #unconsumedCost = 0
+  /** Sorted and disjoint. */
+  #late: Array<LateSegment> = []
+  #lateBytes = 0
+  /** Merged ranges of the late segments, as pairs of positions; the newest range first. */
+  #ranges: Array<{ start: number; end: number }> = []
+
+  /** `capacity`: bytes of the window. */
+  constructor(capacity: number) {
+    this.#capacity = capacity
+  }
+
+  /** `shift`: window scale that the peer was sent. */
+  setWindow(capacity: number, shift: number): void {
+    this.#capacity = capacity
+    this.#shift = shift
+  }
+
+  get edge(): number {
+    return this.#edge
+  }
+
+  /** Bytes in memory. */
+  get memory(): number {
+    return this.#unconsumedCost + this.#lateBytes
+  }
+
+  get hasLate(): boolean {
+    return this.#late.length > 0
+  }
+
+  /** Whether the peer should learn of a wider window without waiting for its next segment. */
+  get needsWindowUpdate(): boolean {
+    return this.#possibleEdge - this.#edge >= this.#capacity / 4
+  }
+
+  get #possibleEdge(): number {
+    return this.next + this.#capacity - Math.ceil(this.#unconsumedCost)
+  }
+
+  /** The window to send, scaled, which fixes the edge. A SYN has no scale. */
+  advertise(isSyn: boolean): number {
+    const shift = isSyn ? 0 : this.#shift
+    const bytes = Math.max(0, Math.max(this.#edge, this.#possibleEdge) - this.next)
+    const window = Math.min(0xffff, bytes >>> shift)
+    this.#edge = Math.max(this.#edge, this.next + window * 2 ** shift)
+    return window
+  }
+
+  /**
+   * Accepts bytes from `start`, cut to the window, and hands those that are in order to `deliver`. Returns whether `next` has moved.
+   * The buffers are kept while they wait.
+   */
+  insert(start: number, bytes: Buffer, deliver: (bytes: Buffer) => void): boolean {
+    const from = Math.max(start, this.next)
+    const to = Math.min(start + bytes.length, this.#edge)
+    // A peer that fills the memory with tiny segments gets no more of them accepted.
+    if (to <= from || this.#unconsumedCost > 2 * this.#capacity) return false
+    const part = from === start && to === start + bytes.length ? bytes : bytes.subarray(from - start, to - start)
+    if (from > this.next) {
+      if (this.#late.length < maxLateSegments) this.#insertLate(from, part)
+      return false
+    }
+    this.#deliver(part, deliver)
+    if (this.#late.length > 0) this.#deliverLate(deliver)
+    return true
+  }
+
+  consumed(bytes: number): void {
+    if (this.#unconsumed <= 0) return
+    const share = Math.min(1, bytes / this.#unconsumed)
+    this.#unconsumedCost -= this.#unconsumedCost * share
+    this.#unconsumed = Math.max(0, this.#unconsumed - bytes)
+  }
+
+  /** Edges of up to `max` SACK blocks, the newest block first (RFC 2018 section 4). */
+  sackEdges(max: number): Array<number> {
+    return this.#ranges.slice(0, max).flatMap(({ end, start }) => [start, end])
+  }
+
+  /** Forgets everything that waits, because the connection has ended. */
+  clear(): void {
+    this.#late = []
+    this.#lateBytes = 0
+    this.#ranges = []
+  }
+
+  #deliver(bytes: Buffer, deliver: (bytes: Buffer) => void): void {
+    this.next += bytes.length
+    this.#unconsumed += bytes.length
+    this.#unconsumedCost += Math.max(minSegmentCost, bytes.length)
+    deliver(bytes)
+  }
+
+  #deliverLate(deliver: (bytes: Buffer) => void): void {
+    let count = 0
+    for (const { bytes, start } of this.#late) {
+      if (start > this.next) break
+      count += 1
+      this.#lateBytes -= Math.max(minSegmentCost, bytes.length)
+      const skip = this.next - start
+      if (skip < bytes.length) this.#deliver(skip === 0 ? bytes : bytes.subarray(skip), deliver)
+    }
+    if (count > 0) this.#late.splice(0, count)
+    if (this.#ranges.length > 0) this.#ranges = this.#ranges.filter(({ end }) => end > this.next)
+  }
+
+  /** Keeps the parts that no late segment has yet. */
+  #insertLate(start: number, bytes: Buffer): void {
+    const end = start + bytes.length
+    let index = this.#late.length
+    while (index > 0 && this.#late[index - 1]!.start >= start) index -= 1
+    let from = start
+    const before = this.#late[index - 1]
+    if (before !== undefined) from = Math.max(from, before.start + before.bytes.length)
+    while (from < end) {
+      const after = this.#late[index]
+      const to = after === undefined ? end : Math.min(end, after.start)
+      if (to > from) {
+        const part = bytes.subarray(from - start, to - start)
+        this.#late.splice(index, 0, { start: from, bytes: part })
+        this.#lateBytes += Math.max(minSegmentCost, part.length)
+        index += 1
+      }
+      if (after === undefined) break
+      from = Math.max(from, after.start + after.bytes.length)
+      index += 1
+    }
+    this.#addRange(start, end)
+  }
+
+  #addRange(start: number, end: number): void {
+    const range = { start, end }
+    const others = this.#ranges.filter((other) => {
+      if (other.end < range.start || other.start > range.end) return true
+      range.start = Math.min(range.start, other.start)
+      range.end = Math.max(range.end, other.end)
+      return false
+    })
+    this.#ranges = [range, ...others]
+  }
+}

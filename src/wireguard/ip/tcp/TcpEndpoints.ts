@@ -1,0 +1,273 @@
+/** All TCP connections and listeners of a stack: finds the connection of each segment, and rejects what has none. */
+import { DeadlineHeap } from "#wireguard/DeadlineHeap.ts"
+import { addressText } from "#wireguard/ip/ipv4.ts"
+import { type Ends, flags, Segment, SegmentWriter } from "./segment.ts"
+import { type ConnectionOwner, type PeerSyn, peerSynOf, type TcpHandlers } from "./connectionParts.ts"
+import { TcpConnection } from "./TcpConnection.ts"
+
+/** A connection that a peer asks for. Exactly one of the two methods is called, once. */
+export interface IncomingTcp {
+  readonly localAddress: string
+  readonly remoteAddress: string
+  readonly remotePort: number
+  /** Sends the SYN-ACK. May be called long after the SYN, whose repetitions are ignored meanwhile. */
+  accept(now: number, handlers: TcpHandlers): TcpConnection
+  /** Answers with RST. */
+  reject(now: number): void
+}
+
+export interface TcpLimits {
+  readonly maxConnections: number
+  /** Handshakes that are not complete, from one address and from all. */
+  readonly maxPendingPerAddress: number
+  readonly maxPending: number
+  /** Bytes in the buffers of all connections. New connections are rejected above it, and windows shrink above half of it. */
+  readonly maxMemoryBytes: number
+  /** Bytes that a peer may send before the application has consumed them. */
+  readonly receiveWindow: number
+}
+
+export interface TcpCounters {
+  segmentsReceived: number
+  segmentsSent: number
+  /** Segments without a connection that were answered with RST. */
+  unknown: number
+  /** SYNs above a limit, which were dropped or rejected. */
+  refused: number
+}
+
+/** A SYN that the application has not answered yet. */
+interface PendingSyn {
+  readonly ends: Ends
+  readonly syn: PeerSyn
+}
+
+const firstEphemeralPort = 32_768
+const maxPortAttempts = 64
+const smallWindow = 65_536
+
+/** Interval in which the memory of all connections is counted. */
+const memoryIntervalMillis = 1_000
+
+export class TcpEndpoints {
+  readonly counters: TcpCounters = { segmentsReceived: 0, segmentsSent: 0, unknown: 0, refused: 0 }
+  readonly #writer: SegmentWriter
+  readonly #segment = new Segment()
+  readonly #random32: () => number
+  readonly #limits: TcpLimits
+  readonly #owner: ConnectionOwner<TcpConnection>
+  /** By remote address, then by both ports. */
+  readonly #connections = new Map<number, Map<number, TcpConnection>>()
+  readonly #pending = new Map<number, Map<number, PendingSyn>>()
+  readonly #listeners = new Map<number, (incoming: IncomingTcp) => void>()
+  readonly #timers = new DeadlineHeap<TcpConnection>()
+  #dirty: Array<TcpConnection> = []
+  #count = 0
+  #pendingCount = 0
+  #memory = 0
+  #memoryAt = -Infinity
+
+  constructor(mtu: number, random32: () => number, limits: TcpLimits, sendPacket: (packet: Buffer) => void) {
+    this.#random32 = random32
+    this.#limits = limits
+    this.#writer = new SegmentWriter(sendPacket)
+    const windowBytes = () => this.#memory > limits.maxMemoryBytes / 2 ? smallWindow : limits.receiveWindow
+    this.#owner = {
+      writer: this.#writer,
+      mss: mtu - 40,
+      get receiveWindow() {
+        return windowBytes()
+      },
+      markDirty: (connection) => {
+        if (connection.isDirty) return
+        connection.isDirty = true
+        this.#dirty.push(connection)
+      },
+      setDeadline: (connection, deadline) => this.#timers.set(connection, deadline),
+      forget: (connection) => this.#forget(connection)
+    }
+  }
+
+  get size(): number {
+    return this.#count
+  }
+
+  listen(port: number, onSyn: (incoming: IncomingTcp) => void): () => void {
+    if (this.#listeners.has(port)) throw new Error(`TCP port ${port} is in use`)
+    this.#listeners.set(port, onSyn)
+    return () => void this.#listeners.delete(port)
+  }
+
+  /** Returns undefined if no port is free. */
+  connect(now: number, to: Omit<Ends, "localPort">, handlers: TcpHandlers): TcpConnection | undefined {
+    if (this.#count >= this.#limits.maxConnections) return undefined
+    for (let attempt = 0; attempt < maxPortAttempts; attempt += 1) {
+      const localPort = firstEphemeralPort + this.#random32() % (65_536 - firstEphemeralPort)
+      if (this.#find(to.remoteAddress, portsKey(localPort, to.remotePort)) !== undefined) continue
+      const connection = new TcpConnection(now, this.#owner, { ...to, localPort }, this.#random32(), handlers)
+      this.#add(connection)
+      connection.open(now)
+      return connection
+    }
+    return undefined
+  }
+
+  /** Takes an IPv4 packet with TCP, whose bytes the stack may keep. */
+  receive(now: number, packet: Buffer, start: number, end: number): void {
+    const segment = this.#segment
+    if (!segment.read(packet, start, end)) return
+    this.counters.segmentsReceived += 1
+    const key = portsKey(segment.destinationPort, segment.sourcePort)
+    const connection = this.#find(segment.source, key)
+    if (connection !== undefined && connection.ends.localAddress === segment.destination) {
+      // A new connection may reuse the ports of one that waits (RFC 6191).
+      const isNew = connection.state === "time-wait" && (segment.flags & (flags.syn | flags.ack)) === flags.syn
+      if (!isNew) return connection.receive(now, segment)
+      connection.reset()
+    }
+    if ((segment.flags & flags.rst) !== 0) return this.#dropPending(segment.source, key)
+    if ((segment.flags & (flags.syn | flags.ack)) === flags.syn) return this.#receiveSyn(now, segment, key)
+    this.#rejectUnknown(segment)
+  }
+
+  /** Returns whether there is more to send in another turn. */
+  flush(now: number): boolean {
+    const dirty = this.#dirty
+    this.#dirty = []
+    let hasMore = false
+    for (const connection of dirty) {
+      connection.isDirty = false
+      if (connection.output(now)) {
+        hasMore = true
+        this.#owner.markDirty(connection)
+      }
+    }
+    return hasMore || this.#dirty.length > 0
+  }
+
+  get nextTimer(): number {
+    return this.#timers.first?.deadline ?? Infinity
+  }
+
+  tick(now: number): void {
+    for (let first = this.#timers.first; first !== undefined && first.deadline <= now; first = this.#timers.first) {
+      this.#timers.set(first, Infinity)
+      first.tick(now)
+    }
+    if (now - this.#memoryAt >= memoryIntervalMillis) this.#countMemory(now)
+  }
+
+  /** Ends the connections for which `isAffected` returns true. */
+  failWhere(isAffected: (ends: Ends) => boolean, code: string, isSilent: boolean): void {
+    const affected = [...this.#connections.values()].flatMap((byPorts) =>
+      [...byPorts.values()].filter(({ ends }) => isAffected(ends))
+    )
+    for (const connection of affected) connection.reset(code, isSilent)
+  }
+
+  #receiveSyn(now: number, segment: Segment, key: number): void {
+    const listener = this.#listeners.get(segment.destinationPort)
+    if (listener === undefined) return this.#rejectUnknown(segment)
+    const ofAddress = this.#pending.get(segment.source)
+    // A repetition, while the application decides.
+    if (ofAddress?.has(key) === true) return
+    if (now - this.#memoryAt >= memoryIntervalMillis) this.#countMemory(now)
+    const { maxConnections, maxMemoryBytes, maxPending, maxPendingPerAddress } = this.#limits
+    if (
+      this.#pendingCount >= maxPending || (ofAddress?.size ?? 0) >= maxPendingPerAddress ||
+      this.#count >= maxConnections || this.#memory > maxMemoryBytes
+    ) {
+      this.counters.refused += 1
+      return this.#rejectUnknown(segment)
+    }
+    const pending: PendingSyn = {
+      ends: {
+        localAddress: segment.destination,
+        localPort: segment.destinationPort,
+        remoteAddress: segment.source,
+        remotePort: segment.sourcePort
+      },
+      syn: peerSynOf(segment)
+    }
+    if (ofAddress === undefined) this.#pending.set(segment.source, new Map([[key, pending]]))
+    else ofAddress.set(key, pending)
+    this.#pendingCount += 1
+    listener(this.#incoming(pending, key))
+  }
+
+  #incoming({ ends, syn }: PendingSyn, key: number): IncomingTcp {
+    return {
+      localAddress: addressText(ends.localAddress),
+      remoteAddress: addressText(ends.remoteAddress),
+      remotePort: ends.remotePort,
+      accept: (now, handlers) => {
+        this.#dropPending(ends.remoteAddress, key)
+        const connection = new TcpConnection(now, this.#owner, ends, this.#random32(), handlers)
+        this.#find(ends.remoteAddress, key)?.reset()
+        this.#add(connection)
+        connection.open(now, syn)
+        return connection
+      },
+      reject: () => {
+        this.#dropPending(ends.remoteAddress, key)
+        this.#writer.send(ends, 0, syn.sequence + 1, flags.rst | flags.ack, 0, 0)
+      }
+    }
+  }
+
+  #dropPending(address: number, key: number): void {
+    const ofAddress = this.#pending.get(address)
+    if (ofAddress?.delete(key) !== true) return
+    this.#pendingCount -= 1
+    if (ofAddress.size === 0) this.#pending.delete(address)
+  }
+
+  /** RFC 9293 section 3.10.7.1. */
+  #rejectUnknown(segment: Segment): void {
+    if ((segment.flags & flags.rst) !== 0) return
+    this.counters.unknown += 1
+    const ends: Ends = {
+      localAddress: segment.destination,
+      localPort: segment.destinationPort,
+      remoteAddress: segment.source,
+      remotePort: segment.sourcePort
+    }
+    if ((segment.flags & flags.ack) !== 0) {
+      return this.#writer.send(ends, segment.acknowledgement, 0, flags.rst, 0, 0)
+    }
+    const length = segment.payloadLength + (segment.flags & flags.syn ? 1 : 0) + (segment.flags & flags.fin ? 1 : 0)
+    this.#writer.send(ends, 0, segment.sequence + length, flags.rst | flags.ack, 0, 0)
+  }
+
+  #find(remoteAddress: number, key: number): TcpConnection | undefined {
+    return this.#connections.get(remoteAddress)?.get(key)
+  }
+
+  #add(connection: TcpConnection): void {
+    const key = portsKey(connection.ends.localPort, connection.ends.remotePort)
+    const ofAddress = this.#connections.get(connection.ends.remoteAddress)
+    if (ofAddress === undefined) this.#connections.set(connection.ends.remoteAddress, new Map([[key, connection]]))
+    else ofAddress.set(key, connection)
+    this.#count += 1
+  }
+
+  #forget(connection: TcpConnection): void {
+    const key = portsKey(connection.ends.localPort, connection.ends.remotePort)
+    const ofAddress = this.#connections.get(connection.ends.remoteAddress)
+    if (ofAddress?.get(key) !== connection) return
+    ofAddress.delete(key)
+    if (ofAddress.size === 0) this.#connections.delete(connection.ends.remoteAddress)
+    this.#count -= 1
+  }
+
+  #countMemory(now: number): void {
+    this.#memoryAt = now
+    this.counters.segmentsSent = this.#writer.sent
+    this.#memory = 0
+    for (const ofAddress of this.#connections.values()) {
+      for (const connection of ofAddress.values()) this.#memory += connection.memory
+    }
+  }
+}
+
+const portsKey = (localPort: number, remotePort: number): number => localPort * 65_536 + remotePort
