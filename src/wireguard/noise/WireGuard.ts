@@ -1,4 +1,4 @@
-/** WireGuard for many peers as a state machine over (now, datagram): no sockets, no timers of its own. */
+/** WireGuard for many peers as a state machine over (now, datagram), without sockets and timers. */
 import type { Endpoint, PeerStats } from "#wireguard/Device.ts"
 import {
   cookieReplyBytes,
@@ -167,6 +167,11 @@ export class WireGuard {
 
   stats(): ReadonlyArray<PeerStats> {
     return Array.from(this.#peers.values(), (peer) => peer.stats())
+  }
+
+  /** Handshakes and sessions (at most four for each peer), and packets that wait for a session (4,096 in all). */
+  usage(): { readonly indexes: number; readonly waitingPackets: number } {
+    return { indexes: this.#indexes.size, waitingPackets: this.#host.waitingPackets }
   }
 
   /** Time never runs backwards. */

@@ -89,7 +89,7 @@ export class NoiseWorld {
   }
 }
 
-/** One WireGuard end with a clock of its own, which can be restarted and can change its address. */
+/** A WireGuard end with its clocks. It can be restarted and can change its address. */
 export class Machine {
   readonly name: string
   readonly world: NoiseWorld
@@ -100,7 +100,11 @@ export class Machine {
   wallOffset = 1_700_000_000_000
   /** Monotonic clock minus virtual time: a suspended machine runs on without it. */
   monotonicOffset = 0
+  /** The wall clock at its furthest. */
+  latestWallOffset = this.wallOffset
   isSuspended = false
+  /** Monotonic time at which the machine was suspended. */
+  suspendedAt = 0
   /** Numbers of received packets. */
   readonly received: Array<number> = []
   readonly events: Array<WireGuardEvent> = []
