@@ -7,6 +7,7 @@ import { numberOption } from "#support/numberOption.ts"
 import { framingCases } from "./autobahnCases.ts"
 import { failedCases } from "./echoServer.ts"
 import { fuzz } from "./fuzz.ts"
+import { fuzzParsers } from "./fuzzParsers.ts"
 import { sizeLimitCases } from "./sizeLimitCases.ts"
 import { utf8Cases } from "./utf8Cases.ts"
 
@@ -18,6 +19,7 @@ Usage: npm run fuzz -- [options]
 Options:
   --frames N   Number of hostile frames; 20000 by default
   --streams N  Number of hostile byte streams; 2000 by default
+  --inputs N   Number of mutated inputs for each parser of the gateway; 100000 by default
   --seed N     Seed of the attacks; 1 by default
   --only N     Repeat one attack of the seed by its index, without the Autobahn cases
   --help, -h   Show this help
@@ -29,6 +31,7 @@ const { values } = readOptions(help, {
   options: {
     frames: { type: "string", default: "20000" },
     streams: { type: "string", default: "2000" },
+    inputs: { type: "string", default: "100000" },
     seed: { type: "string", default: "1" },
     only: { type: "string" }
   }
@@ -54,6 +57,12 @@ for (const failure of rfcFailures) print(`FAULT: RFC 6455 case ${failure}`)
 if (values.only === undefined)
   print(`${rfcCases.length - rfcFailures.length} of ${rfcCases.length} RFC 6455 cases passed`)
 
+const parserFaults = values.only === undefined
+  ? (await fuzzParsers({ count: numberOption("inputs", values.inputs), seed: options.seed, print })).flatMap((
+    { faults }
+  ) => faults)
+  : []
+
 const database = await openDatabase()
 const began = performance.now()
 try {
@@ -64,8 +73,8 @@ try {
   print(
     `${changes} changes reached every well-behaved client; ${descriptors.before} descriptors before, ${descriptors.after} after`
   )
-  for (const fault of faults) print(`FAULT: ${fault}`)
-  const count = faults.length + rfcFailures.length
+  for (const fault of [...parserFaults, ...faults]) print(`FAULT: ${fault}`)
+  const count = parserFaults.length + faults.length + rfcFailures.length
   print(count === 0 ? "no fault" : `${count} faults (seed ${values.seed})`)
   process.exitCode = count === 0 ? 0 : 1
 } finally {

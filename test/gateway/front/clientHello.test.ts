@@ -1,7 +1,7 @@
 /** Parser of ClientHellos: real ones, split ones, and mutated ones. */
 import { maxClientHelloBytes, readClientHello } from "#gateway/front/clientHello.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { clientHello, mutate, splitRecords } from "./clientHellos.ts"
+import { clientHello, mutateHello, splitRecords } from "#support/clientHellos.ts"
 
 const vector = (lengthBytes: number, ...content: ReadonlyArray<Buffer>): Buffer => {
   const bytes = Buffer.concat(content)
@@ -160,7 +160,7 @@ describe("ClientHello", () => {
     const hellos = [await real, hello(serverName("a.example.com"), alpn("h2")), withoutExtensions]
     const results = { Hello: 0, Incomplete: 0, Invalid: 0 }
     for (let index = 0; index < 20_000; index += 1) {
-      const bytes = mutate(hellos, 1, index)
+      const bytes = mutateHello(hellos, 1, index)
       const parsed = readClientHello(bytes)
       results[parsed._tag] += 1
       const early = readClientHello(bytes.subarray(0, index % (bytes.length + 1)))

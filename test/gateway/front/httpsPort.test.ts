@@ -6,7 +6,7 @@ import { once } from "node:events"
 import type { Socket } from "node:net"
 import { Duplex } from "node:stream"
 import { connect, type ConnectionOptions, createServer, type TLSSocket } from "node:tls"
-import { clientHello } from "./clientHellos.ts"
+import { clientHello } from "#support/clientHellos.ts"
 import {
   certificate,
   closeAfterTest,

@@ -1,5 +1,5 @@
 /** Real ClientHellos, and their mutations. */
-import { type SeededRandom, seededRandom } from "#support/SeededRandom.ts"
+import { type SeededRandom, seededRandom } from "./SeededRandom.ts"
 import { once } from "node:events"
 import { Duplex } from "node:stream"
 import { connect, type ConnectionOptions } from "node:tls"
@@ -35,15 +35,21 @@ export const splitRecords = (hello: Buffer, size: number): Buffer => {
 }
 
 /** A hello whose bytes, lengths and end have been changed at random. */
-export const mutate = (hellos: ReadonlyArray<Buffer>, seed: number, index: number): Buffer => {
+export const mutateHello = (hellos: ReadonlyArray<Buffer>, seed: number, index: number): Buffer => {
   const random = seededRandom(seed, index)
-  let bytes: Buffer = Buffer.from(random.pick(hellos))
-  if (random.chance(0.2)) bytes = splitRecords(bytes, 1 + random.int(200))
+  const hello = random.pick(hellos)
+  return mutateBytes(random.chance(0.2) ? splitRecords(hello, 1 + random.int(200)) : hello, random)
+}
+
+/** A copy with one to four changes. */
+export const mutateBytes = (original: Buffer, random: SeededRandom): Buffer => {
+  let bytes: Buffer = Buffer.from(original)
   for (let times = random.int(4); times >= 0; times -= 1) bytes = changed(bytes, random)
   return bytes
 }
 
 function changed(bytes: Buffer, random: SeededRandom): Buffer {
+  if (bytes.length === 0) return bytes
   const at = random.int(bytes.length)
   switch (random.int(6)) {
     case 0:
