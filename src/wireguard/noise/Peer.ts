@@ -165,10 +165,9 @@ export class Peer implements HeapItem {
     }
   }
 
-  /** Erases all keys, drops waiting packets, and stops the timers. */
+  /** Erases all keys and drops waiting packets. The peer must not be used afterwards. */
   close(): void {
     this.#forget()
-    this.#timers.clear()
     this.#queue.dropAll()
   }
 

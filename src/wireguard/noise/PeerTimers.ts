@@ -53,14 +53,6 @@ export class PeerTimers {
     if (this.#persistentMillis > 0) this.persistentAt = now + this.#persistentMillis
   }
 
-  clear(): void {
-    this.handshakeAt = Infinity
-    this.noAnswerAt = Infinity
-    this.keepaliveAt = Infinity
-    this.persistentAt = Infinity
-    this.forgetAt = Infinity
-  }
-
   /** True if a keepalive of either kind is due. It counts as sent. */
   takeKeepalive(now: number): boolean {
     const isAnswerDue = now >= this.keepaliveAt

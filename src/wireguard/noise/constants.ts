@@ -4,6 +4,8 @@ export const messageType = { initiation: 1, response: 2, cookieReply: 3, data: 4
 
 export const keyBytes = 32
 export const tagBytes = 16
+/** Nonce of XChaCha20-Poly1305, which seals cookies. */
+export const longNonceBytes = 24
 export const macBytes = 16
 export const timestampBytes = 12
 
@@ -22,7 +24,7 @@ export const paddingBytes = 16
 
 export const rekeyAfterMillis = 120_000
 export const rejectAfterMillis = 180_000
-export const rekeyAttemptMillis = 90_000
+const rekeyAttemptMillis = 90_000
 export const rekeyTimeoutMillis = 5_000
 export const keepaliveTimeoutMillis = 10_000
 /** Handshakes are delayed at random by less than this time, so that two peers do not start them together for long. */

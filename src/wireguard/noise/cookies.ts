@@ -1,10 +1,16 @@
 /** MACs of handshake messages, and cookies that prove a sender's address (whitepaper, section 5.4.4 and 5.4.7). */
 import type { Endpoint } from "#wireguard/Device.ts"
-import { open, seal } from "./aead.ts"
+import { openWithLongNonce, sealWithLongNonce } from "./aead.ts"
 import { Blake2sMac } from "./blake2s.ts"
-import { cookieLatencyMillis, cookieMillis, cookieReplyBytes, macBytes, messageType, tagBytes } from "./constants.ts"
+import {
+  cookieLatencyMillis,
+  cookieMillis,
+  cookieReplyBytes,
+  longNonceBytes,
+  macBytes,
+  messageType
+} from "./constants.ts"
 import type { PublicIdentity } from "./handshake.ts"
-import { hchacha20 } from "./hchacha20.ts"
 
 const nonceAt = 8
 const cookieAt = 32
@@ -40,12 +46,10 @@ export class MacWriter {
   /** Reads a cookie reply to the last message. Returns false if it is forged or not expected. */
   readCookieReply(now: number, message: Buffer): boolean {
     if (this.#lastMac1 === undefined) return false
-    const sealed = Buffer.from(message.subarray(cookieAt))
     const nonce = message.subarray(nonceAt, cookieAt)
-    const key = hchacha20(this.#remote.cookieKey, nonce)
-    if (!open(key, nonce.readUInt32LE(16), nonce.readUInt32LE(20), sealed, 0, sealed.length, this.#lastMac1))
-      return false
-    this.#cookie = { mac: new Blake2sMac(sealed.subarray(0, sealed.length - tagBytes)), receivedAt: now }
+    const cookie = openWithLongNonce(this.#remote.cookieKey, nonce, message.subarray(cookieAt), this.#lastMac1)
+    if (cookie === undefined) return false
+    this.#cookie = { mac: new Blake2sMac(cookie), receivedAt: now }
     // One reply for each message, so that a replayed one costs nothing more.
     this.#lastMac1 = undefined
     return true
@@ -72,15 +76,14 @@ export class CookieIssuer {
   /** Cookie reply to a handshake message. */
   reply(now: number, message: Buffer, from: Endpoint): Buffer {
     const reply = Buffer.alloc(cookieReplyBytes)
-    const nonce = this.#random(cookieAt - nonceAt)
+    const nonce = this.#random(longNonceBytes)
     const mac1At = message.length - 2 * macBytes
     const cookie = this.#cookieFor(now, from)
     reply.writeUInt32LE(messageType.cookieReply, 0)
     message.copy(reply, 4, 4, 8)
     reply.set(nonce, nonceAt)
-    const key = hchacha20(this.#local.cookieKey, nonce)
     const mac1 = message.subarray(mac1At, mac1At + macBytes)
-    seal(key, nonce.readUInt32LE(16), nonce.readUInt32LE(20), cookie, macBytes, macBytes, reply, cookieAt, mac1)
+    reply.set(sealWithLongNonce(this.#local.cookieKey, nonce, cookie, mac1), cookieAt)
     return reply
   }
 

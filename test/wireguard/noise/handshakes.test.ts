@@ -29,6 +29,7 @@ describe("the first handshake", () => {
     world.runUntil(60_000)
     assert.deepStrictEqual(types(world), [])
     for (let number = 1; number <= 5; number += 1) agent.send(gateway, number)
+    assert.deepStrictEqual(types(world), ["agent 1"])
     world.trouble = { loss: 0, duplication: 0, maxDelay: 0 }
     world.runUntil(60_100)
     assert.deepStrictEqual(gateway.received, [1, 2, 3, 4, 5])
@@ -57,6 +58,18 @@ describe("the first handshake", () => {
     world.runUntil(1_000_000)
     assert.isAbove(world.datagrams.length, 180)
     assert.deepStrictEqual(agent.events.map(({ type }) => type), ["peerSilent"])
+  })
+
+  it("an initiation that follows another one within 20 ms is not answered, and a later one is", () => {
+    const world = new NoiseWorld(27)
+    world.trouble = { loss: 0, duplication: 0, maxDelay: 0 }
+    const { agent, gateway } = agentAndGateway(world)
+    for (const [time, answers] of [[10, 1], [20, 1], [60, 2]] as const) {
+      world.runUntil(time)
+      assert.strictEqual(types(world).filter((type) => type === "gateway 2").length, answers, `${time} ms`)
+      agent.restart()
+    }
+    assert.strictEqual(gateway.wireguard.counters.replayedHandshakes, 1)
   })
 
   it("initiations of both ends at the same moment lead to a working session at once", () => {
@@ -102,12 +115,11 @@ describe("keys are renewed", () => {
     const { agent, gateway } = agentAndGateway(world, 0)
     agent.send(gateway, 0)
     world.runUntil(1_000)
-    // A packet every second leaves no silence of 10 s, so that the agent sends nothing that would renew the keys.
-    for (let second = 100; second <= 175; second += 1) {
+    // Keepalives of the agent would renew the keys, but the first one is due at 170 s.
+    for (let second = 100; second <= 168; second += 1) {
       world.runUntil(second * 1_000)
-      if (second === 160 || second >= 166) gateway.send(agent, second)
+      if (second >= 160) gateway.send(agent, second)
     }
-    world.runUntil(180_000)
     assert.strictEqual(agent.handshakes, 2)
   })
 
@@ -155,6 +167,19 @@ describe("keepalives", () => {
     world.runUntil(60_000)
     assert.deepStrictEqual(types(world, before), ["agent 4", "agent 4", "gateway 4"])
     assert.closeTo(world.datagrams.at(-1)!.at, 10_000, 50)
+  })
+
+  it("a packet that is answered by another packet causes no keepalive", () => {
+    const world = new NoiseWorld(26)
+    const { agent, gateway } = agentAndGateway(world, 0)
+    agent.send(gateway, 1)
+    world.runUntil(1_000)
+    const before = world.datagrams.length
+    agent.send(gateway, 2)
+    world.runUntil(2_000)
+    gateway.send(agent, 3)
+    world.runUntil(11_500)
+    assert.deepStrictEqual(types(world, before), ["agent 4", "gateway 4"])
   })
 
   it("a packet without answer or keepalive leads to a new handshake after 15 s", () => {

@@ -37,6 +37,21 @@ describe("endpoints", () => {
     })
   })
 
+  it("an endpoint that changes with each packet is reported once a second", () => {
+    const world = new NoiseWorld(28)
+    const { agent, gateway } = agentAndGateway(world)
+    world.runUntil(2_000)
+    const before = gateway.events.length
+    for (let number = 0; number < 100; number += 1) {
+      agent.endpoint = { ...agent.endpoint, port: 50_000 + number }
+      agent.send(gateway, number)
+      world.runUntil(world.now + 30)
+    }
+    assert.strictEqual(gateway.received.length, 100)
+    assert.isAtMost(gateway.events.length - before, 4)
+    assert.deepStrictEqual(gateway.wireguard.stats()[0]?.endpoint, agent.endpoint)
+  })
+
   it("a late packet from the address before does not change the endpoint back", () => {
     const world = new NoiseWorld(12)
     const { agent, gateway } = agentAndGateway(world)
@@ -210,6 +225,28 @@ describe("an end under load", () => {
     assert.strictEqual(gateway.wireguard.counters.replayedHandshakes, 1)
     gateway.wireguard.receive(gateway.now + 120_000, Buffer.from(proven), agent.endpoint)
     assert.strictEqual(answers(), before + 2)
+  })
+
+  it("uses a cookie for 115 s, and gets a new one after 120 s", () => {
+    const world = new NoiseWorld(29)
+    const { agent, gateway } = agentAndGateway(world, 25, { limits: load })
+    world.runUntil(6_000)
+    for (const [seconds, cookies] of [[110, 1], [116, 2]] as const) {
+      world.runUntil(seconds * 1_000)
+      agent.wireguard.renewHandshakes(agent.now)
+      world.runUntil(world.now + 500)
+      assert.strictEqual(gateway.wireguard.counters.cookieRepliesSent, cookies, `cookies after ${seconds} s`)
+    }
+    world.runUntil(1_000_000)
+    assert.isAtLeast(agent.handshakes, 9)
+  })
+
+  it("reads a cookie reply once", () => {
+    const world = new NoiseWorld(30)
+    const { agent, gateway } = agentAndGateway(world, 25, { limits: load })
+    world.runUntil(100)
+    agent.receive(Buffer.from(world.datagrams[1]!.datagram), gateway.endpoint)
+    assert.strictEqual(agent.wireguard.counters.rejectedHandshakes, 1)
   })
 
   it("a forged cookie reply changes nothing", () => {

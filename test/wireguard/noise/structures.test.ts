@@ -23,9 +23,9 @@ describe("ReplayWindow", () => {
       const pick = numbers(start % 1000 + 1)
       const seen = new Set<number>()
       let highest = start
-      for (let i = 0; i < 30_000; i += 1) {
+      for (let i = 0; i < 20_000; i += 1) {
         const counter = Math.max(0, highest + 20 - pick(8_000))
-        assert.strictEqual(accept(window, counter), !seen.has(counter), `${start} ${counter}`)
+        if (accept(window, counter) === seen.has(counter)) assert.fail(`counter ${counter} after ${highest}`)
         seen.add(counter)
         highest = Math.max(highest, counter)
       }
@@ -46,8 +46,8 @@ describe("DeadlineHeap", () => {
   it("the first item has the earliest deadline after any changes", () => {
     const pick = numbers(7)
     const heap = new DeadlineHeap<HeapItem>()
-    const items = Array.from({ length: 200 }, () => ({ deadline: Infinity, heapIndex: -1 }))
-    for (let i = 0; i < 20_000; i += 1) {
+    const items = Array.from({ length: 100 }, () => ({ deadline: Infinity, heapIndex: -1 }))
+    for (let i = 0; i < 3_000; i += 1) {
       heap.set(items[pick(items.length)]!, pick(4) === 0 ? Infinity : pick(1_000))
       const deadlines = items.map(({ deadline }) => deadline)
       assert.strictEqual(heap.first?.deadline ?? Infinity, Math.min(...deadlines))
