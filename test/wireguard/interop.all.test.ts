@@ -165,7 +165,7 @@ describe.skipIf(skipped !== undefined)("wireguard-go", () => {
   })
 
   it("returns the cookie of this end under load", async () => {
-    await using near = await connect(false, { limits: { perSecond: 0, provenPerSecond: 10, perSource: 10 } })
+    await using near = await connect(false, { limits: { perSecond: 0, burst: 0, provenPerSecond: 10, perSource: 10 } })
     await receiveDatagram(near, "with a cookie")
     assert.strictEqual(near.wireguard.counters.cookieRepliesSent, 1)
     await ping(near, 100)

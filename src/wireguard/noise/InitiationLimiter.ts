@@ -4,13 +4,20 @@ import { isIPv6 } from "node:net"
 export interface InitiationLimits {
   /** Initiations per second that are answered without a cookie. Above this rate, the sender has to prove its address. */
   readonly perSecond: number
+  /** Initiations that are answered at once without a cookie, for example when all agents come back. */
+  readonly burst: number
   /** Initiations per second with a valid cookie, in all. */
   readonly provenPerSecond: number
   /** Initiations per second with a valid cookie from one IPv4 address or one IPv6 /64. */
   readonly perSource: number
 }
 
-export const defaultInitiationLimits: InitiationLimits = { perSecond: 200, provenPerSecond: 400, perSource: 20 }
+export const defaultInitiationLimits: InitiationLimits = {
+  perSecond: 200,
+  burst: 1_000,
+  provenPerSecond: 400,
+  perSource: 20
+}
 
 /** Cookie replies per second. Each costs 15 µs, and goes to an address that may be forged. */
 const cookiesPerSecond = 1_000
@@ -20,18 +27,20 @@ const maxSources = 4096
 
 class Bucket {
   readonly #perSecond: number
+  readonly #capacity: number
   #tokens: number
   #at: number
 
-  /** Begins full, with the tokens of one second. */
-  constructor(now: number, perSecond: number) {
+  /** Begins full. */
+  constructor(now: number, perSecond: number, capacity = perSecond) {
     this.#perSecond = perSecond
-    this.#tokens = perSecond
+    this.#capacity = capacity
+    this.#tokens = capacity
     this.#at = now
   }
 
   take(now: number): boolean {
-    this.#tokens = Math.min(this.#perSecond, this.#tokens + (now - this.#at) / 1000 * this.#perSecond)
+    this.#tokens = Math.min(this.#capacity, this.#tokens + (now - this.#at) / 1000 * this.#perSecond)
     this.#at = now
     if (this.#tokens < 1) return false
     this.#tokens -= 1
@@ -52,7 +61,7 @@ export class InitiationLimiter {
 
   /** What to do with an initiation whose mac1 is valid. `hasProof` checks mac2 and runs only under load. */
   decide(now: number, host: string, hasProof: () => boolean): "answer" | "send cookie" | "drop" {
-    this.#all ??= new Bucket(now, this.#limits.perSecond)
+    this.#all ??= new Bucket(now, this.#limits.perSecond, this.#limits.burst)
     if (this.#all.take(now)) return "answer"
     if (!hasProof()) {
       this.#cookies ??= new Bucket(now, cookiesPerSecond)

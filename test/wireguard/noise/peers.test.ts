@@ -1,6 +1,8 @@
 /** Endpoints, peers and load limits of WireGuard machines in virtual time. */
+import { Blake2sMac } from "#wireguard/noise/blake2s.ts"
+import { hash } from "#wireguard/noise/kdf.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { agentAndGateway, ipv4Packet, Machine, NoiseWorld } from "./NoiseWorld.ts"
+import { agentAndGateway, ipv4Packet, Machine, NoiseWorld, noTrouble } from "./NoiseWorld.ts"
 
 const types = (world: NoiseWorld, from = 0) =>
   world.datagrams.slice(from).map(({ from, datagram }) => `${from} ${datagram[0]}`)
@@ -198,7 +200,7 @@ describe("setPeers", () => {
 })
 
 describe("an end under load", () => {
-  const load = { perSecond: 0, provenPerSecond: 100, perSource: 10 }
+  const load = { perSecond: 0, burst: 0, provenPerSecond: 100, perSource: 10 }
 
   it("sends a cookie, with which the next initiation is answered", () => {
     const world = new NoiseWorld(20)
@@ -239,6 +241,29 @@ describe("an end under load", () => {
     }
     world.runUntil(1_000_000)
     assert.isAtLeast(agent.handshakes, 9)
+  })
+
+  it("checks eight forged responses to one initiation, and no ninth", () => {
+    const world = new NoiseWorld(31)
+    world.trouble = { loss: 0, duplication: 0, maxDelay: 0 }
+    const { agent, gateway } = agentAndGateway(world)
+    world.runUntil(0)
+    world.trouble = { loss: 1, duplication: 0, maxDelay: 0 }
+    world.runUntil(100)
+    const response = world.datagrams[1]!.datagram
+    const mac1 = new Blake2sMac(hash(Buffer.from("mac1----"), Buffer.from(agent.wireguard.publicKey, "base64")))
+    for (let number = 0; number < 8; number += 1) {
+      const forged = Buffer.from(response)
+      forged[44 + number]! ^= 1
+      forged.set(mac1.digest(forged, 60), 60)
+      agent.receive(forged, gateway.endpoint)
+    }
+    agent.receive(Buffer.from(response), gateway.endpoint)
+    assert.strictEqual(agent.wireguard.counters.rejectedHandshakes, 9)
+    assert.strictEqual(agent.handshakes, 0)
+    world.trouble = noTrouble
+    world.runUntil(6_000)
+    assert.strictEqual(agent.handshakes, 1)
   })
 
   it("reads a cookie reply once", () => {

@@ -84,23 +84,23 @@ describe("PacketQueue", () => {
 })
 
 describe("InitiationLimiter", () => {
-  const limits = { perSecond: 10, provenPerSecond: 30, perSource: 5 }
+  const limits = { perSecond: 10, burst: 20, provenPerSecond: 30, perSource: 5 }
   const count = (limiter: InitiationLimiter, now: number, host: (i: number) => string, hasProof: boolean) => {
     const counts = { "answer": 0, "send cookie": 0, "drop": 0 }
     for (let i = 0; i < 100; i += 1) counts[limiter.decide(now, host(i), () => hasProof)] += 1
     return counts
   }
 
-  it("10 a second need no cookie, and the others are sent one", () => {
+  it("20 at once and 10 a second need no cookie, and the others are sent one", () => {
     const limiter = new InitiationLimiter(limits)
     const host = (i: number) => `192.0.2.${i}`
-    assert.deepStrictEqual(count(limiter, 0, host, false), { "answer": 10, "send cookie": 90, "drop": 0 })
+    assert.deepStrictEqual(count(limiter, 0, host, false), { "answer": 20, "send cookie": 80, "drop": 0 })
     assert.deepStrictEqual(count(limiter, 500, host, false), { "answer": 5, "send cookie": 95, "drop": 0 })
   })
 
   it("with cookies, one source has 5 a second and all sources have 30", () => {
     const limiter = new InitiationLimiter(limits)
-    assert.deepStrictEqual(count(limiter, 0, () => "192.0.2.1", true), { "answer": 15, "send cookie": 0, "drop": 85 })
+    assert.deepStrictEqual(count(limiter, 0, () => "192.0.2.1", true), { "answer": 25, "send cookie": 0, "drop": 75 })
     assert.deepStrictEqual(
       count(limiter, 0, (i) => `198.51.100.${i}`, true),
       { "answer": 25, "send cookie": 0, "drop": 75 }
@@ -108,14 +108,14 @@ describe("InitiationLimiter", () => {
   })
 
   it("all addresses of an IPv6 /64 are one source", () => {
-    const limiter = new InitiationLimiter({ ...limits, perSecond: 0 })
+    const limiter = new InitiationLimiter({ ...limits, perSecond: 0, burst: 0 })
     const host = (i: number) => i % 2 === 0 ? `2001:db8:0:1::${i}` : `2001:db8::1:0:0:${i}:1`
     assert.strictEqual(count(limiter, 0, host, true).answer, 5)
     assert.strictEqual(count(limiter, 0, (i) => `2001:db8:0:${i}::1`, true).answer, 25)
   })
 
   it("cookie replies are limited to 1,000 a second", () => {
-    const limiter = new InitiationLimiter({ ...limits, perSecond: 0 })
+    const limiter = new InitiationLimiter({ ...limits, perSecond: 0, burst: 0 })
     let cookies = 0
     for (let i = 0; i < 5_000; i += 1) if (limiter.decide(0, "192.0.2.1", () => false) === "send cookie") cookies += 1
     assert.strictEqual(cookies, 1_000)
