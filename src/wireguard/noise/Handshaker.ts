@@ -1,4 +1,4 @@
-/** Handshakes of both roles with one peer, without timers: makes and reads messages, and turns them into sessions. */
+/** Handshakes of both roles with one peer: makes and reads messages, and returns sessions. */
 import { timestampBytes } from "./constants.ts"
 import { MacWriter } from "./cookies.ts"
 import {

@@ -1,4 +1,4 @@
-/** Packets that wait for a session. Bounded for each peer and for all; the oldest packet is dropped. */
+/** Packets of one peer that wait for a session, with bounds for each peer and all. */
 
 const maxPacketsOfPeer = 128
 const maxPacketsOfAll = 4096

@@ -1,4 +1,4 @@
-/** The network path to a peer: its endpoint, configured or learned, and the bytes that went over it. */
+/** Network path to a peer: its endpoint, configured or learned, and the bytes sent and received. */
 import type { Endpoint } from "#wireguard/Device.ts"
 import type { WireGuardEvent } from "./interface.ts"
 

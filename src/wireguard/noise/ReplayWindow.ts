@@ -1,8 +1,9 @@
-/** Sliding window of received counters (RFC 6479): each counter is accepted once, late ones within 8,160. */
+/** Sliding window of received counters (RFC 6479), which accepts each counter once. */
 
 const words = 256
 const bits = words * 32
 
+/** Accepts counters up to 8,160 below the highest one. */
 export class ReplayWindow {
   /** One more than the highest accepted counter. */
   #next = 0

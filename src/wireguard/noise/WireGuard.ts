@@ -31,8 +31,8 @@ export interface WireGuardOptions {
   /** Sends a datagram outside the tunnels. The buffer belongs to the callee. */
   readonly sendDatagram: (datagram: Buffer, to: Endpoint) => void
   /**
-   * A decrypted IPv4 packet that comes from the peer's address, cut to its total length. It is a part of the datagram that
-   * `receive` was called with, and valid as long as the caller of `receive` leaves that buffer alone.
+   * A decrypted IPv4 packet that comes from the peer's address, cut to its total length. It is a part of the datagram that `receive`
+   * was called with, so that no byte is copied. node:dgram allocates each datagram, and the packet stays valid after the call.
    */
   readonly receivePacket: (packet: Buffer, publicKey: string) => void
   /** Must not call the WireGuard object, and neither must `sendDatagram`. `receivePacket` may call `send`. */

@@ -1,4 +1,4 @@
-/** MACs of handshake messages, and cookies that prove a sender's address (whitepaper, section 5.4.4 and 5.4.7). */
+/** MACs of handshake messages, and cookies that prove an address (whitepaper, section 5.4). */
 import type { Endpoint } from "#wireguard/Device.ts"
 import { openWithLongNonce, sealWithLongNonce } from "./aead.ts"
 import { Blake2sMac } from "./blake2s.ts"

@@ -1,4 +1,4 @@
-/** The part of the raw libsodium module that `aead.ts` uses. Pointers are offsets into its memory. */
+/** Types of the raw libsodium module. Pointers are offsets into its memory. */
 declare module "libsodium" {
   /** C's `encrypt(c, clen_p, m, mlen, ad, adlen, nsec, npub, k)`; each 64-bit length is two 32-bit words. */
   type Seal = (

@@ -1,4 +1,4 @@
-/** TAI64N timestamps of handshake initiations. They rise strictly, also when the wall clock is set back. */
+/** TAI64N timestamps of initiations, which rise although the wall clock is set back. */
 import { timestampBytes } from "./constants.ts"
 
 /** TAI64 label of 1970 plus the 10 leap seconds of that time. */

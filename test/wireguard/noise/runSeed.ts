@@ -1,4 +1,4 @@
-/** One seeded run of two WireGuard machines through trouble, and the promises that hold during and after it. */
+/** One seeded run of two WireGuard machines through trouble, with the promises that hold. */
 import { agentAndGateway, type Machine, NoiseWorld, noTrouble } from "./NoiseWorld.ts"
 
 const troubleMillis = 400_000
