@@ -8,9 +8,17 @@ import { fileURLToPath } from "node:url"
 const here = dirname(fileURLToPath(import.meta.url))
 const node = join(here, "node")
 const args = process.argv.slice(2)
-const programs = new Map([["start", ["src", "server", "main.ts"]], ["demo", ["demo", "main.ts"]]])
-const program = args.length === 1 ? programs.get(args[0]) : undefined
-const child = spawn(node, [join(here, "..", ...program ?? ["src", "cli", "main.ts"]), ...program ? [] : args], {
+const programs = [
+  { words: ["start"], file: ["src", "server", "main.ts"], takesOptions: false },
+  { words: ["demo"], file: ["demo", "main.ts"], takesOptions: false },
+  { words: ["agent", "run"], file: ["src", "agent", "main.ts"], takesOptions: true },
+  { words: ["gateway", "run"], file: ["src", "gateway", "main.ts"], takesOptions: true }
+]
+const program = programs.find(({ takesOptions, words }) =>
+  words.every((word, index) => args[index] === word) && (takesOptions || args.length === words.length)
+)
+const file = program?.file ?? ["src", "cli", "main.ts"]
+const child = spawn(node, [join(here, "..", ...file), ...args.slice(program?.words.length ?? 0)], {
   // The programs stop when the channel ends, so that none outlives a killed launcher.
   stdio: ["inherit", "inherit", "inherit", "ipc"]
 })

@@ -6,11 +6,11 @@ import { AgentId, GatewayId, Revision, SessionId, Timeline, Timestamp, TunnelId 
 import {
   AgentConfigV1,
   AgentOfGateway,
-  AgentTunnel,
+  AgentTunnelV1,
   CertificateOfDomain,
   GatewayConfigV1,
   GatewayOfAgent,
-  GatewayTunnel
+  GatewayTunnelV1
 } from "./views.ts"
 
 const milliseconds = (description: string) => Schema.Int.annotate({ description })
@@ -19,7 +19,18 @@ const timeline = Timeline.make("6b0c2a52-9f7e-4d57-8a54-3f6a4b1c7d10")
 const revision = Revision.make(58)
 const previous = Revision.make(42)
 const key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
-const tunnel = { id: TunnelId.make("5f0c"), domain: "app.example.com", target: "localhost:8080", enabled: true }
+const tunnel = {
+  id: TunnelId.make("5f0c"),
+  name: null,
+  domain: "app.example.com",
+  target: "localhost:8080",
+  enabled: true,
+  protocol: "http" as const,
+  port: 20_000,
+  listenPort: null,
+  proxyProtocol: "none" as const,
+  tls: "verify" as const
+}
 const gateway = {
   id: GatewayId.make("c3d4"),
   name: "edge-1",
@@ -101,6 +112,7 @@ const config = <const Who extends string, S extends Schema.Top>(who: Who, data: 
   })
 
 export const ConfigForAgentV1 = config("agent", AgentConfigV1, {
+  mtu: 1_280,
   agent: {
     id: agent.id,
     name: agent.name,
@@ -114,6 +126,7 @@ export const ConfigForAgentV1 = config("agent", AgentConfigV1, {
 })
 
 export const ConfigForGatewayV1 = config("gateway", GatewayConfigV1, {
+  mtu: 1_280,
   gateway: { id: gateway.id, name: gateway.name, listenPort: 51_820, wireguardPublicKey: key },
   agents: [agent],
   tunnels: [{ ...tunnel, agentVirtualIp: agent.virtualIp }],
@@ -144,7 +157,7 @@ const delta = <const Type extends string, S extends Schema.Top>(
 const idOnly = <S extends Schema.Top>(id: S) => Schema.Struct({ id })
 
 /** The gateway's shape comes first, because it has one field more than the agent's and the first match wins. */
-const Tunnel = Schema.Union([GatewayTunnel, AgentTunnel])
+const Tunnel = Schema.Union([GatewayTunnelV1, AgentTunnelV1])
 const tunnels = [{ ...tunnel, agentVirtualIp: agent.virtualIp }, tunnel]
 
 export const deltas = [

@@ -97,13 +97,25 @@ export class AgentHasTunnels extends HttpApiError.Problem<AgentHasTunnels>()("Ag
 export class NameTaken extends HttpApiError.Problem<NameTaken>()("NameTaken", {
   type: urn("name-taken"),
   status: 409,
-  title: "Another client of this type has this name"
+  title: "Another resource of this type has this name"
 }) {}
 
 export class DomainTaken extends HttpApiError.Problem<DomainTaken>()("DomainTaken", {
   type: urn("domain-taken"),
   status: 409,
   title: "Another tunnel uses this domain"
+}) {}
+
+export class ListenPortTaken extends HttpApiError.Problem<ListenPortTaken>()("ListenPortTaken", {
+  type: urn("listen-port-taken"),
+  status: 409,
+  title: "Another tunnel uses this public port"
+}) {}
+
+export class TunnelRejected extends HttpApiError.Problem<TunnelRejected>()("TunnelRejected", {
+  type: urn("tunnel-rejected"),
+  status: 422,
+  title: "The fields of the tunnel do not fit together"
 }) {}
 
 export class TooManyKeys extends HttpApiError.Problem<TooManyKeys>()("TooManyKeys", {

@@ -1,6 +1,6 @@
 /** Resources of the HTTP API. They contain no private keys and no hashes. */
 import { Schema } from "effect"
-import { pemFields, storedText, tunnelFields } from "./sharedFields.ts"
+import { pemFields, storedText } from "./sharedFields.ts"
 import {
   AgentId,
   ClientName,
@@ -14,14 +14,13 @@ import {
   KeyId,
   Port,
   Revision,
-  Target,
   Timestamp,
   TunnelId
 } from "./ids.ts"
 
-const timestampField = (description: string) => Timestamp.annotate({ description })
+export const timestampField = (description: string) => Timestamp.annotate({ description })
 
-const rowTimes = {
+export const rowTimes = {
   createdAt: timestampField("Time of creation."),
   updatedAt: timestampField("Time of the last change. Coming online or going offline is not a change.")
 }
@@ -185,50 +184,6 @@ export const GatewayPatchRequest = Schema.Struct({ name: Schema.optionalKey(Clie
 export type GatewayPatch = WithScopeOfIds<typeof GatewayPatchRequest.Type>
 
 export const CreatedGateway = Schema.Struct({ ...Gateway.fields, apiKey })
-
-export const Tunnel = Schema.Struct({
-  id: TunnelId,
-  agentId: AgentId,
-  ...tunnelFields,
-  target: Target,
-  revision: Revision.annotate({ description: "Revision of the tunnel's last change." }),
-  reported: Schema.NullOr(Schema.Struct({
-    status: storedText("State in the agent's own words, for example `active` or `error`."),
-    at: timestampField("Time since which the connection reports this state.")
-  })).annotate({
-    description:
-      "Last `status` of the agent's open connection about this tunnel. Null before the first one, while the agent is offline, and after the agent, domain or target has changed."
-  }),
-  ...rowTimes
-}).annotate({
-  identifier: "Tunnel",
-  description: "Public domain and the service behind an agent to which its traffic is forwarded."
-})
-export type Tunnel = typeof Tunnel.Type
-
-const newTunnelFields = {
-  domain: HostNameFromInput,
-  target: Target,
-  enabled: Schema.optionalKey(Schema.Boolean).annotate({ description: "Default: true." })
-}
-
-/** A tunnel in the library API, which knows its agent by id. */
-export const NewTunnel = Schema.Struct({ agentId: AgentIdInput, ...newTunnelFields })
-export type NewTunnel = typeof NewTunnel.Type
-
-export const NewTunnelRequest = Schema.Struct({ agentId: AgentReference, ...newTunnelFields }).annotate({
-  identifier: "NewTunnel"
-})
-
-export const TunnelPatchRequest = Schema.Struct({
-  agentId: Schema.optionalKey(AgentReference).annotate({
-    description: "Name or id of the agent to which the tunnel is moved."
-  }),
-  domain: Schema.optionalKey(HostNameFromInput),
-  target: Schema.optionalKey(Target),
-  enabled: Schema.optionalKey(Schema.Boolean)
-}).annotate({ identifier: "TunnelPatch" })
-export type TunnelPatch = Omit<typeof TunnelPatchRequest.Type, "agentId"> & { readonly agentId?: AgentId }
 
 export const Certificate = Schema.Struct({
   domain: storedText("Host name of the certificate."),

@@ -13,18 +13,28 @@ import { waitQuery } from "./delivery.ts"
 import { tunnelFilters } from "./listFilters.ts"
 import { pageOf } from "./pagination.ts"
 import * as Problem from "./problems.ts"
+import * as TunnelResource from "./tunnelResources.ts"
 import * as Resource from "./resources.ts"
 
 const tunnel = { id: Resource.TunnelReference }
 
-const ChangedTunnel = changeResponse(Resource.Tunnel, "ChangedTunnel")
+const ChangedTunnel = changeResponse(TunnelResource.Tunnel, "ChangedTunnel")
+
+/** Reasons why a tunnel cannot be stored. */
+const conflicts = [
+  Problem.DomainTaken,
+  Problem.NameTaken,
+  Problem.ListenPortTaken,
+  Problem.TunnelRejected,
+  Problem.NoSuchAgent
+] as const
 
 export class TunnelsGroup extends HttpApiGroup.make("tunnels").add(
   HttpApiEndpoint.post("create", "/api/tunnels", {
     query: waitQuery,
-    payload: Resource.NewTunnelRequest,
+    payload: TunnelResource.NewTunnelRequest,
     success: createdResponse(ChangedTunnel),
-    error: [Problem.DomainTaken, Problem.NoSuchAgent, Problem.StoreUnavailable]
+    error: [...conflicts, Problem.StoreUnavailable]
   }).annotateMerge(
     describeEndpoint(
       "operate",
@@ -34,23 +44,22 @@ export class TunnelsGroup extends HttpApiGroup.make("tunnels").add(
   ),
   HttpApiEndpoint.get("list", "/api/tunnels", {
     query: { ...listQuery, ...tunnelFilters },
-    success: pageOf(Resource.Tunnel),
+    success: pageOf(TunnelResource.Tunnel),
     error: [Problem.NoSuchAgent, Problem.StoreUnavailable]
   }).annotateMerge(describeEndpoint("read", "List tunnels", "Oldest first.")),
   HttpApiEndpoint.get("get", "/api/tunnels/:id", {
     params: tunnel,
-    success: Resource.Tunnel,
+    success: TunnelResource.Tunnel,
     error: [Problem.TunnelNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(describeEndpoint("read", "Get a tunnel")),
   HttpApiEndpoint.patch("update", "/api/tunnels/:id", {
     params: tunnel,
     query: waitQuery,
-    payload: Resource.TunnelPatchRequest,
+    payload: TunnelResource.TunnelPatchRequest,
     success: ChangedTunnel,
     error: [
       Problem.TunnelNotFound,
-      Problem.DomainTaken,
-      Problem.NoSuchAgent,
+      ...conflicts,
       Problem.UnreadableRow,
       Problem.StoreUnavailable
     ]

@@ -1,6 +1,6 @@
 /** Views: the parts of the network that a client may see, at each protocol level. */
 import { Schema } from "effect"
-import { storedText, tunnelFields } from "./sharedFields.ts"
+import { storedText, tunnelFields, tunnelFieldsV1 } from "./sharedFields.ts"
 import { AgentId, GatewayId, Ipv4, Ipv4Cidr, Timestamp, TunnelId, WireguardKey } from "./ids.ts"
 
 const wireguardPrivateKey = WireguardKey.annotate({
@@ -24,6 +24,22 @@ export const GatewayTunnel = Schema.Struct({
   enabled: tunnelFields.enabled
 }).annotate({ identifier: "GatewayTunnel", description: "Tunnel in the view of a gateway." })
 export type GatewayTunnel = typeof GatewayTunnel.Type
+
+export const AgentTunnelV1 = Schema.Struct({ id: TunnelId, ...tunnelFields, ...tunnelFieldsV1 }).annotate({
+  identifier: "AgentTunnelV1",
+  description: "Tunnel in the view of its agent in `control.v1`."
+})
+export type AgentTunnelV1 = typeof AgentTunnelV1.Type
+
+export const GatewayTunnelV1 = Schema.Struct({ ...GatewayTunnel.fields, ...tunnelFieldsV1 }).annotate({
+  identifier: "GatewayTunnelV1",
+  description: "Tunnel in the view of a gateway in `control.v1`."
+})
+export type GatewayTunnelV1 = typeof GatewayTunnelV1.Type
+
+const mtu = Schema.Int.annotate({
+  description: "Largest packet inside the WireGuard tunnels, in bytes. Every client uses the same value."
+})
 
 const ownAgentFields = { id: AgentId, name: storedText("Display name."), virtualIp: Ipv4, subnet: Ipv4Cidr }
 
@@ -108,13 +124,15 @@ export const AgentOfGateway = Schema.Struct({
 export type AgentOfGateway = typeof AgentOfGateway.Type
 
 export const AgentConfigV1 = Schema.Struct({
+  mtu,
   agent: Schema.Struct({ ...ownAgentFields, ...ownKeys }).annotate({ description: "This agent." }),
   gateways: arrayOf(GatewayOfAgent, "All gateways in the view."),
-  tunnels: ownTunnels
+  tunnels: arrayOf(AgentTunnelV1, "Tunnels of this agent.")
 }).annotate({ identifier: "AgentConfigV1", description: "Full view of an agent in `control.v1`." })
 export type AgentConfigV1 = typeof AgentConfigV1.Type
 
 export const GatewayConfigV1 = Schema.Struct({
+  mtu,
   gateway: Schema.Struct({
     id: GatewayId,
     name: storedText("Display name."),
@@ -122,7 +140,7 @@ export const GatewayConfigV1 = Schema.Struct({
     ...ownKeys
   }).annotate({ description: "This gateway." }),
   agents: arrayOf(AgentOfGateway, "All agents in the view."),
-  tunnels: everyTunnel,
+  tunnels: arrayOf(GatewayTunnelV1, "All tunnels in the view."),
   certificates: everyCertificate
 }).annotate({ identifier: "GatewayConfigV1", description: "Full view of a gateway in `control.v1`." })
 export type GatewayConfigV1 = typeof GatewayConfigV1.Type

@@ -9,7 +9,7 @@ import {
 } from "#schema/messagesFromControlV1.ts"
 import { fieldErrorsOf } from "#schema/fieldErrors.ts"
 import { type ClientType, Revision } from "#schema/ids.ts"
-import { AgentOfGateway, AgentTunnel, CertificateOfDomain, GatewayOfAgent, GatewayTunnel } from "#schema/views.ts"
+import { AgentOfGateway, AgentTunnelV1, CertificateOfDomain, GatewayOfAgent, GatewayTunnelV1 } from "#schema/views.ts"
 import { Result, Schema } from "effect"
 
 export type Config = typeof ConfigForAgentV1.Type | typeof ConfigForGatewayV1.Type
@@ -52,7 +52,7 @@ export const readFrame = (text: string, clientType: ClientType): Message => {
   if (frame === undefined) return { _tag: "Unknown", type: "" }
   const read = readers[clientType].get(frame.type)
   if (read === undefined) return { _tag: "Unknown", type: frame.type }
-  return Result.getOrElse(read(frame), ({ issue }) => ({
+  return Result.getOrElse(read(withDefaults(frame)), ({ issue }) => ({
     _tag: "Unreadable" as const,
     type: frame.type,
     // Only the path, because the invalid value may be a secret.
@@ -63,6 +63,23 @@ export const readFrame = (text: string, clientType: ClientType): Message => {
 
 /** Schemas of `config`, which is also the format of the state file. */
 export const configSchemas = { agent: ConfigForAgentV1, gateway: ConfigForGatewayV1 }
+
+/** Fields that a server of version 0.3 or older does not send. A tunnel without a port cannot carry traffic. */
+const tunnelDefaults = { name: null, protocol: "http", port: 0, listenPort: null, proxyProtocol: "none", tls: "verify" }
+const configDefaults = { mtu: 1_280 }
+
+function withDefaults(frame: typeof Envelope.Type): typeof Envelope.Type {
+  const { data, type } = frame
+  if (!isRecord(data)) return frame
+  if (type === "tunnel_create" || type === "tunnel_update") return { ...frame, data: { ...tunnelDefaults, ...data } }
+  if (type !== "config") return frame
+  const tunnels = Array.isArray(data["tunnels"])
+    ? data["tunnels"].map((row: unknown) => isRecord(row) ? { ...tunnelDefaults, ...row } : row)
+    : data["tunnels"]
+  return { ...frame, data: { ...configDefaults, ...data, tunnels } }
+}
+
+const isRecord = Schema.is(Schema.Record(Schema.String, Schema.Unknown))
 
 const Envelope = Schema.StructWithRest(Schema.Struct({ type: Schema.String }), [
   Schema.Record(Schema.String, Schema.Unknown)
@@ -102,13 +119,13 @@ const readers: Record<ClientType, ReadonlyMap<string, Reader>> = {
     ...common,
     ["config", messageReader(ConfigForAgentV1, (config) => ({ _tag: "Config", config }))],
     ...deltaReaders("gateways", "gateway", GatewayOfAgent),
-    ...deltaReaders("tunnels", "tunnel", AgentTunnel)
+    ...deltaReaders("tunnels", "tunnel", AgentTunnelV1)
   ]),
   gateway: new Map([
     ...common,
     ["config", messageReader(ConfigForGatewayV1, (config) => ({ _tag: "Config", config }))],
     ...deltaReaders("agents", "agent", AgentOfGateway),
-    ...deltaReaders("tunnels", "tunnel", GatewayTunnel),
+    ...deltaReaders("tunnels", "tunnel", GatewayTunnelV1),
     ...deltaReaders("certificates", "certificate", CertificateOfDomain)
   ])
 }

@@ -13,6 +13,8 @@ type Rows<Row extends { readonly id: string }> = ReadonlyMap<string, Row>
 /** Everything that an agent may know. */
 export interface AgentView {
   readonly type: "agent"
+  /** Largest packet inside the WireGuard tunnels, in bytes. */
+  readonly mtu: number
   /** The agent itself. */
   readonly agent: AgentConfigV1["agent"]
   /** Gateways by id. */
@@ -24,6 +26,8 @@ export interface AgentView {
 /** Everything that a gateway may know. */
 export interface GatewayView {
   readonly type: "gateway"
+  /** Largest packet inside the WireGuard tunnels, in bytes. */
+  readonly mtu: number
   /** The gateway itself. */
   readonly gateway: GatewayConfigV1["gateway"]
   /** Agents by id. */
@@ -102,8 +106,9 @@ export const mergeChanges = (first: Change | undefined, second: Change): Change 
 /** Converts a view to the data of a `config` message. */
 export const toConfigData = (view: View): AgentConfigV1 | GatewayConfigV1 =>
   view.type === "agent"
-    ? { agent: view.agent, gateways: [...view.gateways.values()], tunnels: [...view.tunnels.values()] }
+    ? { mtu: view.mtu, agent: view.agent, gateways: [...view.gateways.values()], tunnels: [...view.tunnels.values()] }
     : {
+      mtu: view.mtu,
       gateway: view.gateway,
       agents: [...view.agents.values()],
       tunnels: [...view.tunnels.values()],
@@ -115,9 +120,10 @@ export const ownerId = (view: View): string => view.type === "agent" ? view.agen
 
 function viewOf(data: Config["data"]): View {
   return "agent" in data
-    ? { type: "agent", agent: data.agent, gateways: byId(data.gateways), tunnels: byId(data.tunnels) }
+    ? { type: "agent", mtu: data.mtu, agent: data.agent, gateways: byId(data.gateways), tunnels: byId(data.tunnels) }
     : {
       type: "gateway",
+      mtu: data.mtu,
       gateway: data.gateway,
       agents: byId(data.agents),
       tunnels: byId(data.tunnels),

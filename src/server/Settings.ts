@@ -112,6 +112,7 @@ export const readSettings = Effect.fnUntraced(
       maxConnections: plain(definitions.maxConnections),
       maxUnauthenticated: plain(definitions.maxUnauthenticated),
       maxUnauthenticatedPerIp: plain(definitions.maxUnauthenticatedPerIp),
+      mtu: plain(definitions.mtu),
       networkPool: plain(definitions.networkPool),
       logLevel: plain(definitions.logLevel),
       logFormat: plain(definitions.logFormat, isTerminal ? "pretty" : "json")

@@ -121,6 +121,15 @@ describe("a client of control.v1", () => {
       assert.deepStrictEqual(agent.views[1]?.tunnels.get("t1"), delta.data)
     }))
 
+  it.effect("a client of a server that sends no port yet gets the defaults", () =>
+    Effect.gen(function*() {
+      const { agent, peer } = yield* connectedClient()
+      const old = { id: "t1", domain: "t1.example.com", target: "localhost:8080", enabled: true }
+      peer.send({ type: "tunnel_create", revision: 11, previous: 10, data: old })
+      assert.deepStrictEqual(yield* peer.expect("ack"), { revision: 11 })
+      assert.deepInclude(agent.views[1]?.tunnels.get("t1"), { ...old, protocol: "http", port: 0 })
+    }))
+
   it.effect("a client rejects a delta that it cannot decode, and continues from the next config", () =>
     Effect.gen(function*() {
       const { peer } = yield* connectedClient()

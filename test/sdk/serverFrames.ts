@@ -1,4 +1,5 @@
 /** Frames of Control, for tests of the client library. */
+import { httpTunnelFields } from "#support/tunnelFields.ts"
 
 const key = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg="
 export const timeline = "6b0c2a52-9f7e-4d57-8a54-3f6a4b1c7d10"
@@ -10,13 +11,20 @@ export interface ConfigFields {
   readonly tunnels?: ReadonlyArray<string>
 }
 
-const tunnel = (id: string, target = "localhost:8080") => ({ id, domain: `${id}.example.com`, target, enabled: true })
+const tunnel = (id: string, target = "localhost:8080") => ({
+  id,
+  domain: `${id}.example.com`,
+  target,
+  enabled: true,
+  ...httpTunnelFields
+})
 
 export const agentConfig = (fields: ConfigFields) => ({
   type: "config",
   revision: fields.revision,
   timeline: fields.timeline ?? timeline,
   data: {
+    mtu: 1_280,
     agent: {
       id: fields.id ?? "a1",
       name: "home",
@@ -35,6 +43,7 @@ export const gatewayConfig = (fields: ConfigFields) => ({
   revision: fields.revision,
   timeline: fields.timeline ?? timeline,
   data: {
+    mtu: 1_280,
     gateway: { id: fields.id ?? "g1", name: "edge", listenPort: 51_820, wireguardPublicKey: key },
     agents: [],
     tunnels: [],

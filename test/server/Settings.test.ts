@@ -75,6 +75,7 @@ describe("reading settings", () => {
         CONTROL_MAX_CONNECTIONS: "10",
         CONTROL_MAX_UNAUTHENTICATED: "8",
         CONTROL_MAX_UNAUTHENTICATED_PER_IP: "9",
+        CONTROL_MTU: "1400",
         CONTROL_NETWORK_POOL: "192.168.4.0/24",
         CONTROL_NODE_NAME: "one",
         CONTROL_LOG_LEVEL: "warn",
@@ -112,6 +113,7 @@ describe("reading settings", () => {
         maxConnections: 10,
         maxUnauthenticated: 8,
         maxUnauthenticatedPerIp: 9,
+        mtu: 1_400,
         networkPool: "192.168.4.0/24",
         logLevel: "Warn",
         logFormat: "pretty"

@@ -1,4 +1,5 @@
 /** Change log over the simulated database. */
+import { httpTunnelFields } from "#support/tunnelFields.ts"
 import * as History from "#network/History.ts"
 import { zeroCounts } from "#network/lossDetection.ts"
 import type { Change } from "#network/NetworkState.ts"
@@ -116,7 +117,11 @@ function toChange(change: RowChange, revision: Revision): Change {
     case "tunnel": {
       if (change.row === undefined) return { _tag: "TunnelRemoved", revision, id: TunnelId.make(change.id) }
       const { agentId, id, ...rest } = change.row
-      return { _tag: "TunnelPut", revision, tunnel: { id: TunnelId.make(id), agentId: AgentId.make(agentId), ...rest } }
+      return {
+        _tag: "TunnelPut",
+        revision,
+        tunnel: { id: TunnelId.make(id), agentId: AgentId.make(agentId), ...rest, ...httpTunnelFields }
+      }
     }
     case "certificate": {
       if (change.row === undefined) return { _tag: "CertificateRemoved", revision, domain: change.id }

@@ -1,4 +1,5 @@
 /** Expected view of a client, computed from rows only: the oracle for the real code. */
+import { httpTunnelFields } from "#support/tunnelFields.ts"
 import { type ClientRef, formatClientRef } from "#schema/ids.ts"
 import type { Level } from "#schema/protocol.ts"
 import type { AgentRow, CertificateRow, GatewayRow, Tables, TunnelRow } from "./databaseTables.ts"
@@ -52,7 +53,9 @@ function agentView(tables: Tables, id: string, isPlain: boolean): View | undefin
   const agent = tables.agent.get(id)
   if (agent === undefined) return undefined
   const tunnels = new Map<string, string>()
-  for (const row of tables.tunnel.values()) if (row.agentId === id) tunnels.set(row.id, tunnelForAgent(row))
+  for (const row of tables.tunnel.values()) {
+    if (row.agentId === id) tunnels.set(row.id, isPlain ? tunnelForAgent(row) : tunnelForAgentV1(row))
+  }
   const peers = new Map<string, string>()
   for (const row of tables.gateway.values()) {
     if (!arePeers(tables, row, agent.id)) continue
@@ -80,7 +83,7 @@ function gatewayView(tables: Tables, id: string, isPlain: boolean): View | undef
   const served = [...tables.tunnel.values()].filter((row) => isServedBy(gateway, row))
   for (const { agentId, domain, enabled, id, target } of served) {
     const agentVirtualIp = tables.agent.get(agentId)?.virtualIp
-    tunnels.set(id, canonical({ id, domain, agentVirtualIp, target, enabled }))
+    tunnels.set(id, canonical({ id, domain, agentVirtualIp, target, enabled, ...(isPlain ? {} : httpTunnelFields) }))
   }
   const peers = new Map<string, string>()
   for (const row of tables.agent.values()) {
@@ -125,6 +128,9 @@ function ownKeys({ privateKey, publicKey }: AgentRow | GatewayRow, isPlain: bool
 
 const tunnelForAgent = memoize(({ domain, enabled, id, target }: TunnelRow) =>
   canonical({ id, domain, target, enabled })
+)
+const tunnelForAgentV1 = memoize(({ domain, enabled, id, target }: TunnelRow) =>
+  canonical({ id, domain, target, enabled, ...httpTunnelFields })
 )
 const certificateForGateway = memoize(({ certificate, expiresAt, id: domain, privateKey }: CertificateRow) =>
   canonical({ domain, certificate, privateKey, expiresAt })

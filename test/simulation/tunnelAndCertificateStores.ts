@@ -1,6 +1,8 @@
 /** Tunnel and certificate stores over the simulated database. */
+import { httpTunnelFields } from "#support/tunnelFields.ts"
 import { AgentId, HostName, Revision, TunnelId } from "#schema/ids.ts"
-import type { Certificate, Tunnel, TunnelPatch } from "#schema/resources.ts"
+import type { Certificate } from "#schema/resources.ts"
+import type { Tunnel, TunnelPatch } from "#schema/tunnelResources.ts"
 import {
   type CertificateRow as Given,
   CertificateStore,
@@ -50,7 +52,7 @@ export const tunnelStore = (link: DatabaseLink) => {
     Effect.map(
       write(tunnel, tunnel.id, (tx) => {
         const { agentId, domain, enabled = true, id, target } = tunnel
-        tx.put("tunnel", { id, agentId, domain, target, enabled })
+        tx.put("tunnel", { id, agentId, domain: domain ?? "", target, enabled })
       }),
       Option.getOrThrow
     )
@@ -196,6 +198,7 @@ function tunnelResource(database: Database, { agentId, domain, enabled, id, targ
     domain,
     target,
     enabled,
+    ...httpTunnelFields,
     revision: Revision.make(database.tunnelRevisions.get(id) ?? 0),
     reported: reported === undefined ? null : { status: reported.status, at: toTimestamp(reported.at) },
     ...timestampsOf(database, `tunnel:${id}`)

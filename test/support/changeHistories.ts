@@ -56,7 +56,14 @@ function toChange({ kind: what, row: which, variant }: Command, revision: Revisi
           agentId: AgentId.make(`a${variant % 3}`),
           domain: `t${which}.example.com`,
           target: `localhost:${8000 + variant}`,
-          enabled: variant % 2 === 0
+          enabled: variant % 2 === 0,
+          name: variant % 3 === 0 ? `tunnel-${which}` : null,
+          // A tunnel that changes its protocol enters the plain level's view or leaves it.
+          protocol: protocols[variant % protocols.length] ?? "http",
+          port: 20_000 + which,
+          listenPort: variant % 4 === 2 ? 2_000 + which : null,
+          proxyProtocol: variant % 5 === 0 ? "v2" : "none",
+          tls: variant % 2 === 0 ? "verify" : "insecure"
         }
       }
     case "tunnelGone":
@@ -129,3 +136,5 @@ function gateway(which: number, variant: number) {
     wireguardPrivateKey: Redacted.make(`private ${variant % 3}`)
   }
 }
+
+const protocols = ["http", "tls", "http", "tcp", "udp"] as const

@@ -1,7 +1,7 @@
 /** Handlers of /api/tunnels. */
 import { Api } from "#schema/api.ts"
 import type { WaitQuery } from "#schema/delivery.ts"
-import type { Tunnel } from "#schema/resources.ts"
+import type { Tunnel } from "#schema/tunnelResources.ts"
 import { References } from "#services/References.ts"
 import { Tunnels } from "#services/Tunnels.ts"
 import { Effect } from "effect"

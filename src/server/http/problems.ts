@@ -9,7 +9,14 @@ import { GatewayNotFound, type NoSuchAgentInScope } from "#services/Gateways.ts"
 import * as Problem from "#schema/problems.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
-import type { DomainTaken, NoSuchAgent, TunnelNotFound } from "#services/Tunnels.ts"
+import type {
+  DomainTaken,
+  ListenPortTaken,
+  NoSuchAgent,
+  TunnelNameTaken,
+  TunnelNotFound,
+  TunnelRejected
+} from "#services/Tunnels.ts"
 import type { KeyNotEverywhere, KeyNotGenerated } from "#services/MasterKeys.ts"
 import { type HttpServerResponse, ProblemDetails } from "effect/http"
 
@@ -21,6 +28,9 @@ const problemsByTag = {
   GatewayNotFound: ({ message }: GatewayNotFound) => new Problem.GatewayNotFound({ detail: message }),
   TunnelNotFound: ({ message }: TunnelNotFound) => new Problem.TunnelNotFound({ detail: message }),
   DomainTaken: ({ message }: DomainTaken) => new Problem.DomainTaken({ detail: message }),
+  TunnelNameTaken: ({ message }: TunnelNameTaken) => new Problem.NameTaken({ detail: message }),
+  ListenPortTaken: ({ message }: ListenPortTaken) => new Problem.ListenPortTaken({ detail: message }),
+  TunnelRejected: ({ message }: TunnelRejected) => new Problem.TunnelRejected({ detail: message }),
   NoSuchAgent: ({ message }: NoSuchAgent) => new Problem.NoSuchAgent({ detail: message }),
   NoSuchAgentInScope: ({ message }: NoSuchAgentInScope) => new Problem.NoSuchAgent({ detail: message }),
   CertificateNotFound: ({ message }: CertificateNotFound) => new Problem.CertificateNotFound({ detail: message }),

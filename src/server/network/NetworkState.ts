@@ -1,4 +1,5 @@
 /** The whole network as one immutable value, and the transition that applies a change. Pure. */
+import type { TunnelProtocol } from "#schema/sharedFields.ts"
 import type { AgentId, GatewayId, KeyId, Revision, Timeline, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option, type Redacted } from "effect"
 import * as History from "./History.ts"
@@ -33,9 +34,19 @@ export interface Gateway {
 export interface Tunnel {
   readonly id: TunnelId
   readonly agentId: AgentId
+  /** Unique; null for a tunnel without a name. */
+  readonly name: string | null
+  /** Empty for a tcp or udp tunnel without a DNS name. */
   readonly domain: string
   readonly target: string
   readonly enabled: boolean
+  readonly protocol: TunnelProtocol
+  /** TCP or UDP port at the agent's address in the network; 0 in rows that are older than the column. */
+  readonly port: number
+  /** Public port at the gateways; null for http and tls. */
+  readonly listenPort: number | null
+  readonly proxyProtocol: "none" | "v1" | "v2"
+  readonly tls: "verify" | "insecure"
 }
 
 export interface Certificate {
@@ -75,6 +86,8 @@ export type Change =
 
 /** Every index below describes the same rows, at `revision` of `timeline`. */
 export interface NetworkState {
+  /** Largest packet inside the WireGuard tunnels, in bytes. It is a setting, the same for every client. */
+  readonly mtu: number
   /** Identity of the history that `revision` belongs to. */
   readonly timeline: Timeline
   /** Every change up to this revision is applied, and none after it. */
@@ -98,10 +111,14 @@ export interface NetworkState {
   readonly history: History.History
 }
 
+/** Carries packets over every path of today's Internet: 1,280 bytes and WireGuard's 80 fit into 1,400. */
+export const defaultMtu = 1_280
+
 /** A network without rows. */
-export const empty = (timeline: Timeline, revision: Revision): NetworkState => ({
+export const empty = (timeline: Timeline, revision: Revision, mtu = defaultMtu): NetworkState => ({
   timeline,
   revision,
+  mtu,
   agents: BucketMap.empty(),
   virtualIps: HashMap.empty(),
   gateways: HashMap.empty(),

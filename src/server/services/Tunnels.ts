@@ -2,15 +2,23 @@
 import { newId } from "#crypto/identifiers.ts"
 import { type Revision, TunnelId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
-import { NewTunnel, type Tunnel, TunnelIdInput, type TunnelPatch } from "#schema/resources.ts"
+import { TunnelIdInput } from "#schema/resources.ts"
+import { NewTunnel, type Tunnel, type TunnelPatch } from "#schema/tunnelResources.ts"
 import type { TunnelFilter } from "#store/listFilters.ts"
 import { missing } from "#store/ReferenceStore.ts"
 import type { StoreUnavailable } from "#store/sql.ts"
-import { type DomainTaken, type NoSuchAgent, TunnelStore } from "#store/TunnelStore.ts"
+import { type TunnelConflict, TunnelStore } from "#store/TunnelStore.ts"
 import type { UnreadableRow } from "#store/UnreadableRow.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 
-export { DomainTaken, NoSuchAgent } from "#store/TunnelStore.ts"
+export {
+  DomainTaken,
+  ListenPortTaken,
+  NoSuchAgent,
+  type TunnelConflict,
+  TunnelNameTaken,
+  TunnelRejected
+} from "#store/TunnelStore.ts"
 
 export class TunnelNotFound extends Schema.TaggedError<TunnelNotFound>()("TunnelNotFound", {
   id: Schema.String,
@@ -32,21 +40,29 @@ export class InvalidTunnel extends Schema.TaggedError<InvalidTunnel>()("InvalidT
 export interface TunnelInput {
   readonly id?: string
   readonly agentId: string
-  readonly domain: string
+  /** Required for `http` and `tls`. */
+  readonly domain?: string | null
   readonly target: string
   readonly enabled?: boolean
+  /** Required for `tcp` and `udp`. */
+  readonly name?: string | null
+  readonly protocol?: "http" | "tls" | "tcp" | "udp"
+  /** Public port; required for `tcp` and `udp`. */
+  readonly listenPort?: number | null
+  readonly proxyProtocol?: "none" | "v1" | "v2"
+  readonly tls?: "verify" | "insecure"
 }
 
 export class Tunnels extends Context.Service<Tunnels, {
   /** Creates a tunnel. The returned row contains the revision of this change. */
-  create(tunnel: NewTunnel): Effect.Effect<Tunnel, DomainTaken | NoSuchAgent | StoreUnavailable>
+  create(tunnel: NewTunnel): Effect.Effect<Tunnel, TunnelConflict | StoreUnavailable>
   find(id: TunnelId): Effect.Effect<Tunnel, TunnelNotFound | UnreadableRow | StoreUnavailable>
   list(request: PageRequest, filter?: TunnelFilter): Effect.Effect<Page<Tunnel>, StoreUnavailable>
   /** Updates a tunnel. A patch that changes nothing creates no revision. */
   update(
     id: TunnelId,
     patch: TunnelPatch
-  ): Effect.Effect<Tunnel, TunnelNotFound | DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
+  ): Effect.Effect<Tunnel, TunnelNotFound | TunnelConflict | UnreadableRow | StoreUnavailable>
   remove(id: TunnelId): Effect.Effect<Revision, TunnelNotFound | StoreUnavailable>
   /**
    * Creates or updates a tunnel, for applications that embed Control. A tunnel without an id is created. An update that
@@ -54,7 +70,7 @@ export class Tunnels extends Context.Service<Tunnels, {
    */
   ensure(
     tunnel: TunnelInput
-  ): Effect.Effect<Tunnel, InvalidTunnel | DomainTaken | NoSuchAgent | UnreadableRow | StoreUnavailable>
+  ): Effect.Effect<Tunnel, InvalidTunnel | TunnelConflict | UnreadableRow | StoreUnavailable>
   /** Deletes a tunnel; an unknown id is a no-op. Returns a revision at which no view contains the tunnel. */
   ensureRemoved(id: string): Effect.Effect<Revision, InvalidTunnel | StoreUnavailable>
 }>()("control/services/Tunnels") {

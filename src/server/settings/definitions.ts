@@ -203,6 +203,12 @@ export const definitions = {
     description:
       "Maximum number of unauthenticated connections from one address, at most half of all; many clients can share an address."
   }),
+  mtu: plain(Parse.wholeNumber(576, 1_420, " bytes"), {
+    name: "CONTROL_MTU",
+    default: "1280",
+    description:
+      "Largest packet inside the WireGuard tunnels, in bytes. The default passes every path; a client gets a new value with its next `config`."
+  }),
   networkPool: plain(Parse.networkPool, {
     name: "CONTROL_NETWORK_POOL",
     default: "10.64.0.0/10",

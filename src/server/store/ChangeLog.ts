@@ -3,6 +3,7 @@ import type { RowIds, Turnover } from "#network/lossDetection.ts"
 import type { Change } from "#network/NetworkState.ts"
 import { Revision, type Timeline } from "#schema/ids.ts"
 import { mapRowKinds, type RowCounts } from "#schema/rowKinds.ts"
+import { Settings } from "#server/Settings.ts"
 import { Context, Duration, Effect, Layer, Queue, Schema, Scope } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 import { decodeReadable } from "./changeRows.ts"
@@ -105,6 +106,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
       const sql = yield* ReservedPool
       const session = yield* SessionConnection
       const { cipher } = yield* Secrets
+      const { mtu } = yield* Settings
       const timeline = sql.literal(timelineExpression)
 
       const readAfter = Effect.fn("ChangeLog.readAfter")(function*(revision: Revision) {
@@ -131,7 +133,7 @@ export class ChangeLog extends Context.Service<ChangeLog, {
       const sendProbe = Effect.asVoid(withStoreErrors(sql`select pg_notify(${channel}, ${probePayload})`))
 
       return ChangeLog.of({
-        ...makeSnapshotReader(sql, cipher),
+        ...makeSnapshotReader(sql, cipher, mtu),
         readAfter,
         ...maintenanceQueries(sql),
         listen: listenOn(session),

@@ -44,10 +44,14 @@ export class ReferenceStore extends Context.Service<ReferenceStore, {
           // Domains are stored in lower case, so that their unique index finds them.
           const hasName = kind === "agent" || kind === "gateway"
             ? sql`control_name_key(name) = control_name_key(given.reference)`
+            : kind === "tunnel"
+            // A tcp or udp tunnel may have the domain of another tunnel.
+            ? sql`control_name_key(name) = control_name_key(given.reference)
+                or (domain = lower(given.reference) and protocol in ('http', 'tls'))`
             : sql`domain = lower(given.reference)`
           const rows = yield* withStoreErrors(sql`
             select reference, coalesce((select ${id} from ${table} where ${id} = given.reference),
-              (select ${id} from ${table} where ${hasName})) as id
+              (select ${id} from ${table} where ${hasName} limit 1)) as id
             from unnest(${references}::text[]) as given (reference)`)
           return new Map(decodeResolved(rows).flatMap(({ id, reference }) => id === null ? [] : [[reference, id]]))
         }
@@ -57,7 +61,7 @@ export class ReferenceStore extends Context.Service<ReferenceStore, {
         const name = sql(columns[kind].name)
         const rows = yield* withStoreErrors(sql`
           select ${name} as name from ${sql(columns[kind].table)}
-          where length(${name}) between length(${text}) - 2 and length(${text}) + 2
+          where ${name} is not null and length(${name}) between length(${text}) - 2 and length(${text}) + 2
           order by lower(left(${name}, 1)) = lower(left(${text}, 1)) desc, ${name} limit ${maxCandidates}`)
         return decodeNames(rows).map(({ name }) => name)
       })

@@ -1,7 +1,8 @@
 /** Decodes rows of the change log into network changes. A row image is JSON with the column names of its table. */
 import { type CannotDecrypt, type Cipher } from "#crypto/Cipher.ts"
-import type { Change } from "#network/NetworkState.ts"
+import type { Change, Tunnel } from "#network/NetworkState.ts"
 import { fieldErrorsOf } from "#schema/fieldErrors.ts"
+import { ProxyProtocol, TargetTls, TunnelProtocol } from "#schema/sharedFields.ts"
 import { AgentId, GatewayId, IpAddress, Ipv4, Ipv4Cidr, KeyId, Port, Revision, Target, TunnelId } from "#schema/ids.ts"
 import { DateTime, Effect, Redacted, Result, Schema } from "effect"
 import { UnreadableRow } from "./UnreadableRow.ts"
@@ -32,9 +33,16 @@ const GatewayImage = Schema.Struct({
 const TunnelImage = Schema.Struct({
   id: TunnelId,
   agent_id: AgentId,
-  domain: Schema.String,
+  domain: Schema.NullOr(Schema.String),
   target: Target,
-  enabled: Schema.Boolean
+  enabled: Schema.Boolean,
+  /** Absent in images that are older than the columns. */
+  name: Schema.optionalKey(Schema.NullOr(Schema.String)),
+  protocol: Schema.optionalKey(TunnelProtocol),
+  port: Schema.optionalKey(Schema.NullOr(Schema.Int)),
+  listen_port: Schema.optionalKey(Schema.NullOr(Port)),
+  proxy_protocol: Schema.optionalKey(ProxyProtocol),
+  tls: Schema.optionalKey(TargetTls)
 })
 
 const CertificateImage = Schema.Struct({
@@ -162,8 +170,7 @@ function toPutChange(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Re
       )
     }
     case "tunnel": {
-      const { id, agent_id: agentId, domain, target, enabled } = row.row_image
-      return Result.succeed({ _tag: "TunnelPut", revision, tunnel: { id, agentId, domain, target, enabled } })
+      return Result.succeed({ _tag: "TunnelPut", revision, tunnel: tunnelOf(row.row_image) })
     }
     case "certificate": {
       const { domain, certificate } = row.row_image
@@ -186,6 +193,23 @@ function toPutChange(row: Extract<ChangeRow, { op: "put" }>, cipher: Cipher): Re
         : { type: "agent" as const, id: row.row_image.agent_id }
       return Result.succeed({ _tag: "KeyPut", revision, key: { id, hash, owner } })
     }
+  }
+}
+
+function tunnelOf(row: typeof TunnelImage.Type): Tunnel {
+  const { agent_id: agentId, domain, enabled, id, name = null, port, target } = row
+  return {
+    id,
+    agentId,
+    name,
+    domain: domain ?? "",
+    target,
+    enabled,
+    protocol: row.protocol ?? "http",
+    port: port ?? 0,
+    listenPort: row.listen_port ?? null,
+    proxyProtocol: row.proxy_protocol ?? "none",
+    tls: row.tls ?? "verify"
   }
 }
 

@@ -1,5 +1,5 @@
 /** Reads the whole network at one snapshot of the database, page by page, with progress. */
-import { empty, type NetworkState } from "#network/NetworkState.ts"
+import { defaultMtu, empty, type NetworkState } from "#network/NetworkState.ts"
 import { RowLoader } from "#network/RowLoader.ts"
 import { Clock, Effect, Schema, Semaphore } from "effect"
 import type { SqlClient } from "effect/sql"
@@ -39,7 +39,8 @@ export const describeReading = ({ rows, total }: ReadingProgress): string =>
 const logIntervalNanos = 2_000_000_000n
 
 /** One reading at a time, so that memory holds at most one state that is not in use yet. */
-export const makeSnapshotReader = (sql: SqlClient.SqlClient, cipher: Cipher) => {
+/** `mtu` is a setting that every view contains. */
+export const makeSnapshotReader = (sql: SqlClient.SqlClient, cipher: Cipher, mtu = defaultMtu) => {
   let progress: ReadingProgress | undefined
   const oneAtATime = Semaphore.makeUnsafe(1)
 
@@ -48,7 +49,7 @@ export const makeSnapshotReader = (sql: SqlClient.SqlClient, cipher: Cipher) => 
       const [position] = decodePosition(yield* sql.unsafe(positionQuery))
       const [{ total }] = decodeTotal(yield* sql.unsafe(countRowsQuery))
       const report = yield* makeReport
-      const loader = new RowLoader(empty(position.timeline, position.newest))
+      const loader = new RowLoader(empty(position.timeline, position.newest, mtu))
       const unreadable: Array<UnreadableRow> = []
       progress = { rows: 0, total }
       yield* forEachRowPage(sql, position.newest, (rows) =>

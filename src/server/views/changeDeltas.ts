@@ -1,13 +1,19 @@
 /** Computes the deltas of a change for each audience; `messages.ts` renders them. Pure. */
 import type { AgentId, ClientRef, GatewayId, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
-import { type Audience, type Delta, type DeltaContent, forGateways, type MakeDelta, tunnelMessageFor } from "./delta.ts"
+import {
+  type Audience,
+  type Delta,
+  type DeltaContent,
+  type MakeDelta,
+  tunnelDeltaForAgent,
+  tunnelDeltaForGateways
+} from "./delta.ts"
 import { scopedDeltas } from "./scopedDeltas.ts"
 import type { Change, NetworkState, Tunnel } from "#network/NetworkState.ts"
 import { changedRow } from "#network/changedRow.ts"
 import { scopedGateway, topicOf } from "#network/scope.ts"
 import * as BucketMap from "#network/BucketMap.ts"
-import { tunnelForAgent } from "./view.ts"
 
 /**
  * The deltas of one change, from the state before it and the state after it. An audience that does not see the change gets none.
@@ -112,14 +118,10 @@ function tunnelDeltas(
   const result: Array<Delta> = []
   for (const agentId of agents) {
     const mine = Option.filter((tunnel: Tunnel) => tunnel.agentId === agentId)
-    const message = tunnelMessageFor(
-      id,
-      Option.map(mine(old), tunnelForAgent),
-      Option.map(mine(current), tunnelForAgent)
-    )
-    if (message !== undefined) result.push(deltaFor(`agent:${agentId}`, { _tag: "Tunnel", message }))
+    const content = tunnelDeltaForAgent(id, mine(old), mine(current))
+    if (content !== undefined) result.push(deltaFor(`agent:${agentId}`, content))
   }
-  const message = tunnelMessageFor(id, forGateways(before, old), forGateways(after, current))
-  if (message !== undefined) result.push(deltaFor("gateways", { _tag: "Tunnel", message }))
+  const content = tunnelDeltaForGateways(id, before, old, after, current)
+  if (content !== undefined) result.push(deltaFor("gateways", content))
   return result
 }

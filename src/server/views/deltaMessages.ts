@@ -4,7 +4,7 @@ import type { Level } from "#schema/protocol.ts"
 import { Equal, HashMap, Option } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"
 import type { Gateway, NetworkState } from "#network/NetworkState.ts"
-import type { DeltaContent } from "./delta.ts"
+import type { DeltaContent, TunnelMessage } from "./delta.ts"
 import * as BucketMap from "#network/BucketMap.ts"
 import {
   agentForGateways,
@@ -82,13 +82,16 @@ const none: Rendering = { _tag: "None" }
 const resync: Rendering = { _tag: "Resync" }
 const message = (type: string, data: object): Rendering => ({ _tag: "Message", message: { type, data } })
 
+const tunnelMessage = (seen: TunnelMessage | undefined): Rendering =>
+  seen === undefined ? none : message(seen.type, seen.data)
+
 type Renderer = (delta: DeltaContent, receiver: Receiver) => Rendering
 
 /** The plain level has messages only for tunnels. */
 const renderPlain: Renderer = (delta, { ref }) => {
   switch (delta._tag) {
     case "Tunnel":
-      return message(delta.message.type, delta.message.data)
+      return tunnelMessage(delta.messages.plain)
     case "Agent":
       return differs(delta, agentForGateways) ? resync : none
     case "Gateway":
@@ -106,7 +109,7 @@ const renderPlain: Renderer = (delta, { ref }) => {
 const renderV1: Renderer = (delta, { ref, slot, subnet }) => {
   switch (delta._tag) {
     case "Tunnel":
-      return message(delta.message.type, delta.message.data)
+      return tunnelMessage(delta.messages["control.v1"])
     case "Agent": {
       if (delta.movesTunnels) return resync
       if (!differs(delta, agentForGateways)) return none

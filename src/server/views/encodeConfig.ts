@@ -16,12 +16,15 @@ import {
   agentForGatewayV1,
   certificateForGateways,
   gatewaysOfAgent,
+  isAtPlainLevel,
   ownAgent,
   ownAgentV1,
   ownGateway,
   ownGatewayV1,
   tunnelForAgent,
+  tunnelForAgentV1,
   tunnelForGateways,
+  tunnelForGatewaysV1,
   tunnelsOfAgent
 } from "./view.ts"
 
@@ -51,11 +54,14 @@ export const encodeConfig = (
 export function* sharedParts(state: NetworkState): Iterable<SharedText> {
   const { agents, certificates, tunnels, virtualIps } = state
   yield* encodedGroups(agents, agentsText)
-  yield* encodedGroups(tunnels, (bucket) => tunnelsText(bucket, virtualIps))
+  yield* encodedGroups(tunnels, (bucket) => tunnelsText("control.v1", bucket, virtualIps))
   yield* encodedGroups(certificates, certificatesText)
 }
 
-/** A lower bound of a config's size in bytes, computed without encoding it; each row counts less than its shortest encoding. */
+/**
+ * A lower bound of the size of a `control.v1` config in bytes, computed without encoding it; each row counts less than its shortest
+ * encoding. A config of the plain level can be smaller, because it has http tunnels only.
+ */
 export const minConfigBytes = (state: NetworkState, client: ClientRef): number => {
   if (client.type === "agent") {
     const gateways = state.scopeIndex === undefined
@@ -99,16 +105,16 @@ function scopedConfig(state: NetworkState, gateway: Gateway, level: Level): stri
   const agentTexts = agents.map((agent) =>
     isPlain ? agentForGatewaysJson(agent) : JSON.stringify(agentForGatewayV1(agent, gateway.slot))
   )
-  const tunnelTexts = tunnels.flatMap((tunnel) =>
-    Option.toArray(HashMap.get(state.virtualIps, tunnel.agentId)).map((ip) => tunnelForGatewaysJson(tunnel, ip))
+  const tunnelTexts = tunnels.filter((tunnel) => !isPlain || isAtPlainLevel(tunnel)).flatMap((tunnel) =>
+    Option.toArray(HashMap.get(state.virtualIps, tunnel.agentId)).map((ip) => tunnelForGatewaysJson(level, tunnel, ip))
   )
   const certificateTexts = certificates.map((row) => JSON.stringify(certificateForGateways(row)))
   return `${head},"agents":[${agentTexts.join()}],"tunnels":[${tunnelTexts.join()}],"certificates":[${certificateTexts.join()}]}}`
 }
 
-/** The start of a `control.v1` config, which contains its revision and timeline. */
-function configHeadV1({ revision, timeline }: NetworkState): string {
-  return `{"type":"config","revision":${revision},"timeline":${JSON.stringify(timeline)},"data":{`
+/** The start of a `control.v1` config, which contains its revision, its timeline and the MTU. */
+function configHeadV1({ mtu, revision, timeline }: NetworkState): string {
+  return `{"type":"config","revision":${revision},"timeline":${JSON.stringify(timeline)},"data":{"mtu":${mtu},`
 }
 
 /** Valid while `tunnels`, `virtualIps` and `certificates` are the same objects. */
@@ -118,9 +124,9 @@ const sharedByAgents = new WeakMap<
 >()
 
 interface SharedByGateways {
-  /** From the first agent to the end of the message. */
+  /** From the first agent to the end of the message, at the plain level. */
   readonly all: ReadonlyArray<SharedText>
-  /** From after the last agent to the end of the message. */
+  /** From after the last agent to the end of the message, in `control.v1`. */
   readonly rest: ReadonlyArray<SharedText>
 }
 
@@ -130,14 +136,21 @@ function sharedByGateways(state: NetworkState): SharedByGateways {
   if (known?.tunnels === tunnels && known.virtualIps === virtualIps && known.certificates === certificates) {
     return known.shared
   }
-  const rest = [
+  const afterTheAgents = (level: Level) => [
     afterAgents,
-    ...joinBuckets(tunnels, (bucket) => tunnelsText(bucket, virtualIps)),
+    ...joinBuckets(tunnels, (bucket) => tunnelsText(level, bucket, virtualIps)),
     afterTunnels,
     ...joinBuckets(certificates, certificatesText),
     afterCertificates
   ]
-  const shared = { all: [...joinBuckets(agents, agentsText), ...rest], rest }
+  // Most networks have no client of the plain level, so that its tunnels are encoded when one connects.
+  let all: ReadonlyArray<SharedText> | undefined
+  const shared = {
+    get all() {
+      return all ??= [...joinBuckets(agents, agentsText), ...afterTheAgents("plain")]
+    },
+    rest: afterTheAgents("control.v1")
+  }
   sharedByAgents.set(agents, { tunnels, virtualIps, certificates, shared })
   return shared
 }
@@ -197,24 +210,31 @@ const certificatesText = memoize((bucket: Bucket<Certificate>): SharedText => ({
   text: Array.from(bucket.values(), (row) => JSON.stringify(certificateForGateways(row))).join()
 }))
 
-const tunnelTexts = new WeakMap<
-  Bucket<Tunnel>,
-  { readonly virtualIps: NetworkState["virtualIps"]; readonly part: SharedText }
->()
+interface KnownTunnels {
+  readonly virtualIps: NetworkState["virtualIps"]
+  readonly part: SharedText
+}
+
+const tunnelTexts: { readonly [level in Level]: WeakMap<Bucket<Tunnel>, KnownTunnels> } = {
+  plain: new WeakMap(),
+  "control.v1": new WeakMap()
+}
 
 /** A tunnel whose agent does not exist is in no gateway's view. */
-function tunnelsText(bucket: Bucket<Tunnel>, virtualIps: NetworkState["virtualIps"]): SharedText {
-  const known = tunnelTexts.get(bucket)
+function tunnelsText(level: Level, bucket: Bucket<Tunnel>, virtualIps: NetworkState["virtualIps"]): SharedText {
+  const known = tunnelTexts[level].get(bucket)
   if (known?.virtualIps === virtualIps) return known.part
   const texts: Array<string> = []
   for (const tunnel of bucket.values()) {
     const virtualIp = HashMap.get(virtualIps, tunnel.agentId)
-    if (Option.isSome(virtualIp)) texts.push(tunnelForGatewaysJson(tunnel, virtualIp.value))
+    if (Option.isSome(virtualIp) && (level !== "plain" || isAtPlainLevel(tunnel))) {
+      texts.push(tunnelForGatewaysJson(level, tunnel, virtualIp.value))
+    }
   }
   const text = texts.join()
   // If only addresses of other buckets changed, the same text stays the same object.
   const part = known?.part.text === text ? known.part : { text }
-  tunnelTexts.set(bucket, { virtualIps, part })
+  tunnelTexts[level].set(bucket, { virtualIps, part })
   return part
 }
 
@@ -224,20 +244,34 @@ function encodeForAgent(state: NetworkState, id: AgentId, level: Level): Encoded
   const gateways = encodeGateways(state, agent, level)
   const head = level === "plain" ? "{\"type\":\"config\",\"data\":{" : configHeadV1(state)
   const own = level === "plain" ? ownAgentJson(agent) : JSON.stringify(ownAgentV1(agent))
-  const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgentJson)
+  const rows = tunnelsOfAgent(state, id)
+  const tunnels = level === "plain"
+    ? rows.filter(isAtPlainLevel).map(tunnelForAgentJson)
+    : rows.map(tunnelForAgentJsonV1)
   return { own: `${head}"agent":${own},"gateways":[${gateways}],"tunnels":[${tunnels.join()}]}}`, shared: [] }
 }
 
 const ownAgentJson = memoize((agent: Agent) => JSON.stringify(ownAgent(agent)))
 const ownGatewayJson = memoize((gateway: Gateway) => JSON.stringify(ownGateway(gateway)))
 const tunnelForAgentJson = memoize((tunnel: Tunnel) => JSON.stringify(tunnelForAgent(tunnel)))
+const tunnelForAgentJsonV1 = memoize((tunnel: Tunnel) => JSON.stringify(tunnelForAgentV1(tunnel)))
 
-const tunnelForGatewaysMemo = new WeakMap<Tunnel, { readonly agentVirtualIp: string; readonly json: string }>()
+interface KnownTunnel {
+  readonly agentVirtualIp: string
+  readonly json: string
+}
 
-function tunnelForGatewaysJson(tunnel: Tunnel, agentVirtualIp: string): string {
-  const known = tunnelForGatewaysMemo.get(tunnel)
+const tunnelForGatewaysMemo: { readonly [level in Level]: WeakMap<Tunnel, KnownTunnel> } = {
+  plain: new WeakMap(),
+  "control.v1": new WeakMap()
+}
+
+const renderTunnel = { plain: tunnelForGateways, "control.v1": tunnelForGatewaysV1 }
+
+function tunnelForGatewaysJson(level: Level, tunnel: Tunnel, agentVirtualIp: string): string {
+  const known = tunnelForGatewaysMemo[level].get(tunnel)
   if (known?.agentVirtualIp === agentVirtualIp) return known.json
-  const json = JSON.stringify(tunnelForGateways(tunnel, agentVirtualIp))
-  tunnelForGatewaysMemo.set(tunnel, { agentVirtualIp, json })
+  const json = JSON.stringify(renderTunnel[level](tunnel, agentVirtualIp))
+  tunnelForGatewaysMemo[level].set(tunnel, { agentVirtualIp, json })
   return json
 }

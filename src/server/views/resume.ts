@@ -12,8 +12,8 @@ import {
   agentForGatewayV1,
   certificateForGateways,
   gatewayForAgentV1,
-  tunnelForAgent,
-  tunnelForGateways
+  tunnelForAgentV1,
+  tunnelForGatewaysV1
 } from "./view.ts"
 
 /**
@@ -80,7 +80,7 @@ function messageForAgent(
     case "tunnel": {
       const tunnel = find(BucketMap.get(state.tunnels, entry.id))
       if (tunnel?.agentId !== agentId) return { type: "tunnel_delete", data: { id } }
-      return { type: "tunnel_update", data: tunnelForAgent(tunnel) }
+      return { type: "tunnel_update", data: tunnelForAgentV1(tunnel) }
     }
     case "agent":
     case "certificate":
@@ -106,7 +106,7 @@ function messageForGateway(
       const tunnel = find(BucketMap.get(state.tunnels, entry.id))
       const virtualIp = tunnel && find(HashMap.get(state.virtualIps, tunnel.agentId))
       if (tunnel === undefined || virtualIp === undefined) return { type: "tunnel_delete", data: { id } }
-      return { type: "tunnel_update", data: tunnelForGateways(tunnel, virtualIp) }
+      return { type: "tunnel_update", data: tunnelForGatewaysV1(tunnel, virtualIp) }
     }
     case "certificate": {
       if (scoped !== undefined && !seesCertificate(state, scoped, id)) return undefined

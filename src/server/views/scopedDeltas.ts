@@ -1,7 +1,7 @@
 /** Diffs the views of scoped gateways, and of their agents, in the rows of a change. Pure. */
 import type { AgentId, GatewayId, TunnelId } from "#schema/ids.ts"
 import { Equal, HashMap, Option } from "effect"
-import { type Delta, type DeltaContent, forGateways, type MakeDelta, tunnelMessageFor } from "./delta.ts"
+import { type Delta, type DeltaContent, type MakeDelta, tunnelDeltaForGateways } from "./delta.ts"
 import { namesCovering } from "#network/certificateNames.ts"
 import { changedRow } from "#network/changedRow.ts"
 import type { Change, Gateway, NetworkState, Tunnel } from "#network/NetworkState.ts"
@@ -87,8 +87,8 @@ function tunnelDiff({ current, old }: States, id: TunnelId): Diff {
   const [oldRow, currentRow] = [BucketMap.get(old.tunnels, id), BucketMap.get(current.tunnels, id)]
   return (gateway) => {
     const served = Option.filter((tunnel: Tunnel) => servesTunnel(gateway, tunnel))
-    const message = tunnelMessageFor(id, forGateways(old, served(oldRow)), forGateways(current, served(currentRow)))
-    return message === undefined ? [] : [{ _tag: "Tunnel", message }]
+    const content = tunnelDeltaForGateways(id, old, served(oldRow), current, served(currentRow))
+    return content === undefined ? [] : [content]
   }
 }
 

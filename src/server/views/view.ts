@@ -6,11 +6,13 @@ import type {
   AgentConfigV1,
   AgentOfGateway,
   AgentTunnel,
+  AgentTunnelV1,
   CertificateOfDomain,
   GatewayConfig,
   GatewayConfigV1,
   GatewayOfAgent,
-  GatewayTunnel
+  GatewayTunnel,
+  GatewayTunnelV1
 } from "#schema/views.ts"
 import { HashMap, Option, Redacted } from "effect"
 import { gatewayAddresses } from "#network/addresses.ts"
@@ -72,6 +74,11 @@ export const tunnelForAgent = (tunnel: Tunnel): AgentTunnel => ({
   enabled: tunnel.enabled
 })
 
+/** The plain level knows no other protocol than http. */
+export const isAtPlainLevel = ({ protocol }: Tunnel): boolean => protocol === "http"
+
+export const tunnelForAgentV1 = (tunnel: Tunnel): AgentTunnelV1 => ({ ...tunnelForAgent(tunnel), ...fieldsV1(tunnel) })
+
 /** The gateway's own part of its view. */
 export const ownGateway = (gateway: Gateway): GatewayConfig["gateway"] => ({
   id: gateway.id,
@@ -108,6 +115,11 @@ export const tunnelForGateways = (tunnel: Tunnel, agentVirtualIp: string): Gatew
   enabled: tunnel.enabled
 })
 
+export const tunnelForGatewaysV1 = (tunnel: Tunnel, agentVirtualIp: string): GatewayTunnelV1 => ({
+  ...tunnelForGateways(tunnel, agentVirtualIp),
+  ...fieldsV1(tunnel)
+})
+
 export const certificateForGateways = (certificate: Certificate): CertificateOfDomain => ({
   domain: certificate.domain,
   certificate: certificate.certificate,
@@ -123,6 +135,10 @@ export const tunnelsOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<
 export const gatewaysOfAgent = (state: NetworkState, id: AgentId): ReadonlyArray<Gateway> => {
   const gateways = HashMap.toValues(state.gateways)
   return state.scopeIndex === undefined ? gateways : gateways.filter((gateway) => areConnected(state, gateway, id))
+}
+
+function fieldsV1({ listenPort, name, port, protocol, proxyProtocol, tls }: Tunnel) {
+  return { name, protocol, port, listenPort, proxyProtocol, tls }
 }
 
 /** Empty only if the client generated its keys. Such a client gets new keys before it gets a view of the plain level. */
@@ -141,10 +157,19 @@ function agentView(state: NetworkState, id: AgentId, level: Level): AgentConfig 
   if (agent === undefined) return undefined
   const addressOf = gatewayAddresses(agent.subnet)
   const gateways = gatewaysOfAgent(state, id)
-  const tunnels = tunnelsOfAgent(state, id).map(tunnelForAgent)
+  const tunnels = tunnelsOfAgent(state, id)
   return level === "plain"
-    ? { agent: ownAgent(agent), gateways: gateways.map((gateway) => gatewayForAgent(gateway, addressOf)), tunnels }
-    : { agent: ownAgentV1(agent), gateways: gateways.map((gateway) => gatewayForAgentV1(gateway, addressOf)), tunnels }
+    ? {
+      agent: ownAgent(agent),
+      gateways: gateways.map((gateway) => gatewayForAgent(gateway, addressOf)),
+      tunnels: tunnels.filter(isAtPlainLevel).map(tunnelForAgent)
+    }
+    : {
+      mtu: state.mtu,
+      agent: ownAgentV1(agent),
+      gateways: gateways.map((gateway) => gatewayForAgentV1(gateway, addressOf)),
+      tunnels: tunnels.map(tunnelForAgentV1)
+    }
 }
 
 function gatewayView(state: NetworkState, id: GatewayId, level: Level): GatewayConfig | GatewayConfigV1 | undefined {
@@ -153,20 +178,26 @@ function gatewayView(state: NetworkState, id: GatewayId, level: Level): GatewayC
   const { agents, certificates, tunnels } = scopedGateway(state, id) === undefined
     ? allRows(state)
     : rowsInScope(state, gateway)
-  const shared = {
-    tunnels: tunnels.flatMap((tunnel) =>
+  const seen = <Row>(rows: ReadonlyArray<Tunnel>, render: (tunnel: Tunnel, agentVirtualIp: string) => Row) =>
+    rows.flatMap((tunnel) =>
       Option.match(HashMap.get(state.virtualIps, tunnel.agentId), {
         onNone: () => [],
-        onSome: (virtualIp) => [tunnelForGateways(tunnel, virtualIp)]
+        onSome: (virtualIp) => [render(tunnel, virtualIp)]
       })
-    ),
-    certificates: certificates.map(certificateForGateways)
-  }
+    )
+  const shared = { certificates: certificates.map(certificateForGateways) }
   return level === "plain"
-    ? { gateway: ownGateway(gateway), agents: agents.map(agentForGateways), ...shared }
+    ? {
+      gateway: ownGateway(gateway),
+      agents: agents.map(agentForGateways),
+      tunnels: seen(tunnels.filter(isAtPlainLevel), tunnelForGateways),
+      ...shared
+    }
     : {
+      mtu: state.mtu,
       gateway: ownGatewayV1(gateway),
       agents: agents.map((agent) => agentForGatewayV1(agent, gateway.slot)),
+      tunnels: seen(tunnels, tunnelForGatewaysV1),
       ...shared
     }
 }

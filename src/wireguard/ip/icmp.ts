@@ -31,7 +31,7 @@ export class Icmp {
     this.#finish(answer)
   }
 
-  /** Tells the sender of a datagram that no program has its port (RFC 1122 section 4.1.3.1). */
+  /** Reports to the sender of a datagram that no program has its port (RFC 1122 section 4.1.3.1). */
   portUnreachable(now: number, packet: Buffer, start: number): void {
     if (!this.#mayAnswer(now)) return
     const quoted = Math.min(packet.length, start + 8)

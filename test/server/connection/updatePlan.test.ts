@@ -67,8 +67,13 @@ const stepAt = (revision: number, odd: number, kind: string): Delta => ({
   audience: "gateways",
   content: revision === odd
     ? oddDelta(kind)
-    : { _tag: "Tunnel", message: { type: "tunnel_delete", data: { id: TunnelId.make(`t${revision}`) } } }
+    : deletedTunnel(TunnelId.make(`t${revision}`))
 })
+
+function deletedTunnel(id: TunnelId): Delta["content"] {
+  const message = { type: "tunnel_delete", data: { id } } as const
+  return { _tag: "Tunnel", messages: { plain: message, "control.v1": message } }
+}
 
 const nonEmpty = (steps: ReadonlyArray<Delta>) => steps as unknown as readonly [Delta, ...ReadonlyArray<Delta>]
 
@@ -144,7 +149,7 @@ describe("the plan for waiting updates", () => {
     const steps = Array.from({ length: 10_000 }, (_, index): Delta => ({
       revision: Revision.make(index + 1),
       audience: "gateways",
-      content: { _tag: "Tunnel", message: { type: "tunnel_delete", data: { id } } }
+      content: deletedTunnel(id)
     }))
     const batch = new Batch(timeline, Revision.make(0), nonEmpty(steps))
     assert.strictEqual(planUpdate([batch], placeAt(0), me)._tag, "Snapshot")

@@ -1,4 +1,5 @@
 /** Detection of mass losses in a snapshot. */
+import { httpTunnelFields } from "#support/tunnelFields.ts"
 import {
   countRows,
   countUndeleted,
@@ -27,7 +28,8 @@ const tunnels = (ids: ReadonlyArray<number>) =>
         agentId: AgentId.make("a"),
         domain: `${id}.example.com`,
         target: "localhost:1",
-        enabled: true
+        enabled: true,
+        ...httpTunnelFields
       }
     }))
   )

@@ -193,7 +193,7 @@ describe("the limits of a reading", () => {
         // The third page follows after a pause that is longer than the limit of the session.
         Effect.suspend(() => (pages += 1) === 3 ? Effect.orDie(until(isIdle)) : Effect.void)
       )
-      const snapshot = yield* makeSnapshotReader(sql, noKeys).readSnapshot
+      const snapshot = yield* makeSnapshotReader(sql, noKeys, 1_280).readSnapshot
       assert.strictEqual(snapshot.state.agents.size, agentCount)
     }))
 

@@ -43,5 +43,6 @@ export const excludedTables: ReadonlyArray<string> = [
   "certificate_warnings",
   "expiry_warnings",
   "wireguard_keys",
-  "audit_trimmed"
+  "audit_trimmed",
+  "released_tunnel_ports"
 ]

@@ -1,0 +1,23 @@
+/** Opens the device that an operator or the machine asks for. */
+import type { Clock } from "#processes/clock.ts"
+import type { Device } from "./Device.ts"
+import { openUserspaceDevice } from "./userspace/UserspaceDevice.ts"
+
+export interface OpenDeviceOptions {
+  readonly kind: "auto" | "userspace" | "kernel"
+  /** Adapter that `auto` uses if the machine has it. */
+  readonly prefer: "userspace" | "kernel"
+  /** WireGuard private key in base64. */
+  readonly privateKey: string
+  readonly listenPort: number
+  readonly mtu: number
+  readonly clock: Clock
+  readonly log: { readonly info: (message: string) => void; readonly warn: (message: string) => void }
+}
+
+/** Rejects with a sentence if the device cannot be opened. With `auto`, a missing kernel device is replaced by the userspace one. */
+export const openDevice = async (options: OpenDeviceOptions): Promise<Device> => {
+  const { clock, kind, listenPort, mtu, prefer, privateKey } = options
+  if (kind === "kernel" || kind === "auto" && prefer === "kernel") throw new Error("the kernel device is not built yet")
+  return await openUserspaceDevice({ privateKey, listenPort, mtu, clock })
+}
