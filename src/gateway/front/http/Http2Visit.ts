@@ -74,7 +74,7 @@ export class Http2Visit implements Visit {
 
   abort(): void {
     if (this.#isEnded) this.#isEnded = false
-    this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR)
+    this.#stream.destroy(new Error("the response is incomplete"))
   }
 
   accept(fields: Array<string>): Duplex {

@@ -1,6 +1,7 @@
 /** Open requests of visitors: decides each one, forwards or answers it, and bounds its time. */
 import type { Route } from "#gateway/Route.ts"
 import type { Clock, Timer } from "#processes/clock.ts"
+import { STATUS_CODES } from "node:http"
 import type { AccessLogEntry } from "./accessLog.ts"
 import { decideVisit, type DecisionOptions, type VisitorConnection } from "./decideVisit.ts"
 import { errorPage, type FrontError, frontErrors, type Page, page } from "./errorPages.ts"
@@ -156,7 +157,10 @@ export class Visits {
   #sendPage(record: VisitRecord, status: number, { body, headers }: Page, close = false): void {
     const { visit } = record
     record.status = status
-    visit.sendHead(status, "", [...headers], { close: close || this.#isDraining, mayHaveTrailers: false })
+    visit.sendHead(status, STATUS_CODES[status] ?? "", [...headers], {
+      close: close || this.#isDraining,
+      mayHaveTrailers: false
+    })
     if (visit.method !== "HEAD" && body.length > 0) {
       record.sentBytes += body.length
       visit.write(body)

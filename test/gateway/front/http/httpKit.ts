@@ -23,9 +23,9 @@ import { onTestFinished } from "vitest"
 
 /** `app` and `other` have certificates of their own, `a.wild` and `b.wild` share one, `plain` has none. */
 const issued = {
-  app: issueCertificate({ names: ["app.example.com"] }),
-  other: issueCertificate({ names: ["other.example.com"] }),
-  wild: issueCertificate({ names: ["*.wild.example.com"] })
+  app: issueCertificate({ names: ["app.example.com"], commonName: "app.example.com" }),
+  other: issueCertificate({ names: ["other.example.com"], commonName: "other.example.com" }),
+  wild: issueCertificate({ names: ["*.wild.example.com"], commonName: "wild.example.com" })
 }
 const contexts = new Map(
   Object.entries({
