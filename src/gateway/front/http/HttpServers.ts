@@ -71,7 +71,7 @@ function createHttp1Server(options: HttpServersOptions): Server {
     onBadRequest(socket as Socket, answer)
     endWithError(socket, answer, options)
   })
-  // The server has no port of its own. The event starts its checks of header time-outs.
+  // The server listens on no port. The event starts its checks of header time-outs.
   server.emit("listening")
   return server
 }

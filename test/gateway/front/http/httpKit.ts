@@ -138,7 +138,7 @@ export interface Ask {
   readonly body?: string
 }
 
-/** One HTTP/1.1 request on a connection of its own. */
+/** One HTTP/1.1 request on a new connection. */
 export const ask = async (port: number, host: string, options: Ask = {}): Promise<Answer> => {
   const { body, headers = {}, method = "GET", path = "/" } = options
   const sent = httpRequest({
