@@ -100,7 +100,7 @@ export class Exchange {
   }
 
   #send(): void {
-    const { head, pool, upgrade, visit, visitor } = this.#options
+    const { clock, head, pool, upgrade, visit, visitor } = this.#options
     const fields = serviceFields(head, visitor, { upgrade: upgrade?.protocol, hasBody: visit.body !== undefined })
     let service: ClientRequest
     try {
@@ -117,8 +117,12 @@ export class Exchange {
     this.#service = service
     service.on("response", this.#onResponse).on("error", this.#onError).on("upgrade", this.#onUpgrade)
     service.on("information", this.#onInformation)
-    if (visit.body === undefined) service.end()
-    else service.on("drain", () => visit.body?.resume())
+    if (visit.body === undefined) return void service.end()
+    service.on("drain", () => visit.body?.resume())
+    // A body that begins later does not delay the head, because the service can answer first.
+    clock.soon(() => {
+      if (!this.#isBodyBegun && !service.destroyed) service.write(nothing)
+    })
   }
 
   #receiveBody(body: NonNullable<Visit["body"]>): void {
@@ -248,4 +252,6 @@ export class Exchange {
   }
 }
 
+/** `flushHeaders` would encode the head as UTF-8. */
+const nothing = Buffer.alloc(0)
 const ignore = () => {}

@@ -38,7 +38,8 @@ export class Http1Visit implements Visit {
     const response = new ServerResponse(request)
     response.shouldKeepAlive = false
     response.assignSocket(socket as Socket)
-    socket.on("error", ignore)
+    // The server no longer watches this socket.
+    socket.on("error", ignore).on("drain", () => response.emit("drain"))
     response.once("finish", () => {
       response.detachSocket(socket as Socket)
       response.emit("close")
@@ -93,7 +94,8 @@ export class Http1Visit implements Visit {
     response.writeHead(status, reason, fields)
     // The head leaves together with the part of the body that has arrived with it.
     response.cork()
-    response.flushHeaders()
+    // `flushHeaders` would encode the head as UTF-8.
+    response.write(nothing)
     process.nextTick(uncork, response)
   }
 
@@ -138,6 +140,8 @@ export function hasBody({ headers }: IncomingMessage): boolean {
   const length = headers["content-length"]
   return (length !== undefined && length !== "0") || headers["transfer-encoding"] !== undefined
 }
+
+const nothing = Buffer.alloc(0)
 
 /** The `close` event that follows has the consequence. */
 const ignore = () => {}

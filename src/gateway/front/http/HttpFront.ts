@@ -14,6 +14,7 @@ import { Http1Visit } from "./Http1Visit.ts"
 import { Http2Visit } from "./Http2Visit.ts"
 import { createHttpServers, type HttpServers } from "./HttpServers.ts"
 import { defaultHttpLimits, type HttpLimits } from "./limits.ts"
+import { PipelinedRequests } from "./PipelinedRequests.ts"
 import { http1Upgrade } from "./upgrades.ts"
 import type { Visit } from "./Visit.ts"
 import { type Arrival, Visits } from "./Visits.ts"
@@ -48,6 +49,7 @@ export class HttpFront {
   readonly #limits: HttpLimits
   readonly #servers: HttpServers
   readonly #visits: Visits
+  readonly #pipelined: PipelinedRequests
   readonly #sockets = new Set<Socket>()
   readonly #sessions = new Map<ServerHttp2Session, SessionState>()
   readonly #connections = new WeakMap<object, VisitorConnection>()
@@ -57,6 +59,7 @@ export class HttpFront {
   constructor(options: HttpFrontOptions) {
     this.#options = options
     this.#limits = { ...defaultHttpLimits, ...options.limits }
+    this.#pipelined = new PipelinedRequests(this.#limits.maxStreams)
     this.#visits = new Visits({ ...options, limits: this.#limits })
     this.#servers = createHttpServers({
       limits: this.#limits,
@@ -127,6 +130,7 @@ export class HttpFront {
   }
 
   readonly #onRequest = (request: IncomingMessage, response: ServerResponse) => {
+    if (response.socket === null && !this.#pipelined.add(request.socket, response)) return
     this.#serveHttp1(request, new Http1Visit(request, response, this.#options.clock), () => undefined)
   }
 

@@ -1,12 +1,15 @@
 /** Facts about one visit while it is open, and its entry in the access log. */
 import type { Clock } from "#processes/clock.ts"
+import { isIP } from "node:net"
 import { type AccessLogEntry, withoutQuery } from "./accessLog.ts"
+import type { VisitorConnection } from "./decideVisit.ts"
 import type { Exchange } from "./Exchange.ts"
 import type { RequestHead } from "./requestHead.ts"
 import type { Visit } from "./Visit.ts"
 
 export class VisitRecord {
   readonly visit: Visit
+  readonly connection: VisitorConnection
   /** Undefined if the gateway answers itself. */
   exchange: Exchange | undefined
   head: RequestHead | undefined
@@ -14,14 +17,13 @@ export class VisitRecord {
   status = 0
   receivedBytes = 0
   sentBytes = 0
-  readonly #address: string
   readonly #target: string
   readonly #clock: Clock
   readonly #begin: number
 
-  constructor(visit: Visit, address: string, target: string, clock: Clock) {
+  constructor(visit: Visit, connection: VisitorConnection, target: string, clock: Clock) {
     this.visit = visit
-    this.#address = address
+    this.connection = connection
     this.#target = target
     this.#clock = clock
     this.#begin = clock.monotonic()
@@ -31,7 +33,7 @@ export class VisitRecord {
     const { exchange, head, receivedBytes, sentBytes, status, visit } = this
     return {
       time: this.#clock.wall(),
-      visitor: head?.given.forwardedFor === undefined ? this.#address : lastAddress(head.given.forwardedFor),
+      visitor: lastAddress(head?.given.forwardedFor) ?? this.connection.address,
       host: head?.hostName ?? "",
       method: head?.method ?? visit.method,
       path: withoutQuery(head?.target ?? this.#target),
@@ -47,7 +49,8 @@ export class VisitRecord {
   }
 }
 
-/** The address that the trusted proxy itself has added. */
-function lastAddress(forwardedFor: string): string {
-  return forwardedFor.slice(forwardedFor.lastIndexOf(",") + 1).trim()
+/** The address that the trusted proxy itself has added; undefined if it is not one. */
+function lastAddress(forwardedFor = ""): string | undefined {
+  const last = forwardedFor.slice(forwardedFor.lastIndexOf(",") + 1).trim()
+  return isIP(last) === 0 ? undefined : last
 }

@@ -8,6 +8,7 @@ import { errorPage, type FrontError, frontErrors, type Page, page } from "./erro
 import { Exchange } from "./Exchange.ts"
 import type { HttpLimits } from "./limits.ts"
 import { readRequestHead, type RequestHead } from "./requestHead.ts"
+import { RequestCounts } from "./RequestCounts.ts"
 import { ServicePool } from "./ServicePool.ts"
 import type { Upgrade } from "./upgrades.ts"
 import type { Visit } from "./Visit.ts"
@@ -35,12 +36,14 @@ export class Visits {
   readonly #options: VisitsOptions
   readonly #pools = new Map<Route, ServicePool>()
   readonly #open = new Set<VisitRecord>()
+  readonly #counts: RequestCounts
   #timer: Timer | undefined
   #isDraining = false
   #onEmpty: (() => void) | undefined
 
   constructor(options: VisitsOptions) {
     this.#options = options
+    this.#counts = new RequestCounts(options.limits)
   }
 
   get open(): number {
@@ -49,8 +52,9 @@ export class Visits {
 
   serve(visit: Visit, arrival: Arrival): void {
     const { connection, target } = arrival
-    const record = new VisitRecord(visit, connection.address, target, this.#options.clock)
+    const record = new VisitRecord(visit, connection, target, this.#options.clock)
     this.#open.add(record)
+    const busy = this.#counts.add(connection)
     this.#checkLater()
     visit.handle({
       onDrain: () => record.exchange?.onVisitDrain(),
@@ -70,6 +74,7 @@ export class Visits {
     })
     if ("status" in head) return this.#sendError(record, head)
     record.head = head
+    if (busy !== undefined) return this.#sendError(record, busy)
     this.#follow(record, head, arrival)
   }
 
@@ -155,10 +160,12 @@ export class Visits {
   }
 
   #sendPage(record: VisitRecord, status: number, { body, headers }: Page, close = false): void {
-    const { visit } = record
+    const { head, visit } = record
     record.status = status
+    // An expected body that was not asked for may or may not follow (RFC 9110, 10.1.1).
+    const isUnclear = head?.expectsContinue === true && visit.body !== undefined
     visit.sendHead(status, STATUS_CODES[status] ?? "", [...headers], {
-      close: close || this.#isDraining,
+      close: close || isUnclear || this.#isDraining,
       mayHaveTrailers: false
     })
     if (visit.method !== "HEAD" && body.length > 0) {
@@ -170,6 +177,7 @@ export class Visits {
 
   #end(record: VisitRecord): void {
     if (!this.#open.delete(record)) return
+    this.#counts.remove(record.connection)
     this.#options.accessLog(record.entry())
     if (this.#open.size === 0) this.#onEmpty?.()
   }

@@ -24,6 +24,7 @@ export const frontErrors = {
   headersTimeout: { status: 408, sentence: "The request did not arrive in time.", close: true },
   bodyTooLarge: { status: 413, sentence: "The request body is larger than this gateway allows.", close: true },
   misdirected: { status: 421, sentence: "This connection was opened for another name.", close: true },
+  visitorBusy: { status: 429, sentence: "This address has too many requests at the moment.", headers: retryAfter },
   headersTooLarge: { status: 431, sentence: "The request headers are larger than this gateway allows.", close: true },
   unsupportedCoding: { status: 501, sentence: "The gateway does not support this transfer coding.", close: true },
   unsupportedProtocol: { status: 501, sentence: "The gateway does not support this protocol." },
@@ -37,6 +38,7 @@ export const frontErrors = {
     headers: retryAfter
   },
   tunnelBusy: { status: 503, sentence: "This tunnel has too many requests at the moment.", headers: retryAfter },
+  gatewayBusy: { status: 503, sentence: "The gateway has too many requests at the moment.", headers: retryAfter },
   noAnswer: { status: 504, sentence: "The service behind this tunnel did not answer in time." }
 } satisfies Record<string, FrontError>
 

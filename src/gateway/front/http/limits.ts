@@ -25,7 +25,11 @@ export interface HttpLimits {
   readonly maxIdleConnections: number
   /** Requests of one tunnel at a time; the next one gets 503. */
   readonly maxRequestsPerTunnel: number
-  /** Requests of one HTTP/2 connection at a time. */
+  /** Requests of all visitors at a time; the next one gets 503. */
+  readonly maxRequests: number
+  /** Requests of one visitor at a time (an IPv4 address, or the /64 of an IPv6 address); the next one gets 429. */
+  readonly maxRequestsPerVisitor: number
+  /** Requests of one HTTP/2 connection at a time. An HTTP/1 connection with more pipelined requests is closed. */
   readonly maxStreams: number
 }
 
@@ -42,5 +46,7 @@ export const defaultHttpLimits: HttpLimits = {
   poolIdleMillis: 4_000,
   maxIdleConnections: 64,
   maxRequestsPerTunnel: 2_048,
+  maxRequests: 16_384,
+  maxRequestsPerVisitor: 1_024,
   maxStreams: 128
 }
