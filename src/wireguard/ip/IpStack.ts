@@ -22,6 +22,11 @@ export interface IpStackOptions {
 export interface IpCounters {
   /** Packets that are not intact IPv4, are fragments, or are for other addresses. */
   dropped: number
+  /** Connections, with those that are closed and wait for late segments. */
+  connections: number
+  /** Bytes in the buffers of all connections. */
+  memoryBytes: number
+  segmentsSent: number
 }
 
 export interface BoundUdp {
@@ -43,7 +48,7 @@ export class IpStack {
   readonly #tcp: TcpEndpoints
   readonly #udp: UdpEndpoints
   readonly #icmp: Icmp
-  readonly #counters: IpCounters = { dropped: 0 }
+  #dropped = 0
   #localAddresses: ReadonlySet<number> = new Set()
 
   constructor({ limits, mtu, random32, sendPacket }: IpStackOptions) {
@@ -63,7 +68,7 @@ export class IpStack {
   receive(now: number, packet: Buffer): void {
     const start = acceptedHeaderBytes(packet)
     if (start === 0 || !this.#localAddresses.has(packet.readUInt32BE(16))) {
-      this.#counters.dropped += 1
+      this.#dropped += 1
       return
     }
     const end = totalBytes(packet)
@@ -76,7 +81,7 @@ export class IpStack {
       case protocols.icmp:
         return this.#icmp.receive(now, packet, start, end)
       default:
-        this.#counters.dropped += 1
+        this.#dropped += 1
     }
   }
 
@@ -130,7 +135,15 @@ export class IpStack {
     this.#tcp.failWhere(({ remoteAddress }) => remoteAddress === remote, "EHOSTUNREACH", true)
   }
 
-  get counters(): IpCounters & TcpCounters & { readonly udp: UdpCounters; readonly connections: number } {
-    return { ...this.#counters, ...this.#tcp.counters, udp: this.#udp.counters, connections: this.#tcp.size }
+  get counters(): IpCounters & TcpCounters & { readonly udp: UdpCounters } {
+    const { counters, memoryBytes, segmentsSent, size } = this.#tcp
+    return {
+      dropped: this.#dropped,
+      ...counters,
+      segmentsSent,
+      connections: size,
+      memoryBytes,
+      udp: { ...this.#udp.counters }
+    }
   }
 }

@@ -3,6 +3,9 @@
 /** A small segment is charged this many bytes, because its buffer and its bookkeeping cost more than its payload. */
 const minSegmentCost = 256
 
+/** Window before the application has consumed anything. It doubles each time that the application has consumed a full one. */
+const initialWindow = 128 * 1024
+
 /** Segments that wait for an earlier one. */
 const maxLateSegments = 2_048
 
@@ -14,8 +17,13 @@ interface LateSegment {
 export class Receiver {
   /** Position of the next byte. */
   next = 1
-  #capacity: number
+  readonly #maxWindow: () => number
+  #capacity = initialWindow
   #shift = 0
+  /** Bytes that a window field without scale can express; Infinity with scale. */
+  #fieldLimit = 0xffff
+  /** Bytes consumed since the window has grown. */
+  #consumed = 0
   /** Position after the last byte that the peer may send. It never moves back. */
   #edge = 0
   /** Bytes that the application has and has not consumed, and what they are charged. */
@@ -27,15 +35,15 @@ export class Receiver {
   /** Merged ranges of the late segments, as pairs of positions; the newest range first. */
   #ranges: Array<{ start: number; end: number }> = []
 
-  /** `capacity`: bytes of the window. */
-  constructor(capacity: number) {
-    this.#capacity = capacity
+  /** `maxWindow`: largest window in bytes at this moment. */
+  constructor(maxWindow: () => number) {
+    this.#maxWindow = maxWindow
   }
 
-  /** `shift`: window scale that the peer was sent. */
-  setWindow(capacity: number, shift: number): void {
-    this.#capacity = capacity
+  /** `shift`: window scale that the peer was sent. 0 means that the peer does not scale. */
+  setScale(shift: number): void {
     this.#shift = shift
+    this.#fieldLimit = shift === 0 ? 0xffff : Infinity
   }
 
   get edge(): number {
@@ -44,7 +52,7 @@ export class Receiver {
 
   /** Bytes in memory. */
   get memory(): number {
-    return this.#unconsumedCost + this.#lateBytes
+    return Math.ceil(this.#unconsumedCost) + this.#lateBytes
   }
 
   get hasLate(): boolean {
@@ -53,11 +61,15 @@ export class Receiver {
 
   /** Whether the peer should learn of a wider window without waiting for its next segment. */
   get needsWindowUpdate(): boolean {
-    return this.#possibleEdge - this.#edge >= this.#capacity / 4
+    return this.#possibleEdge - this.#edge >= this.#window / 4
+  }
+
+  get #window(): number {
+    return Math.min(this.#capacity, this.#fieldLimit, this.#maxWindow())
   }
 
   get #possibleEdge(): number {
-    return this.next + this.#capacity - Math.ceil(this.#unconsumedCost)
+    return this.next + this.#window - Math.ceil(this.#unconsumedCost)
   }
 
   /** The window to send, scaled, which fixes the edge. A SYN has no scale. */
@@ -93,6 +105,10 @@ export class Receiver {
     const share = Math.min(1, bytes / this.#unconsumed)
     this.#unconsumedCost -= this.#unconsumedCost * share
     this.#unconsumed = Math.max(0, this.#unconsumed - bytes)
+    this.#consumed += bytes
+    if (this.#consumed < this.#capacity) return
+    this.#consumed = 0
+    this.#capacity = Math.min(2 * this.#capacity, Math.max(this.#capacity, this.#maxWindow()))
   }
 
   /** Edges of up to `max` SACK blocks, the newest block first (RFC 2018 section 4). */

@@ -33,7 +33,7 @@ export class SegmentOutput {
     this.#ack = ack
   }
 
-  /** Bytes of data in a segment, beside its SACK blocks. */
+  /** Bytes of data in a segment, without its SACK blocks. */
   get maxPayload(): number {
     return this.#sender.mss - (this.#receiver.hasLate && this.isSackPermitted ? 4 + 8 * maxBlocks : 0)
   }
@@ -50,14 +50,14 @@ export class SegmentOutput {
   /** Sends bytes of the stream, or the FIN. */
   readonly transmit = (position: number, length: number, isFin: boolean): void => {
     const { buffer } = this.#sender
-    const blocks = this.#sackBlocks()
+    const blocks = this.#sackBlocks(this.#sender.mss - length)
     if (length > 0) buffer.copy(position, length, this.#writer.buffer, this.#writer.payloadAt(blocks.length / 2))
     const isLast = length > 0 && position + length === buffer.end
     this.#send(position, flags.ack | (isFin ? flags.fin : 0) | (isLast ? flags.psh : 0), length, blocks)
   }
 
   sendAck(): void {
-    this.#send(this.#sender.nxt, flags.ack, 0, this.#sackBlocks())
+    this.#send(this.#sender.nxt, flags.ack, 0, this.#sackBlocks(Infinity))
   }
 
   /** A segment before the window makes the peer answer. */
@@ -78,9 +78,12 @@ export class SegmentOutput {
     this.#writer.send(this.#ends, local + position, remote + this.#receiver.next, bits, window, length, blocks)
   }
 
-  #sackBlocks(): ReadonlyArray<number> {
+  /** Blocks that fit into `room` bytes. A segment that is sent again can be too long for any. */
+  #sackBlocks(room: number): ReadonlyArray<number> {
     if (!this.#receiver.hasLate || !this.isSackPermitted) return noBlocks
-    return this.#receiver.sackEdges(maxBlocks).map((position) => this.#numbers.remote + position)
+    return this.#receiver.sackEdges(Math.max(0, Math.min(maxBlocks, Math.floor((room - 4) / 8)))).map((position) =>
+      this.#numbers.remote + position
+    )
   }
 }
 

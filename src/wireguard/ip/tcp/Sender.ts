@@ -57,7 +57,12 @@ export class Sender {
     return this.fin !== undefined && this.una > this.fin
   }
 
-  /** Bytes of the stream and its FIN that were never sent. */
+  /** Bytes that were written and never sent. */
+  get unsentBytes(): number {
+    return this.buffer.end - Math.max(1, this.nxt)
+  }
+
+  /** End of the stream with its FIN. */
   get #unsentEnd(): number {
     return this.fin === undefined ? this.buffer.end : this.fin + 1
   }
@@ -107,9 +112,10 @@ export class Sender {
     }
   }
 
-  /** Sends what the windows allow. Returns whether more could be sent in another turn. */
-  output(now: number, maxPayload: number, transmit: Transmit): boolean {
+  /** Sends what the windows allow, with at most `maxFlight` bytes that are not acknowledged. Returns whether more could be sent in another turn. */
+  output(now: number, maxPayload: number, maxFlight: number, transmit: Transmit): boolean {
     let budget = maxBurst
+    const edge = Math.min(this.#windowEdge, this.una + maxFlight)
     this.#isLimitedByCwnd = false
     while (this.#flight.lostCount > 0 && budget > 0) {
       const range = this.#flight.firstLost(maxPayload)
@@ -121,7 +127,7 @@ export class Sender {
       this.#resend(now, range, transmit)
       budget -= 1
     }
-    while (budget > 0 && this.#sendNew(now, maxPayload, transmit)) budget -= 1
+    while (budget > 0 && this.#sendNew(now, maxPayload, edge, transmit)) budget -= 1
     this.#setPersist(now)
     return budget === 0
   }
@@ -191,11 +197,11 @@ export class Sender {
       this.#cubic.acknowledged(now, bytes, this.#rtt.smoothed)
   }
 
-  #sendNew(now: number, maxPayload: number, transmit: Transmit): boolean {
+  #sendNew(now: number, maxPayload: number, edge: number, transmit: Transmit): boolean {
     const data = Math.min(maxPayload, this.buffer.end - this.nxt)
     const isFin = data <= 0 && this.fin !== undefined && this.nxt === this.fin
     if (data <= 0 && !isFin) return false
-    const room = this.#windowEdge - this.nxt
+    const room = edge - this.nxt
     const length = isFin ? 1 : Math.min(data, room)
     // Silly windows (RFC 9293 section 3.8.6.2.1): a part of a segment is sent only if nothing is on its way.
     if (!isFin && (length <= 0 || length < data && this.#flight.size > 0)) return false
@@ -226,9 +232,9 @@ export class Sender {
     if (now - this.#progressAt > giveUpMillis) return "dead"
     if (this.#timeouts === 0) this.#cubic.timedOut(this.#flight.bytes)
     this.#timeouts += 1
-    // Full segments that vanish again and again do not fit through the path.
-    if (this.#timeouts >= 2 && this.#flight.firstLength >= this.mss && this.mss > minMss) {
-      this.setMss(Math.max(minMss, Math.floor(this.mss / 2)))
+    // Large segments that vanish again and again do not fit through the path.
+    if (this.#timeouts >= 2 && this.#flight.firstLength > minMss) {
+      this.setMss(Math.max(minMss, Math.floor(Math.min(this.mss, this.#flight.firstLength) / 2)))
     }
     this.#rtt.backOff()
     this.#flight.markAllLost()

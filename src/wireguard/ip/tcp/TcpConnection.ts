@@ -6,21 +6,20 @@ import {
   AckTimer,
   type ConnectionOwner,
   KeepAlive,
+  MemoryShare,
   type PeerSyn,
   peerSynOf,
   sackOf,
   SequenceNumbers,
   SynTimer,
-  type TcpHandlers
+  type TcpHandlers,
+  WriteLimit
 } from "./connectionParts.ts"
 import { type Ends, flags, type Segment } from "./segment.ts"
 import { Sender } from "./Sender.ts"
 
 /** Scale of the own window: 64 KiB · 2⁵ = 2 MiB. */
 const ownShift = 5
-
-/** Above this size `write` returns false; below half of it `onDrain` is called. */
-const sendHighWaterMark = 512 * 1024
 
 const timeWaitMillis = 10_000
 
@@ -49,7 +48,8 @@ export class TcpConnection implements HeapItem {
   /** Position of the peer's FIN. */
   #remoteFin: number | undefined
   #closeAt = Infinity
-  #needsDrain = false
+  readonly #writeLimit = new WriteLimit()
+  readonly #memory: MemoryShare
 
   /** `localStart`: the initial sequence number. */
   constructor(
@@ -65,13 +65,9 @@ export class TcpConnection implements HeapItem {
     this.#numbers = new SequenceNumbers(localStart)
     this.#keepAlive = new KeepAlive(now)
     this.#sender = new Sender(owner.mss)
-    this.#receiver = new Receiver(owner.receiveWindow)
+    this.#receiver = new Receiver(owner.maxWindow)
+    this.#memory = new MemoryShare(owner.memory)
     this.#output = new SegmentOutput(owner.writer, ends, this.#numbers, this.#sender, this.#receiver, this.#ack)
-  }
-
-  /** Bytes in memory for both directions. */
-  get memory(): number {
-    return this.#sender.buffer.length + this.#receiver.memory
   }
 
   /** Sends the SYN, or the answer to the peer's SYN. */
@@ -86,8 +82,7 @@ export class TcpConnection implements HeapItem {
     if (this.state === "closed" || this.state === "time-wait" || this.#sender.fin !== undefined) return true
     this.#sender.buffer.append(chunk)
     this.#owner.markDirty(this)
-    this.#needsDrain ||= this.#sender.buffer.length >= sendHighWaterMark
-    return !this.#needsDrain
+    return this.#writeLimit.mayContinue(this.#sender.unsentBytes)
   }
 
   /** Ends the own direction after all bytes that were written. */
@@ -126,8 +121,11 @@ export class TcpConnection implements HeapItem {
     const bits = segment.flags
     if ((bits & flags.rst) !== 0) return this.#receiveReset(now, start)
     if ((bits & flags.syn) !== 0) {
-      if (this.state === "syn-received" && start === 0) return this.#sendSyn(now, true)
-      return this.#ack.challenge(now)
+      if (this.state !== "syn-received" || start !== 0) return this.#ack.challenge(now)
+      if ((bits & flags.ack) === 0) return this.#sendSyn(now, true)
+      // Both ends have opened at the same time.
+      if (segment.acknowledgement === ((this.#numbers.local + 1) >>> 0)) this.#opened(now, segment.window)
+      return this.#ack.now()
     }
     if ((bits & flags.ack) === 0) return
     this.#keepAlive.heard(now)
@@ -138,9 +136,11 @@ export class TcpConnection implements HeapItem {
     if (start > edge || start === edge && length > 0) return this.#ack.now()
     if (start < next && (length === 0 || start + length <= next)) this.#ack.now()
     if (!this.#receiveAck(now, segment)) return
-    if (length > 0) this.#receiveData(start, segment)
+    if (length > 0 && !this.#hasRemoteEnded) this.#receiveData(start, segment)
     if (this.#isClosed) return
     if (isFin) this.#remoteFin = start + length
+    // The peer has not received the last acknowledgement.
+    if (isFin && this.state === "time-wait") this.#closeAt = now + timeWaitMillis
     this.#receiveEnd()
     this.#finishIfDone(now)
   }
@@ -150,13 +150,12 @@ export class TcpConnection implements HeapItem {
     if (this.state === "closed") return false
     let hasMore = false
     if (this.state === "open") {
-      hasMore = this.#sender.output(now, this.#output.maxPayload, this.#output.transmit)
+      hasMore = this.#sender.output(now, this.#output.maxPayload, this.#owner.maxWindow(), this.#output.transmit)
       if (this.#ack.isDue) this.#output.sendAck()
-      if (this.#needsDrain && this.#sender.buffer.length < sendHighWaterMark / 2) {
-        this.#needsDrain = false
-        this.#handlers.onDrain()
-      }
+      if (this.#writeLimit.drains(this.#sender.unsentBytes)) this.#handlers.onDrain()
+      if (this.#isClosed) return false
     } else if (this.state === "time-wait" && this.#ack.isDue) this.#output.sendAck()
+    if (this.state !== "time-wait") this.#memory.set(this.#sender.buffer.length + this.#receiver.memory)
     this.#ack.schedule(now)
     const open = this.state === "open" ? Math.min(this.#keepAlive.at, this.#sender.deadline) : Infinity
     this.#owner.setDeadline(this, Math.min(this.#syn.at, this.#ack.at, this.#closeAt, open))
@@ -260,6 +259,8 @@ export class TcpConnection implements HeapItem {
     this.#closeAt = now + timeWaitMillis
     this.#sender.clear()
     this.#receiver.clear()
+    this.#memory.set(0)
+    this.#owner.waits(this)
     this.#handlers.onClose(undefined)
   }
 
@@ -267,8 +268,7 @@ export class TcpConnection implements HeapItem {
     this.#numbers.remote = syn.sequence
     this.#peerScales = syn.windowShift >= 0
     this.#peerShift = Math.max(0, syn.windowShift)
-    if (syn.windowShift < 0) this.#receiver.setWindow(Math.min(0xffff, this.#owner.receiveWindow), 0)
-    else this.#receiver.setWindow(this.#owner.receiveWindow, ownShift)
+    this.#receiver.setScale(this.#peerScales ? ownShift : 0)
     this.#output.isSackPermitted = syn.isSackPermitted
     this.#sender.setMss(Math.min(this.#owner.mss, syn.mss))
   }
@@ -292,6 +292,7 @@ export class TcpConnection implements HeapItem {
     this.state = "closed"
     this.#sender.clear()
     this.#receiver.clear()
+    this.#memory.set(0)
     this.#owner.setDeadline(this, Infinity)
     this.#owner.forget(this)
     if (!wasReported) this.#handlers.onClose(code)

@@ -2,7 +2,7 @@
 import { DeadlineHeap } from "#wireguard/DeadlineHeap.ts"
 import { addressText } from "#wireguard/ip/ipv4.ts"
 import { type Ends, flags, Segment, SegmentWriter } from "./segment.ts"
-import { type ConnectionOwner, type PeerSyn, peerSynOf, type TcpHandlers } from "./connectionParts.ts"
+import { type ConnectionOwner, type MemoryTotal, type PeerSyn, peerSynOf, type TcpHandlers } from "./connectionParts.ts"
 import { TcpConnection } from "./TcpConnection.ts"
 
 /** A connection that a peer asks for. Exactly one of the two methods is called, once. */
@@ -10,7 +10,7 @@ export interface IncomingTcp {
   readonly localAddress: string
   readonly remoteAddress: string
   readonly remotePort: number
-  /** Sends the SYN-ACK. May be called long after the SYN, whose repetitions are ignored meanwhile. */
+  /** Sends the SYN-ACK. May be called long after the SYN, whose repetitions are ignored. */
   accept(now: number, handlers: TcpHandlers): TcpConnection
   /** Answers with RST. */
   reject(now: number): void
@@ -29,7 +29,6 @@ export interface TcpLimits {
 
 export interface TcpCounters {
   segmentsReceived: number
-  segmentsSent: number
   /** Segments without a connection that were answered with RST. */
   unknown: number
   /** SYNs above a limit, which were dropped or rejected. */
@@ -46,11 +45,11 @@ const firstEphemeralPort = 32_768
 const maxPortAttempts = 64
 const smallWindow = 65_536
 
-/** Interval in which the memory of all connections is counted. */
-const memoryIntervalMillis = 1_000
+/** Closed connections that wait for late segments. Above this number the oldest is forgotten. */
+const maxTimeWaits = 4_096
 
 export class TcpEndpoints {
-  readonly counters: TcpCounters = { segmentsReceived: 0, segmentsSent: 0, unknown: 0, refused: 0 }
+  readonly counters: TcpCounters = { segmentsReceived: 0, unknown: 0, refused: 0 }
   readonly #writer: SegmentWriter
   readonly #segment = new Segment()
   readonly #random32: () => number
@@ -62,34 +61,46 @@ export class TcpEndpoints {
   readonly #listeners = new Map<number, (incoming: IncomingTcp) => void>()
   readonly #timers = new DeadlineHeap<TcpConnection>()
   #dirty: Array<TcpConnection> = []
+  /** The oldest first. */
+  readonly #timeWaits = new Set<TcpConnection>()
+  readonly #memory: MemoryTotal = { bytes: 0 }
   #count = 0
   #pendingCount = 0
-  #memory = 0
-  #memoryAt = -Infinity
 
   constructor(mtu: number, random32: () => number, limits: TcpLimits, sendPacket: (packet: Buffer) => void) {
     this.#random32 = random32
     this.#limits = limits
     this.#writer = new SegmentWriter(sendPacket)
-    const windowBytes = () => this.#memory > limits.maxMemoryBytes / 2 ? smallWindow : limits.receiveWindow
     this.#owner = {
       writer: this.#writer,
       mss: mtu - 40,
-      get receiveWindow() {
-        return windowBytes()
-      },
+      memory: this.#memory,
+      maxWindow: () =>
+        this.#memory.bytes > limits.maxMemoryBytes / 2
+          ? Math.min(smallWindow, limits.receiveWindow)
+          : limits.receiveWindow,
       markDirty: (connection) => {
         if (connection.isDirty) return
         connection.isDirty = true
         this.#dirty.push(connection)
       },
       setDeadline: (connection, deadline) => this.#timers.set(connection, deadline),
+      waits: (connection) => this.#wait(connection),
       forget: (connection) => this.#forget(connection)
     }
   }
 
+  /** Connections, and bytes in their buffers. */
   get size(): number {
     return this.#count
+  }
+
+  get segmentsSent(): number {
+    return this.#writer.sent
+  }
+
+  get memoryBytes(): number {
+    return this.#memory.bytes
   }
 
   listen(port: number, onSyn: (incoming: IncomingTcp) => void): () => void {
@@ -100,7 +111,7 @@ export class TcpEndpoints {
 
   /** Returns undefined if no port is free. */
   connect(now: number, to: Omit<Ends, "localPort">, handlers: TcpHandlers): TcpConnection | undefined {
-    if (this.#count >= this.#limits.maxConnections) return undefined
+    if (this.#isFull) return undefined
     for (let attempt = 0; attempt < maxPortAttempts; attempt += 1) {
       const localPort = firstEphemeralPort + this.#random32() % (65_536 - firstEphemeralPort)
       if (this.#find(to.remoteAddress, portsKey(localPort, to.remotePort)) !== undefined) continue
@@ -154,7 +165,6 @@ export class TcpEndpoints {
       this.#timers.set(first, Infinity)
       first.tick(now)
     }
-    if (now - this.#memoryAt >= memoryIntervalMillis) this.#countMemory(now)
   }
 
   /** Ends the connections for which `isAffected` returns true. */
@@ -171,12 +181,8 @@ export class TcpEndpoints {
     const ofAddress = this.#pending.get(segment.source)
     // A repetition, while the application decides.
     if (ofAddress?.has(key) === true) return
-    if (now - this.#memoryAt >= memoryIntervalMillis) this.#countMemory(now)
-    const { maxConnections, maxMemoryBytes, maxPending, maxPendingPerAddress } = this.#limits
-    if (
-      this.#pendingCount >= maxPending || (ofAddress?.size ?? 0) >= maxPendingPerAddress ||
-      this.#count >= maxConnections || this.#memory > maxMemoryBytes
-    ) {
+    const { maxPending, maxPendingPerAddress } = this.#limits
+    if (this.#pendingCount >= maxPending || (ofAddress?.size ?? 0) >= maxPendingPerAddress || this.#isFull) {
       this.counters.refused += 1
       return this.#rejectUnknown(segment)
     }
@@ -258,15 +264,18 @@ export class TcpEndpoints {
     ofAddress.delete(key)
     if (ofAddress.size === 0) this.#connections.delete(connection.ends.remoteAddress)
     this.#count -= 1
+    this.#timeWaits.delete(connection)
   }
 
-  #countMemory(now: number): void {
-    this.#memoryAt = now
-    this.counters.segmentsSent = this.#writer.sent
-    this.#memory = 0
-    for (const ofAddress of this.#connections.values()) {
-      for (const connection of ofAddress.values()) this.#memory += connection.memory
-    }
+  #wait(connection: TcpConnection): void {
+    this.#timeWaits.add(connection)
+    if (this.#timeWaits.size <= maxTimeWaits) return
+    for (const oldest of this.#timeWaits) return oldest.reset()
+  }
+
+  get #isFull(): boolean {
+    const { maxConnections, maxMemoryBytes } = this.#limits
+    return this.#count - this.#timeWaits.size >= maxConnections || this.#memory.bytes > maxMemoryBytes
   }
 }
 

@@ -1,4 +1,4 @@
-/** What a TCP connection is made of: its callbacks, its stack, the peer's SYN, sequence numbers, and small timers. */
+/** Parts of a TCP connection: callbacks, the peer's SYN, sequence numbers, memory, and small timers. */
 import { defaultMss, type Segment, type SegmentWriter } from "./segment.ts"
 
 /** Callbacks of the application. They may call the connection's methods. */
@@ -21,11 +21,56 @@ export interface TcpHandlers {
 export interface ConnectionOwner<Connection> {
   readonly writer: SegmentWriter
   readonly mss: number
-  readonly receiveWindow: number
+  /** Largest receive window and bytes in flight of one connection at this moment. */
+  readonly maxWindow: () => number
+  readonly memory: MemoryTotal
   /** `flush` will call `output`. */
   readonly markDirty: (connection: Connection) => void
   readonly setDeadline: (connection: Connection, deadline: number) => void
+  /** The connection is closed and waits for late segments. It may be forgotten early. */
+  readonly waits: (connection: Connection) => void
   readonly forget: (connection: Connection) => void
+}
+
+/** Bytes in the buffers of all connections. */
+export interface MemoryTotal {
+  bytes: number
+}
+
+/** Part of one connection in the total. */
+export class MemoryShare {
+  readonly #total: MemoryTotal
+  #bytes = 0
+
+  constructor(total: MemoryTotal) {
+    this.#total = total
+  }
+
+  set(bytes: number): void {
+    this.#total.bytes += bytes - this.#bytes
+    this.#bytes = bytes
+  }
+}
+
+/** Bytes that were written and not sent, above which a writer must wait. */
+const unsentHighWaterMark = 256 * 1024
+
+/** Makes a writer wait for the sender. */
+export class WriteLimit {
+  #isWaiting = false
+
+  /** Returns false if the writer must wait. */
+  mayContinue(unsent: number): boolean {
+    this.#isWaiting ||= unsent >= unsentHighWaterMark
+    return !this.#isWaiting
+  }
+
+  /** Returns true once, when a waiting writer may continue. */
+  drains(unsent: number): boolean {
+    if (!this.#isWaiting || unsent >= unsentHighWaterMark / 2) return false
+    this.#isWaiting = false
+    return true
+  }
 }
 
 /** Options and numbers of the peer's SYN. */
