@@ -93,10 +93,12 @@ export class Http1Visit implements Visit {
     if (close) response.shouldKeepAlive = false
     response.writeHead(status, reason, fields)
     // The head leaves together with the part of the body that has arrived with it.
-    response.cork()
+    // A corked response, other than a corked socket, would send its last chunk before the others.
+    const { socket } = response
+    socket?.cork()
     // `flushHeaders` would encode the head as UTF-8.
     response.write(nothing)
-    process.nextTick(uncork, response)
+    this.#clock.soon(() => socket?.uncork())
   }
 
   write(chunk: Buffer): boolean {
@@ -129,10 +131,6 @@ export class Http1Visit implements Visit {
     const timer = this.#clock.after(lingerMillis, () => request.socket.destroy())
     request.once("end", timer.cancel).once("close", timer.cancel)
   }
-}
-
-function uncork(response: ServerResponse): void {
-  response.uncork()
 }
 
 /** RFC 9112, 6. */

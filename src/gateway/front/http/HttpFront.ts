@@ -118,6 +118,7 @@ export class HttpFront {
       return false
     }
     this.#sockets.add(socket)
+    socket.setNoDelay(true)
     socket.on("error", ignore).once("close", () => this.#sockets.delete(socket))
     return true
   }

@@ -56,7 +56,6 @@ function createHttp1Server(options: HttpServersOptions): Server {
     keepAliveTimeout: limits.keepAliveMillis,
     connectionsCheckingInterval: Math.max(10, Math.min(2_000, limits.headersMillis / 4)),
     requireHostHeader: false,
-    noDelay: true,
     shouldUpgradeCallback: (request) => http1Upgrade(request.headers.upgrade, hasBody(request)) !== undefined
   })
   // Fields above the limit are rejected, not dropped.
