@@ -1,162 +1,184 @@
 /**
- * Demonstrates Control with a real server, two agents and two gateways, each in its own process. Prints what every client
- * receives and after how long. Exits with 0 only if every view is correct. Run it with `npm run demo`.
+ * Demonstrates tunnels on one machine without root: a server, a gateway, two agents, services and visitors, each in its own
+ * process. Moves, kills and restarts things, and prints what the visitors saw. Run it with `npm run demo`.
  */
-import { readOptions } from "#conformance/programOptions.ts"
-import { stopWithParent } from "#processes/endWithParent.ts"
-import { NodeRuntime } from "@effect/platform-node"
-import { Cause, Effect, Exit } from "effect"
-import { leaks, type Rows, type Secret, viewFaults } from "./checkViews.ts"
-import { count, event, fault, line, paint, title } from "./print.ts"
-import {
-  DemoFailed,
-  type Operator,
-  operator,
-  type Server,
-  startServer,
-  temporaryDirectory,
-  within
-} from "./serverProcess.ts"
-import { type ClientProcesses, makeClientProcesses } from "./ClientProcesses.ts"
-import { runScenario, type ScenarioResult } from "./scenario.ts"
+import { issueCertificate } from "#conformance/issueCertificate.ts"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { parseEnv, styleText } from "node:util"
+import { control, freeTcpPort, freeUdpPort, Program } from "./Programs.ts"
+import { startGame, startVoice, startWeb } from "./services.ts"
+import { chat, play, type Seen, speak, Visitor } from "./Visitors.ts"
 
-const demo = Effect.scoped(Effect.gen(function*() {
-  const start = process.hrtime.bigint()
-  line("Times count from the start of a step until the client has the message.")
-  title("The demo starts a server with an embedded PostgreSQL: node src/server/main.ts")
-  const server = yield* startServer(yield* temporaryDirectory)
-  event(
-    process.hrtime.bigint() - start,
-    "server",
-    `ready for clients on ${server.wsUrl} and for operators on ${server.apiUrl}`
-  )
-  const api = operator(server)
-  const clients = yield* makeClientProcesses(server)
-  const result = yield* runScenario(server, api, clients)
+const name = "app.example.com"
+const line = (text = ""): void => console.log(text)
+const step = (text: string): void => line(`\n${styleText("bold", text)}`)
+const shown = (command: string): void => line(styleText("dim", `$ ${command}`))
 
-  title("The demo compares the view of every client with the rows of the HTTP API")
-  const faults = [...clients.faults, ...yield* checkViews(server, api, clients, result)]
-  const seconds = (Number(process.hrtime.bigint() - start) / 1e9).toFixed(1)
-  if (faults.length > 0) {
-    line(`\n${paint(["bold", "red"], `Failed: ${count(faults.length, "fault")} in ${seconds} s`)}`)
-    faults.forEach((text) => line(`  ${text}`))
-    return yield* new DemoFailed({ reason: "at least one view is wrong" })
-  }
-  line(`\n${paint(["bold", "green"], "All views are correct")}, in ${seconds} s.`)
-}))
+const directory = await mkdtemp(join(tmpdir(), "control-demo-"))
+const environment = {
+  CONTROL_DATA_DIR: join(directory, "data"),
+  CONTROL_WS_HOST: "127.0.0.1",
+  CONTROL_WS_PORT: String(await freeTcpPort()),
+  CONTROL_API_PORT: "0"
+}
+const ports = { http: await freeTcpPort(), https: await freeTcpPort(), wireguard: await freeUdpPort() }
+const game = { service: await startGame(), listen: await freeTcpPort() }
+const voice = { service: await startVoice(), listen: await freeUdpPort() }
+const programs = new Set<Program>()
 
-const checkViews = Effect.fnUntraced(
-  function*(server: Server, api: Operator, clients: ClientProcesses, result: ScenarioResult) {
-    const list = (name: string) =>
-      Effect.map(api.get(`/api/${name}?limit=1000`), ({ body }): Rows["agents"] => body.items)
-    const rows: Rows = {
-      agents: yield* list("agents"),
-      gateways: yield* list("gateways"),
-      tunnels: yield* list("tunnels"),
-      certificates: yield* list("certificates"),
-      certificateKeys: result.certificateKeys
-    }
-    const faults: Array<string> = []
-    const reportClient = (name: string, wrong: ReadonlyArray<string>, details: string) => {
-      wrong.forEach(fault)
-      if (wrong.length === 0)
-        line(`${" ".repeat(13)}${paint("cyan", name.padEnd(8))}${paint("green", "correct")}  ${paint("dim", details)}`)
-      faults.push(...wrong)
-    }
-
-    const secrets = [...secretsOf(server, clients, result)]
-    for (const { id, name, type } of result.connected) {
-      const { heartbeats, view } = yield* within(`${name}'s view`, clients.readView(name))
-      const wrong = view === undefined ? ["the client has no view"] : viewFaults(type, id, view, rows)
-      const sizes = view === undefined ? [] : [
-        count(view.peers.length, type === "agent" ? "gateway" : "agent"),
-        count(view.tunnels.size, "tunnel"),
-        ...(type === "agent" ? [] : [count(view.certificates.length, "certificate")]),
-        count(heartbeats, "heartbeat")
-      ]
-      reportClient(name, wrong.map((text) => `${name}'s view: ${text}`), sizes.join(", "))
-    }
-    const leaked = result.accounts.flatMap(({ name }) => leaks(name, clients.received(name), secrets))
-    reportClient(
-      "all",
-      leaked,
-      `${secrets.length} secrets searched in ${
-        count(result.accounts.flatMap(({ name }) => clients.received(name)).length, "message")
-      }: no client received a secret of another one`
-    )
-    return faults
-  }
-)
-
-/** All texts that only some clients may receive. WireGuard private keys are read from the `config` of their owners. */
-function* secretsOf(server: Server, clients: ClientProcesses, result: ScenarioResult): Generator<Secret> {
-  const isGateway = (client: string) => result.accounts.some(({ name, type }) => name === client && type === "gateway")
-  yield { name: "the admin token", text: server.adminToken, mayReceive: () => false }
-  for (const { apiKey, id, name, type } of result.accounts) {
-    yield { name: `${name}'s API key`, text: apiKey, mayReceive: () => false }
-    yield {
-      name: `${name}'s id`,
-      text: id,
-      mayReceive: (client) => client === name || (isGateway(client) !== (type === "gateway"))
-    }
-    const own = clients.received(name).flatMap((text) => /"wireguardPrivateKey":"([^"]+)"/u.exec(text)?.[1] ?? [])
-    for (const text of new Set(own)) {
-      yield {
-        name: `${name}'s WireGuard private key`,
-        text,
-        mayReceive: (client) => client === name
-      }
-    }
-  }
-  for (const [domain, text] of result.certificateKeys) {
-    yield { name: `the private key for ${domain}`, text, mayReceive: isGateway }
-  }
-  for (const [domain, owners] of result.owners) {
-    yield {
-      name: `the tunnel ${domain}`,
-      text: domain,
-      mayReceive: (client) => isGateway(client) || owners.has(client)
-    }
-  }
+const start = (file: string, args: ReadonlyArray<string> = []): Program => {
+  const program = new Program(file, args, environment)
+  programs.add(program)
+  return program
 }
 
-const report = (cause: Cause.Cause<unknown>) => {
-  if (Cause.hasInterruptsOnly(cause)) return line("\nStopped.")
-  const error = Cause.squash(cause)
+const startServer = async (): Promise<Program> => {
+  const server = start("src/server/main.ts")
+  await server.line("serving agents and gateways")
+  return server
+}
+
+const startGateway = (): Program =>
+  start("src/gateway/main.ts", [
+    "--env-file",
+    join(directory, "edge.env"),
+    "--state-dir",
+    join(directory, "edge"),
+    "--bind",
+    "127.0.0.1",
+    "--http-port",
+    String(ports.http),
+    "--https-port",
+    String(ports.https),
+    "--device",
+    "userspace"
+  ])
+
+const startAgent = (agent: string): Program =>
+  start("src/agent/main.ts", ["--env-file", join(directory, `${agent}.env`), "--state-dir", join(directory, agent)])
+
+const run = async (...words: ReadonlyArray<string>): Promise<string> => {
+  shown(`control ${words.join(" ")}`)
+  return await control(words, environment)
+}
+
+const report = (seen: Seen): void =>
   line(
-    `\n${paint(["bold", "red"], "The demo failed")}: ${
-      error instanceof DemoFailed ? error.message : Cause.pretty(cause)
-    }`
+    `${String(seen.requests).padStart(6)} requests, ${seen.failed} without the right answer; first right answer after ${
+      Math.round(seen.firstMillis ?? Number.NaN)
+    } ms, longest wait ${Math.round(seen.longestGapMillis)} ms`
   )
+
+const create = async (type: "agent" | "gateway", client: string, ...options: ReadonlyArray<string>): Promise<void> => {
+  const text = await run(type, "create", client, ...options, "-o", "env")
+  line(`${Object.keys(parseEnv(text)).join("=… ")}=…`)
+  await writeFile(join(directory, `${client}.env`), text, { mode: 0o600 })
 }
 
-const help =
-  `Run Control with two agents and two gateways on this machine, and print the messages that each client receives.
+const demo = async (): Promise<void> => {
+  step("A server with an embedded PostgreSQL, one gateway and two agents; nothing runs as root")
+  let server = await startServer()
+  await create("gateway", "edge", "--public-ip", "127.0.0.1", "--listen-port", String(ports.wireguard))
+  await create("agent", "home")
+  await create("agent", "office")
+  let gateway = startGateway()
+  startAgent("home")
+  let office = startAgent("office")
 
-Usage: npm run demo
+  step("Services behind the agents become public: a web page with a certificate, a game over TCP, voice over UDP")
+  const { certificate, privateKey } = issueCertificate({ names: [name] })
+  await writeFile(join(directory, "certificate.pem"), certificate)
+  await writeFile(join(directory, "key.pem"), privateKey, { mode: 0o600 })
+  const files = [
+    "--certificate",
+    `@${join(directory, "certificate.pem")}`,
+    "--private-key",
+    `@${join(directory, "key.pem")}`
+  ]
+  await control(["certificate", "create", name, ...files], environment)
+  const atHome = await startWeb("home")
+  const atOffice = await startWeb("office")
+  line(await run("expose", "home", String(atHome), name))
+  const tunnel = (protocol: string, target: number, listen: number) =>
+    run(
+      "tunnel",
+      "create",
+      "--agent",
+      "home",
+      "--name",
+      protocol === "tcp" ? "game" : "voice",
+      "--protocol",
+      protocol,
+      "--listen-port",
+      String(listen),
+      "--target",
+      `127.0.0.1:${target}`,
+      "--wait",
+      "serving",
+      "-o",
+      "jsonl"
+    )
+  await tunnel("tcp", game.service, game.listen)
+  await tunnel("udp", voice.service.address().port, voice.listen)
 
-The demo uses free ports and a temporary directory, takes about 20 s, and removes everything at the end.
-The exit code is 0 if every client received exactly the expected messages and has the correct view, otherwise 1.
+  step("Visitors arrive")
+  const visitor = new Visitor(name, ports.https, certificate)
+  visitor.expect("hello from home")
+  await visitor.good(1)
+  line(`  https   hello from home`)
+  line(`  chat    ${await chat(name, ports.https, certificate, "good morning")}`)
+  line(`  game    ${await play(game.listen, "jump")}`)
+  line(`  voice   ${await speak(voice.listen, "hello?")}`)
+  report(await visitor.good(100))
 
-Options:
-  --help, -h  Show this help
+  step("The operator moves the page to the other agent")
+  visitor.expect("hello from office")
+  line(await run("expose", "office", String(atOffice), name))
+  report(await visitor.good(50))
 
-Examples:
-  npm run demo                        Run the demo
-  NO_COLOR=1 npm run demo > demo.txt  Save the output without colors`
+  step("The agent is killed and started again")
+  await office.kill()
+  visitor.expect("hello from office")
+  office = startAgent("office")
+  report(await visitor.good(50))
 
-const program = demo.pipe(
-  Effect.timeoutOrElse({
-    duration: "90 seconds",
-    orElse: () => Effect.fail(new DemoFailed({ reason: "the demo did not end within 90 seconds" }))
-  }),
-  // Reports an interruption too.
-  Effect.onExit((exit) => Exit.isFailure(exit) ? Effect.sync(() => report(exit.cause)) : Effect.void)
-)
+  step("The gateway is killed and started again")
+  await gateway.kill()
+  visitor.expect("hello from office")
+  gateway = startGateway()
+  report(await visitor.good(50))
 
-readOptions(help, {})
-// The reader of the output has ended, for example `head`. Everything that the demo has started has to end, too.
-process.stdout.once("error", () => process.kill(process.pid, "SIGTERM"))
-process.stdout.on("error", () => {})
-stopWithParent()
-NodeRuntime.runMain(program, { disableErrorReporting: true })
+  step("The server is away, with its database; the gateway is killed, and serves from its disk")
+  await server.stop()
+  visitor.expect("hello from office")
+  report(await visitor.good(100))
+  await gateway.kill()
+  visitor.expect("hello from office")
+  gateway = startGateway()
+  report(await visitor.good(50))
+  server = await startServer()
+  line(await run("expose", "home", String(atHome), name))
+  visitor.expect("hello from home")
+  report(await visitor.good(50))
+  visitor.stop()
+}
+
+const started = performance.now()
+try {
+  await demo()
+  line(
+    styleText(
+      ["bold", "green"],
+      `\nEvery visitor got the right answer in the end, in ${Math.round((performance.now() - started) / 1_000)} s.`
+    )
+  )
+} catch (error) {
+  line(styleText(["bold", "red"], `\nFailed: ${error instanceof Error ? error.message : String(error)}`))
+  process.exitCode = 1
+} finally {
+  await Promise.all([...programs].map((program) => program.stop()))
+  await rm(directory, { recursive: true, force: true })
+  process.exit()
+}

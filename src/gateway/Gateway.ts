@@ -22,6 +22,8 @@ export interface DeviceSettings {
 export interface Front {
   /** Opens and closes public ports; returns the reasons of ports that cannot be opened, by tunnel. */
   setPortRoutes(routes: ReadonlyArray<Route>): Promise<ReadonlyMap<string, string>>
+  /** Largest packet inside the tunnels in bytes. */
+  setTunnelMtu(mtu: number): void
   /** The route is no longer in use. Its running requests may end until `drainMillis` have passed. */
   retire(route: Route, drainMillis: number): void
 }
@@ -41,7 +43,14 @@ export interface GatewayOptions {
 const retireMillis = 30_000
 
 /** Age of the facts about peers that probes of UDP tunnels use. */
-const statsIntervalMillis = 5_000
+const statsIntervalMillis = 500
+
+interface LastStats {
+  readonly at: number
+  readonly stats: ReadonlyArray<PeerStats>
+  /** Times of the last handshakes by the agents' addresses. */
+  readonly handshakes: ReadonlyMap<string, number>
+}
 
 export class Gateway {
   readonly routes: RouteTable
@@ -50,7 +59,7 @@ export class Gateway {
   readonly #serving: ServingStatus
   #front: Front | undefined
   #opened: { readonly device: Device; readonly settings: DeviceSettings } | undefined
-  #lastStats: { readonly at: number; readonly handshakes: ReadonlyMap<string, number> } | undefined
+  #lastStats: LastStats | undefined
 
   constructor(options: GatewayOptions) {
     const { clock, log } = options
@@ -69,7 +78,10 @@ export class Gateway {
         protocol === "http" && this.certificates.secureContext(domain) === undefined
           ? "http only: there is no certificate"
           : undefined,
-      lastHandshakeAt: ({ address }) => this.#lastStats?.handshakes.get(address)
+      lastHandshakeAt: async ({ address }) => {
+        await this.readStats()
+        return this.#lastStats?.handshakes.get(address)
+      }
     })
   }
 
@@ -92,12 +104,12 @@ export class Gateway {
   async apply(view: GatewayView): Promise<void> {
     const device = await this.#openDevice(view)
     await device.configure(peersOfGateway(view, this.#options.lastEndpoints))
+    this.#front?.setTunnelMtu(view.mtu)
     this.certificates.update(view.certificates)
     const { added, removed } = this.routes.update(view.tunnels)
     for (const route of removed) this.#front?.retire(route, retireMillis)
     const ports = this.routes.all.filter(({ listenPort }) => listenPort !== null)
     const problems = await this.#front?.setPortRoutes(ports) ?? new Map<string, string>()
-    await this.readStats()
     this.#serving.update(added, removed)
     this.#serving.setPortProblems(problems)
   }
@@ -116,15 +128,16 @@ export class Gateway {
     this.#serving.probeNow()
   }
 
+  /** Facts about the peers, at most 0.5 s old. */
   async readStats(): Promise<ReadonlyArray<PeerStats>> {
-    const stats = await this.device?.stats() ?? []
     const { clock } = this.#options
-    if (this.#lastStats === undefined || clock.monotonic() - this.#lastStats.at > statsIntervalMillis) {
-      const handshakes = stats.flatMap(({ address, lastHandshakeAt }) =>
-        lastHandshakeAt === undefined ? [] : [[address, lastHandshakeAt] as const]
-      )
-      this.#lastStats = { at: clock.monotonic(), handshakes: new Map(handshakes) }
-    }
+    const last = this.#lastStats
+    if (last !== undefined && clock.monotonic() - last.at < statsIntervalMillis) return last.stats
+    const stats = await this.device?.stats() ?? []
+    const handshakes = stats.flatMap(({ address, lastHandshakeAt }) =>
+      lastHandshakeAt === undefined ? [] : [[address, lastHandshakeAt] as const]
+    )
+    this.#lastStats = { at: clock.monotonic(), stats, handshakes: new Map(handshakes) }
     return stats
   }
 

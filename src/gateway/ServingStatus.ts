@@ -15,7 +15,7 @@ export interface ServingOptions {
   /** A remark about a tunnel that is served, for example that it has no certificate. */
   readonly remark: (route: Route) => string | undefined
   /** The time of the last handshake with the agent, in milliseconds since 1970. UDP has no other sign of life. */
-  readonly lastHandshakeAt: (route: Route) => number | undefined
+  readonly lastHandshakeAt: (route: Route) => Promise<number | undefined>
 }
 
 /** Interval of probes of a tunnel that is served. */
@@ -136,9 +136,9 @@ export class ServingStatus {
   #probe(route: Route, done: (outcome: "ok" | RouteProblem) => void): void {
     const { clock, lastHandshakeAt } = this.#options
     if (route.protocol === "udp") {
-      const at = lastHandshakeAt(route)
-      const isAlive = at !== undefined && clock.wall() - at < sessionMillis
-      return clock.soon(() => done(isAlive ? "ok" : "agent-unreachable"))
+      const judge = (at: number | undefined) =>
+        done(at !== undefined && clock.wall() - at < sessionMillis ? "ok" : "agent-unreachable")
+      return void lastHandshakeAt(route).then(judge, () => judge(undefined))
     }
     const socket = route.connect()
     let timer = clock.after(probeTimeoutMillis, () => finish("agent-unreachable"))

@@ -4,12 +4,13 @@ import type { Log } from "#program/log.ts"
 import { BlockList, isIP } from "node:net"
 import { combinedLine, jsonLine } from "./front/http/accessLog.ts"
 import { HttpFront } from "./front/http/HttpFront.ts"
-import { Listeners } from "./front/Listeners.ts"
+import { type FrontCounts, Listeners } from "./front/Listeners.ts"
 import type { Front, Gateway } from "./Gateway.ts"
 import type { GatewayOptionValues } from "./options.ts"
 
 export interface PublicFront extends Front {
   readonly openRequests: number
+  readonly counts: FrontCounts
   close(drainMillis: number): Promise<void>
 }
 
@@ -47,7 +48,12 @@ export const openFront = async (
     onPortProblems: (problems) => gateway.setPortProblems(problems)
   })
   await listeners.start()
+  log.info("serving visitors", { http: listeners.httpPort, https: listeners.httpsPort })
   return {
+    get counts() {
+      return listeners.counts
+    },
+    setTunnelMtu: (mtu) => listeners.setTunnelMtu(mtu),
     get openRequests() {
       return http.openRequests
     },

@@ -29,7 +29,16 @@ export const runGateway = async (start: Start<GatewayOptionValues>): Promise<num
     privateKey: keys?.privateKey,
     lastEndpoints: endpoints.atStart,
     onStatusChange: () => reports?.changed(),
-    openDevice: (settings) => openDevice({ ...settings, kind: options.device, prefer: "kernel", clock, log })
+    openDevice: (settings) =>
+      openDevice({
+        ...settings,
+        kind: options.device,
+        prefer: "kernel",
+        clock,
+        log,
+        // A gateway that is killed next finds the agent at its newest endpoint.
+        onPeerChange: () => reports?.changed()
+      })
   })
   const front = await openFront(options, gateway, clock, log)
   gateway.attach(front)

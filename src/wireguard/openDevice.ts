@@ -1,6 +1,7 @@
 /** Opens the device that an operator or the machine asks for. */
 import type { Clock } from "#processes/clock.ts"
 import type { Device } from "./Device.ts"
+import type { WireGuardEvent } from "./noise/WireGuard.ts"
 import { openUserspaceDevice } from "./userspace/UserspaceDevice.ts"
 
 export interface OpenDeviceOptions {
@@ -12,12 +13,17 @@ export interface OpenDeviceOptions {
   readonly listenPort: number
   readonly mtu: number
   readonly clock: Clock
+  /** A peer has another endpoint, or a new session with it has begun. The kernel does not report this. */
+  readonly onPeerChange?: () => void
   readonly log: { readonly info: (message: string) => void; readonly warn: (message: string) => void }
 }
 
 /** Rejects with a sentence if the device cannot be opened. With `auto`, a missing kernel device is replaced by the userspace one. */
 export const openDevice = async (options: OpenDeviceOptions): Promise<Device> => {
-  const { clock, kind, listenPort, mtu, prefer, privateKey } = options
-  if (kind === "kernel" || kind === "auto" && prefer === "kernel") throw new Error("the kernel device is not built yet")
-  return await openUserspaceDevice({ privateKey, listenPort, mtu, clock })
+  const { clock, kind, listenPort, mtu, onPeerChange, privateKey } = options
+  if (kind === "kernel") throw new Error("the kernel device is not part of this version; use --device userspace")
+  const onEvent = (event: WireGuardEvent) => {
+    if (event.type !== "peerSilent") onPeerChange?.()
+  }
+  return await openUserspaceDevice({ privateKey, listenPort, mtu, clock, onEvent })
 }

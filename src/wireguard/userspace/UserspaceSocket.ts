@@ -61,7 +61,9 @@ export class UserspaceSocket extends Duplex implements TunnelSocket {
   }
 
   setTimeout(millis: number, listener?: () => void): this {
-    if (listener !== undefined) this.once("timeout", listener)
+    // As net.Socket does; an http.Agent adds and removes its listener for each request.
+    if (listener !== undefined && millis > 0) this.once("timeout", listener)
+    if (listener !== undefined && millis === 0) this.off("timeout", listener)
     this.#idle?.timer.cancel()
     this.#idle = undefined
     if (millis > 0) this.#startIdleTimer(millis)

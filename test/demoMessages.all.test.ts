@@ -9,7 +9,7 @@ import { createInterface } from "node:readline"
 
 /** Runs the demo until it prints a line that contains `text`. */
 async function runDemoUntil(text: string) {
-  const demo = spawn(process.execPath, [resolve("demo/main.ts")], { stdio: ["ignore", "pipe", "inherit"] })
+  const demo = spawn(process.execPath, [resolve("demo/messages/main.ts")], { stdio: ["ignore", "pipe", "inherit"] })
   const lines = createInterface({ input: demo.stdout })
   for await (const line of lines) if (line.includes(text)) break
   const pids = descendants(demo.pid ?? 0)
