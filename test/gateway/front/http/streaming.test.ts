@@ -158,4 +158,21 @@ describe("streaming", () => {
     }
     assert.strictEqual(requests, 0)
   })
+
+  it("a service may answer later than the time-out of idle connections to it", async () => {
+    let answer = () => {}
+    const port = await startService((request, response) => {
+      answer = () => void response.end("late")
+      if (request.url === "/fast") answer()
+    })
+    const tunnel = route(host, port)
+    const { front, httpPort } = await startFront([tunnel], { limits: { poolIdleMillis: 300 } })
+    await raw(httpPort, `GET /fast HTTP/1.1\r\n${good}Connection: close\r\n\r\n`)
+    const slow = raw(httpPort, `GET / HTTP/1.1\r\n${good}Connection: close\r\n\r\n`)
+    await until(() => front.openRequests === 1)
+    await once(tunnel.opened[0] ?? assert.fail("no connection"), "timeout")
+    answer()
+    assert.match(await slow, /late$/u)
+    assert.lengthOf(tunnel.opened, 1)
+  })
 })
