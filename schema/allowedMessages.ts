@@ -35,6 +35,7 @@ export const allowedMessages = {
   plain,
   "control.v1": {
     ...plain,
+    status: { senders: everyClient, state: "ready" },
     ack: { senders: everyClient, state: "ready" },
     nack: { senders: everyClient, state: "ready" },
     resync: { senders: everyClient, state: "ready" }

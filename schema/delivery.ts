@@ -1,6 +1,6 @@
 /** Waiting for the delivery of a change: query parameters and response fields. */
 import { Schema, SchemaGetter } from "effect"
-import { Revision } from "./ids.ts"
+import { GatewayId, Revision, Timestamp } from "./ids.ts"
 import { clientFields, nackFields } from "./resources.ts"
 import { count } from "./sharedFields.ts"
 
@@ -46,8 +46,17 @@ export const waitQuery = {
   timeout: Schema.optionalKey(WaitTimeout)
 }
 
+/** Query parameters of requests that create or change a tunnel. */
+export const tunnelWaitQuery = {
+  ...waitQuery,
+  wait: Schema.optionalKey(Schema.Literals(["sent", "applied", "serving"])).annotate({
+    description:
+      "Wait until the change was sent to (`sent`) or acknowledged by (`applied`) every connected client that it concerns, or until in addition every online gateway that serves the tunnel reports `serving`. The response then has `delivery`, also after `timeout`."
+  })
+}
+
 export interface WaitQuery {
-  readonly wait?: "sent" | "applied"
+  readonly wait?: "sent" | "applied" | "serving"
   /** Milliseconds. */
   readonly timeout?: number
 }
@@ -64,6 +73,18 @@ export const Delivery = Schema.Struct({
   }),
   nacks: Schema.Array(Schema.Struct({ ...clientFields, ...nackFields })).annotate({
     description: "Clients that rejected the change."
+  }),
+  serving: Schema.optionalKey(Schema.Array(Schema.Struct({
+    gatewayId: GatewayId,
+    gatewayName: Schema.String.annotate({ description: "Display name of the gateway." }),
+    status: Schema.NullOr(Schema.String).annotate({
+      description: "Report of the gateway about the changed tunnel; null if it has not reported."
+    }),
+    detail: Schema.NullOr(Schema.String).annotate({ description: "Reason; null if the gateway gave none." }),
+    since: Schema.NullOr(Timestamp).annotate({ description: "Time since which the gateway reports this state." })
+  }))).annotate({
+    description:
+      "Online gateways at `control.v1` that serve the tunnel, with `wait=serving`. A disabled tunnel has none."
   }),
   offline: Schema.Array(Schema.Struct(clientFields)).annotate({
     description:

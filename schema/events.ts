@@ -1,7 +1,7 @@
 /** Server-sent events of `GET /api/events`, each with its name and data. */
 import { Schema } from "effect"
 import { count, storedText } from "./sharedFields.ts"
-import { HostName, Revision, SessionId, Timeline, Timestamp } from "./ids.ts"
+import { GatewayId, HostName, Revision, SessionId, Timeline, Timestamp, TunnelId } from "./ids.ts"
 import { Loss } from "./rowKinds.ts"
 import { clientFields, nackFields } from "./resources.ts"
 
@@ -68,6 +68,26 @@ const Nack = eventSchema("nack", "A client could not apply a revision and keeps 
   ...nackFields
 })
 
+const servingFields = {
+  tunnelId: TunnelId,
+  domain: Schema.NullOr(Schema.String).annotate({ description: "Domain of the tunnel; null if it has none." }),
+  gatewayId: GatewayId,
+  status: storedText("The gateway's report."),
+  detail: Schema.NullOr(Schema.String).annotate({ description: "Reason; null if the gateway gave none." })
+}
+
+const TunnelServing = eventSchema(
+  "tunnel.serving",
+  "A gateway reports that it serves a tunnel, after another report or none.",
+  servingFields
+)
+
+const TunnelNotServing = eventSchema(
+  "tunnel.not-serving",
+  "A gateway reports another reason why it does not serve a tunnel. A gateway that goes offline has only `client.offline`.",
+  servingFields
+)
+
 const CertificateExpiring = eventSchema(
   "certificate.expiring",
   "A stored certificate expires soon or has expired. One node publishes this event, once for each threshold.",
@@ -116,6 +136,8 @@ const members = [
   Change,
   Ack,
   Nack,
+  TunnelServing,
+  TunnelNotServing,
   CertificateExpiring,
   CertificatePeculiar,
   UpdateHeld,
@@ -142,6 +164,8 @@ export const ServerSentEvent = Schema.Union([
   toServerSentEvent(Change),
   toServerSentEvent(Ack),
   toServerSentEvent(Nack),
+  toServerSentEvent(TunnelServing),
+  toServerSentEvent(TunnelNotServing),
   toServerSentEvent(CertificateExpiring),
   toServerSentEvent(CertificatePeculiar),
   toServerSentEvent(UpdateHeld),

@@ -3,6 +3,7 @@ import { Schema } from "effect"
 import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./messagesFromClients.ts"
 import { message } from "./envelope.ts"
 import { Revision, Timeline } from "./ids.ts"
+import { StatusV1 } from "./statusMessage.ts"
 
 export const AgentAuth = message("auth", "Authentication. The first message on every connection.", { apiKey: ApiKey }, {
   apiKey: "ctl_agt_4hV0s2Qp7LxT_EXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLEEXAMPLE"
@@ -41,5 +42,5 @@ export const AgentAuthV1 = message(
 export const AgentMessage = Schema.Union([AgentAuth, Heartbeat, Status])
 export type AgentMessage = typeof AgentMessage.Type
 
-export const AgentMessageV1 = Schema.Union([AgentAuthV1, Heartbeat, Status, Ack, Nack, Resync])
+export const AgentMessageV1 = Schema.Union([AgentAuthV1, Heartbeat, StatusV1, Ack, Nack, Resync])
 export type AgentMessageV1 = typeof AgentMessageV1.Type

@@ -3,6 +3,7 @@ import { Schema } from "effect"
 import { Ack, ApiKey, authFieldsV1, Heartbeat, Nack, Resync } from "./messagesFromClients.ts"
 import { message } from "./envelope.ts"
 import { pemFields } from "./sharedFields.ts"
+import { StatusV1 } from "./statusMessage.ts"
 import { HostName, HostNameFromInput, IpAddress, Revision, Timeline, Timestamp } from "./ids.ts"
 
 export const GatewayAuth = message(
@@ -50,5 +51,13 @@ export const GatewayAuthV1 = message(
 export const GatewayMessage = Schema.Union([GatewayAuth, Heartbeat, CertificateObtained])
 export type GatewayMessage = typeof GatewayMessage.Type
 
-export const GatewayMessageV1 = Schema.Union([GatewayAuthV1, Heartbeat, CertificateObtained, Ack, Nack, Resync])
+export const GatewayMessageV1 = Schema.Union([
+  GatewayAuthV1,
+  Heartbeat,
+  StatusV1,
+  CertificateObtained,
+  Ack,
+  Nack,
+  Resync
+])
 export type GatewayMessageV1 = typeof GatewayMessageV1.Type

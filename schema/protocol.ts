@@ -15,6 +15,7 @@ import {
   type GatewayMessageV1
 } from "./messagesFromGateways.ts"
 import type { ClientType } from "./ids.ts"
+import { StatusV1 } from "./statusMessage.ts"
 
 export { AgentMessage, AgentMessageV1 } from "./messagesFromAgents.ts"
 export { ControlMessage } from "./messagesFromControl.ts"
@@ -66,6 +67,7 @@ const decoders: { readonly [L in Level]: Decoders<typeof allowedMessages[L]> } =
   "control.v1": {
     ...plain,
     auth: { agent: decoder(AgentAuthV1), gateway: decoder(GatewayAuthV1) },
+    status: fromBothTypes(StatusV1),
     ack: fromBothTypes(Ack),
     nack: fromBothTypes(Nack),
     resync: fromBothTypes(Resync)

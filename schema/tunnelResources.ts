@@ -1,6 +1,6 @@
 /** Tunnels of the HTTP API. */
 import { Schema } from "effect"
-import { AgentId, ClientName, HostNameFromInput, Port, Revision, Target, TunnelId } from "./ids.ts"
+import { AgentId, ClientName, GatewayId, HostNameFromInput, Port, Revision, Target, TunnelId } from "./ids.ts"
 import { AgentIdInput, AgentReference, rowTimes, timestampField } from "./resources.ts"
 import { ProxyProtocol, storedText, TargetTls, tunnelFields, tunnelFieldsV1, TunnelProtocol } from "./sharedFields.ts"
 import { tunnelChecks } from "./tunnelRules.ts"
@@ -19,11 +19,22 @@ export const Tunnel = Schema.Struct({
   target: Target,
   revision: Revision.annotate({ description: "Revision of the tunnel's last change." }),
   reported: Schema.NullOr(Schema.Struct({
-    status: storedText("State in the agent's own words, for example `active` or `error`."),
+    status: storedText("State in the agent's own words, for example `active` or `target-unreachable`."),
+    detail: Schema.NullOr(Schema.String).annotate({ description: "Reason; null if the agent gave none." }),
     at: timestampField("Time since which the connection reports this state.")
   })).annotate({
     description:
       "Last `status` of the agent's open connection about this tunnel. Null before the first one, while the agent is offline, and after the agent, domain or target has changed."
+  }),
+  serving: Schema.Array(Schema.Struct({
+    gatewayId: GatewayId,
+    gatewayName: storedText("Display name of the gateway."),
+    status: storedText("`serving`, or the gateway's reason why it does not serve the tunnel."),
+    detail: Schema.NullOr(Schema.String).annotate({ description: "Reason; null if the gateway gave none." }),
+    since: timestampField("Time since which the connection reports this state.")
+  })).annotate({
+    description:
+      "Reports of online gateways about this tunnel, by name. A report ends with the gateway's connection, and when the tunnel changes in a way that matters to its traffic."
   }),
   ...rowTimes
 }).annotate({

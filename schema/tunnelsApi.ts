@@ -9,7 +9,7 @@ import {
   listQuery,
   Validation
 } from "./apiParts.ts"
-import { waitQuery } from "./delivery.ts"
+import { tunnelWaitQuery, waitQuery } from "./delivery.ts"
 import { tunnelFilters } from "./listFilters.ts"
 import { pageOf } from "./pagination.ts"
 import * as Problem from "./problems.ts"
@@ -31,7 +31,7 @@ const conflicts = [
 
 export class TunnelsGroup extends HttpApiGroup.make("tunnels").add(
   HttpApiEndpoint.post("create", "/api/tunnels", {
-    query: waitQuery,
+    query: tunnelWaitQuery,
     payload: TunnelResource.NewTunnelRequest,
     success: createdResponse(ChangedTunnel),
     error: [...conflicts, Problem.StoreUnavailable]
@@ -54,7 +54,7 @@ export class TunnelsGroup extends HttpApiGroup.make("tunnels").add(
   }).annotateMerge(describeEndpoint("read", "Get a tunnel")),
   HttpApiEndpoint.patch("update", "/api/tunnels/:id", {
     params: tunnel,
-    query: waitQuery,
+    query: tunnelWaitQuery,
     payload: TunnelResource.TunnelPatchRequest,
     success: ChangedTunnel,
     error: [

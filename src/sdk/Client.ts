@@ -1,13 +1,13 @@
 /** Client library for agents and gateways: keeps a connection to Control and applies its views. */
-import type { TunnelReport } from "#schema/messagesFromAgents.ts"
 import type { ClientType } from "#schema/ids.ts"
+import type { PeerReport, TunnelReportV1 as TunnelReport } from "#schema/statusMessage.ts"
 import { Effect, Option, Schema } from "effect"
 import type { ClientEvent } from "./clientEvents.ts"
 import { ReconnectingClient, type Stopped } from "./ReconnectingClient.ts"
 import type { Certificate, ReportSender } from "./ReportSender.ts"
 import type { AgentView, Change, GatewayView, View } from "./view.ts"
 
-export type { TunnelReport } from "#schema/messagesFromAgents.ts"
+export type { PeerReport, TunnelReportV1 as TunnelReport } from "#schema/statusMessage.ts"
 export type { ClientEvent } from "./clientEvents.ts"
 export type { ConnectionProblem } from "./connectionProblem.ts"
 export type { Stopped } from "./ReconnectingClient.ts"
@@ -59,12 +59,14 @@ interface Client {
   readonly stopped: Promise<Stopped>
   /** Closes the connection, and resolves when a running `apply` has ended. What is applied stays applied. */
   readonly close: () => Promise<Stopped>
+  /**
+   * Reports the state of all tunnels, and facts about the WireGuard peers. The client keeps both lists, sends what has changed
+   * with the applied revision, and sends everything again on every new connection. Peers are sent at most every 10 s.
+   */
+  readonly reportStatus: (tunnels: ReadonlyArray<TunnelReport>, peers?: ReadonlyArray<PeerReport>) => void
 }
 
-export interface AgentClient extends Client {
-  /** Reports the state of all tunnels. The client keeps the list and resends it on every new connection. */
-  readonly reportStatus: (tunnels: ReadonlyArray<TunnelReport>) => void
-}
+export interface AgentClient extends Client {}
 
 export interface GatewayClient extends Client {
   /**
@@ -83,10 +85,9 @@ export interface GatewayClient extends Client {
  */
 export const startAgent = (options: AgentOptions): AgentClient => {
   const { apply } = options
-  const { client, reports } = start("agent", options, async (view, change) => {
+  return start("agent", options, async (view, change) => {
     if (view.type === "agent") await apply(view, change)
-  })
-  return { ...client, reportStatus: (tunnels) => reports.setStatus(tunnels) }
+  }).client
 }
 
 /** Starts a client for a gateway; see `startAgent`. */
@@ -126,7 +127,8 @@ function start<V extends View>(
     client.stop("closed")
     return stopped
   }
-  return { client: { stopped, close }, reports: client.reports }
+  const reportStatus: Client["reportStatus"] = (tunnels, peers) => client.reports.setStatus(tunnels, peers)
+  return { client: { stopped, close, reportStatus }, reports: client.reports }
 }
 
 const emit = (onEvent: ((event: ClientEvent) => void) | undefined, event: ClientEvent): Option.Option<void> =>

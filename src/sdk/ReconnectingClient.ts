@@ -46,7 +46,7 @@ const authTimeoutMillis = 20_000
 const maxSilentIntervals = 2.5
 
 export class ReconnectingClient {
-  readonly reports = new ReportSender()
+  readonly reports = new ReportSender(() => this.#applyQueue.applied)
   readonly #options: ReconnectingClientOptions
   readonly #applyQueue: ApplyQueue
   readonly #stopped = Deferred.makeUnsafe<Stopped>()

@@ -1,7 +1,8 @@
 /** Sends a client's reports (tunnel status, certificates) and resends them on every new connection. */
-import type { TunnelReport } from "#schema/messagesFromAgents.ts"
 import { CertificateObtained } from "#schema/messagesFromGateways.ts"
+import type { PeerReport, TunnelReportV1 as TunnelReport } from "#schema/statusMessage.ts"
 import { Deferred, Effect, Exit, Latch, Option, Random, Result, Schema } from "effect"
+import type { Snapshot } from "./view.ts"
 
 /** The data of `certificate_obtained`. */
 export interface Certificate {
@@ -36,14 +37,26 @@ type CertificateReply =
   | { readonly _tag: "Rejected"; readonly message: string }
   | { readonly _tag: "RetryLater" }
 
-/** The protocol allows 1000. 500 reports with the longest domains and texts fit the message size limit. */
-const maxReportsPerMessage = 500
+/** The protocol's limit of reports about tunnels, and of reports about peers. */
+const maxReportsPerMessage = 1_000
+
+/** Size of the reports in one message. Control accepts 256 KiB by default. */
+const maxReportBytes = 131_072
+
+/** The protocol allows one report about the peers every 10 s. */
+const peersInterval = "10 seconds"
 
 const certificateReplyTimeout = "30 seconds"
 const maxCertificateRetryMillis = 60_000
 
 export class ReportSender {
-  #tunnels: ReadonlyArray<TunnelReport> = []
+  readonly #applied: () => Snapshot | undefined
+  /** The complete list, by id or domain. */
+  #tunnels: ReadonlyMap<string, LabelledReport> = new Map()
+  /** Reports that were sent on this connection. */
+  #sent: ReadonlyMap<string, LabelledReport> = new Map()
+  #peers: ReadonlyArray<PeerReport> = []
+  readonly #hasPeers = Latch.makeUnsafe(false)
   #send: Send | undefined
   /** By domain, in the order of sending; the first is in flight. A newer certificate for a domain replaces the older one. */
   readonly #pendingCertificates = new Map<string, PendingCertificate>()
@@ -51,9 +64,30 @@ export class ReportSender {
   #awaitedReply: { readonly domain: string; readonly reply: Deferred.Deferred<CertificateReply> } | undefined
   #isStopped = false
 
-  /** Sets the complete list of tunnel reports, sends it now if the client is ready, and resends it on each new connection. */
-  setStatus(tunnels: ReadonlyArray<TunnelReport>): void {
-    this.#tunnels = tunnels
+  /** `applied`: the snapshot that is applied now. Reports carry its revision. */
+  constructor(applied: () => Snapshot | undefined) {
+    this.#applied = applied
+  }
+
+  /**
+   * Sets the complete list of tunnel reports, sends changed reports now if the client is ready, and resends the list on each new
+   * connection. A report about a changed tunnel is sent again, because Control forgets reports about the row before.
+   */
+  setStatus(tunnels: ReadonlyArray<TunnelReport>, peers?: ReadonlyArray<PeerReport>): void {
+    const applied = this.#applied()
+    this.#tunnels = new Map(tunnels.map((report) => [
+      report.id ?? `domain ${report.domain}`,
+      {
+        report,
+        text: JSON.stringify(report),
+        revision: applied?.revision,
+        row: report.id === undefined ? applied : applied?.view.tunnels.get(report.id)
+      }
+    ]))
+    if (peers !== undefined) {
+      this.#peers = peers
+      this.#hasPeers.openUnsafe()
+    }
     if (this.#send !== undefined) this.#sendStatus(this.#send)
   }
 
@@ -78,8 +112,13 @@ export class ReportSender {
   readonly runOnConnection = (send: Send): Effect.Effect<never> =>
     Effect.suspend(() => {
       this.#send = send
+      this.#sent = new Map()
       this.#sendStatus(send)
-      return Effect.forever(this.#sendNextCertificate(send))
+      if (this.#peers.length > 0) this.#hasPeers.openUnsafe()
+      return Effect.raceFirst(
+        Effect.forever(this.#sendNextCertificate(send)),
+        Effect.forever(Effect.andThen(this.#sendPeers(send), Effect.sleep(peersInterval)))
+      )
     }).pipe(Effect.ensuring(Effect.sync(() => {
       this.#send = undefined
       this.#awaitedReply = undefined
@@ -110,10 +149,27 @@ export class ReportSender {
   }
 
   #sendStatus(send: Send): void {
-    for (let from = 0; from < this.#tunnels.length; from += maxReportsPerMessage) {
-      send({ type: "status", data: { tunnels: this.#tunnels.slice(from, from + maxReportsPerMessage) } })
+    const news = Map.groupBy(
+      Array.from(this.#tunnels).filter(([key, { row, text }]) => {
+        const before = this.#sent.get(key)
+        return before?.text !== text || before.row !== row
+      }),
+      ([, { revision }]) => revision
+    )
+    this.#sent = this.#tunnels
+    for (const [revision, entries] of news) {
+      const label = revision === undefined ? {} : { revision }
+      for (const tunnels of batches(entries.map(([, { report }]) => report))) {
+        send({ type: "status", data: { tunnels, ...label } })
+      }
     }
   }
+
+  readonly #sendPeers = Effect.fnUntraced({ self: this }, function*(send: Send) {
+    yield* this.#hasPeers.await
+    this.#hasPeers.closeUnsafe()
+    for (const peers of batches(this.#peers)) send({ type: "status", data: { tunnels: [], peers } })
+  })
 
   readonly #sendNextCertificate = Effect.fnUntraced({ self: this }, function*(send: Send) {
     yield* this.#hasPending.await
@@ -141,6 +197,35 @@ export class ReportSender {
       )
     }
   })
+}
+
+/** A report, and the state that it is about. */
+interface LabelledReport {
+  readonly report: TunnelReport
+  /** The report as JSON. */
+  readonly text: string
+  /** Applied revision at the time of the report. */
+  readonly revision: number | undefined
+  /** The applied row of the tunnel. A report by domain is about the whole snapshot. */
+  readonly row: object | undefined
+}
+
+/** Cuts a list into parts that fit a message. */
+function batches<Report>(reports: ReadonlyArray<Report>): ReadonlyArray<ReadonlyArray<Report>> {
+  const parts: Array<Array<Report>> = []
+  let part: Array<Report> = []
+  let bytes = 0
+  for (const report of reports) {
+    const size = Buffer.byteLength(JSON.stringify(report)) + 1
+    if (part.length === 0 || part.length === maxReportsPerMessage || bytes + size > maxReportBytes) {
+      part = []
+      bytes = 0
+      parts.push(part)
+    }
+    part.push(report)
+    bytes += size
+  }
+  return parts
 }
 
 const clientStopped = Effect.fail(new ClientStopped({ message: "the client was stopped" }))

@@ -25,6 +25,7 @@ import { PresenceStore } from "./store/PresenceStore.ts"
 import { MasterKeyStore } from "./store/secrets/MasterKeyStore.ts"
 import { Secrets } from "./store/secrets/Secrets.ts"
 import { TunnelStore } from "./store/TunnelStore.ts"
+import { ReportStore } from "./store/ReportStore.ts"
 import { WriteCheck } from "./store/WriteCheck.ts"
 import { ChangeBus } from "./feed/ChangeBus.ts"
 import { ChangeNotifier } from "./feed/ChangeNotifier.ts"
@@ -40,6 +41,7 @@ import { Certificates } from "./services/Certificates.ts"
 import { Gateways } from "./services/Gateways.ts"
 import { References } from "./services/References.ts"
 import { MasterKeys } from "./services/MasterKeys.ts"
+import { Serving } from "./services/Serving.ts"
 import { TunnelReports } from "./services/TunnelReports.ts"
 import { Tunnels } from "./services/Tunnels.ts"
 import { Authenticator } from "./clients/Authenticator.ts"
@@ -62,6 +64,7 @@ const rows = Layer.mergeAll(
   AgentStore.layer,
   GatewayStore.layer,
   TunnelStore.layer,
+  ReportStore.layer,
   CertificateStore.layer,
   ApiKeyStore.layer,
   AdminTokenStore.layer,
@@ -98,6 +101,7 @@ export const services = Layer.mergeAll(
   Gateways.layer,
   Tunnels.layer,
   TunnelReports.layer,
+  Serving.layer,
   Certificates.layer,
   ApiKeys.layer
 )

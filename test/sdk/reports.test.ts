@@ -29,11 +29,14 @@ const gateway = Effect.gen(function*() {
 })
 
 describe("reports of a client", () => {
-  it.effect("the status waits for a connection, is resent on the next one, and is split to fit the message limit", () =>
+  it.effect("the status waits for a connection, is sent again on the next one in parts that fit the message limit, and later only where it has changed", () =>
     Effect.gen(function*() {
       const server = yield* scriptedServer()
       const { engine, disconnected } = yield* client({ url: server.url })
-      const tunnels = Array.from({ length: 700 }, (_, index) => ({ domain: `t${index}.example.com`, status: "active" }))
+      const tunnels = Array.from(
+        { length: 1_200 },
+        (_, index) => ({ id: `t${index}`, status: "active", detail: "x".repeat(100) })
+      )
       engine.reports.setStatus(tunnels)
       for (const _ of [1, 2]) {
         const peer = yield* server.connection
@@ -43,10 +46,11 @@ describe("reports of a client", () => {
         assert.deepStrictEqual(parts.flatMap((part) => part["tunnels"]), tunnels)
         peer.send(agentConfig({ revision: 10 }))
         yield* peer.expect("ack")
-        engine.reports.setStatus(tunnels.slice(0, 1))
-        assert.lengthOf((yield* peer.expect("status"))["tunnels"], 1)
         engine.reports.setStatus(tunnels)
-        yield* peer.expect("status")
+        engine.reports.setStatus([...tunnels.slice(1), { id: "t0", status: "starting" }])
+        const changed = yield* peer.expect("status")
+        assert.deepStrictEqual(changed["tunnels"], [{ id: "t0", status: "starting" }])
+        engine.reports.setStatus(tunnels)
         yield* peer.expect("status")
         peer.close(1012)
         yield* disconnected

@@ -11,7 +11,7 @@ import { defaults, Settings } from "#server/Settings.ts"
 import { type HighWaterMark, HighWaterMarkStore } from "#store/HighWaterMark.ts"
 import { Context, Duration, Effect, Exit, Layer, Metric, Option, Redacted, Scope } from "effect"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
-import { certificateStore, tunnelStore } from "./tunnelAndCertificateStores.ts"
+import { certificateStore, reportStore, tunnelStore } from "./tunnelAndCertificateStores.ts"
 import type { Database } from "./SimulatedDatabase.ts"
 import { changeLog } from "./changeLogStore.ts"
 import { presenceStore } from "./presenceStore.ts"
@@ -43,6 +43,7 @@ const layerOf = (link: DatabaseLink, queues: OpenSubscriptions, highWater: Layer
     agentStore(link),
     gatewayStore(link),
     tunnelStore(link),
+    reportStore(link),
     certificateStore(link),
     keyStore(link),
     presenceStore(link),

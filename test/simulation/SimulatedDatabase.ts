@@ -69,7 +69,10 @@ export class Database {
     []
   /** Revision of each tunnel's row, and the status that its agent reported. */
   readonly tunnelRevisions = new Map<string, number>()
-  readonly reports = new Map<string, { readonly status: string; readonly session: string; readonly at: number }>()
+  readonly reports = new Map<
+    string,
+    { readonly status: string; readonly detail: string | null; readonly session: string; readonly at: number }
+  >()
   readonly times = new Map<string, { readonly created: number; readonly updated: number }>()
   /** Simulated times of commits whose response did not reach the node. */
   readonly commitsWithoutAnswer = new Set<number>()

@@ -6,6 +6,7 @@ import type { GatewayStore } from "#store/GatewayStore.ts"
 import type { ApiKeyStore } from "#store/ApiKeyStore.ts"
 import type { NodeStore } from "#store/NodeStore.ts"
 import type { PresenceStore } from "#store/PresenceStore.ts"
+import type { ReportStore } from "#store/ReportStore.ts"
 import type { TunnelStore } from "#store/TunnelStore.ts"
 import type { Effect } from "effect"
 import type { Random } from "./Random.ts"
@@ -14,6 +15,7 @@ export type Stores =
   | AgentStore
   | GatewayStore
   | TunnelStore
+  | ReportStore
   | CertificateStore
   | ApiKeyStore
   | PresenceStore

@@ -5,6 +5,7 @@ import { AgentStore } from "#store/AgentStore.ts"
 import { CertificateStore, type RenewalFacts, type RenewalVerdict } from "#store/CertificateStore.ts"
 import { GatewayStore } from "#store/GatewayStore.ts"
 import { ApiKeyStore } from "#store/ApiKeyStore.ts"
+import { ReportStore } from "#store/ReportStore.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
 import { actingAs } from "#store/AuditActor.ts"
 import { Effect, Redacted } from "effect"
@@ -94,13 +95,16 @@ export const removeTunnel = (random: Random): StoreRequest => {
 
 export const reportTunnels = (random: Random): StoreRequest => {
   const reports = [0, 1].map((index) => ({
-    agent: pick(random, agents),
+    client: { type: "agent" as const, id: pick(random, agents) },
+    id: null,
     domain: domains[index] ?? "",
+    detail: null,
+    revision: null,
     session: pick(random, sessions),
     status: pick(random, ["active", "error"]),
     ageMillis: 5
   }))
-  return { name: "report tunnels", effect: Effect.flatMap(TunnelStore, (store) => store.recordReports(reports)) }
+  return { name: "report tunnels", effect: Effect.flatMap(ReportStore, (store) => store.recordAgentReports(reports)) }
 }
 
 export const updateClient = (random: Random): StoreRequest => {

@@ -10,13 +10,14 @@ import { GatewayStore } from "#store/GatewayStore.ts"
 import { ApiKeyStore } from "#store/ApiKeyStore.ts"
 import { NodeStore } from "#store/NodeStore.ts"
 import { PresenceStore } from "#store/PresenceStore.ts"
+import { ReportStore } from "#store/ReportStore.ts"
 import { TunnelStore } from "#store/TunnelStore.ts"
 import { TestDatabase } from "#support/testDatabase.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, type Context, Effect, Exit, HashMap, Layer, Option, Redacted } from "effect"
 import type { SqlClient } from "effect/sql"
 import { agentStore, gatewayStore, keyStore } from "./clientStores.ts"
-import { certificateStore, tunnelStore } from "./tunnelAndCertificateStores.ts"
+import { certificateStore, reportStore, tunnelStore } from "./tunnelAndCertificateStores.ts"
 import { Database } from "./SimulatedDatabase.ts"
 import { changeLog } from "./changeLogStore.ts"
 import { presenceStore } from "./presenceStore.ts"
@@ -34,6 +35,7 @@ const postgresStores = Layer.mergeAll(
   AgentStore.layer,
   GatewayStore.layer,
   TunnelStore.layer,
+  ReportStore.layer,
   CertificateStore.layer,
   ApiKeyStore.layer,
   PresenceStore.layer,
@@ -51,6 +53,7 @@ const makeSimulated = () => {
     agentStore(link),
     gatewayStore(link),
     tunnelStore(link),
+    reportStore(link),
     certificateStore(link),
     keyStore(link),
     presenceStore(link),

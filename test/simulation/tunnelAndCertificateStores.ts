@@ -10,13 +10,8 @@ import {
   type RenewalFacts,
   type RenewalVerdict
 } from "#store/CertificateStore.ts"
-import {
-  DomainTaken,
-  type NewTunnelRow,
-  NoSuchAgent,
-  type TunnelStatusReport,
-  TunnelStore
-} from "#store/TunnelStore.ts"
+import { ReportStore, type TunnelStatusReport } from "#store/ReportStore.ts"
+import { DomainTaken, type NewTunnelRow, NoSuchAgent, TunnelStore } from "#store/TunnelStore.ts"
 import { Effect, Layer, Option, Redacted } from "effect"
 import { gatewayCertificates } from "./certificates.ts"
 import type { Database } from "./SimulatedDatabase.ts"
@@ -85,11 +80,17 @@ export const tunnelStore = (link: DatabaseLink) => {
         link.request("remove tunnel", () => {
           const removed = database.transact((tx) => tx.remove("tunnel", id))
           return Effect.succeed({ removed, revision: Revision.make(database.revision) })
-        }),
-      recordReports: (reports) => link.request("report tunnels", () => Effect.succeed(keepReports(database, reports)))
+        })
     })
   )
 }
+
+/** The simulated gateways report nothing. */
+export const reportStore = (link: DatabaseLink) =>
+  Layer.mock(ReportStore)({
+    recordAgentReports: (reports) =>
+      link.request("report tunnels", () => Effect.succeed(keepReports(link.database, reports)))
+  })
 
 /** The status was reported for another agent, domain or target. */
 const isReportOutdated = (before: TunnelRow | undefined, after: TunnelRow | undefined): boolean =>
@@ -97,12 +98,14 @@ const isReportOutdated = (before: TunnelRow | undefined, after: TunnelRow | unde
 
 function keepReports(database: Database, reports: ReadonlyArray<TunnelStatusReport>): number {
   let kept = 0
-  for (const { ageMillis, agent, domain, session, status } of reports) {
-    const tunnel = [...database.tables.tunnel.values()].find((row) => row.domain === domain && row.agentId === agent)
+  for (const { ageMillis, client, detail, domain, session, status } of reports) {
+    const tunnel = [...database.tables.tunnel.values()].find((row) =>
+      row.domain === domain && row.agentId === client.id
+    )
     const before = tunnel === undefined ? undefined : database.reports.get(tunnel.id)
-    if (tunnel === undefined || database.presenceOf({ type: "agent", id: agent })?.session !== session) continue
-    if (before?.status === status && before.session === session) continue
-    database.reports.set(tunnel.id, { status, session, at: database.world.now - ageMillis })
+    if (tunnel === undefined || database.presenceOf(client)?.session !== session) continue
+    if (before?.status === status && before.session === session && before.detail === detail) continue
+    database.reports.set(tunnel.id, { status, detail, session, at: database.world.now - ageMillis })
     kept += 1
   }
   return kept
@@ -200,7 +203,10 @@ function tunnelResource(database: Database, { agentId, domain, enabled, id, targ
     enabled,
     ...httpTunnelFields,
     revision: Revision.make(database.tunnelRevisions.get(id) ?? 0),
-    reported: reported === undefined ? null : { status: reported.status, at: toTimestamp(reported.at) },
+    reported: reported === undefined
+      ? null
+      : { status: reported.status, detail: reported.detail, at: toTimestamp(reported.at) },
+    serving: [],
     ...timestampsOf(database, `tunnel:${id}`)
   }
 }

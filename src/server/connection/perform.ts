@@ -67,8 +67,8 @@ export const makePerform = Effect.gen(function*() {
     if (member === undefined) return before
     const { client } = member
     switch (action._tag) {
-      case "ReportTunnels":
-        return Effect.as(reports.report({ agent: action.agent, session: client.session }, action.tunnels), before)
+      case "RecordStatus":
+        return Effect.as(reports.report({ client: client.ref, session: client.session }, action.status), before)
       case "StartView":
         // The messages before it go out with the snapshot, in one write.
         return Effect.as(

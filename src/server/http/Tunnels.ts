@@ -16,10 +16,10 @@ export const layer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const tunnels = yield* Tunnels
     const references = yield* References
-    const { deletionResult, deliveryFields } = yield* makeDeliveryWait
+    const { deletionResult, tunnelDeliveryFields } = yield* makeDeliveryWait
     /** An update without effect waits for the change that created the current row. */
     const awaitDelivery = (query: WaitQuery) => (tunnel: Tunnel) =>
-      Effect.map(deliveryFields(query, tunnel.revision), (delivery) => ({ ...tunnel, ...delivery }))
+      Effect.map(tunnelDeliveryFields(query, tunnel), (delivery) => ({ ...tunnel, ...delivery }))
     return handlers.handleAll({
       create: ({ payload, query }) =>
         references.agentInBody(payload.agentId).pipe(

@@ -1,27 +1,55 @@
 /** Adds delivery state to responses: the result of `?wait=`, and fresher values than the rows. */
 import { Deliveries } from "#clients/Deliveries.ts"
-import type { Delivery as DeliveryStatus } from "#clients/delivery.ts"
+import type { Delivery as DeliveryStatus, Goal } from "#clients/delivery.ts"
 import { defaultWaitMillis, type Delivery, type WaitQuery } from "#schema/delivery.ts"
 import { AgentId, type ClientRef, GatewayId, type Revision } from "#schema/ids.ts"
 import type { Agent, ConnectedClient, Gateway } from "#schema/resources.ts"
+import type { Tunnel } from "#schema/tunnelResources.ts"
+import { Serving } from "#services/Serving.ts"
+import { monotonicMillis } from "#time/monotonic.ts"
 import { Duration, Effect, Option, Schema } from "effect"
 
 export const makeDeliveryWait = Effect.gen(function*() {
   const deliveries = yield* Deliveries
+  const serving = yield* Serving
 
   /** Null while the database is unreachable. The change is stored, so this is no error. */
-  const awaitDelivery = (goal: "sent" | "applied", { timeout = defaultWaitMillis }: WaitQuery, revision: Revision) =>
+  const awaitDelivery = (goal: Goal, { timeout = defaultWaitMillis }: WaitQuery, revision: Revision) =>
     deliveries.awaitDelivery(revision, goal, Duration.millis(timeout)).pipe(
       Effect.map((status): Delivery | null => toApiDelivery(status)),
       Effect.catchTag("StoreUnavailable", () => Effect.succeed(null))
     )
 
+  /** The rest of the timeout is for the reports of gateways. */
+  const awaitServing = Effect.fnUntraced(function*(query: WaitQuery, tunnel: Tunnel) {
+    const start = yield* monotonicMillis
+    const delivery = yield* awaitDelivery("applied", query, tunnel.revision)
+    const left = start + (query.timeout ?? defaultWaitMillis) - (yield* monotonicMillis)
+    return yield* serving.awaitServing(tunnel, left).pipe(
+      Effect.map((gateways): Delivery | null => delivery && { ...delivery, serving: gateways }),
+      Effect.catchTag("StoreUnavailable", () => Effect.succeed(null))
+    )
+  })
+
+  const deliveryFields = (
+    query: WaitQuery,
+    revision: Revision
+  ): Effect.Effect<{ readonly delivery?: Delivery | null }> =>
+    query.wait === undefined
+      ? Effect.succeed({})
+      : Effect.map(awaitDelivery(goalOf(query.wait), query, revision), (delivery) => ({ delivery }))
+
   return {
+    /** As `deliveryFields`, for a created or changed tunnel, which can also be waited for until it is served. */
+    tunnelDeliveryFields: (
+      query: WaitQuery,
+      tunnel: Tunnel
+    ): Effect.Effect<{ readonly delivery?: Delivery | null }> =>
+      query.wait === "serving"
+        ? Effect.map(awaitServing(query, tunnel), (delivery) => ({ delivery }))
+        : deliveryFields(query, tunnel.revision),
     /** Waits if the request asks for it, and returns the fields to add to the resource; empty without `wait`. */
-    deliveryFields: (query: WaitQuery, revision: Revision): Effect.Effect<{ readonly delivery?: Delivery | null }> =>
-      query.wait === undefined
-        ? Effect.succeed({})
-        : Effect.map(awaitDelivery(query.wait, query, revision), (delivery) => ({ delivery })),
+    deliveryFields,
     /** Waits if the request asks for it, and returns the response body of a deletion; none without `wait`. */
     deletionResult: (
       query: WaitQuery,
@@ -29,9 +57,11 @@ export const makeDeliveryWait = Effect.gen(function*() {
     ): Effect.Effect<{ readonly delivery: Delivery | null } | void> =>
       query.wait === undefined
         ? Effect.void
-        : Effect.map(awaitDelivery(query.wait, query, revision), (delivery) => ({ delivery }))
+        : Effect.map(awaitDelivery(goalOf(query.wait), query, revision), (delivery) => ({ delivery }))
   }
 })
+
+const goalOf = (wait: "sent" | "applied" | "serving"): Goal => wait === "sent" ? "sent" : "applied"
 
 /** Overrides delivery state from rows, which are written every 5 s, with the state in memory of clients of this node. */
 export const makeLiveState = Effect.gen(function*() {

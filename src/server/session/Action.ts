@@ -1,12 +1,12 @@
 /** Actions that a session asks of its connection, and events that the connection reports. Types only. */
-import type { TunnelReport } from "#schema/messagesFromAgents.ts"
 import type { Nack, Resume } from "#schema/messagesFromClients.ts"
 import type { CloseReason, ErrorCode } from "#schema/codes.ts"
 import type { ControlMessage } from "#schema/messagesFromControl.ts"
 import type { ControlMessageV1 } from "#schema/messagesFromControlV1.ts"
 import type { CertificateObtained } from "#schema/messagesFromGateways.ts"
-import type { AgentId, ClientRef, GatewayId, Revision } from "#schema/ids.ts"
+import type { ClientRef, GatewayId, Revision } from "#schema/ids.ts"
 import type { ClientMessage, FrameError } from "#schema/protocol.ts"
+import type { StatusReport } from "#schema/statusMessage.ts"
 import type { Result } from "effect"
 
 export type Event =
@@ -57,7 +57,8 @@ export type Action =
   | { readonly _tag: "Reject"; readonly nack: typeof Nack.Type["data"] }
   /** Record that the client was alive when its last frame arrived. */
   | { readonly _tag: "RecordActivity" }
-  | { readonly _tag: "ReportTunnels"; readonly agent: AgentId; readonly tunnels: ReadonlyArray<TunnelReport> }
+  /** Record the client's status of tunnels and peers. */
+  | { readonly _tag: "RecordStatus"; readonly status: StatusReport }
   | {
     readonly _tag: "StoreCertificate"
     readonly gateway: GatewayId

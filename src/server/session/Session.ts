@@ -139,8 +139,7 @@ function receiveReady(session: Session, client: ClientRef, message: ClientMessag
     case "heartbeat":
       return [replies[session.level].heartbeat(message.data.timestamp), session]
     case "status":
-      if (client.type !== "agent") return reject(session, notAllowed(message.type, client.type), at)
-      return [[recordActivity, { _tag: "ReportTunnels", agent: client.id, tunnels: message.data.tunnels }], session]
+      return [[recordActivity, { _tag: "RecordStatus", status: message.data }], session]
     case "certificate_obtained":
       if (client.type !== "gateway") return reject(session, notAllowed(message.type, client.type), at)
       return [[recordActivity, { _tag: "StoreCertificate", gateway: client.id, certificate: message.data }], session]

@@ -21,6 +21,7 @@ import { uniqueNames } from "./migrations/0012_unique_names.ts"
 import { clientAudit } from "./migrations/0015_client_audit.ts"
 import { revisionCounter } from "./migrations/0016_revision_counter.ts"
 import { tunnelPorts } from "./migrations/0017_tunnel_ports.ts"
+import { servingReports } from "./migrations/0018_serving_reports.ts"
 import { auditRetention } from "./migrations/0014_audit_retention.ts"
 import { reportSessions } from "./migrations/0013_report_sessions.ts"
 import { ReservedPool, reservedPoolSize } from "./ReservedPool.ts"
@@ -64,7 +65,8 @@ export const migrations = {
   "0014_audit_retention": auditRetention,
   "0015_client_audit": clientAudit,
   "0016_revision_counter": revisionCounter,
-  "0017_tunnel_ports": tunnelPorts
+  "0017_tunnel_ports": tunnelPorts,
+  "0018_serving_reports": servingReports
 }
 /** The table of applied migrations. */
 export const migrationsTable = "control_migrations"

@@ -142,14 +142,11 @@ const decodeChanges = (rows: unknown) => Effect.orDie(Schema.decodeUnknownEffect
 
 /** Reports with the tunnels that they are about. Only `http` and `tls` tunnels are unique by domain. */
 const reportedTunnels = (sql: SqlClient.SqlClient, reports: ReadonlyArray<TunnelStatusReport>) => {
-  const of = <A>(get: (report: TunnelStatusReport) => A) => reports.map((report) => get(report))
-  return sql`r as (select * from unnest(${of(({ client }) => client.id)}::text[], ${
-    of(({ session }) => session)
-  }::text[],
-      ${of(({ id }) => id)}::text[], ${of(({ domain }) => domain)}::text[], ${of(({ status }) => status)}::text[],
-      ${of(({ detail }) => detail)}::text[], ${of(({ revision }) => revision)}::bigint[],
-      ${of(({ ageMillis }) => Math.round(ageMillis))}::bigint[])
-      as r (client, session, id, domain, status, detail, revision, age_ms)),
+  const rows = reports.map(({ ageMillis, client, detail, domain, id, revision, session, status }) => (
+    { client: client.id, session, id, domain, status, detail, revision, age_ms: Math.round(ageMillis) }
+  ))
+  return sql`r as (select * from json_to_recordset(${JSON.stringify(rows)}::text::json) as r (client text, session text,
+      id text, domain text, status text, detail text, revision bigint, age_ms bigint)),
     named as (
       select r.*, t.id as tunnel_id from r join tunnels t on t.id = r.id
       union all
@@ -195,18 +192,23 @@ const recordGatewayReportsIn = (sql: SqlClient.SqlClient) =>
 
 const recordPeersIn = (sql: SqlClient.SqlClient) =>
   Effect.fn("ReportStore.recordPeers")(function*(reports: ReadonlyArray<PeerFactsReport>) {
-    const of = <A>(get: (report: PeerFactsReport) => A) => reports.map((report) => get(report))
-    const agentOf = ({ client, peer }: PeerFactsReport) => client.type === "agent" ? client.id : peer.id
-    const gatewayOf = ({ client, peer }: PeerFactsReport) => client.type === "gateway" ? client.id : peer.id
+    const rows = reports.map(({ ageMillis, client, peer, session }) => ({
+      reporter: client.type,
+      agent_id: client.type === "agent" ? client.id : peer.id,
+      gateway_id: client.type === "gateway" ? client.id : peer.id,
+      session,
+      last_handshake_at: peer.lastHandshakeAt,
+      received_bytes: peer.receivedBytes,
+      sent_bytes: peer.sentBytes,
+      endpoint: peer.endpoint,
+      age_ms: Math.round(ageMillis)
+    }))
     yield* withStoreErrors(sql`insert into peer_reports (reporter, agent_id, gateway_id, session, last_handshake_at,
         received_bytes, sent_bytes, endpoint, reported_at)
       select r.reporter, a.id, g.id, r.session, r.last_handshake_at, r.received_bytes, r.sent_bytes, r.endpoint,
         now() - r.age_ms * interval '1 millisecond'
-      from unnest(${of(({ client }) => client.type)}::text[], ${of(agentOf)}::text[], ${of(gatewayOf)}::text[],
-        ${of(({ session }) => session)}::text[], ${of(({ peer }) => peer.lastHandshakeAt)}::timestamptz[],
-        ${of(({ peer }) => peer.receivedBytes)}::bigint[], ${of(({ peer }) => peer.sentBytes)}::bigint[],
-        ${of(({ peer }) => peer.endpoint)}::text[], ${of(({ ageMillis }) => Math.round(ageMillis))}::bigint[])
-        as r (reporter, agent_id, gateway_id, session, last_handshake_at, received_bytes, sent_bytes, endpoint, age_ms)
+      from json_to_recordset(${JSON.stringify(rows)}::text::json) as r (reporter text, agent_id text, gateway_id text,
+        session text, last_handshake_at timestamptz, received_bytes bigint, sent_bytes bigint, endpoint text, age_ms bigint)
       join agents a on a.id = r.agent_id join gateways g on g.id = r.gateway_id
       where r.session = case r.reporter when 'agent' then a.session_id else g.session_id end
       order by r.reporter, a.id, g.id for key share of a, g

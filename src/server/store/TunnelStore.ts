@@ -1,12 +1,12 @@
 /** Table of tunnels. */
-import { type AgentId, HostName, type Revision, type SessionId, type TunnelId } from "#schema/ids.ts"
+import { HostName, type Revision, type TunnelId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import { type NewTunnel, Tunnel, type TunnelPatch } from "#schema/tunnelResources.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { keysetPages } from "./keysetPages.ts"
 import { tunnelConditions, type TunnelFilter } from "./listFilters.ts"
-import { reportedCondition, timestampColumns } from "./presenceColumns.ts"
+import { reportedCondition, servingColumn, timestampColumns } from "./presenceColumns.ts"
 import { missing } from "./ReferenceStore.ts"
 import {
   auditedTransaction,
@@ -67,18 +67,7 @@ export interface NewTunnelRow extends NewTunnel {
   readonly id: TunnelId
 }
 
-/** The status that an agent reports for one of its tunnels. */
-export interface TunnelStatusReport {
-  readonly agent: AgentId
-  /** The agent's session. A report of an earlier session is not stored. */
-  readonly session: SessionId
-  readonly domain: string
-  readonly status: string
-  /** Age of the report in milliseconds. */
-  readonly ageMillis: number
-}
-
-/** Reads and writes tunnels, and stores their reported status. */
+/** Reads and writes tunnels. */
 export class TunnelStore extends Context.Service<TunnelStore, {
   create(tunnel: NewTunnelRow): Effect.Effect<Tunnel, TunnelConflict | StoreUnavailable>
   find(id: TunnelId): Effect.Effect<Option.Option<Tunnel>, UnreadableRow | StoreUnavailable>
@@ -91,8 +80,6 @@ export class TunnelStore extends Context.Service<TunnelStore, {
   put(tunnel: NewTunnelRow): Effect.Effect<Tunnel, TunnelConflict | UnreadableRow | StoreUnavailable>
   /** Deletes the tunnel. `removed` is false if no tunnel has this id; `revision` is the newest one afterwards. */
   remove(id: TunnelId): Effect.Effect<{ readonly removed: boolean; readonly revision: Revision }, StoreUnavailable>
-  /** Stores the reported status of tunnels where it has changed; returns the number of changed rows. */
-  recordReports(reports: ReadonlyArray<TunnelStatusReport>): Effect.Effect<number, StoreUnavailable>
 }>()("control/store/TunnelStore") {
   static readonly layer = Layer.effect(
     TunnelStore,
@@ -162,7 +149,7 @@ export class TunnelStore extends Context.Service<TunnelStore, {
         return { removed: value.length > 0, revision }
       })
 
-      return TunnelStore.of({ create, find, list, update, put, remove, recordReports: recordReportsIn(sql) })
+      return TunnelStore.of({ create, find, list, update, put, remove })
     })
   )
 }
@@ -179,22 +166,6 @@ const updateQuery = (sql: SqlClient.SqlClient, id: TunnelId, patch: TunnelPatch)
               else listen_port end,
             proxy_protocol = coalesce(${patch.proxyProtocol ?? null}::text, proxy_protocol),
             tls = coalesce(${patch.tls ?? null}::text, tls) where id = ${id}`
-
-const recordReportsIn = (sql: SqlClient.SqlClient) =>
-  Effect.fn("TunnelStore.recordReports")(function*(reports: ReadonlyArray<TunnelStatusReport>) {
-    const rows = yield* withStoreErrors(sql`
-    update tunnels t set reported_status = r.status, reported_session = r.session,
-      reported_at = now() - r.age_ms * interval '1 millisecond'
-    from unnest(${reports.map(({ agent }) => agent)}::text[], ${reports.map(({ domain }) => domain)}::text[],
-      ${reports.map(({ status }) => status)}::text[],
-      ${reports.map(({ ageMillis }) => Math.round(ageMillis))}::bigint[],
-      ${reports.map(({ session }) => session)}::text[]) as r (agent, domain, status, age_ms, session)
-    join agents a on a.id = r.agent and a.session_id = r.session
-    where t.domain = r.domain and t.agent_id = r.agent
-      and (t.reported_status, t.reported_session) is distinct from (r.status, r.session)
-    returning t.id`)
-    return rows.length
-  })
 
 function constraintError(error: SqlError.SqlError, { agentId = null, domain = null, listenPort = null, name = null }: {
   readonly agentId?: string | null
@@ -231,6 +202,6 @@ const shapeRules: Readonly<Record<string, string>> = {
 const tunnelColumns = `id, agent_id as "agentId", domain, target, enabled, name, protocol, port,
   listen_port as "listenPort", proxy_protocol as "proxyProtocol", tls, coalesce(revision, 0)::float8 as revision,
   case when ${reportedCondition} then jsonb_build_object('status', reported_status,
-    'at', control_iso(coalesce(reported_at, updated_at))) end as reported, ${timestampColumns}`
+    'detail', reported_detail, 'at', control_iso(coalesce(reported_at, updated_at))) end as reported, ${servingColumn} as serving, ${timestampColumns}`
 
 const tunnels = makeRowReader(Tunnel, ({ id }) => ({ entity: "tunnel", id }))

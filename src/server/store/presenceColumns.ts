@@ -15,6 +15,13 @@ export const onlineCondition = `status = 'online' and session_id is not null and
 export const reportedCondition = `(reported_status is not null and exists (select 1 from agents
   where agents.id = tunnels.agent_id and agents.session_id = tunnels.reported_session and ${onlineCondition}))`
 
+/** Reports of online gateways that a tunnel of the outer query is or is not served, by the name of the gateway. */
+export const servingColumn = `(select coalesce(jsonb_agg(jsonb_build_object('gatewayId', g.id, 'gatewayName', g.name,
+    'status', s.status, 'detail', s.detail, 'since', control_iso(s.since)) order by g.name, g.id), '[]')
+  from tunnel_serving s join (select id, name, session_id from gateways where ${onlineCondition}) g
+    on g.id = s.gateway_id and g.session_id = s.session
+  where s.tunnel_id = tunnels.id)`
+
 /** An expired session stays in its row with the status `offline`, so every column checks `onlineCondition`. */
 export const presenceColumns = `case when ${onlineCondition} then 'online' else 'offline' end as status,
   control_iso(last_seen_at) as "lastSeenAt",

@@ -1,9 +1,12 @@
 /** Buffering, batching and storing of tunnel status reports. */
 import { AgentId, SessionId } from "#schema/ids.ts"
-import { type TunnelStatusReport, TunnelStore } from "#store/TunnelStore.ts"
+import { ReportStore, type TunnelStatusReport } from "#store/ReportStore.ts"
 import { StoreUnavailable } from "#store/sql.ts"
 import { join } from "#support/TestClient.ts"
 import { TestServer } from "#support/TestServer.ts"
+import { Events } from "#events/Events.ts"
+import { EventStore } from "#store/EventStore.ts"
+import { Network } from "#feed/Network.ts"
 import { TunnelReports } from "#services/TunnelReports.ts"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Context, Deferred, Effect, Layer, Queue } from "effect"
@@ -11,15 +14,15 @@ import { SqlClient } from "effect/sql"
 import { TestClock } from "effect/testing"
 
 const agent = AgentId.make("a1")
-const reporter = { agent, session: SessionId.make("s1") }
+const reporter = { client: { type: "agent" as const, id: agent }, session: SessionId.make("s1") }
 
 /** Replaces the store: each write waits until the test completes its `end`. */
 const makeStore = Effect.gen(function*() {
   const writes = yield* Queue.unbounded<
     { reports: ReadonlyArray<TunnelStatusReport>; end: Deferred.Deferred<number, StoreUnavailable> }
   >()
-  const store = Layer.mock(TunnelStore)({
-    recordReports: (reports) =>
+  const store = Layer.mock(ReportStore)({
+    recordAgentReports: (reports) =>
       Effect.gen(function*() {
         const end = yield* Deferred.make<number, StoreUnavailable>()
         yield* Queue.offer(writes, { reports, end })
@@ -27,7 +30,13 @@ const makeStore = Effect.gen(function*() {
       })
   })
   const next = Queue.take(writes)
-  return { writes, next, layer: TunnelReports.layer.pipe(Layer.provide(store)) }
+  return {
+    writes,
+    next,
+    layer: TunnelReports.layer.pipe(
+      Layer.provide([store, Events.layer.pipe(Layer.provide(Layer.mock(EventStore)({}))), Layer.mock(Network)({})])
+    )
+  }
 })
 
 const statuses = (reports: ReadonlyArray<TunnelStatusReport>) => reports.map(({ domain, status }) => [domain, status])
@@ -38,14 +47,16 @@ describe("tunnel status reports", () => {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
-        yield* report(reporter, [{ domain: "a.example.com", status: "starting" }])
+        yield* report(reporter, { tunnels: [{ domain: "a.example.com", status: "starting" }] })
         const first = yield* next
         assert.deepStrictEqual(statuses(first.reports), [["a.example.com", "starting"]])
-        yield* report(reporter, [{ domain: "a.example.com", status: "active" }, {
-          domain: "b.example.com",
-          status: "active"
-        }])
-        yield* report(reporter, [{ domain: "B.example.com", status: "error" }])
+        yield* report(reporter, {
+          tunnels: [{ domain: "a.example.com", status: "active" }, {
+            domain: "b.example.com",
+            status: "active"
+          }]
+        })
+        yield* report(reporter, { tunnels: [{ domain: "B.example.com", status: "error" }] })
         yield* Deferred.succeed(first.end, 1)
         const second = yield* next
         assert.deepStrictEqual(statuses(second.reports), [["a.example.com", "active"], ["b.example.com", "error"]])
@@ -57,10 +68,10 @@ describe("tunnel status reports", () => {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
-        yield* report(reporter, [{ domain: "a.example.com", status: "active" }])
+        yield* report(reporter, { tunnels: [{ domain: "a.example.com", status: "active" }] })
         yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "unreachable" }))
         yield* TestClock.adjust("1 second")
-        yield* report(reporter, [{ domain: "b.example.com", status: "active" }])
+        yield* report(reporter, { tunnels: [{ domain: "b.example.com", status: "active" }] })
         yield* Deferred.fail((yield* next).end, new StoreUnavailable({ reason: "unreachable" }))
         yield* TestClock.adjust("1 second")
         const { reports } = yield* next
@@ -76,10 +87,10 @@ describe("tunnel status reports", () => {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
-        yield* report(reporter, [{ domain: "a.example.com", status: "active" }])
+        yield* report(reporter, { tunnels: [{ domain: "a.example.com", status: "active" }] })
         yield* Deferred.die((yield* next).end, new Error("cannot be stored"))
         yield* Effect.yieldNow
-        yield* report(reporter, [{ domain: "b.example.com", status: "active" }])
+        yield* report(reporter, { tunnels: [{ domain: "b.example.com", status: "active" }] })
         assert.deepStrictEqual(statuses((yield* next).reports), [["b.example.com", "active"]])
       }).pipe(Effect.provide(layer))
     }))
@@ -89,14 +100,14 @@ describe("tunnel status reports", () => {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
-        yield* report(reporter, [{ domain: "on-its-way.example.com", status: "active" }])
+        yield* report(reporter, { tunnels: [{ domain: "on-its-way.example.com", status: "active" }] })
         const first = yield* next
-        yield* report(reporter, [{ domain: "quiet.example.com", status: "active" }])
-        const greedy = { ...reporter, agent: AgentId.make("greedy") }
+        yield* report(reporter, { tunnels: [{ domain: "quiet.example.com", status: "active" }] })
+        const greedy = { ...reporter, client: { type: "agent" as const, id: AgentId.make("greedy") } }
         const domains = Array.from({ length: 101_000 }, (_, index) => ({ domain: `t${index}`, status: "active" }))
-        yield* report(greedy, domains)
+        yield* report(greedy, { tunnels: domains })
         yield* Deferred.succeed(first.end, 1)
-        const written: Array<string> = []
+        const written: Array<string | null> = []
         while (written.length < 10_001) {
           const { end, reports } = yield* next
           written.push(...reports.map(({ domain }) => domain))
@@ -112,14 +123,14 @@ describe("tunnel status reports", () => {
       const { layer, next } = yield* makeStore
       yield* Effect.gen(function*() {
         const { report } = yield* TunnelReports
-        yield* report(reporter, [{ domain: "on-its-way.example.com", status: "active" }])
+        yield* report(reporter, { tunnels: [{ domain: "on-its-way.example.com", status: "active" }] })
         const first = yield* next
         for (let batch = 0; batch < 101; batch += 1) {
           const tunnels = Array.from(
             { length: 1_000 },
             (_, index) => ({ domain: `t${batch * 1_000 + index}`, status: "active" })
           )
-          yield* report({ ...reporter, agent: AgentId.make(`a${batch % 20}`) }, tunnels)
+          yield* report({ ...reporter, client: { type: "agent", id: AgentId.make(`a${batch % 20}`) } }, { tunnels })
         }
         yield* Deferred.succeed(first.end, 1)
         let written = 0
@@ -169,21 +180,23 @@ layer(TestServer.layer(), { excludeTestServices: true })("tunnel status of agent
       const { context, joinAgent, newTunnel } = yield* TestServer
       const { id } = yield* joinAgent
       const { domain } = yield* newTunnel(id)
-      const { recordReports: report } = yield* Effect.provide(TunnelStore, context)
+      const { recordAgentReports: report } = yield* Effect.provide(ReportStore, context)
       const [{ session } = { session: "" }] = yield* Context.get(context, SqlClient.SqlClient)<{ session: string }>`
         select session_id as session from agents where id = ${id}`
       const reports = [{
-        agent: AgentId.make(id),
+        client: { type: "agent" as const, id: AgentId.make(id) },
         session: SessionId.make(session),
+        id: null,
         domain,
         status: "active",
+        detail: null,
+        revision: null,
         ageMillis: 0
       }]
       assert.strictEqual(yield* report(reports.map((one) => ({ ...one, session: reporter.session }))), 0)
       assert.strictEqual(yield* report(reports), 1)
       assert.strictEqual(yield* report(reports), 0)
-      const foreign = { ...reporter, domain, status: "hijacked", ageMillis: 0 }
-      assert.strictEqual(yield* report([foreign]), 0)
+      assert.strictEqual(yield* report(reports.map((one) => ({ ...one, ...reporter, status: "hijacked" }))), 0)
     }))
 
   it.effect("a status disappears with its agent, domain, target or session, and a new report of the same status appears", () =>

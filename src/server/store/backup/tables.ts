@@ -29,7 +29,7 @@ export const backupTables: ReadonlyArray<BackupTable> = [
 
 /**
  * Tables that a backup omits. A restore starts a new timeline, so it needs no change log. The header carries what it needs of
- * `control_meta`. The other tables describe running processes and delivered warnings,
+ * `control_meta`. The other tables describe running processes, reports of connected clients and delivered warnings,
  * or are derived from tables of the backup (`wireguard_keys`).
  */
 export const excludedTables: ReadonlyArray<string> = [
@@ -44,5 +44,7 @@ export const excludedTables: ReadonlyArray<string> = [
   "expiry_warnings",
   "wireguard_keys",
   "audit_trimmed",
-  "released_tunnel_ports"
+  "released_tunnel_ports",
+  "tunnel_serving",
+  "peer_reports"
 ]
