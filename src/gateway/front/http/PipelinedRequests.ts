@@ -4,32 +4,22 @@ import type { Socket } from "node:net"
 
 export class PipelinedRequests {
   readonly #maximum: number
-  readonly #waiting = new WeakMap<Socket, Set<ServerResponse>>()
+  readonly #waiting = new WeakMap<Socket, number>()
 
   /** `maximum` is for one connection. */
   constructor(maximum: number) {
     this.#maximum = maximum
   }
 
-  /** Returns false, and closes the connection, if too many requests wait already. */
+  /** Returns false, and closes the connection, if too many requests wait already. Its responses then close, too. */
   add(socket: Socket, response: ServerResponse): boolean {
-    const waiting = this.#waiting.get(socket) ?? this.#watch(socket)
-    if (waiting.size >= this.#maximum) {
+    const waiting = this.#waiting.get(socket) ?? 0
+    if (waiting >= this.#maximum) {
       socket.destroy()
       return false
     }
-    waiting.add(response)
-    response.once("socket", () => waiting.delete(response))
+    this.#waiting.set(socket, waiting + 1)
+    response.once("socket", () => this.#waiting.set(socket, (this.#waiting.get(socket) ?? 1) - 1))
     return true
-  }
-
-  /** Node reports the close of a connection only to the response that is being sent. */
-  #watch(socket: Socket): Set<ServerResponse> {
-    const waiting = new Set<ServerResponse>()
-    this.#waiting.set(socket, waiting)
-    socket.once("close", () => {
-      for (const response of waiting) response.destroy().emit("close")
-    })
-    return waiting
   }
 }

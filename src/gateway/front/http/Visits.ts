@@ -160,12 +160,10 @@ export class Visits {
   }
 
   #sendPage(record: VisitRecord, status: number, { body, headers }: Page, close = false): void {
-    const { head, visit } = record
+    const { visit } = record
     record.status = status
-    // An expected body that was not asked for may or may not follow (RFC 9110, 10.1.1).
-    const isUnclear = head?.expectsContinue === true && visit.body !== undefined
     visit.sendHead(status, STATUS_CODES[status] ?? "", [...headers], {
-      close: close || isUnclear || this.#isDraining,
+      close: close || this.#isDraining,
       mayHaveTrailers: false
     })
     if (visit.method !== "HEAD" && body.length > 0) {
