@@ -29,7 +29,7 @@ export class AgentsGroup extends HttpApiGroup.make("agents").add(
   listEndpoint("/api/agents", Resource.Agent, "List agents", clientFilters),
   HttpApiEndpoint.get("get", "/api/agents/:id", {
     params: agent,
-    success: Resource.Agent,
+    success: Resource.AgentDetails,
     error: [Problem.AgentNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(describeEndpoint("read", "Get an agent")),
   HttpApiEndpoint.patch("update", "/api/agents/:id", {

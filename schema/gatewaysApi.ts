@@ -28,7 +28,7 @@ export class GatewaysGroup extends HttpApiGroup.make("gateways").add(
   listEndpoint("/api/gateways", Resource.Gateway, "List gateways", clientFilters),
   HttpApiEndpoint.get("get", "/api/gateways/:id", {
     params: gateway,
-    success: Resource.Gateway,
+    success: Resource.GatewayDetails,
     error: [Problem.GatewayNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(describeEndpoint("read", "Get a gateway")),
   HttpApiEndpoint.patch("update", "/api/gateways/:id", {

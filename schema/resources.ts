@@ -1,5 +1,6 @@
 /** Resources of the HTTP API. They contain no private keys and no hashes. */
 import { Schema } from "effect"
+import { PeerReport } from "./statusMessage.ts"
 import { pemFields, storedText } from "./sharedFields.ts"
 import {
   AgentId,
@@ -113,6 +114,13 @@ export const Agent = Schema.Struct({
 }).annotate({ identifier: "Agent", description: "Client that runs next to a service, behind NAT." })
 export type Agent = typeof Agent.Type
 
+const peers = Schema.Array(PeerReport).annotate({
+  description:
+    "Reports of the client's open connection about its WireGuard peers, newest handshake first, at most 1000. Empty while the client is offline."
+})
+
+export const AgentDetails = Schema.Struct({ ...Agent.fields, peers }).annotate({ identifier: "AgentDetails" })
+
 export const NewAgent = Schema.Struct({ name: ClientName }).annotate({ identifier: "NewAgent" })
 export type NewAgent = typeof NewAgent.Type
 
@@ -148,6 +156,8 @@ export const Gateway = Schema.Struct({
   ...rowTimes
 }).annotate({ identifier: "Gateway", description: "Client that runs on a public address and receives the traffic." })
 export type Gateway = typeof Gateway.Type
+
+export const GatewayDetails = Schema.Struct({ ...Gateway.fields, peers }).annotate({ identifier: "GatewayDetails" })
 
 /** Scope in a request. A scope without agents and domains serves no tunnel. */
 const ScopeRequest = Schema.Struct({

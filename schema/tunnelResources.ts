@@ -1,7 +1,7 @@
 /** Tunnels of the HTTP API. */
 import { Schema } from "effect"
 import { AgentId, ClientName, GatewayId, HostNameFromInput, Port, Revision, Target, TunnelId } from "./ids.ts"
-import { AgentIdInput, AgentReference, rowTimes, timestampField } from "./resources.ts"
+import { AgentIdInput, AgentReference, clientFields, rowTimes, timestampField } from "./resources.ts"
 import { ProxyProtocol, storedText, TargetTls, tunnelFields, tunnelFieldsV1, TunnelProtocol } from "./sharedFields.ts"
 import { tunnelChecks } from "./tunnelRules.ts"
 
@@ -42,6 +42,25 @@ export const Tunnel = Schema.Struct({
   description: "Public domain and the service behind an agent to which its traffic is forwarded."
 })
 export type Tunnel = typeof Tunnel.Type
+
+/** The tunnel with the progress of its clients: wanted is the tunnel's own revision. */
+export const TunnelDetails = Schema.Struct({
+  ...Tunnel.fields,
+  clients: Schema.Array(Schema.Struct({
+    ...clientFields,
+    clientName: storedText("Display name of the client."),
+    status: Schema.Literals(["online", "offline"]).annotate({ description: "Whether the client is connected." }),
+    wanted: Revision.annotate({ description: "Revision that the client has to apply: that of the tunnel." }),
+    sent: Schema.NullOr(Revision).annotate({
+      description: "Revision up to which the client was sent everything; null while it is offline."
+    }),
+    applied: Schema.NullOr(Revision).annotate({
+      description:
+        "Revision up to which the client has acknowledged everything; null while it is offline or if it never acknowledges."
+    })
+  })).annotate({ description: "The tunnel's agent, and the gateways that serve the tunnel." })
+}).annotate({ identifier: "TunnelDetails" })
+export type TunnelDetails = typeof TunnelDetails.Type
 
 /** Fields that every request about a tunnel can have. */
 const optionalTunnelFields = {

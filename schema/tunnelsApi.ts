@@ -49,7 +49,7 @@ export class TunnelsGroup extends HttpApiGroup.make("tunnels").add(
   }).annotateMerge(describeEndpoint("read", "List tunnels", "Oldest first.")),
   HttpApiEndpoint.get("get", "/api/tunnels/:id", {
     params: tunnel,
-    success: TunnelResource.Tunnel,
+    success: TunnelResource.TunnelDetails,
     error: [Problem.TunnelNotFound, Problem.UnreadableRow, Problem.StoreUnavailable]
   }).annotateMerge(describeEndpoint("read", "Get a tunnel")),
   HttpApiEndpoint.patch("update", "/api/tunnels/:id", {

@@ -138,7 +138,8 @@ const fileInputs: ReadonlySet<string> = new Set(["certificate", "privateKey", "s
 /** Description of each argument and option, by its name; "<command words> <name>" overrides the name alone. */
 export const inputHelp: Readonly<Record<string, string>> = {
   name: "Display name, for example home",
-  wait: "Wait until connected clients were sent the change (sent), or have applied it (applied)",
+  wait:
+    "Wait until connected clients were sent the change (sent), have applied it (applied), or, for tunnels, serve it (serving)",
   timeout: "Maximum duration of --wait, for example 5s (default) or 500 millis",
   limit: "Page size from 1 to 1000; without it, every page is read",
   cursor: "Start of the page: nextCursor of the previous page",

@@ -18,7 +18,7 @@ export type InputValues = Readonly<Record<string, Option.Option<string>>>
 const tables: Readonly<Record<string, Omit<TableOptions, "now">>> = {
   agents: { columns: ["name", "status", "virtualIp", "lastSeenAt", "sentRevision", "appliedRevision", "id"] },
   gateways: { columns: ["name", "status", "publicIp", "listenPort", "lastSeenAt", "appliedRevision", "id"] },
-  tunnels: { columns: ["domain", "target", "agent", "enabled", "status", "revision", "id"] },
+  tunnels: { columns: ["domain", "target", "agent", "enabled", "status", "serving", "revision", "id"] },
   certificates: { columns: ["domain", "expiresAt", "source", "withheld", "updatedAt"] },
   clients: {
     columns: ["name", "clientType", "node", "address", "level", "since", "sentRevision", "appliedRevision", "clientId"]
@@ -26,7 +26,7 @@ const tables: Readonly<Record<string, Omit<TableOptions, "now">>> = {
   audit: { columns: ["at", "actor", "address", "action", "name", "entityId", "revision"], hasExactTimes: true }
 }
 
-/** Fills the columns that the API has no field for: the agent's name and the reported status of each tunnel. */
+/** Fills the columns that the API has no text for: the agent's name, the reported status and the serving gateways. */
 const withColumns = Effect.fnUntraced(function*(server: Server, group: string, items: unknown) {
   if (group !== "tunnels" || !isTunnels(items) || items.length === 0) return items
   const agents = yield* listItems(server, { method: "GET", path: "/api/agents", query: {} })
@@ -34,14 +34,23 @@ const withColumns = Effect.fnUntraced(function*(server: Server, group: string, i
   return items.map((tunnel) => ({
     ...tunnel,
     agent: names.get(tunnel.agentId) ?? tunnel.agentId,
-    status: tunnel.reported?.status ?? null
+    status: tunnel.reported?.status ?? null,
+    serving: servingText(tunnel.serving ?? [])
   }))
 })
 
 const isTunnels = Schema.is(Schema.Array(Schema.Struct({
   agentId: Schema.String,
-  reported: Schema.NullOr(Schema.Struct({ status: Schema.String }))
+  reported: Schema.NullOr(Schema.Struct({ status: Schema.String })),
+  serving: Schema.optionalKey(Schema.Array(Schema.Struct({ gatewayName: Schema.String, status: Schema.String })))
 })))
+
+/** `edge-1, edge-2: agent-unreachable`; null without reports. */
+const servingText = (
+  gateways: ReadonlyArray<{ readonly gatewayName: string; readonly status: string }>
+): string | null =>
+  gateways.map(({ gatewayName, status }) => status === "serving" ? gatewayName : `${gatewayName}: ${status}`)
+    .join(", ") || null
 const isAgents = Schema.is(Schema.Array(Schema.Struct({ id: Schema.String, name: Schema.String })))
 
 export const performOperation = Effect.fnUntraced(
@@ -173,12 +182,18 @@ const listItems = Effect.fnUntraced(function*(
 const failUnlessDelivered = (response: unknown, wait: string | undefined) => {
   if (wait === undefined || typeof response !== "object" || response === null || !("delivery" in response))
     return Effect.void
-  const { nacks, pending } = response.delivery as {
+  const { nacks, pending, serving = [] } = response.delivery as {
+    readonly serving?: ReadonlyArray<{ readonly status: string | null }>
     readonly pending?: ReadonlyArray<unknown>
     readonly nacks?: ReadonlyArray<unknown>
   }
   if (nacks !== undefined && nacks.length > 0) {
     return Effect.fail(commandFailed("failed", `saved, but rejected by ${clients(nacks.length)}; see control doctor`))
+  }
+  const unserved = serving.filter(({ status }) => status !== "serving").length
+  if ((pending?.length ?? 0) === 0 && unserved > 0) {
+    const gateways = unserved === 1 ? "1 gateway" : `${unserved} gateways`
+    return Effect.fail(commandFailed("timedOut", `saved, but not served by ${gateways} before the timeout`))
   }
   return pending !== undefined && pending.length > 0
     ? Effect.fail(

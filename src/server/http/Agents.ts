@@ -1,6 +1,7 @@
 /** Handlers of /api/agents. */
 import { Agents } from "#services/Agents.ts"
 import { References } from "#services/References.ts"
+import { Serving } from "#services/Serving.ts"
 import { Api } from "#schema/api.ts"
 import { Effect, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
@@ -14,6 +15,7 @@ export const layer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const agents = yield* Agents
     const references = yield* References
+    const serving = yield* Serving
     const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     const { agent: addLiveState } = yield* makeLiveState
     return handlers.handleAll({
@@ -27,6 +29,9 @@ export const layer = HttpApiBuilder.group(
         references.agent(params.id).pipe(
           Effect.flatMap(agents.find),
           Effect.flatMap(addLiveState),
+          Effect.flatMap((agent) =>
+            Effect.map(serving.peersOf({ type: "agent", id: agent.id }), (peers) => ({ ...agent, peers }))
+          ),
           Effect.mapError(problemOf)
         ),
       update: ({ params, payload, query }) =>

@@ -1,6 +1,7 @@
 /** Handlers of /api/gateways. */
 import { Gateways } from "#services/Gateways.ts"
 import { References } from "#services/References.ts"
+import { Serving } from "#services/Serving.ts"
 import type { ScopeRequest } from "#schema/resources.ts"
 import { Api } from "#schema/api.ts"
 import { Effect, Redacted } from "effect"
@@ -15,6 +16,7 @@ export const layer = HttpApiBuilder.group(
   Effect.fnUntraced(function*(handlers) {
     const gateways = yield* Gateways
     const references = yield* References
+    const serving = yield* Serving
     const { deletionResult, deliveryFields } = yield* makeDeliveryWait
     const { gateway: addLiveState } = yield* makeLiveState
     /** A request whose scope names agents by their ids. */
@@ -33,6 +35,9 @@ export const layer = HttpApiBuilder.group(
         references.gateway(params.id).pipe(
           Effect.flatMap(gateways.find),
           Effect.flatMap(addLiveState),
+          Effect.flatMap((gateway) =>
+            Effect.map(serving.peersOf({ type: "gateway", id: gateway.id }), (peers) => ({ ...gateway, peers }))
+          ),
           Effect.mapError(problemOf)
         ),
       update: ({ params, payload, query }) =>

@@ -5,7 +5,7 @@ import { defaultWaitMillis, type Delivery, type WaitQuery } from "#schema/delive
 import { AgentId, type ClientRef, GatewayId, type Revision } from "#schema/ids.ts"
 import type { Agent, ConnectedClient, Gateway } from "#schema/resources.ts"
 import type { Tunnel } from "#schema/tunnelResources.ts"
-import { Serving } from "#services/Serving.ts"
+import { type ClientProgress, Serving } from "#services/Serving.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
 import { Duration, Effect, Option, Schema } from "effect"
 
@@ -67,7 +67,7 @@ const goalOf = (wait: "sent" | "applied" | "serving"): Goal => wait === "sent" ?
 export const makeLiveState = Effect.gen(function*() {
   const deliveries = yield* Deliveries
 
-  const addLiveState = <A extends Pick<Agent, "sentRevision" | "appliedRevision" | "lastNack">>(
+  const addLiveState = <A extends Pick<Agent, "sentRevision" | "appliedRevision">>(
     ref: ClientRef,
     row: A
   ) =>
@@ -82,19 +82,24 @@ export const makeLiveState = Effect.gen(function*() {
         })
       }))
 
+  const ofClient = <
+    A extends Pick<ConnectedClient, "clientId" | "clientType" | "sentRevision" | "appliedRevision">
+  >(client: A) =>
+    Option.match(refOf(client), {
+      onNone: () => Effect.succeed(client),
+      onSome: (ref) => addLiveState(ref, client)
+    })
+
   return {
     agent: (agent: Agent) => addLiveState({ type: "agent", id: agent.id }, agent),
     gateway: (gateway: Gateway) => addLiveState({ type: "gateway", id: gateway.id }, gateway),
-    client: (client: ConnectedClient) =>
-      Option.match(refOf(client), {
-        onNone: () => Effect.succeed(client),
-        onSome: (ref) => addLiveState(ref, client)
-      })
+    client: ofClient<ConnectedClient>,
+    progress: ofClient<ClientProgress>
   }
 })
 
 /** None for an id that no client can authenticate with. */
-const refOf = ({ clientId, clientType }: ConnectedClient): Option.Option<ClientRef> =>
+const refOf = ({ clientId, clientType }: Pick<ConnectedClient, "clientId" | "clientType">): Option.Option<ClientRef> =>
   clientType === "agent"
     ? Option.map(decodeAgentId(clientId), (id) => ({ type: "agent", id }))
     : Option.map(decodeGatewayId(clientId), (id) => ({ type: "gateway", id }))

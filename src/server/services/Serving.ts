@@ -10,6 +10,8 @@ import { Intervals } from "#time/Intervals.ts"
 import { monotonicMillis } from "#time/monotonic.ts"
 import { Context, Effect, Layer } from "effect"
 
+export type { ClientProgress } from "#store/ReportStore.ts"
+
 type ServedTunnel = Pick<Tunnel, "id" | "agentId" | "domain" | "enabled">
 
 export class Serving extends Context.Service<Serving, {

@@ -1,5 +1,14 @@
 /** Reports of clients: tunnels that gateways serve, agents' status, and facts about WireGuard peers. */
-import { AgentId, type ClientRef, ClientType, GatewayId, type SessionId, Timestamp, TunnelId } from "#schema/ids.ts"
+import {
+  AgentId,
+  type ClientRef,
+  ClientType,
+  GatewayId,
+  Revision,
+  type SessionId,
+  Timestamp,
+  TunnelId
+} from "#schema/ids.ts"
 import { PeerReport } from "#schema/statusMessage.ts"
 import { Context, Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
@@ -60,8 +69,8 @@ const ClientProgress = Schema.Struct({
   clientId: Schema.Union([AgentId, GatewayId]),
   clientName: Schema.String,
   status: Schema.Literals(["online", "offline"]),
-  sentRevision: Schema.NullOr(Schema.Finite),
-  appliedRevision: Schema.NullOr(Schema.Finite)
+  sentRevision: Schema.NullOr(Revision),
+  appliedRevision: Schema.NullOr(Revision)
 })
 export type ClientProgress = typeof ClientProgress.Type
 

@@ -27,7 +27,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("agents", (it) => {
       const { apiKey: _, ...shown } = one.body
       const again = await operator.get(`/api/agents/${one.body.id}`)
       assert.strictEqual(again.status, 200)
-      assert.deepStrictEqual(again.body, shown)
+      assert.deepStrictEqual(again.body, { ...shown, peers: [] })
     }))
 
   it.effect("the subnet of a deleted agent is reused", () =>
@@ -176,7 +176,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("tunnels", (it) => {
       assert.strictEqual(changed.body.revision, created.body.revision + 1)
       assert.deepStrictEqual((await operator.patch(path, { enabled: false })).body, changed.body)
       assert.deepStrictEqual((await operator.patch(path, {})).body, changed.body)
-      assert.deepStrictEqual((await operator.get(path)).body, changed.body)
+      const { clients: _, ...shown } = (await operator.get(path)).body
+      assert.deepStrictEqual(shown, changed.body)
       assert.strictEqual((await operator.delete(path)).status, 204)
       assert.deepInclude((await operator.delete(path)).body, { status: 404, type: code("tunnel-not-found") })
     }))

@@ -113,4 +113,33 @@ layer(TestServer.layer(), { excludeTestServices: true })("reports of gateways", 
       const disabled = yield* json(operator.patch(`${path}?wait=serving&timeout=50ms`, { enabled: false }))
       assert.deepStrictEqual(disabled.delivery.serving, [])
     }))
+
+  it.effect("a tunnel shows wanted, sent and applied revisions of its agent and of its gateways", () =>
+    Effect.gen(function*() {
+      const { agent, client, gateway, shown, tunnel } = yield* makeNetwork
+      client.send({ type: "ack", data: { revision: tunnel.revision } })
+      const ownOf = (clients: ReadonlyArray<{ readonly clientId: string; readonly [field: string]: unknown }>) =>
+        clients.find(({ clientId }) => clientId === gateway.id)
+      const { clients } = yield* Effect.repeat(shown, {
+        until: ({ clients }) => ownOf(clients)?.["applied"] === tunnel.revision
+      })
+      assert.deepInclude(ownOf(clients) ?? {}, { status: "online", wanted: tunnel.revision, applied: tunnel.revision })
+      assert.deepInclude(clients[0], { clientId: agent.id, clientType: "agent", status: "offline", applied: null })
+    }))
+
+  it.effect("peers appear at the client that reports them, without unknown peers, until its connection ends", () =>
+    Effect.gen(function*() {
+      const { agent, client, gateway, operator } = yield* makeNetwork
+      const facts = { lastHandshakeAt: "2026-01-31T12:00:00.000Z", receivedBytes: 5, sentBytes: 7, endpoint: null }
+      client.send({
+        type: "status",
+        data: { tunnels: [], peers: [{ id: agent.id, ...facts }, { id: "unknown", ...facts }] }
+      })
+      const peers = Effect.suspend(() => json(operator.get(`/api/gateways/${gateway.id}`)))
+      const shown = yield* Effect.repeat(peers, { until: ({ peers }) => peers.length > 0 })
+      assert.deepStrictEqual(shown.peers, [{ id: agent.id, ...facts }])
+      assert.deepStrictEqual((yield* json(operator.get(`/api/agents/${agent.id}`))).peers, [])
+      client.ws.close()
+      yield* Effect.repeat(peers, { until: ({ peers }) => peers.length === 0 })
+    }))
 })
