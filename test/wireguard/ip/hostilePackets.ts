@@ -20,7 +20,8 @@ export const sendHostilePackets = (seed: number, count: number): void => {
     if (number % 5_000 === 0) {
       openTraffic(world, left, right, 20_001 + number / 5_000)
       world.runUntil(world.now + 200)
-      samples.splice(0, 250, ...world.samples.splice(0).filter((packet) => packet[19] === 2))
+      const fresh = world.samples.splice(0).filter((packet) => packet[19] === 2)
+      samples.splice(0, fresh.length, ...fresh)
     }
     const packet = chance(0.1) ? randomPacket(world) : mutated(world, Buffer.from(pick(samples)))
     right.receive(chance(0.7) ? sealPacket(packet) : packet)

@@ -19,14 +19,30 @@ export class Cubic {
   #origin = 0
   /** What NewReno would have, which is the lower bound (RFC 9438 section 4.3). */
   #renoWindow = 0
+  #grownAt = 0
 
   constructor(mss: number) {
     this.#mss = mss
     this.window = initialSegments * mss
   }
 
+  /** Sets the segment size of a connection that has not sent anything. */
+  begin(mss: number): void {
+    this.#mss = mss
+    this.window = initialSegments * mss
+  }
+
   setMss(mss: number): void {
     this.#mss = mss
+  }
+
+  /** Nothing was sent for `millis`: what the path carries may have changed (RFC 5681 section 4.1, RFC 2861). */
+  idle(millis: number, timeout: number): void {
+    const floor = initialSegments * this.#mss
+    if (millis < timeout || this.window <= floor) return
+    this.threshold = Math.max(this.threshold, this.window * 0.75)
+    this.window = Math.max(floor, this.window / 2 ** Math.min(32, Math.floor(millis / timeout)))
+    this.#epoch = undefined
   }
 
   /** New data was acknowledged while the window limited the sender. `rtt` in ms. */
@@ -36,6 +52,10 @@ export class Cubic {
       return
     }
     const segments = this.window / this.#mss
+    // Time in which the application did not fill the window is no time of growth (RFC 9438 section 5.8).
+    const pause = now - this.#grownAt - 2 * rtt
+    if (pause > 0 && this.#epoch !== undefined) this.#epoch += pause
+    this.#grownAt = now
     if (this.#epoch === undefined) {
       this.#epoch = now
       this.#renoWindow = segments
@@ -44,7 +64,8 @@ export class Cubic {
     }
     const seconds = (now - this.#epoch + rtt) / 1_000
     const target = Math.min(segments * 1.5, Math.max(segments, this.#origin + scale * (seconds - this.#k) ** 3))
-    this.#renoWindow += 3 * (1 - beta) / (1 + beta) * (bytes / this.window)
+    const renoStep = this.#renoWindow >= this.#maxWindow ? 1 : 3 * (1 - beta) / (1 + beta)
+    this.#renoWindow += renoStep * (bytes / this.window)
     const cubic = segments + (target - segments) * (bytes / this.window)
     this.window = Math.max(cubic, this.#renoWindow) * this.#mss
   }
@@ -56,10 +77,10 @@ export class Cubic {
     this.window = this.threshold
   }
 
-  /** The retransmission timer has fired. */
-  timedOut(bytesInFlight: number): void {
+  /** The retransmission timer has fired. `flightSize`: bytes that were sent and not acknowledged. */
+  timedOut(flightSize: number): void {
     this.#remember()
-    this.threshold = Math.max(bytesInFlight * beta, 2 * this.#mss)
+    this.threshold = Math.max(Math.min(flightSize, this.window) * beta, 2 * this.#mss)
     this.window = this.#mss
   }
 

@@ -1,5 +1,11 @@
 /** Segments on their way: which are delivered, which are lost (RACK, RFC 8985), and the bytes in flight. */
 
+/** Losses are few up to this share of the segments, as in BBR version 2. */
+const fewLosses = 0.02
+
+/** Segments after which older losses and deliveries count half. */
+const lossWindow = 512
+
 export interface SentRange {
   start: number
   end: number
@@ -24,6 +30,13 @@ export class Flight {
   #highest = 0
   #isReordered = false
   #lastSentAt = 0
+  #recentDelivered = 0
+  #recentLost = 0
+
+  /** Whether random faults of the path explain the recent losses. */
+  get hasFewLosses(): boolean {
+    return this.#recentLost <= 1 + fewLosses * this.#recentDelivered
+  }
 
   get size(): number {
     return this.#ranges.length - this.#head
@@ -94,8 +107,10 @@ export class Flight {
       const isOlder = range.sentAt < this.#rackSentAt || range.sentAt === this.#rackSentAt && range.end < this.#rackEnd
       if (!isOlder) continue
       const due = range.sentAt + this.#rackRtt + window
-      if (due <= now) this.#lose(range)
-      else next = Math.min(next, due)
+      if (due <= now) {
+        this.#lose(range)
+        this.#recentLost += 1
+      } else next = Math.min(next, due)
     }
     return next
   }
@@ -201,6 +216,11 @@ export class Flight {
     } else this.bytes -= range.end - range.start
     if (range.end < this.#highest && !range.isResent) this.#isReordered = true
     this.#highest = Math.max(this.#highest, range.end)
+    this.#recentDelivered += 1
+    if (this.#recentDelivered >= lossWindow) {
+      this.#recentDelivered /= 2
+      this.#recentLost /= 2
+    }
     const rtt = now - range.sentAt
     // An answer that is faster than the path belongs to the first transmission.
     if (!range.isResent || rtt >= minRtt) {

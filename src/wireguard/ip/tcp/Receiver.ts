@@ -6,6 +6,9 @@ const minSegmentCost = 256
 /** Window before the application has consumed anything. It doubles each time that the application has consumed a full one. */
 const initialWindow = 128 * 1024
 
+/** The window grows by this number of bytes at least, so that a slow reader causes no tiny segments (RFC 9293 section 3.8.6.2.2). */
+const minWindowStep = 1_200
+
 /** Segments that wait for an earlier one. */
 const maxLateSegments = 2_048
 
@@ -14,10 +17,15 @@ interface LateSegment {
   readonly bytes: Buffer
 }
 
+/** Small payloads are copied, because they would keep the whole datagram in memory, which a peer can make large by padding. */
+const ownBytes = (bytes: Buffer): Buffer =>
+  bytes.buffer.byteLength > 2 * bytes.length + minSegmentCost ? Buffer.from(bytes) : bytes
+
 export class Receiver {
   /** Position of the next byte. */
   next = 1
   readonly #maxWindow: () => number
+  readonly #isMemoryFull: () => boolean
   #capacity = initialWindow
   #shift = 0
   /** Bytes that a window field without scale can express; Infinity with scale. */
@@ -36,8 +44,9 @@ export class Receiver {
   #ranges: Array<{ start: number; end: number }> = []
 
   /** `maxWindow`: largest window in bytes at this moment. */
-  constructor(maxWindow: () => number) {
+  constructor(maxWindow: () => number, isMemoryFull: () => boolean) {
     this.#maxWindow = maxWindow
+    this.#isMemoryFull = isMemoryFull
   }
 
   /** `shift`: window scale that the peer was sent. 0 means that the peer does not scale. */
@@ -48,6 +57,16 @@ export class Receiver {
 
   get edge(): number {
     return this.#edge
+  }
+
+  /** Whether a segment begins after the window. */
+  isBeyond(start: number, length: number): boolean {
+    return start > this.#edge || start === this.#edge && length > 0
+  }
+
+  /** Whether a segment has nothing new. */
+  isOld(start: number, length: number): boolean {
+    return start < this.next && (length === 0 || start + length <= this.next)
   }
 
   /** Bytes in memory. */
@@ -74,10 +93,13 @@ export class Receiver {
 
   /** The window to send, scaled, which fixes the edge. A SYN has no scale. */
   advertise(isSyn: boolean): number {
-    const shift = isSyn ? 0 : this.#shift
-    const bytes = Math.max(0, Math.max(this.#edge, this.#possibleEdge) - this.next)
-    const window = Math.min(0xffff, bytes >>> shift)
-    this.#edge = Math.max(this.#edge, this.next + window * 2 ** shift)
+    const unit = isSyn ? 1 : 2 ** this.#shift
+    const possible = this.#possibleEdge
+    const grows = possible - this.#edge >= Math.min(minWindowStep, this.#window / 2)
+    // Rounded up where the window stays, because the right edge must never move back (RFC 7323 section 2.4).
+    const units = grows ? Math.floor((possible - this.next) / unit) : Math.ceil((this.#edge - this.next) / unit)
+    const window = Math.max(0, Math.min(0xffff, units))
+    this.#edge = Math.max(this.#edge, this.next + window * unit)
     return window
   }
 
@@ -88,9 +110,9 @@ export class Receiver {
   insert(start: number, bytes: Buffer, deliver: (bytes: Buffer) => void): boolean {
     const from = Math.max(start, this.next)
     const to = Math.min(start + bytes.length, this.#edge)
-    // A peer that fills the memory with tiny segments gets no more of them accepted.
-    if (to <= from || this.#unconsumedCost > 2 * this.#capacity) return false
-    const part = from === start && to === start + bytes.length ? bytes : bytes.subarray(from - start, to - start)
+    // A peer that fills the memory, alone with tiny segments or together with others, must send them again later.
+    if (to <= from || this.#unconsumedCost > 2 * this.#capacity || this.#isMemoryFull()) return false
+    const part = ownBytes(bytes.subarray(from - start, to - start))
     if (from > this.next) {
       if (this.#late.length < maxLateSegments) this.#insertLate(from, part)
       return false
@@ -131,15 +153,13 @@ export class Receiver {
   }
 
   #deliverLate(deliver: (bytes: Buffer) => void): void {
-    let count = 0
-    for (const { bytes, start } of this.#late) {
-      if (start > this.next) break
-      count += 1
+    // The application can reset the connection in each call, which clears the list.
+    while (this.#late.length > 0 && this.#late[0]!.start <= this.next) {
+      const { bytes, start } = this.#late.shift()!
       this.#lateBytes -= Math.max(minSegmentCost, bytes.length)
       const skip = this.next - start
       if (skip < bytes.length) this.#deliver(skip === 0 ? bytes : bytes.subarray(skip), deliver)
     }
-    if (count > 0) this.#late.splice(0, count)
     if (this.#ranges.length > 0) this.#ranges = this.#ranges.filter(({ end }) => end > this.next)
   }
 

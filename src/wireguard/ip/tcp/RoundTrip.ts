@@ -3,7 +3,11 @@
 const initialTimeout = 1_000
 /** As in Linux; RFC 6298 asks for 1 s, which was chosen for slower clocks. */
 const minTimeout = 200
-const maxTimeout = 60_000
+/** RFC 6298 allows 60 s at least. A tunnel that is back after an outage must not wait that long for the next attempt. */
+const maxTimeout = 10_000
+
+/** Rise of the round-trip time over its minimum that shows a queue: a quarter, or this number of milliseconds. */
+const minQueueMillis = 1
 
 export class RoundTrip {
   smoothed = 0
@@ -18,6 +22,11 @@ export class RoundTrip {
 
   get timeout(): number {
     return Math.min(maxTimeout, this.#timeout * 2 ** this.#backoff)
+  }
+
+  /** Packets wait in a queue on the path, or the delay varies so much that a queue cannot be excluded. */
+  get isQueueing(): boolean {
+    return this.smoothed - this.minimum > Math.max(minQueueMillis, this.minimum / 4)
   }
 
   sample(millis: number): void {

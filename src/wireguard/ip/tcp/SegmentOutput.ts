@@ -33,9 +33,9 @@ export class SegmentOutput {
     this.#ack = ack
   }
 
-  /** Bytes of data in a segment, without its SACK blocks. */
-  get maxPayload(): number {
-    return this.#sender.mss - (this.#receiver.hasLate && this.isSackPermitted ? 4 + 8 * maxBlocks : 0)
+  /** Bytes of the SACK option in the next segments. */
+  get optionBytes(): number {
+    return this.#receiver.hasLate && this.isSackPermitted ? 4 + 8 * maxBlocks : 0
   }
 
   /** Sends the SYN, or the SYN-ACK as an answer. A shift of -1 omits the window scale. */
@@ -63,6 +63,11 @@ export class SegmentOutput {
   /** A segment before the window makes the peer answer. */
   sendProbe(): void {
     this.#send(this.#sender.una - 1, flags.ack, 0, [])
+  }
+
+  /** Rejects a segment with an acknowledgement of something that was never sent (RFC 9293 section 3.10.7.3). */
+  rejectAck(acknowledgement: number): void {
+    this.#writer.send(this.#ends, acknowledgement, 0, flags.rst, 0, 0)
   }
 
   sendReset(): void {

@@ -49,8 +49,7 @@ export class SendBuffer {
     this.#start = Math.min(position, this.#end)
     while (this.#head < this.#chunks.length) {
       const chunk = this.#chunks[this.#head]!
-      if (chunk.start + chunk.bytes.length > this.#start || this.#head === this.#chunks.length - 1 && chunk.free > 0)
-        break
+      if (chunk.start + chunk.bytes.length > this.#start) break
       this.#head += 1
     }
     if (this.#head === this.#chunks.length) {

@@ -1,22 +1,18 @@
 /** Sending half of a connection: windows, loss detection (RACK-TLP, RFC 8985) and retransmission. Positions: the SYN is 0. */
 import { Cubic } from "./Cubic.ts"
 import { Flight, type SentRange } from "./Flight.ts"
+import { Patience, PersistTimer } from "./Patience.ts"
+import { PeerWindow } from "./PeerWindow.ts"
 import { RoundTrip } from "./RoundTrip.ts"
+import { SegmentSize } from "./SegmentSize.ts"
 import { SendBuffer } from "./SendBuffer.ts"
 
 /** Segments in one turn of the event loop, so that one connection does not overflow the receiver's UDP buffer. */
 const maxBurst = 48
 
-/** Time without any progress after which the connection fails (RFC 9293 section 3.8.3, user timeout). */
-const giveUpMillis = 60_000
-
 /** A receiver delays a lone acknowledgement for this time at most. */
 const maxAckDelayMillis = 30
 const minProbeMillis = 10
-const maxPersistMillis = 30_000
-
-/** Smallest segment that is tried if larger ones vanish on the way (RFC 4821). */
-const minMss = 512
 
 /** Sends one segment of the stream, or the FIN if the length is 0. */
 export type Transmit = (position: number, length: number, isFin: boolean) => void
@@ -29,27 +25,27 @@ export class Sender {
   /** Position of the first byte that is not acknowledged, and of the next one that was never sent. */
   una = 0
   nxt = 0
-  mss: number
   /** Position of the FIN; undefined until the application has ended the stream. */
   fin: number | undefined
-  #windowEdge = 1
+  readonly #window = new PeerWindow()
+  readonly #size: SegmentSize
   #isRecovering = false
+  /** The recovery has narrowed the congestion window, because its losses show congestion. */
+  #isCongested = false
   /** The recovery began with a timeout, so that the window grows from one segment by slow start. */
   #hasTimedOut = false
   #recoveryPoint = 0
   #isLimitedByCwnd = false
   /** Start of the retransmission timer. */
   #timerStart = 0
-  #progressAt = 0
-  #timeouts = 0
+  readonly #patience = new Patience()
+  readonly #persist = new PersistTimer()
   #duplicates = 0
   #hasProbed = false
-  #persistMillis = 0
-  #persistAt = Infinity
   #reorderAt = Infinity
 
   constructor(mss: number) {
-    this.mss = mss
+    this.#size = new SegmentSize(mss)
     this.#cubic = new Cubic(mss)
   }
 
@@ -67,17 +63,23 @@ export class Sender {
     return this.fin === undefined ? this.buffer.end : this.fin + 1
   }
 
+  /** Payload of a full segment, without options. */
+  get mss(): number {
+    return this.#size.bytes
+  }
+
+  /** Sets the payload that both ends accept, before any byte is sent. */
   setMss(mss: number): void {
-    this.mss = mss
-    this.#cubic.setMss(mss)
+    this.#size.setFull(mss)
+    this.#cubic.begin(mss)
   }
 
   /** The handshake is complete: the SYN is acknowledged. */
   begin(now: number, window: number, rttSample: number | undefined): void {
     this.una = 1
     this.nxt = Math.max(this.nxt, 1)
-    this.#windowEdge = 1 + window
-    this.#progressAt = now
+    this.#window.begin(1 + window, 0)
+    this.#patience.progress(now)
     if (rttSample !== undefined) this.#rtt.sample(rttSample)
   }
 
@@ -86,14 +88,18 @@ export class Sender {
   }
 
   /**
-   * Processes an acknowledgement up to `position` (at most `nxt`). `window`: bytes, scaled. `sack`: pairs of positions. `isPure`: the
-   * segment has no payload.
+   * Processes an acknowledgement up to `position` (at most `nxt`). `start`: position of the segment in the peer's stream. `window`:
+   * bytes, scaled. `sack`: pairs of positions. `isPure`: the segment has no payload.
    */
-  acknowledge(now: number, position: number, window: number, sack: ReadonlyArray<number>, isPure: boolean): void {
-    const edge = position + window
-    const isSameWindow = edge === this.#windowEdge
-    if (edge > this.#windowEdge) this.#persistMillis = 0
-    this.#windowEdge = Math.max(edge, position)
+  acknowledge(
+    now: number,
+    start: number,
+    position: number,
+    window: number,
+    sack: ReadonlyArray<number>,
+    isPure: boolean
+  ): void {
+    const isSameWindow = this.#window.update(start, position + window, position > this.una)
     const sample = this.#flight.deliver(now, position, sack, this.#rtt.minimum)
     if (sample !== undefined) this.#rtt.sample(sample)
     if (position > this.una) this.#advance(now, position)
@@ -102,23 +108,20 @@ export class Sender {
       this.#duplicates += 1
       if (this.#duplicates === 3) this.#flight.markFirstLost()
     }
-    if (this.#flight.sackedCount > 0 || this.#isRecovering) {
-      this.#reorderAt = this.#flight.detectLosses(now, this.#rtt.minimum, this.#isRecovering)
-    }
-    if (this.#flight.lostCount > 0 && !this.#isRecovering) {
-      this.#isRecovering = true
-      this.#recoveryPoint = this.nxt
-      this.#cubic.lost()
-    }
+    if (this.#flight.sackedCount > 0 || this.#isRecovering) this.#findLosses(now)
+    else if (this.#flight.lostCount > 0) this.#recover()
   }
 
-  /** Sends what the windows allow, with at most `maxFlight` bytes that are not acknowledged. Returns whether more could be sent in another turn. */
-  output(now: number, maxPayload: number, maxFlight: number, transmit: Transmit): boolean {
+  /**
+   * Sends what the windows allow, with at most `maxFlight` bytes that are not acknowledged. `options`: bytes of the options in each
+   * segment. Returns whether more could be sent in another turn.
+   */
+  output(now: number, options: number, maxFlight: number, transmit: Transmit): boolean {
     let budget = maxBurst
-    const edge = Math.min(this.#windowEdge, this.una + maxFlight)
+    const edge = Math.min(this.#window.edge, this.una + maxFlight)
     this.#isLimitedByCwnd = false
     while (this.#flight.lostCount > 0 && budget > 0) {
-      const range = this.#flight.firstLost(maxPayload)
+      const range = this.#flight.firstLost(this.mss - options)
       if (range === undefined) break
       if (this.#flight.bytes > 0 && this.#flight.bytes + (range.end - range.start) > this.#cubic.window) {
         this.#isLimitedByCwnd = true
@@ -127,7 +130,7 @@ export class Sender {
       this.#resend(now, range, transmit)
       budget -= 1
     }
-    while (budget > 0 && this.#sendNew(now, maxPayload, edge, transmit)) budget -= 1
+    while (budget > 0 && this.#sendNew(now, options, edge, transmit)) budget -= 1
     this.#setPersist(now)
     return budget === 0
   }
@@ -137,25 +140,16 @@ export class Sender {
     const outstanding = this.#flight.size === 0
       ? Infinity
       : Math.min(this.#probeAt, this.#timerStart + this.#rtt.timeout)
-    return Math.min(outstanding, this.#reorderAt, this.#persistAt)
+    return Math.min(outstanding, this.#reorderAt, this.#persist.at)
   }
 
   /** Acts on a deadline. Returns `dead` if the peer has not answered for too long, `persist` if a window probe is due. */
   tick(now: number, transmit: Transmit): "dead" | "persist" | undefined {
-    if (now >= this.#persistAt) {
-      if (now - this.#progressAt > giveUpMillis) return "dead"
-      this.#persistMillis = Math.min(maxPersistMillis, Math.max(this.#rtt.timeout, this.#persistMillis * 2))
-      this.#persistAt = now + this.#persistMillis
-      return "persist"
+    if (now >= this.#persist.at) {
+      this.#persist.fired(now, this.#rtt.timeout)
+      return this.#patience.attempt(now) ? "persist" : "dead"
     }
-    if (now >= this.#reorderAt) {
-      this.#reorderAt = this.#flight.detectLosses(now, this.#rtt.minimum, this.#isRecovering)
-      if (this.#flight.lostCount > 0 && !this.#isRecovering) {
-        this.#isRecovering = true
-        this.#recoveryPoint = this.nxt
-        this.#cubic.lost()
-      }
-    }
+    if (now >= this.#reorderAt) this.#findLosses(now)
     if (this.#flight.size === 0) return undefined
     if (now >= this.#timerStart + this.#rtt.timeout) return this.#timedOut(now)
     if (now >= this.#probeAt) this.#probe(now, transmit)
@@ -164,13 +158,13 @@ export class Sender {
 
   /** The peer answers, although its window is closed. */
   heard(now: number): void {
-    if (this.#persistAt !== Infinity) this.#progressAt = now
+    if (this.#persist.isRunning) this.#patience.progress(now)
   }
 
   clear(): void {
     this.buffer.clear()
     this.#flight.clear()
-    this.#persistAt = Infinity
+    this.#persist.stop()
     this.#reorderAt = Infinity
   }
 
@@ -179,13 +173,14 @@ export class Sender {
     this.una = position
     this.buffer.release(position)
     this.#timerStart = now
-    this.#progressAt = now
-    this.#timeouts = 0
+    this.#patience.progress(now)
     this.#duplicates = 0
     this.#hasProbed = false
     this.#rtt.resetBackoff()
+    if (this.#size.acknowledged(position)) this.#cubic.setMss(this.mss)
     if (this.#isRecovering && position >= this.#recoveryPoint) {
       this.#isRecovering = false
+      this.#isCongested = false
       this.#hasTimedOut = false
       this.#reorderAt = Infinity
     } else if (this.#isRecovering) {
@@ -193,12 +188,29 @@ export class Sender {
       if (this.#flight.sackedCount === 0 && this.#flight.lostCount === 0)
         this.#flight.markFirstLostIfOld(now, this.#rtt.smoothed)
     }
-    if ((!this.#isRecovering || this.#hasTimedOut) && this.#isLimitedByCwnd)
+    if ((!this.#isCongested || this.#hasTimedOut) && this.#isLimitedByCwnd)
       this.#cubic.acknowledged(now, bytes, this.#rtt.smoothed)
   }
 
-  #sendNew(now: number, maxPayload: number, edge: number, transmit: Transmit): boolean {
-    const data = Math.min(maxPayload, this.buffer.end - this.nxt)
+  #findLosses(now: number): void {
+    this.#reorderAt = this.#flight.detectLosses(now, this.#rtt.minimum, this.#isRecovering)
+    if (this.#flight.lostCount > 0) this.#recover()
+  }
+
+  /** Begins a recovery, and narrows the window once in it unless the losses are few and no queue is on the path. */
+  #recover(): void {
+    if (!this.#isRecovering) {
+      this.#isRecovering = true
+      this.#recoveryPoint = this.nxt
+    }
+    if (this.#isCongested || this.#flight.hasFewLosses && !this.#rtt.isQueueing) return
+    this.#isCongested = true
+    this.#cubic.lost()
+  }
+
+  #sendNew(now: number, options: number, edge: number, transmit: Transmit): boolean {
+    const waiting = this.buffer.end - this.nxt
+    const data = Math.min(this.#size.next(now, waiting) - options, waiting)
     const isFin = data <= 0 && this.fin !== undefined && this.nxt === this.fin
     if (data <= 0 && !isFin) return false
     const room = edge - this.nxt
@@ -212,11 +224,13 @@ export class Sender {
     // The flight grows to the window with this segment, so that acknowledgements of it may widen the window.
     if (this.#flight.bytes + 2 * length > this.#cubic.window) this.#isLimitedByCwnd = true
     if (this.#flight.size === 0) {
+      this.#cubic.idle(now - this.#flight.lastSentAt, this.#rtt.timeout)
       this.#timerStart = now
-      this.#progressAt = now
+      this.#patience.progress(now)
     }
     transmit(this.nxt, isFin ? 0 : length, isFin)
     this.#flight.add(now, this.nxt, this.nxt + length)
+    this.#size.sent(this.nxt, this.nxt + length, options)
     this.nxt += length
     return true
   }
@@ -226,19 +240,18 @@ export class Sender {
     const isFin = range.start === this.fin
     transmit(range.start, isFin ? 0 : range.end - range.start, isFin)
     this.#flight.resent(now, range)
+    this.#size.resent(now, range.start)
   }
 
   #timedOut(now: number): "dead" | undefined {
-    if (now - this.#progressAt > giveUpMillis) return "dead"
-    if (this.#timeouts === 0) this.#cubic.timedOut(this.#flight.bytes)
-    this.#timeouts += 1
+    if (this.#patience.attempts === 0) this.#cubic.timedOut(this.nxt - this.una)
+    if (!this.#patience.attempt(now)) return "dead"
     // Large segments that vanish again and again do not fit through the path.
-    if (this.#timeouts >= 2 && this.#flight.firstLength > minMss) {
-      this.setMss(Math.max(minMss, Math.floor(Math.min(this.mss, this.#flight.firstLength) / 2)))
-    }
+    if (this.#patience.attempts >= 2 && this.#size.decrease(now, this.#flight.firstLength)) this.#cubic.setMss(this.mss)
     this.#rtt.backOff()
     this.#flight.markAllLost()
     this.#isRecovering = true
+    this.#isCongested = true
     this.#hasTimedOut = true
     this.#recoveryPoint = this.nxt
     this.#timerStart = now
@@ -263,15 +276,12 @@ export class Sender {
     this.#timerStart = now
   }
 
-  /** A closed window is probed, because the acknowledgement that opens it can be lost (RFC 9293 section 3.8.6.1). */
   #setPersist(now: number): void {
     const isBlocked = this.#flight.size === 0 && this.#unsentEnd > this.nxt && this.una > 0
-    if (!isBlocked) {
-      this.#persistAt = Infinity
-      this.#persistMillis = 0
-    } else if (this.#persistAt === Infinity) {
-      this.#progressAt = now
-      this.#persistAt = now + this.#rtt.timeout
+    if (!isBlocked) this.#persist.stop()
+    else if (!this.#persist.isRunning) {
+      this.#patience.progress(now)
+      this.#persist.start(now, this.#rtt.timeout)
     }
   }
 }

@@ -41,14 +41,14 @@ export class TcpConnection implements HeapItem {
   readonly #ack = new AckTimer()
   readonly #syn = new SynTimer()
   readonly #keepAlive: KeepAlive
-  #peerShift = 0
-  #peerScales = false
+  /** Window scale of the peer; -1 if the peer does not scale. */
+  #peerShift = -1
   #hasRemoteEnded = false
   #hasEndedFirst = false
   /** Position of the peer's FIN. */
   #remoteFin: number | undefined
   #closeAt = Infinity
-  readonly #writeLimit = new WriteLimit()
+  readonly #writeLimit: WriteLimit
   readonly #memory: MemoryShare
 
   /** `localStart`: the initial sequence number. */
@@ -65,7 +65,8 @@ export class TcpConnection implements HeapItem {
     this.#numbers = new SequenceNumbers(localStart)
     this.#keepAlive = new KeepAlive(now)
     this.#sender = new Sender(owner.mss)
-    this.#receiver = new Receiver(owner.maxWindow)
+    this.#receiver = new Receiver(owner.maxWindow, owner.isMemoryFull)
+    this.#writeLimit = new WriteLimit(owner.maxWindow)
     this.#memory = new MemoryShare(owner.memory)
     this.#output = new SegmentOutput(owner.writer, ends, this.#numbers, this.#sender, this.#receiver, this.#ack)
   }
@@ -73,7 +74,6 @@ export class TcpConnection implements HeapItem {
   /** Sends the SYN, or the answer to the peer's SYN. */
   open(now: number, syn?: PeerSyn): void {
     if (syn !== undefined) this.#useSyn(syn)
-    if (syn !== undefined) this.state = "syn-received"
     this.#sendSyn(now, syn !== undefined)
   }
 
@@ -117,8 +117,7 @@ export class TcpConnection implements HeapItem {
     if (this.state === "syn-sent") return this.#receiveInSynSent(now, segment)
     if (this.state === "closed") return
     const start = this.#numbers.remotePosition(segment.sequence, this.#receiver.next)
-    const length = segment.payloadLength
-    const bits = segment.flags
+    const { flags: bits, payloadLength: length } = segment
     if ((bits & flags.rst) !== 0) return this.#receiveReset(now, start)
     if ((bits & flags.syn) !== 0) {
       if (this.state !== "syn-received" || start !== 0) return this.#ack.challenge(now)
@@ -131,14 +130,13 @@ export class TcpConnection implements HeapItem {
     this.#keepAlive.heard(now)
     this.#sender.heard(now)
     const isFin = (bits & flags.fin) !== 0
-    const { edge, next } = this.#receiver
     // A segment outside of the window is answered, because it may be a probe or a repetition (RFC 9293 section 3.10.7.4).
-    if (start > edge || start === edge && length > 0) return this.#ack.now()
-    if (start < next && (length === 0 || start + length <= next)) this.#ack.now()
-    if (!this.#receiveAck(now, segment)) return
+    if (this.#receiver.isBeyond(start, length)) return this.#ack.now()
+    if (this.#receiver.isOld(start, length)) this.#ack.now()
+    if (!this.#receiveAck(now, start, segment)) return
     if (length > 0 && !this.#hasRemoteEnded) this.#receiveData(start, segment)
     if (this.#isClosed) return
-    if (isFin) this.#remoteFin = start + length
+    if (isFin) this.#remoteFin ??= start + length
     // The peer has not received the last acknowledgement.
     if (isFin && this.state === "time-wait") this.#closeAt = now + timeWaitMillis
     this.#receiveEnd()
@@ -150,7 +148,7 @@ export class TcpConnection implements HeapItem {
     if (this.state === "closed") return false
     let hasMore = false
     if (this.state === "open") {
-      hasMore = this.#sender.output(now, this.#output.maxPayload, this.#owner.maxWindow(), this.#output.transmit)
+      hasMore = this.#sender.output(now, this.#output.optionBytes, this.#owner.maxWindow(), this.#output.transmit)
       if (this.#ack.isDue) this.#output.sendAck()
       if (this.#writeLimit.drains(this.#sender.unsentBytes)) this.#handlers.onDrain()
       if (this.#isClosed) return false
@@ -172,12 +170,9 @@ export class TcpConnection implements HeapItem {
     if (now >= this.#ack.at) this.#ack.now()
     if (this.state === "open") {
       const result = this.#sender.tick(now, this.#output.transmit)
-      if (result === "dead") return this.reset("ETIMEDOUT")
-      if (result === "persist") this.#output.sendProbe()
-      if (now >= this.#keepAlive.at) {
-        if (!this.#keepAlive.probe()) return this.reset("ETIMEDOUT")
-        this.#output.sendProbe()
-      }
+      const isIdle = now >= this.#keepAlive.at
+      if (result === "dead" || isIdle && !this.#keepAlive.probe(now)) return this.reset("ETIMEDOUT")
+      if (result === "persist" || isIdle) this.#output.sendProbe()
     }
     this.#owner.markDirty(this)
   }
@@ -185,9 +180,7 @@ export class TcpConnection implements HeapItem {
   #receiveInSynSent(now: number, segment: Segment): void {
     const hasAck = (segment.flags & flags.ack) !== 0
     if (hasAck && segment.acknowledgement !== ((this.#numbers.local + 1) >>> 0)) {
-      if ((segment.flags & flags.rst) === 0) {
-        this.#owner.writer.send(this.ends, segment.acknowledgement, 0, flags.rst, 0, 0)
-      }
+      if ((segment.flags & flags.rst) === 0) this.#output.rejectAck(segment.acknowledgement)
       return
     }
     if ((segment.flags & flags.rst) !== 0 && hasAck) return this.#close("ECONNREFUSED")
@@ -199,37 +192,43 @@ export class TcpConnection implements HeapItem {
     this.#opened(now, segment.window)
   }
 
+  /** A guessed sequence number must not end the connection (RFC 5961 section 3). */
   #receiveReset(now: number, start: number): void {
-    if (start === this.#receiver.next || this.state === "syn-received" && start === 1) {
-      return this.#close(this.state === "time-wait" ? undefined : "ECONNRESET")
-    }
-    // A guessed sequence number must not end the connection (RFC 5961 section 3).
-    if (start > this.#receiver.next && start <= this.#receiver.edge) this.#ack.challenge(now)
+    if (start === this.#receiver.next) this.#close("ECONNRESET")
+    else if (start > this.#receiver.next && start <= this.#receiver.edge) this.#ack.challenge(now)
   }
 
   /** Returns false if the segment must not be processed further. */
-  #receiveAck(now: number, segment: Segment): boolean {
+  #receiveAck(now: number, start: number, segment: Segment): boolean {
     const una = this.#sender.una
     const position = this.#numbers.localPosition(segment.acknowledgement, una)
-    if (position > Math.max(this.#sender.nxt, 1)) {
+    if (this.state === "syn-received") {
+      if (position !== 1) {
+        this.#output.rejectAck(segment.acknowledgement)
+        return false
+      }
+      this.#opened(now, this.#scaled(segment))
+      if (this.#isClosed) return false
+    } else if (position > this.#sender.nxt) {
       this.#ack.challenge(now)
       return false
-    }
-    if (this.state === "syn-received") {
-      if (position < 1) return false
-      this.#opened(now, segment.window << this.#peerShift)
-      if (this.#isClosed) return false
     }
     if (position < una) return true
     const sack = sackOf(segment, this.#numbers, position, this.#sender.nxt)
     const isPure = segment.payloadLength === 0 && (segment.flags & flags.fin) === 0
-    this.#sender.acknowledge(now, position, segment.window * 2 ** this.#peerShift, sack, isPure)
+    this.#sender.acknowledge(now, start, position, this.#scaled(segment), sack, isPure)
     return true
   }
 
+  #scaled({ window }: Segment): number {
+    return window * 2 ** Math.max(0, this.#peerShift)
+  }
+
   #receiveData(start: number, segment: Segment): void {
-    if (this.state === "time-wait") return this.#ack.now()
-    const bytes = segment.packet.subarray(segment.payloadStart, segment.payloadEnd)
+    // Bytes after the FIN do not belong to the stream.
+    const length = Math.min(segment.payloadLength, (this.#remoteFin ?? Infinity) - start)
+    if (length <= 0) return
+    const bytes = segment.packet.subarray(segment.payloadStart, segment.payloadStart + length)
     const hadLate = this.#receiver.hasLate
     const hasMoved = this.#receiver.insert(start, bytes, this.#deliver)
     // A gap that opens or closes is acknowledged at once (RFC 5681 section 4.2).
@@ -265,10 +264,10 @@ export class TcpConnection implements HeapItem {
   }
 
   #useSyn(syn: PeerSyn): void {
+    this.state = "syn-received"
     this.#numbers.remote = syn.sequence
-    this.#peerScales = syn.windowShift >= 0
-    this.#peerShift = Math.max(0, syn.windowShift)
-    this.#receiver.setScale(this.#peerScales ? ownShift : 0)
+    this.#peerShift = syn.windowShift
+    this.#receiver.setScale(syn.windowShift >= 0 ? ownShift : 0)
     this.#output.isSackPermitted = syn.isSackPermitted
     this.#sender.setMss(Math.min(this.#owner.mss, syn.mss))
   }
@@ -281,7 +280,7 @@ export class TcpConnection implements HeapItem {
 
   #sendSyn(now: number, isAnswer: boolean): void {
     this.#syn.sent(now)
-    this.#output.sendSyn(this.#owner.mss, isAnswer, isAnswer && !this.#peerScales ? -1 : ownShift)
+    this.#output.sendSyn(this.#owner.mss, isAnswer, isAnswer && this.#peerShift < 0 ? -1 : ownShift)
     this.#owner.markDirty(this)
   }
 

@@ -21,7 +21,7 @@ export interface TcpLimits {
   /** Handshakes that are not complete, from one address and from all. */
   readonly maxPendingPerAddress: number
   readonly maxPending: number
-  /** Bytes in the buffers of all connections. New connections are rejected above it, and windows shrink above half of it. */
+  /** Bytes in the buffers of all connections. Above it new connections and received data are rejected; above half of it windows shrink. */
   readonly maxMemoryBytes: number
   /** Bytes that a peer may send before the application has consumed them. */
   readonly receiveWindow: number
@@ -79,6 +79,7 @@ export class TcpEndpoints {
         this.#memory.bytes > limits.maxMemoryBytes / 2
           ? Math.min(smallWindow, limits.receiveWindow)
           : limits.receiveWindow,
+      isMemoryFull: () => this.#memory.bytes > limits.maxMemoryBytes,
       markDirty: (connection) => {
         if (connection.isDirty) return
         connection.isDirty = true

@@ -23,6 +23,8 @@ export interface ConnectionOwner<Connection> {
   readonly mss: number
   /** Largest receive window and bytes in flight of one connection at this moment. */
   readonly maxWindow: () => number
+  /** Received data is dropped, because all connections together hold too much. */
+  readonly isMemoryFull: () => boolean
   readonly memory: MemoryTotal
   /** `flush` will call `output`. */
   readonly markDirty: (connection: Connection) => void
@@ -52,22 +54,24 @@ export class MemoryShare {
   }
 }
 
-/** Bytes that were written and not sent, above which a writer must wait. */
-const unsentHighWaterMark = 256 * 1024
-
-/** Makes a writer wait for the sender. */
+/** Makes a writer wait if it has written more than a quarter of the largest window that is not sent. */
 export class WriteLimit {
+  readonly #maxWindow: () => number
   #isWaiting = false
+
+  constructor(maxWindow: () => number) {
+    this.#maxWindow = maxWindow
+  }
 
   /** Returns false if the writer must wait. */
   mayContinue(unsent: number): boolean {
-    this.#isWaiting ||= unsent >= unsentHighWaterMark
+    this.#isWaiting ||= unsent >= this.#maxWindow() / 4
     return !this.#isWaiting
   }
 
   /** Returns true once, when a waiting writer may continue. */
   drains(unsent: number): boolean {
-    if (!this.#isWaiting || unsent >= unsentHighWaterMark / 2) return false
+    if (!this.#isWaiting || unsent >= this.#maxWindow() / 8) return false
     this.#isWaiting = false
     return true
   }
@@ -207,6 +211,7 @@ const maxProbes = 4
 export class KeepAlive {
   #idleMillis = 0
   #lastHeard: number
+  #lastProbe = 0
   #probes = 0
 
   constructor(now: number) {
@@ -214,7 +219,8 @@ export class KeepAlive {
   }
 
   get at(): number {
-    return this.#idleMillis === 0 ? Infinity : this.#lastHeard + this.#idleMillis + this.#probes * probeIntervalMillis
+    if (this.#idleMillis === 0) return Infinity
+    return this.#probes === 0 ? this.#lastHeard + this.#idleMillis : this.#lastProbe + probeIntervalMillis
   }
 
   /** 0 turns it off. */
@@ -228,8 +234,9 @@ export class KeepAlive {
   }
 
   /** Returns false if the peer has not answered the last probes. */
-  probe(): boolean {
+  probe(now: number): boolean {
     this.#probes += 1
+    this.#lastProbe = now
     return this.#probes <= maxProbes
   }
 }
