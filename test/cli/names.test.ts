@@ -42,7 +42,7 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("argum
       const table = yield* control("tunnel", "list", "--agent", "named")
       assert.match(
         table.stdout,
-        /^DOMAIN +TARGET +AGENT +ENABLED +STATUS +REVISION +ID\nnamed\.example\.com +localhost:1 +named +true +- /u
+        /^DOMAIN +TARGET +AGENT +ENABLED +STATUS +SERVING +REVISION +ID\nnamed\.example\.com +localhost:1 +named +true +- /u
       )
       const listed = yield* control("tunnel", "list", "--agent", "named", "--q", "two", ...json)
       assert.deepStrictEqual(JSON.parse(listed.stdout).map((item: { domain: string }) => item.domain), [
