@@ -111,7 +111,11 @@ export class ClientProgram {
       ...keys === undefined ? {} : { wireguardPublicKey: keys.publicKey },
       onEvent: (event) => {
         logEvent(log, event)
-        if (event.type === "applied") this.#applied()
+        if (event.type === "applied") {
+          this.#applied()
+          // Control drops reports about rows that are newer than the applied revision.
+          reports.changed()
+        }
         if (isUpToDate(event)) once.resolve()
       }
     })

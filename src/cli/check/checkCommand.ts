@@ -74,7 +74,8 @@ const Tunnel = Schema.Struct({
   reported: Schema.NullOr(Schema.Struct({
     status: Schema.String,
     detail: Schema.optionalKey(Schema.NullOr(Schema.String))
-  }))
+  })),
+  serving: Schema.optionalKey(Schema.Array(Schema.Struct({ gatewayId: Schema.String, status: Schema.String })))
 })
 
 /** Reads one resource. A missing one is undefined. */
@@ -89,13 +90,9 @@ const read = Effect.fnUntraced(function*<A>(server: Server, path: string, schema
   )
 })
 
-const examine = Effect.fnUntraced(function*(
-  server: Server,
-  domain: string,
-  ports: { readonly http: number; readonly https: number }
-) {
-  const name = encodeURIComponent(domain)
-  const tunnel = yield* read(server, `/api/tunnels/${name}`, Tunnel)
+/** What Control knows about the name. */
+const readFacts = Effect.fnUntraced(function*(server: Server, domain: string) {
+  const tunnel = yield* read(server, `/api/tunnels/${encodeURIComponent(domain)}`, Tunnel)
   const list = yield* read(server, "/api/gateways?limit=1000", Schema.Struct({ items: Schema.Array(Client) }))
   const gateways = yield* Effect.forEach(
     list?.items ?? [],
@@ -105,15 +102,29 @@ const examine = Effect.fnUntraced(function*(
   const agent = tunnel === undefined
     ? undefined
     : yield* read(server, `/api/agents/${encodeURIComponent(tunnel.agentId)}`, Client)
-  const isStored = (yield* read(server, `/api/certificates/${name}`, Schema.Unknown)) !== undefined ||
-    (yield* read(server, `/api/certificates/${encodeURIComponent(wildcardOf(domain))}`, Schema.Unknown)) !== undefined
+  return { tunnel, gateways, agent }
+})
+
+/** The visit of the check shows the programs what is broken, and their reports reach Control within this time. */
+const reportDelay = "400 millis"
+
+const examine = Effect.fnUntraced(function*(
+  server: Server,
+  domain: string,
+  ports: { readonly http: number; readonly https: number }
+) {
+  const { gateways } = yield* readFacts(server, domain)
+  const hasCertificate = (name: string) =>
+    Effect.map(
+      read(server, `/api/certificates/${encodeURIComponent(name)}`, Schema.Unknown),
+      (certificate) => certificate !== undefined
+    )
+  const isStored = (yield* hasCertificate(domain)) || (yield* hasCertificate(wildcardOf(domain)))
   const publicLinks = yield* examinePublicSide(domain, gateways, isStored, ports)
+  yield* Effect.sleep(reportDelay)
+  const facts = yield* readFacts(server, domain)
   const wall = yield* Clock.currentTimeMillis
-  return [
-    ...publicLinks.slice(0, 3),
-    ...innerLinks(domain, tunnel, gateways, agent, wall),
-    ...publicLinks.slice(3)
-  ]
+  return [...publicLinks.slice(0, 3), ...innerLinks(domain, facts, wall), ...publicLinks.slice(3)]
 })
 
 const wildcardOf = (domain: string): string => `*${domain.slice(Math.max(0, domain.indexOf(".")))}`
@@ -155,16 +166,18 @@ const examinePublicSide = Effect.fnUntraced(function*(
 /** Route, WireGuard, agent and target, as Control knows them from reports. */
 function innerLinks(
   domain: string,
-  tunnel: typeof Tunnel.Type | undefined,
-  gateways: ReadonlyArray<Client>,
-  agent: Client | undefined,
+  { agent, gateways, tunnel }: Effect.Success<ReturnType<typeof readFacts>>,
   wall: number
 ): ReadonlyArray<Link> {
   const revision = tunnel?.revision ?? 0
   const online = gateways.filter(({ status }) => status === "online")
-  const handshakes = online.flatMap(({ name, peers = [] }) =>
+  const serving = new Set(
+    tunnel?.serving?.filter(({ status }) => status === "serving").map(({ gatewayId }) => gatewayId)
+  )
+  const handshakes = online.flatMap(({ id: gatewayId, name, peers = [] }) =>
     peers.filter(({ id }) => id === agent?.id).map(({ lastHandshakeAt }) => ({
       gateway: name,
+      isServing: serving.has(gatewayId),
       ageSeconds: lastHandshakeAt === null
         ? undefined
         : Math.max(0, Math.round((wall - parseTime(lastHandshakeAt)) / 1_000))

@@ -119,7 +119,12 @@ export const judgeRoute = ({ domain, gateways, tunnel }: RouteFacts): Link => {
 }
 
 export interface WireguardFacts {
-  readonly handshakes: ReadonlyArray<{ readonly gateway: string; readonly ageSeconds: number | undefined }>
+  readonly handshakes: ReadonlyArray<{
+    readonly gateway: string
+    readonly ageSeconds: number | undefined
+    /** Whether the gateway reaches the agent's service, which proves the tunnel. Reports of handshakes are up to 15 s old. */
+    readonly isServing: boolean
+  }>
 }
 
 /** A session without a handshake for this time has ended (WireGuard, REJECT_AFTER_TIME). */
@@ -127,7 +132,9 @@ const maxHandshakeAgeSeconds = 180
 
 export const judgeWireguard = ({ handshakes }: WireguardFacts): Link => {
   if (handshakes.length === 0) return unknown("WireGuard", "no gateway has reported its peers yet")
-  const dead = handshakes.find(({ ageSeconds }) => ageSeconds === undefined || ageSeconds > maxHandshakeAgeSeconds)
+  const dead = handshakes.find(({ ageSeconds, isServing }) =>
+    !isServing && (ageSeconds === undefined || ageSeconds > maxHandshakeAgeSeconds)
+  )
   if (dead !== undefined) {
     const age = dead.ageSeconds === undefined ? "none yet" : `the last one was ${dead.ageSeconds} s ago`
     return fault(
@@ -135,10 +142,9 @@ export const judgeWireguard = ({ handshakes }: WireguardFacts): Link => {
       `no handshake between ${dead.gateway} and the agent (${age}); is the gateway's UDP port open in its firewall?`
     )
   }
-  return ok(
-    "WireGuard",
-    handshakes.map(({ ageSeconds, gateway }) => `${gateway}: handshake ${ageSeconds} s ago`).join(", ")
-  )
+  const textOf = ({ ageSeconds, gateway }: WireguardFacts["handshakes"][number]) =>
+    ageSeconds === undefined ? `${gateway} reaches the agent` : `${gateway}: handshake ${ageSeconds} s ago`
+  return ok("WireGuard", handshakes.map(textOf).join(", "))
 }
 
 export interface AgentFacts {

@@ -58,9 +58,10 @@ describe("control check", () => {
   })
 
   it("a handshake older than a session is a fault", () => {
-    const judged = (ageSeconds: number | undefined) =>
-      judgeWireguard({ handshakes: [{ gateway: "edge", ageSeconds }] }).state
-    assert.deepStrictEqual([12, 181, undefined].map(judged), ["ok", "fault", "fault"])
+    const judged = (ageSeconds: number | undefined, isServing = false) =>
+      judgeWireguard({ handshakes: [{ gateway: "edge", ageSeconds, isServing }] }).state
+    assert.deepStrictEqual([judged(12), judged(181), judged(undefined)], ["ok", "fault", "fault"])
+    assert.strictEqual(judged(undefined, true), "ok")
     assert.strictEqual(judgeWireguard({ handshakes: [] }).state, "unknown")
   })
 
