@@ -1,4 +1,4 @@
-/** Whether the target of a tunnel can be reached, from probes and from the visitors' connections. */
+/** Status of a tunnel's target, from probes and from the visitors' connections. */
 import type { Clock, Timer } from "#processes/clock.ts"
 
 /** `starting`: not known yet. */

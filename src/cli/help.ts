@@ -151,7 +151,7 @@ export const inputHelp: Readonly<Record<string, string>> = {
   domain: "Domain, for example app.example.com or *.example.com",
   target: "Host and port to which the agent forwards traffic, for example localhost:8080",
   enabled: "Enable the tunnel; --no-enabled disables it",
-  protocol: "http (default): by Host and SNI; tls: by SNI, not decrypted; tcp and udp: by --listen-port",
+  protocol: "Protocol, by default http (by Host and SNI); tls is passed through by SNI, tcp and udp by --listen-port",
   proxyProtocol: "PROXY header with the visitor's address for the service: none, v1 or v2 (tcp and tls)",
   tls: "Whether gateways verify the certificate of an https:// target: verify (default) or insecure",
   "tunnel create name": "Name of the tunnel, for example minecraft; required for tcp and udp",

@@ -1,4 +1,4 @@
-/** Whether each tunnel is served, from probes through the tunnel and from the visitors' connections. */
+/** Status of each tunnel at this gateway, from probes through it and from the visitors' connections. */
 import type { Clock, Timer } from "#processes/clock.ts"
 import { type Route, type RouteProblem, routeProblem } from "./Route.ts"
 

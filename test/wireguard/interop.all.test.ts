@@ -72,6 +72,7 @@ class Near implements AsyncDisposable {
   }
 }
 
+// The reason is printed above.
 describe.skipIf(skipped !== undefined)("wireguard-go", () => {
   let go: WireguardGo
   let goPublicKey = ""
