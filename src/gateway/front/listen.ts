@@ -79,7 +79,7 @@ const remedies: Readonly<Record<string, (option: string) => string>> = {
   EADDRNOTAVAIL: () => "choose another address with --bind"
 }
 
-export const addressAndPort = (address: string, port: number): string =>
+const addressAndPort = (address: string, port: number): string =>
   address.includes(":") ? `[${address}]:${port}` : `${address}:${port}`
 
 function listen(address: string, { onConnection, onError, port }: ListenOptions): Promise<Server> {
