@@ -5,7 +5,7 @@ import type { Level } from "#schema/protocol.ts"
 import { type DatabaseFaults, noDatabaseFaults } from "./databaseFaults.ts"
 import type { Process } from "./Process.ts"
 import { applyChange, emptyTables, isSameRow, type RowChange, type Tables } from "./databaseTables.ts"
-import { type ChangeDetails, Transaction } from "./Transaction.ts"
+import { type ChangeDetails, type ReleasedPorts, Transaction } from "./Transaction.ts"
 import type { World } from "./World.ts"
 
 /** One entry of the change log. */
@@ -49,6 +49,7 @@ interface Listener {
 }
 
 export class Database {
+  #releasedPorts: ReleasedPorts = new Map()
   readonly world: World
   readonly faults: DatabaseFaults
   tables: Tables = emptyTables
@@ -119,8 +120,9 @@ export class Database {
 
   /** Runs one transaction and commits it. An exception from `body` rolls everything back. */
   transact<A>(body: (transaction: Transaction) => A): A {
-    const transaction = new Transaction(this.tables)
+    const transaction = new Transaction(this.tables, this.#releasedPorts)
     const result = body(transaction)
+    this.#releasedPorts = transaction.releasedPorts
     for (const change of transaction.changes) this.#applyNumbered(change)
     if (transaction.changes.length > 0) {
       this.#newest.isTransactionEnd = true

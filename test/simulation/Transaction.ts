@@ -21,17 +21,23 @@ export interface ChangeDetails {
 
 type DetailedChange = RowChange & ChangeDetails
 
+export type ReleasedPorts = ReadonlyMap<string, ReadonlySet<number>>
+
 export class Transaction {
   tables: Tables
+  /** Ports by agent that tunnels have given back. Simulations are shorter than the day until a port is given again. */
+  releasedPorts: ReleasedPorts
   readonly changes: Array<DetailedChange> = []
 
-  constructor(tables: Tables) {
+  constructor(tables: Tables, releasedPorts: ReleasedPorts) {
     this.tables = tables
+    this.releasedPorts = releasedPorts
   }
 
   /** Inserts or updates a row. An identical row is no change. */
-  put<E extends Entity>(entity: E, row: Rows[E]): void {
-    if (isSameRow(this.tables[entity].get(row.id), row)) return
+  put<E extends Entity>(entity: E, given: Rows[E]): void {
+    const row = entity === "tunnel" ? this.#withPort(given as Rows["tunnel"]) : given
+    if (isSameRow(this.tables[entity].get(row.id), row as Rows[E])) return
     this.#record({ entity, id: row.id, row } as RowChange)
     this.#check(entity, row)
   }
@@ -42,7 +48,10 @@ export class Transaction {
     if (entity === "agent" && [...this.tables.tunnel.values()].some(({ agentId }) => agentId === id)) {
       throw new ConstraintViolated("agent exists")
     }
+    const tunnel = entity === "tunnel" ? this.tables.tunnel.get(id) : undefined
+    if (tunnel !== undefined) this.#release(tunnel)
     this.#record({ entity, id, row: undefined })
+    if (entity === "agent") this.releasedPorts = new Map([...this.releasedPorts].filter(([agent]) => agent !== id))
     if (entity === "agent" || entity === "gateway") {
       for (const { id: key, owner } of this.tables.key.values()) {
         if (owner.type === entity && owner.id === id) this.#record({ entity: "key", id: key, row: undefined })
@@ -53,6 +62,25 @@ export class Transaction {
 
   keysOf(owner: ClientRef): ReadonlyArray<Rows["key"]> {
     return [...this.tables.key.values()].filter((key) => formatClientRef(key.owner) === formatClientRef(owner))
+  }
+
+  /** As the triggers of migration 17. */
+  #withPort(row: Rows["tunnel"]): Rows["tunnel"] {
+    const old = this.tables.tunnel.get(row.id)
+    if (old?.agentId === row.agentId) return { ...row, port: old.port ?? 0 }
+    const wanted = old?.port ?? row.port
+    const used = [...this.tables.tunnel.values()]
+      .filter(({ agentId, id }) => agentId === row.agentId && id !== row.id)
+      .map(({ port }) => port ?? 0)
+    const released = this.releasedPorts.get(row.agentId) ?? new Set<number>()
+    const isFree = wanted !== undefined && !used.includes(wanted) && (old === undefined || !released.has(wanted))
+    if (old !== undefined) this.#release(old)
+    return { ...row, port: isFree ? wanted : 1 + Math.max(19_999, ...used, ...released) }
+  }
+
+  #release({ agentId, port = 0 }: Rows["tunnel"]): void {
+    const released = new Set(this.releasedPorts.get(agentId)).add(port)
+    this.releasedPorts = new Map(this.releasedPorts).set(agentId, released)
   }
 
   #record(change: RowChange): void {

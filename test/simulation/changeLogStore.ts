@@ -120,7 +120,7 @@ function toChange(change: RowChange, revision: Revision): Change {
       return {
         _tag: "TunnelPut",
         revision,
-        tunnel: { id: TunnelId.make(id), agentId: AgentId.make(agentId), ...rest, ...httpTunnelFields }
+        tunnel: { id: TunnelId.make(id), agentId: AgentId.make(agentId), ...httpTunnelFields, ...rest }
       }
     }
     case "certificate": {

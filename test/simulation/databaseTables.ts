@@ -30,6 +30,8 @@ export interface TunnelRow {
   readonly domain: string
   readonly target: string
   readonly enabled: boolean
+  /** Port at the agent. The transaction gives it. */
+  readonly port?: number
 }
 
 export interface CertificateRow {

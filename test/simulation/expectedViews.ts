@@ -81,9 +81,12 @@ function gatewayView(tables: Tables, id: string, isPlain: boolean): View | undef
   if (gateway === undefined) return undefined
   const tunnels = new Map<string, string>()
   const served = [...tables.tunnel.values()].filter((row) => isServedBy(gateway, row))
-  for (const { agentId, domain, enabled, id, target } of served) {
+  for (const { agentId, domain, enabled, id, port, target } of served) {
     const agentVirtualIp = tables.agent.get(agentId)?.virtualIp
-    tunnels.set(id, canonical({ id, domain, agentVirtualIp, target, enabled, ...(isPlain ? {} : httpTunnelFields) }))
+    tunnels.set(
+      id,
+      canonical({ id, domain, agentVirtualIp, target, enabled, ...(isPlain ? {} : { ...httpTunnelFields, port }) })
+    )
   }
   const peers = new Map<string, string>()
   for (const row of tables.agent.values()) {
@@ -129,8 +132,8 @@ function ownKeys({ privateKey, publicKey }: AgentRow | GatewayRow, isPlain: bool
 const tunnelForAgent = memoize(({ domain, enabled, id, target }: TunnelRow) =>
   canonical({ id, domain, target, enabled })
 )
-const tunnelForAgentV1 = memoize(({ domain, enabled, id, target }: TunnelRow) =>
-  canonical({ id, domain, target, enabled, ...httpTunnelFields })
+const tunnelForAgentV1 = memoize(({ domain, enabled, id, port, target }: TunnelRow) =>
+  canonical({ id, domain, target, enabled, ...httpTunnelFields, port })
 )
 const certificateForGateway = memoize(({ certificate, expiresAt, id: domain, privateKey }: CertificateRow) =>
   canonical({ domain, certificate, privateKey, expiresAt })

@@ -191,7 +191,7 @@ function rowOf({ revision }: Database, given: Given, source: string): Certificat
   return { id: domain, certificate, privateKey: Redacted.value(privateKey), expiresAt, source, written: revision }
 }
 
-function tunnelResource(database: Database, { agentId, domain, enabled, id, target }: TunnelRow): Tunnel {
+function tunnelResource(database: Database, { agentId, domain, enabled, id, port = 0, target }: TunnelRow): Tunnel {
   const presence = database.presenceOf({ type: "agent", id: AgentId.make(agentId) })
   const report = database.reports.get(id)
   const reported = presence?.status === "online" && presence.session === report?.session ? report : undefined
@@ -202,6 +202,7 @@ function tunnelResource(database: Database, { agentId, domain, enabled, id, targ
     target,
     enabled,
     ...httpTunnelFields,
+    port,
     revision: Revision.make(database.tunnelRevisions.get(id) ?? 0),
     reported: reported === undefined
       ? null
