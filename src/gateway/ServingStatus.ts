@@ -40,6 +40,7 @@ interface Entry {
   readonly route: Route
   outcome: "starting" | "ok" | RouteProblem
   retryMillis: number
+  probedAt: number
   timer: Timer | undefined
 }
 
@@ -64,7 +65,13 @@ export class ServingStatus {
       this.#entries.delete(tunnelId)
     }
     for (const route of added) {
-      const entry: Entry = { route, outcome: "starting", retryMillis: minRetryMillis, timer: undefined }
+      const entry: Entry = {
+        route,
+        outcome: "starting",
+        retryMillis: minRetryMillis,
+        probedAt: -Infinity,
+        timer: undefined
+      }
       this.#entries.set(route.tunnelId, entry)
       this.#enqueue(entry)
     }
@@ -79,8 +86,12 @@ export class ServingStatus {
   record(tunnelId: string, outcome: "ok" | RouteProblem): void {
     const entry = this.#entries.get(tunnelId)
     if (entry === undefined || entry.outcome === outcome) return
-    this.#set(entry, outcome)
-    this.#schedule(entry)
+    if (outcome === "ok") {
+      this.#set(entry, outcome)
+      return this.#schedule(entry)
+    }
+    // A probe decides, because a visitor can make a service reset its connection.
+    if (this.#options.clock.monotonic() - entry.probedAt >= minRetryMillis) this.#enqueue(entry)
   }
 
   /** Probes everything that is not served, for example because the machine's network has changed. */
@@ -122,6 +133,7 @@ export class ServingStatus {
       if (this.#probes >= maxProbes) return
       this.#waiting.delete(entry)
       this.#probes += 1
+      entry.probedAt = this.#options.clock.monotonic()
       this.#probe(entry.route, (outcome) => {
         this.#probes -= 1
         if (this.#entries.get(entry.route.tunnelId) === entry) {

@@ -8,6 +8,9 @@ import { type FrontCounts, Listeners } from "./front/Listeners.ts"
 import type { Front, Gateway } from "./Gateway.ts"
 import type { GatewayOptionValues } from "./options.ts"
 
+/** A machine without IPv6 serves IPv4 only. */
+const allAddresses = ["0.0.0.0", "::"]
+
 export interface PublicFront extends Front {
   readonly openRequests: number
   readonly counts: FrontCounts
@@ -34,7 +37,7 @@ export const openFront = async (
     acme: () => undefined
   })
   const listeners = new Listeners({
-    bind: options.bind,
+    bind: options.bind.length === 0 ? allAddresses : options.bind,
     httpPort: options.httpPort,
     httpsPort: options.httpsPort,
     routes: gateway.routes,
