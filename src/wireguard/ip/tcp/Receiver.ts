@@ -34,6 +34,8 @@ export class Receiver {
   #consumed = 0
   /** Position after the last byte that the peer may send. It never moves back. */
   #edge = 0
+  /** Position of the FIN; Infinity before it has arrived. */
+  #streamEnd = Infinity
   /** Bytes that the application has and has not consumed, and what they are charged. */
   #unconsumed = 0
   #unconsumedCost = 0
@@ -109,7 +111,7 @@ export class Receiver {
    */
   insert(start: number, bytes: Buffer, deliver: (bytes: Buffer) => void): boolean {
     const from = Math.max(start, this.next)
-    const to = Math.min(start + bytes.length, this.#edge)
+    const to = Math.min(start + bytes.length, this.#edge, this.#streamEnd)
     // A peer that fills the memory, alone with tiny segments or together with others, must send them again later.
     if (to <= from || this.#unconsumedCost > 2 * this.#capacity || this.#isMemoryFull()) return false
     const part = ownBytes(bytes.subarray(from - start, to - start))
@@ -119,6 +121,22 @@ export class Receiver {
     }
     this.#deliver(part, deliver)
     if (this.#late.length > 0) this.#deliverLate(deliver)
+    return true
+  }
+
+  /** The FIN is at this position. Later bytes do not belong to the stream. */
+  endAt(end: number): void {
+    if (this.#streamEnd !== Infinity || end < this.next) return
+    this.#streamEnd = end
+    const late = this.#late.filter(({ start }) => start < end)
+    this.clear()
+    for (const { bytes, start } of late) this.#insertLate(start, bytes.subarray(0, end - start))
+  }
+
+  /** Returns true once, when all bytes before the FIN have been delivered. */
+  takeEnd(): boolean {
+    if (this.next !== this.#streamEnd) return false
+    this.next += 1
     return true
   }
 

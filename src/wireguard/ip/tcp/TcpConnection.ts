@@ -45,8 +45,6 @@ export class TcpConnection implements HeapItem {
   #peerShift = -1
   #hasRemoteEnded = false
   #hasEndedFirst = false
-  /** Position of the peer's FIN. */
-  #remoteFin: number | undefined
   #closeAt = Infinity
   readonly #writeLimit: WriteLimit
   readonly #memory: MemoryShare
@@ -85,6 +83,11 @@ export class TcpConnection implements HeapItem {
     return this.#writeLimit.mayContinue(this.#sender.unsentBytes)
   }
 
+  /** Whether a SYN with this number can begin a new connection in place of this one. A late repetition of the old SYN cannot. */
+  mayReplace(sequence: number): boolean {
+    return this.state === "time-wait" && sequence !== this.#numbers.remote
+  }
+
   /** Ends the own direction after all bytes that were written. */
   end(): void {
     this.#sender.end()
@@ -94,7 +97,7 @@ export class TcpConnection implements HeapItem {
   /** Ends the connection at once. `code`: the cause, if it is not the application's wish. `isSilent` sends no RST. */
   reset(code?: string, isSilent = false): void {
     if (this.state === "closed") return
-    if (!isSilent && this.state !== "syn-sent" && this.state !== "time-wait") this.#output.sendReset()
+    if (!isSilent && (this.state === "open" || this.state === "syn-received")) this.#output.sendReset()
     this.#close(code)
   }
 
@@ -108,7 +111,7 @@ export class TcpConnection implements HeapItem {
 
   /** 0 turns keepalive off. */
   setKeepAlive(idleMillis: number): void {
-    this.#keepAlive.set(idleMillis)
+    this.#keepAlive.idleMillis = idleMillis
     this.#owner.markDirty(this)
   }
 
@@ -134,13 +137,13 @@ export class TcpConnection implements HeapItem {
     if (this.#receiver.isBeyond(start, length)) return this.#ack.now()
     if (this.#receiver.isOld(start, length)) this.#ack.now()
     if (!this.#receiveAck(now, start, segment)) return
-    if (length > 0 && !this.#hasRemoteEnded) this.#receiveData(start, segment)
+    if (length > 0) this.#receiveData(start, segment)
     if (this.#isClosed) return
-    if (isFin) this.#remoteFin ??= start + length
+    if (isFin) this.#receiver.endAt(start + length)
     // The peer has not received the last acknowledgement.
     if (isFin && this.state === "time-wait") this.#closeAt = now + timeWaitMillis
     this.#receiveEnd()
-    this.#finishIfDone(now)
+    if (this.state === "open" && this.#hasRemoteEnded && this.#sender.isFinAcknowledged) this.#finish(now)
   }
 
   /** Sends what is due. Returns whether more could be sent in another turn. */
@@ -200,8 +203,7 @@ export class TcpConnection implements HeapItem {
 
   /** Returns false if the segment must not be processed further. */
   #receiveAck(now: number, start: number, segment: Segment): boolean {
-    const una = this.#sender.una
-    const position = this.#numbers.localPosition(segment.acknowledgement, una)
+    const position = this.#numbers.localPosition(segment.acknowledgement, this.#sender.una)
     if (this.state === "syn-received") {
       if (position !== 1) {
         this.#output.rejectAck(segment.acknowledgement)
@@ -213,7 +215,7 @@ export class TcpConnection implements HeapItem {
       this.#ack.challenge(now)
       return false
     }
-    if (position < una) return true
+    if (position < this.#sender.una) return true
     const sack = sackOf(segment, this.#numbers, position, this.#sender.nxt)
     const isPure = segment.payloadLength === 0 && (segment.flags & flags.fin) === 0
     this.#sender.acknowledge(now, start, position, this.#scaled(segment), sack, isPure)
@@ -225,10 +227,7 @@ export class TcpConnection implements HeapItem {
   }
 
   #receiveData(start: number, segment: Segment): void {
-    // Bytes after the FIN do not belong to the stream.
-    const length = Math.min(segment.payloadLength, (this.#remoteFin ?? Infinity) - start)
-    if (length <= 0) return
-    const bytes = segment.packet.subarray(segment.payloadStart, segment.payloadStart + length)
+    const bytes = segment.packet.subarray(segment.payloadStart, segment.payloadEnd)
     const hadLate = this.#receiver.hasLate
     const hasMoved = this.#receiver.insert(start, bytes, this.#deliver)
     // A gap that opens or closes is acknowledged at once (RFC 5681 section 4.2).
@@ -242,17 +241,15 @@ export class TcpConnection implements HeapItem {
   }
 
   #receiveEnd(): void {
-    if (this.#remoteFin === undefined || this.#hasRemoteEnded || this.#remoteFin !== this.#receiver.next) return
+    if (!this.#receiver.takeEnd()) return
     this.#hasRemoteEnded = true
     this.#hasEndedFirst = this.#sender.fin !== undefined && this.#sender.nxt > this.#sender.fin
-    this.#receiver.next += 1
     this.#ack.now()
     this.#handlers.onEnd()
   }
 
   /** The end that has sent its FIN first waits, so that a lost last acknowledgement is repeated. */
-  #finishIfDone(now: number): void {
-    if (this.state !== "open" || !this.#hasRemoteEnded || !this.#sender.isFinAcknowledged) return
+  #finish(now: number): void {
     if (!this.#hasEndedFirst) return this.#close(undefined)
     this.state = "time-wait"
     this.#closeAt = now + timeWaitMillis

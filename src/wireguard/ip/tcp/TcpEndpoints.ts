@@ -2,7 +2,8 @@
 import { DeadlineHeap } from "#wireguard/DeadlineHeap.ts"
 import { addressText } from "#wireguard/ip/ipv4.ts"
 import { type Ends, flags, Segment, SegmentWriter } from "./segment.ts"
-import { type ConnectionOwner, type MemoryTotal, type PeerSyn, peerSynOf, type TcpHandlers } from "./connectionParts.ts"
+import type { ConnectionOwner, MemoryTotal, TcpHandlers } from "./connectionParts.ts"
+import { type PendingSyn, PendingSyns } from "./PendingSyns.ts"
 import { TcpConnection } from "./TcpConnection.ts"
 
 /** A connection that a peer asks for. Exactly one of the two methods is called, once. */
@@ -10,7 +11,10 @@ export interface IncomingTcp {
   readonly localAddress: string
   readonly remoteAddress: string
   readonly remotePort: number
-  /** Sends the SYN-ACK. May be called long after the SYN, whose repetitions are ignored. */
+  /**
+   * Sends the SYN-ACK. May be called long after the SYN, whose repetitions are absorbed. `onClose` is called at once if the peer has
+   * reset the connection in the meantime.
+   */
   accept(now: number, handlers: TcpHandlers): TcpConnection
   /** Answers with RST. */
   reject(now: number): void
@@ -35,12 +39,6 @@ export interface TcpCounters {
   refused: number
 }
 
-/** A SYN that the application has not answered yet. */
-interface PendingSyn {
-  readonly ends: Ends
-  readonly syn: PeerSyn
-}
-
 const firstEphemeralPort = 32_768
 const maxPortAttempts = 64
 const smallWindow = 65_536
@@ -57,7 +55,7 @@ export class TcpEndpoints {
   readonly #owner: ConnectionOwner<TcpConnection>
   /** By remote address, then by both ports. */
   readonly #connections = new Map<number, Map<number, TcpConnection>>()
-  readonly #pending = new Map<number, Map<number, PendingSyn>>()
+  readonly #pending: PendingSyns
   readonly #listeners = new Map<number, (incoming: IncomingTcp) => void>()
   readonly #timers = new DeadlineHeap<TcpConnection>()
   #dirty: Array<TcpConnection> = []
@@ -65,11 +63,11 @@ export class TcpEndpoints {
   readonly #timeWaits = new Set<TcpConnection>()
   readonly #memory: MemoryTotal = { bytes: 0 }
   #count = 0
-  #pendingCount = 0
 
   constructor(mtu: number, random32: () => number, limits: TcpLimits, sendPacket: (packet: Buffer) => void) {
     this.#random32 = random32
     this.#limits = limits
+    this.#pending = new PendingSyns(limits)
     this.#writer = new SegmentWriter(sendPacket)
     this.#owner = {
       writer: this.#writer,
@@ -133,11 +131,11 @@ export class TcpEndpoints {
     const connection = this.#find(segment.source, key)
     if (connection !== undefined && connection.ends.localAddress === segment.destination) {
       // A new connection may reuse the ports of one that waits (RFC 6191).
-      const isNew = connection.state === "time-wait" && (segment.flags & (flags.syn | flags.ack)) === flags.syn
+      const isNew = (segment.flags & (flags.syn | flags.ack)) === flags.syn && connection.mayReplace(segment.sequence)
       if (!isNew) return connection.receive(now, segment)
       connection.reset()
     }
-    if ((segment.flags & flags.rst) !== 0) return this.#dropPending(segment.source, key)
+    if ((segment.flags & flags.rst) !== 0) return this.#pending.reset(segment, key)
     if ((segment.flags & (flags.syn | flags.ack)) === flags.syn) return this.#receiveSyn(now, segment, key)
     this.#rejectUnknown(segment)
   }
@@ -174,71 +172,47 @@ export class TcpEndpoints {
       [...byPorts.values()].filter(({ ends }) => isAffected(ends))
     )
     for (const connection of affected) connection.reset(code, isSilent)
+    this.#pending.resetWhere(isAffected)
   }
 
   #receiveSyn(now: number, segment: Segment, key: number): void {
     const listener = this.#listeners.get(segment.destinationPort)
     if (listener === undefined) return this.#rejectUnknown(segment)
-    const ofAddress = this.#pending.get(segment.source)
-    // A repetition, while the application decides.
-    if (ofAddress?.has(key) === true) return
-    const { maxPending, maxPendingPerAddress } = this.#limits
-    if (this.#pendingCount >= maxPending || (ofAddress?.size ?? 0) >= maxPendingPerAddress || this.#isFull) {
+    if (this.#pending.renew(segment, key)) return
+    if (this.#isFull || this.#pending.isFull(segment.source)) {
       this.counters.refused += 1
       return this.#rejectUnknown(segment)
     }
-    const pending: PendingSyn = {
-      ends: {
-        localAddress: segment.destination,
-        localPort: segment.destinationPort,
-        remoteAddress: segment.source,
-        remotePort: segment.sourcePort
-      },
-      syn: peerSynOf(segment)
-    }
-    if (ofAddress === undefined) this.#pending.set(segment.source, new Map([[key, pending]]))
-    else ofAddress.set(key, pending)
-    this.#pendingCount += 1
-    listener(this.#incoming(pending, key))
+    listener(this.#incoming(this.#pending.add(segment, endsOf(segment), key)))
   }
 
-  #incoming({ ends, syn }: PendingSyn, key: number): IncomingTcp {
+  #incoming(pending: PendingSyn): IncomingTcp {
+    const { ends, key } = pending
     return {
       localAddress: addressText(ends.localAddress),
       remoteAddress: addressText(ends.remoteAddress),
       remotePort: ends.remotePort,
       accept: (now, handlers) => {
-        this.#dropPending(ends.remoteAddress, key)
+        this.#pending.delete(pending)
         const connection = new TcpConnection(now, this.#owner, ends, this.#random32(), handlers)
         this.#find(ends.remoteAddress, key)?.reset()
         this.#add(connection)
-        connection.open(now, syn)
+        if (pending.isReset) connection.reset("ECONNRESET", true)
+        else connection.open(now, pending.syn)
         return connection
       },
       reject: () => {
-        this.#dropPending(ends.remoteAddress, key)
-        this.#writer.send(ends, 0, syn.sequence + 1, flags.rst | flags.ack, 0, 0)
+        this.#pending.delete(pending)
+        if (!pending.isReset) this.#writer.send(ends, 0, pending.syn.sequence + 1, flags.rst | flags.ack, 0, 0)
       }
     }
-  }
-
-  #dropPending(address: number, key: number): void {
-    const ofAddress = this.#pending.get(address)
-    if (ofAddress?.delete(key) !== true) return
-    this.#pendingCount -= 1
-    if (ofAddress.size === 0) this.#pending.delete(address)
   }
 
   /** RFC 9293 section 3.10.7.1. */
   #rejectUnknown(segment: Segment): void {
     if ((segment.flags & flags.rst) !== 0) return
     this.counters.unknown += 1
-    const ends: Ends = {
-      localAddress: segment.destination,
-      localPort: segment.destinationPort,
-      remoteAddress: segment.source,
-      remotePort: segment.sourcePort
-    }
+    const ends = endsOf(segment)
     if ((segment.flags & flags.ack) !== 0) {
       return this.#writer.send(ends, segment.acknowledgement, 0, flags.rst, 0, 0)
     }
@@ -279,5 +253,12 @@ export class TcpEndpoints {
     return this.#count - this.#timeWaits.size >= maxConnections || this.#memory.bytes > maxMemoryBytes
   }
 }
+
+const endsOf = (segment: Segment): Ends => ({
+  localAddress: segment.destination,
+  localPort: segment.destinationPort,
+  remoteAddress: segment.source,
+  remotePort: segment.sourcePort
+})
 
 const portsKey = (localPort: number, remotePort: number): number => localPort * 65_536 + remotePort

@@ -209,7 +209,8 @@ const maxProbes = 4
 
 /** Finds out that an idle peer is gone (RFC 9293 section 3.8.4). */
 export class KeepAlive {
-  #idleMillis = 0
+  /** 0 turns it off. */
+  idleMillis = 0
   #lastHeard: number
   #lastProbe = 0
   #probes = 0
@@ -219,13 +220,8 @@ export class KeepAlive {
   }
 
   get at(): number {
-    if (this.#idleMillis === 0) return Infinity
-    return this.#probes === 0 ? this.#lastHeard + this.#idleMillis : this.#lastProbe + probeIntervalMillis
-  }
-
-  /** 0 turns it off. */
-  set(idleMillis: number): void {
-    this.#idleMillis = idleMillis
+    if (this.idleMillis === 0) return Infinity
+    return this.#probes === 0 ? this.#lastHeard + this.idleMillis : this.#lastProbe + probeIntervalMillis
   }
 
   heard(now: number): void {
