@@ -78,6 +78,7 @@ class UserspaceDevice implements Device {
   }
 
   async configure(peers: ReadonlyArray<PeerConfig>): Promise<void> {
+    if (this.#isClosed) throw new Error("cannot configure the WireGuard device: it is closed")
     const now = this.#clock.monotonic()
     const next = new Map(peers.map((peer) => [peer.address, peer]))
     this.#wireguard.setPeers(now, peers)
@@ -95,9 +96,14 @@ class UserspaceDevice implements Device {
       onConnection({
         remoteAddress: incoming.remoteAddress,
         remotePort: incoming.remotePort,
-        accept: () => new UserspaceSocket(this.#owner, (now, handlers) => incoming.accept(now, handlers), undefined),
+        accept: () =>
+          new UserspaceSocket(
+            this.#owner,
+            (now, handlers) => this.#isClosed ? undefined : incoming.accept(now, handlers),
+            undefined
+          ),
         reject: () => {
-          incoming.reject(this.#clock.monotonic())
+          if (!this.#isClosed) incoming.reject(this.#clock.monotonic())
           this.#scheduleFlush()
         }
       })
@@ -146,8 +152,10 @@ class UserspaceDevice implements Device {
     this.#stack.setLocalAddresses([])
     this.#stack.flush(now)
     this.#isClosed = true
+    this.#peers = new Map()
     this.#timer?.timer.cancel()
     this.#sockets?.close()
+    this.#sockets = undefined
   }
 
   #scheduleFlush(): void {
@@ -164,7 +172,8 @@ class UserspaceDevice implements Device {
   /** Keeps the armed timer if it fires early enough, because arming one for each packet would cost more than the packet. */
   #setTimer(): void {
     const deadline = Math.min(this.#wireguard.nextTimer(), this.#stack.nextTimer())
-    if (deadline === Infinity || (this.#timer !== undefined && this.#timer.deadline <= deadline)) return
+    if (this.#isClosed || deadline === Infinity || (this.#timer !== undefined && this.#timer.deadline <= deadline))
+      return
     this.#timer?.timer.cancel()
     const timer = this.#clock.after(Math.ceil(deadline - this.#clock.monotonic()), () => {
       this.#timer = undefined

@@ -13,6 +13,9 @@ const orphanTimeoutMillis = 60_000
 
 const defaultKeepAliveMillis = 60_000
 
+/** Continues a write or an end, or fails it. */
+type Waiter = (error?: Error | null) => void
+
 /** What a socket needs of its device. */
 export interface SocketOwner {
   readonly clock: Clock
@@ -31,9 +34,11 @@ export class UserspaceSocket extends Duplex implements TunnelSocket {
   /** Bytes handed to the reader that the receive window has not been given back for. */
   #unconsumed = 0
   #isConnectionClosed = false
-  #waitsForConnect: (() => void) | undefined
-  #waitsForDrain: (() => void) | undefined
-  #idle: { readonly millis: number; timer: Timer; lastActivity: number } | undefined
+  #waitsForConnect: Waiter | undefined
+  #waitsForDrain: Waiter | undefined
+  #orphanTimer: Timer | undefined
+  /** Without a timer after it has fired, until the next activity. */
+  #idle: { readonly millis: number; timer: Timer | undefined; lastActivity: number } | undefined
 
   /** `begin` opens or accepts the connection; undefined if there is no way to the address. */
   constructor(
@@ -60,13 +65,20 @@ export class UserspaceSocket extends Duplex implements TunnelSocket {
     owner.scheduleFlush()
   }
 
+  /** Milliseconds of `setTimeout`, as of net.Socket. */
+  get timeout(): number | undefined {
+    return this.#idle?.millis
+  }
+
   setTimeout(millis: number, listener?: () => void): this {
     // As net.Socket does; an http.Agent adds and removes its listener for each request.
     if (listener !== undefined && millis > 0) this.once("timeout", listener)
     if (listener !== undefined && millis === 0) this.off("timeout", listener)
-    this.#idle?.timer.cancel()
-    this.#idle = undefined
-    if (millis > 0) this.#startIdleTimer(millis)
+    this.#idle?.timer?.cancel()
+    this.#idle = millis > 0
+      ? { millis, timer: undefined, lastActivity: this.#owner.clock.monotonic() }
+      : undefined
+    this.#startIdleTimer()
     return this
   }
 
@@ -114,7 +126,7 @@ export class UserspaceSocket extends Duplex implements TunnelSocket {
 
   override _final(done: (error?: Error | null) => void): void {
     if (this.connecting) {
-      this.#waitsForConnect = () => this._final(done)
+      this.#waitsForConnect = (error) => error ? done(error) : this._final(done)
       return
     }
     this.#connection?.end()
@@ -124,17 +136,18 @@ export class UserspaceSocket extends Duplex implements TunnelSocket {
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     this.#connectTimer?.cancel()
-    this.#idle?.timer.cancel()
+    this.#idle?.timer?.cancel()
     this.#idle = undefined
     if (!this.#isConnectionClosed) {
       // The kernel resets a connection that is closed with unread data, so that the peer learns of the loss.
-      if (error !== null || this.connecting || this.#unconsumed > 0 || this.readableLength > 0) this.#reset()
+      if (error !== null || this.connecting || this.readableLength > 0) this.#reset()
       else this.#endInBackground()
     }
-    // A failed write is the destroy's error; the stream calls its callback.
+    const write = this.#waitsForDrain ?? this.#waitsForConnect
     this.#waitsForConnect = undefined
     this.#waitsForDrain = undefined
     done(error)
+    write?.(error ?? connectionError("ECANCELED"))
   }
 
   #handlers(): TcpHandlers {
@@ -145,8 +158,9 @@ export class UserspaceSocket extends Duplex implements TunnelSocket {
         this.#active()
         this.emit("connect")
         this.emit("ready")
-        this.#waitsForConnect?.()
+        const wake = this.#waitsForConnect
         this.#waitsForConnect = undefined
+        wake?.()
       },
       onData: (chunk) => {
         if (this.destroyed) return this.#reset()
@@ -165,6 +179,7 @@ export class UserspaceSocket extends Duplex implements TunnelSocket {
       },
       onClose: (code) => {
         this.#isConnectionClosed = true
+        this.#orphanTimer?.cancel()
         if (this.destroyed) return
         if (code !== undefined) this.destroy(connectionError(code))
       }
@@ -173,7 +188,7 @@ export class UserspaceSocket extends Duplex implements TunnelSocket {
 
   #send(chunks: ReadonlyArray<Buffer>, done: (error?: Error | null) => void): void {
     if (this.connecting) {
-      this.#waitsForConnect = () => this.#send(chunks, done)
+      this.#waitsForConnect = (error) => error ? done(error) : this.#send(chunks, done)
       return
     }
     if (this.#connection === undefined || this.#isConnectionClosed) return done(connectionError("EPIPE"))
@@ -195,25 +210,26 @@ export class UserspaceSocket extends Duplex implements TunnelSocket {
   #endInBackground(): void {
     this.#connection?.end()
     this.#owner.scheduleFlush()
-    this.#owner.clock.after(orphanTimeoutMillis, () => this.#reset())
+    this.#orphanTimer = this.#owner.clock.after(orphanTimeoutMillis, () => this.#reset())
   }
 
   #active(): void {
-    if (this.#idle !== undefined) this.#idle.lastActivity = this.#owner.clock.monotonic()
+    if (this.#idle === undefined) return
+    this.#idle.lastActivity = this.#owner.clock.monotonic()
+    this.#startIdleTimer()
   }
 
-  #startIdleTimer(millis: number): void {
+  /** Arms one timer for the whole idle time, because arming one for each packet would cost more than the packet. */
+  #startIdleTimer(): void {
+    const idle = this.#idle
+    if (idle === undefined || idle.timer !== undefined) return
     const { clock } = this.#owner
     const check = () => {
-      if (this.#idle === undefined) return
-      const left = this.#idle.lastActivity + millis - clock.monotonic()
-      if (left > 0) this.#idle.timer = clock.after(left, check)
-      else {
-        this.#idle = undefined
-        this.emit("timeout")
-      }
+      const left = idle.lastActivity + idle.millis - clock.monotonic()
+      idle.timer = left > 0 ? clock.after(left, check) : undefined
+      if (left <= 0) this.emit("timeout")
     }
-    this.#idle = { millis, timer: clock.after(millis, check), lastActivity: clock.monotonic() }
+    idle.timer = clock.after(idle.millis, check)
   }
 }
 
@@ -227,6 +243,7 @@ export const connectionError = (code: string): NodeJS.ErrnoException =>
 
 const errorTexts: Readonly<Record<string, string>> = {
   ECONNREFUSED: "the peer rejected the connection",
+  ECANCELED: "the socket was destroyed",
   ECONNRESET: "the peer reset the connection",
   ETIMEDOUT: "the peer does not answer",
   EHOSTUNREACH: "no peer has the address",
