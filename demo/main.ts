@@ -7,9 +7,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { parseEnv, styleText } from "node:util"
-import { control, freeTcpPort, freeUdpPort, Program } from "./Programs.ts"
-import { startGame, startVoice, startWeb } from "./services.ts"
-import { chat, play, type Seen, speak, Visitor } from "./Visitors.ts"
+import { control, freeTcpPort, freeUdpPort, Program } from "#support/programProcesses.ts"
+import { startGame, startVoice, startWeb } from "#support/demoServices.ts"
+import { chat, play, type Seen, speak, Visitor } from "#support/visitors.ts"
 
 const name = "app.example.com"
 const line = (text = ""): void => console.log(text)

@@ -5,6 +5,7 @@ import { formatSeconds } from "./waitUntil.ts"
 import { Random } from "#simulation/Random.ts"
 import { numberOption } from "#support/numberOption.ts"
 import { join } from "node:path"
+import { soakWithTraffic } from "./trafficSoak.ts"
 import { endAll } from "./childProcesses.ts"
 import { allFaults } from "./allFaults.ts"
 import { ClusterPool, runFaultOnce, sumWrites } from "./runFaults.ts"
@@ -20,6 +21,7 @@ Options:
   --minutes N  Duration; 60 by default
   --seed N     Seed of the random choices; 1 by default
   --clients N  Number of clients; 200 by default
+  --traffic    Send traffic through tunnels in place of faults of the node, restart and kill programs, and count lost requests
   --rest N     Seconds of rest before each measurement; 20 by default
   --help, -h   Show this help`
 
@@ -28,9 +30,19 @@ const { values } = readOptions(help, {
     minutes: { type: "string", default: "60" },
     seed: { type: "string", default: "1" },
     clients: { type: "string", default: "200" },
-    rest: { type: "string", default: "20" }
+    rest: { type: "string", default: "20" },
+    traffic: { type: "boolean", default: false }
   }
 })
+
+if (values.traffic) {
+  const lost = await soakWithTraffic(
+    numberOption("minutes", values.minutes),
+    (line) => process.stdout.write(`${line}\n`)
+  )
+  process.stdout.write(`${lost} requests lost in quiet times\n`)
+  process.exit(lost === 0 ? 0 : 1)
+}
 
 /** Faults that keep the node's process alive and take at most 1 min. */
 const lasting = new Set(["F1", "F2", "F5", "F6", "F8", "F9", "F21", "F22", "F25", "F26", "F27", "F29"])
