@@ -153,7 +153,7 @@ export const inputHelp: Readonly<Record<string, string>> = {
   enabled: "Enable the tunnel; --no-enabled disables it",
   protocol: "Protocol, by default http (by Host and SNI); tls is passed through by SNI, tcp and udp by --listen-port",
   proxyProtocol: "PROXY header with the visitor's address for the service: none, v1 or v2 (tcp and tls)",
-  tls: "Whether gateways verify the certificate of an https:// target: verify (default) or insecure",
+  tls: "Check of the certificate of an https:// target by gateways: verify (default) or insecure",
   "tunnel create name": "Name of the tunnel, for example minecraft; required for tcp and udp",
   "tunnel update name": "Name of the tunnel, for example minecraft; null removes it",
   "tunnel create listenPort": "Public port at the gateways of a tcp or udp tunnel, for example 25565",

@@ -53,7 +53,7 @@ layer(ChangeLog.layer.pipe(Layer.provideMerge(TestDatabase)), { excludeTestServi
     it.effect("TRUNCATE fails, because it would delete rows without logging changes", () =>
       Effect.gen(function*() {
         const sql = yield* SqlClient.SqlClient
-        const error = yield* Effect.flip(sql`truncate tunnels`)
+        const error = yield* Effect.flip(sql`truncate tunnels cascade`)
         assert.include(String(error.reason.cause), "use DELETE")
       }))
 
