@@ -49,22 +49,23 @@ export class RawPeer {
     onClose: (code) => void this.calls.push(`close ${code ?? "done"}`)
   }
 
-  /** Sends a segment to the stack. Positions count from the SYN of each direction, which is 0. */
+  /** A segment to the stack. Positions count from the SYN of each direction, which is 0. */
+  segment(flags: number, position: number, ackPosition: number, more: Partial<TcpFields> = {}): Buffer {
+    return tcpPacket({
+      from: peerAddress,
+      fromPort: peerPort,
+      to: stackAddress,
+      toPort: port,
+      sequence: peerStart + position,
+      acknowledgement: this.stackStart + ackPosition,
+      flags,
+      window: 512,
+      ...more
+    })
+  }
+
   send(flags: number, position: number, ackPosition: number, more: Partial<TcpFields> = {}): void {
-    this.stack.receive(
-      this.now,
-      tcpPacket({
-        from: peerAddress,
-        fromPort: peerPort,
-        to: stackAddress,
-        toPort: port,
-        sequence: peerStart + position,
-        acknowledgement: this.stackStart + ackPosition,
-        flags,
-        window: 512,
-        ...more
-      })
-    )
+    this.stack.receive(this.now, this.segment(flags, position, ackPosition, more))
     this.stack.flush(this.now)
   }
 

@@ -32,17 +32,29 @@ it("TCP reports a gap at once with SACK, delivers in order, and ignores repeated
   assert.deepStrictEqual(peer.positions(peer.take().at(-1)!), [1, 26])
 })
 
-it("TCP accepts no bytes beyond the window that it has sent", () => {
+it("TCP accepts no byte beyond the window that it has sent, and more after the application has read", () => {
   const peer = new RawPeer({ limits: { receiveWindow: 4_096 } })
   const connection = peer.open()
   for (let position = 1; position < 10_000; position += 1_000) peer.send(ack, position, 1, { payload: bytes(1_000) })
-  assert.isAtMost(peer.received.length, 65_535)
-  const closed = peer.take().at(-1)!
-  assert.strictEqual(peer.received.length + (closed.window << 5), peer.positions(closed)[1] - 1 + (closed.window << 5))
-  assert.isBelow(closed.window << 5, 65_536)
+  // The window field counts units of 32 bytes, rounded up.
+  assert.include([4_096, 4_096 + 32], peer.received.length)
+  assert.strictEqual(peer.take().at(-1)!.window, 0)
   connection.consumed(peer.received.length)
   peer.flush()
-  assert.isAtMost(peer.stack.counters.memoryBytes, 1)
+  assert.strictEqual(peer.take().at(-1)!.window << 5, 4_096)
+  assert.strictEqual(peer.stack.counters.memoryBytes, 0)
+})
+
+it("TCP drops a segment with a wrong checksum", () => {
+  const peer = new RawPeer()
+  peer.open()
+  for (const at of [24, 28, 33, 34, 40]) {
+    const packet = peer.segment(ack | fin, 1, 1, { payload: bytes(10) })
+    packet[at]! ^= 1
+    peer.stack.receive(peer.now, packet)
+    peer.flush()
+  }
+  assert.deepStrictEqual([peer.calls, peer.take()], [[], []])
 })
 
 it("TCP without window scale in the peer's SYN offers at most 65,535 bytes", () => {
@@ -152,6 +164,8 @@ it("TCP packets with SACK blocks stay within the MTU, also when data waits to be
   connection.write(bytes(1_240))
   peer.flush()
   for (const position of [101, 301, 501]) peer.send(ack, position, 1, { payload: bytes(100) })
+  // The probe repeats the full segment, which was sent before there were blocks.
+  peer.advance(100)
   connection.write(bytes(20_000))
   peer.flush()
   peer.advance(5_000)
@@ -181,4 +195,14 @@ it("TCP delivers nothing after the peer's FIN", () => {
   peer.send(ack, 1, 1, { payload: bytes(50) })
   assert.deepStrictEqual(peer.calls, ["data", "end"])
   assert.lengthOf(peer.received, 10)
+})
+
+it("TCP delivers nothing from beyond a FIN that arrives late", () => {
+  const peer = new RawPeer()
+  peer.open()
+  peer.send(ack, 21, 1, { payload: bytes(10, 9) })
+  peer.send(ack | fin, 6, 1, { payload: bytes(5) })
+  peer.send(ack, 1, 1, { payload: bytes(30) })
+  assert.strictEqual(peer.calls.at(-1), "end")
+  assert.deepStrictEqual(peer.received, bytes(10))
 })
