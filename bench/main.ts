@@ -20,6 +20,7 @@ import { scaleState } from "./scenarios/scaleState.ts"
 import { slowReader } from "./scenarios/slowReader.ts"
 import { storm } from "./scenarios/storm.ts"
 import { sustained } from "./scenarios/changesUnderHeartbeats.ts"
+import { tunnelThroughput } from "./scenarios/tunnelThroughput.ts"
 import { type BenchOptions, BenchRun, type Row, type Scenario } from "./support/BenchRun.ts"
 import { killAll, stopAll } from "./support/childProcesses.ts"
 import { withTimeout } from "./support/timing.ts"
@@ -45,7 +46,8 @@ const scenarios: ReadonlyArray<Scenario> = [
   scaleState,
   failover,
   outage,
-  slowReader
+  slowReader,
+  tunnelThroughput
 ]
 
 process.on("exit", () => {
@@ -72,7 +74,7 @@ Examples:
   npm run bench -- --only storm --profile profiles      Profile Control during a login storm
 
 Scenarios:
-${scenarios.map(({ description, name }) => `  ${name.padEnd(14)}${description}`).join("\n")}`
+${scenarios.map(({ description, name }) => `  ${name.padEnd(18)}${description}`).join("\n")}`
 
 const { positionals, values } = readOptions(help, {
   allowPositionals: true,

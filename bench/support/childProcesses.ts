@@ -14,15 +14,20 @@ export interface Child {
   readonly recentOutput: () => string
 }
 
-/** Starts a Node process with an IPC channel. With `withProbe`, the process also answers the calls of `probe.ts`. */
+/**
+ * Starts a Node process with an IPC channel, in a network namespace if one is given. With `withProbe`, the process also answers the
+ * calls of `processProbe.ts`.
+ */
 export const startNode = (
   file: string,
-  options: { readonly env?: NodeJS.ProcessEnv; readonly withProbe: boolean }
+  options: { readonly env?: NodeJS.ProcessEnv; readonly withProbe: boolean; readonly namespace?: string }
 ): Child => {
   const probe = pathToFileURL(join(import.meta.dirname, "processProbe.ts")).href
+  const flags = options.withProbe ? ["--expose-gc", "--import", probe] : []
   const child = fork(join(repositoryRoot, file), [], {
-    execPath: process.execPath,
-    execArgv: options.withProbe ? ["--expose-gc", "--import", probe] : [],
+    ...options.namespace === undefined
+      ? { execPath: process.execPath, execArgv: flags }
+      : { execPath: "ip", execArgv: ["netns", "exec", options.namespace, process.execPath, ...flags] },
     env: options.env ?? inheritedEnvironment(),
     cwd: repositoryRoot,
     stdio: ["ignore", "pipe", "pipe", "ipc"]
