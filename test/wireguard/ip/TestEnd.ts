@@ -180,7 +180,7 @@ export interface EndPair {
 
 let nextKey = 1
 
-/** Opens a connection to a port of its own at the other host, which answers after `acceptDelay` ms. */
+/** Opens a connection to an unused port at the other host, which answers after `acceptDelay` ms. */
 export const openPair = (
   from: IpHost,
   to: IpHost,
