@@ -2,6 +2,7 @@
 import { Schema } from "effect"
 import { HostNameFromInput } from "./ids.ts"
 import { AgentReference, noNulCharacter } from "./resources.ts"
+import { TunnelProtocol } from "./sharedFields.ts"
 
 const text = Schema.String.check(Schema.isBetweenLength(1, 256), noNulCharacter)
 
@@ -19,10 +20,12 @@ export const clientFilters = {
 export const connectedClientFilters = { name, q: clientFilters.q }
 
 export const tunnelFilters = {
-  domain: filter(HostNameFromInput, "Only the tunnel with this domain."),
+  domain: filter(HostNameFromInput, "Only tunnels with this domain."),
+  name: filter(text, "Only the tunnel with this name, in any case."),
+  protocol: filter(TunnelProtocol, "Only tunnels of this protocol."),
   agent: filter(AgentReference, "Only tunnels of this agent (name or id)."),
   status: filter(text, "Only tunnels whose agent last reported this status, for example `active`."),
-  q: filter(text, "Only tunnels whose domain or target contains this text, or whose id begins with it.")
+  q: filter(text, "Only tunnels whose domain, name or target contains this text, or whose id begins with it.")
 }
 
 export const certificateFilters = {

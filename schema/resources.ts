@@ -86,7 +86,7 @@ export const noNulCharacter = Schema.isPattern(/^[^\0]*$/u, { message: "expected
 const reference = Schema.String.check(Schema.isBetweenLength(1, 256), noNulCharacter)
 export const AgentReference = reference.annotate({ description: "Name or id of the agent, for example `home`." })
 export const GatewayReference = reference.annotate({ description: "Name or id of the gateway, for example `edge-1`." })
-export const TunnelReference = reference.annotate({ description: "Domain or id of the tunnel." })
+export const TunnelReference = reference.annotate({ description: "Domain (`http`, `tls`), name or id of the tunnel." })
 
 /** Ids in requests. They are checked more strictly than ids in rows. */
 export const AgentIdInput = AgentId.check(noNulCharacter)

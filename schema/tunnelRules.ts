@@ -36,19 +36,30 @@ export const tunnelProblem = (tunnel: TunnelShape): TunnelProblem | undefined =>
   if (proxyProtocol !== "none" && protocol !== "tcp" && protocol !== "tls") {
     return problem("proxyProtocol", `expected none for ${protocol}; v1 and v2 are for tcp and tls`)
   }
-  const [, scheme, host = ""] = /^(https?):\/\/(.*):\d+$/u.exec(target) ?? []
+  const [, scheme, host = ""] = targetParts(target)
   if (scheme !== undefined && protocol !== "http")
     return problem("target", `expected host:port without ${scheme}:// for ${protocol}`)
-  if (scheme === "https" && tls === undefined && !canBeVerified(host)) {
-    return problem("tls", `expected insecure, or verify if the certificate of ${host} is for the tunnel's domain`)
+  if (tls === undefined && isUnverifiable(target)) {
+    return problem(
+      "tls",
+      `expected insecure or verify, because ${host} has no name to verify; verify if its certificate is for the tunnel's domain`
+    )
   }
   return undefined
 }
 
 const problem = (field: keyof TunnelShape, issue: string): TunnelProblem => ({ path: [field], issue })
 
-/** An address and localhost have no certificate of a public authority. */
-const canBeVerified = (host: string): boolean =>
-  host !== "localhost" && parseIpv4(host) === undefined && parseIpv6(host.replace(/^\[|\]$/gu, "")) === undefined
+const targetParts = (target: string): ReadonlyArray<string | undefined> => /^(https?):\/\/(.*):\d+$/u.exec(target) ?? []
+
+/**
+ * Whether the target speaks TLS under an IP address or localhost, for which no public authority issues certificates. Such a
+ * tunnel needs an explicit `tls`.
+ */
+export const isUnverifiable = (target: string): boolean => {
+  const [, scheme, host = ""] = targetParts(target)
+  return scheme === "https" &&
+    (host === "localhost" || parseIpv4(host) !== undefined || parseIpv6(host.replace(/^\[|\]$/gu, "")) !== undefined)
+}
 
 export const tunnelChecks = [Schema.makeFilter((tunnel: TunnelShape) => tunnelProblem(tunnel))] as const

@@ -18,7 +18,9 @@ export type InputValues = Readonly<Record<string, Option.Option<string>>>
 const tables: Readonly<Record<string, Omit<TableOptions, "now">>> = {
   agents: { columns: ["name", "status", "virtualIp", "lastSeenAt", "sentRevision", "appliedRevision", "id"] },
   gateways: { columns: ["name", "status", "publicIp", "listenPort", "lastSeenAt", "appliedRevision", "id"] },
-  tunnels: { columns: ["domain", "target", "agent", "enabled", "status", "serving", "revision", "id"] },
+  tunnels: {
+    columns: ["domain", "name", "protocol", "listenPort", "target", "agent", "enabled", "status", "serving", "id"]
+  },
   certificates: { columns: ["domain", "expiresAt", "source", "withheld", "updatedAt"] },
   clients: {
     columns: ["name", "clientType", "node", "address", "level", "since", "sentRevision", "appliedRevision", "clientId"]

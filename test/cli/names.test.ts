@@ -42,8 +42,21 @@ layer(SharedServer.layer, { excludeTestServices: true, timeout: 60_000 })("argum
       const table = yield* control("tunnel", "list", "--agent", "named")
       assert.match(
         table.stdout,
-        /^DOMAIN +TARGET +AGENT +ENABLED +STATUS +SERVING +REVISION +ID\nnamed\.example\.com +localhost:1 +named +true +- /u
+        /^DOMAIN +NAME +PROTOCOL +LISTEN PORT +TARGET +AGENT +ENABLED +STATUS +SERVING +ID\nnamed\.example\.com +- +http +- +localhost:1 +named +true +- /u
       )
+      const game = ["--name", "minecraft", "--protocol", "tcp", "--listen-port", "25565", "--target", "localhost:25565"]
+      const made = yield* control("tunnel", "create", "--agent", "named", ...game, ...json)
+      assert.deepInclude(JSON.parse(made.stdout), { domain: null, name: "minecraft", listenPort: 25_565 }, made.stderr)
+      const updated = yield* control("tunnel", "update", "minecraft", "--proxy-protocol", "v2", ...json)
+      assert.deepInclude(JSON.parse(updated.stdout), { proxyProtocol: "v2", name: "minecraft" }, updated.stderr)
+      assert.match(
+        (yield* control("tunnel", "list", "--protocol", "tcp")).stdout,
+        /^- +minecraft +tcp +25565 +localhost/mu
+      )
+      const plain = yield* control("tunnel", "create", "--agent", "named", "--target", "localhost:1")
+      assert.strictEqual(plain.code, 2)
+      assert.include(plain.stderr, "domain: expected a domain")
+      assert.strictEqual((yield* control("tunnel", "delete", "minecraft")).code, 0)
       const listed = yield* control("tunnel", "list", "--agent", "named", "--q", "two", ...json)
       assert.deepStrictEqual(JSON.parse(listed.stdout).map((item: { domain: string }) => item.domain), [
         `two.${domain}`

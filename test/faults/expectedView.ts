@@ -22,7 +22,8 @@ export const readRows = async (postgres: Postgres): Promise<DatabaseRows> => {
     (select coalesce(jsonb_agg(jsonb_build_object('id', id, 'name', name, 'publicIp', public_ip, 'slot', slot,
       'listenPort', listen_port, 'publicKey', wireguard_public_key, 'status', status)), '[]') from gateways) as gateways,
     (select coalesce(jsonb_agg(jsonb_build_object('id', id, 'agentId', agent_id, 'domain', domain, 'target', target,
-      'enabled', enabled)), '[]') from tunnels) as tunnels,
+      'enabled', enabled, 'name', name, 'protocol', protocol, 'port', port, 'listenPort', listen_port,
+      'proxyProtocol', proxy_protocol, 'tls', tls)), '[]') from tunnels) as tunnels,
     (select coalesce(jsonb_agg(jsonb_build_object('domain', domain, 'certificate', certificate,
       'expiresAt', to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"'))), '[]')
       from certificates) as certificates`)
@@ -60,7 +61,7 @@ const agentView = ({ id, level }: Account, { agents, gateways, tunnels }: Databa
       virtualIps: [inSubnet(String(agent["subnet"]), Number(gateway["slot"]))],
       ...(level === "v1" && { endpoint: endpoint(gateway) })
     }))),
-    tunnels: byKey(tunnels.filter(({ agentId }) => agentId === id).map(tunnelRow)),
+    tunnels: byKey(tunnels.filter(({ agentId }) => agentId === id).map((tunnel) => tunnelRow(tunnel, level))),
     certificates: {}
   }
 }
@@ -85,7 +86,7 @@ const gatewayView = (
       ...(level === "v1" && { gatewayVirtualIp: inSubnet(String(agent["subnet"]), Number(gateway["slot"])) })
     }))),
     tunnels: byKey(
-      tunnels.map((tunnel) => ({ ...tunnelRow(tunnel), agentVirtualIp: addresses.get(tunnel["agentId"]) }))
+      tunnels.map((tunnel) => ({ ...tunnelRow(tunnel, level), agentVirtualIp: addresses.get(tunnel["agentId"]) }))
     ),
     certificates: byKey(certificates.map((certificate) => ({
       ...only(certificate, ["domain", "certificate", "expiresAt"]),
@@ -99,7 +100,12 @@ type Fields = Readonly<Record<string, unknown>>
 const only = (row: Fields, names: ReadonlyArray<string>): Fields =>
   Object.fromEntries(names.map((name) => [name, row[name]]))
 
-const tunnelRow = (tunnel: Fields): Fields => only(tunnel, ["id", "domain", "target", "enabled"])
+/** The faults use http tunnels only, which both levels see. */
+const tunnelRow = (tunnel: Fields, level: Account["level"]): Fields =>
+  only(tunnel, level === "v1" ? [...plainFields, ...fieldsOfV1] : plainFields)
+
+const plainFields = ["id", "domain", "target", "enabled"]
+const fieldsOfV1 = ["name", "protocol", "port", "listenPort", "proxyProtocol", "tls"]
 
 const byKey = (rows: ReadonlyArray<Fields>): Fields =>
   Object.fromEntries(rows.map((row) => [String(row["id"] ?? row["domain"]), row]))

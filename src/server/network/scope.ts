@@ -34,11 +34,16 @@ export const areConnected = (state: NetworkState, gateway: Gateway, agent: Agent
   return false
 }
 
-/** Whether a certificate for this name covers the domain of a tunnel that the scoped gateway serves. */
+/** A gateway needs a certificate for http only: it passes tls through, and the domain of tcp and udp is for DNS. */
+const needsCertificate = ({ protocol }: Tunnel): boolean => protocol === "http"
+
+/** Whether a certificate for this name covers the domain of an http tunnel that the scoped gateway serves. */
 export const seesCertificate = ({ scopeIndex }: NetworkState, gateway: Gateway, name: string): boolean => {
   const tunnels = scopeIndex && Option.getOrUndefined(HashMap.get(scopeIndex.tunnelsByName, name))
   if (tunnels === undefined) return false
-  for (const tunnel of HashMap.values(tunnels)) if (servesTunnel(gateway, tunnel)) return true
+  for (const tunnel of HashMap.values(tunnels)) {
+    if (needsCertificate(tunnel) && servesTunnel(gateway, tunnel)) return true
+  }
   return false
 }
 
@@ -72,9 +77,9 @@ export const rowsInScope = (state: NetworkState, gateway: Gateway) => {
   const tunnels = tunnelsInScope(state, gateway)
   const agents = new Set<AgentId>(gateway.serves?.agents)
   const names = new Set<string>()
-  for (const { agentId, domain } of tunnels) {
-    agents.add(agentId)
-    for (const name of namesCovering(domain)) names.add(name)
+  for (const tunnel of tunnels) {
+    agents.add(tunnel.agentId)
+    if (needsCertificate(tunnel)) { for (const name of namesCovering(tunnel.domain)) names.add(name) }
   }
   return {
     agents: existing(agents, (id) => BucketMap.get(state.agents, id)),

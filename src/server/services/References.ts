@@ -17,7 +17,7 @@ export class References extends Context.Service<References, {
   agent(reference: string): Effect.Effect<AgentId, AgentNotFound | StoreUnavailable>
   /** The gateway that a path names. */
   gateway(reference: string): Effect.Effect<GatewayId, GatewayNotFound | StoreUnavailable>
-  /** The tunnel that a path names by its id or its domain. */
+  /** The tunnel that a path names by its id, its domain (`http`, `tls`) or its name. */
   tunnel(reference: string): Effect.Effect<TunnelId, TunnelNotFound | StoreUnavailable>
   /** The agent that a body or a filter names. */
   agentInBody(reference: string): Effect.Effect<AgentId, NoSuchAgent | StoreUnavailable>

@@ -170,7 +170,7 @@ const readCoverage = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, gatew
     yield* sql`select serves is null or ${domain} not like '*.%' or serves -> 'domains' @> to_jsonb(${domain}::text) as "isInScope",
       exists (select from tunnels t where (t.domain = ${domain} or (${domain} like '*.%'
           and substring(t.domain from position('.' in t.domain)) = substring(${domain} from 2)))
-        and (serves is null or serves -> 'agents' @> to_jsonb(t.agent_id) or serves -> 'domains' @> to_jsonb(t.domain)
+        and t.protocol = 'http' and (serves is null or serves -> 'agents' @> to_jsonb(t.agent_id) or serves -> 'domains' @> to_jsonb(t.domain)
           or serves -> 'domains' @> to_jsonb('*' || substring(t.domain from position('.' in t.domain))))) as "isUsed"
       from gateways where id = ${gateway}`
   )

@@ -26,6 +26,7 @@ const RowFacts = Schema.Struct({
       withheld: Schema.Boolean
     })
   ),
+  /** Domains of enabled `http` tunnels, which gateways serve with a certificate. */
   tunnels: Schema.Array(Schema.String),
   neverUsedKeys: Schema.Array(Schema.String),
   staleKeys: Schema.Array(Schema.String),
@@ -157,7 +158,9 @@ const factsQuery = `select jsonb_build_object(
       'withheld', coalesce(withheld, false)) as value
     from certificates order by domain`)
 },
-  'tunnels', ${array(`select to_jsonb(domain) as value from tunnels where enabled order by domain`)},
+  'tunnels', ${
+  array(`select to_jsonb(domain) as value from tunnels where enabled and protocol = 'http' order by domain`)
+},
   'neverUsedKeys', ${
   keys(`last_used_at is null and created_at between now() - interval '90 days'
     and now() - interval '1 day'`)

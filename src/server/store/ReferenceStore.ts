@@ -3,7 +3,7 @@ import { Context, Effect, Layer, Schema } from "effect"
 import { SqlClient } from "effect/sql"
 import { type StoreUnavailable, withStoreErrors } from "./sql.ts"
 
-/** Rows that have a name. The domain is the name of a tunnel and of a certificate. */
+/** Rows that have a name. The domain is a name of an http or tls tunnel, and the name of a certificate. */
 export type NamedKind = "agent" | "gateway" | "tunnel" | "certificate"
 
 /** The sentence about a name or id that no row has. */
@@ -45,12 +45,14 @@ export class ReferenceStore extends Context.Service<ReferenceStore, {
           const hasName = kind === "agent" || kind === "gateway"
             ? sql`control_name_key(name) = control_name_key(given.reference)`
             : kind === "tunnel"
-            // A tcp or udp tunnel may have the domain of another tunnel.
-            ? sql`control_name_key(name) = control_name_key(given.reference)
-                or (domain = lower(given.reference) and protocol in ('http', 'tls'))`
+            ? sql`control_name_key(name) = control_name_key(given.reference)`
             : sql`domain = lower(given.reference)`
+          // A tcp or udp tunnel may have the domain of another tunnel. A domain comes before an equal name.
+          const byDomain =
+            sql`(select id from tunnels where domain = lower(given.reference) and protocol in ('http', 'tls'))`
           const rows = yield* withStoreErrors(sql`
             select reference, coalesce((select ${id} from ${table} where ${id} = given.reference),
+              ${kind === "tunnel" ? byDomain : sql`null`},
               (select ${id} from ${table} where ${hasName} limit 1)) as id
             from unnest(${references}::text[]) as given (reference)`)
           return new Map(decodeResolved(rows).flatMap(({ id, reference }) => id === null ? [] : [[reference, id]]))
@@ -59,8 +61,11 @@ export class ReferenceStore extends Context.Service<ReferenceStore, {
 
       const similarNames = Effect.fn("ReferenceStore.similarNames")(function*(kind: NamedKind, text: string) {
         const name = sql(columns[kind].name)
+        const source = kind === "tunnel"
+          ? sql`(select domain from tunnels where protocol in ('http', 'tls') union all select name from tunnels) as names`
+          : sql(columns[kind].table)
         const rows = yield* withStoreErrors(sql`
-          select ${name} as name from ${sql(columns[kind].table)}
+          select ${name} as name from ${source}
           where ${name} is not null and length(${name}) between length(${text}) - 2 and length(${text}) + 2
           order by lower(left(${name}, 1)) = lower(left(${text}, 1)) desc, ${name} limit ${maxCandidates}`)
         return decodeNames(rows).map(({ name }) => name)

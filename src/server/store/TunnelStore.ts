@@ -2,6 +2,7 @@
 import { HostName, type Revision, type TunnelId } from "#schema/ids.ts"
 import type { Page, PageRequest } from "#schema/pagination.ts"
 import { type NewTunnel, Tunnel, type TunnelPatch } from "#schema/tunnelResources.ts"
+import { isUnverifiable, tunnelProblem } from "#schema/tunnelRules.ts"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { SqlClient, type SqlError } from "effect/sql"
 import { keysetPages } from "./keysetPages.ts"
@@ -92,7 +93,7 @@ export class TunnelStore extends Context.Service<TunnelStore, {
       const changeAndRead = (
         id: TunnelId,
         given: TunnelPatch,
-        change: Effect.Effect<unknown, SqlError.SqlError>
+        change: Effect.Effect<unknown, SqlError.SqlError | TunnelRejected>
       ) =>
         change.pipe(
           Effect.andThen(sql`set constraints all immediate`),
@@ -138,7 +139,7 @@ export class TunnelStore extends Context.Service<TunnelStore, {
         return yield* changeAndRead(
           id,
           patch,
-          updateQuery(sql, id, patch)
+          Effect.andThen(checkPatch(sql, id, patch), updateQuery(sql, id, patch))
         )
       })
 
@@ -153,6 +154,30 @@ export class TunnelStore extends Context.Service<TunnelStore, {
     })
   )
 }
+
+/** Checks the rules about several fields on the row as the patch will leave it. A row that cannot be read is not checked. */
+const checkPatch = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, id: TunnelId, patch: TunnelPatch) {
+  const { agentId: _, enabled: _enabled, ...shape } = patch
+  if (Object.keys(shape).length === 0) return
+  const rows = yield* sql`select domain, target, protocol, name, listen_port as "listenPort",
+    proxy_protocol as "proxyProtocol", tls from tunnels where id = ${id} for update`
+  const row = Option.getOrUndefined(decodeShape(rows[0]))
+  if (row === undefined) return
+  // The column does not show whether an operator chose verify; a target that needs no choice has none.
+  const isChosen = row.tls === "insecure" || isUnverifiable(row.target) || shape.target === undefined
+  const problem = tunnelProblem({ ...row, tls: isChosen ? row.tls : undefined, ...shape })
+  if (problem !== undefined) return yield* new TunnelRejected({ reason: `${problem.path[0]}: ${problem.issue}` })
+})
+
+const decodeShape = Schema.decodeUnknownOption(Schema.Struct({
+  domain: Schema.NullOr(Schema.String),
+  target: Schema.String,
+  protocol: Schema.String,
+  name: Schema.NullOr(Schema.String),
+  listenPort: Schema.NullOr(Schema.Finite),
+  proxyProtocol: Schema.String,
+  tls: Schema.String
+}))
 
 /** A field that is undefined keeps its value; null clears it. */
 const updateQuery = (sql: SqlClient.SqlClient, id: TunnelId, patch: TunnelPatch) =>
@@ -193,6 +218,7 @@ function constraintError(error: SqlError.SqlError, { agentId = null, domain = nu
 /** Rules about several fields, which a change of one field can break. */
 const shapeRules: Readonly<Record<string, string>> = {
   tunnels_shape_valid: "http and tls need a domain and no listenPort; tcp and udp need a name and a listenPort",
+  tunnels_listen_port_allowed: "listenPort 80 and 443 of tcp serve http and tls; use another port",
   tunnels_proxy_protocol_allowed: "proxyProtocol must be none for http and udp; v1 and v2 are for tcp and tls",
   tunnels_scheme_allowed: "the target of tls, tcp and udp must be host:port without http:// or https://",
   tunnels_ports_exhausted: "the agent has no free port for another tunnel; delete tunnels or use another agent"

@@ -1,5 +1,6 @@
 /** SQL conditions of the filters of lists. */
 import type { AgentId } from "#schema/ids.ts"
+import type { TunnelProtocol } from "#schema/sharedFields.ts"
 import type { SqlClient, Statement } from "effect/sql"
 import { onlineCondition, reportedCondition } from "./presenceColumns.ts"
 
@@ -14,10 +15,13 @@ export interface ClientFilter {
 
 export interface TunnelFilter {
   readonly domain?: string
+  /** The whole name, in any case. */
+  readonly name?: string
+  readonly protocol?: TunnelProtocol
   readonly agent?: AgentId
   /** The reported status. */
   readonly status?: string
-  /** A part of the domain or of the target, or the beginning of the id. */
+  /** A part of the domain, of the name or of the target, or the beginning of the id. */
   readonly q?: string
 }
 
@@ -48,11 +52,19 @@ export const clientConditions =
   ]
 
 export const tunnelConditions =
-  (sql: SqlClient.SqlClient) => ({ agent, domain, q, status }: TunnelFilter): Conditions => [
+  (sql: SqlClient.SqlClient) => ({ agent, domain, name, protocol, q, status }: TunnelFilter): Conditions => [
     ...optional(domain, (domain) => sql`domain = ${domain}`),
+    ...optional(name, (name) => sql`control_name_key(name) = control_name_key(${name})`),
+    ...optional(protocol, (protocol) => sql`protocol = ${protocol}`),
     ...optional(agent, (agent) => sql`agent_id = ${agent}`),
     ...optional(status, (status) => sql`reported_status = ${status} and ${sql.literal(reportedCondition)}`),
-    ...optional(q, (q) => sql.or([contains(sql, "domain", q), contains(sql, "target", q), startsWith(sql, "id", q)]))
+    ...optional(q, (q) =>
+      sql.or([
+        contains(sql, "domain", q),
+        contains(sql, "name", q),
+        contains(sql, "target", q),
+        startsWith(sql, "id", q)
+      ]))
   ]
 
 export const certificateConditions = (sql: SqlClient.SqlClient) => ({ domain, q }: CertificateFilter): Conditions => [

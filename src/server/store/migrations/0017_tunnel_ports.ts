@@ -42,6 +42,7 @@ const columns = [
      add constraint tunnels_shape_valid check (case when protocol in ('http', 'tls')
        then domain is not null and listen_port is null
        else name is not null and listen_port is not null end),
+     add constraint tunnels_listen_port_allowed check (protocol <> 'tcp' or listen_port not in (80, 443)),
      add constraint tunnels_proxy_protocol_allowed check (proxy_protocol = 'none' or protocol in ('tcp', 'tls')),
      add constraint tunnels_scheme_allowed check (protocol = 'http' or target !~ '^https?://')`,
   // The domain of a tcp or udp tunnel is for DNS only, so that another tunnel may have it.
