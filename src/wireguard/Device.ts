@@ -45,7 +45,7 @@ export interface TunnelSocket extends Duplex {
   readonly connecting: boolean
   readonly remoteAddress: string | undefined
   readonly remotePort: number | undefined
-  readonly localAddress: string | undefined
+  readonly localAddress?: string | undefined
   setTimeout(millis: number, listener?: () => void): this
   setNoDelay(enabled?: boolean): this
   setKeepAlive(enabled?: boolean, initialDelayMillis?: number): this

@@ -2,6 +2,8 @@
 import type { Clock } from "#processes/clock.ts"
 import type { Device } from "./Device.ts"
 import type { WireGuardEvent } from "./noise/WireGuard.ts"
+import { openKernelDevice } from "./kernel/KernelDevice.ts"
+import { kernelProblem } from "./kernel/KernelInterface.ts"
 import { openUserspaceDevice } from "./userspace/UserspaceDevice.ts"
 
 export interface OpenDeviceOptions {
@@ -20,8 +22,13 @@ export interface OpenDeviceOptions {
 
 /** Rejects with a sentence if the device cannot be opened. With `auto`, a missing kernel device is replaced by the userspace one. */
 export const openDevice = async (options: OpenDeviceOptions): Promise<Device> => {
-  const { clock, kind, listenPort, mtu, onPeerChange, privateKey } = options
-  if (kind === "kernel") throw new Error("the kernel device is not part of this version; use --device userspace")
+  const { clock, kind, listenPort, log, mtu, onPeerChange, prefer, privateKey } = options
+  if (kind === "kernel" || kind === "auto" && prefer === "kernel") {
+    const problem = await kernelProblem()
+    if (problem === undefined) return await openKernelDevice({ privateKey, listenPort, mtu, clock, warn: log.warn })
+    if (kind === "kernel") throw new Error(`the kernel device cannot be used: ${problem}; use --device userspace`)
+    log.info(`using the userspace device, because the kernel device cannot be used: ${problem}`)
+  }
   const onEvent = (event: WireGuardEvent) => {
     if (event.type !== "peerSilent") onPeerChange?.()
   }

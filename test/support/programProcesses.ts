@@ -10,6 +10,17 @@ import { createInterface } from "node:readline"
 /** The Node that runs the demo. */
 const node = process.execPath
 
+/** `ip netns exec` becomes the program, so that signals reach it. */
+const spawnIn = (
+  namespace: string | undefined,
+  args: ReadonlyArray<string>,
+  environment: Readonly<Record<string, string>>
+) => {
+  const words = namespace === undefined ? [node, ...args] : ["ip", "netns", "exec", namespace, node, ...args]
+  const [command = node, ...rest] = words
+  return spawn(command, rest, { env: { ...process.env, ...environment }, stdio: ["ignore", "pipe", "pipe"] })
+}
+
 /** A program that runs until it is stopped or killed. */
 export class Program {
   readonly #child: ChildProcess
@@ -17,11 +28,14 @@ export class Program {
   readonly #waiting = new Set<() => void>()
   readonly #ended: Promise<unknown>
 
-  constructor(file: string, args: ReadonlyArray<string>, environment: Readonly<Record<string, string>>) {
-    this.#child = spawn(node, [resolve(file), ...args], {
-      env: { ...process.env, ...environment },
-      stdio: ["ignore", "pipe", "pipe"]
-    })
+  /** `file`: a program, or `-e` for code. `namespace`: name of a network namespace. */
+  constructor(
+    file: string,
+    args: ReadonlyArray<string>,
+    environment: Readonly<Record<string, string>>,
+    namespace?: string
+  ) {
+    this.#child = spawnIn(namespace, [file === "-e" ? file : resolve(file), ...args], environment)
     endWithThisProcess(this.#child)
     this.#ended = once(this.#child, "exit")
     for (const stream of [this.#child.stdout, this.#child.stderr]) {
@@ -66,12 +80,10 @@ export class Program {
 /** Runs `control` with these words. Returns its standard output. Rejects with its error. */
 export const control = async (
   words: ReadonlyArray<string>,
-  environment: Readonly<Record<string, string>>
+  environment: Readonly<Record<string, string>>,
+  namespace?: string
 ): Promise<string> => {
-  const child = spawn(node, [resolve("src/cli/main.ts"), ...words], {
-    env: { ...process.env, ...environment },
-    stdio: ["ignore", "pipe", "pipe"]
-  })
+  const child = spawnIn(namespace, [resolve("src/cli/main.ts"), ...words], environment)
   const output = { stdout: "", stderr: "" }
   child.stdout.on("data", (chunk: Buffer) => void (output.stdout += String(chunk)))
   child.stderr.on("data", (chunk: Buffer) => void (output.stderr += String(chunk)))
