@@ -5,6 +5,7 @@ import { clientHello, mutateBytes, mutateHello } from "#support/clientHellos.ts"
 import { v1, v1Unknown, v2, v2Local } from "#support/proxyHeaders.ts"
 import { seededRandom } from "#support/SeededRandom.ts"
 import { isDeepStrictEqual } from "node:util"
+import { IpPackets } from "./ipPackets.ts"
 
 export interface ParserTarget {
   readonly name: string
@@ -43,7 +44,20 @@ const proxyHeaders = (): ParserTarget => {
   }
 }
 
-export const parserTargets = async (): Promise<ReadonlyArray<ParserTarget>> => [await clientHellos(), proxyHeaders()]
+const ipPackets = (): ParserTarget => {
+  const packets = new IpPackets()
+  return {
+    name: "IPv4 packet",
+    inputs: (seed, index) => packets.input(seed, index),
+    check: (input) => packets.check(input)
+  }
+}
+
+export const parserTargets = async (): Promise<ReadonlyArray<ParserTarget>> => [
+  await clientHellos(),
+  proxyHeaders(),
+  ipPackets()
+]
 
 function sameInPieces(parse: (bytes: Buffer) => { readonly _tag: string }, input: Buffer, index: number): string {
   const whole = parse(input)
