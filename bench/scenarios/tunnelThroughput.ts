@@ -1,5 +1,5 @@
 /** Measures TCP throughput through userspace WireGuard, beside plain TCP and wireguard-go in the same run. */
-import type { Scenario } from "#bench/support/BenchRun.ts"
+import type { BenchRun, Scenario } from "#bench/support/BenchRun.ts"
 import { type Child, startNode, stopChild } from "#bench/support/childProcesses.ts"
 import { IpcClient } from "#bench/support/ipcCalls.ts"
 import type { ProbeHandlers } from "#bench/support/processProbe.ts"
@@ -10,7 +10,7 @@ import { generateKeyPairSync } from "node:crypto"
 const megabyte = 1_000_000
 const mtu = 1_280
 
-/** Mean of all transfers in one direction. */
+/** Median of the rounds. */
 interface Result {
   readonly megabitsPerSecond: number
   /** CPU time of all processes at both ends. */
@@ -18,46 +18,7 @@ interface Result {
 }
 
 type Way = "upload" | "download"
-type Results = Readonly<Record<Way, Result>>
-
-export const tunnelThroughput: Scenario = {
-  name: "tunnel-throughput",
-  description: "one TCP connection through userspace WireGuard, through wireguard-go, and without a tunnel",
-  timeoutMillis: 300_000,
-  run: async (bench) => {
-    const megabytes = bench.repetitions(100, 30)
-    const userspace = await measureUserspace(megabytes)
-    const plain = await measurePlain(10 * megabytes)
-    for (const way of ["upload", "download"] as const) {
-      bench.addRow({
-        label: `tunnel ${way}: userspace and plain TCP`,
-        control: text(userspace[way]),
-        bare: text(plain[way]),
-        ratio: userspace[way].megabitsPerSecond / plain[way].megabitsPerSecond
-      })
-    }
-    const reason = reasonWithoutWireguardGo()
-    if (reason !== undefined) {
-      bench.log(`wireguard-go is not measured: ${reason}`)
-      return
-    }
-    const go = await measureWireguardGo(megabytes)
-    for (const way of ["upload", "download"] as const) {
-      const perCore = go[way].cpuMillisPerMegabyte / userspace[way].cpuMillisPerMegabyte
-      bench.addRow({
-        label: `tunnel ${way}: userspace and wireguard-go, throughput per core`,
-        control: text(userspace[way]),
-        bare: text(go[way]),
-        ratio: perCore,
-        goal: "1.00 x",
-        isMet: perCore >= 1
-      })
-    }
-  }
-}
-
-const text = ({ cpuMillisPerMegabyte, megabitsPerSecond }: Result) =>
-  `${Math.round(megabitsPerSecond)} Mbit/s, ${cpuMillisPerMegabyte.toFixed(1)} ms CPU/MB`
+const ways = ["upload", "download"] as const
 
 interface End {
   readonly child: Child
@@ -65,8 +26,100 @@ interface End {
   readonly probe: IpcClient<ProbeHandlers>
 }
 
-const startEnd = (namespace?: string): End => {
+/** A way to carry the bytes. */
+interface Setup {
+  readonly client: End
+  readonly server: End
+  /** Address of the server. */
+  readonly host: string
+  /** Bytes of one transfer, in megabytes. */
+  readonly megabytes: number
+  /** CPU time of more processes so far. */
+  readonly otherCpu: () => number
+  readonly results: Record<Way, Array<Result>>
+}
+
+export const tunnelThroughput: Scenario = {
+  name: "tunnel-throughput",
+  description: "one TCP connection through userspace WireGuard, through wireguard-go, and without a tunnel",
+  timeoutMillis: 300_000,
+  run: async (bench) => {
+    const megabytes = bench.repetitions(60, 30)
+    const reason = reasonWithoutWireguardGo()
+    if (reason !== undefined) bench.log(`wireguard-go is not measured: ${reason}`)
+    const pair = reason === undefined ? new WireguardGoPair() : undefined
+    const children: Array<Child> = []
+    try {
+      const userspace = await openUserspace(children, megabytes)
+      const plain = await openPlain(children, 10 * megabytes)
+      const go = pair && await openWireguardGo(children, pair, megabytes)
+      // The load of the machine changes, so that the rounds alternate.
+      for (let round = 0; round < bench.repetitions(5, 3); round += 1) {
+        for (const setup of [userspace, plain, ...go === undefined ? [] : [go]]) {
+          await transferBothWays(setup, round === 0)
+        }
+      }
+      for (const way of ways) addRows(bench, way, userspace, plain, go)
+    } finally {
+      await Promise.all(children.map((child) => stopChild(child.process)))
+      await pair?.close()
+    }
+  }
+}
+
+function addRows(bench: BenchRun, way: Way, userspace: Setup, plain: Setup, go: Setup | undefined): void {
+  const [own, direct] = [median(userspace, way), median(plain, way)]
+  bench.addRow({
+    label: `tunnel ${way}: userspace and plain TCP`,
+    control: text(own),
+    bare: text(direct),
+    ratio: own.megabitsPerSecond / direct.megabitsPerSecond
+  })
+  if (go === undefined) return
+  const other = median(go, way)
+  const perCore = other.cpuMillisPerMegabyte / own.cpuMillisPerMegabyte
+  bench.addRow({
+    label: `tunnel ${way}: userspace and wireguard-go, throughput per core`,
+    control: text(own),
+    bare: text(other),
+    ratio: perCore,
+    goal: "1.00 x",
+    isMet: perCore >= 1
+  })
+}
+
+const text = ({ cpuMillisPerMegabyte, megabitsPerSecond }: Result) =>
+  `${Math.round(megabitsPerSecond)} Mbit/s, ${cpuMillisPerMegabyte.toFixed(1)} ms CPU/MB`
+
+const median = ({ results }: Setup, way: Way): Result => {
+  const middle = (of: (result: Result) => number) =>
+    results[way].map(of).toSorted((a, b) => a - b)[Math.floor(results[way].length / 2)]!
+  return {
+    megabitsPerSecond: middle((result) => result.megabitsPerSecond),
+    cpuMillisPerMegabyte: middle((result) => result.cpuMillisPerMegabyte)
+  }
+}
+
+async function transferBothWays(setup: Setup, isWarmUp: boolean): Promise<void> {
+  const { client, host, megabytes, otherCpu, results, server } = setup
+  const cpu = async () => {
+    const ofEnds = await Promise.all([client, server].map(({ probe }) => probe.call("cpu", undefined as never)))
+    return ofEnds.reduce((sum, millis) => sum + millis, otherCpu())
+  }
+  for (const way of ways) {
+    if (isWarmUp) await client.calls.call(way, { host, bytes: 10 * megabyte })
+    const before = await cpu()
+    const millis = await client.calls.call(way, { host, bytes: megabytes * megabyte })
+    results[way].push({
+      megabitsPerSecond: megabytes * 8 / (millis / 1_000),
+      cpuMillisPerMegabyte: (await cpu() - before) / megabytes
+    })
+  }
+}
+
+const startEnd = (children: Array<Child>, namespace?: string): End => {
   const child = startNode("bench/tunnelEnd.ts", { withProbe: true, ...namespace === undefined ? {} : { namespace } })
+  children.push(child)
   return {
     child,
     calls: new IpcClient(child.process, "tunnel end"),
@@ -74,86 +127,51 @@ const startEnd = (namespace?: string): End => {
   }
 }
 
-/** Transfers in both directions after a warm-up. `otherCpu`: CPU time of more processes. */
-async function transfer(
-  ends: readonly [End, End],
-  host: string,
-  megabytes: number,
-  otherCpu = () => 0
-): Promise<Results> {
-  const [client] = ends
-  const cpu = async () => {
-    const ofEnds = await Promise.all(ends.map(({ probe }) => probe.call("cpu", undefined as never)))
-    return ofEnds.reduce((sum, millis) => sum + millis, otherCpu())
-  }
-  const measure = async (way: Way): Promise<Result> => {
-    await client.calls.call(way, { host, bytes: megabytes * megabyte / 10 })
-    const before = await cpu()
-    const millis = await client.calls.call(way, { host, bytes: megabytes * megabyte })
-    return {
-      megabitsPerSecond: megabytes * 8 / (millis / 1_000),
-      cpuMillisPerMegabyte: (await cpu() - before) / megabytes
-    }
-  }
-  return { upload: await measure("upload"), download: await measure("download") }
+const setupOf = (client: End, server: End, host: string, megabytes: number, otherCpu = () => 0): Setup => ({
+  client,
+  server,
+  host,
+  megabytes,
+  otherCpu,
+  results: { upload: [], download: [] }
+})
+
+async function openPlain(children: Array<Child>, megabytes: number): Promise<Setup> {
+  const [client, server] = [startEnd(children), startEnd(children)]
+  await server.calls.call("serve", { host: "127.0.0.1" })
+  return setupOf(client, server, "127.0.0.1", megabytes)
 }
 
-async function withEnds<A>(
-  namespaces: readonly [string | undefined, string | undefined],
-  work: (ends: readonly [End, End]) => Promise<A>
-): Promise<A> {
-  const ends = [startEnd(namespaces[0]), startEnd(namespaces[1])] as const
-  try {
-    return await work(ends)
-  } finally {
-    await Promise.all(ends.map(({ child }) => stopChild(child.process)))
-  }
-}
-
-function measurePlain(megabytes: number): Promise<Results> {
-  return withEnds([undefined, undefined], async (ends) => {
-    await ends[1].calls.call("serve", { host: "127.0.0.1" })
-    return await transfer(ends, "127.0.0.1", megabytes)
+async function openUserspace(children: Array<Child>, megabytes: number): Promise<Setup> {
+  const [client, server] = [startEnd(children), startEnd(children)]
+  const [clientKeys, serverKeys] = [keyPair(), keyPair()]
+  const [clientAddress, serverAddress] = ["10.99.2.1", "10.99.2.2"] as const
+  await client.calls.call("openDevice", clientKeys)
+  const port = await server.calls.call("openDevice", serverKeys)
+  await server.calls.call("configure", {
+    publicKey: clientKeys.publicKey,
+    address: clientAddress,
+    localAddress: serverAddress,
+    endpoint: undefined,
+    keepaliveSeconds: 0
   })
-}
-
-function measureUserspace(megabytes: number): Promise<Results> {
-  return withEnds([undefined, undefined], async (ends) => {
-    const [client, server] = [keyPair(), keyPair()]
-    const addresses = ["10.99.2.1", "10.99.2.2"] as const
-    await ends[0].calls.call("openDevice", client)
-    const port = await ends[1].calls.call("openDevice", server)
-    const peer = { keepaliveSeconds: 0, endpoint: undefined }
-    await ends[1].calls.call("configure", {
-      ...peer,
-      publicKey: client.publicKey,
-      address: addresses[0],
-      localAddress: addresses[1]
-    })
-    await ends[0].calls.call("configure", {
-      ...peer,
-      publicKey: server.publicKey,
-      address: addresses[1],
-      localAddress: addresses[0],
-      endpoint: { host: "127.0.0.1", port }
-    })
-    await ends[1].calls.call("serve", { host: addresses[1] })
-    return await transfer(ends, addresses[1], megabytes)
+  await client.calls.call("configure", {
+    publicKey: serverKeys.publicKey,
+    address: serverAddress,
+    localAddress: clientAddress,
+    endpoint: { host: "127.0.0.1", port },
+    keepaliveSeconds: 0
   })
+  await server.calls.call("serve", { host: serverAddress })
+  return setupOf(client, server, serverAddress, megabytes)
 }
 
-async function measureWireguardGo(megabytes: number): Promise<Results> {
-  const pair = new WireguardGoPair()
-  try {
-    await pair.open(mtu)
-    const [left, right] = pair.sides
-    return await withEnds([left.namespace, right.namespace], async (ends) => {
-      await ends[1].calls.call("serve", { host: right.inner })
-      return await transfer(ends, right.inner, megabytes, () => pair.cpuMillis())
-    })
-  } finally {
-    await pair.close()
-  }
+async function openWireguardGo(children: Array<Child>, pair: WireguardGoPair, megabytes: number): Promise<Setup> {
+  await pair.open(mtu)
+  const [left, right] = pair.sides
+  const [client, server] = [startEnd(children, left.namespace), startEnd(children, right.namespace)]
+  await server.calls.call("serve", { host: right.inner })
+  return setupOf(client, server, right.inner, megabytes, () => pair.cpuMillis())
 }
 
 function keyPair(): { readonly privateKey: string; readonly publicKey: string } {
