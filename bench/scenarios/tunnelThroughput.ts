@@ -1,4 +1,4 @@
-/** Measures TCP throughput through userspace WireGuard, beside plain TCP and wireguard-go in the same run. */
+/** Measures TCP through userspace WireGuard, with plain TCP and wireguard-go for comparison. */
 import type { BenchRun, Scenario } from "#bench/support/BenchRun.ts"
 import { type Child, startNode, stopChild } from "#bench/support/childProcesses.ts"
 import { IpcClient } from "#bench/support/ipcCalls.ts"
