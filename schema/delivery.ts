@@ -76,7 +76,7 @@ export const Delivery = Schema.Struct({
   }),
   serving: Schema.optionalKey(Schema.Array(Schema.Struct({
     gatewayId: GatewayId,
-    gatewayName: Schema.String.annotate({ description: "Display name of the gateway." }),
+    gatewayName: Schema.String.annotate({ description: "Display name of the gateway.", examples: ["edge-1"] }),
     status: Schema.NullOr(Schema.String).annotate({
       description: "Report of the gateway about the changed tunnel; null if it has not reported."
     }),

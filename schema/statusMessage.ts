@@ -3,7 +3,7 @@ import { Schema } from "effect"
 import { message } from "./envelope.ts"
 import { Revision, Timestamp } from "./ids.ts"
 
-const bytes = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
+const bytes = Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)).annotate({ examples: [1_480] })
 
 export const TunnelReportV1 = Schema.Struct({
   id: Schema.optionalKey(Schema.String.check(Schema.isBetweenLength(1, 128))).annotate({
@@ -29,9 +29,14 @@ export const peerFields = {
   lastHandshakeAt: Schema.NullOr(Timestamp).annotate({
     description: "Time of the last WireGuard handshake; null before the first one."
   }),
-  receivedBytes: bytes.annotate({ description: "Bytes received from the peer since the interface was made." }),
-  sentBytes: bytes.annotate({ description: "Bytes sent to the peer since the interface was made." }),
-  endpoint: Schema.NullOr(Schema.String.check(Schema.isMaxLength(128))).annotate({
+  receivedBytes: bytes.annotate({
+    description: "Bytes received from the peer since the interface was made.",
+    examples: [1_480]
+  }),
+  sentBytes: bytes.annotate({ description: "Bytes sent to the peer since the interface was made.", examples: [2_960] }),
+  endpoint: Schema.NullOr(
+    Schema.String.check(Schema.isMaxLength(128)).annotate({ examples: ["198.51.100.4:40112"] })
+  ).annotate({
     description: "Address and UDP port of the peer; null if unknown."
   })
 }

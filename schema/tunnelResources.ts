@@ -28,7 +28,7 @@ export const Tunnel = Schema.Struct({
   }),
   serving: Schema.Array(Schema.Struct({
     gatewayId: GatewayId,
-    gatewayName: storedText("Display name of the gateway."),
+    gatewayName: storedText("Display name of the gateway.").annotate({ examples: ["edge-1"] }),
     status: storedText("`serving`, or the gateway's reason why it does not serve the tunnel."),
     detail: Schema.NullOr(Schema.String).annotate({ description: "Reason; null if the gateway gave none." }),
     since: timestampField("Time since which the connection reports this state.")
@@ -48,7 +48,7 @@ export const TunnelDetails = Schema.Struct({
   ...Tunnel.fields,
   clients: Schema.Array(Schema.Struct({
     ...clientFields,
-    clientName: storedText("Display name of the client."),
+    clientName: storedText("Display name of the client.").annotate({ examples: ["home"] }),
     status: Schema.Literals(["online", "offline"]).annotate({ description: "Whether the client is connected." }),
     wanted: Revision.annotate({ description: "Revision that the client has to apply: that of the tunnel." }),
     sent: Schema.NullOr(Revision).annotate({
