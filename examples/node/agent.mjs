@@ -169,10 +169,13 @@ function keyOf(row) {
   return row.id ?? row.domain
 }
 
-/** Converts each list of a config to an object by id; certificates by domain. */
-function viewOf({ agent, gateway, ...lists }) {
-  const byKey = ([name, rows]) => [name, Object.fromEntries(rows.map((row) => [keyOf(row), row]))]
-  return { own: agent ?? gateway, tunnels: {}, ...Object.fromEntries(Object.entries(lists).map(byKey)) }
+/** Converts each list of a config to an object by id; certificates by domain. Other fields stay, for example `mtu`. */
+function viewOf({ agent, gateway, ...fields }) {
+  const byKey = ([name, rows]) => [
+    name,
+    Array.isArray(rows) ? Object.fromEntries(rows.map((row) => [keyOf(row), row])) : rows
+  ]
+  return { own: agent ?? gateway, tunnels: {}, ...Object.fromEntries(Object.entries(fields).map(byKey)) }
 }
 
 /** Reads the state file. Returns null if the file is missing or damaged. */
