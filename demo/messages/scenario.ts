@@ -84,7 +84,7 @@ export const runScenario = Effect.fn("runScenario")(
     const appPath = `/api/tunnels/${app.body.id}`
     yield* act(
       "The operator changes the target of the tunnel: PATCH /api/tunnels/…",
-      withStatus(operator.patch(appPath, { target: "https://localhost:8443" })),
+      withStatus(operator.patch(appPath, { target: "https://localhost:8443", tls: "insecure" })),
       {
         home: ["tunnel_update"],
         ...gateways("tunnel_update")

@@ -70,7 +70,7 @@ export const startServer = Effect.fn("startServer")(function*(dataDir: string) {
 /** Drops the CONTROL_* and DATABASE_URL variables, so that the demo never touches a database of the environment. */
 const spawnServer = (dataDir: string): ChildProcess => {
   const inherited = Object.entries(process.env).filter(([name]) => !/^(?:CONTROL_|DATABASE_URL)/u.test(name))
-  return spawn(process.execPath, [join(import.meta.dirname, "..", "src", "server", "main.ts")], {
+  return spawn(process.execPath, [join(import.meta.dirname, "../..", "src", "server", "main.ts")], {
     cwd: dataDir,
     env: {
       ...Object.fromEntries(inherited),
