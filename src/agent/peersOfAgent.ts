@@ -17,7 +17,7 @@ export const peersOfAgent = ({ agent, gateways }: AgentView): ReadonlyArray<Peer
   )
 
 /** Parses `address:port`, IPv6 in brackets. Another host than an address is not an endpoint of Control. */
-export const parseEndpoint = (text: string): Endpoint | undefined => {
+const parseEndpoint = (text: string): Endpoint | undefined => {
   const [, bracketed, plain, port] = /^(?:\[([0-9a-f:.]+)\]|([0-9.]+)):(\d{1,5})$/iu.exec(text) ?? []
   const host = bracketed ?? plain
   return host === undefined ? undefined : { host, port: Number(port) }

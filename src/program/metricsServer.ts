@@ -60,7 +60,7 @@ export const startMetricsServer = async (options: MetricsServerOptions): Promise
 }
 
 /** https://prometheus.io/docs/instrumenting/exposition_formats/ */
-export const metricsText = (metrics: ReadonlyArray<Metric>): string =>
+const metricsText = (metrics: ReadonlyArray<Metric>): string =>
   metrics.map(({ help, name, type, values }) =>
     `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${
       values.map(({ labels = {}, value }) => `${name}${labelsText(labels)} ${value}\n`).join("")

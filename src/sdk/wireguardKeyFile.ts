@@ -37,7 +37,7 @@ export const readOrCreateWireguardKey = async (path: string): Promise<WireguardK
 const pkcs8Prefix = Buffer.from("302e020100300506032b656e04220420", "hex")
 
 /** The public key in base64; undefined if the text is no canonical base64 of 32 bytes. */
-export const wireguardPublicKey = (privateKey: string): string | undefined => {
+const wireguardPublicKey = (privateKey: string): string | undefined => {
   const bytes = Buffer.from(privateKey, "base64")
   if (bytes.length !== 32 || bytes.toString("base64") !== privateKey) return undefined
   const key = createPrivateKey({ key: Buffer.concat([pkcs8Prefix, bytes]), format: "der", type: "pkcs8" })

@@ -29,7 +29,7 @@ export const cleanLink: Link = {
   queueMillis: 100
 }
 
-export const mtu = 1_280
+const mtu = 1_280
 
 /** Time between two turns of a program's event loop. */
 const turnMillis = 0.05

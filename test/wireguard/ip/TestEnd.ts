@@ -15,7 +15,7 @@ export interface EndPlan {
   readonly keepAlive: number
 }
 
-export const plainPlan: EndPlan = {
+const plainPlan: EndPlan = {
   bytes: 0,
   chunkBytes: 16_384,
   readDelay: 0,

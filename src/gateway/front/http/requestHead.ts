@@ -206,7 +206,7 @@ function checkFraming(scan: Scan, version: RequestFacts["version"]): FrontError 
 }
 
 /** The lower-case name of a `Host` field; undefined if it is not valid. */
-export const hostNameOf = (host: string): string | undefined => {
+const hostNameOf = (host: string): string | undefined => {
   const match = hostPattern.exec(host)
   if (match === null) return undefined
   const name = (match[1] as string).toLowerCase()

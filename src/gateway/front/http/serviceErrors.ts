@@ -24,7 +24,7 @@ export const serviceFailure = (error: NodeJS.ErrnoException, isReused: boolean):
 }
 
 /** The service has closed the connection. */
-export const isReset = ({ code }: NodeJS.ErrnoException): boolean => code === "ECONNRESET" || code === "EPIPE"
+const isReset = ({ code }: NodeJS.ErrnoException): boolean => code === "ECONNRESET" || code === "EPIPE"
 
 function isCertificateError(code: string): boolean {
   return code.startsWith("ERR_TLS_") || code.startsWith("ERR_SSL_") || code === "EPROTO" || certificateCodes.test(code)

@@ -4,7 +4,7 @@ import { headerBytes as ipHeaderBytes, protocols, writeHeader } from "#wireguard
 
 export const flags = { fin: 1, syn: 2, rst: 4, psh: 8, ack: 16 } as const
 
-export const tcpHeaderBytes = 20
+const tcpHeaderBytes = 20
 
 /** MSS of a peer that sends no option (RFC 9293 section 3.7.1). */
 export const defaultMss = 536
@@ -13,7 +13,7 @@ export const defaultMss = 536
 const maxShift = 14
 
 /** Blocks of a SACK option without timestamps. */
-export const maxSackBlocks = 4
+const maxSackBlocks = 4
 
 /** A parsed segment. One object is reused for every packet. */
 export class Segment {

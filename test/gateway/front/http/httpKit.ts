@@ -190,7 +190,7 @@ export const untilClosed = (socket: Socket): Promise<string> => {
   return promise
 }
 
-export const tlsVisit = async (port: number, servername: string, protocols: Array<string>): Promise<TLSSocket> => {
+const tlsVisit = async (port: number, servername: string, protocols: Array<string>): Promise<TLSSocket> => {
   const socket = closeAfterTest(
     connectTls({ host: "127.0.0.1", port, servername, ca: authorities, ALPNProtocols: protocols })
   )
