@@ -197,8 +197,12 @@ export class TcpConnection implements HeapItem {
 
   /** A guessed sequence number must not end the connection (RFC 5961 section 3). */
   #receiveReset(now: number, start: number): void {
-    if (start === this.#receiver.next) this.#close("ECONNRESET")
-    else if (start > this.#receiver.next && start <= this.#receiver.edge) this.#ack.challenge(now)
+    if (start === this.#receiver.next) {
+      // The peer has everything and has forgotten the connection, because only the acknowledgement of the FIN was lost.
+      const isComplete = this.#hasRemoteEnded && this.#sender.una === this.#sender.fin
+      return this.#close(isComplete ? undefined : "ECONNRESET")
+    }
+    if (start > this.#receiver.next && start <= this.#receiver.edge) this.#ack.challenge(now)
   }
 
   /** Returns false if the segment must not be processed further. */
