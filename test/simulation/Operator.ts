@@ -43,15 +43,14 @@ export class Operator {
   createTunnel(random: Random): void {
     const agentId = this.#pickAgentId(random)
     const domain = HostName.make(random.pick(domains) ?? domains[0])
-    const target = `localhost:${random.between(8_000, 8_009)}`
-    const enabled = random.chance(0.8)
-    this.#request(Effect.flatMap(Tunnels, (tunnels) => tunnels.create({ agentId, domain, target, enabled })))
+    const tunnel = { agentId, domain, ...randomTarget(random), enabled: random.chance(0.8) }
+    this.#request(Effect.flatMap(Tunnels, (tunnels) => tunnels.create(tunnel)))
   }
 
   updateTunnel(random: Random): void {
     const id = this.#pickId("tunnel", random)
     const patch: TunnelPatch = random.weighted<TunnelPatch>([
-      [3, { target: `localhost:${random.between(8_000, 8_009)}` }],
+      [3, randomTarget(random)],
       [2, { enabled: random.chance(0.5) }],
       [3, { agentId: this.#pickAgentId(random) }],
       [1, { domain: HostName.make(random.pick(domains) ?? domains[0]) }]
@@ -195,6 +194,12 @@ export class Operator {
   #pickId(entity: keyof Rows, random: Random): string {
     return random.pick([...this.#simulation.database.tables[entity].keys()]) ?? "none"
   }
+}
+
+/** The protocol follows from the port of the target, so that old seeds keep their draws. */
+function randomTarget(random: Random) {
+  const port = random.between(8_000, 8_009)
+  return { target: `localhost:${port}`, protocol: port > 8_006 ? "tls" as const : "http" as const }
 }
 
 function tunnelOf(agentId: string, number: number) {

@@ -64,11 +64,13 @@ export class Transaction {
     return [...this.tables.key.values()].filter((key) => formatClientRef(key.owner) === formatClientRef(owner))
   }
 
-  /** As the triggers of migration 17. */
-  #withPort(row: Rows["tunnel"]): Rows["tunnel"] {
+  /** As the triggers and defaults of migration 17. The order of the fields is fixed, because rows are compared as text. */
+  #withPort(given: Rows["tunnel"]): Rows["tunnel"] {
+    const { agentId, domain, enabled, id, port: givenPort, protocol = "http", target } = given
+    const row = { id, agentId, domain, target, enabled, protocol }
     const old = this.tables.tunnel.get(row.id)
-    if (old?.agentId === row.agentId) return { ...row, port: old.port ?? 0 }
-    const wanted = old?.port ?? row.port
+    if (old?.agentId === agentId) return { ...row, port: old.port ?? 0 }
+    const wanted = old?.port ?? givenPort
     const used = [...this.tables.tunnel.values()]
       .filter(({ agentId, id }) => agentId === row.agentId && id !== row.id)
       .map(({ port }) => port ?? 0)

@@ -30,6 +30,8 @@ export interface TunnelRow {
   readonly domain: string
   readonly target: string
   readonly enabled: boolean
+  /** `http` if absent. Both protocols need a domain; test/server/ tests tcp and udp on PostgreSQL. */
+  readonly protocol?: "http" | "tls"
   /** Port at the agent. The transaction gives it. */
   readonly port?: number
 }

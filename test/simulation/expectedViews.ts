@@ -54,7 +54,8 @@ function agentView(tables: Tables, id: string, isPlain: boolean): View | undefin
   if (agent === undefined) return undefined
   const tunnels = new Map<string, string>()
   for (const row of tables.tunnel.values()) {
-    if (row.agentId === id) tunnels.set(row.id, isPlain ? tunnelForAgent(row) : tunnelForAgentV1(row))
+    if (row.agentId !== id || isPlain && !isHttp(row)) continue
+    tunnels.set(row.id, isPlain ? tunnelForAgent(row) : tunnelForAgentV1(row))
   }
   const peers = new Map<string, string>()
   for (const row of tables.gateway.values()) {
@@ -81,11 +82,18 @@ function gatewayView(tables: Tables, id: string, isPlain: boolean): View | undef
   if (gateway === undefined) return undefined
   const tunnels = new Map<string, string>()
   const served = [...tables.tunnel.values()].filter((row) => isServedBy(gateway, row))
-  for (const { agentId, domain, enabled, id, port, target } of served) {
+  for (const { agentId, domain, enabled, id, port, protocol, target } of isPlain ? served.filter(isHttp) : served) {
     const agentVirtualIp = tables.agent.get(agentId)?.virtualIp
     tunnels.set(
       id,
-      canonical({ id, domain, agentVirtualIp, target, enabled, ...(isPlain ? {} : { ...httpTunnelFields, port }) })
+      canonical({
+        id,
+        domain,
+        agentVirtualIp,
+        target,
+        enabled,
+        ...(isPlain ? {} : { ...httpTunnelFields, protocol, port })
+      })
     )
   }
   const peers = new Map<string, string>()
@@ -97,13 +105,16 @@ function gatewayView(tables: Tables, id: string, isPlain: boolean): View | undef
   }
   const certificates = new Map<string, string>()
   const covered = [...tables.certificate.values()].filter(({ id }) =>
-    gateway.serves === null || served.some(({ domain }) => covers(id, domain))
+    gateway.serves === null || served.some((row) => isHttp(row) && covers(id, row.domain))
   )
   for (const row of covered) certificates.set(row.id, certificateForGateway(row))
   const { listenPort, name } = gateway
   const own = { id, name, ...ownKeys(gateway, isPlain), ...(isPlain ? {} : { listenPort }) }
   return { own: canonical(own), peers, tunnels, certificates }
 }
+
+/** Tunnels that the plain level knows, and that need a certificate. */
+export const isHttp = ({ protocol = "http" }: TunnelRow): boolean => protocol === "http"
 
 /** Whether a name covers a domain: the same name, or a wildcard in place of the domain's first label. */
 function covers(name: string, domain: string): boolean {
@@ -132,8 +143,8 @@ function ownKeys({ privateKey, publicKey }: AgentRow | GatewayRow, isPlain: bool
 const tunnelForAgent = memoize(({ domain, enabled, id, target }: TunnelRow) =>
   canonical({ id, domain, target, enabled })
 )
-const tunnelForAgentV1 = memoize(({ domain, enabled, id, port, target }: TunnelRow) =>
-  canonical({ id, domain, target, enabled, ...httpTunnelFields, port })
+const tunnelForAgentV1 = memoize(({ domain, enabled, id, port, protocol, target }: TunnelRow) =>
+  canonical({ id, domain, target, enabled, ...httpTunnelFields, protocol, port })
 )
 const certificateForGateway = memoize(({ certificate, expiresAt, id: domain, privateKey }: CertificateRow) =>
   canonical({ domain, certificate, privateKey, expiresAt })

@@ -150,6 +150,24 @@ const views: ReadonlyArray<Mutant> = [
     "false) return notResumed(\"own\")"
   ),
   mutant(
+    "the plain level receives tunnels of every protocol",
+    "src/server/views/view.ts",
+    "export const isAtPlainLevel = ({ protocol }: Tunnel): boolean => protocol === \"http\"",
+    "export const isAtPlainLevel = ({ protocol }: Tunnel): boolean => protocol !== \"udp\""
+  ),
+  mutant(
+    "a delta has the port that the tunnel had before",
+    "src/server/views/delta.ts",
+    "\"control.v1\": messageOf(id, Option.map(before, tunnelForAgentV1), Option.map(after, tunnelForAgentV1))",
+    "\"control.v1\": messageOf(id, Option.map(before, tunnelForAgentV1), Option.map(after, (row) => tunnelForAgentV1({ ...row, port: Option.getOrElse(Option.map(before, ({ port }) => port), () => 20_000) })))"
+  ),
+  mutant(
+    "a scoped gateway receives the certificates of its tls tunnels",
+    "src/server/network/scope.ts",
+    "const needsCertificate = ({ protocol }: Tunnel): boolean => protocol === \"http\"",
+    "const needsCertificate = ({ protocol }: Tunnel): boolean => protocol !== \"udp\""
+  ),
+  mutant(
     "a scoped gateway receives every certificate in its config",
     "src/server/network/scope.ts",
     "certificates: existing<string, Certificate>(names, (name) => BucketMap.get(state.certificates, name))",

@@ -61,13 +61,14 @@ export const createGateway = (random: Random, fresh: number, tables: Tables): St
   return { name: "create gateway", effect: Effect.flatMap(GatewayStore, (store) => store.create(row)) }
 }
 
-const tunnelRow = (random: Random, id: TunnelId) => ({
-  id,
-  agentId: pick(random, agents),
-  domain: pick(random, domains),
-  target: `localhost:${random.between(1, 3)}`,
-  ...(random.chance(0.5) ? { enabled: random.chance(0.5) } : {})
-})
+const tunnelRow = (random: Random, id: TunnelId) => {
+  const agentId = pick(random, agents)
+  const domain = pick(random, domains)
+  const port = random.between(1, 3)
+  const protocol = port === 3 ? "tls" as const : "http" as const
+  const enabled = random.chance(0.5) ? { enabled: random.chance(0.5) } : {}
+  return { id, agentId, domain, target: `localhost:${port}`, protocol, ...enabled }
+}
 
 export const createTunnel = (random: Random, _fresh: number, tables: Tables): StoreRequest => {
   const id = findUnused(tunnels, tables.tunnel)
@@ -82,8 +83,8 @@ export const putTunnel = (random: Random): StoreRequest => {
 }
 
 export const updateTunnel = (random: Random): StoreRequest => {
-  const { agentId, domain, target } = tunnelRow(random, pick(random, tunnels))
-  const patch = pick(random, [{ target }, { agentId }, { domain }, { enabled: random.chance(0.5) }, {}])
+  const { agentId, domain, protocol, target } = tunnelRow(random, pick(random, tunnels))
+  const patch = pick(random, [{ target, protocol }, { agentId }, { domain }, { enabled: random.chance(0.5) }, {}])
   const id = pick(random, tunnels)
   return { name: "update tunnel", effect: Effect.flatMap(TunnelStore, (store) => store.update(id, patch)) }
 }

@@ -19,7 +19,7 @@ import type { DatabaseLink } from "./DatabaseLink.ts"
 import { pageOf, timestampsOf, toTimestamp, withRevision } from "./resourceFields.ts"
 import type { CertificateRow, TunnelRow } from "./databaseTables.ts"
 import { ConstraintViolated, type Transaction } from "./Transaction.ts"
-import { isServedBy } from "./expectedViews.ts"
+import { isHttp, isServedBy } from "./expectedViews.ts"
 
 export const tunnelStore = (link: DatabaseLink) => {
   const { database } = link
@@ -46,8 +46,8 @@ export const tunnelStore = (link: DatabaseLink) => {
   const put = (tunnel: NewTunnelRow) =>
     Effect.map(
       write(tunnel, tunnel.id, (tx) => {
-        const { agentId, domain, enabled = true, id, target } = tunnel
-        tx.put("tunnel", { id, agentId, domain: domain ?? "", target, enabled })
+        const { agentId, domain, enabled = true, id, protocol, target } = tunnel
+        tx.put("tunnel", { id, agentId, domain: domain ?? "", target, enabled, protocol: simulated(protocol) })
       }),
       Option.getOrThrow
     )
@@ -73,7 +73,8 @@ export const tunnelStore = (link: DatabaseLink) => {
               agentId: patch.agentId ?? row.agentId,
               domain: patch.domain ?? row.domain,
               target: patch.target ?? row.target,
-              enabled: patch.enabled ?? row.enabled
+              enabled: patch.enabled ?? row.enabled,
+              protocol: patch.protocol === undefined ? row.protocol ?? "http" : simulated(patch.protocol)
             })
           })),
       remove: (id) =>
@@ -94,7 +95,10 @@ export const reportStore = (link: DatabaseLink) =>
 
 /** The status was reported for another agent, domain or target. */
 const isReportOutdated = (before: TunnelRow | undefined, after: TunnelRow | undefined): boolean =>
-  before?.agentId !== after?.agentId || before?.domain !== after?.domain || before?.target !== after?.target
+  before?.agentId !== after?.agentId || before?.domain !== after?.domain || before?.target !== after?.target ||
+  before?.protocol !== after?.protocol
+
+const simulated = (protocol: string | undefined): "http" | "tls" => protocol === "tls" ? "tls" : "http"
 
 function keepReports(database: Database, reports: ReadonlyArray<TunnelStatusReport>): number {
   let kept = 0
@@ -164,7 +168,8 @@ function renew(
   const by = gateway.get(id)
   const isInScope = !row.domain.startsWith("*.") || by?.serves?.domains.includes(row.domain) !== false
   if (!isInScope) return { outcome: "foreign" }
-  const isOurs = (one: TunnelRow) => by !== undefined && isServedBy(by, one) && isServed(one.domain, row.domain)
+  const isOurs = (one: TunnelRow) =>
+    by !== undefined && isHttp(one) && isServedBy(by, one) && isServed(one.domain, row.domain)
   if (![...tunnel.values()].some(isOurs)) return { outcome: "unused" }
   const before = stored.get(row.domain)
   const outcome = decide({
@@ -191,7 +196,10 @@ function rowOf({ revision }: Database, given: Given, source: string): Certificat
   return { id: domain, certificate, privateKey: Redacted.value(privateKey), expiresAt, source, written: revision }
 }
 
-function tunnelResource(database: Database, { agentId, domain, enabled, id, port = 0, target }: TunnelRow): Tunnel {
+function tunnelResource(
+  database: Database,
+  { agentId, domain, enabled, id, port = 0, protocol = "http", target }: TunnelRow
+): Tunnel {
   const presence = database.presenceOf({ type: "agent", id: AgentId.make(agentId) })
   const report = database.reports.get(id)
   const reported = presence?.status === "online" && presence.session === report?.session ? report : undefined
@@ -202,6 +210,7 @@ function tunnelResource(database: Database, { agentId, domain, enabled, id, port
     target,
     enabled,
     ...httpTunnelFields,
+    protocol,
     port,
     revision: Revision.make(database.tunnelRevisions.get(id) ?? 0),
     reported: reported === undefined
