@@ -13,7 +13,7 @@ export interface SeedResult {
   readonly failed: number
 }
 
-export const runSeed = (seed: number): SeedResult => {
+const runSeed = (seed: number): SeedResult => {
   const { left, right, world } = twoHosts(seed)
   const { chance, int, next, pick } = world.random
   // Without these faults, each connection must succeed.
