@@ -24,10 +24,16 @@ export interface OpenDeviceOptions {
 export const openDevice = async (options: OpenDeviceOptions): Promise<Device> => {
   const { clock, kind, listenPort, log, mtu, onPeerChange, prefer, privateKey } = options
   if (kind === "kernel" || kind === "auto" && prefer === "kernel") {
+    const kernel = { privateKey, listenPort, mtu, clock, warn: log.warn }
     const problem = await kernelProblem()
-    if (problem === undefined) return await openKernelDevice({ privateKey, listenPort, mtu, clock, warn: log.warn })
-    if (kind === "kernel") throw new Error(`the kernel device cannot be used: ${problem}; use --device userspace`)
-    log.info(`using the userspace device, because the kernel device cannot be used: ${problem}`)
+    if (kind === "kernel") {
+      if (problem === undefined) return await openKernelDevice(kernel)
+      throw new Error(`the kernel device cannot be used: ${problem}; use --device userspace`)
+    }
+    // A container can have the tools and no right to make an interface.
+    const opened = problem ?? await openKernelDevice(kernel).catch((error: Error) => error.message)
+    if (typeof opened !== "string") return opened
+    log.info(`using the userspace device, because the kernel device cannot be used: ${opened}`)
   }
   const onEvent = (event: WireGuardEvent) => {
     if (event.type !== "peerSilent") onPeerChange?.()
