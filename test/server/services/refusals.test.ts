@@ -51,6 +51,8 @@ layer(TestServer.layer(), { excludeTestServices: true })("refusals", (it) => {
       })
       const refused = { message: "Too many sessions", code: "rate_limited", retryAfterMs: 60_000 }
       const [agent, gateway] = [yield* newAgent, yield* newGateway]
+      // A write of the operator returns when the feed has read the changes of the logins before it.
+      const caughtUp = Effect.promise(() => operator.patch(`/api/agents/${agent.id}`, {}))
       const keys = Array.from({ length: 11 }, () => generateWireguardKeyPair().publicKey)
       const answers = yield* Effect.forEach(
         keys,
@@ -58,6 +60,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("refusals", (it) => {
       )
       assert.deepStrictEqual(answers.filter(({ resumed }) => resumed === false).length, 10)
       assert.deepStrictEqual(answers.at(-1), refused)
+      yield* caughtUp
       const stored = yield* login("agent", { apiKey: agent.apiKey, wireguardPublicKey: keys[9] })
       assert.isFalse(stored["resumed"])
 
@@ -67,6 +70,7 @@ layer(TestServer.layer(), { excludeTestServices: true })("refusals", (it) => {
         (publicIp) => login("gateway", { apiKey: gateway.apiKey, publicIp })
       )
       assert.deepStrictEqual(moves.at(-1), refused)
+      yield* caughtUp
       assert.isFalse((yield* login("gateway", { apiKey: gateway.apiKey, publicIp: addresses[9] }))["resumed"])
       assert.strictEqual(yield* metricOf(apiUrl, /reason="too_many_changes".*type="agent"/u), 1)
 
