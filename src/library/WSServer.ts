@@ -89,7 +89,8 @@ export class WSServer {
   /**
    * Stores the tunnel unless the database already contains it, and resolves when every connected client that the change
    * concerns has been sent that revision. Control sends every stored change once, so this method never sends it again.
-   * Rejects with `InvalidTunnel`, `DomainTaken`, `NoSuchAgent`, or `StoreUnavailable`.
+   * Rejects with `InvalidTunnel`, `DomainTaken`, `TunnelNameTaken`, `ListenPortTaken`, `TunnelRejected`, `NoSuchAgent`, or
+   * `StoreUnavailable`.
    */
   async broadcastTunnelCreate(tunnel: TunnelInput): Promise<void> {
     await this.#put(tunnel)

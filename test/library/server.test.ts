@@ -185,6 +185,13 @@ describe("the embedded server", () => {
     await expect(server.broadcastTunnelCreate({ ...tunnel, agentId: "unknown" })).rejects.toThrow(
       "there is no agent unknown"
     )
+    const port = 20_000 + Number.parseInt(agent.id.slice(0, 3), 16)
+    const game = { agentId: agent.id, name: agent.id.slice(1), protocol: "tcp", target: "localhost:25565" } as const
+    await server.broadcastTunnelCreate({ ...game, listenPort: port })
+    await expect(server.broadcastTunnelCreate({ ...game, name: "twin", listenPort: port })).rejects.toThrow(
+      "belongs to another tunnel of the same transport"
+    )
+    await expect(server.broadcastTunnelCreate(game)).rejects.toThrow("expected a public port for tcp")
     await expect(server.broadcastTunnelDelete("", agent.id)).rejects.toThrow("invalid tunnel: id")
     await server.close()
     const { items } = await rows.runPromise(

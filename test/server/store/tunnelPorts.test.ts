@@ -6,6 +6,8 @@ import { PgClient } from "@effect/sql-pg"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Redacted } from "effect"
 import { Migrator, SqlClient } from "effect/sql"
+import { readFile, writeFile } from "node:fs/promises"
+import { linesOfBackup, restoreBackup, saveBackup, startNetwork, unsignedBackup } from "./backup/backups.ts"
 
 const connected = (url: string, maxConnections = 1) => <A, E>(effect: Effect.Effect<A, E, SqlClient.SqlClient>) =>
   Effect.scoped(Effect.provide(effect, PgClient.layer({ url: Redacted.make(url), maxConnections })))
@@ -90,6 +92,37 @@ describe("ports of tunnels", () => {
       yield* run(insert("t3"))
       assert.strictEqual((yield* readPorts)["t3"], 20_002)
     })))
+
+  it.live(
+    "a restore keeps ports, and gives ports to the tunnels of a backup that is older than ports",
+    () =>
+      Effect.gen(function*() {
+        const { backup, file, server, url } = yield* startNetwork
+        yield* Effect.promise(async () => {
+          const { body } = await server.operator.get("/api/tunnels")
+          await server.operator.delete(`/api/tunnels/${body.items[0].id}`)
+        })
+        const ports = connected(url)(Effect.map(readPorts, (found) => Object.values(found).toSorted()))
+        assert.deepStrictEqual(yield* ports, [20_001, 20_002])
+        yield* saveBackup(file, backup)
+        yield* Effect.provide(restoreBackup(url, file), quiet)
+        assert.deepStrictEqual(yield* ports, [20_001, 20_002])
+        const { header, rows } = linesOfBackup(yield* Effect.promise(() => readFile(file)))
+        const older = unsignedBackup(
+          header.replace(`"schema":${Database.schemaVersion}`, `"schema":16`),
+          ...rows.map((row) => {
+            if (!row.startsWith(`{"table":"tunnels"`) && !row.startsWith(`{"table": "tunnels"`)) return row
+            const { row: image, table } = JSON.parse(row)
+            const known = ["id", "agent_id", "domain", "target", "enabled", "created_at", "updated_at"]
+            return JSON.stringify({ table, row: Object.fromEntries(known.map((column) => [column, image[column]])) })
+          })
+        )
+        yield* Effect.promise(() => writeFile(file, older))
+        yield* Effect.provide(restoreBackup(url, file, { acceptUnsigned: true }), quiet)
+        assert.deepStrictEqual(yield* ports, [20_000, 20_001])
+      }),
+    30_000
+  )
 
   it.live("an agent whose 10,000 ports are taken gets no further tunnel, and the other agents do", () =>
     onDatabase(Effect.gen(function*() {

@@ -8,6 +8,7 @@ import { type BackupRow, type BackupSummary, forEachRowBatch, verifyBackup } fro
 import { isSignedWith, readSignature } from "./signature.ts"
 import { backupTables } from "./tables.ts"
 import { dropNameIndexes, makeNamesUnique, uniqueNamesVersion } from "#store/migrations/0012_unique_names.ts"
+import { giveFirstPorts, tunnelPortsVersion } from "#store/migrations/0017_tunnel_ports.ts"
 import { timelineExpression } from "#store/logPosition.ts"
 import { schemaVersion } from "#store/Database.ts"
 import { describeSqlError, violatedConstraint } from "#store/sql.ts"
@@ -190,6 +191,7 @@ const replaceRows = Effect.fnUntraced(
       (table, rows) => insertBatch(sql, file, { table, rows, columns: columns.get(table) })
     )
     for (const table of tables) yield* advanceSequences(sql, table, columns.get(table) ?? [])
+    if (summary.header.schema < tunnelPortsVersion) yield* giveFirstPorts(sql)
     yield* sql`select control_collect_wireguard_keys()`
   }
 )

@@ -21,6 +21,17 @@ const isDifferent = `(${watched.map((column) => `old.${column}`).join(", ")}) is
   watched.map((column) => `new.${column}`).join(", ")
 })`
 
+/** Ports of tunnels that are older than ports, oldest first. */
+const firstPorts = `update tunnels set port = 19999 + numbered.number
+  from (select id, row_number() over (partition by agent_id order by created_at, id) as number from tunnels) as numbered
+  where tunnels.id = numbered.id and numbered.number <= 10000`
+
+/** The first schema version with ports. */
+export const tunnelPortsVersion = 17
+
+/** For a restore of an older backup, whose rows no trigger sees. */
+export const giveFirstPorts = (sql: SqlClient.SqlClient) => sql.unsafe(firstPorts)
+
 const columns = [
   `alter table tunnels
      alter column domain drop not null,
@@ -33,9 +44,7 @@ const columns = [
        check (proxy_protocol in ('none', 'v1', 'v2')),
      add column tls text not null default 'verify' constraint tunnels_tls_valid check (tls in ('verify', 'insecure'))`,
   // Before the triggers watch the port, so that the first ports are no change of the network.
-  `update tunnels set port = 19999 + numbered.number
-   from (select id, row_number() over (partition by agent_id order by created_at, id) as number from tunnels) as numbered
-   where tunnels.id = numbered.id and numbered.number <= 10000`,
+  firstPorts,
   `set constraints all immediate`,
   `set constraints all deferred`,
   `alter table tunnels
