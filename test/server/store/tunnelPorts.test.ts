@@ -91,6 +91,11 @@ describe("ports of tunnels", () => {
       // The first agent does not reuse the ports that both tunnels had there.
       yield* run(insert("t3"))
       assert.strictEqual((yield* readPorts)["t3"], 20_002)
+      yield* run("update tunnels set agent_id = 'a' where id = 't2'")
+      assert.strictEqual((yield* readPorts)["t2"], 20_003, "a port that the tunnel itself has released counts as well")
+      // An application that copies a row keeps its port.
+      yield* run(insert("t4").replace("target)", "target, port)").replace("'localhost:80')", "'localhost:80', 20000)"))
+      assert.strictEqual((yield* readPorts)["t4"], 20_000)
     })))
 
   it.live(
