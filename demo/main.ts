@@ -2,7 +2,9 @@
  * Demonstrates tunnels on one machine without root: a server, a gateway, two agents, services and visitors, each in its own
  * process. Moves, kills and restarts things, and prints what the visitors saw. Run it with `npm run demo`.
  */
+import { readOptions } from "#conformance/programOptions.ts"
 import { issueCertificate } from "#conformance/issueCertificate.ts"
+import { stopWithParent } from "#processes/endWithParent.ts"
 import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -10,6 +12,18 @@ import { parseEnv, styleText } from "node:util"
 import { control, freeTcpPort, freeUdpPort, Program } from "#support/programProcesses.ts"
 import { startGame, startVoice, startWeb } from "#support/demoServices.ts"
 import { chat, play, type Seen, speak, Visitor } from "#support/visitors.ts"
+
+readOptions(
+  `Shows tunnels on one machine without root: a server, a gateway, two agents, services and visitors. Moves, kills and restarts
+things, and prints what the visitors saw. Takes about a minute and leaves nothing behind.
+
+Usage: npm run demo
+
+Options:
+  --help, -h  Show this help`,
+  {}
+)
+stopWithParent()
 
 const name = "app.example.com"
 const line = (text = ""): void => console.log(text)
@@ -33,6 +47,17 @@ const start = (file: string, args: ReadonlyArray<string> = []): Program => {
   programs.add(program)
   return program
 }
+
+const cleanUp = async (): Promise<void> => {
+  await Promise.all([...programs].map((program) => program.stop()))
+  await rm(directory, { recursive: true, force: true })
+}
+
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  process.once(signal, () => void cleanUp().finally(() => process.exit(130)))
+}
+// The reader of the output has ended, for example `head`.
+process.stdout.once("error", () => process.kill(process.pid, "SIGTERM"))
 
 const startServer = async (): Promise<Program> => {
   const server = start("src/server/main.ts")
@@ -178,7 +203,6 @@ try {
   line(styleText(["bold", "red"], `\nFailed: ${error instanceof Error ? error.message : String(error)}`))
   process.exitCode = 1
 } finally {
-  await Promise.all([...programs].map((program) => program.stop()))
-  await rm(directory, { recursive: true, force: true })
+  await cleanUp()
   process.exit()
 }

@@ -1,6 +1,6 @@
 /**
  * Demonstrates Control with a real server, two agents and two gateways, each in its own process. Prints what every client
- * receives and after how long. Exits with 0 only if every view is correct. Run it with `npm run demo`.
+ * receives and after how long. Exits with 0 only if every view is correct. Run it with `npm run demo:messages`.
  */
 import { readOptions } from "#conformance/programOptions.ts"
 import { stopWithParent } from "#processes/endWithParent.ts"
@@ -133,7 +133,7 @@ const report = (cause: Cause.Cause<unknown>) => {
 const help =
   `Run Control with two agents and two gateways on this machine, and print the messages that each client receives.
 
-Usage: npm run demo
+Usage: npm run demo:messages
 
 The demo uses free ports and a temporary directory, takes about 20 s, and removes everything at the end.
 The exit code is 0 if every client received exactly the expected messages and has the correct view, otherwise 1.
@@ -142,8 +142,8 @@ Options:
   --help, -h  Show this help
 
 Examples:
-  npm run demo                        Run the demo
-  NO_COLOR=1 npm run demo > demo.txt  Save the output without colors`
+  npm run demo:messages                        Run the demo
+  NO_COLOR=1 npm run demo:messages > demo.txt  Save the output without colors`
 
 const program = demo.pipe(
   Effect.timeoutOrElse({

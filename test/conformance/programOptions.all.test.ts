@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { execFile } from "node:child_process"
 import { readFile } from "node:fs/promises"
 
-const programs = ["bench", "conformance", "demo", "faults", "fuzz", "sim", "sim:mutants", "soak"]
+const programs = ["bench", "conformance", "demo", "demo:messages", "faults", "fuzz", "sim", "sim:mutants", "soak"]
 
 /** Runs the program of an npm script. */
 const run = async (script: string, option: string) => {
