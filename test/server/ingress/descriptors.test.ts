@@ -84,10 +84,10 @@ it.live(
       )
       yield* endFlood
       // The server notices closed connections a moment later. Until then it may still close this one.
-      const response = yield* Effect.retry(server.newTunnel("after.example.com"), { times: 10_000 })
+      const response = yield* Effect.retry(server.newTunnel("after.example.com"), { times: 100_000 })
       assert.strictEqual(response.status, 201)
       assert.strictEqual((yield* server.client.expect("tunnel_create")).data["domain"], "after.example.com")
-      yield* Effect.retry(join(server.wsPort, "agent", server.agent.apiKey), { times: 10_000 })
+      yield* Effect.retry(join(server.wsPort, "agent", server.agent.apiKey), { times: 100_000 })
     }),
   60_000
 )
