@@ -24,10 +24,8 @@ export async function openTunnels({ addresses, changed, rows, virtualIp }) {
   for (const { reason, status } of opened) if (status === "rejected") throw reason
 }
 
-/** Tries the target of each tunnel that does not answer. */
-export const probeTargets = () => {
-  for (const tunnel of tunnels.values()) if (tunnel.status !== "active") tunnel.probe()
-}
+/** Tries all targets. */
+export const probeTargets = () => tunnels.forEach(({ probe }) => probe())
 
 async function openTunnel(row, virtualIp, changed) {
   if (row.protocol === "udp") throw new Error("this agent carries no udp")
