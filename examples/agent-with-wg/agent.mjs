@@ -1,5 +1,5 @@
 /**
- * An agent that carries http, tls and tcp tunnels with `ip`, `wg` and `nft`, based on protocol.md only.
+ * An agent that carries http, tls and tcp tunnels with `ip`, `wg` and `nft`, without Control's own code.
  *
  *   CONTROL_URL=ws://127.0.0.1:3001 CONTROL_API_KEY=ctl_agt_… node examples/agent-with-wg/agent.mjs
  *

@@ -1,4 +1,4 @@
-/** An agent of another author, with `wg` and `ip`, carries traffic for the gateway program behind a real NAT. */
+/** The example agent with `wg` and `ip`, without Control's code, serves the gateway program behind a real NAT. */
 import { control, Program } from "#support/programProcesses.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { createHash } from "node:crypto"
