@@ -31,7 +31,11 @@ export const openDevice = async (options: OpenDeviceOptions): Promise<Device> =>
       throw new Error(`the kernel device cannot be used: ${problem}; use --device userspace`)
     }
     // A container can have the tools and no right to make an interface.
-    const opened = problem ?? await openKernelDevice(kernel).catch((error: Error) => error.message)
+    const opened = problem ?? await openKernelDevice(kernel).catch((error: NodeJS.ErrnoException) => {
+      // The userspace device would need the same port.
+      if (error.code === "EADDRINUSE") throw error
+      return error.message
+    })
     if (typeof opened !== "string") return opened
     log.info(`using the userspace device, because the kernel device cannot be used: ${opened}`)
   }

@@ -10,12 +10,11 @@ import type {
   TunnelUdpSocket
 } from "#wireguard/Device.ts"
 import { connectionError, unreachableSocket } from "#wireguard/userspace/UserspaceSocket.ts"
-import { createSocket } from "node:dgram"
-import { once } from "node:events"
-import { connect, createServer, type Server, type Socket } from "node:net"
+import { connect } from "node:net"
 import { KernelInterface } from "./KernelInterface.ts"
+import { KernelPorts } from "./KernelPorts.ts"
 import { runCommand } from "./runCommand.ts"
-import { parseDump, peerChanges, peersText, rulesText } from "./wgText.ts"
+import { endpointText, parseDump, peerChanges, peersText, rulesText } from "./wgText.ts"
 
 export interface KernelDeviceOptions {
   readonly privateKey: string
@@ -28,10 +27,13 @@ export interface KernelDeviceOptions {
 /** Facts about peers are read again after this time. */
 const statsMillis = 2_000
 
-/** Opens the interface. Rejects with a sentence if the system refuses. */
+/** Interval of attempts to start wireguard-go again. */
+const restartMillis = 1_000
+
+/** Opens the interface. Rejects with a sentence, and with `code` `EADDRINUSE` for a port in use. */
 export const openKernelDevice = async (options: KernelDeviceOptions): Promise<Device> => {
-  const network = await KernelInterface.open(options)
-  const device = new KernelDevice(options, network, await network.listenPort())
+  const network = new KernelInterface(options)
+  const device = new KernelDevice(options, network, await network.open())
   await device.applyRules()
   return device
 }
@@ -41,160 +43,180 @@ class KernelDevice implements Device {
   readonly listenPort: number
   readonly #options: KernelDeviceOptions
   readonly #network: KernelInterface
-  /** By public key, and by address. */
-  #peers: ReadonlyMap<string, PeerConfig> = new Map()
-  #byAddress: ReadonlyMap<string, PeerConfig> = new Map()
-  readonly #listeners = new Map<number, (connection: IncomingConnection) => void>()
-  /** By address and port. */
-  readonly #servers = new Map<string, Server>()
-  readonly #udpPorts = new Set<number>()
+  readonly #ports = new KernelPorts()
+  #peers: ReadonlyArray<PeerConfig> = []
+  /** Peers of changes that have failed half-way, by their whole configuration. */
+  #uncertain: ReadonlyMap<string, PeerConfig> = new Map()
   #stats: { readonly at: number; readonly peers: ReadonlyArray<PeerStats> } | undefined
-  #hasWarned = false
+  /** The last task that changes the system. Tasks run one after another, because their order is the order of their effects. */
+  #lastTask: Promise<unknown> = Promise.resolve()
+  #rules = ""
+  #lastWarning: string | undefined
+  #isClosed = false
 
   constructor(options: KernelDeviceOptions, network: KernelInterface, listenPort: number) {
     this.#options = options
     this.#network = network
     this.listenPort = listenPort
+    network.onEnd = (reason) => {
+      options.warn(`wireguard-go has ended (${reason}); starting it again`)
+      this.#restart()
+    }
   }
 
-  async configure(peers: ReadonlyArray<PeerConfig>): Promise<void> {
-    const { name } = this.#network
-    const after = new Map(peers.map((peer) => [peer.publicKey, peer]))
-    const { batch, removed, set } = peerChanges(name, this.#peers, after)
-    if (removed.length > 0) await runCommand("wg", ["set", name, ...removed.flatMap((key) => ["peer", key, "remove"])])
-    if (set.length > 0) await runCommand("wg", ["addconf", name, "/dev/stdin"], peersText(set))
-    if (batch.length > 0) await runCommand("ip", ["-batch", "-"], `${batch.join("\n")}\n`)
-    this.#peers = after
-    this.#byAddress = new Map(peers.map((peer) => [peer.address, peer]))
-    await this.#updateServers()
+  configure(peers: ReadonlyArray<PeerConfig>): Promise<void> {
+    return this.#whileOpen(async () => {
+      await this.#reopen()
+      await this.#setPeers(peers)
+      await this.applyRules()
+      await this.#ports.setPeers(peers)
+    })
   }
 
   async listen(port: number, onConnection: (connection: IncomingConnection) => void): Promise<() => void> {
-    if (this.#listeners.has(port)) throw new Error(`TCP port ${port} is in use`)
-    this.#listeners.set(port, onConnection)
-    await this.#updateServers()
-    await this.applyRules()
+    await this.#whileOpen(() => this.#ports.listen(port, onConnection))
+    await this.#inTurn(() => this.applyRules())
+    let isListening = true
     return () => {
-      this.#listeners.delete(port)
-      void this.#updateServers().then(() => this.applyRules())
+      if (!isListening) return
+      isListening = false
+      this.#ports.stopListening(port)
+      void this.#inTurn(() => this.applyRules())
     }
   }
 
   connect({ address, port, timeoutMillis }: Parameters<Device["connect"]>[0]): TunnelSocket {
-    const peer = this.#byAddress.get(address)
-    if (peer === undefined) return unreachableSocket(this.#options.clock)
+    const peer = this.#ports.peers.get(address)
+    if (peer === undefined || this.#isClosed) return unreachableSocket(this.#options.clock)
     const socket = connect({ host: address, port, localAddress: peer.localAddress, noDelay: true })
+    this.#ports.track(socket, peer)
     const timer = this.#options.clock.after(timeoutMillis, () => socket.destroy(connectionError("ETIMEDOUT")))
     socket.once("connect", timer.cancel).once("close", timer.cancel)
     return socket
   }
 
   async bindUdp(port: number, onDatagram: OnDatagram): Promise<TunnelUdpSocket> {
-    const socket = createSocket("udp4")
-    socket.on("error", () => {})
-    socket.on("message", (payload, from) => {
-      if (this.#byAddress.has(from.address)) onDatagram(payload, from)
-    })
-    const bound = once(socket, "listening")
-    // A given port is the agent's, which has one address. Any free port is a gateway's, whose source the route decides.
-    const [first] = this.#byAddress.values()
-    socket.bind({ port, address: port === 0 ? "0.0.0.0" : first?.localAddress ?? "127.0.0.1" })
-    await bound
-    const local = socket.address().port
-    if (port !== 0) {
-      this.#udpPorts.add(port)
-      await this.applyRules()
-    }
-    return {
-      port: local,
-      send: (payload, to) => socket.send(payload, to.port, to.address, () => {}),
-      close: () => {
-        this.#udpPorts.delete(port)
-        socket.close()
-      }
-    }
+    const applyRules = () => void this.#inTurn(() => this.applyRules())
+    // A gateway binds a free port for each visitor, which no rule concerns.
+    if (port === 0 && !this.#isClosed) return await this.#ports.bindUdp(0, onDatagram, () => {})
+    const socket = await this.#whileOpen(() => this.#ports.bindUdp(port, onDatagram, applyRules))
+    await this.#inTurn(() => this.applyRules())
+    return socket
   }
 
+  /** While the interface is being made again, the last known facts. */
   async stats(): Promise<ReadonlyArray<PeerStats>> {
     const now = this.#options.clock.monotonic()
     if (this.#stats !== undefined && now - this.#stats.at < statsMillis) return this.#stats.peers
-    const peers = parseDump(await runCommand("wg", ["show", this.#network.name, "dump"]), this.#peers)
+    const byKey = new Map(this.#peers.map((peer) => [peer.publicKey, peer]))
+    const dump = await runCommand("wg", ["show", this.#network.name, "dump"]).catch(() => undefined)
+    const peers = dump === undefined ? this.#stats?.peers ?? [] : parseDump(dump, byKey)
     this.#stats = { at: now, peers }
     return peers
   }
 
   /** A keepalive that is turned on is sent at once, and starts a handshake where there is no session. */
   renewHandshakes(): void {
-    const kept = [...this.#peers.values()].filter(({ keepaliveSeconds }) => keepaliveSeconds > 0)
-    const set = (seconds: (peer: PeerConfig) => number) =>
-      runCommand("wg", [
-        "set",
-        this.#network.name,
-        ...kept.flatMap((peer) => ["peer", peer.publicKey, "persistent-keepalive", String(seconds(peer))])
-      ])
-    if (kept.length > 0) {
-      void set(() => 0).then(() => set(({ keepaliveSeconds }) => keepaliveSeconds)).catch((error: Error) =>
-        this.#options.warn(error.message)
+    void this.#inTurn(async () => {
+      const peers = this.#peers.filter(({ endpoint, keepaliveSeconds }) =>
+        endpoint !== undefined || keepaliveSeconds > 0
       )
-    }
+      const set = (words: (peer: PeerConfig) => ReadonlyArray<string>) =>
+        runCommand("wg", [
+          "set",
+          this.#network.name,
+          ...peers.flatMap((peer) => ["peer", peer.publicKey, ...words(peer)])
+        ])
+      if (peers.length === 0 || this.#isClosed) return
+      await set(({ keepaliveSeconds }) => ["persistent-keepalive", keepaliveSeconds > 0 ? "0" : "1"])
+      await set(({ endpoint, keepaliveSeconds }) => [
+        "persistent-keepalive",
+        String(keepaliveSeconds),
+        // The endpoint of a peer that keeps no mapping open itself was learned, and is newer than the configured one.
+        ...endpoint !== undefined && keepaliveSeconds > 0 ? ["endpoint", endpointText(endpoint)] : []
+      ])
+    }).catch((error: Error) => this.#warnOnce(error.message))
   }
 
-  async close(): Promise<void> {
-    for (const server of this.#servers.values()) server.close()
-    this.#servers.clear()
-    this.#listeners.clear()
-    await runCommand("nft", ["delete", "table", "inet", this.#network.name]).catch(() => {})
-    await this.#network.close()
+  close(): Promise<void> {
+    const wasClosed = this.#isClosed
+    this.#isClosed = true
+    return this.#inTurn(async () => {
+      if (wasClosed) return
+      this.#ports.close()
+      await runCommand("nft", ["delete", "table", "inet", this.#network.name]).catch(() => {})
+      await this.#network.close()
+    })
   }
 
   /** Opens exactly the ports in use. Without nft, the interface is as open as the machine's other rules allow. */
   async applyRules(): Promise<void> {
-    const rules = rulesText(this.#network.name, [...this.#listeners.keys()], [...this.#udpPorts])
-    await runCommand("nft", ["-f", "-"], rules).catch((error: Error) => {
-      if (!this.#hasWarned) this.#options.warn(`the ports of the tunnels are not limited: ${error.message}`)
-      this.#hasWarned = true
-    })
-  }
-
-  /** One server for each port at each local address, so that the ports are open to peers only. */
-  async #updateServers(): Promise<void> {
-    const addresses = new Set([...this.#peers.values()].map(({ localAddress }) => localAddress))
-    const wanted = new Map(
-      [...addresses].flatMap((address) =>
-        [...this.#listeners.keys()].map((port) => [`${address} ${port}`, { address, port }])
-      )
+    const { tcp, udp } = this.#ports
+    const rules = rulesText(this.#network.name, { tcp, udp, peers: this.#peers.map(({ address }) => address) })
+    if (rules === this.#rules || this.#isClosed) return
+    await runCommand("nft", ["-f", "-"], rules).then(
+      () => (this.#rules = rules),
+      (error: Error) => this.#warnOnce(`the ports of the tunnels are not limited: ${error.message}`)
     )
-    for (const [key, server] of this.#servers) {
-      if (wanted.has(key)) continue
-      server.close()
-      this.#servers.delete(key)
-    }
-    const missing = [...wanted].filter(([key]) => !this.#servers.has(key))
-    await Promise.all(missing.map(async ([key, { address, port }]) => {
-      const server = createServer(
-        { allowHalfOpen: true, noDelay: true, pauseOnConnect: true },
-        (socket) => this.#accept(port, socket)
-      )
-      this.#servers.set(key, server)
-      const listening = once(server, "listening")
-      server.listen(port, address)
-      await listening
-    }))
   }
 
-  #accept(port: number, socket: Socket): void {
-    const { remoteAddress = "", remotePort = 0 } = socket
-    const onConnection = this.#listeners.get(port)
-    socket.on("error", () => {})
-    if (onConnection === undefined || !this.#byAddress.has(remoteAddress)) return void socket.resetAndDestroy()
-    onConnection({
-      remoteAddress,
-      remotePort,
-      accept: () => {
-        socket.resume()
-        return socket
-      },
-      reject: () => void socket.resetAndDestroy()
+  #whileOpen<A>(task: () => Promise<A>): Promise<A> {
+    return this.#inTurn(async () => {
+      if (this.#isClosed) throw new Error("cannot change the WireGuard device: it is closed")
+      return await task()
     })
+  }
+
+  #inTurn<A>(task: () => Promise<A>): Promise<A> {
+    const done = this.#lastTask.then(task)
+    this.#lastTask = done.catch(() => {})
+    return done
+  }
+
+  /** A change that fails half-way is repeated by the next one. */
+  async #setPeers(peers: ReadonlyArray<PeerConfig>): Promise<void> {
+    const { name } = this.#network
+    const uncertain = [...this.#uncertain.values()]
+    const { additions, deletions, removed, set } = peerChanges(name, { known: this.#peers, uncertain }, peers)
+    this.#uncertain = new Map([...uncertain, ...peers].map((peer) => [JSON.stringify(peer), peer]))
+    if (removed.length > 0) await runCommand("wg", ["set", name, ...removed.flatMap((key) => ["peer", key, "remove"])])
+    if (set.length > 0) await runCommand("wg", ["addconf", name, "/dev/stdin"], peersText(set))
+    // The kernel has removed a route already if its source address has gone.
+    if (deletions.length > 0) await runCommand("ip", ["-force", "-batch", "-"], batchText(deletions)).catch(() => {})
+    if (additions.length > 0) await runCommand("ip", ["-batch", "-"], batchText(additions))
+    this.#peers = peers
+    this.#uncertain = new Map()
+  }
+
+  #restart(): void {
+    void this.#inTurn(() => this.#reopen()).catch((error: Error) => {
+      this.#warnOnce(error.message)
+      this.#options.clock.after(restartMillis, () => this.#restart())
+    })
+  }
+
+  /** Makes the interface with its peers again after wireguard-go has ended. Sockets of the system survive that. */
+  async #reopen(): Promise<void> {
+    if (this.#network.isUp || this.#isClosed) return
+    await this.#network.open(this.listenPort)
+    const endpoints = new Map(this.#stats?.peers.map(({ endpoint, publicKey }) => [publicKey, endpoint]))
+    const peers = this.#peers
+    const lastKnown = peers.map((peer) => ({ ...peer, endpoint: peer.endpoint ?? endpoints.get(peer.publicKey) }))
+    this.#peers = []
+    try {
+      await this.#setPeers(lastKnown)
+    } catch (error) {
+      await this.#network.close()
+      throw error
+    } finally {
+      this.#peers = peers
+    }
+  }
+
+  #warnOnce(message: string): void {
+    if (message !== this.#lastWarning) this.#options.warn(message)
+    this.#lastWarning = message
   }
 }
+
+const batchText = (lines: ReadonlyArray<string>): string => `${lines.join("\n")}\n`

@@ -3,7 +3,9 @@ import type { Clock } from "#processes/clock.ts"
 import { endWithThisProcess } from "#processes/endWithParent.ts"
 import { type ChildProcess, spawn } from "node:child_process"
 import { createHash } from "node:crypto"
-import { runCommand } from "./runCommand.ts"
+import { once } from "node:events"
+import { existsSync } from "node:fs"
+import { CommandError, runCommand, toolEnvironment } from "./runCommand.ts"
 import { interfaceText } from "./wgText.ts"
 
 export interface InterfaceOptions {
@@ -20,80 +22,136 @@ export const kernelProblem = async (): Promise<string | undefined> => {
   const tools = await Promise.allSettled([runCommand("ip", ["-V"]), runCommand("wg", ["--version"])])
   const missing = tools.find((result) => result.status === "rejected")
   if (missing !== undefined) return missing.reason instanceof Error ? missing.reason.message : "a tool is missing"
-  const hasModule = await runCommand("ip", ["link", "add", probeName, "type", "wireguard"]).then(
-    () => true,
-    () => false
-  )
-  if (hasModule) await runCommand("ip", ["link", "del", probeName]).catch(() => {})
-  const hasProgram = hasModule || await runCommand("wireguard-go", ["--version"]).then(() => true, () => false)
-  return hasProgram ? undefined : "the kernel has no WireGuard, and wireguard-go is not installed"
+  // Unique, because a second program can ask at the same time.
+  const probe = `ctlp${process.pid}`
+  const hasModule = await isDone(runCommand("ip", ["link", "add", probe, "type", "wireguard"]))
+  if (hasModule) {
+    await isDone(runCommand("ip", ["link", "del", probe]))
+    return undefined
+  }
+  if (!await isDone(runCommand("wireguard-go", ["--version"]))) {
+    return "the kernel has no WireGuard, and wireguard-go is not installed"
+  }
+  return existsSync("/dev/net/tun") ? undefined : "the kernel has no WireGuard, and wireguard-go needs /dev/net/tun"
 }
 
-const probeName = "ctlprobe"
+const isDone = (command: Promise<unknown>): Promise<boolean> => command.then(() => true, () => false)
 
 /** Unique for a key, because the sockets of wireguard-go are shared by all network namespaces; at most 15 characters. */
 const nameOf = (privateKey: string): string =>
   `ctl${createHash("sha256").update(privateKey).digest("hex").slice(0, 10)}`
 
 const startMillis = 5_000
+const endMillis = 2_000
 const pollMillis = 20
+const maxReasonChars = 2_048
 
 export class KernelInterface {
   readonly name: string
+  /** Called when wireguard-go ends by itself. The interface and its addresses are gone then. */
+  onEnd: (reason: string) => void = () => {}
+  readonly #options: InterfaceOptions
   #program: ChildProcess | undefined
+  #isUp = false
 
-  private constructor(name: string) {
-    this.name = name
+  constructor(options: InterfaceOptions) {
+    this.#options = options
+    this.name = nameOf(options.privateKey)
   }
 
-  /** Rejects with a sentence if the system refuses. Removes what a killed program with the same key has left. */
-  static async open({ clock, listenPort, mtu, privateKey }: InterfaceOptions): Promise<KernelInterface> {
-    const name = nameOf(privateKey)
-    await runCommand("ip", ["link", "del", name]).catch(() => {})
-    const created = new KernelInterface(name)
+  get isUp(): boolean {
+    return this.#isUp
+  }
+
+  /** Resolves with the UDP port. Rejects with a sentence if the system refuses. Removes what a killed program has left. */
+  async open(listenPort = this.#options.listenPort): Promise<number> {
+    const { mtu, privateKey } = this.#options
+    await this.#removeOld()
     try {
-      await runCommand("ip", ["link", "add", name, "type", "wireguard"]).catch(() => created.#startProgram(clock))
-      await runCommand("wg", ["setconf", name, "/dev/stdin"], interfaceText(privateKey, listenPort))
-      await runCommand("ip", ["link", "set", name, "mtu", String(mtu), "up"])
-      return created
+      await runCommand("ip", ["link", "add", this.name, "type", "wireguard"]).catch(() => this.#startProgram())
+      await runCommand("wg", ["setconf", this.name, "/dev/stdin"], interfaceText(privateKey, listenPort))
+      await runCommand("ip", ["link", "set", this.name, "mtu", String(mtu), "up"])
+      const port = Number(await runCommand("wg", ["show", this.name, "listen-port"]))
+      const hasEnded = this.#program !== undefined && !isRunning(this.#program)
+      if (hasEnded) throw new Error("wireguard-go has ended during the start")
+      this.#isUp = true
+      return port
     } catch (error) {
-      await created.close()
-      throw error
+      await this.close()
+      const isTaken = error instanceof CommandError && error.code === "EADDRINUSE"
+      throw isTaken
+        ? new CommandError(
+          `UDP port ${listenPort} is in use by another program; stop it, or choose another port`,
+          error.code
+        )
+        : error
     }
   }
 
-  async listenPort(): Promise<number> {
-    return Number(await runCommand("wg", ["show", this.name, "listen-port"]))
-  }
-
   async close(): Promise<void> {
-    await runCommand("ip", ["link", "del", this.name]).catch(() => {})
-    this.#program?.kill("SIGTERM")
+    this.#isUp = false
+    const program = this.#program
+    this.#program = undefined
+    await isDone(runCommand("ip", ["link", "del", this.name]))
+    if (program === undefined || !isRunning(program)) return
+    program.kill("SIGTERM")
+    const late = this.#options.clock.after(endMillis, () => program.kill("SIGKILL"))
+    await once(program, "exit")
+    late.cancel()
   }
 
-  async #startProgram(clock: Clock): Promise<void> {
+  /** The wireguard-go of a killed program ends with its interface, and removes its socket. A new one must not begin before. */
+  async #removeOld(): Promise<void> {
+    await isDone(runCommand("ip", ["link", "del", this.name]))
+    await this.#until(async () => !await this.#answers(), endMillis)
+  }
+
+  async #startProgram(): Promise<void> {
     const program = spawn("wireguard-go", ["-f", this.name], {
-      stdio: "ignore",
-      env: { ...envForGo, LOG_LEVEL: "error" }
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...toolEnvironment, LOG_LEVEL: "error" }
     })
     this.#program = program
     endWithThisProcess(program, "SIGTERM")
     let failure: string | undefined
-    program.once("error", (error) => (failure = error.message))
-    program.once("exit", (code) => (failure ??= `it ended with exit code ${code}`))
-    const deadline = clock.monotonic() + startMillis
-    const isUp = () => runCommand("wg", ["show", this.name, "listen-port"]).then(() => true, () => false)
-    const wait = async (): Promise<void> => {
-      if (await isUp()) return
-      if (failure !== undefined || clock.monotonic() > deadline) {
-        throw new Error(`wireguard-go cannot make the interface ${this.name}: ${failure ?? "no answer"}`)
-      }
-      await new Promise<void>((resolve) => clock.after(pollMillis, resolve))
-      await wait()
+    let lastError = ""
+    for (const stream of [program.stdout, program.stderr]) {
+      stream.setEncoding("utf8").on("data", (text: string) => {
+        const [line] = text.match(/(?<=ERROR: ).*/u) ?? []
+        if (line !== undefined) lastError = line.slice(0, maxReasonChars)
+      })
     }
-    await wait()
+    program.once("error", (error) => (failure = error.message))
+    program.once("exit", (code, signal) => {
+      failure = lastError || (signal === null ? `exit code ${code}` : `ended by ${signal}`)
+      if (!this.#isUp || this.#program !== program) return
+      this.#isUp = false
+      this.onEnd(failure)
+    })
+    await this.#until(async () => failure !== undefined || await this.#answers(), startMillis)
+    if (failure === undefined && await this.#answers()) return
+    throw new Error(
+      `wireguard-go cannot make the interface ${this.name}: ${failure ?? "no answer"}; use --device userspace`
+    )
+  }
+
+  /** Whether a wireguard-go or the kernel serves the interface. */
+  #answers(): Promise<boolean> {
+    return isDone(runCommand("wg", ["show", this.name, "listen-port"]))
+  }
+
+  /** Polls, because neither `wg` nor wireguard-go reports these changes. */
+  async #until(condition: () => Promise<boolean>, millis: number): Promise<void> {
+    const { clock } = this.#options
+    const deadline = clock.monotonic() + millis
+    const poll = async (): Promise<void> => {
+      if (await condition() || clock.monotonic() > deadline) return
+      await new Promise<void>((resolve) => clock.after(pollMillis, resolve))
+      await poll()
+    }
+    await poll()
   }
 }
 
-/** wireguard-go needs no variable of this program. */
-const envForGo = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" }
+const isRunning = ({ exitCode, pid, signalCode }: ChildProcess): boolean =>
+  pid !== undefined && exitCode === null && signalCode === null

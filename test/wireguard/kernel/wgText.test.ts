@@ -11,25 +11,56 @@ const peer = (number: number, changes: Partial<PeerConfig> = {}): PeerConfig => 
   keepaliveSeconds: 0,
   ...changes
 })
-const byKey = (...peers: ReadonlyArray<PeerConfig>) => new Map(peers.map((one) => [one.publicKey, one]))
+const known = (...peers: ReadonlyArray<PeerConfig>) => ({ known: peers, uncertain: [] })
 
 describe("texts of the kernel device", () => {
   it("a peer that stays is in no change, so that its session stays", () => {
-    const changes = peerChanges("ctl0", byKey(peer(1), peer(2)), byKey(peer(1), peer(3)))
-    assert.deepStrictEqual(changes.set, [peer(3)])
-    assert.deepStrictEqual(changes.removed, ["key2"])
-    assert.deepStrictEqual(changes.batch, [
-      "route del 10.64.2.1/32 dev ctl0",
-      "addr del 10.64.2.2/32 dev ctl0",
-      "addr add 10.64.3.2/32 dev ctl0",
-      "route replace 10.64.3.1/32 dev ctl0 src 10.64.3.2"
-    ])
+    assert.deepStrictEqual(peerChanges("ctl0", known(peer(1), peer(2)), [peer(1), peer(3)]), {
+      set: [peer(3)],
+      removed: ["key2"],
+      deletions: ["route del 10.64.2.1/32 dev ctl0", "addr del 10.64.2.2/32 dev ctl0"],
+      additions: [
+        "addr replace 10.64.3.2/32 dev ctl0",
+        "route replace 10.64.3.1/32 dev ctl0 src 10.64.3.2"
+      ]
+    })
+  })
+
+  it("a peer whose local address changes keeps its session, and gets another route", () => {
+    const moved = peer(1, { localAddress: "10.64.1.9" })
+    assert.deepStrictEqual(peerChanges("ctl0", known(peer(1)), [moved]), {
+      set: [],
+      removed: [],
+      deletions: ["addr del 10.64.1.2/32 dev ctl0"],
+      additions: ["addr replace 10.64.1.9/32 dev ctl0", "route replace 10.64.1.1/32 dev ctl0 src 10.64.1.9"]
+    })
+  })
+
+  it("a peer whose configured endpoint stays keeps the endpoint that was learned", () => {
+    const endpoint = { host: "203.0.113.7", port: 51_820 }
+    const before = peer(1, { endpoint })
+    const { set } = peerChanges("ctl0", known(before), [peer(1, { endpoint, keepaliveSeconds: 25 })])
+    assert.deepStrictEqual(set, [peer(1, { keepaliveSeconds: 25 })])
+    const other = peer(1, { endpoint: { host: "203.0.113.8", port: 51_820 } })
+    assert.deepStrictEqual(peerChanges("ctl0", known(before), [other]).set, [other])
+  })
+
+  it("after a change that failed half-way, the next one sets everything again and removes what is left of it", () => {
+    const peers = { known: [peer(1)], uncertain: [peer(1), peer(2)] }
+    assert.deepStrictEqual(peerChanges("ctl0", peers, [peer(1)]), {
+      set: [peer(1)],
+      removed: ["key2"],
+      deletions: ["route del 10.64.2.1/32 dev ctl0", "addr del 10.64.2.2/32 dev ctl0"],
+      additions: ["addr replace 10.64.1.2/32 dev ctl0", "route replace 10.64.1.1/32 dev ctl0 src 10.64.1.2"]
+    })
   })
 
   it("several peers can share the local address of an agent", () => {
     const shared = { localAddress: "10.64.0.1" }
-    const { batch } = peerChanges("ctl0", byKey(), byKey(peer(1, shared), peer(2, shared)))
-    assert.strictEqual(batch.filter((line) => line.startsWith("addr add")).length, 1)
+    const { additions } = peerChanges("ctl0", known(), [peer(1, shared), peer(2, shared)])
+    assert.strictEqual(additions.filter((line) => line.startsWith("addr replace")).length, 1)
+    const { deletions } = peerChanges("ctl0", known(peer(1, shared), peer(2, shared)), [peer(2, shared)])
+    assert.deepStrictEqual(deletions, ["route del 10.64.1.1/32 dev ctl0"])
   })
 
   it("endpoints of both families and the keepalive are written", () => {
@@ -43,8 +74,9 @@ describe("texts of the kernel device", () => {
   })
 
   it("only the ports in use are open", () => {
-    const rules = rulesText("ctl0", [20_000, 20_001], [])
-    assert.include(rules, "tcp dport { 20000, 20001 } accept")
+    const rules = rulesText("ctl0", { tcp: [20_000, 20_001], udp: [], peers: ["10.64.1.1"] })
+    assert.include(rules, "iifname \"ctl0\" tcp dport { 20000, 20001 } accept")
+    assert.include(rules, "iifname != { \"lo\", \"ctl0\" } ip saddr { 10.64.1.1 } drop")
     assert.notInclude(rules, "udp dport")
     assert.match(rules, /iifname "ctl0" drop/u)
   })
@@ -53,7 +85,7 @@ describe("texts of the kernel device", () => {
     const dump =
       "private\tpublic\t51820\toff\nkey1\t(none)\t[2001:db8::5]:4242\t10.64.1.1/32\t1700000000\t10\t20\t25\n" +
       "key2\t(none)\t(none)\t10.64.2.1/32\t0\t0\t0\toff\nkey9\t(none)\t(none)\t\t0\t0\t0\toff\n"
-    assert.deepStrictEqual(parseDump(dump, byKey(peer(1), peer(2))), [
+    assert.deepStrictEqual(parseDump(dump, new Map([peer(1), peer(2)].map((one) => [one.publicKey, one]))), [
       {
         publicKey: "key1",
         address: "10.64.1.1",
